@@ -1,0 +1,188 @@
+"""Files: safetensors with one JSON entry, read with every claim checked, written whole or not.
+
+Kinds: "backbone" (pretrain), "meta" (meta-train), "personal" (adapt), "state" (to resume training).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fewshot_lite.errors import FewshotError, UsageError
+
+#: Raised with every change that older versions could not read.
+FORMAT = 1
+_KEY = "fewshot_lite"
+
+_MAKERS = {
+    "backbone": "pretrain",
+    "meta": "meta-train",
+    "personal": "adapt",
+    "state": "training, to resume from",
+}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file holds: named tensors and a JSON-able description."""
+
+    kind: str
+    tensors: dict[str, Tensor]
+    meta: dict[str, Any]
+
+
+def describe(kind: str) -> str:
+    """A kind in words, for messages."""
+    article = {"meta": "a meta-trained model", "personal": "a personal model"}
+    return article.get(kind, f"a {kind} file")
+
+
+def check_output(path: Path, *, force: bool) -> None:
+    """Refuse an output before the work is done that it is for.
+
+    Raises:
+        UsageError: it exists and `force` is not set, is a folder, or its folder cannot be written.
+    """
+    if path.is_dir():
+        raise UsageError(f"--output {path}: a folder. Give the name of a file in it.")
+    if path.exists() and not force:
+        raise UsageError(f"--output {path}: exists already. Use --force to overwrite it.")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise UsageError(f"--output {path}: there is no folder {folder}. Create it first.")
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"--output {path}: the folder {folder} cannot be written to.")
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, renamed to it at the end: `path` is whole or untouched."""
+    handle, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}.")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp makes files private
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save(
+    path: Path, kind: str, tensors: dict[str, Tensor], meta: dict[str, Any], *, half: bool = False
+) -> None:
+    """Write a checkpoint.
+
+    Args:
+        half: store matrices and kernels as float16 (statistics and norm parameters stay float32:
+            a running variance does not fit float16's range).
+
+    Raises:
+        FewshotError: it cannot be written (the previous file, if any, is untouched).
+    """
+    ready = {
+        name: (tensor.half() if half and tensor.is_floating_point() and tensor.ndim > 1 else tensor)
+        .detach()
+        .cpu()
+        .contiguous()
+        for name, tensor in tensors.items()
+    }
+    entry = json.dumps({"format": FORMAT, "kind": kind, **meta})
+    try:
+        with atomic_path(path) as temporary:
+            save_file(ready, temporary, metadata={_KEY: entry})
+    except (OSError, SafetensorError) as error:
+        raise FewshotError(f"{path}: could not be written ({error}).") from None
+
+
+def load(path: Path, *kinds: str, flag: str = "") -> Checkpoint:
+    """Read a checkpoint of one of these kinds; half-precision tensors come back as float32.
+
+    Args:
+        flag: the flag or argument that named the file, for messages.
+
+    Raises:
+        UsageError: no such file, or a file of another kind.
+        FewshotError: truncated, foreign, or of a newer format.
+    """
+    where = f"{flag} {path}".strip()
+    if not path.exists():
+        raise UsageError(f"{where}: no such file.")
+    if path.is_dir():
+        raise UsageError(f"{where}: a folder, not a file.")
+    tensors, meta = read_any(path)
+    if meta is None:
+        raise FewshotError(f"{where}: a safetensors file, but not one of fewshot-lite's.")
+    if meta["kind"] not in kinds:
+        wanted = " or ".join(f"{describe(k)} (made by {_MAKERS[k]})" for k in kinds)
+        raise UsageError(f"{where}: {describe(meta['kind'])}; {wanted} is needed here.")
+    if meta["kind"] != "state":
+        tensors = {k: v.float() if v.dtype == torch.float16 else v for k, v in tensors.items()}
+    return Checkpoint(meta["kind"], tensors, meta)
+
+
+def read_meta(path: Path) -> dict[str, Any]:
+    """The description alone, without reading the tensors.
+
+    Raises:
+        UsageError: no such file.
+        FewshotError: as `load`.
+    """
+    if not path.exists():
+        raise UsageError(f"{path}: no such file.")
+    if path.is_dir():
+        raise UsageError(f"{path}: a folder, not a file.")
+    _, meta = read_any(path, tensors=False)
+    if meta is None:
+        raise FewshotError(f"{path}: a safetensors file, but not one of fewshot-lite's.")
+    return meta
+
+
+def read_any(
+    path: Path, *, tensors: bool = True
+) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    """Tensors and description of any safetensors file; the description is None in foreign ones."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            entry = (file.metadata() or {}).get(_KEY)
+            found = {name: file.get_tensor(name) for name in file.keys()} if tensors else {}
+    except SafetensorError as error:
+        reason = "truncated or damaged" if "ncomplete" in str(error) else "not a safetensors file"
+        raise FewshotError(f"{path}: {reason}.") from None
+    except OSError as error:
+        raise FewshotError(f"{path}: cannot be read ({error.strerror or error}).") from None
+    if entry is None:
+        return found, None
+    try:
+        meta = json.loads(entry)
+        version, _ = meta["format"], meta["kind"]
+    except (ValueError, KeyError, TypeError):
+        raise FewshotError(f"{path}: its description is damaged.") from None
+    if version != FORMAT:
+        raise FewshotError(
+            f"{path}: format version {version}, and this fewshot-lite reads version {FORMAT}. "
+            "Upgrade fewshot-lite, or make the file anew."
+        )
+    return found, meta
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

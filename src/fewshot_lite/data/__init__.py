@@ -1,0 +1,1 @@
+"""From folders of photos to tensors: decoding, folders, data sets, augmentation, episodes."""

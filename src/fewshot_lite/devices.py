@@ -1,0 +1,56 @@
+"""Which device to run on and in which precision."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Literal
+
+import torch
+
+from fewshot_lite.errors import UsageError
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of this name; "auto" takes CUDA, then Apple's MPS, then the CPU.
+
+    Raises:
+        UsageError: the name means nothing to torch, or there is no such device here.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError):
+        raise UsageError(f"--device {name}: not available here. Use auto or cpu.") from None
+    return device
+
+
+def autocast(
+    device: torch.device, precision: Precision, *, depthwise: bool
+) -> contextlib.AbstractContextManager[None]:
+    """Mixed precision for the networks (heads and statistics stay in float32).
+
+    "auto" is bfloat16 where it is faster: on CUDA devices that have it, and on CPUs with bfloat16
+    matrix instructions unless the network has depthwise convolutions, which are slower in it.
+    """
+    if precision == "auto":
+        if device.type == "cuda":
+            fast = torch.cuda.is_bf16_supported()
+        else:
+            fast = device.type == "cpu" and cpu_has_bfloat16() and not depthwise
+        precision = "bfloat16" if fast else "float32"
+    if precision == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 matrices in hardware (AVX-512 BF16 or AMX)."""
+    # No public query covers every supported version of torch.
+    query = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(query is not None and query())

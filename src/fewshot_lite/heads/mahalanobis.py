@@ -1,0 +1,159 @@
+"""The Mahalanobis head of Simple CNAPs, in the rank of the data.
+
+Bateni et al. 2020 ("Improved Few-Shot Visual Classification", equations 1 to 3):
+
+    logit_k(q) = -τ (q - μ_k)ᵀ Q_k⁻¹ (q - μ_k),   Q_k = λ_k Σ_k + (1 - λ_k) Σ + β I,
+    λ_k = n_k / (n_k + 1),
+
+with the covariance Σ_k of class k and Σ of all N support features, over n - 1. A class of one
+image has Σ_k = 0; a task of one image has Σ = 0. The paper has β = 1 and no temperature. Here both
+are learned, with a temperature well below 1 at the start: at τ = 1 the logits are wildly
+over-confident, and meta-training then shrinks the features instead of learning.
+
+Nothing here is d × d where N < d. In two steps, with X the (N, d) centred features:
+
+  1. B_n = (1 - λ_n) Σ + β I is shared by all classes of n images. Its inverse is written as
+     s I ± EᵀE: for N < d by Woodbury, s = 1/β, minus, E = √(a/β) L⁻¹ X with L Lᵀ = β I + a X Xᵀ and
+     a = (1 - λ_n)/(N - 1); else s = 0, plus, E = L⁻¹ with L Lᵀ = B_n.
+  2. Q_k = B_n + UᵀU with the (n_k, d) rows U of λ_k Σ_k, so Q_k⁻¹ = B_n⁻¹ - VᵀV with
+     V = C⁻¹ U B_n⁻¹ and C Cᵀ = I + U B_n⁻¹ Uᵀ.
+
+Hence (q - μ)ᵀ Q_k⁻¹ (q - μ) = s ‖q - μ‖² ± ‖E (q - μ)‖² - ‖V (q - μ)‖²: linear maps and squares.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from fewshot_lite.heads import Statistics
+
+
+class MahalanobisHead(nn.Module):
+    """Distances to class means under regularised class covariances; see the module's text."""
+
+    def __init__(self, beta: float = 1.0, temperature: float = 0.1) -> None:
+        """A head at the start of training.
+
+        Args:
+            beta: β, the weight of the identity in Q_k.
+            temperature: τ.
+        """
+        super().__init__()
+        self.log_beta = nn.Parameter(torch.tensor(beta).log())
+        self.log_temperature = nn.Parameter(torch.tensor(temperature).log())
+
+    @property
+    def beta(self) -> Tensor:
+        """β, ()."""
+        return self.log_beta.exp()
+
+    def fit(self, features: Tensor, labels: Tensor, classes: int) -> Statistics:
+        """Means and factors of a support set.
+
+        Args:
+            features: (N, d).
+            labels: int64 (N,) of 0..K-1, every class present.
+            classes: K.
+
+        Returns:
+            "centre" (d,), "means" (K, d) relative to it; for each count n of images a class,
+            "shared.n" (r, d) (the E of its classes); "own" (N', d) (the rows V of all classes),
+            "own_class" int64 (N',), "shots" int64 (K,).
+
+        Raises:
+            ValueError: a class without images.
+        """
+        features = features.to(torch.promote_types(features.dtype, torch.float32))
+        shots = torch.bincount(labels, minlength=classes)
+        if len(shots) > classes or bool((shots == 0).any()):
+            raise ValueError(f"every one of the {classes} classes needs a support image")
+        number, _ = features.shape
+        centre = features.mean(0)
+        x = features - centre  # (N, d): small differences of large numbers only once
+        means = x.new_zeros(classes, x.shape[1]).index_add(0, labels, x) / shots[:, None]
+        statistics = {"centre": centre, "means": means, "shots": shots}
+        order = labels.argsort(stable=True)
+        deviations = (x - means[labels])[order]  # (N, d), rows by class
+        starts = (shots.cumsum(0) - shots).tolist()
+        own, own_class = [], []
+        for n in sorted(set(shots.tolist())):
+            weight = n / (n + 1)  # λ_n
+            a = (1 - weight) / max(number - 1, 1)
+            shared = self._shared_factor(x, a)
+            statistics[f"shared.{n}"] = shared
+            if n == 1:
+                continue  # Σ_k = 0
+            members = (shots == n).nonzero().flatten()
+            rows = torch.stack([deviations[starts[k] : starts[k] + n] for k in members.tolist()])
+            u = rows * (weight / (n - 1)) ** 0.5  # (K_n, n, d)
+            u_inverse = self._apply_inverse(u, shared)  # U B⁻¹
+            c = torch.linalg.cholesky(_plus_identity(u_inverse @ u.mT, 1.0))
+            v = torch.linalg.solve_triangular(c, u_inverse, upper=False)
+            own.append(v.flatten(0, 1))
+            own_class.append(members.repeat_interleave(n))
+        empty = x.new_zeros(0, x.shape[1])
+        statistics["own"] = torch.cat([empty, *own])
+        statistics["own_class"] = torch.cat([labels.new_zeros(0), *own_class])
+        return statistics
+
+    def distances(self, statistics: Statistics, features: Tensor) -> Tensor:
+        """Squared Mahalanobis distances (Q, K) of query features (Q, d) to the classes."""
+        means, shots = statistics["means"], statistics["shots"]
+        q = features.to(means.dtype) - statistics["centre"]
+        euclidean = _squared_distances(q, means)  # (Q, K)
+        per_shot = {
+            n: self._shared_distances(statistics[f"shared.{n}"], q, means, euclidean)
+            for n in sorted(set(shots.tolist()))
+        }
+        stacked = torch.stack(list(per_shot.values()))  # (distinct counts, Q, K)
+        row = {n: i for i, n in enumerate(per_shot)}
+        index = torch.tensor([row[n] for n in shots.tolist()], device=q.device)
+        distances = stacked[index, :, torch.arange(len(shots), device=q.device)].mT
+        own, own_class = statistics["own"], statistics["own_class"]
+        offsets = (own * means[own_class]).sum(1)  # V_k μ_k, (N',)
+        squares = (q @ own.mT - offsets).square()  # (Q, N')
+        distances = distances.index_add(1, own_class, -squares)
+        return distances.clamp(min=0)  # below zero by rounding only
+
+    def logits(self, statistics: Statistics, features: Tensor) -> Tensor:
+        """-τ times the squared distances: (Q, K) of query features (Q, d)."""
+        return -self.log_temperature.exp() * self.distances(statistics, features)
+
+    def _shared_factor(self, x: Tensor, a: float) -> Tensor:
+        """E, (min(N, d), d), of B = a XᵀX + β I."""
+        number, width = x.shape
+        if number < width:
+            factor = torch.linalg.cholesky(_plus_identity(a * x @ x.mT, self.beta))
+            scaled = x * (a / self.beta) ** 0.5
+            return torch.linalg.solve_triangular(factor, scaled, upper=False)
+        factor = torch.linalg.cholesky(_plus_identity(a * x.mT @ x, self.beta))
+        eye = torch.eye(width, dtype=x.dtype, device=x.device)
+        return torch.linalg.solve_triangular(factor, eye, upper=False)
+
+    def _apply_inverse(self, u: Tensor, shared: Tensor) -> Tensor:
+        """U B⁻¹ for rows u (..., d)."""
+        projected = (u @ shared.mT) @ shared
+        return u / self.beta - projected if _is_low_rank(shared) else projected
+
+    def _shared_distances(
+        self, shared: Tensor, q: Tensor, means: Tensor, euclidean: Tensor
+    ) -> Tensor:
+        """(q - μ)ᵀ B⁻¹ (q - μ), (Q, K)."""
+        projected = _squared_distances(q @ shared.mT, means @ shared.mT)
+        return euclidean / self.beta - projected if _is_low_rank(shared) else projected
+
+
+def _is_low_rank(shared: Tensor) -> bool:
+    """Which of the two forms a factor E has: square means the dense one."""
+    return shared.shape[0] < shared.shape[1]
+
+
+def _plus_identity(matrix: Tensor, scale: Tensor | float) -> Tensor:
+    eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    return matrix + scale * eye
+
+
+def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    """‖a_i - b_j‖², (A, B), of rows (A, d) and (B, d)."""
+    return a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.mT

@@ -1,0 +1,309 @@
+"""Supervised pre-training: a backbone from pixels where none can be downloaded.
+
+Several data sets share the backbone and have one linear head each. The image size grows during the
+run (Tan & Le 2021, "EfficientNetV2", section 4): early epochs at small sizes cost a fraction.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fewshot_lite import __version__, checkpoint, training
+from fewshot_lite.backbones import Backbone, has_depthwise_convolutions, load_backbone
+from fewshot_lite.data.augment import Augmentation, random_views
+from fewshot_lite.data.folders import ImageFolder, scan_collection
+from fewshot_lite.data.store import ImageStore
+from fewshot_lite.devices import Precision, autocast, pick_device
+from fewshot_lite.errors import FewshotError, UsageError
+from fewshot_lite.training import Progress, Report
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """All that a run depends on besides the images."""
+
+    backbone: str | None = None
+    """torchvision's name; None takes what `weights` holds, or resnet18."""
+    weights: str = "none"
+    """Start from: "none", "default" (torchvision's) or a file."""
+    image_size: int = 96
+    """Side of the images in the last epochs, in pixels; what the backbone is best at."""
+    min_image_size: int = 64
+    """Side in the first epochs."""
+    epochs: int = 16
+    batch_size: int = 128
+    lr: float = 0.1
+    """Peak learning rate (SGD, Nesterov momentum 0.9): one epoch of warm-up, then a cosine to 0."""
+    weight_decay: float = 5e-4
+    label_smoothing: float = 0.1
+    leave_out: float = 0.0
+    """Share of each data set's classes not trained on, for `meta-train --unseen-only`."""
+    no_flip: tuple[str, ...] = ()
+    """Data sets whose images may not be mirrored (characters, signs), by folder name."""
+    precision: Precision = "auto"
+    seed: int = 0
+
+    def check(self) -> None:
+        """Raise UsageError for values that no run can have."""
+        training.check_positive(epochs=self.epochs, batch_size=self.batch_size, lr=self.lr)
+        if not 16 <= self.min_image_size <= self.image_size <= 1024:
+            raise UsageError(
+                f"--image-size {self.image_size} and --min-image-size {self.min_image_size}: "
+                "must be between 16 and 1024, the smaller one no larger than the other."
+            )
+        if not 0 <= self.leave_out < 1:
+            raise UsageError(f"--leave-out {self.leave_out}: must be at least 0 and less than 1.")
+
+
+@dataclass(frozen=True)
+class PretrainResult:
+    """How a run ended."""
+
+    output: Path
+    finished: bool
+    step: int
+    total: int
+    loss: float
+    accuracy: float
+    """On the last images trained on, all data sets together."""
+
+
+class _Supervised(nn.Module):
+    """Backbone and the heads of all data sets, side by side in one layer."""
+
+    def __init__(self, backbone: Backbone, classes: Sequence[int]) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Linear(backbone.feature_dim, sum(classes))
+        nn.init.zeros_(self.head.weight)  # deterministic, and as good a start as any for one layer
+        nn.init.zeros_(self.head.bias)
+        ends = torch.tensor(classes).cumsum(0).tolist()
+        self.columns = [slice(e - n, e) for e, n in zip(ends, classes, strict=True)]
+
+
+def pretrain(
+    data: Path,
+    output: Path,
+    config: PretrainConfig,
+    *,
+    device: str = "auto",
+    resume: bool = False,
+    force: bool = False,
+    report: Report | None = None,
+) -> PretrainResult:
+    """Train a backbone to classify the images of a folder, or of several.
+
+    Args:
+        data: an image folder or a collection of them (see `data.folders`).
+        output: the backbone, written at the end of each epoch.
+        resume: go on with the run that wrote `output`'s state.
+        report: called with progress.
+
+    Raises:
+        UsageError, FewshotError: bad configuration, data or output.
+    """
+    config.check()
+    if not resume:
+        checkpoint.check_output(output, force=force)
+    where = pick_device(device)
+    folders = [_trained_on(folder, config.leave_out) for folder in scan_collection(data)]
+    unknown = set(config.no_flip) - {folder.name for folder in folders}
+    if unknown:
+        raise UsageError(f"--no-flip {min(unknown)}: there is no such data set in {data}.")
+    images = _Images(folders, config, report)
+
+    backbone, source = load_backbone(
+        config.backbone, config.weights, config.image_size, seed=config.seed
+    )
+    model = _Supervised(backbone, [len(folder.class_names) for folder in folders])
+    model = model.to(where, memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(
+        training.split_decay([model], config.weight_decay), lr=config.lr, momentum=0.9, nesterov=True
+    )
+    steps_per_epoch = max(1, len(images) // config.batch_size)
+    total = steps_per_epoch * config.epochs
+    state_file = training.state_path(output)
+    settings = asdict(config) | {"images": len(images), "classes": len(model.head.bias)}
+    start = training.load_state(state_file, model, optimizer, settings) if resume else 0
+
+    depthwise = has_depthwise_convolutions(backbone)
+    log = training.JsonLines(training.log_path(output), append=resume)
+    log.write(event="start", step=start, config=settings, torch=torch.__version__)
+    average = _Average()
+    step = start
+
+    def save() -> None:
+        training.save_state(state_file, model, optimizer, step, settings)
+        meta = _describe(config, source, backbone, folders, step, total, average)
+        checkpoint.save(output, "backbone", backbone.network.state_dict(), meta, half=True)
+
+    with training.StopRequest() as stop:
+        while step < total and not stop:
+            epoch = step // steps_per_epoch
+            order = torch.randperm(len(images), generator=training.generator(config.seed, 0, epoch))
+            for position in range(step % steps_per_epoch, steps_per_epoch):
+                batch = order[position * config.batch_size :][: config.batch_size]
+                random = training.generator(config.seed, 1, step)
+                size = _image_size(config, epoch)
+                views = images.views(batch, size, random, where)
+                _set_lr(optimizer, _schedule(config.lr, step, total, steps_per_epoch))
+                model.train()
+                with autocast(where, config.precision, depthwise=depthwise):
+                    features = model.backbone(views)
+                loss, correct = _loss(model, features, images, batch, config.label_smoothing)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                step += 1
+                average.add(loss.item(), correct / len(batch))
+                if not math.isfinite(average.loss):
+                    raise FewshotError(
+                        f"The loss is not finite at step {step}. Start anew with a lower --lr "
+                        f"than {config.lr}."
+                    )
+                if step % 50 == 0 or step == total:
+                    values = {"loss": average.loss, "accuracy": average.accuracy}
+                    log.write(event="step", step=step, epoch=epoch, image_size=size, **values)
+                    if report is not None:
+                        report(Progress(step, total, "Pre-training", values))
+                if stop:
+                    break
+            save()
+    log.write(event="end", step=step, finished=step == total)
+    log.close()
+    if step == total:
+        state_file.unlink(missing_ok=True)
+    return PretrainResult(output, step == total, step, total, average.loss, average.accuracy)
+
+
+class _Images:
+    """The images of all data sets, with the data set and class of each."""
+
+    def __init__(
+        self, folders: Sequence[ImageFolder], config: PretrainConfig, report: Report | None
+    ) -> None:
+        total = sum(len(folder.paths) for folder in folders)
+        if total < 2:
+            raise FewshotError("There are too few photos to train on.")
+
+        def count(done: int) -> None:
+            if report is not None and (done % 100 == 0 or done == total):
+                report(Progress(done, total, "Reading photos"))
+
+        self.store = ImageStore(
+            [path for folder in folders for path in folder.paths],
+            config.image_size,
+            on_done=count,
+        )
+        good = [i for i in range(total) if i not in self.store.problems]
+        sets = [number for number, folder in enumerate(folders) for _ in folder.paths]
+        labels = [label for folder in folders for label in folder.labels]
+        self.index = torch.tensor(good)
+        self.sets = torch.tensor(sets)[self.index]
+        self.labels = torch.tensor(labels)[self.index]
+        may_flip = torch.tensor([folder.name not in config.no_flip for folder in folders])
+        self.flip = may_flip[self.sets]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def views(
+        self, batch: Tensor, size: int, random: torch.Generator, device: torch.device
+    ) -> Tensor:
+        """Augmented images of a batch: float (B, 3, size, size) in [0, 1]."""
+        pixels = self.store[self.index[batch].tolist()].to(device)
+        return random_views(pixels, size, Augmentation(), self.flip[batch], random)
+
+
+class _Average:
+    """Exponential averages of loss and accuracy over about 100 steps, from the first on."""
+
+    def __init__(self) -> None:
+        self.loss = self.accuracy = math.nan
+        self._steps = 0
+
+    def add(self, loss: float, accuracy: float) -> None:
+        """Take in one step."""
+        self._steps += 1
+        if self._steps == 1:
+            self.loss, self.accuracy = loss, accuracy
+            return
+        weight = max(0.01, 1 / self._steps)
+        self.loss += weight * (loss - self.loss)
+        self.accuracy += weight * (accuracy - self.accuracy)
+
+
+def _trained_on(folder: ImageFolder, leave_out: float) -> ImageFolder:
+    """The classes to train on: all but evenly spaced ones that make up the share left out."""
+    names = folder.class_names
+    left_out = {int((i + 0.5) / leave_out) for i in range(len(names))} if leave_out else set()
+    return folder.select({name for i, name in enumerate(names) if i not in left_out})
+
+
+def _image_size(config: PretrainConfig, epoch: int) -> int:
+    """Grows linearly over the epochs, in steps of 16 pixels."""
+    share = min(1.0, epoch / max(1.0, 0.8 * (config.epochs - 1)))
+    steps = (config.image_size - config.min_image_size) // 16
+    return config.image_size - 16 * (steps - min(steps, int(share * (steps + 1))))
+
+
+def _schedule(peak: float, step: int, total: int, warmup: int) -> float:
+    """Linear warm-up over one epoch, then a cosine to zero."""
+    warmup = min(warmup, max(1, total // 5))
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+
+def _set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+def _loss(
+    model: _Supervised, features: Tensor, images: _Images, batch: Tensor, smoothing: float
+) -> tuple[Tensor, float]:
+    """Mean cross-entropy, each image against the classes of its own data set, and correct count."""
+    logits = model.head(features)  # (B, classes of all sets)
+    labels, sets = images.labels[batch].to(logits.device), images.sets[batch].to(logits.device)
+    loss = logits.new_zeros(())
+    correct = 0.0
+    for number, columns in enumerate(model.columns):
+        mine = sets == number
+        if not bool(mine.any()):
+            continue
+        own, target = logits[mine][:, columns], labels[mine]
+        loss = loss + F.cross_entropy(own, target, label_smoothing=smoothing, reduction="sum")
+        correct += float((own.argmax(1) == target).sum())
+    return loss / len(batch), correct
+
+
+def _describe(
+    config: PretrainConfig,
+    source: dict[str, Any],
+    backbone: Backbone,
+    folders: Sequence[ImageFolder],
+    step: int,
+    total: int,
+    average: _Average,
+) -> dict[str, Any]:
+    return {
+        "version": __version__,
+        "backbone": backbone.name,
+        "image_size": config.image_size,
+        "mean": backbone.mean.flatten().tolist(),
+        "std": backbone.std.flatten().tolist(),
+        "start": source.get("weights"),
+        "steps": [step, total],
+        "training": asdict(config),
+        "classes": {folder.name: list(folder.class_names) for folder in folders},
+        "figures": {"loss": average.loss, "training_accuracy": average.accuracy},
+    }

@@ -1,0 +1,88 @@
+"""Which support images are back-propagated, and the weights that keep the gradient unbiased.
+
+Each sampler returns H of N indices and the Horvitz–Thompson weight 1/π_n of each: the weighted sum
+over the chosen has the sum over all as its expectation, whatever is summed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The images to back-propagate."""
+
+    indices: Tensor
+    """int64 (H,), of 0..N-1, ascending."""
+    weights: Tensor
+    """float64 (H,), 1/π_n of each."""
+
+
+def everything(number: int) -> Chosen:
+    """All N images: the exact gradient."""
+    return Chosen(torch.arange(number), torch.ones(number, dtype=torch.float64))
+
+
+def uniform(number: int, h: int, generator: torch.Generator) -> Chosen:
+    """H of N without replacement, π_n = H/N (Bronskill et al. 2021, section 3)."""
+    if h >= number:
+        return everything(number)
+    indices = torch.randperm(number, generator=generator)[:h].sort().values
+    return Chosen(indices, torch.full((h,), number / h, dtype=torch.float64))
+
+
+def informed(sizes: Tensor, h: int, generator: torch.Generator) -> Chosen:
+    """About H of N with π_n ∝ size_n, capped at 1: images that move the loss more are seen more.
+
+    Args:
+        sizes: (N,), non-negative; ‖∂L/∂f_n‖ of each image. All zero falls back to `uniform`.
+    """
+    number = len(sizes)
+    if h >= number:
+        return everything(number)
+    probabilities = inclusion_probabilities(sizes, h)
+    if probabilities is None:
+        return uniform(number, h, generator)
+    start = float(torch.rand((), dtype=torch.float64, generator=generator))
+    return systematic(probabilities, start)
+
+
+def inclusion_probabilities(sizes: Tensor, h: int) -> Tensor | None:
+    """π_n ∝ size_n with Σ π_n = H, capped at 1: float64 (N,). None if no image has a size.
+
+    With fewer than H images of positive size, those are certain and the rest have π_n = 0, which
+    biases nothing: what they would add is zero.
+    """
+    sizes = sizes.detach().to("cpu", torch.float64)
+    if not bool(torch.isfinite(sizes).all()) or float(sizes.sum()) == 0.0:
+        return None
+    certain = torch.zeros_like(sizes, dtype=torch.bool)
+    while True:
+        left, room = sizes[~certain].sum(), h - int(certain.sum())
+        scaled = torch.where(certain, 1.0, sizes * (room / left if float(left) > 0 else 0.0))
+        over = ~certain & (scaled >= 1)
+        if not bool(over.any()):
+            return scaled
+        certain |= over
+
+
+def systematic(probabilities: Tensor, start: float) -> Chosen:
+    """Systematic sampling (Madow 1949): image n is taken once for each of start, start + 1, ...
+
+    that falls into its interval of the cumulated probabilities, so each is taken with exactly π_n
+    and the number taken is Σ π_n.
+
+    Args:
+        probabilities: float64 (N,), each at most 1.
+        start: uniform in [0, 1).
+    """
+    ends = probabilities.cumsum(0)
+    # Marks start, start + 1, ... that lie below x: ceil(x - start).
+    below = (ends - start).ceil()
+    taken = torch.diff(below, prepend=torch.tensor([-start], dtype=torch.float64).ceil()) > 0
+    indices = (taken & (probabilities > 0)).nonzero().flatten()
+    return Chosen(indices, 1 / probabilities[indices])

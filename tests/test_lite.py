@@ -1,0 +1,206 @@
+"""LITE's gradient is unbiased: the average over all subsets is the gradient of plain autograd."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from conftest import TinyBackbone, random_task
+from fewshot_lite import lite, sampling
+from fewshot_lite.learners.base import Learner
+from fewshot_lite.learners.simple_cnaps import SimpleCnaps
+from fewshot_lite.lite import lite_step
+from fewshot_lite.sampling import Chosen
+from fewshot_lite.task import Task
+
+PENALTY = 0.01
+
+
+def make_learner() -> Learner:
+    learner = SimpleCnaps(TinyBackbone(), embedding_dim=8, encoder_size=16, backbone_lr=1.0)
+    for name, parameter in learner.film.named_parameters():
+        if name.endswith(("rho", "sigma")):  # FiLM far from the identity, as after training
+            torch.nn.init.normal_(parameter, 0.0, 0.3)
+    return learner.double()
+
+
+def group_of(name: str) -> str:
+    return name.split(".")[0]
+
+
+def gradients(learner: Learner) -> dict[str, Tensor]:
+    """The gradient of each parameter group as one vector."""
+    groups: dict[str, list[Tensor]] = {}
+    for name, parameter in learner.named_parameters():
+        value = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
+        groups.setdefault(group_of(name), []).append(value.flatten())
+    return {name: torch.cat(values) for name, values in groups.items()}
+
+
+def exact_gradients(learner: Learner, task: Task) -> dict[str, Tensor]:
+    """Plain autograd on the whole graph, in one piece."""
+    learner.zero_grad()
+    z = learner.embed(task.support).mean(0) if learner.has_set_encoder else None
+    theta = learner.norm_parameters(z)
+    support = learner.features(task.support, theta)
+    statistics = learner.head.fit(support, task.support_labels, task.classes)
+    logits = learner.head.logits(statistics, learner.features(task.query, theta))
+    loss = F.cross_entropy(logits, task.query_labels) + PENALTY * learner.penalty()
+    loss.backward()
+    return gradients(learner)
+
+
+def lite_gradients(
+    learner: Learner, task: Task, first: Chosen | float, second: Chosen
+) -> dict[str, Tensor]:
+    """The step with given subsets for the backbone and for the set encoder."""
+    learner.zero_grad()
+    forward = lite.forward_support(learner, task, 4, lite.contextlib.nullcontext)
+    lite.backward_queries(learner, task, forward, 1.0, 4, lite.contextlib.nullcontext)
+    v = forward.features.grad
+    assert v is not None
+    if isinstance(first, float):
+        probabilities = sampling.inclusion_probabilities(v.norm(dim=1), 2)
+        assert probabilities is not None
+        first = sampling.systematic(probabilities, first)
+    lite.backward_support(learner, task, forward, v, first, 4, lite.contextlib.nullcontext)
+    lite.backward_set_encoder(learner, task, forward, second, 4, lite.contextlib.nullcontext)
+    (PENALTY * learner.penalty()).backward()
+    return gradients(learner)
+
+
+def average(parts: list[tuple[float, dict[str, Tensor]]]) -> dict[str, Tensor]:
+    total = sum(weight for weight, _ in parts)
+    return {k: sum(w / total * g[k] for w, g in parts) for k in parts[0][1]}  # type: ignore[misc]
+
+
+def relative_errors(got: dict[str, Tensor], exact: dict[str, Tensor]) -> dict[str, float]:
+    return {k: float((got[k] - exact[k]).norm() / exact[k].norm()) for k in exact}
+
+
+def subsets(number: int, h: int) -> list[Chosen]:
+    weights = torch.full((h,), number / h, dtype=torch.float64)
+    return [Chosen(torch.tensor(c), weights) for c in itertools.combinations(range(number), h)]
+
+
+@pytest.fixture
+def task() -> Task:
+    return random_task([3, 2, 1], queries=7)
+
+
+def test_average_over_all_pairs_of_uniform_subsets_is_the_exact_gradient(task: Task) -> None:
+    learner = make_learner()
+    exact = exact_gradients(learner, task)
+    assert set(exact) == {"backbone", "set_encoder", "film", "head"}
+    pairs = itertools.product(subsets(6, 2), subsets(6, 2))
+    mean = average([(1.0, lite_gradients(learner, task, a, b)) for a, b in pairs])
+    errors = relative_errors(mean, exact)
+    assert max(errors.values()) < 1e-9, errors
+
+
+def test_one_shared_subset_is_biased_in_the_set_encoder(task: Task) -> None:
+    learner = make_learner()
+    exact = exact_gradients(learner, task)
+    mean = average([(1.0, lite_gradients(learner, task, s, s)) for s in subsets(6, 2)])
+    errors = relative_errors(mean, exact)
+    assert errors["set_encoder"] > 0.01, errors
+    assert errors["film"] < 1e-9, errors
+
+
+def test_informed_subsets_average_to_the_exact_gradient(task: Task) -> None:
+    """Integrated over the systematic sampler's start: the subset changes only at the ends' parts."""
+    learner = make_learner()
+    exact = exact_gradients(learner, task)
+    learner.zero_grad()
+    forward = lite.forward_support(learner, task, 4, lite.contextlib.nullcontext)
+    lite.backward_queries(learner, task, forward, 1.0, 4, lite.contextlib.nullcontext)
+    assert forward.features.grad is not None
+    probabilities = sampling.inclusion_probabilities(forward.features.grad.norm(dim=1), 2)
+    assert probabilities is not None
+    marks = sorted({0.0, 1.0, *(float(c) % 1.0 for c in probabilities.cumsum(0))})
+    pieces = [(b - a, (a + b) / 2) for a, b in itertools.pairwise(marks) if b - a > 1e-12]
+    parts = [
+        (length, lite_gradients(learner, task, start, second))
+        for length, start in pieces
+        for second in subsets(6, 2)
+    ]
+    errors = relative_errors(average(parts), exact)
+    assert max(errors.values()) < 1e-9, errors
+
+
+@pytest.mark.parametrize("micro_batch", [1, 4, 100])
+def test_every_image_back_propagated_is_plain_autograd(task: Task, micro_batch: int) -> None:
+    learner = make_learner()
+    exact = exact_gradients(learner, task)
+    learner.zero_grad()
+    lite_step(
+        learner,
+        task,
+        torch.Generator(),
+        h=None,
+        micro_batch=micro_batch,
+        penalty_weight=PENALTY,
+    )
+    assert max(relative_errors(gradients(learner), exact).values()) < 1e-9
+
+
+def test_every_image_back_propagated_is_plain_autograd_in_float32() -> None:
+    learner = make_learner().float()
+    task = random_task([3, 2, 1], queries=7, dtype=torch.float32)
+    exact = exact_gradients(learner, task)
+    learner.zero_grad()
+    lite_step(learner, task, torch.Generator(), h=None, micro_batch=4, penalty_weight=PENALTY)
+    assert max(relative_errors(gradients(learner), exact).values()) < 1e-5
+
+
+@pytest.mark.parametrize("sampler", ["uniform", "informed"])
+def test_the_micro_batch_does_not_change_the_step(task: Task, sampler: lite.Sampling) -> None:
+    learner = make_learner()
+    found = []
+    for micro_batch in (1, 2, 5, 50):
+        learner.zero_grad()
+        random = torch.Generator().manual_seed(3)
+        lite_step(learner, task, random, h=3, sampler=sampler, micro_batch=micro_batch)
+        found.append(gradients(learner))
+    for other in found[1:]:
+        assert max(relative_errors(other, found[0]).values()) < 1e-9
+
+
+def test_scale_scales_the_whole_gradient(task: Task) -> None:
+    learner = make_learner()
+    found = []
+    for scale in (1.0, 0.25):
+        learner.zero_grad()
+        lite_step(learner, task, torch.Generator().manual_seed(3), h=3, scale=scale)
+        found.append(gradients(learner))
+    for name, value in found[0].items():
+        torch.testing.assert_close(found[1][name], 0.25 * value)
+
+
+def test_a_frozen_backbone_gets_no_gradient(task: Task) -> None:
+    learner = SimpleCnaps(TinyBackbone(), embedding_dim=8, encoder_size=16).double()
+    lite_step(learner, task, torch.Generator().manual_seed(3), h=3)
+    assert all(p.grad is None for p in learner.backbone.parameters())
+    assert all(p.grad is not None for p in learner.film.parameters())
+
+
+def test_h_beyond_n_and_a_task_of_one_image_are_exact() -> None:
+    learner = make_learner()
+    for shots in ([3, 2, 1], [1, 1]):
+        task = random_task(shots, queries=5)
+        exact = exact_gradients(learner, task)
+        learner.zero_grad()
+        lite_step(learner, task, torch.Generator(), h=1000, penalty_weight=PENALTY)
+        assert max(relative_errors(gradients(learner), exact).values()) < 1e-9
+
+
+def test_a_loss_that_is_not_finite_is_reported() -> None:
+    learner = make_learner()
+    task = random_task([2, 2], queries=3)
+    task.query[0] = float("nan")
+    step = lite_step(learner, task, torch.Generator())
+    assert not torch.isfinite(torch.tensor(step.loss))

@@ -1,0 +1,56 @@
+"""Samplers: sizes, probabilities, and the cases where there is nothing to go by."""
+
+from __future__ import annotations
+
+import torch
+
+from fewshot_lite import sampling
+
+
+def test_uniform_draws_h_different_images_with_weight_n_over_h() -> None:
+    chosen = sampling.uniform(10, 4, torch.Generator().manual_seed(0))
+    assert len(set(chosen.indices.tolist())) == 4
+    assert chosen.weights.tolist() == [2.5] * 4
+
+
+def test_more_than_there_are_means_all() -> None:
+    for chosen in (
+        sampling.uniform(3, 7, torch.Generator()),
+        sampling.informed(torch.ones(3), 3, torch.Generator()),
+    ):
+        assert chosen.indices.tolist() == [0, 1, 2]
+        assert chosen.weights.tolist() == [1, 1, 1]
+
+
+def test_inclusion_probabilities_are_proportional_capped_and_sum_to_h() -> None:
+    probabilities = sampling.inclusion_probabilities(torch.tensor([100.0, 50, 1, 2, 3, 4]), 3)
+    assert probabilities is not None
+    assert probabilities[:2].tolist() == [1, 1]
+    torch.testing.assert_close(
+        probabilities[2:], torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
+    )
+
+
+def test_images_without_size_are_never_drawn() -> None:
+    sizes = torch.tensor([0.0, 2.0, 0.0, 5.0])
+    chosen = sampling.informed(sizes, 3, torch.Generator())
+    assert chosen.indices.tolist() == [1, 3]
+    assert chosen.weights.tolist() == [1, 1]
+
+
+def test_all_sizes_zero_falls_back_to_uniform() -> None:
+    chosen = sampling.informed(torch.zeros(8), 2, torch.Generator())
+    assert len(chosen.indices) == 2
+    assert chosen.weights.tolist() == [4, 4]
+
+
+def test_systematic_sampling_takes_each_image_with_its_probability() -> None:
+    probabilities = sampling.inclusion_probabilities(torch.rand(12), 5)
+    assert probabilities is not None
+    starts = (torch.arange(20_000) + 0.5) / 20_000
+    counts = torch.zeros(12, dtype=torch.float64)
+    for start in starts.tolist():
+        chosen = sampling.systematic(probabilities, start)
+        assert len(chosen.indices) == 5
+        counts[chosen.indices] += 1
+    torch.testing.assert_close(counts / 20_000, probabilities, atol=2e-4, rtol=0)
