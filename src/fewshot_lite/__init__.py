@@ -1,3 +1,57 @@
-"""Few-shot personalisation: adapt to a person's own photos in one forward pass."""
+"""Few-shot personalisation: adapt to a person's own photos in one forward pass.
+
+    model = fewshot_lite.load()                # the shipped model, or a checkpoint of your own
+    personal = model.adapt("my_objects")       # one folder of photos per class
+    personal.save("personal.safetensors")
+    print(personal.classify("photo.jpg").label)
+
+Names are imported when first used: `import fewshot_lite` and `fewshot-lite --help` stay quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fewshot_lite.errors import FewshotError, UsageError
+    from fewshot_lite.evaluate import evaluate
+    from fewshot_lite.meta_model import MetaModel, load
+    from fewshot_lite.meta_train import MetaTrainConfig, meta_train
+    from fewshot_lite.personal import PersonalModel
+    from fewshot_lite.pretrain import PretrainConfig, pretrain
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "load": "meta_model",
+    "FewshotError": "errors",
+    "UsageError": "errors",
+    "evaluate": "evaluate",
+    "MetaModel": "meta_model",
+    "MetaTrainConfig": "meta_train",
+    "meta_train": "meta_train",
+    "PersonalModel": "personal",
+    "PretrainConfig": "pretrain",
+    "pretrain": "pretrain",
+}
+
+__all__ = [
+    "FewshotError",
+    "MetaModel",
+    "MetaTrainConfig",
+    "PersonalModel",
+    "PretrainConfig",
+    "UsageError",
+    "__version__",
+    "evaluate",
+    "load",
+    "meta_train",
+    "pretrain",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'fewshot_lite' has no attribute {name!r}")
+    return getattr(import_module(f"fewshot_lite.{_HOMES[name]}"), name)

@@ -90,7 +90,9 @@ class Backbone(nn.Module):
         Returns:
             (B, d); float32 or better whatever autocast does inside.
         """
-        images = ((as_float(images) - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        images = ((as_float(images) - self.mean) / self.std).contiguous(
+            memory_format=torch.channels_last
+        )
         features = cast(Tensor, self.network(images))
         return features.flatten(1).to(torch.promote_types(features.dtype, torch.float32))
 

@@ -22,7 +22,9 @@ NormParameters = dict[str, Tensor]
 class FilmGenerator(nn.Module):
     """θ = g(z): the norm parameters of a backbone from a task embedding."""
 
-    def __init__(self, backbone: Backbone, embedding_dim: int, hidden_dim: int | None = None) -> None:
+    def __init__(
+        self, backbone: Backbone, embedding_dim: int, hidden_dim: int | None = None
+    ) -> None:
         """One small network per norm layer and per parameter.
 
         Args:

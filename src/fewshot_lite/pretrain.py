@@ -126,7 +126,10 @@ def pretrain(
     model = _Supervised(backbone, [len(folder.class_names) for folder in folders])
     model = model.to(where, memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(
-        training.split_decay([model], config.weight_decay), lr=config.lr, momentum=0.9, nesterov=True
+        training.split_decay([model], config.weight_decay),
+        lr=config.lr,
+        momentum=0.9,
+        nesterov=True,
     )
     steps_per_epoch = max(1, len(images) // config.batch_size)
     total = steps_per_epoch * config.epochs
@@ -137,12 +140,12 @@ def pretrain(
     depthwise = has_depthwise_convolutions(backbone)
     log = training.JsonLines(training.log_path(output), append=resume)
     log.write(event="start", step=start, config=settings, torch=torch.__version__)
-    average = _Average()
+    averages = training.Averages()
     step = start
 
     def save() -> None:
         training.save_state(state_file, model, optimizer, step, settings)
-        meta = _describe(config, source, backbone, folders, step, total, average)
+        meta = _describe(config, source, backbone, folders, step, total, averages.values)
         checkpoint.save(output, "backbone", backbone.network.state_dict(), meta, half=True)
 
     with training.StopRequest() as stop:
@@ -163,16 +166,18 @@ def pretrain(
                 loss.backward()
                 optimizer.step()
                 step += 1
-                average.add(loss.item(), correct / len(batch))
-                if not math.isfinite(average.loss):
+                averages.add(loss=loss.item(), accuracy=correct / len(batch))
+                if not math.isfinite(averages.values["loss"]):
                     raise FewshotError(
                         f"The loss is not finite at step {step}. Start anew with a lower --lr "
                         f"than {config.lr}."
                     )
                 if step % 50 == 0 or step == total:
-                    values = {"loss": average.loss, "accuracy": average.accuracy}
-                    log.write(event="step", step=step, epoch=epoch, image_size=size, **values)
+                    log.write(
+                        event="step", step=step, epoch=epoch, image_size=size, **averages.values
+                    )
                     if report is not None:
+                        values = {**averages.values, "px": size}
                         report(Progress(step, total, "Pre-training", values))
                 if stop:
                     break
@@ -181,7 +186,9 @@ def pretrain(
     log.close()
     if step == total:
         state_file.unlink(missing_ok=True)
-    return PretrainResult(output, step == total, step, total, average.loss, average.accuracy)
+    loss = averages.values.get("loss", math.nan)
+    accuracy = averages.values.get("accuracy", math.nan)
+    return PretrainResult(output, step == total, step, total, loss, accuracy)
 
 
 class _Images:
@@ -221,24 +228,6 @@ class _Images:
         """Augmented images of a batch: float (B, 3, size, size) in [0, 1]."""
         pixels = self.store[self.index[batch].tolist()].to(device)
         return random_views(pixels, size, Augmentation(), self.flip[batch], random)
-
-
-class _Average:
-    """Exponential averages of loss and accuracy over about 100 steps, from the first on."""
-
-    def __init__(self) -> None:
-        self.loss = self.accuracy = math.nan
-        self._steps = 0
-
-    def add(self, loss: float, accuracy: float) -> None:
-        """Take in one step."""
-        self._steps += 1
-        if self._steps == 1:
-            self.loss, self.accuracy = loss, accuracy
-            return
-        weight = max(0.01, 1 / self._steps)
-        self.loss += weight * (loss - self.loss)
-        self.accuracy += weight * (accuracy - self.accuracy)
 
 
 def _trained_on(folder: ImageFolder, leave_out: float) -> ImageFolder:
@@ -293,7 +282,7 @@ def _describe(
     folders: Sequence[ImageFolder],
     step: int,
     total: int,
-    average: _Average,
+    figures: dict[str, float],
 ) -> dict[str, Any]:
     return {
         "version": __version__,
@@ -305,5 +294,5 @@ def _describe(
         "steps": [step, total],
         "training": asdict(config),
         "classes": {folder.name: list(folder.class_names) for folder in folders},
-        "figures": {"loss": average.loss, "training_accuracy": average.accuracy},
+        "figures": figures,
     }

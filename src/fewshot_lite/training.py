@@ -80,7 +80,9 @@ def load_state(path: Path, modules: nn.Module, optimizer: Optimizer, config: dic
     if not path.exists():
         raise UsageError(f"--resume: there is nothing to resume, {path} does not exist.")
     state = checkpoint.load(path, "state", flag="--resume")
-    changed = [k for k in config if state.meta["config"].get(k) != json.loads(json.dumps(config[k]))]
+    changed = [
+        k for k in config if state.meta["config"].get(k) != json.loads(json.dumps(config[k]))
+    ]
     if changed:
         name = changed[0]
         raise UsageError(
@@ -159,6 +161,22 @@ class StopRequest:
         if self._asked:
             raise KeyboardInterrupt
         self._asked = True
+
+
+class Averages:
+    """Exponential averages over about the last 100 additions, plain ones over the first."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, float] = {}
+        self._count = 0
+
+    def add(self, **values: float) -> None:
+        """Take in one value of each."""
+        self._count += 1
+        weight = max(0.01, 1 / self._count)
+        for name, value in values.items():
+            before = self.values.get(name, value)
+            self.values[name] = before + weight * (value - before)
 
 
 def check_positive(**values: float) -> None:

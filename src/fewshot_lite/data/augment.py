@@ -85,3 +85,23 @@ def _jitter(views: Tensor, strength: float, generator: torch.Generator) -> Tenso
     views = views.mean(dim=(1, 2, 3), keepdim=True).lerp(views, contrast)
     views = views.mean(dim=1, keepdim=True).lerp(views, saturation)
     return views.clamp(0, 1)
+
+
+def domain_shift(views: Tensor, generator: torch.Generator) -> Tensor:
+    """One change of appearance for all images of a task, as if it came from another domain.
+
+    Grey, inverted, other colour channels or low contrast: what makes a backbone's features need
+    adapting, where tasks of the data that it was trained on teach FiLM nothing.
+
+    Args:
+        views: float (B, 3, S, S) in [0, 1].
+    """
+    kind = int(torch.randint(4, (), generator=generator))
+    if kind == 0:
+        return views.mean(dim=1, keepdim=True).expand_as(views)
+    if kind == 1:
+        return 1 - views
+    if kind == 2:
+        return views[:, torch.randperm(3, generator=generator)]
+    contrast, level = torch.rand(2, generator=generator).tolist()
+    return (views - 0.5) * (0.3 + 0.4 * contrast) + 0.3 + 0.4 * level

@@ -60,7 +60,9 @@ class ImageFolder:
         """The same folder with these classes alone, labels renumbered."""
         kept = [name for name in self.class_names if name in names]
         number = {self.class_names.index(name): i for i, name in enumerate(kept)}
-        pairs = [(p, number[y]) for p, y in zip(self.paths, self.labels, strict=True) if y in number]
+        pairs = [
+            (p, number[y]) for p, y in zip(self.paths, self.labels, strict=True) if y in number
+        ]
         return ImageFolder(
             name=self.name,
             root=self.root,
@@ -119,7 +121,9 @@ def require_folder(folder: Path) -> Path:
     if not folder.exists():
         raise UsageError(f"{folder}: no such folder.")
     if not folder.is_dir():
-        raise UsageError(f"{folder}: a file, not a folder. Give a folder with one folder per class.")
+        raise UsageError(
+            f"{folder}: a file, not a folder. Give a folder with one folder per class."
+        )
     if not os.access(folder, os.R_OK | os.X_OK):
         raise UsageError(f"{folder}: no permission to read this folder.")
     return folder

@@ -114,7 +114,9 @@ def _unidentified(path: Path) -> str:
     with path.open("rb") as file:
         head = file.read(12)
     if head[4:8] == b"ftyp":
-        return "HEIC or AVIF under another ending: pip install 'fewshot-lite[heic]', end it in .heic"
+        return (
+            "HEIC or AVIF under another ending: pip install 'fewshot-lite[heic]', end it in .heic"
+        )
     return "not an image"
 
 

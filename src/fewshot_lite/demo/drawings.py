@@ -171,8 +171,8 @@ def _umbrella(pen: _Pen, rng: Random) -> None:
 def _leaf(pen: _Pen, rng: Random) -> None:
     colour = _colour(rng, "green green green earth earth vivid")
     vein, wide, belly = _shade(colour, 0.65), rng.uniform(0.22, 0.34), rng.uniform(0.42, 0.58)
-    half = _curve([(0.5, 0.02), (0.5 + wide * 0.6, 0.2), (0.5 + wide, belly), (0.5, 0.82)])
-    notch = rng.choice([0.0, 0.007, 0.012])  # a smooth or a saw-toothed edge
+    bow = [(0.5 + wide * 0.6, 0.2), (0.5 + wide, belly), (0.5 + wide * 0.6, 0.72)]
+    half, notch = _curve([(0.5, 0.02), *bow, (0.5, 0.82)]), rng.choice([0.0, 0.007, 0.012])
     pen.shape(_both([(x + notch * (k % 4), y) for k, (x, y) in enumerate(half)]), colour)
     with pen.inside():
         pen.box(0.5, 0, 1, 1, _shade(colour, 0.88))
@@ -223,11 +223,10 @@ def _guitar(pen: _Pen, rng: Random) -> None:
     pen.box(0.46, 0.14, 0.54, 0.57, (50, 34, 26))
     pen.box(0.39, 0.82, 0.61, 0.86, (50, 34, 26))
     pen.shape([(0.43, 0.01), (0.57, 0.01), (0.55, 0.16), (0.45, 0.16)], _shade(colour, 0.7))
-    for k in range(6):  # pegs beside the head, frets
+    for k in range(6):  # pegs beside the head, frets, strings
         pen.oval((0.415, 0.585)[k % 2], 0.04 + k // 2 * 0.04, 0.025, 0.015, (225, 220, 205))
         pen.box(0.46, 0.2 + 0.06 * k, 0.54, 0.206 + 0.06 * k, (190, 185, 170))
-    for x in (0.475, 0.492, 0.508, 0.525):
-        pen.line([(x, 0.06), (x, 0.84)], 0.003, (235, 230, 215))
+        pen.line([(0.47 + 0.012 * k, 0.06), (0.47 + 0.012 * k, 0.84)], 0.003, (235, 230, 215))
 
 
 def _mushroom(pen: _Pen, rng: Random) -> None:
@@ -290,11 +289,9 @@ def _lit(frame: Image.Image, thing: Image.Image, rng: Random) -> Image.Image:
     cast, far, near = (soft.rotate(0, translate=move) for move in moves)
     dark = Image.blend(frame, Image.new("RGB", frame.size), rng.uniform(0.3, 0.6))
     frame = Image.composite(dark, frame, cast)
-    frame.paste(thing, mask=alpha)
     # The edge towards the light shines, the edge away from it darkens: the thing looks solid.
-    relief = ImageChops.subtract(far, near, 3, 128)
-    relief = Image.composite(relief, Image.new("L", frame.size, 128), alpha)
-    frame = ImageChops.hard_light(frame, Image.merge("RGB", [relief] * 3))
+    relief = Image.merge("RGB", [ImageChops.subtract(far, near, 3, 128)] * 3)
+    frame.paste(ImageChops.hard_light(thing.convert("RGB"), relief), mask=alpha)
     lamp = Image.linear_gradient("L").rotate(angle)
     light = Image.blend(lamp, ImageChops.invert(Image.radial_gradient("L")), rng.uniform(0.1, 0.5))
     light = light.crop((38, 38, 218, 218)).resize(frame.size)

@@ -6,27 +6,7 @@ on the support set alone and is run once a task, `logits` once a micro-batch of 
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from torch import Tensor
 
 #: What a head keeps of a support set: names to tensors (float ones carry gradients).
 Statistics = dict[str, Tensor]
-
-
-class Head(Protocol):
-    """The two functions of a head."""
-
-    def fit(self, features: Tensor, labels: Tensor, classes: int) -> Statistics:
-        """Statistics of a support set.
-
-        Args:
-            features: (N, d).
-            labels: int64 (N,), each of 0..K-1 at least once.
-            classes: K.
-        """
-        ...
-
-    def logits(self, statistics: Statistics, features: Tensor) -> Tensor:
-        """Logits (Q, K) of query features (Q, d)."""
-        ...

@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from fewshot_lite.backbones import Backbone
+from fewshot_lite.errors import UsageError
 from fewshot_lite.learners.base import Learner, TaskClassifier
+from fewshot_lite.learners.protonets import ProtoNets
 from fewshot_lite.learners.simple_cnaps import SimpleCnaps
 
-LEARNERS: dict[str, type[SimpleCnaps]] = {SimpleCnaps.name: SimpleCnaps}
+#: The default first.
+LEARNERS: dict[str, type[SimpleCnaps] | type[ProtoNets]] = {
+    SimpleCnaps.name: SimpleCnaps,
+    ProtoNets.name: ProtoNets,
+}
 
-__all__ = ["LEARNERS", "Learner", "SimpleCnaps", "TaskClassifier"]
+
+def make_learner(name: str, backbone: Backbone, hyperparameters: dict[str, Any]) -> Learner:
+    """A learner by name.
+
+    Raises:
+        UsageError: no such learner.
+    """
+    if name not in LEARNERS:
+        raise UsageError(f"learner {name!r}: unknown. Known are {', '.join(LEARNERS)}.")
+    return LEARNERS[name](backbone, **hyperparameters)
+
+
+__all__ = ["LEARNERS", "Learner", "ProtoNets", "SimpleCnaps", "TaskClassifier", "make_learner"]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -22,7 +22,8 @@ from torch.func import functional_call
 
 from fewshot_lite.backbones import Backbone
 from fewshot_lite.film import NormParameters
-from fewshot_lite.heads import Head, Statistics
+from fewshot_lite.heads import Statistics
+from fewshot_lite.heads.registry import AnyHead
 
 #: Makes the context that networks run in, e.g. autocast.
 Cast = Callable[[], contextlib.AbstractContextManager[None]]
@@ -33,7 +34,7 @@ class Learner(nn.Module, ABC):
 
     name: ClassVar[str]
     backbone: Backbone
-    head: Head
+    head: AnyHead
 
     @property
     def has_set_encoder(self) -> bool:
@@ -118,17 +119,15 @@ class TaskClassifier:
         return self.learner.head.logits(self.statistics, features)
 
 
-def batches(images: Tensor, size: int) -> Iterator[Tensor]:
-    """Micro-batches of a tensor, in order."""
-    yield from images.split(size)
-
-
 def map_batches(
-    function: Callable[[Tensor], Tensor], images: Tensor, size: int, cast: Cast
+    function: Callable[[Tensor], Tensor],
+    images: Tensor,
+    size: int,
+    cast: Cast = contextlib.nullcontext,
 ) -> Tensor:
     """A function of images, micro-batch by micro-batch, as one tensor in float32 or better."""
     results = []
-    for batch in batches(images, size):
+    for batch in images.split(size):
         with cast():
             result = function(batch)
         results.append(result.to(torch.promote_types(result.dtype, torch.float32)))

@@ -1,0 +1,30 @@
+"""Heads by name, for files that say which they hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fewshot_lite.heads.mahalanobis import MahalanobisHead
+from fewshot_lite.heads.prototypes import PrototypeHead
+
+AnyHead = MahalanobisHead | PrototypeHead
+
+
+def describe_head(head: AnyHead) -> dict[str, Any]:
+    """A JSON-able description that `make_head` takes."""
+    if isinstance(head, PrototypeHead):
+        return {"name": "prototypes", "metric": head.metric}
+    return {"name": "mahalanobis"}
+
+
+def make_head(description: dict[str, Any]) -> AnyHead:
+    """A head of this description, with its weights still to be loaded.
+
+    Raises:
+        ValueError: no such head.
+    """
+    if description.get("name") == "prototypes":
+        return PrototypeHead(description["metric"])
+    if description.get("name") == "mahalanobis":
+        return MahalanobisHead()
+    raise ValueError(f"no head {description.get('name')!r}")

@@ -1,0 +1,43 @@
+"""ProtoNets (Snell et al. 2017): class means on a backbone that itself is learned, through LITE."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from fewshot_lite.backbones import Backbone
+from fewshot_lite.heads.prototypes import Metric, PrototypeHead
+from fewshot_lite.learners.base import Learner
+
+
+class ProtoNets(Learner):
+    """Nothing is adapted but the class means; meta-training learns all of the backbone."""
+
+    name: ClassVar[str] = "protonets"
+    head: PrototypeHead
+
+    def __init__(
+        self, backbone: Backbone, *, metric: Metric = "euclidean", backbone_lr: float = 0.05
+    ) -> None:
+        """Assemble around a backbone.
+
+        Args:
+            backbone: used as it is, not copied.
+            metric: of the distance to class means.
+            backbone_lr: learning rate of the backbone's weights as a share of the learner's.
+        """
+        super().__init__()
+        self.backbone = backbone
+        self.head = PrototypeHead(metric)
+        self.backbone_lr = backbone_lr
+        for parameter in backbone.parameters():
+            parameter.requires_grad_(backbone_lr > 0)
+        self.eval()
+
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        groups: list[dict[str, Any]] = [{"params": list(self.head.parameters()), "lr": lr * 20}]
+        if self.backbone_lr > 0:
+            groups.append({"params": list(self.backbone.parameters()), "lr": lr * self.backbone_lr})
+        return groups
+
+    def hyperparameters(self) -> dict[str, Any]:
+        return {"metric": self.head.metric, "backbone_lr": self.backbone_lr}

@@ -1,0 +1,211 @@
+"""A meta-trained checkpoint in memory: a learner with its preprocessing and its record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fewshot_lite import __version__, checkpoint
+from fewshot_lite.backbones import Backbone
+from fewshot_lite.data.folders import ImageFolder, Skipped, scan_classes
+from fewshot_lite.data.store import decode
+from fewshot_lite.errors import FewshotError, UsageError
+from fewshot_lite.learners import Learner, make_learner
+from fewshot_lite.personal import Adaptation, PersonalModel
+
+#: The model that ships, by the name that `--base` takes.
+DEFAULT_BASE = "default"
+
+
+@dataclass
+class MetaModel:
+    """A learner that can adapt to a person's photos."""
+
+    learner: Learner
+    image_size: int
+    """Side of the images it was trained on, in pixels."""
+    record: dict[str, Any] = field(default_factory=dict)
+    """How it was made: training arguments, data, figures."""
+    source: dict[str, str] = field(default_factory=dict)
+    """Name and hash of the file it was loaded from."""
+
+    @classmethod
+    def load(cls, base: str | Path = DEFAULT_BASE, *, device: str = "cpu") -> MetaModel:
+        """Read a meta-trained checkpoint: a file, or the name of one that ships.
+
+        Raises:
+            UsageError: no such file or name, or a file of another kind.
+            FewshotError: a damaged file.
+        """
+        path = find_base(base)
+        file = checkpoint.load(path, "meta", flag="--base")
+        meta = file.meta
+        try:
+            backbone = Backbone(meta["backbone"], meta["image_size"])
+            learner = make_learner(meta["learner"], backbone, meta["hyperparameters"])
+            learner.load_state_dict(file.tensors)
+            size = int(meta["image_size"])
+        except (KeyError, TypeError, RuntimeError, UsageError) as error:
+            reason = str(error).splitlines()
+            detail = reason[1].strip() if len(reason) > 1 else reason[0]
+            raise FewshotError(f"{path}: damaged or from another version ({detail}).") from None
+        learner.requires_grad_(False)
+        return cls(
+            learner.to(device),
+            size,
+            meta.get("record", {}),
+            {"name": path.stem, "sha256": checkpoint.sha256(path)},
+        )
+
+    def save(self, path: Path, *, half: bool = False) -> None:
+        """Write the checkpoint. Half precision halves the file; see `checkpoint.save`."""
+        learner = self.learner
+        checkpoint.save(
+            path,
+            "meta",
+            learner.state_dict(),
+            {
+                "version": __version__,
+                "learner": learner.name,
+                "hyperparameters": learner.hyperparameters(),
+                "backbone": learner.backbone.name,
+                "image_size": self.image_size,
+                "mean": learner.backbone.mean.flatten().tolist(),
+                "std": learner.backbone.std.flatten().tolist(),
+                "record": self.record,
+            },
+            half=half,
+        )
+
+    def adapt(
+        self,
+        photos: str | Path | Tensor,
+        labels: Sequence[str] | None = None,
+        *,
+        on_done: Callable[[int, int], None] | None = None,
+    ) -> PersonalModel:
+        """Adapt to a person's classes in one forward pass.
+
+        Args:
+            photos: a folder with one folder of photos per class, or images, uint8 or float in
+                [0, 1], (N, 3, S, S) with S = `image_size`.
+            labels: N class names, with images.
+            on_done: called with (photos decoded, photos in all).
+
+        Returns:
+            The personal model; its `adaptation` tells what was used and what was skipped.
+
+        Raises:
+            UsageError, FewshotError: a folder or images that cannot be adapted to; files that
+                cannot be read are skipped as long as each class keeps one.
+        """
+        start = time.perf_counter()
+        skipped: tuple[Skipped, ...] = ()
+        if isinstance(photos, Tensor):
+            images, names, numbers = _labelled(photos, labels, self.image_size)
+        else:
+            folder = scan_classes(Path(photos))
+            images, numbers, skipped = _read(folder, self.image_size, on_done)
+            names = folder.class_names
+        device = self.learner.backbone.mean.device
+        targets = torch.tensor(numbers, device=device)
+        classifier = self.learner.adapt(images.to(device), targets, len(names))
+        personal = PersonalModel.from_adaptation(
+            self.learner.backbone,
+            classifier.parameters,
+            self.learner.head,
+            classifier.support_features,
+            targets,
+            names,
+            self.image_size,
+            {
+                "base": self.source,
+                "learner": self.learner.name,
+                "version": __version__,
+                "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            },
+        )
+        seconds = time.perf_counter() - start
+        used = tuple(numbers.count(k) for k in range(len(names)))
+        personal.adaptation = Adaptation(names, used, skipped, seconds)
+        return personal
+
+
+def _labelled(
+    images: Tensor, labels: Sequence[str] | None, size: int
+) -> tuple[Tensor, tuple[str, ...], list[int]]:
+    """Images, class names in alphabetical order, class numbers."""
+    if labels is None or len(labels) != len(images):
+        raise UsageError("labels: as many class names as images are needed.")
+    if images.ndim != 4 or tuple(images.shape[1:]) != (3, size, size):
+        raise UsageError(
+            f"images: of shape {tuple(images.shape)}, but this model takes (N, 3, {size}, {size})."
+        )
+    names = tuple(sorted(set(labels)))
+    if len(names) < 2:
+        raise FewshotError("One class only: there is nothing to tell apart. Give at least two.")
+    return images, names, [names.index(label) for label in labels]
+
+
+def _read(
+    folder: ImageFolder, size: int, on_done: Callable[[int, int], None] | None
+) -> tuple[Tensor, list[int], tuple[Skipped, ...]]:
+    """The readable photos of a folder, their class numbers, and what was skipped."""
+    if len(folder.class_names) < 2:
+        raise FewshotError(
+            f"{folder.root}: one class only ({folder.class_names[0]!r}), so there is nothing to "
+            "tell apart. Add a folder of something else."
+        )
+    total = len(folder.paths)
+    images, problems = decode(
+        folder.paths, size, on_done=(lambda n: on_done(n, total)) if on_done else None
+    )
+    skipped = [*folder.skipped, *(Skipped(folder.paths[i], why) for i, why in problems.items())]
+    good = [i for i in range(total) if i not in problems]
+    numbers = [folder.labels[i] for i in good]
+    for number, name in enumerate(folder.class_names):
+        if number not in numbers:
+            why = next((s for s in skipped if folder.root / name in s.path.parents), None)
+            detail = f" ({why.path.name}: {why.reason})" if why else ""
+            raise FewshotError(
+                f"{folder.root / name}: no photo in it can be read{detail}. "
+                "Put photos in, or remove the folder."
+            )
+    return images[good], numbers, tuple(sorted(skipped, key=lambda s: str(s.path)))
+
+
+def load(base: str | Path = DEFAULT_BASE, *, device: str = "cpu") -> MetaModel:
+    """`MetaModel.load`: the shipped model, or a checkpoint of your own."""
+    return MetaModel.load(base, device=device)
+
+
+def models_folder() -> Path:
+    """Where the checkpoints lie that ship: inside the package, or beside it in a checkout."""
+    packaged = Path(__file__).parent / "models"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "models"
+
+
+def find_base(base: str | Path) -> Path:
+    """The file of a base: a path, or a shipped model's name.
+
+    Raises:
+        UsageError: neither.
+    """
+    path = Path(base)
+    shipped = sorted(models_folder().glob("*.safetensors"))
+    if str(base) == DEFAULT_BASE and shipped:
+        return shipped[0]
+    for candidate in shipped:
+        if candidate.stem == str(base):
+            return candidate
+    if path.exists() or path.suffix:
+        return path
+    names = ", ".join([DEFAULT_BASE, *(c.stem for c in shipped)])
+    raise UsageError(f"--base {base}: no such file, and no model of this name. Shipped: {names}.")

@@ -1,0 +1,426 @@
+"""Meta-training: tasks in, gradients through LITE, a checkpoint that adapts out."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fewshot_lite import __version__, checkpoint, training
+from fewshot_lite.backbones import has_depthwise_convolutions, load_backbone
+from fewshot_lite.data.augment import Augmentation, domain_shift, random_views
+from fewshot_lite.data.episodes import (
+    Episode,
+    EpisodeConfig,
+    Pool,
+    sample_training_episode,
+    usable_pools,
+)
+from fewshot_lite.data.folders import ImageFolder, scan_collection
+from fewshot_lite.data.store import ImageStore
+from fewshot_lite.devices import Precision, autocast, pick_device
+from fewshot_lite.errors import FewshotError, UsageError
+from fewshot_lite.evaluate import evaluate, fixed_episodes
+from fewshot_lite.learners import make_learner
+from fewshot_lite.learners.base import Cast, Learner
+from fewshot_lite.lite import Sampling, lite_step
+from fewshot_lite.meta_model import MetaModel
+from fewshot_lite.task import Task
+from fewshot_lite.training import Progress, Report
+
+#: Validation: this many tasks, fixed by the seed.
+_VALIDATION_TASKS = 50
+#: A run ends after this many steps in a row whose loss is not finite.
+_MOST_FAILURES = 5
+
+
+@dataclass(frozen=True)
+class MetaTrainConfig:
+    """All that a run depends on besides the images."""
+
+    learner: str = "simple-cnaps"
+    backbone: str | None = None
+    """torchvision's name; None takes what `weights` holds, or resnet18."""
+    weights: str = "none"
+    """"default" (torchvision's), "none" or a file, e.g. what `pretrain` wrote."""
+    backbone_lr: float | None = None
+    """Learning rate of the backbone's own weights as a share of `lr`; None is the learner's."""
+    h: int | None = 40
+    """Support images that are back-propagated; None for all."""
+    sampling: Sampling = "uniform"
+    image_size: int | None = None
+    """None takes the pre-trained backbone's, or 96."""
+    min_way: int = 5
+    max_way: int = 20
+    max_support: int = 100
+    max_shot: int = 20
+    queries: int = 10
+    """Most query images of a class."""
+    tasks: int = 2000
+    tasks_per_step: int = 8
+    lr: float = 1e-3
+    """Adam; short warm-up, then a cosine to 0."""
+    penalty: float = 0.001
+    """Weight of the FiLM penalty."""
+    shifts: float = 0.5
+    """Share of tasks whose images are all shifted alike: grey, inverted, other colours."""
+    unseen_only: bool = False
+    """Leave out the classes that the backbone was pre-trained on."""
+    no_flip: tuple[str, ...] = ()
+    """Data sets whose images may not be mirrored, by folder name."""
+    tracks: tuple[str, ...] = ()
+    """Data sets with files named TRACK_FRAME; a track stays on one side of a task."""
+    validate_every: int = 0
+    """Tasks between validations; 0 for none."""
+    micro_batch: int = 64
+    precision: Precision = "auto"
+    seed: int = 0
+
+    def check(self) -> None:
+        """Raise UsageError for values that no run can have."""
+        training.check_positive(
+            tasks=self.tasks,
+            tasks_per_step=self.tasks_per_step,
+            lr=self.lr,
+            queries=self.queries,
+            max_shot=self.max_shot,
+            micro_batch=self.micro_batch,
+        )
+        if self.h is not None and self.h < 1:
+            raise UsageError(f"--h {self.h}: must be at least 1, or 'all'.")
+        if self.image_size is not None and not 16 <= self.image_size <= 1024:
+            raise UsageError(f"--image-size {self.image_size}: must be between 16 and 1024.")
+        if not 2 <= self.min_way <= self.max_way:
+            raise UsageError(
+                f"--min-way {self.min_way}, --max-way {self.max_way}: must be at least 2, and the "
+                "first no larger than the second."
+            )
+        if self.max_support < self.max_way:
+            raise UsageError(
+                f"--max-support {self.max_support}: must be at least --max-way {self.max_way}, "
+                "one image per class."
+            )
+        if self.validate_every < 0:
+            raise UsageError(f"--validate-every {self.validate_every}: must not be negative.")
+        if not 0 <= self.shifts <= 1:
+            raise UsageError(f"--shifts {self.shifts}: must be between 0 and 1.")
+
+
+@dataclass(frozen=True)
+class MetaTrainResult:
+    """How a run ended."""
+
+    output: Path
+    finished: bool
+    tasks: int
+    total: int
+    loss: float
+    """Averages over about the last 100 tasks."""
+    accuracy: float
+    validation: dict[str, float] = field(default_factory=dict)
+    """Accuracy of the last validation, by data set."""
+
+
+def meta_train(
+    data: Path,
+    output: Path,
+    config: MetaTrainConfig,
+    *,
+    validate: Path | None = None,
+    device: str = "auto",
+    resume: bool = False,
+    force: bool = False,
+    report: Report | None = None,
+) -> MetaTrainResult:
+    """Meta-train a learner on tasks from a folder of classes, or from several data sets.
+
+    Args:
+        data: an image folder or a collection of them (see `data.folders`).
+        output: the checkpoint; its state to resume from and its log lie beside it.
+        validate: image folder(s) for validation; without, every tenth class of `data` is kept for
+            it if `config.validate_every` is set.
+        resume: go on with the run that wrote `output`'s state.
+        report: called with progress.
+
+    Raises:
+        UsageError, FewshotError: bad configuration, data or output; too many losses in a row that
+            are not finite.
+    """
+    config.check()
+    if not resume:
+        checkpoint.check_output(output, force=force)
+    where = pick_device(device)
+    folders = scan_collection(data)
+    for flag, names in (("no-flip", config.no_flip), ("tracks", config.tracks)):
+        unknown = set(names) - {folder.name for folder in folders}
+        if unknown:
+            raise UsageError(f"--{flag} {min(unknown)}: there is no such data set in {data}.")
+    backbone, source = load_backbone(
+        config.backbone, config.weights, config.image_size or 96, seed=config.seed
+    )
+    pretrained = source.get("pretrained", {})
+    size = config.image_size or int(pretrained.get("image_size", 96))
+    if config.unseen_only:
+        folders = [_unseen(folder, pretrained.get("classes")) for folder in folders]
+    held_out: list[ImageFolder] = []
+    if config.validate_every and validate is not None:
+        held_out = scan_collection(validate)
+    elif config.validate_every:
+        folders, held_out = _hold_out(folders, config.min_way)
+    train = _Source(folders, config, size, report)
+    validation = _Validation(held_out, config, size, report)
+
+    hyperparameters = {} if config.backbone_lr is None else {"backbone_lr": config.backbone_lr}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        learner = make_learner(config.learner, backbone, hyperparameters)
+    learner = learner.to(where, memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(learner.parameter_groups(config.lr), lr=config.lr)
+    for group in optimizer.param_groups:
+        group["peak"] = group["lr"]
+    depthwise = has_depthwise_convolutions(backbone)
+    cast = functools.partial(autocast, where, config.precision, depthwise=depthwise)
+
+    state_file = training.state_path(output)
+    settings = asdict(config) | {"images": train.images, "classes": train.classes}
+    done = training.load_state(state_file, learner, optimizer, settings) if resume else 0
+    log = training.JsonLines(training.log_path(output), append=resume)
+    log.write(event="start", task=done, config=settings, torch=torch.__version__)
+    averages = training.Averages()
+    scores: dict[str, float] = {}
+    failures = 0
+    started, begun = time.perf_counter(), done
+    saved = time.perf_counter()
+
+    def save() -> None:
+        training.save_state(state_file, learner, optimizer, done, settings)
+        record = {
+            "training": asdict(config),
+            "tasks": [done, config.tasks],
+            "data": {pool.name: pool.class_names for pool in train.pools},
+            "backbone": {k: v for k, v in source.items() if k != "pretrained"},
+            "pretraining": pretrained,
+            "figures": {**averages.values, "validation": scores},
+            "version": __version__,
+        }
+        MetaModel(learner, size, record).save(output)
+
+    with training.StopRequest() as stop:
+        while done < config.tasks and not stop:
+            count = min(config.tasks_per_step, config.tasks - done)
+            optimizer.zero_grad(set_to_none=True)
+            steps = []
+            for number in range(done, done + count):
+                task = train.task(number).to(where)
+                steps.append(
+                    lite_step(
+                        learner,
+                        task,
+                        training.generator(config.seed, 3, number),
+                        h=config.h,
+                        sampler=config.sampling,
+                        micro_batch=config.micro_batch,
+                        penalty_weight=config.penalty,
+                        scale=1 / count,
+                        cast=cast,
+                    )
+                )
+            before, done = done, done + count
+            if all(math.isfinite(step.loss) for step in steps):
+                failures = 0
+                for group in optimizer.param_groups:
+                    group["lr"] = group["peak"] * _schedule(before, config)
+                optimizer.step()
+                for step in steps:
+                    averages.add(loss=step.loss, accuracy=step.accuracy)
+            else:
+                failures += 1
+                log.write(event="skipped", task=done, reason="loss not finite")
+                if failures == _MOST_FAILURES:
+                    raise FewshotError(
+                        f"The loss was not finite in {failures} steps in a row (task {done}). "
+                        f"Lower --lr (now {config.lr}), or use --precision float32."
+                    )
+            speed = (done - begun) / (time.perf_counter() - started)
+            log.write(event="step", task=done, **averages.values, tasks_per_second=round(speed, 3))
+            if report is not None:
+                values = {**averages.values, "tasks/s": speed}
+                report(Progress(done, config.tasks, "Meta-training", values))
+            every = config.validate_every
+            if every and done // every > before // every and validation.pools:
+                scores = validation.run(learner, cast, report)
+                log.write(event="validation", task=done, accuracy=scores)
+            if time.perf_counter() - saved > 60:
+                save()
+                saved = time.perf_counter()
+        save()
+    finished = done >= config.tasks
+    log.write(event="end", task=done, finished=finished)
+    log.close()
+    if finished:
+        state_file.unlink(missing_ok=True)
+    return MetaTrainResult(
+        output,
+        finished,
+        done,
+        config.tasks,
+        averages.values.get("loss", math.nan),
+        averages.values.get("accuracy", math.nan),
+        scores,
+    )
+
+
+class _Source:
+    """Where training tasks come from: task number -> task, always the same one."""
+
+    def __init__(
+        self,
+        folders: Sequence[ImageFolder],
+        config: MetaTrainConfig,
+        size: int,
+        report: Report | None,
+    ) -> None:
+        stores = [_store(folder, size, report) for folder in folders]
+        episodes = EpisodeConfig(
+            config.min_way, config.max_way, config.max_support, config.max_shot, config.queries
+        )
+        pools = [
+            Pool(folder, unreadable=list(store.problems), tracks=folder.name in config.tracks)
+            for folder, store in zip(folders, stores, strict=True)
+        ]
+        self.pools = usable_pools(pools, episodes)
+        self._stores = [
+            store for pool, store in zip(pools, stores, strict=True) if pool in self.pools
+        ]
+        self._config, self._episodes, self._size = config, episodes, size
+
+    @property
+    def images(self) -> int:
+        """Images in all usable data sets."""
+        return sum(len(store) for store in self._stores)
+
+    @property
+    def classes(self) -> int:
+        """Classes that tasks are drawn from."""
+        return sum(pool.classes for pool in self.pools)
+
+    def task(self, number: int) -> Task:
+        """Training task of this number, augmented."""
+        random = training.generator(self._config.seed, 2, number)
+        episode = sample_training_episode(self.pools, self._episodes, random)
+        views = self._views(episode, random)
+        split = len(episode.support)
+        return Task(
+            support=views[:split],
+            support_labels=torch.tensor(episode.support_labels),
+            query=views[split:],
+            query_labels=torch.tensor(episode.query_labels),
+            classes=episode.classes,
+        )
+
+    def _views(self, episode: Episode, random: torch.Generator) -> Tensor:
+        """Support and query images together: float (N + Q, 3, S, S) in [0, 1]."""
+        pixels = self._stores[episode.data_set][episode.support + episode.query]
+        may_flip = self.pools[episode.data_set].name not in self._config.no_flip
+        flip = torch.full((len(pixels),), may_flip)
+        views = random_views(pixels, self._size, Augmentation(min_area=0.5), flip, random)
+        if float(torch.rand((), generator=random)) < self._config.shifts:
+            views = domain_shift(views, random)
+        return views
+
+
+class _Validation:
+    """Fixed 5-way 5-shot tasks of held-out data, a share for each data set."""
+
+    def __init__(
+        self,
+        folders: Sequence[ImageFolder],
+        config: MetaTrainConfig,
+        size: int,
+        report: Report | None,
+    ) -> None:
+        self.pools: list[Pool] = []
+        self._runs: list[tuple[str, ImageStore, list[Episode]]] = []
+        for folder in folders:
+            store = _store(folder, size, report)
+            pool = Pool(
+                folder, unreadable=list(store.problems), tracks=folder.name in config.tracks
+            )
+            with contextlib.suppress(FewshotError):  # too small a set to validate on
+                episodes = fixed_episodes(
+                    pool,
+                    way=min(5, pool.classes),
+                    shot=5,
+                    queries=5,
+                    tasks=_VALIDATION_TASKS,
+                    seed=config.seed,
+                )
+                self.pools.append(pool)
+                self._runs.append((folder.name, store, episodes))
+        if config.validate_every and not self._runs:
+            raise UsageError(
+                f"--validate-every {config.validate_every}: no classes with 10 photos to validate "
+                "on. Name a folder with --validate, or leave --validate-every out."
+            )
+
+    def run(self, learner: Learner, cast: Cast, report: Report | None) -> dict[str, float]:
+        """Accuracy by data set, and their mean."""
+        scores: dict[str, float] = {}
+        for position, (name, store, episodes) in enumerate(self._runs):
+            score = evaluate({"": learner}, store, episodes, cast=cast)[""]
+            scores[name] = round(score.mean, 4)
+            if report is not None:
+                report(Progress(position + 1, len(self._runs), "Validating", {name: score.mean}))
+        return {**scores, "mean": round(sum(scores.values()) / len(scores), 4)}
+
+
+def _store(folder: ImageFolder, size: int, report: Report | None) -> ImageStore:
+    total = len(folder.paths)
+
+    def count(done: int) -> None:
+        if report is not None and (done % 100 == 0 or done == total):
+            report(Progress(done, total, f"Reading {folder.name}"))
+
+    return ImageStore(folder.paths, size, on_done=count)
+
+
+def _unseen(folder: ImageFolder, seen: dict[str, list[str]] | None) -> ImageFolder:
+    if seen is None:
+        raise UsageError(
+            "--unseen-only: the backbone's file does not say what it was trained on. Use one that "
+            "`fewshot-lite pretrain --leave-out` wrote, or leave the flag out."
+        )
+    return folder.select(set(folder.class_names) - set(seen.get(folder.name, [])))
+
+
+def _hold_out(
+    folders: Sequence[ImageFolder], least: int
+) -> tuple[list[ImageFolder], list[ImageFolder]]:
+    """Every tenth class for validation (at least `least`), where enough are left for training."""
+    train, held_out = [], []
+    for folder in folders:
+        count = max(least, len(folder.class_names) // 10)
+        if len(folder.class_names) < 3 * count:
+            train.append(folder)
+            continue
+        step = len(folder.class_names) / count
+        names = {folder.class_names[int(i * step)] for i in range(count)}
+        train.append(folder.select(set(folder.class_names) - names))
+        held_out.append(folder.select(names))
+    return train, held_out
+
+
+def _schedule(task: int, config: MetaTrainConfig) -> float:
+    """Share of the learning rate: linear warm-up over 5 % of the tasks, then a cosine to zero."""
+    warmup = max(1, config.tasks // 20)
+    if task < warmup:
+        return (task + config.tasks_per_step) / (warmup + config.tasks_per_step)
+    return 0.5 * (1 + math.cos(math.pi * (task - warmup) / max(1, config.tasks - warmup)))
