@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import nullcontext
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from conftest import TinyBackbone, random_task
 from fewshot_lite import lite, sampling
+from fewshot_lite.config import Sampling
 from fewshot_lite.learners.base import Learner
 from fewshot_lite.learners.simple_cnaps import SimpleCnaps
 from fewshot_lite.lite import lite_step
 from fewshot_lite.sampling import Chosen
 from fewshot_lite.task import Task
+from tiny import TinyBackbone, random_task
 
 PENALTY = 0.01
 
@@ -59,16 +61,16 @@ def lite_gradients(
 ) -> dict[str, Tensor]:
     """The step with given subsets for the backbone and for the set encoder."""
     learner.zero_grad()
-    forward = lite.forward_support(learner, task, 4, lite.contextlib.nullcontext)
-    lite.backward_queries(learner, task, forward, 1.0, 4, lite.contextlib.nullcontext)
+    forward = lite.forward_support(learner, task, 4, nullcontext)
+    lite.backward_queries(learner, task, forward, 1.0, 4, nullcontext)
     v = forward.features.grad
     assert v is not None
     if isinstance(first, float):
         probabilities = sampling.inclusion_probabilities(v.norm(dim=1), 2)
         assert probabilities is not None
         first = sampling.systematic(probabilities, first)
-    lite.backward_support(learner, task, forward, v, first, 4, lite.contextlib.nullcontext)
-    lite.backward_set_encoder(learner, task, forward, second, 4, lite.contextlib.nullcontext)
+    lite.backward_support(learner, task, forward, v, first, 4, nullcontext)
+    lite.backward_set_encoder(learner, task, forward, second, 4, nullcontext)
     (PENALTY * learner.penalty()).backward()
     return gradients(learner)
 
@@ -112,12 +114,12 @@ def test_one_shared_subset_is_biased_in_the_set_encoder(task: Task) -> None:
 
 
 def test_informed_subsets_average_to_the_exact_gradient(task: Task) -> None:
-    """Integrated over the systematic sampler's start: the subset changes only at the ends' parts."""
+    """Integrated over the sampler's start: the subset changes only at few places in [0, 1)."""
     learner = make_learner()
     exact = exact_gradients(learner, task)
     learner.zero_grad()
-    forward = lite.forward_support(learner, task, 4, lite.contextlib.nullcontext)
-    lite.backward_queries(learner, task, forward, 1.0, 4, lite.contextlib.nullcontext)
+    forward = lite.forward_support(learner, task, 4, nullcontext)
+    lite.backward_queries(learner, task, forward, 1.0, 4, nullcontext)
     assert forward.features.grad is not None
     probabilities = sampling.inclusion_probabilities(forward.features.grad.norm(dim=1), 2)
     assert probabilities is not None
@@ -158,7 +160,7 @@ def test_every_image_back_propagated_is_plain_autograd_in_float32() -> None:
 
 
 @pytest.mark.parametrize("sampler", ["uniform", "informed"])
-def test_the_micro_batch_does_not_change_the_step(task: Task, sampler: lite.Sampling) -> None:
+def test_the_micro_batch_does_not_change_the_step(task: Task, sampler: Sampling) -> None:
     learner = make_learner()
     found = []
     for micro_batch in (1, 2, 5, 50):

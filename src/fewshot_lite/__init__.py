@@ -14,12 +14,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fewshot_lite.config import MetaTrainConfig, PretrainConfig
     from fewshot_lite.errors import FewshotError, UsageError
     from fewshot_lite.evaluate import evaluate
     from fewshot_lite.meta_model import MetaModel, load
-    from fewshot_lite.meta_train import MetaTrainConfig, meta_train
+    from fewshot_lite.meta_train import meta_train
     from fewshot_lite.personal import PersonalModel
-    from fewshot_lite.pretrain import PretrainConfig, pretrain
+    from fewshot_lite.pretrain import pretrain
 
 __version__ = "0.1.0"
 
@@ -29,10 +30,10 @@ _HOMES = {
     "UsageError": "errors",
     "evaluate": "evaluate",
     "MetaModel": "meta_model",
-    "MetaTrainConfig": "meta_train",
+    "MetaTrainConfig": "config",
     "meta_train": "meta_train",
     "PersonalModel": "personal",
-    "PretrainConfig": "pretrain",
+    "PretrainConfig": "config",
     "pretrain": "pretrain",
 }
 

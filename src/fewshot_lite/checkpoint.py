@@ -5,12 +5,8 @@ Kinds: "backbone" (pretrain), "meta" (meta-train), "personal" (adapt), "state" (
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fewshot_lite.errors import FewshotError, UsageError
+from fewshot_lite.files import atomic_path
 
 #: Raised with every change that older versions could not read.
 FORMAT = 1
@@ -47,41 +44,6 @@ def describe(kind: str) -> str:
     """A kind in words, for messages."""
     article = {"meta": "a meta-trained model", "personal": "a personal model"}
     return article.get(kind, f"a {kind} file")
-
-
-def check_output(path: Path, *, force: bool) -> None:
-    """Refuse an output before the work is done that it is for.
-
-    Raises:
-        UsageError: it exists and `force` is not set, is a folder, or its folder cannot be written.
-    """
-    if path.is_dir():
-        raise UsageError(f"--output {path}: a folder. Give the name of a file in it.")
-    if path.exists() and not force:
-        raise UsageError(f"--output {path}: exists already. Use --force to overwrite it.")
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        raise UsageError(f"--output {path}: there is no folder {folder}. Create it first.")
-    if not os.access(folder, os.W_OK):
-        raise UsageError(f"--output {path}: the folder {folder} cannot be written to.")
-
-
-@contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, renamed to it at the end: `path` is whole or untouched."""
-    handle, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes files private
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def save(
@@ -161,7 +123,7 @@ def read_any(
     try:
         with safe_open(path, framework="pt") as file:
             entry = (file.metadata() or {}).get(_KEY)
-            found = {name: file.get_tensor(name) for name in file.keys()} if tensors else {}
+            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 if tensors else {}
     except SafetensorError as error:
         reason = "truncated or damaged" if "ncomplete" in str(error) else "not a safetensors file"
         raise FewshotError(f"{path}: {reason}.") from None

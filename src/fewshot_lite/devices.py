@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Literal
 
 import torch
 
+from fewshot_lite.config import Precision
 from fewshot_lite.errors import UsageError
-
-Precision = Literal["auto", "float32", "bfloat16"]
 
 
 def pick_device(name: str) -> torch.device:

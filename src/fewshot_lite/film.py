@@ -10,6 +10,9 @@ layer, from the task embedding z, γ = 1 + ρ ⊙ G(z) and β = σ ⊙ B(z) with
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -50,13 +53,15 @@ class FilmGenerator(nn.Module):
         """
         parameters: NormParameters = {}
         for name, layer in backbone.norm_layers().items():
-            gamma, beta = self.layers[_key(name)](z)
+            generate = cast(_LayerGenerator, self.layers[_key(name)])
+            gamma, beta = generate(z)
             parameters |= modulate(name, layer, gamma, beta)
         return parameters
 
     def penalty(self) -> Tensor:
         """‖ρ‖² + ‖σ‖² over all layers, (): what keeps FiLM near the identity."""
-        terms = [g.rho.square().sum() + g.sigma.square().sum() for g in self.layers.values()]
+        layers = cast(Iterable[_LayerGenerator], self.layers.values())
+        terms = [g.rho.square().sum() + g.sigma.square().sum() for g in layers]
         return torch.stack(terms).sum()
 
 

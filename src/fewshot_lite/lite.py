@@ -3,7 +3,7 @@
 Bronskill et al., "Memory Efficient Meta-Learning with Large Images", NeurIPS 2021: forward the
 whole support set, back-propagate a random subset, keep the gradient unbiased.
 
-For support images x_1..x_N, with z = mean_n e(x_n; φ), θ = g(z), f_n = b(x_n; θ, ψ), F = (f_1..f_N):
+For support images x_1..x_N, z = mean_n e(x_n; φ), θ = g(z), f_n = b(x_n; θ, ψ), F = (f_1..f_N):
 
   1. `forward_support`      no graph: all e(x_n) -> z -> θ -> F. Keep z, θ and F as leaves.
   2. `backward_queries`     L, the mean loss over queries: v_n = ∂L/∂f_n, ∂L/∂θ, ψ.grad.
@@ -29,19 +29,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot_lite import sampling
+from fewshot_lite.config import Sampling
 from fewshot_lite.film import NormParameters
 from fewshot_lite.learners.base import Cast, Learner, map_batches, task_embedding
 from fewshot_lite.sampling import Chosen
 from fewshot_lite.task import Task
-
-Sampling = Literal["uniform", "informed"]
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,7 @@ def lite_step(
     backward_set_encoder(learner, task, forward, chosen, micro_batch, cast)
     penalty = scale * penalty_weight * learner.penalty()
     if penalty.requires_grad:
-        penalty.backward()  # type: ignore[no-untyped-call]
+        penalty.backward()
     return LiteStep(float(loss), accuracy)
 
 
@@ -156,7 +154,7 @@ def backward_queries(
         total += loss.detach()
         if not torch.isfinite(loss):
             return total, 0.0
-        (scale * loss).backward()  # type: ignore[no-untyped-call]
+        (scale * loss).backward()
         correct += int((logits.argmax(1) == labels).sum())
     pairs = [(statistics[n], leaf.grad) for n, leaf in leaves.items() if leaf.grad is not None]
     torch.autograd.backward([s for s, _ in pairs], [g for _, g in pairs])
@@ -179,7 +177,7 @@ def backward_support(
             features = learner.features(task.support[indices], forward.theta)  # (B, d)
         if not features.requires_grad:  # nothing in the backbone is adapted or learned
             return
-        features.backward(gradients)  # type: ignore[no-untyped-call]
+        features.backward(gradients)
 
 
 def backward_set_encoder(
@@ -205,7 +203,7 @@ def backward_set_encoder(
     for indices, gradients in _split(chosen.indices, weighted, micro_batch):
         with cast():
             embeddings = learner.embed(task.support[indices])  # (B, Z)
-        embeddings.backward(gradients.to(embeddings.dtype))  # type: ignore[no-untyped-call]
+        embeddings.backward(gradients.to(embeddings.dtype))
 
 
 def _split(indices: Tensor, gradients: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:

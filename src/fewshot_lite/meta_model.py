@@ -17,11 +17,9 @@ from fewshot_lite.backbones import Backbone
 from fewshot_lite.data.folders import ImageFolder, Skipped, scan_classes
 from fewshot_lite.data.store import decode
 from fewshot_lite.errors import FewshotError, UsageError
+from fewshot_lite.files import DEFAULT_BASE, find_base
 from fewshot_lite.learners import Learner, make_learner
 from fewshot_lite.personal import Adaptation, PersonalModel
-
-#: The model that ships, by the name that `--base` takes.
-DEFAULT_BASE = "default"
 
 
 @dataclass
@@ -184,28 +182,3 @@ def _read(
 def load(base: str | Path = DEFAULT_BASE, *, device: str = "cpu") -> MetaModel:
     """`MetaModel.load`: the shipped model, or a checkpoint of your own."""
     return MetaModel.load(base, device=device)
-
-
-def models_folder() -> Path:
-    """Where the checkpoints lie that ship: inside the package, or beside it in a checkout."""
-    packaged = Path(__file__).parent / "models"
-    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "models"
-
-
-def find_base(base: str | Path) -> Path:
-    """The file of a base: a path, or a shipped model's name.
-
-    Raises:
-        UsageError: neither.
-    """
-    path = Path(base)
-    shipped = sorted(models_folder().glob("*.safetensors"))
-    if str(base) == DEFAULT_BASE and shipped:
-        return shipped[0]
-    for candidate in shipped:
-        if candidate.stem == str(base):
-            return candidate
-    if path.exists() or path.suffix:
-        return path
-    names = ", ".join([DEFAULT_BASE, *(c.stem for c in shipped)])
-    raise UsageError(f"--base {base}: no such file, and no model of this name. Shipped: {names}.")

@@ -9,13 +9,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from fewshot_lite import __version__, checkpoint, training
+from fewshot_lite import __version__, training
 from fewshot_lite.backbones import has_depthwise_convolutions, load_backbone
+from fewshot_lite.config import MetaTrainConfig
 from fewshot_lite.data.augment import Augmentation, domain_shift, random_views
 from fewshot_lite.data.episodes import (
     Episode,
@@ -26,12 +26,13 @@ from fewshot_lite.data.episodes import (
 )
 from fewshot_lite.data.folders import ImageFolder, scan_collection
 from fewshot_lite.data.store import ImageStore
-from fewshot_lite.devices import Precision, autocast, pick_device
+from fewshot_lite.devices import autocast, pick_device
 from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.evaluate import evaluate, fixed_episodes
+from fewshot_lite.files import check_output
 from fewshot_lite.learners import make_learner
 from fewshot_lite.learners.base import Cast, Learner
-from fewshot_lite.lite import Sampling, lite_step
+from fewshot_lite.lite import lite_step
 from fewshot_lite.meta_model import MetaModel
 from fewshot_lite.task import Task
 from fewshot_lite.training import Progress, Report
@@ -40,78 +41,6 @@ from fewshot_lite.training import Progress, Report
 _VALIDATION_TASKS = 50
 #: A run ends after this many steps in a row whose loss is not finite.
 _MOST_FAILURES = 5
-
-
-@dataclass(frozen=True)
-class MetaTrainConfig:
-    """All that a run depends on besides the images."""
-
-    learner: str = "simple-cnaps"
-    backbone: str | None = None
-    """torchvision's name; None takes what `weights` holds, or resnet18."""
-    weights: str = "none"
-    """"default" (torchvision's), "none" or a file, e.g. what `pretrain` wrote."""
-    backbone_lr: float | None = None
-    """Learning rate of the backbone's own weights as a share of `lr`; None is the learner's."""
-    h: int | None = 40
-    """Support images that are back-propagated; None for all."""
-    sampling: Sampling = "uniform"
-    image_size: int | None = None
-    """None takes the pre-trained backbone's, or 96."""
-    min_way: int = 5
-    max_way: int = 20
-    max_support: int = 100
-    max_shot: int = 20
-    queries: int = 10
-    """Most query images of a class."""
-    tasks: int = 2000
-    tasks_per_step: int = 8
-    lr: float = 1e-3
-    """Adam; short warm-up, then a cosine to 0."""
-    penalty: float = 0.001
-    """Weight of the FiLM penalty."""
-    shifts: float = 0.5
-    """Share of tasks whose images are all shifted alike: grey, inverted, other colours."""
-    unseen_only: bool = False
-    """Leave out the classes that the backbone was pre-trained on."""
-    no_flip: tuple[str, ...] = ()
-    """Data sets whose images may not be mirrored, by folder name."""
-    tracks: tuple[str, ...] = ()
-    """Data sets with files named TRACK_FRAME; a track stays on one side of a task."""
-    validate_every: int = 0
-    """Tasks between validations; 0 for none."""
-    micro_batch: int = 64
-    precision: Precision = "auto"
-    seed: int = 0
-
-    def check(self) -> None:
-        """Raise UsageError for values that no run can have."""
-        training.check_positive(
-            tasks=self.tasks,
-            tasks_per_step=self.tasks_per_step,
-            lr=self.lr,
-            queries=self.queries,
-            max_shot=self.max_shot,
-            micro_batch=self.micro_batch,
-        )
-        if self.h is not None and self.h < 1:
-            raise UsageError(f"--h {self.h}: must be at least 1, or 'all'.")
-        if self.image_size is not None and not 16 <= self.image_size <= 1024:
-            raise UsageError(f"--image-size {self.image_size}: must be between 16 and 1024.")
-        if not 2 <= self.min_way <= self.max_way:
-            raise UsageError(
-                f"--min-way {self.min_way}, --max-way {self.max_way}: must be at least 2, and the "
-                "first no larger than the second."
-            )
-        if self.max_support < self.max_way:
-            raise UsageError(
-                f"--max-support {self.max_support}: must be at least --max-way {self.max_way}, "
-                "one image per class."
-            )
-        if self.validate_every < 0:
-            raise UsageError(f"--validate-every {self.validate_every}: must not be negative.")
-        if not 0 <= self.shifts <= 1:
-            raise UsageError(f"--shifts {self.shifts}: must be between 0 and 1.")
 
 
 @dataclass(frozen=True)
@@ -156,7 +85,7 @@ def meta_train(
     """
     config.check()
     if not resume:
-        checkpoint.check_output(output, force=force)
+        check_output(output, force=force)
     where = pick_device(device)
     folders = scan_collection(data)
     for flag, names in (("no-flip", config.no_flip), ("tracks", config.tracks)):
@@ -182,7 +111,7 @@ def meta_train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         learner = make_learner(config.learner, backbone, hyperparameters)
-    learner = learner.to(where, memory_format=torch.channels_last)
+    learner.to(where).to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(learner.parameter_groups(config.lr), lr=config.lr)
     for group in optimizer.param_groups:
         group["peak"] = group["lr"]

@@ -1,7 +1,7 @@
 """The personal model: a plain torchvision network, class statistics and names, in one file.
 
 FiLM lies folded in the network's norm layers. Of the support set the file keeps the features and
-labels, from which the head is fitted anew at load: N·d numbers, where matrices would be d·d a class.
+labels, from which the head is fitted anew at load: N·d numbers; matrices would be d·d a class.
 """
 
 from __future__ import annotations
@@ -21,12 +21,10 @@ from fewshot_lite.backbones import Backbone
 from fewshot_lite.data.folders import Skipped
 from fewshot_lite.data.store import decode
 from fewshot_lite.errors import FewshotError, UsageError
+from fewshot_lite.files import DEFAULT_PERSONAL, check_output
 from fewshot_lite.film import NormParameters, fold
 from fewshot_lite.heads.registry import AnyHead, describe_head, make_head
 from fewshot_lite.learners.base import map_batches
-
-#: What `adapt` writes and `classify` reads unless told otherwise.
-DEFAULT_PERSONAL = Path("personal.safetensors")
 
 
 @dataclass(frozen=True)
@@ -160,7 +158,7 @@ class PersonalModel:
             UsageError: the file exists and `force` is not set, or its folder is not there.
         """
         path = Path(path)
-        checkpoint.check_output(path, force=force)
+        check_output(path, force=force)
         tensors = {
             f"network.{k}": _narrow(v) for k, v in self.backbone.network.state_dict().items()
         }
@@ -195,7 +193,9 @@ class PersonalModel:
         return self.head.logits(self._statistics, features).softmax(dim=1).float()
 
     @overload
-    def classify(self, photos: str | Path, *, top: int = 3) -> Prediction: ...
+    def classify(  # type: ignore[overload-overlap]  # a str is meant as one path
+        self, photos: str | Path, *, top: int = 3
+    ) -> Prediction: ...
     @overload
     def classify(self, photos: Iterable[str | Path], *, top: int = 3) -> list[Prediction]: ...
 
@@ -224,8 +224,9 @@ class PersonalModel:
                 if position in problems:
                     yield Prediction(path, (), problems[position])
                     continue
-                best = zip(order[position, :top].tolist(), probabilities[position, :top].tolist())
-                yield Prediction(path, tuple((self.class_names[k], p) for k, p in best))
+                names = [self.class_names[k] for k in order[position, :top].tolist()]
+                best = zip(names, probabilities[position, :top].tolist(), strict=True)
+                yield Prediction(path, tuple(best))
 
 
 def _narrow(tensor: Tensor) -> Tensor:

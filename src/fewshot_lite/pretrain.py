@@ -18,49 +18,14 @@ from torch import Tensor, nn
 
 from fewshot_lite import __version__, checkpoint, training
 from fewshot_lite.backbones import Backbone, has_depthwise_convolutions, load_backbone
+from fewshot_lite.config import PretrainConfig
 from fewshot_lite.data.augment import Augmentation, random_views
 from fewshot_lite.data.folders import ImageFolder, scan_collection
 from fewshot_lite.data.store import ImageStore
-from fewshot_lite.devices import Precision, autocast, pick_device
+from fewshot_lite.devices import autocast, pick_device
 from fewshot_lite.errors import FewshotError, UsageError
+from fewshot_lite.files import check_output
 from fewshot_lite.training import Progress, Report
-
-
-@dataclass(frozen=True)
-class PretrainConfig:
-    """All that a run depends on besides the images."""
-
-    backbone: str | None = None
-    """torchvision's name; None takes what `weights` holds, or resnet18."""
-    weights: str = "none"
-    """Start from: "none", "default" (torchvision's) or a file."""
-    image_size: int = 96
-    """Side of the images in the last epochs, in pixels; what the backbone is best at."""
-    min_image_size: int = 64
-    """Side in the first epochs."""
-    epochs: int = 16
-    batch_size: int = 128
-    lr: float = 0.1
-    """Peak learning rate (SGD, Nesterov momentum 0.9): one epoch of warm-up, then a cosine to 0."""
-    weight_decay: float = 5e-4
-    label_smoothing: float = 0.1
-    leave_out: float = 0.0
-    """Share of each data set's classes not trained on, for `meta-train --unseen-only`."""
-    no_flip: tuple[str, ...] = ()
-    """Data sets whose images may not be mirrored (characters, signs), by folder name."""
-    precision: Precision = "auto"
-    seed: int = 0
-
-    def check(self) -> None:
-        """Raise UsageError for values that no run can have."""
-        training.check_positive(epochs=self.epochs, batch_size=self.batch_size, lr=self.lr)
-        if not 16 <= self.min_image_size <= self.image_size <= 1024:
-            raise UsageError(
-                f"--image-size {self.image_size} and --min-image-size {self.min_image_size}: "
-                "must be between 16 and 1024, the smaller one no larger than the other."
-            )
-        if not 0 <= self.leave_out < 1:
-            raise UsageError(f"--leave-out {self.leave_out}: must be at least 0 and less than 1.")
 
 
 @dataclass(frozen=True)
@@ -112,7 +77,7 @@ def pretrain(
     """
     config.check()
     if not resume:
-        checkpoint.check_output(output, force=force)
+        check_output(output, force=force)
     where = pick_device(device)
     folders = [_trained_on(folder, config.leave_out) for folder in scan_collection(data)]
     unknown = set(config.no_flip) - {folder.name for folder in folders}
@@ -124,7 +89,7 @@ def pretrain(
         config.backbone, config.weights, config.image_size, seed=config.seed
     )
     model = _Supervised(backbone, [len(folder.class_names) for folder in folders])
-    model = model.to(where, memory_format=torch.channels_last)
+    model.to(where).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(
         training.split_decay([model], config.weight_decay),
         lr=config.lr,
@@ -186,9 +151,15 @@ def pretrain(
     log.close()
     if step == total:
         state_file.unlink(missing_ok=True)
-    loss = averages.values.get("loss", math.nan)
-    accuracy = averages.values.get("accuracy", math.nan)
-    return PretrainResult(output, step == total, step, total, loss, accuracy)
+    figures = averages.values
+    return PretrainResult(
+        output,
+        step == total,
+        step,
+        total,
+        figures.get("loss", math.nan),
+        figures.get("accuracy", math.nan),
+    )
 
 
 class _Images:

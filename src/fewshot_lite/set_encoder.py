@@ -2,7 +2,7 @@
 
 The published one (five convolutions of 64 channels on the full image) costs more than the backbone
 it adapts: 0.70 against 0.39 GMAC an image for efficientnet_b0 at 224 px. Ours resizes the images
-first. It has no batch statistics: e(x) depends on x alone, without which LITE would not be unbiased.
+first. It has no batch statistics: e(x) depends on x alone, or LITE would not be unbiased.
 """
 
 from __future__ import annotations

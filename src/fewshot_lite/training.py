@@ -179,13 +179,6 @@ class Averages:
             self.values[name] = before + weight * (value - before)
 
 
-def check_positive(**values: float) -> None:
-    """Refuse counts and rates that are not positive, by the name of their flag."""
-    for name, value in values.items():
-        if not value > 0:
-            raise UsageError(f"--{name.replace('_', '-')} {value}: must be more than 0.")
-
-
 def split_decay(modules: Sequence[nn.Module], weight_decay: float) -> list[dict[str, Any]]:
     """Parameter groups: weight decay on matrices and kernels, none on norms and biases."""
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]

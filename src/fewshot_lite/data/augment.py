@@ -104,4 +104,5 @@ def domain_shift(views: Tensor, generator: torch.Generator) -> Tensor:
     if kind == 2:
         return views[:, torch.randperm(3, generator=generator)]
     contrast, level = torch.rand(2, generator=generator).tolist()
-    return (views - 0.5) * (0.3 + 0.4 * contrast) + 0.3 + 0.4 * level
+    faded: Tensor = (views - 0.5) * (0.3 + 0.4 * contrast) + 0.3 + 0.4 * level
+    return faded

@@ -18,8 +18,30 @@ from fewshot_lite.errors import FewshotError, UsageError
 
 #: Endings taken for photos when a folder is searched. Other files are named and skipped.
 PHOTO_ENDINGS = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .gif .webp .bmp .dib .tif .tiff .heic .heif .hif .avif .ppm .pgm "
-    ".pbm .pnm .tga .ico .jp2".split()
+    [
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".gif",
+        ".webp",
+        ".bmp",
+        ".dib",
+        ".tif",
+        ".tiff",
+        ".heic",
+        ".heif",
+        ".hif",
+        ".avif",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+        ".tga",
+        ".ico",
+        ".jp2",
+    ]
 )
 
 #: What cameras' cards, file managers and NAS boxes leave in folders: never photos, never named.

@@ -7,6 +7,7 @@ Each kind is one function that draws the thing upright on a transparent layer in
 from __future__ import annotations
 
 import colorsys
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -162,7 +163,7 @@ def _umbrella(pen: _Pen, rng: Random) -> None:
     ends = [-0.46 * math.cos(math.pi * k / panels) for k in range(panels + 1)]
     arc = [(math.sin(t / 10), rim - (rim - top) * math.cos(t / 10)) for t in range(16)]
     ribs = [[*((0.5 + end * x, y) for x, y in arc), (0.5 + end, rim)] for end in ends]
-    for k, (left, right) in enumerate(zip(ribs, ribs[1:], strict=False)):
+    for k, (left, right) in enumerate(itertools.pairwise(ribs)):
         scallop = _curve([left[-1], ((left[-1][0] + right[-1][0]) / 2, rim - 0.045), right[-1]])
         pen.shape([*left, *scallop, *reversed(right)], colours[k % 2])
         pen.line(right, 0.006, _shade(colours[0], 0.6))

@@ -126,22 +126,26 @@ class MahalanobisHead(nn.Module):
         if number < width:
             factor = torch.linalg.cholesky(_plus_identity(a * x @ x.mT, self.beta))
             scaled = x * (a / self.beta) ** 0.5
-            return torch.linalg.solve_triangular(factor, scaled, upper=False)
+            e: Tensor = torch.linalg.solve_triangular(factor, scaled, upper=False)
+            return e
         factor = torch.linalg.cholesky(_plus_identity(a * x.mT @ x, self.beta))
         eye = torch.eye(width, dtype=x.dtype, device=x.device)
-        return torch.linalg.solve_triangular(factor, eye, upper=False)
+        e = torch.linalg.solve_triangular(factor, eye, upper=False)
+        return e
 
     def _apply_inverse(self, u: Tensor, shared: Tensor) -> Tensor:
         """U B⁻¹ for rows u (..., d)."""
         projected = (u @ shared.mT) @ shared
-        return u / self.beta - projected if _is_low_rank(shared) else projected
+        inverse: Tensor = u / self.beta - projected if _is_low_rank(shared) else projected
+        return inverse
 
     def _shared_distances(
         self, shared: Tensor, q: Tensor, means: Tensor, euclidean: Tensor
     ) -> Tensor:
         """(q - μ)ᵀ B⁻¹ (q - μ), (Q, K)."""
         projected = _squared_distances(q @ shared.mT, means @ shared.mT)
-        return euclidean / self.beta - projected if _is_low_rank(shared) else projected
+        distances: Tensor = euclidean / self.beta - projected if _is_low_rank(shared) else projected
+        return distances
 
 
 def _is_low_rank(shared: Tensor) -> bool:

@@ -68,7 +68,7 @@ class Learner(nn.Module, ABC):
 
     def train(self, mode: bool = True) -> Learner:
         """Stay in evaluation mode: batch statistics and dropout have no place in LITE."""
-        return super().train(False)  # type: ignore[return-value]
+        return super().train(False)
 
     @torch.no_grad()
     def adapt(

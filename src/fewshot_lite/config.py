@@ -1,0 +1,127 @@
+"""What the training runs depend on besides the images; checked without importing torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fewshot_lite.errors import UsageError
+
+Precision = Literal["auto", "float32", "bfloat16"]
+Sampling = Literal["uniform", "informed"]
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """All that a run depends on besides the images."""
+
+    backbone: str | None = None
+    """torchvision's name; None takes what `weights` holds, or resnet18."""
+    weights: str = "none"
+    """Start from: "none", "default" (torchvision's) or a file."""
+    image_size: int = 96
+    """Side of the images in the last epochs, in pixels; what the backbone is best at."""
+    min_image_size: int = 64
+    """Side in the first epochs."""
+    epochs: int = 16
+    batch_size: int = 128
+    lr: float = 0.1
+    """Peak learning rate (SGD, Nesterov momentum 0.9): one epoch of warm-up, then a cosine to 0."""
+    weight_decay: float = 5e-4
+    label_smoothing: float = 0.1
+    leave_out: float = 0.0
+    """Share of each data set's classes not trained on, for `meta-train --unseen-only`."""
+    no_flip: tuple[str, ...] = ()
+    """Data sets whose images may not be mirrored (characters, signs), by folder name."""
+    precision: Precision = "auto"
+    seed: int = 0
+
+    def check(self) -> None:
+        """Raise UsageError for values that no run can have."""
+        check_positive(epochs=self.epochs, batch_size=self.batch_size, lr=self.lr)
+        if not 16 <= self.min_image_size <= self.image_size <= 1024:
+            raise UsageError(
+                f"--image-size {self.image_size} and --min-image-size {self.min_image_size}: "
+                "must be between 16 and 1024, the smaller one no larger than the other."
+            )
+        if not 0 <= self.leave_out < 1:
+            raise UsageError(f"--leave-out {self.leave_out}: must be at least 0 and less than 1.")
+
+
+@dataclass(frozen=True)
+class MetaTrainConfig:
+    """All that a run depends on besides the images."""
+
+    learner: str = "simple-cnaps"
+    backbone: str | None = None
+    """torchvision's name; None takes what `weights` holds, or resnet18."""
+    weights: str = "none"
+    """"default" (torchvision's), "none" or a file, e.g. what `pretrain` wrote."""
+    backbone_lr: float | None = None
+    """Learning rate of the backbone's own weights as a share of `lr`; None is the learner's."""
+    h: int | None = 40
+    """Support images that are back-propagated; None for all."""
+    sampling: Sampling = "uniform"
+    image_size: int | None = None
+    """None takes the pre-trained backbone's, or 96."""
+    min_way: int = 5
+    max_way: int = 20
+    max_support: int = 100
+    max_shot: int = 20
+    queries: int = 10
+    """Most query images of a class."""
+    tasks: int = 2000
+    tasks_per_step: int = 8
+    lr: float = 1e-3
+    """Adam; short warm-up, then a cosine to 0."""
+    penalty: float = 0.001
+    """Weight of the FiLM penalty."""
+    shifts: float = 0.5
+    """Share of tasks whose images are all shifted alike: grey, inverted, other colours."""
+    unseen_only: bool = False
+    """Leave out the classes that the backbone was pre-trained on."""
+    no_flip: tuple[str, ...] = ()
+    """Data sets whose images may not be mirrored, by folder name."""
+    tracks: tuple[str, ...] = ()
+    """Data sets with files named TRACK_FRAME; a track stays on one side of a task."""
+    validate_every: int = 0
+    """Tasks between validations; 0 for none."""
+    micro_batch: int = 64
+    precision: Precision = "auto"
+    seed: int = 0
+
+    def check(self) -> None:
+        """Raise UsageError for values that no run can have."""
+        check_positive(
+            tasks=self.tasks,
+            tasks_per_step=self.tasks_per_step,
+            lr=self.lr,
+            queries=self.queries,
+            max_shot=self.max_shot,
+            micro_batch=self.micro_batch,
+        )
+        if self.h is not None and self.h < 1:
+            raise UsageError(f"--h {self.h}: must be at least 1, or 'all'.")
+        if self.image_size is not None and not 16 <= self.image_size <= 1024:
+            raise UsageError(f"--image-size {self.image_size}: must be between 16 and 1024.")
+        if not 2 <= self.min_way <= self.max_way:
+            raise UsageError(
+                f"--min-way {self.min_way}, --max-way {self.max_way}: must be at least 2, and the "
+                "first no larger than the second."
+            )
+        if self.max_support < self.max_way:
+            raise UsageError(
+                f"--max-support {self.max_support}: must be at least --max-way {self.max_way}, "
+                "one image per class."
+            )
+        if self.validate_every < 0:
+            raise UsageError(f"--validate-every {self.validate_every}: must not be negative.")
+        if not 0 <= self.shifts <= 1:
+            raise UsageError(f"--shifts {self.shifts}: must be between 0 and 1.")
+
+
+def check_positive(**values: float) -> None:
+    """Refuse counts and rates that are not positive, by the name of their flag."""
+    for name, value in values.items():
+        if not value > 0:
+            raise UsageError(f"--{name.replace('_', '-')} {value}: must be more than 0.")

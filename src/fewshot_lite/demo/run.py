@@ -1,0 +1,121 @@
+"""The demo: draw photos of a few kinds of things, adapt on some, name the others."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fewshot_lite.demo.drawings import KINDS, write_folder
+from fewshot_lite.errors import UsageError
+from fewshot_lite.files import DEFAULT_BASE, DEFAULT_PERSONAL
+from fewshot_lite.meta_model import MetaModel
+from fewshot_lite.statistics import wilson_interval
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo did and how well it went."""
+
+    photos: Path
+    """The folder adapted on."""
+    held_back: Path
+    """The folder of drawings that were classified."""
+    model: Path
+    classes: tuple[str, ...]
+    adapted_on: int
+    correct: int
+    total: int
+    interval: tuple[float, float]
+    """95 % Wilson interval of the accuracy."""
+    seconds_to_adapt: float
+    mistakes: tuple[tuple[Path, str], ...]
+    """Held-back drawings and what they were taken for."""
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the held-back drawings named right."""
+        return self.correct / self.total
+
+
+def run_demo(
+    folder: Path,
+    *,
+    base: str | Path = DEFAULT_BASE,
+    per_kind: int = 8,
+    held_back: int = 8,
+    seed: int = 0,
+    force: bool = False,
+    on_phase: Callable[[str], None] | None = None,
+) -> DemoResult:
+    """Draw, adapt and classify in a folder that is created.
+
+    Args:
+        folder: gets `photos/`, `held-back/` and a personal model.
+        per_kind: drawings of each kind to adapt on.
+        held_back: drawings of each kind to classify.
+        force: replace a folder of an earlier demo.
+
+    Raises:
+        UsageError: the folder exists (without `force`), or is not one of a demo (with it).
+    """
+    tell = on_phase or (lambda _: None)
+    _make_room(folder, force=force)
+    tell("Drawing")
+    drawn = write_folder(folder / "photos", KINDS, per_kind + held_back, seed)
+    for path in drawn:
+        number = int(path.stem.rpartition("_")[2])
+        if number > per_kind:
+            target = folder / "held-back" / path.parent.name / path.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(target)
+    tell("Adapting")
+    personal = MetaModel.load(base).adapt(folder / "photos")
+    model = personal.save(folder / DEFAULT_PERSONAL)
+    tell("Classifying")
+    rest = sorted((folder / "held-back").glob("*/*.jpg"))
+    answers = personal.classify(rest)
+    truth = [path.parent.name for path in rest]
+    mistakes = tuple(
+        (path, str(answer.label))
+        for path, answer, name in zip(rest, answers, truth, strict=True)
+        if answer.label != name
+    )
+    correct = len(rest) - len(mistakes)
+    assert personal.adaptation is not None
+    return DemoResult(
+        photos=folder / "photos",
+        held_back=folder / "held-back",
+        model=model,
+        classes=personal.class_names,
+        adapted_on=sum(personal.adaptation.used),
+        correct=correct,
+        total=len(rest),
+        interval=wilson_interval(correct, len(rest)),
+        seconds_to_adapt=personal.adaptation.seconds,
+        mistakes=mistakes,
+    )
+
+
+def _make_room(folder: Path, *, force: bool) -> None:
+    """Create the folder; with `force`, remove what an earlier demo left in it and nothing else."""
+    if folder.is_dir():
+        ours = {"photos", "held-back", DEFAULT_PERSONAL.name}
+        foreign = sorted({path.name for path in folder.iterdir()} - ours)
+        if foreign:
+            raise UsageError(
+                f"{folder}: holds {foreign[0]!r}, which is not the demo's. Give a new folder."
+            )
+        if any(folder.iterdir()) and not force:
+            raise UsageError(f"{folder}: exists already. Use --force to draw it anew.")
+        for name in ("photos", "held-back"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / DEFAULT_PERSONAL).unlink(missing_ok=True)
+        return
+    if folder.exists():
+        raise UsageError(f"{folder}: a file. Give the name of a new folder.")
+    try:
+        folder.mkdir()
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot be created ({error.strerror}).") from None

@@ -1,0 +1,78 @@
+"""Paths: outputs checked before the work and written whole, and where the shipped models lie."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from fewshot_lite.errors import UsageError
+
+#: The model that ships, by the name that `--base` takes.
+DEFAULT_BASE = "default"
+
+#: What `adapt` writes and `classify` reads unless told otherwise.
+DEFAULT_PERSONAL = Path("personal.safetensors")
+
+
+def check_output(path: Path, *, force: bool) -> None:
+    """Refuse an output before the work is done that it is for.
+
+    Raises:
+        UsageError: it exists and `force` is not set, is a folder, or its folder cannot be written.
+    """
+    if path.is_dir():
+        raise UsageError(f"--output {path}: a folder. Give the name of a file in it.")
+    if path.exists() and not force:
+        raise UsageError(f"--output {path}: exists already. Use --force to overwrite it.")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise UsageError(f"--output {path}: there is no folder {folder}. Create it first.")
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"--output {path}: the folder {folder} cannot be written to.")
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, renamed to it at the end: `path` is whole or untouched."""
+    import tempfile  # not needed for help texts, and not cheap
+
+    handle, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}.")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp makes files private
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def models_folder() -> Path:
+    """Where the checkpoints lie that ship: inside the package, or beside it in a checkout."""
+    packaged = Path(__file__).parent / "models"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "models"
+
+
+def find_base(base: str | Path) -> Path:
+    """The file of a base: a path, or a shipped model's name.
+
+    Raises:
+        UsageError: neither.
+    """
+    path = Path(base)
+    shipped = sorted(models_folder().glob("*.safetensors"))
+    if str(base) == DEFAULT_BASE and shipped:
+        return shipped[0]
+    for candidate in shipped:
+        if candidate.stem == str(base):
+            return candidate
+    if path.exists() or path.suffix:
+        return path
+    names = ", ".join([DEFAULT_BASE, *(c.stem for c in shipped)])
+    raise UsageError(f"--base {base}: no such file, and no model of this name. Shipped: {names}.")

@@ -1,0 +1,225 @@
+"""What people see on the terminal. Results go to stdout, all else to stderr."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from fewshot_lite.data.folders import Skipped
+    from fewshot_lite.demo.run import DemoResult
+    from fewshot_lite.personal import Adaptation, Prediction
+    from fewshot_lite.training import Progress as Step
+
+out = Console(soft_wrap=True, highlight=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+_MOST_SKIPPED = 20
+
+
+def print_error(message: str) -> None:
+    """One line on stderr."""
+    err.print(f"[bold red]Error:[/] {escape(' '.join(message.split()))}")
+
+
+def print_json(value: Any) -> None:
+    """A result for programs: JSON on stdout, non-ASCII names as they are."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, default=str) + "\n")
+
+
+def command(*words: object) -> str:
+    """A command line as it has to be typed."""
+    return shlex.join(["fewshot-lite", *(str(word) for word in words)])
+
+
+@contextmanager
+def training_bars() -> Iterator[Callable[[Step], None]]:
+    """A bar for each phase of a training run; silent when stderr is no terminal."""
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[values]}"),
+        console=err,
+        disable=not err.is_terminal,
+    ) as progress:
+        bars: dict[str, TaskID] = {}
+
+        def report(step: Step) -> None:
+            values = "  ".join(f"{name} {value:.3g}" for name, value in step.values.items())
+            if step.phase not in bars:
+                bars[step.phase] = progress.add_task(escape(step.phase), values="")
+            progress.update(
+                bars[step.phase], total=step.total, completed=step.step, values=escape(values)
+            )
+
+        yield report
+
+
+@contextmanager
+def counting_bar(description: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar driven by (done, total)."""
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=err,
+        disable=not err.is_terminal,
+        transient=True,
+    ) as progress:
+        bar = progress.add_task(description, total=None)
+        yield lambda done, total: progress.update(bar, completed=done, total=total)
+
+
+def print_skipped(skipped: Sequence[Skipped]) -> None:
+    """The files that were left out, each with its reason."""
+    for item in skipped[:_MOST_SKIPPED]:
+        err.print(f"[yellow]Skipped[/] {escape(str(item.path))}: {escape(item.reason)}")
+    if len(skipped) > _MOST_SKIPPED:
+        err.print(f"[yellow]Skipped[/] {len(skipped) - _MOST_SKIPPED} more (--json lists all)")
+
+
+def print_adaptation(adaptation: Adaptation, path: object, examples: Sequence[str]) -> None:
+    """The table of classes, where the model is and what to type next."""
+    table = Table("class", box=None, pad_edge=False)
+    table.add_column("photos used", justify="right")
+    table.add_column("skipped", justify="right")
+    for number, name in enumerate(adaptation.class_names):
+        skipped = sum(name in item.path.parts[-3:-1] for item in adaptation.skipped)
+        table.add_row(escape(name), str(adaptation.used[number]), str(skipped or ""))
+    out.print(table)
+    print_skipped(adaptation.skipped)
+    total = sum(adaptation.used)
+    out.print(
+        f"Adapted to {total} photos of {len(adaptation.class_names)} classes "
+        f"in {adaptation.seconds:.1f} s: [bold]{escape(str(path))}[/]"
+    )
+    out.print("Next: " + "\n      ".join(f"[bold]{escape(line)}[/]" for line in examples))
+
+
+def print_prediction(prediction: Prediction) -> None:
+    """One photo, one line: path, class, probability, runners-up."""
+    path = escape(str(prediction.path))
+    if prediction.problem is not None:
+        err.print(f"[yellow]Skipped[/] {path}: {escape(prediction.problem)}")
+        return
+    (name, probability), *others = prediction.labels
+    rest = "  ".join(f"{escape(n)} {p:.0%}" for n, p in others)
+    tail = f"  [dim]({rest})[/]" if rest else ""
+    out.print(f"{path}: [bold]{escape(name)}[/] {probability:.0%}{tail}")
+
+
+def prediction_json(prediction: Prediction) -> dict[str, Any]:
+    """A prediction as JSON-able values."""
+    return {
+        "path": str(prediction.path),
+        "label": prediction.label,
+        "probability": prediction.probability,
+        "labels": [{"name": n, "probability": p} for n, p in prediction.labels],
+        "problem": prediction.problem,
+    }
+
+
+def print_demo(result: DemoResult) -> None:
+    """The demo's outcome and the commands to go on with."""
+    low, high = result.interval
+    for path, answer in result.mistakes:
+        out.print(f"[yellow]Taken for {escape(answer)}:[/] {escape(str(path))}")
+    out.print(
+        f"Drew {len(result.classes)} kinds of things ({', '.join(result.classes)}), adapted to "
+        f"{result.adapted_on} drawings in {result.seconds_to_adapt:.1f} s, and named "
+        f"{result.correct} of {result.total} held-back ones right: "
+        f"[bold green]{result.accuracy:.1%}[/] (95 % interval {low:.0%} to {high:.0%})."
+    )
+    first = next(iter(sorted(result.held_back.glob("*/*.jpg"))))
+    out.print("Look at them, then try:")
+    out.print(f"  [bold]{escape(command('classify', first, '--model', result.model))}[/]")
+    out.print("On your own photos, one folder per thing:")
+    out.print(f"  [bold]{escape(command('adapt', './my_objects'))}[/]")
+    out.print(f"  [bold]{escape(command('classify', 'photo.jpg'))}[/]")
+
+
+def print_info(meta: dict[str, Any], path: object, size: int) -> None:
+    """What a checkpoint is, a line for each thing worth knowing."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column()
+    for name, value in _info_rows(meta):
+        table.add_row(name, escape(value))
+    out.print(f"[bold]{escape(str(path))}[/]: {_KINDS.get(meta['kind'], meta['kind'])}")
+    table.add_row("size", f"{size / 1e6:.1f} MB")
+    out.print(table)
+
+
+_KINDS = {
+    "backbone": "a pre-trained backbone (for meta-train --weights)",
+    "meta": "a meta-trained model (for adapt --base)",
+    "personal": "a personal model (for classify --model)",
+    "state": "the state of an unfinished training run (for --resume)",
+}
+
+
+def _info_rows(meta: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for key in ("learner", "backbone", "image_size", "version"):
+        if key in meta:
+            yield key.replace("_", " "), str(meta[key])
+    if "class_names" in meta:
+        pairs = zip(meta["class_names"], meta["shots"], strict=True)
+        yield "classes", ", ".join(f"{name} ({shots})" for name, shots in pairs)
+    record = meta.get("record", meta)
+    for key in ("tasks", "steps"):
+        if key in record:
+            done, total = record[key]
+            yield key, f"{done} of {total}"
+    if "step" in meta:
+        yield "step", str(meta["step"])
+    if "provenance" in meta:
+        origin = meta["provenance"]
+        base = origin.get("base", {})
+        yield "made", f"{origin.get('created', '?')} with fewshot-lite {origin.get('version', '?')}"
+        yield "base", f"{base.get('name', '?')} (SHA-256 {base.get('sha256', '?')[:16]}…)"
+    for name, names in (record.get("data") or record.get("classes") or {}).items():
+        yield "trained on", f"{name}: {len(names)} classes"
+    for name, value in (record.get("figures") or {}).items():
+        yield name.replace("_", " "), json.dumps(value)
+
+
+def print_run(result: dict[str, Any], next_command: str, *, unit: str, done: int) -> None:
+    """How a training run ended, and how to go on."""
+    output = escape(str(result["output"]))
+    figures = f"loss {result['loss']:.3f}, accuracy {result['accuracy']:.1%}"
+    if result["finished"]:
+        out.print(f"Done after {done} {unit} ({figures}): [bold]{output}[/]")
+        for name, value in result.get("validation", {}).items():
+            out.print(f"  validation {escape(name)}: {value:.1%}")
+        out.print(f"Next: [bold]{escape(next_command)}[/]")
+    else:
+        out.print(
+            f"Stopped after {done} of {result['total']} {unit} ({figures}). "
+            f"[bold]{output}[/] is usable as it is."
+        )
+        again = " ".join([*(shlex.quote(word) for word in _invocation()), "--resume"])
+        out.print(f"Go on with: [bold]{escape(again)}[/]")
+
+
+def _invocation() -> list[str]:
+    """This command as it was typed, without flags that must not be repeated."""
+    return ["fewshot-lite", *(w for w in sys.argv[1:] if w not in ("--resume", "--force"))]

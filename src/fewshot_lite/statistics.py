@@ -1,0 +1,15 @@
+"""Intervals of shares."""
+
+from __future__ import annotations
+
+import math
+
+
+def wilson_interval(correct: int, total: int, z: float = 1.96) -> tuple[float, float]:
+    """95 % interval of a share (Wilson 1927), sound for few photos and for shares near 0 and 1."""
+    if total == 0:
+        return (0.0, 1.0)
+    share = correct / total
+    centre = (share + z**2 / (2 * total)) / (1 + z**2 / total)
+    half = z / (1 + z**2 / total) * math.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
+    return (max(0.0, centre - half), min(1.0, centre + half))

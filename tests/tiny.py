@@ -1,0 +1,46 @@
+"""Small real things that tests share: a tiny backbone, tasks of random images."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from fewshot_lite.backbones import MEAN, STD, Backbone
+from fewshot_lite.task import Task
+
+
+class TinyBackbone(Backbone):
+    """Two convolutions with BatchNorm: a backbone that float64 tests can enumerate over."""
+
+    def __init__(self, width: int = 6) -> None:
+        nn.Module.__init__(self)
+        self.name = "tiny"
+        self.network = nn.Sequential(
+            nn.Conv2d(3, width, 3, stride=2),
+            nn.BatchNorm2d(width),
+            nn.Tanh(),
+            nn.Conv2d(width, width, 3, stride=2),
+            nn.BatchNorm2d(width),
+            nn.Tanh(),
+            nn.AdaptiveAvgPool2d(1),
+        )
+        self.feature_dim = width
+        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
+        for layer in self.norm_layers().values():
+            nn.init.normal_(layer.weight, 1.0, 0.2)
+            nn.init.normal_(layer.bias, 0.0, 0.2)
+
+
+def random_task(
+    shots: list[int], queries: int, size: int = 16, dtype: torch.dtype = torch.float64
+) -> Task:
+    """A task of random images; class k has shots[k] support images."""
+    labels = torch.arange(len(shots)).repeat_interleave(torch.tensor(shots))
+    return Task(
+        support=torch.rand(len(labels), 3, size, size, dtype=dtype),
+        support_labels=labels,
+        query=torch.rand(queries, 3, size, size, dtype=dtype),
+        query_labels=torch.arange(queries) % len(shots),
+        classes=len(shots),
+    )
