@@ -1,7 +1,8 @@
 """Episodes: which images of a data set make up a task.
 
 Training draws way and shots as Meta-Dataset does (Triantafillou et al. 2020, appendix A.2):
-variable way, a support set of variable size shared out unevenly. Evaluation draws fixed ways and shots.
+variable way, a support set of variable size shared out unevenly. Evaluation draws fixed ways and
+shots.
 """
 
 from __future__ import annotations

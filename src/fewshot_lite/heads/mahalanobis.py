@@ -27,19 +27,24 @@ import torch
 from torch import Tensor, nn
 
 from fewshot_lite.heads import Statistics
+from fewshot_lite.heads.features import root_features
 
 
 class MahalanobisHead(nn.Module):
     """Distances to class means under regularised class covariances; see the module's text."""
 
-    def __init__(self, beta: float = 1.0, temperature: float = 0.1) -> None:
+    def __init__(
+        self, beta: float = 1.0, temperature: float = 0.1, *, root: bool = False
+    ) -> None:
         """A head at the start of training.
 
         Args:
             beta: β, the weight of the identity in Q_k.
             temperature: τ.
+            root: measure in `root_features` instead of the features themselves (the paper's).
         """
         super().__init__()
+        self.root = root
         self.log_beta = nn.Parameter(torch.tensor(beta).log())
         self.log_temperature = nn.Parameter(torch.tensor(temperature).log())
 
@@ -64,7 +69,7 @@ class MahalanobisHead(nn.Module):
         Raises:
             ValueError: a class without images.
         """
-        features = features.to(torch.promote_types(features.dtype, torch.float32))
+        features = self._prepared(features)
         shots = torch.bincount(labels, minlength=classes)
         if len(shots) > classes or bool((shots == 0).any()):
             raise ValueError(f"every one of the {classes} classes needs a support image")
@@ -100,7 +105,7 @@ class MahalanobisHead(nn.Module):
     def distances(self, statistics: Statistics, features: Tensor) -> Tensor:
         """Squared Mahalanobis distances (Q, K) of query features (Q, d) to the classes."""
         means, shots = statistics["means"], statistics["shots"]
-        q = features.to(means.dtype) - statistics["centre"]
+        q = self._prepared(features) - statistics["centre"]
         euclidean = _squared_distances(q, means)  # (Q, K)
         per_shot = {
             n: self._shared_distances(statistics[f"shared.{n}"], q, means, euclidean)
@@ -119,6 +124,11 @@ class MahalanobisHead(nn.Module):
     def logits(self, statistics: Statistics, features: Tensor) -> Tensor:
         """-τ times the squared distances: (Q, K) of query features (Q, d)."""
         return -self.log_temperature.exp() * self.distances(statistics, features)
+
+    def _prepared(self, features: Tensor) -> Tensor:
+        if self.root:
+            return root_features(features)
+        return features.to(torch.promote_types(features.dtype, torch.float32))
 
     def _shared_factor(self, x: Tensor, a: float) -> Tensor:
         """E, (min(N, d), d), of B = a XᵀX + β I."""

@@ -14,7 +14,7 @@ def describe_head(head: AnyHead) -> dict[str, Any]:
     """A JSON-able description that `make_head` takes."""
     if isinstance(head, PrototypeHead):
         return {"name": "prototypes", "metric": head.metric}
-    return {"name": "mahalanobis"}
+    return {"name": "mahalanobis", "root": head.root}
 
 
 def make_head(description: dict[str, Any]) -> AnyHead:
@@ -26,5 +26,5 @@ def make_head(description: dict[str, Any]) -> AnyHead:
     if description.get("name") == "prototypes":
         return PrototypeHead(description["metric"])
     if description.get("name") == "mahalanobis":
-        return MahalanobisHead()
+        return MahalanobisHead(root=bool(description["root"]))
     raise ValueError(f"no head {description.get('name')!r}")

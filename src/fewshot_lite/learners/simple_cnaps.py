@@ -33,6 +33,7 @@ class SimpleCnaps(Learner):
         embedding_dim: int = 64,
         encoder_size: int = 48,
         backbone_lr: float = 0.0,
+        root: bool = True,
     ) -> None:
         """Assemble around a backbone.
 
@@ -41,12 +42,13 @@ class SimpleCnaps(Learner):
             embedding_dim: Z.
             encoder_size: side in pixels of the set encoder's images.
             backbone_lr: learning rate of the backbone's weights as a share of the learner's.
+            root: whether the head measures in root features; False is the paper's.
         """
         super().__init__()
         self.backbone = backbone
         self.set_encoder = SetEncoder(embedding_dim, encoder_size)
         self.film = FilmGenerator(backbone, embedding_dim)
-        self.head = MahalanobisHead()
+        self.head = MahalanobisHead(root=root)
         self.backbone_lr = backbone_lr
         for parameter in backbone.parameters():
             parameter.requires_grad_(backbone_lr > 0)
@@ -83,4 +85,5 @@ class SimpleCnaps(Learner):
             "embedding_dim": self.set_encoder.embedding_dim,
             "encoder_size": self.set_encoder.image_size,
             "backbone_lr": self.backbone_lr,
+            "root": self.head.root,
         }

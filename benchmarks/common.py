@@ -1,0 +1,63 @@
+"""What every benchmark prints besides its figures, and data sets by name."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+
+import fewshot_lite
+from fewshot_lite.data.episodes import Pool
+from fewshot_lite.data.folders import ImageFolder, scan_classes
+from fewshot_lite.data.store import ImageStore
+
+
+def machine() -> dict[str, Any]:
+    """Where figures are from."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [
+            s.partition(":")[2].strip() for s in info.read_text().splitlines() if "model name" in s
+        ]
+        cpu = names[0] if names else cpu
+    return {
+        "cpu": cpu,
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "fewshot_lite": fewshot_lite.__version__,
+    }
+
+
+def emit(name: str, arguments: dict[str, Any], result: Any) -> None:
+    """Print a benchmark's outcome as JSON."""
+    json.dump(
+        {"benchmark": name, "machine": machine(), "arguments": arguments, "result": result},
+        sys.stdout,
+        indent=2,
+        default=str,
+    )
+    print()
+
+
+def open_data(
+    path: Path, size: int, only: set[str] | None = None
+) -> tuple[ImageFolder, ImageStore, Pool]:
+    """A data set, its images at one size and its pool for episodes."""
+    folder = scan_classes(path)
+    if only is not None:
+        folder = folder.select(only)
+    store = ImageStore(folder.paths, size)
+    return folder, store, Pool(folder, unreadable=list(store.problems))
