@@ -12,8 +12,8 @@ from torch import Tensor
 
 from fewshot_lite import lite, sampling
 from fewshot_lite.config import Sampling
-from fewshot_lite.learners.base import Learner
-from fewshot_lite.learners.simple_cnaps import SimpleCnaps
+from fewshot_lite.heads.prototypes import Metric
+from fewshot_lite.learners import Cnaps, Learner, ProtoNets, SimpleCnaps
 from fewshot_lite.lite import lite_step
 from fewshot_lite.sampling import Chosen
 from fewshot_lite.task import Task
@@ -22,10 +22,21 @@ from tiny import TinyBackbone, random_task
 PENALTY = 0.01
 
 
-def make_learner() -> Learner:
-    learner = SimpleCnaps(TinyBackbone(), embedding_dim=8, encoder_size=16, backbone_lr=1.0)
-    for name, parameter in learner.film.named_parameters():
-        if name.endswith(("rho", "sigma")):  # FiLM far from the identity, as after training
+LEARNERS = ["simple-cnaps", "simple-cnaps-root", "cnaps", "protonets", "protonets-cosine"]
+
+
+def make_learner(name: str = "simple-cnaps") -> Learner:
+    film = {"embedding_dim": 8, "encoder_size": 16, "backbone_lr": 1.0}
+    learner: Learner
+    if name.startswith("protonets"):
+        metric: Metric = "cosine" if name.endswith("cosine") else "euclidean"
+        learner = ProtoNets(TinyBackbone(), metric=metric)
+    elif name == "cnaps":
+        learner = Cnaps(TinyBackbone(), **film)
+    else:
+        learner = SimpleCnaps(TinyBackbone(), root=name.endswith("root"), **film)
+    for path, parameter in learner.named_parameters():
+        if path.endswith((".rho", ".sigma")):  # FiLM far from the identity, as after training
             torch.nn.init.normal_(parameter, 0.0, 0.3)
     return learner.double()
 
@@ -37,9 +48,9 @@ def group_of(name: str) -> str:
 def gradients(learner: Learner) -> dict[str, Tensor]:
     """The gradient of each parameter group as one vector."""
     groups: dict[str, list[Tensor]] = {}
-    for name, parameter in learner.named_parameters():
+    for path, parameter in learner.named_parameters():
         value = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
-        groups.setdefault(group_of(name), []).append(value.flatten())
+        groups.setdefault(group_of(path), []).append(value.flatten())
     return {name: torch.cat(values) for name, values in groups.items()}
 
 
@@ -71,7 +82,8 @@ def lite_gradients(
         first = sampling.systematic(probabilities, first)
     lite.backward_support(learner, task, forward, v, first, 4, nullcontext)
     lite.backward_set_encoder(learner, task, forward, second, 4, nullcontext)
-    (PENALTY * learner.penalty()).backward()
+    if learner.has_set_encoder:
+        (PENALTY * learner.penalty()).backward()
     return gradients(learner)
 
 
@@ -94,10 +106,14 @@ def task() -> Task:
     return random_task([3, 2, 1], queries=7)
 
 
-def test_average_over_all_pairs_of_uniform_subsets_is_the_exact_gradient(task: Task) -> None:
-    learner = make_learner()
+@pytest.mark.parametrize("name", LEARNERS)
+def test_average_over_all_pairs_of_uniform_subsets_is_the_exact_gradient(
+    task: Task, name: str
+) -> None:
+    learner = make_learner(name)
     exact = exact_gradients(learner, task)
-    assert set(exact) == {"backbone", "set_encoder", "film", "head"}
+    film = {"set_encoder", "film"} if learner.has_set_encoder else set()
+    assert set(exact) == {"backbone", "head"} | film
     pairs = itertools.product(subsets(6, 2), subsets(6, 2))
     mean = average([(1.0, lite_gradients(learner, task, a, b)) for a, b in pairs])
     errors = relative_errors(mean, exact)
@@ -113,9 +129,10 @@ def test_one_shared_subset_is_biased_in_the_set_encoder(task: Task) -> None:
     assert errors["film"] < 1e-9, errors
 
 
-def test_informed_subsets_average_to_the_exact_gradient(task: Task) -> None:
+@pytest.mark.parametrize("name", LEARNERS)
+def test_informed_subsets_average_to_the_exact_gradient(task: Task, name: str) -> None:
     """Integrated over the sampler's start: the subset changes only at few places in [0, 1)."""
-    learner = make_learner()
+    learner = make_learner(name)
     exact = exact_gradients(learner, task)
     learner.zero_grad()
     forward = lite.forward_support(learner, task, 4, nullcontext)
@@ -134,9 +151,12 @@ def test_informed_subsets_average_to_the_exact_gradient(task: Task) -> None:
     assert max(errors.values()) < 1e-9, errors
 
 
+@pytest.mark.parametrize("name", LEARNERS)
 @pytest.mark.parametrize("micro_batch", [1, 4, 100])
-def test_every_image_back_propagated_is_plain_autograd(task: Task, micro_batch: int) -> None:
-    learner = make_learner()
+def test_every_image_back_propagated_is_plain_autograd(
+    task: Task, micro_batch: int, name: str
+) -> None:
+    learner = make_learner(name)
     exact = exact_gradients(learner, task)
     learner.zero_grad()
     lite_step(
@@ -150,8 +170,9 @@ def test_every_image_back_propagated_is_plain_autograd(task: Task, micro_batch: 
     assert max(relative_errors(gradients(learner), exact).values()) < 1e-9
 
 
-def test_every_image_back_propagated_is_plain_autograd_in_float32() -> None:
-    learner = make_learner().float()
+@pytest.mark.parametrize("name", LEARNERS)
+def test_every_image_back_propagated_is_plain_autograd_in_float32(name: str) -> None:
+    learner = make_learner(name).float()
     task = random_task([3, 2, 1], queries=7, dtype=torch.float32)
     exact = exact_gradients(learner, task)
     learner.zero_grad()

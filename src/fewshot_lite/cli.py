@@ -270,7 +270,7 @@ def meta_train(
     data: Annotated[Path, typer.Argument(help="Class folders, or a folder of such data sets.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the checkpoint goes.")],
     learner: Annotated[
-        str, typer.Option(metavar="NAME", help="simple-cnaps or protonets.")
+        str, typer.Option(metavar="NAME", help="simple-cnaps, cnaps or protonets.")
     ] = _TRAIN.learner,
     backbone: Annotated[
         str | None, typer.Option(metavar="NAME", help="A torchvision network.  [default: resnet18]")

@@ -6,17 +6,32 @@ JPEGs are decoded at a reduced scale (`Image.draft`), which costs a fraction of 
 
 from __future__ import annotations
 
+import contextlib
+import re
+import stat
+import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from textwrap import shorten
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError, features
 
 #: Larger images are refused before they are decoded: a few kilobytes can claim gigapixels.
 MAX_PIXELS = 250_000_000
 
-_HEIC_ENDINGS = {".heic", ".heif", ".hif"}
+#: EXIF orientation -> what turns the photo upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class PhotoError(Exception):
@@ -24,10 +39,11 @@ class PhotoError(Exception):
 
 
 def load_square(path: Path, size: int, *, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
-    """Read a photo and resize its central square.
+    """Read a photo and resize its central square. Threads may call this at the same time.
 
     Args:
-        path: any image file that Pillow reads; of animated files the first frame is taken.
+        path: any image file that Pillow reads, whatever its ending; of animated files the first
+            frame is taken.
         size: side of the result in pixels.
         max_pixels: images with more pixels are refused.
 
@@ -37,37 +53,36 @@ def load_square(path: Path, size: int, *, max_pixels: int = MAX_PIXELS) -> npt.N
     Raises:
         PhotoError: the file is missing, unreadable, truncated, too large or no image.
     """
-    # Pillow's own bomb check would warn or raise in words about attacks; ours replaces it.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        try:
-            if path.stat().st_size == 0:
-                raise PhotoError("empty file (0 bytes)")
-            _register_heic(path)
-            with Image.open(path) as image:
+    try:
+        _check_file(path)
+        with path.open("rb") as file, _pillow_settings(max_pixels):
+            _check_container(file.read(64))
+            with Image.open(file) as image:
                 return np.asarray(_square(image, size, max_pixels))
-        except PhotoError:
-            raise
-        except UnidentifiedImageError:
-            raise PhotoError(_unidentified(path)) from None
-        except Image.DecompressionBombError:
-            raise PhotoError(f"more than {max_pixels:,} pixels") from None
-        except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
-            raise PhotoError(_reason(error)) from None
-        except Exception as error:  # Pillow's decoders raise whatever their format's parser does
-            raise PhotoError(f"broken image ({_reason(error)})") from None
+    except PhotoError:
+        raise
+    except Image.DecompressionBombError:
+        raise PhotoError(f"more than {max_pixels:,} pixels") from None
+    except Exception as error:  # Pillow's decoders raise whatever their format's parser does
+        raise PhotoError(_reason(error)) from None
 
 
 def _square(image: Image.Image, size: int, max_pixels: int) -> Image.Image:
     width, height = image.size
     if width * height > max_pixels:
         raise PhotoError(f"{width} x {height} is more than {max_pixels:,} pixels")
-    if image.format == "JPEG" and image.mode in ("RGB", "L"):
+    if image.format == "EPS":  # Pillow would run Ghostscript on it
+        raise PhotoError("a drawing (EPS), not a photo")
+    if image.format in ("JPEG", "MPO"):
         # Twice the wanted size keeps the resize below well-sampled. A side may not be scaled
         # below the wanted square, so draft is given the shape of the whole image.
         scale = max(1.0, min(width, height) / (2 * size))
-        image.draft(image.mode, (int(width / scale), int(height / scale)))
-    image = _rgb(ImageOps.exif_transpose(image))
+        image.draft(None, (int(width / scale), int(height / scale)))
+    image.load()  # before the orientation is looked up: a TIFF is turned upright as it loads
+    turn = _TURNS.get(_orientation(image))
+    image = _rgb(image)
+    if turn is not None:
+        image = image.transpose(turn)
     width, height = image.size
     side = min(width, height)
     left, top = (width - side) / 2, (height - side) / 2
@@ -79,11 +94,22 @@ def _square(image: Image.Image, size: int, max_pixels: int) -> Image.Image:
     )
 
 
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation; 1, upright, where damaged data do not tell.
+
+    ImageOps.exif_transpose would give up the photo then: it reads and rewrites all of the data.
+    """
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:
+        return 1
+
+
 def _rgb(image: Image.Image) -> Image.Image:
     """RGB of any mode: 16-bit is scaled, not clipped; transparency is laid on white."""
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         return Image.fromarray(_to_eight_bits(image)).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+    if image.has_transparency_data:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")
         return Image.alpha_composite(white, rgba).convert("RGB")
@@ -91,43 +117,105 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_eight_bits(image: Image.Image) -> npt.NDArray[np.uint8]:
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
-    if image.mode == "F":
-        top = 1.0 if values.max(initial=0.0) <= 1.0 else 255.0
+    """Grey values (H, W) of 16 or 32 bits or floats, with the range they seem to have as 0..255."""
+    values = np.asarray(image, dtype=np.float32)
+    if image.mode.startswith("I;16"):
+        top = 65535.0
     else:
-        # Mode "I" is what Pillow makes of some 16-bit files, and of small integers as well.
-        top = 255.0 if image.mode == "I" and values.max(initial=0) <= 255 else 65535.0
-    return np.clip(values * (255.0 / top), 0, 255).round().astype(np.uint8)
+        # Modes "I" and "F" do not tell the range: 0..1, of so many bits, or else up to the largest.
+        peak = float(values.max(initial=0, where=np.isfinite(values)))
+        usual = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
+        top = next((limit for limit in usual if peak <= limit), peak)
+    values = np.nan_to_num(np.clip(values, 0, top) / top)  # clipped first: infinity is white
+    return (values * 255).round().astype(np.uint8)
 
 
-def _register_heic(path: Path) -> None:
-    if path.suffix.lower() not in _HEIC_ENDINGS:
-        return
+_lock = threading.Lock()
+_limits: list[int] = []  # max_pixels of every read under way
+_pillow_limit: int | None = None  # Pillow's own, while ours holds
+
+
+@contextlib.contextmanager
+def _pillow_settings(max_pixels: int) -> Iterator[None]:
+    """Our pixel limit in place of Pillow's, and no warnings of Pillow's (damaged EXIF, say).
+
+    Both belong to the process, not to a thread: threads that each save and restore them, as
+    `warnings.catch_warnings` does, undo one another's. So the first read to begin sets them, and
+    the last one to end puts back what was there.
+    """
+    global _pillow_limit
+    with _lock:
+        if not _limits:
+            Image.init()  # all formats: threads that load them side by side can miss some
+            _pillow_limit = Image.MAX_IMAGE_PIXELS
+        _limits.append(max_pixels)
+        # Pillow refuses images of more than twice its limit, also those inside an icon.
+        Image.MAX_IMAGE_PIXELS = (max(_limits) + 1) // 2
+        if _SILENCE not in warnings.filters:
+            warnings.filterwarnings("ignore", module=_SILENCE[3].pattern)
     try:
-        import pillow_heif  # type: ignore[import-not-found, import-untyped, unused-ignore]
-    except ImportError:
-        raise PhotoError("HEIC photos need an extra: pip install 'fewshot-lite[heic]'") from None
-    pillow_heif.register_heif_opener()
+        yield
+    finally:
+        with _lock:
+            _limits.remove(max_pixels)
+            if not _limits:
+                Image.MAX_IMAGE_PIXELS = _pillow_limit
+                with contextlib.suppress(ValueError):  # another part of the program has reset them
+                    warnings.filters.remove(_SILENCE)  # type: ignore[attr-defined]
 
 
-def _unidentified(path: Path) -> str:
-    with path.open("rb") as file:
-        head = file.read(12)
-    if head[4:8] == b"ftyp":
-        return (
-            "HEIC or AVIF under another ending: pip install 'fewshot-lite[heic]', end it in .heic"
-        )
-    return "not an image"
+#: The entry that `filterwarnings` makes.
+_SILENCE = ("ignore", None, Warning, re.compile(r"PIL\.|pillow_heif"), 0)
 
 
-def _reason(error: BaseException) -> str:
+def _check_file(path: Path) -> None:
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise PhotoError("a folder, not a photo")
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+        raise PhotoError("not a file")
+    if status.st_size == 0:
+        raise PhotoError("empty file (0 bytes)")
+
+
+def _check_container(head: bytes) -> None:
+    """See to it that HEIC and AVIF can be read; phones send HEIC under other endings too.
+
+    Args:
+        head: the first bytes of the file. HEIC and AVIF begin with a box that lists their brands.
+    """
+    if head[4:8] != b"ftyp":
+        return
+    brands = head[8 : int.from_bytes(head[:4], "big")]
+    if b"avif" in brands or b"avis" in brands:
+        if "avif" not in features.modules or not features.check("avif"):
+            raise PhotoError("AVIF photos need a newer Pillow: pip install --upgrade pillow")
+    elif any(brand in brands for brand in (b"hei", b"hev", b"mif1", b"msf1")):
+        try:
+            import pillow_heif  # type: ignore[import-not-found, import-untyped, unused-ignore]
+        except ImportError:
+            raise PhotoError(
+                "HEIC photos need an extra: pip install 'fewshot-lite[heic]'"
+            ) from None
+        with _lock:
+            pillow_heif.register_heif_opener()
+
+
+def _reason(error: Exception) -> str:
+    """One short line without the path."""
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image, or damaged at its beginning"
     if isinstance(error, FileNotFoundError):
         return "no such file"
-    if isinstance(error, IsADirectoryError):
-        return "a folder, not a photo"
     if isinstance(error, PermissionError):
         return "no permission to read it"
-    text = str(error).strip().splitlines()
-    if text and "truncated" in text[0].lower():
+    if isinstance(error, MemoryError):
+        return "not enough memory to decode it"
+    if isinstance(error, OSError) and error.strerror:  # str(error) would name the path
+        return error.strerror.lower()
+    text = shorten(str(error), 100, placeholder=" ...")
+    if "truncated" in text.lower():
         return "truncated image"
-    return text[0] if text else type(error).__name__
+    if text and isinstance(error, (OSError, SyntaxError, ValueError, EOFError)):
+        return text
+    return f"broken image ({text or type(error).__name__})"

@@ -33,9 +33,7 @@ from fewshot_lite.heads.features import root_features
 class MahalanobisHead(nn.Module):
     """Distances to class means under regularised class covariances; see the module's text."""
 
-    def __init__(
-        self, beta: float = 1.0, temperature: float = 0.1, *, root: bool = False
-    ) -> None:
+    def __init__(self, beta: float = 1.0, temperature: float = 0.1, *, root: bool = False) -> None:
         """A head at the start of training.
 
         Args:

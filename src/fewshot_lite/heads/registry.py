@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from fewshot_lite.heads.generated import GeneratedLinearHead
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
 from fewshot_lite.heads.prototypes import PrototypeHead
 
-AnyHead = MahalanobisHead | PrototypeHead
+AnyHead = MahalanobisHead | PrototypeHead | GeneratedLinearHead
 
 
 def describe_head(head: AnyHead) -> dict[str, Any]:
     """A JSON-able description that `make_head` takes."""
     if isinstance(head, PrototypeHead):
         return {"name": "prototypes", "metric": head.metric}
+    if isinstance(head, GeneratedLinearHead):
+        return {"name": "generated-linear", "feature_dim": head.feature_dim}
     return {"name": "mahalanobis", "root": head.root}
 
 
@@ -27,4 +30,6 @@ def make_head(description: dict[str, Any]) -> AnyHead:
         return PrototypeHead(description["metric"])
     if description.get("name") == "mahalanobis":
         return MahalanobisHead(root=bool(description["root"]))
+    if description.get("name") == "generated-linear":
+        return GeneratedLinearHead(int(description["feature_dim"]))
     raise ValueError(f"no head {description.get('name')!r}")

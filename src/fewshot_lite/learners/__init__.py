@@ -7,12 +7,14 @@ from typing import Any
 from fewshot_lite.backbones import Backbone
 from fewshot_lite.errors import UsageError
 from fewshot_lite.learners.base import Learner, TaskClassifier
+from fewshot_lite.learners.cnaps import Cnaps
 from fewshot_lite.learners.protonets import ProtoNets
 from fewshot_lite.learners.simple_cnaps import SimpleCnaps
 
 #: The default first.
-LEARNERS: dict[str, type[SimpleCnaps] | type[ProtoNets]] = {
+LEARNERS: dict[str, type[SimpleCnaps] | type[Cnaps] | type[ProtoNets]] = {
     SimpleCnaps.name: SimpleCnaps,
+    Cnaps.name: Cnaps,
     ProtoNets.name: ProtoNets,
 }
 
@@ -28,4 +30,12 @@ def make_learner(name: str, backbone: Backbone, hyperparameters: dict[str, Any])
     return LEARNERS[name](backbone, **hyperparameters)
 
 
-__all__ = ["LEARNERS", "Learner", "ProtoNets", "SimpleCnaps", "TaskClassifier", "make_learner"]
+__all__ = [
+    "LEARNERS",
+    "Cnaps",
+    "Learner",
+    "ProtoNets",
+    "SimpleCnaps",
+    "TaskClassifier",
+    "make_learner",
+]

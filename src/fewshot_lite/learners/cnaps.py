@@ -1,0 +1,27 @@
+"""CNAPs (Requeima et al. 2019): FiLM and a generated linear head."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from fewshot_lite.backbones import Backbone
+from fewshot_lite.heads.generated import GeneratedLinearHead
+from fewshot_lite.learners.film_learner import FilmLearner
+
+
+class Cnaps(FilmLearner):
+    """FiLM from the set encoder, then a linear layer generated from class means."""
+
+    name: ClassVar[str] = "cnaps"
+    head: GeneratedLinearHead
+
+    def __init__(self, backbone: Backbone, **film: Any) -> None:
+        """Assemble around a backbone.
+
+        Args:
+            backbone: used as it is, not copied.
+            film: as `FilmLearner` takes.
+        """
+        super().__init__(backbone, **film)
+        self.head = GeneratedLinearHead(backbone.feature_dim)
+        self.eval()
