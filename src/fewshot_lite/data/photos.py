@@ -127,7 +127,7 @@ def _to_eight_bits(image: Image.Image) -> npt.NDArray[np.uint8]:
         usual = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
         top = next((limit for limit in usual if peak <= limit), peak)
     values = np.nan_to_num(np.clip(values, 0, top) / top)  # clipped first: infinity is white
-    return (values * 255).round().astype(np.uint8)
+    return np.asarray((values * 255).round(), dtype=np.uint8)
 
 
 _lock = threading.Lock()
@@ -204,7 +204,7 @@ def _check_container(head: bytes) -> None:
 def _reason(error: Exception) -> str:
     """One short line without the path."""
     if isinstance(error, UnidentifiedImageError):
-        return "not an image, or damaged at its beginning"
+        return "not an image, or badly damaged"
     if isinstance(error, FileNotFoundError):
         return "no such file"
     if isinstance(error, PermissionError):
@@ -214,8 +214,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:  # str(error) would name the path
         return error.strerror.lower()
     text = shorten(str(error), 100, placeholder=" ...")
-    if "truncated" in text.lower():
+    if "truncated" in text.lower() or "end of file" in text.lower():
         return "truncated image"
-    if text and isinstance(error, (OSError, SyntaxError, ValueError, EOFError)):
-        return text
-    return f"broken image ({text or type(error).__name__})"
+    return f"cannot be decoded ({text or type(error).__name__})"
