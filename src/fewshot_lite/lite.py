@@ -53,8 +53,8 @@ class LiteStep:
 
 
 @dataclass(frozen=True)
-class _Forward:
-    """The leaves of step 1, and θ as a function of z for step 4."""
+class SupportPass:
+    """Step 1's leaves, and θ as a function of z for step 4."""
 
     z: Tensor | None  # (Z,), leaf
     generated: NormParameters  # g(z), with its graph to z, g and the backbone's norm layers
@@ -113,7 +113,7 @@ def lite_step(
     return LiteStep(float(loss), accuracy)
 
 
-def forward_support(learner: Learner, task: Task, micro_batch: int, cast: Cast) -> _Forward:
+def forward_support(learner: Learner, task: Task, micro_batch: int, cast: Cast) -> SupportPass:
     """Step 1: z (Z,), θ and F (N, d) without a graph over images; the graph z -> θ is kept."""
     z = None
     if learner.has_set_encoder:
@@ -126,11 +126,11 @@ def forward_support(learner: Learner, task: Task, micro_batch: int, cast: Cast) 
         features = map_batches(
             lambda x: learner.features(x, theta), task.support, micro_batch, cast
         )
-    return _Forward(z, generated, theta, features.requires_grad_())
+    return SupportPass(z, generated, theta, features.requires_grad_())
 
 
 def backward_queries(
-    learner: Learner, task: Task, forward: _Forward, scale: float, micro_batch: int, cast: Cast
+    learner: Learner, task: Task, forward: SupportPass, scale: float, micro_batch: int, cast: Cast
 ) -> tuple[Tensor, float]:
     """Step 2: the queries' loss, and its gradient into F, θ, ψ and the head.
 
@@ -143,7 +143,7 @@ def backward_queries(
         for name, value in statistics.items()
     }
     total = torch.zeros((), device=task.query.device)
-    correct = 0
+    correct = torch.zeros((), device=task.query.device)
     for images, labels in zip(
         task.query.split(micro_batch), task.query_labels.split(micro_batch), strict=True
     ):
@@ -151,20 +151,18 @@ def backward_queries(
             features = learner.features(images, forward.theta)
         logits = learner.head.logits(leaves, features)  # (B, K)
         loss = F.cross_entropy(logits, labels, reduction="sum") / len(task.query)
-        total += loss.detach()
-        if not torch.isfinite(loss):
-            return total, 0.0
         (scale * loss).backward()
-        correct += int((logits.argmax(1) == labels).sum())
+        total += loss.detach()
+        correct += (logits.argmax(1) == labels).sum()
     pairs = [(statistics[n], leaf.grad) for n, leaf in leaves.items() if leaf.grad is not None]
     torch.autograd.backward([s for s, _ in pairs], [g for _, g in pairs])
-    return total, correct / len(task.query)
+    return total, float(correct) / len(task.query)
 
 
 def backward_support(
     learner: Learner,
     task: Task,
-    forward: _Forward,
+    forward: SupportPass,
     v: Tensor,
     chosen: Chosen,
     micro_batch: int,
@@ -183,7 +181,7 @@ def backward_support(
 def backward_set_encoder(
     learner: Learner,
     task: Task,
-    forward: _Forward,
+    forward: SupportPass,
     chosen: Chosen,
     micro_batch: int,
     cast: Cast,
