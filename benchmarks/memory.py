@@ -18,8 +18,9 @@ from typing import Any
 
 import torch
 from common import emit
-from tasks import full_step, random_learner, random_task
+from tasks import random_learner, random_task
 
+from fewshot_lite.baselines import full_step
 from fewshot_lite.devices import pick_device
 from fewshot_lite.lite import lite_step
 

@@ -30,13 +30,3 @@ def random_task(number: int, queries: int, way: int, size: int) -> Task:
         query_labels=torch.arange(queries) % way,
         classes=way,
     )
-
-
-def full_step(learner: Learner, task: Task) -> None:
-    """Plain back-propagation through the whole graph, for comparison."""
-    z = learner.embed(task.support).mean(0) if learner.has_set_encoder else None
-    theta = learner.norm_parameters(z)
-    support = learner.features(task.support, theta)
-    statistics = learner.head.fit(support, task.support_labels, task.classes)
-    logits = learner.head.logits(statistics, learner.features(task.query, theta))
-    torch.nn.functional.cross_entropy(logits, task.query_labels).backward()

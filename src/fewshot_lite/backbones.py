@@ -25,6 +25,9 @@ from fewshot_lite.pixels import as_float
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
+#: Networks with classifiers inside besides the last one, and slow to initialise at random.
+_UNSUPPORTED = frozenset({"googlenet", "inception_v3"})
+
 NormLayer = _BatchNorm | nn.LayerNorm | nn.GroupNorm
 
 
@@ -44,11 +47,12 @@ class Backbone(nn.Module):
 
         Args:
             name: e.g. "resnet18"; any torchvision classification network with norm layers.
-            image_size: side of the images; matters to networks with a fixed grid (vit_*) alone.
+            image_size: side of the images; matters to networks with a fixed grid (vit_*, maxvit_t) alone.
             seed: of the weights; torch's own random state is left as it is.
 
         Raises:
-            UsageError: unknown name, or a network without norm layers to adapt.
+            UsageError: unknown name, a network without norm layers to adapt, or an image size that
+                a fixed grid does not divide.
         """
         super().__init__()
         if name not in models.list_models(module=models):
@@ -56,13 +60,16 @@ class Backbone(nn.Module):
                 f"backbone {name!r}: torchvision has no such network. "
                 "Try resnet18, efficientnet_b0, mobilenet_v3_large, regnet_y_400mf, convnext_tiny."
             )
-        fixed_grid = {"image_size": image_size} if name.startswith("vit_") else {}
+        if name in _UNSUPPORTED:
+            raise _not_supported(name)
         try:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
-                self.network = models.get_model(name, weights=None, **fixed_grid)
-        except ValueError as error:  # vit_*: image size not divisible by the patch size
-            raise UsageError(f"backbone {name!r} at {image_size} px: {error}.") from None
+                self.network = models.get_model(name, weights=None, **_fixed_grid(name, image_size))
+        except (ValueError, AssertionError) as error:  # the grid does not divide the image size
+            raise UsageError(
+                f"backbone {name!r} at {image_size} px: {_first_line(error)}."
+            ) from None
         self.name = name
         self.feature_dim = _take_off_last_linear(self.network, name)
         if not self.norm_layers():
@@ -97,11 +104,22 @@ class Backbone(nn.Module):
         return features.flatten(1).to(torch.promote_types(features.dtype, torch.float32))
 
 
+def _fixed_grid(name: str, image_size: int) -> dict[str, Any]:
+    """Arguments for networks that are built for one image size."""
+    if name.startswith("vit_"):
+        return {"image_size": image_size}
+    return {"input_size": (image_size, image_size)} if name.startswith("maxvit_") else {}
+
+
+def _not_supported(name: str) -> UsageError:
+    return UsageError(f"backbone {name!r}: not supported. Choose another, e.g. resnet18.")
+
+
 def _take_off_last_linear(network: nn.Module, name: str) -> int:
     """Replace the classification layer by the identity; return the width of what it was given."""
     linear = [(path, m) for path, m in network.named_modules() if isinstance(m, nn.Linear)]
-    if not linear or hasattr(network, "AuxLogits") or hasattr(network, "aux1"):
-        raise UsageError(f"backbone {name!r}: not supported. Choose another, e.g. resnet18.")
+    if not linear:
+        raise _not_supported(name)
     path, layer = linear[-1]
     parent, _, leaf = path.rpartition(".")
     setattr(network.get_submodule(parent), leaf, nn.Identity())
@@ -167,12 +185,15 @@ def _load_from_file(
                     f"--weights {path}: a {meta.get('kind')} file, not a backbone. "
                     "Give what `fewshot-lite pretrain` wrote."
                 )
-            if name not in (None, meta["backbone"]):
+            held = meta.get("backbone")
+            if not isinstance(held, str):
+                raise FewshotError(f"--weights {path}: its description is damaged.")
+            if name not in (None, held):
                 raise UsageError(
                     f"--backbone {name} does not match --weights {path}, which holds a "
-                    f"{meta['backbone']}. Leave --backbone out."
+                    f"{held}. Leave --backbone out."
                 )
-            name = meta["backbone"]
+            name = held
             record["pretrained"] = meta
     else:
         tensors = _read_pth(path)
@@ -185,15 +206,18 @@ def _read_pth(path: Path) -> dict[str, Tensor]:
     """A state dict saved by torch.save, without unpickling anything but tensors."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises whatever zip, pickle and storage code raise
+    except Exception:  # whatever zip, pickle and storage code raise, with advice not to be followed
         raise FewshotError(
-            f"--weights {path}: not a file of weights that can be read safely "
-            f"({_first_line(error)}). Save a plain state dict, or use safetensors."
+            f"--weights {path}: damaged, or it holds more than tensors and is not safe to read. "
+            "Save the network's state_dict() with torch.save, or use safetensors."
         ) from None
     for key in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not (
+        isinstance(state, dict)
+        and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items())
+    ):
         raise FewshotError(f"--weights {path}: holds no state dict (names -> tensors).")
     return state
 

@@ -133,7 +133,7 @@ def read_any(
         return found, None
     try:
         meta = json.loads(entry)
-        version, _ = meta["format"], meta["kind"]
+        version, kind = meta["format"], meta["kind"]
     except (ValueError, KeyError, TypeError):
         raise FewshotError(f"{path}: its description is damaged.") from None
     if version != FORMAT:
@@ -141,10 +141,19 @@ def read_any(
             f"{path}: format version {version}, and this fewshot-lite reads version {FORMAT}. "
             "Upgrade fewshot-lite, or make the file anew."
         )
+    if not isinstance(kind, str):
+        raise FewshotError(f"{path}: its description is damaged.")
     return found, meta
 
 
 def sha256(path: Path) -> str:
-    """Hash of a file's bytes, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Hash of a file's bytes, in hex.
+
+    Raises:
+        FewshotError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise FewshotError(f"{path}: cannot be read ({error.strerror or error}).") from None

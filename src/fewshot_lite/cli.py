@@ -44,6 +44,9 @@ Precision = Annotated[
     typer.Option(help="Of the networks; auto is bfloat16 where that is faster."),
 ]
 
+#: Exit code of a program ended by Ctrl-C.
+_INTERRUPTED = 130
+
 _TRAIN = MetaTrainConfig()
 _PRE = PretrainConfig()
 
@@ -325,6 +328,9 @@ def meta_train(
     validate_every: Annotated[
         int, typer.Option(help="Tasks between validations; 0 for none.")
     ] = _TRAIN.validate_every,
+    save_every: Annotated[
+        int, typer.Option(help="Tasks between checkpoints; what a crash costs at most.")
+    ] = _TRAIN.save_every,
     micro_batch: Annotated[int, typer.Option(help="Images in a pass.")] = _TRAIN.micro_batch,
     precision: Precision = _TRAIN.precision,
     seed: Annotated[int, typer.Option()] = _TRAIN.seed,
@@ -356,6 +362,7 @@ def meta_train(
         no_flip=tuple(no_flip or ()),
         tracks=tuple(tracks or ()),
         validate_every=validate_every,
+        save_every=save_every,
         micro_batch=micro_batch,
         precision=precision,
         seed=seed,
@@ -404,7 +411,7 @@ def _finish(result: dict[str, Any], onward: str, *, unit: str, done: int, json: 
     else:
         render.print_run(result, onward, unit=unit, done=done)
     if not result["finished"]:
-        raise typer.Exit(130)
+        sys.exit(_INTERRUPTED)  # not typer.Exit: what there is to say has been said
 
 
 def _print_error(message: str) -> None:
@@ -416,13 +423,27 @@ def _print_error(message: str) -> None:
 def main() -> None:
     """Entry point: every known failure is one line and an exit code."""
     try:
-        app()
+        code = app(standalone_mode=False)
     except FewshotError as error:
         _print_error(str(error))
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        _print_error("Interrupted.")
-        sys.exit(130)
+    except (KeyboardInterrupt, typer.Abort):
+        code = _INTERRUPTED
     except BrokenPipeError:  # `fewshot-lite classify photos/ | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:  # a full disk, a folder taken away: no fault of the program
+        where = f"{error.filename}: " if error.filename else ""
+        _print_error(f"{where}{error.strerror or error}.")
+        sys.exit(1)
+    except Exception as error:
+        # What Click raises for arguments. Its class has no name that all versions of Typer export.
+        describe = getattr(error, "format_message", None)
+        if describe is None:
+            raise
+        if message := describe().strip():  # nothing if it was a call for help, which is printed
+            _print_error(message)
+        sys.exit(getattr(error, "exit_code", 2))
+    if code == _INTERRUPTED:
+        _print_error("Interrupted.")
+    sys.exit(code)

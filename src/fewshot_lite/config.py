@@ -10,6 +10,9 @@ from fewshot_lite.errors import UsageError
 Precision = Literal["auto", "float32", "bfloat16"]
 Sampling = Literal["uniform", "informed"]
 
+#: No count, rate or period is larger; torch could not take all that are.
+_HUGE = 1e9
+
 
 @dataclass(frozen=True)
 class PretrainConfig:
@@ -39,6 +42,14 @@ class PretrainConfig:
     def check(self) -> None:
         """Raise UsageError for values that no run can have."""
         check_positive(epochs=self.epochs, batch_size=self.batch_size, lr=self.lr)
+        check_seed(self.seed)
+        if self.batch_size < 2:
+            raise UsageError(f"--batch-size {self.batch_size}: must be at least 2 for BatchNorm.")
+        check_not_negative(weight_decay=self.weight_decay)
+        if not 0 <= self.label_smoothing < 1:
+            raise UsageError(
+                f"--label-smoothing {self.label_smoothing}: must be at least 0 and less than 1."
+            )
         if not 16 <= self.min_image_size <= self.image_size <= 1024:
             raise UsageError(
                 f"--image-size {self.image_size} and --min-image-size {self.min_image_size}: "
@@ -86,6 +97,8 @@ class MetaTrainConfig:
     """Data sets with files named TRACK_FRAME; a track stays on one side of a task."""
     validate_every: int = 0
     """Tasks between validations; 0 for none."""
+    save_every: int = 200
+    """Tasks between checkpoints; does not change the result."""
     micro_batch: int = 64
     precision: Precision = "auto"
     seed: int = 0
@@ -99,6 +112,13 @@ class MetaTrainConfig:
             queries=self.queries,
             max_shot=self.max_shot,
             micro_batch=self.micro_batch,
+            save_every=self.save_every,
+        )
+        check_seed(self.seed)
+        check_not_negative(
+            validate_every=self.validate_every,
+            penalty=self.penalty,
+            backbone_lr=0 if self.backbone_lr is None else self.backbone_lr,
         )
         if self.h is not None and self.h < 1:
             raise UsageError(f"--h {self.h}: must be at least 1, or 'all'.")
@@ -114,8 +134,6 @@ class MetaTrainConfig:
                 f"--max-support {self.max_support}: must be at least --max-way {self.max_way}, "
                 "one image per class."
             )
-        if self.validate_every < 0:
-            raise UsageError(f"--validate-every {self.validate_every}: must not be negative.")
         if not 0 <= self.shifts <= 1:
             raise UsageError(f"--shifts {self.shifts}: must be between 0 and 1.")
 
@@ -123,5 +141,22 @@ class MetaTrainConfig:
 def check_positive(**values: float) -> None:
     """Refuse counts and rates that are not positive, by the name of their flag."""
     for name, value in values.items():
-        if not value > 0:
-            raise UsageError(f"--{name.replace('_', '-')} {value}: must be more than 0.")
+        if not 0 < value <= _HUGE:
+            raise UsageError(f"{_flag(name)} {value}: must be more than 0, and no more than 10⁹.")
+
+
+def check_not_negative(**values: float) -> None:
+    """Refuse negative weights and periods, by the name of their flag."""
+    for name, value in values.items():
+        if not 0 <= value <= _HUGE:
+            raise UsageError(f"{_flag(name)} {value}: must be at least 0, and no more than 10⁹.")
+
+
+def check_seed(seed: int) -> None:
+    """Refuse seeds that torch cannot take."""
+    if abs(seed) >= 2**63:
+        raise UsageError(f"--seed {seed}: must be less than 2⁶³ in size.")
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

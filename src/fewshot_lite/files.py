@@ -74,5 +74,5 @@ def find_base(base: str | Path) -> Path:
             return candidate
     if path.exists() or path.suffix:
         return path
-    names = ", ".join([DEFAULT_BASE, *(c.stem for c in shipped)])
+    names = ", ".join([DEFAULT_BASE, *(c.stem for c in shipped)]) if shipped else "none"
     raise UsageError(f"--base {base}: no such file, and no model of this name. Shipped: {names}.")

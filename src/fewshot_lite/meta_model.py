@@ -19,7 +19,7 @@ from fewshot_lite.data.store import decode
 from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.files import DEFAULT_BASE, find_base
 from fewshot_lite.learners import Learner, make_learner
-from fewshot_lite.personal import Adaptation, PersonalModel
+from fewshot_lite.personal import DAMAGE, Adaptation, PersonalModel, what_is_damaged
 
 
 @dataclass
@@ -50,9 +50,8 @@ class MetaModel:
             learner = make_learner(meta["learner"], backbone, meta["hyperparameters"])
             learner.load_state_dict(file.tensors)
             size = int(meta["image_size"])
-        except (KeyError, TypeError, RuntimeError, UsageError) as error:
-            reason = str(error).splitlines()
-            detail = reason[1].strip() if len(reason) > 1 else reason[0]
+        except DAMAGE as error:
+            detail = what_is_damaged(error)
             raise FewshotError(f"{path}: damaged or from another version ({detail}).") from None
         learner.requires_grad_(False)
         return cls(
@@ -94,7 +93,7 @@ class MetaModel:
         Args:
             photos: a folder with one folder of photos per class, or images, uint8 or float in
                 [0, 1], (N, 3, S, S) with S = `image_size`.
-            labels: N class names, with images.
+            labels: N class names, with images and only with them.
             on_done: called with (photos decoded, photos in all).
 
         Returns:
@@ -108,10 +107,15 @@ class MetaModel:
         skipped: tuple[Skipped, ...] = ()
         if isinstance(photos, Tensor):
             images, names, numbers = _labelled(photos, labels, self.image_size)
+            left_out = (0,) * len(names)
         else:
+            if labels is not None:
+                raise UsageError("labels: for images only; a folder's class folders name them.")
             folder = scan_classes(Path(photos))
             images, numbers, skipped = _read(folder, self.image_size, on_done)
             names = folder.class_names
+            homes = [folder.root / name for name in names]
+            left_out = tuple(sum(h in s.path.parents for s in skipped) for h in homes)
         device = self.learner.backbone.mean.device
         targets = torch.tensor(numbers, device=device)
         classifier = self.learner.adapt(images.to(device), targets, len(names))
@@ -132,7 +136,7 @@ class MetaModel:
         )
         seconds = time.perf_counter() - start
         used = tuple(numbers.count(k) for k in range(len(names)))
-        personal.adaptation = Adaptation(names, used, skipped, seconds)
+        personal.adaptation = Adaptation(names, used, left_out, skipped, seconds)
         return personal
 
 
@@ -146,9 +150,16 @@ def _labelled(
         raise UsageError(
             f"images: of shape {tuple(images.shape)}, but this model takes (N, 3, {size}, {size})."
         )
+    if images.dtype != torch.uint8:
+        images = images.float()
+        if not bool(((images >= -0.5) & (images <= 1.5)).all()):  # resizing may overshoot a little
+            raise UsageError("images: give uint8 in 0..255, or floats in [0, 1].")
+    labels = [str(label) for label in (labels.tolist() if isinstance(labels, Tensor) else labels)]
     names = tuple(sorted(set(labels)))
     if len(names) < 2:
         raise FewshotError("One class only: there is nothing to tell apart. Give at least two.")
+    if len({name.lower() for name in names}) < len(names):
+        raise UsageError("labels: two class names differ only in case. Spell them alike.")
     return images, names, [names.index(label) for label in labels]
 
 

@@ -55,7 +55,10 @@ class Adaptation:
     class_names: tuple[str, ...]
     used: tuple[int, ...]
     """Photos used of each class."""
+    left_out: tuple[int, ...]
+    """Files skipped in each class's folder."""
     skipped: tuple[Skipped, ...]
+    """All that was skipped, and why."""
     seconds: float
 
 
@@ -146,10 +149,8 @@ class PersonalModel:
                 int(meta["image_size"]),
                 meta["provenance"],
             )
-        except (KeyError, TypeError, ValueError, RuntimeError, UsageError) as error:
-            reason = str(error).splitlines()
-            detail = reason[1].strip() if len(reason) > 1 else reason[0]
-            raise FewshotError(f"--model {path}: damaged ({detail}).") from None
+        except DAMAGE as error:
+            raise FewshotError(f"--model {path}: damaged ({what_is_damaged(error)}).") from None
 
     def save(self, path: str | Path = DEFAULT_PERSONAL, *, force: bool = False) -> Path:
         """Write the model, whole or not at all.
@@ -227,6 +228,18 @@ class PersonalModel:
                 names = [self.class_names[k] for k in order[position, :top].tolist()]
                 best = zip(names, probabilities[position, :top].tolist(), strict=True)
                 yield Prediction(path, tuple(best))
+
+
+#: What building a model from a file's contents raises if they do not belong together.
+DAMAGE = (AttributeError, KeyError, TypeError, ValueError, RuntimeError, UsageError)
+
+
+def what_is_damaged(error: Exception) -> str:
+    """One line for a `DAMAGE` error; torch puts a headline above the first thing that is wrong."""
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[min(1, len(lines) - 1)].rstrip(".") if lines else type(error).__name__
 
 
 def _narrow(tensor: Tensor) -> Tensor:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import shlex
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import rich.markup
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -21,26 +22,56 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from fewshot_lite import plain_json
+from fewshot_lite.errors import FewshotError
+
 if TYPE_CHECKING:
     from fewshot_lite.data.folders import Skipped
     from fewshot_lite.demo.run import DemoResult
     from fewshot_lite.personal import Adaptation, Prediction
     from fewshot_lite.training import Progress as Step
 
-out = Console(soft_wrap=True, highlight=False)
-err = Console(stderr=True, soft_wrap=True, highlight=False)
+#: Wider than any line: tables in files and pipes are neither wrapped nor cut.
+_NO_LIMIT = 100_000
+
+
+def _console(*, stderr: bool) -> Console:
+    """Colours on a terminal, plain lines elsewhere; names are printed as they are spelled."""
+    stream = sys.stderr if stderr else sys.stdout
+    with contextlib.suppress(AttributeError, ValueError):  # replaced by something simpler
+        # Names that the encoding lacks must not end the program.
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    width = None if stream.isatty() else _NO_LIMIT
+    return Console(stderr=stderr, soft_wrap=True, highlight=False, emoji=False, width=width)
+
+
+out = _console(stderr=False)
+err = _console(stderr=True)
 
 _MOST_SKIPPED = 20
 
 
+def escape(text: str) -> str:
+    """Text as Rich prints it literally; line breaks and control characters as their escapes."""
+    visible = "".join(
+        repr(c)[1:-1] if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text
+    )
+    return rich.markup.escape(visible)
+
+
 def print_error(message: str) -> None:
     """One line on stderr."""
-    err.print(f"[bold red]Error:[/] {escape(' '.join(message.split()))}")
+    err.print(f"[bold red]Error:[/] {escape(' '.join(message.strip().splitlines()))}")
 
 
 def print_json(value: Any) -> None:
-    """A result for programs: JSON on stdout, non-ASCII names as they are."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, default=str) + "\n")
+    """A result for programs: JSON on stdout, with names as they are spelled if it can have them."""
+    text = plain_json.dumps(value, indent=2, ascii_only=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = plain_json.dumps(value, indent=2)
+    sys.stdout.write(text + "\n")
 
 
 def command(*words: object) -> str:
@@ -103,7 +134,7 @@ def print_adaptation(adaptation: Adaptation, path: object, examples: Sequence[st
     table.add_column("photos used", justify="right")
     table.add_column("skipped", justify="right")
     for number, name in enumerate(adaptation.class_names):
-        skipped = sum(name in item.path.parts[-3:-1] for item in adaptation.skipped)
+        skipped = adaptation.left_out[number]
         table.add_row(escape(name), str(adaptation.used[number]), str(skipped or ""))
     out.print(table)
     print_skipped(adaptation.skipped)
@@ -159,11 +190,15 @@ def print_demo(result: DemoResult) -> None:
 
 def print_info(meta: dict[str, Any], path: object, size: int) -> None:
     """What a checkpoint is, a line for each thing worth knowing."""
+    try:
+        rows = list(_info_rows(meta))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise FewshotError(f"{path}: its description is damaged.") from None
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim")
     table.add_column()
-    for name, value in _info_rows(meta):
-        table.add_row(name, escape(value))
+    for name, value in rows:
+        table.add_row(escape(name), escape(value))
     out.print(f"[bold]{escape(str(path))}[/]: {_KINDS.get(meta['kind'], meta['kind'])}")
     table.add_row("size", f"{size / 1e6:.1f} MB")
     out.print(table)
@@ -199,13 +234,18 @@ def _info_rows(meta: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for name, names in (record.get("data") or record.get("classes") or {}).items():
         yield "trained on", f"{name}: {len(names)} classes"
     for name, value in (record.get("figures") or {}).items():
-        yield name.replace("_", " "), json.dumps(value)
+        yield name.replace("_", " "), plain_json.dumps(value)
 
 
 def print_run(result: dict[str, Any], next_command: str, *, unit: str, done: int) -> None:
     """How a training run ended, and how to go on."""
     output = escape(str(result["output"]))
     figures = f"loss {result['loss']:.3f}, accuracy {result['accuracy']:.1%}"
+    if result["unreadable"]:
+        err.print(
+            f"[yellow]Skipped[/] {result['unreadable']} photos that cannot be read; "
+            f"{escape(str(result['log']))} names them."
+        )
     if result["finished"]:
         out.print(f"Done after {done} {unit} ({figures}): [bold]{output}[/]")
         for name, value in result.get("validation", {}).items():

@@ -16,12 +16,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far random views go; zeros everywhere leave the images as they are."""
+    """How far random views go; `Augmentation(1, 1, 0, 0)` leaves the images as they are."""
 
     min_area: float = 0.35
-    """Smallest share of the area that a crop keeps (random resized crop)."""
+    """Smallest share of the area that a crop keeps (random resized crop); 1 keeps it all."""
     aspect: float = 4 / 3
-    """Largest stretch of a crop's sides against each other."""
+    """Largest stretch of a crop's sides against each other; 1 for none."""
     rotation: float = 0.0
     """Largest rotation, in degrees, either way."""
     colour: float = 0.3
@@ -40,7 +40,7 @@ def random_views(
     Args:
         images: uint8 (B, 3, S, S).
         size: side of the views.
-        flip: bool (B,): which images may be mirrored (characters and signs may not).
+        flip: bool (B,), on the CPU: which images may be mirrored (characters and signs may not).
         generator: CPU generator that all randomness comes from.
 
     Returns:
@@ -53,8 +53,9 @@ def random_views(
 
     area = uniform(augmentation.min_area, 1.0)
     stretch = torch.exp(uniform(-1.0, 1.0) * math.log(augmentation.aspect) / 2)
-    width = (area.sqrt() * stretch).clamp(max=1.0)
-    height = (area.sqrt() / stretch).clamp(max=1.0)
+    # Where a side is cut off at 1 the crop would lose area: the other stays at min_area or more.
+    width = (area.sqrt() * stretch).clamp(augmentation.min_area, 1.0)
+    height = (area.sqrt() / stretch).clamp(augmentation.min_area, 1.0)
     angle = uniform(-1.0, 1.0) * math.radians(augmentation.rotation)
     mirror = torch.where(flip & (torch.rand(batch, generator=generator) < 0.5), -1.0, 1.0)
     # In grid_sample's coordinates the image is [-1, 1]²: a crop of half-width w stays inside if
@@ -95,6 +96,10 @@ def domain_shift(views: Tensor, generator: torch.Generator) -> Tensor:
 
     Args:
         views: float (B, 3, S, S) in [0, 1].
+        generator: CPU generator that all randomness comes from.
+
+    Returns:
+        As `views`.
     """
     kind = int(torch.randint(4, (), generator=generator))
     if kind == 0:
@@ -105,4 +110,4 @@ def domain_shift(views: Tensor, generator: torch.Generator) -> Tensor:
         return views[:, torch.randperm(3, generator=generator)]
     contrast, level = torch.rand(2, generator=generator).tolist()
     faded: Tensor = (views - 0.5) * (0.3 + 0.4 * contrast) + 0.3 + 0.4 * level
-    return faded
+    return faded.clamp(0, 1)

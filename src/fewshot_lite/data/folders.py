@@ -10,8 +10,10 @@ A *collection* is a folder of such image folders; tasks then come from one of th
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from fewshot_lite.errors import FewshotError, UsageError
@@ -45,7 +47,20 @@ PHOTO_ENDINGS = frozenset(
 )
 
 #: What cameras' cards, file managers and NAS boxes leave in folders: never photos, never named.
-_SYSTEM_NAMES = frozenset({"thumbs.db", "desktop.ini", "@eadir", "__macosx", "ehthumbs.db"})
+_SYSTEM_NAMES = frozenset(
+    [
+        "thumbs.db",
+        "ehthumbs.db",
+        "desktop.ini",
+        "$recycle.bin",
+        "system volume information",
+        "lost+found",
+        "@eadir",
+        "#recycle",
+        "__macosx",
+        "icon\r",
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -103,8 +118,8 @@ def is_system_name(name: str) -> bool:
 def walk_photos(folder: Path) -> Iterator[tuple[Path, str | None]]:
     """All files under a folder, sorted, as (path, None) or (path, why it is no photo).
 
-    Hidden and system files are passed over; a link that leads back to a folder already being
-    walked is not followed.
+    Hidden and system files are passed over. A sub-folder that cannot be read and a link that leads
+    back to a folder already being walked are named and not entered.
     """
     yield from _walk(folder, frozenset())
 
@@ -115,14 +130,12 @@ def _walk(folder: Path, above: frozenset[str]) -> Iterator[tuple[Path, str | Non
         yield folder, "a link to a folder that contains it"
         return
     try:
-        entries = sorted(folder.iterdir(), key=lambda path: path.name)
+        entries = _visible(folder)
     except OSError:
         yield folder, "folder cannot be read"
         return
     for entry in entries:
-        if is_system_name(entry.name):
-            continue
-        if entry.is_dir():
+        if _is_folder(entry):
             yield from _walk(entry, above | {real})
         elif entry.suffix.lower() in PHOTO_ENDINGS:
             yield entry, None
@@ -130,33 +143,64 @@ def _walk(folder: Path, above: frozenset[str]) -> Iterator[tuple[Path, str | Non
             yield entry, "not a photo (by its ending)"
 
 
-def subfolders(folder: Path) -> list[Path]:
-    """The visible folders directly inside a folder, by name."""
+def _visible(folder: Path) -> list[Path]:
+    """What lies directly in a folder, by name, without system files.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    if not os.access(folder, os.R_OK | os.X_OK):  # names alone can be listed without X_OK
+        raise PermissionError
     return sorted(
-        (path for path in folder.iterdir() if path.is_dir() and not is_system_name(path.name)),
+        (path for path in folder.iterdir() if not is_system_name(path.name)),
         key=lambda path: path.name,
     )
 
 
+def _is_folder(path: Path) -> bool:
+    """As `Path.is_dir`, which raises for a link to where one may not look."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The visible folders directly inside a folder, by name.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    return [path for path in _visible(folder) if _is_folder(path)]
+
+
 def require_folder(folder: Path) -> Path:
     """The folder itself, or a usage error that says what is wrong with it."""
-    if not folder.exists():
+    try:
+        exists = folder.exists()
+    except OSError as error:  # within a folder that may not be searched, a name too long
+        raise UsageError(f"{folder}: {error.strerror}.") from None
+    if not exists:
         raise UsageError(f"{folder}: no such folder.")
     if not folder.is_dir():
         raise UsageError(
             f"{folder}: a file, not a folder. Give a folder with one folder per class."
         )
-    if not os.access(folder, os.R_OK | os.X_OK):
-        raise UsageError(f"{folder}: no permission to read this folder.")
+    try:
+        _visible(folder)
+    except OSError:
+        raise UsageError(f"{folder}: no permission to read this folder.") from None
     return folder
 
 
 def scan_classes(folder: Path, name: str | None = None) -> ImageFolder:
     """Find the class folders of a folder and their photos (nothing is decoded).
 
+    A class folder without photos is a class all the same; the caller knows whether that will do.
+
     Raises:
         UsageError: the folder is missing, a file or unreadable.
-        FewshotError: it has no class folders, class names that differ only in case, or no photos.
+        FewshotError: it has no class folders, or class names that cannot be told apart or written.
     """
     require_folder(folder)
     folders = subfolders(folder)
@@ -168,24 +212,20 @@ def scan_classes(folder: Path, name: str | None = None) -> ImageFolder:
                 f"e.g. {folder / 'mug' / loose[0].name} and {folder / 'keys'}{os.sep}..."
             )
         raise FewshotError(
-            f"{folder}: empty. It needs one folder per class with that class's photos inside."
+            f"{folder}: no class folders. It needs one folder per class with that class's photos "
+            "inside."
         )
-    seen: dict[str, Path] = {}
-    for path in folders:
-        twin = seen.setdefault(path.name.casefold(), path)
-        if twin is not path:
-            raise FewshotError(
-                f"{folder}: the class folders {twin.name!r} and {path.name!r} differ only in case. "
-                "Rename or merge them."
-            )
+    _check_names(folder, [path.name for path in folders])
     paths: list[Path] = []
     labels: list[int] = []
-    skipped: list[Skipped] = []
-    for entry in sorted(folder.iterdir(), key=lambda path: path.name):
-        if not entry.is_dir() and not is_system_name(entry.name):
-            skipped.append(Skipped(entry, "not inside a class folder"))
+    skipped = [
+        Skipped(path, "not inside a class folder")
+        for path in _visible(folder)
+        if not _is_folder(path)
+    ]
+    above = frozenset([os.path.realpath(folder)])  # a link back to it would mix the classes
     for label, path in enumerate(folders):
-        for photo, problem in walk_photos(path):
+        for photo, problem in _walk(path, above):
             if problem is None:
                 paths.append(photo)
                 labels.append(label)
@@ -201,10 +241,29 @@ def scan_classes(folder: Path, name: str | None = None) -> ImageFolder:
     )
 
 
+def _check_names(folder: Path, names: list[str]) -> None:
+    seen: dict[str, str] = {}
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:  # e.g. umlauts out of an old ZIP file
+            raise FewshotError(
+                f"{folder}: the name of the class folder {name!r} is not valid Unicode. Rename it."
+            ) from None
+        # macOS stores an accent apart from its letter, other systems with it.
+        twin = seen.setdefault(unicodedata.normalize("NFC", name).lower(), name)
+        if twin != name:
+            raise FewshotError(
+                f"{folder}: the class folders {twin!r} and {name!r} differ only in case or in how "
+                "accents are stored. Rename or merge them."
+            )
+
+
 def scan_collection(folder: Path) -> list[ImageFolder]:
     """An image folder, or each image folder of a collection, for training.
 
-    A folder whose sub-folders hold folders (and no photos of their own) is a collection.
+    A folder is a collection if its sub-folders hold folders and no photos of their own. Empty and
+    unreadable sub-folders tell nothing either way.
 
     Raises:
         UsageError: as `scan_classes`.
@@ -212,7 +271,7 @@ def scan_collection(folder: Path) -> list[ImageFolder]:
     """
     require_folder(folder)
     inner = subfolders(folder)
-    if inner and all(_holds_folders_only(path) for path in inner):
+    if _is_collection(inner):
         found = [scan_classes(path, path.name) for path in inner]
     else:
         found = [scan_classes(folder)]
@@ -221,8 +280,18 @@ def scan_collection(folder: Path) -> list[ImageFolder]:
     return found
 
 
-def _holds_folders_only(folder: Path) -> bool:
-    entries = [path for path in folder.iterdir() if not is_system_name(path.name)]
-    return any(path.is_dir() for path in entries) and not any(
-        path.suffix.lower() in PHOTO_ENDINGS for path in entries if path.is_file()
-    )
+def _is_collection(inner: list[Path]) -> bool:
+    holds_folders = False
+    for path in chain.from_iterable(map(_contents, inner)):
+        if _is_folder(path):
+            holds_folders = True
+        elif path.suffix.lower() in PHOTO_ENDINGS:
+            return False
+    return holds_folders
+
+
+def _contents(folder: Path) -> list[Path]:
+    try:
+        return _visible(folder)
+    except OSError:
+        return []

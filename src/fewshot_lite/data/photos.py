@@ -134,6 +134,9 @@ _lock = threading.Lock()
 _limits: list[int] = []  # max_pixels of every read under way
 _pillow_limit: int | None = None  # Pillow's own, while ours holds
 
+#: The entry that `warnings.filterwarnings` makes.
+_SILENCE = ("ignore", None, Warning, re.compile(r"PIL\.|pillow_heif"), 0)
+
 
 @contextlib.contextmanager
 def _pillow_settings(max_pixels: int) -> Iterator[None]:
@@ -145,13 +148,14 @@ def _pillow_settings(max_pixels: int) -> Iterator[None]:
     """
     global _pillow_limit
     with _lock:
-        if not _limits:
+        first = not _limits
+        if first:
             Image.init()  # all formats: threads that load them side by side can miss some
             _pillow_limit = Image.MAX_IMAGE_PIXELS
         _limits.append(max_pixels)
         # Pillow refuses images of more than twice its limit, also those inside an icon.
         Image.MAX_IMAGE_PIXELS = (max(_limits) + 1) // 2
-        if _SILENCE not in warnings.filters:
+        if first or _SILENCE not in warnings.filters:
             warnings.filterwarnings("ignore", module=_SILENCE[3].pattern)
     try:
         yield
@@ -162,10 +166,6 @@ def _pillow_settings(max_pixels: int) -> Iterator[None]:
                 Image.MAX_IMAGE_PIXELS = _pillow_limit
                 with contextlib.suppress(ValueError):  # another part of the program has reset them
                     warnings.filters.remove(_SILENCE)  # type: ignore[attr-defined]
-
-
-#: The entry that `filterwarnings` makes.
-_SILENCE = ("ignore", None, Warning, re.compile(r"PIL\.|pillow_heif"), 0)
 
 
 def _check_file(path: Path) -> None:

@@ -77,7 +77,9 @@ class ImageStore:
 
     def __getitem__(self, indices: Sequence[int]) -> Tensor:
         if self._cache is not None:
-            return self._cache[torch.as_tensor(indices)]
+            for index in self.problems.keys() & indices:
+                raise FewshotError(f"{self.paths[index]}: {self.problems[index]}.")
+            return self._cache[torch.tensor(indices, dtype=torch.long)]
         images, problems = decode([self.paths[i] for i in indices], self.size)
         for position, reason in problems.items():
             raise FewshotError(f"{self.paths[indices[position]]}: {reason}.")

@@ -38,6 +38,8 @@ class PrototypeHead(nn.Module):
         temperature = self.log_temperature.exp()
         if self.metric == "cosine":
             return temperature * q @ F.normalize(means, dim=1).mT
+        centre = means.mean(0)  # small differences of large numbers only once
+        q, means = q - centre, means - centre
         squares = q.square().sum(1)[:, None] + means.square().sum(1) - 2 * q @ means.mT
         return -temperature * squares.clamp(min=0)
 

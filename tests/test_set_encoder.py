@@ -1,0 +1,57 @@
+"""e(x) of an image is its own: LITE's estimate is unbiased only then."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fewshot_lite.set_encoder import SetEncoder
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_an_embedding_does_not_depend_on_the_other_images(training: bool) -> None:
+    encoder = SetEncoder(image_size=32).double().train(training)
+    images = torch.rand(5, 3, 40, 40).double()
+    images[1:] *= torch.tensor([0.0, 0.3, 1.0, 0.1]).view(4, 1, 1, 1)  # unlike each other
+    together = encoder(images)
+    alone = torch.cat([encoder(image[None]) for image in images])
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (16, 16), (32, 32), (33, 47), (200, 64)])
+def test_images_of_any_size_are_taken(size: tuple[int, int]) -> None:
+    embeddings = SetEncoder(embedding_dim=24, image_size=32)(torch.rand(2, 3, *size))
+    assert embeddings.shape == (2, 24)
+    assert embeddings.isfinite().all()
+
+
+def test_a_flat_image_has_the_same_embedding_at_any_size() -> None:
+    encoder = SetEncoder(image_size=32).double()
+    small, large = (encoder(torch.full((1, 3, s, s), 0.4).double()) for s in (8, 80))
+    torch.testing.assert_close(small, large, rtol=0, atol=1e-9)
+
+
+def test_large_images_are_averaged_down_not_sampled() -> None:
+    """Stripes of one pixel look like the grey between them."""
+    encoder = SetEncoder(image_size=32).double()
+    stripes = (torch.arange(256) % 2).double().expand(1, 3, 256, 256)
+    grey = torch.full((1, 3, 32, 32), 0.5).double()
+    got, expected = encoder(stripes), encoder(grey)
+    assert (got - expected).norm() < 0.05 * (encoder(1 - grey * 2) - expected).norm()
+
+
+def test_bytes_and_floats_of_an_image_agree() -> None:
+    encoder = SetEncoder(image_size=32)
+    images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
+    torch.testing.assert_close(encoder(images), encoder(images / 255))
+
+
+def test_different_images_have_different_embeddings() -> None:
+    first, second = SetEncoder(image_size=32)(torch.rand(2, 3, 32, 32))
+    assert not torch.allclose(first, second)
+
+
+def test_all_parameters_are_learned_from() -> None:
+    encoder = SetEncoder(embedding_dim=16, image_size=32)
+    encoder(torch.rand(3, 3, 32, 32)).square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in encoder.parameters())
