@@ -40,7 +40,7 @@ def full_step(
     logits = learner.head.logits(statistics, query)
     loss = F.cross_entropy(logits, task.query_labels)
     (scale * (loss + penalty_weight * learner.penalty())).backward()
-    correct = (logits.argmax(1) == task.query_labels).float().mean()
+    correct = (logits.argmax(1) == task.query_labels).double().mean()
     return LiteStep(float(loss.detach()), float(correct))
 
 
