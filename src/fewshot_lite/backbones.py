@@ -47,7 +47,7 @@ class Backbone(nn.Module):
 
         Args:
             name: e.g. "resnet18"; any torchvision classification network with norm layers.
-            image_size: side of the images; matters to networks with a fixed grid (vit_*, maxvit_t) alone.
+            image_size: side of the images; matters to fixed grids (vit_*, maxvit_t) alone.
             seed: of the weights; torch's own random state is left as it is.
 
         Raises:

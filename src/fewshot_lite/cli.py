@@ -139,6 +139,8 @@ def classify(
     for path, problem in found:
         prediction = Prediction(path, (), problem) if problem else next(answers)
         failed += prediction.problem is not None
+        if prediction.problem and len(found) == 1 and not json:
+            raise FewshotError(f"{path}: {prediction.problem}.")
         if json:
             results.append(prediction)
         else:
@@ -146,7 +148,7 @@ def classify(
     if json:
         render.print_json([render.prediction_json(prediction) for prediction in results])
     if failed:
-        if len(found) > 1:
+        if not json:
             render.err.print(f"{failed} of {len(found)} files could not be classified.")
         raise typer.Exit(1)
 
@@ -442,7 +444,9 @@ def main() -> None:
         if describe is None:
             raise
         if message := describe().strip():  # nothing if it was a call for help, which is printed
-            _print_error(message)
+            context = getattr(error, "ctx", None)
+            hint = f" Try `{context.command_path} --help`." if context else ""
+            _print_error(message + hint)
         sys.exit(getattr(error, "exit_code", 2))
     if code == _INTERRUPTED:
         _print_error("Interrupted.")

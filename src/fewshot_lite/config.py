@@ -142,20 +142,20 @@ def check_positive(**values: float) -> None:
     """Refuse counts and rates that are not positive, by the name of their flag."""
     for name, value in values.items():
         if not 0 < value <= _HUGE:
-            raise UsageError(f"{_flag(name)} {value}: must be more than 0, and no more than 10⁹.")
+            raise UsageError(f"{_flag(name)} {value}: must be more than 0, and at most a billion.")
 
 
 def check_not_negative(**values: float) -> None:
     """Refuse negative weights and periods, by the name of their flag."""
     for name, value in values.items():
         if not 0 <= value <= _HUGE:
-            raise UsageError(f"{_flag(name)} {value}: must be at least 0, and no more than 10⁹.")
+            raise UsageError(f"{_flag(name)} {value}: must be 0 or more, and at most a billion.")
 
 
 def check_seed(seed: int) -> None:
     """Refuse seeds that torch cannot take."""
     if abs(seed) >= 2**63:
-        raise UsageError(f"--seed {seed}: must be less than 2⁶³ in size.")
+        raise UsageError(f"--seed {seed}: must fit in 64 bits.")
 
 
 def _flag(name: str) -> str:

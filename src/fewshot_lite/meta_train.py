@@ -56,6 +56,9 @@ class MetaTrainResult:
     accuracy: float
     validation: dict[str, float] = field(default_factory=dict)
     """Accuracy of the last validation, by data set."""
+    unreadable: int = 0
+    """Photos that were left out; the log names them."""
+    log: Path | None = None
 
 
 def meta_train(
@@ -84,8 +87,12 @@ def meta_train(
             are not finite.
     """
     config.check()
-    if not resume:
+    if resume:
+        training.check_state(training.state_path(output))
+    else:
         check_output(output, force=force)
+    if validate is not None and not config.validate_every:
+        raise UsageError(f"--validate {validate}: say how often with --validate-every.")
     where = pick_device(device)
     folders = scan_collection(data)
     for flag, names in (("no-flip", config.no_flip), ("tracks", config.tracks)):
@@ -99,18 +106,18 @@ def meta_train(
     size = config.image_size or int(pretrained.get("image_size", 96))
     if config.unseen_only:
         folders = [_unseen(folder, pretrained.get("classes")) for folder in folders]
+    hyperparameters = {} if config.backbone_lr is None else {"backbone_lr": config.backbone_lr}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        learner = make_learner(config.learner, backbone, hyperparameters)
     held_out: list[ImageFolder] = []
-    if config.validate_every and validate is not None:
+    if validate is not None:
         held_out = scan_collection(validate)
     elif config.validate_every:
         folders, held_out = _hold_out(folders, config.min_way)
     train = _Source(folders, config, size, report)
     validation = _Validation(held_out, config, size, report)
 
-    hyperparameters = {} if config.backbone_lr is None else {"backbone_lr": config.backbone_lr}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        learner = make_learner(config.learner, backbone, hyperparameters)
     learner.to(where).to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(learner.parameter_groups(config.lr), lr=config.lr)
     for group in optimizer.param_groups:
@@ -120,17 +127,23 @@ def meta_train(
 
     state_file = training.state_path(output)
     settings = asdict(config) | {"images": train.images, "classes": train.classes}
-    done = training.load_state(state_file, learner, optimizer, settings) if resume else 0
-    log = training.JsonLines(training.log_path(output), append=resume)
-    log.write(event="start", task=done, config=settings, torch=torch.__version__)
-    averages = training.Averages()
+    del settings["save_every"]  # does not change what is learned
+    done, averages = 0, training.Averages()
     scores: dict[str, float] = {}
+    if resume:
+        done, notes = training.load_state(state_file, learner, optimizer, settings)
+        averages, scores = training.Averages(**notes["averages"]), notes["scores"]
+    log_file = training.log_path(output)
+    log = training.JsonLines(log_file, append=resume)
+    log.write(event="start", task=done, config=settings, torch=torch.__version__)
+    for path, reason in train.unreadable:
+        log.write(event="unreadable", path=path, reason=reason)
     failures = 0
     started, begun = time.perf_counter(), done
-    saved = time.perf_counter()
 
     def save() -> None:
-        training.save_state(state_file, learner, optimizer, done, settings)
+        notes = {"averages": asdict(averages), "scores": scores}
+        training.save_state(state_file, learner, optimizer, done, settings, notes)
         record = {
             "training": asdict(config),
             "tasks": [done, config.tasks],
@@ -142,7 +155,7 @@ def meta_train(
         }
         MetaModel(learner, size, record).save(output)
 
-    with training.StopRequest() as stop:
+    with contextlib.closing(log), training.StopRequest() as stop:
         while done < config.tasks and not stop:
             count = min(config.tasks_per_step, config.tasks - done)
             optimizer.zero_grad(set_to_none=True)
@@ -163,7 +176,7 @@ def meta_train(
                     )
                 )
             before, done = done, done + count
-            if all(math.isfinite(step.loss) for step in steps):
+            if all(math.isfinite(step.loss) for step in steps) and _finite_gradients(learner):
                 failures = 0
                 for group in optimizer.param_groups:
                     group["lr"] = group["peak"] * _schedule(before, config)
@@ -172,7 +185,7 @@ def meta_train(
                     averages.add(loss=step.loss, accuracy=step.accuracy)
             else:
                 failures += 1
-                log.write(event="skipped", task=done, reason="loss not finite")
+                log.write(event="skipped", task=done, reason="loss or gradient not finite")
                 if failures == _MOST_FAILURES:
                     raise FewshotError(
                         f"The loss was not finite in {failures} steps in a row (task {done}). "
@@ -187,13 +200,11 @@ def meta_train(
             if every and done // every > before // every and validation.pools:
                 scores = validation.run(learner, cast, report)
                 log.write(event="validation", task=done, accuracy=scores)
-            if time.perf_counter() - saved > 60:
+            if done // config.save_every > before // config.save_every and done < config.tasks:
                 save()
-                saved = time.perf_counter()
         save()
-    finished = done >= config.tasks
-    log.write(event="end", task=done, finished=finished)
-    log.close()
+        finished = done >= config.tasks
+        log.write(event="end", task=done, finished=finished)
     if finished:
         state_file.unlink(missing_ok=True)
     return MetaTrainResult(
@@ -204,7 +215,14 @@ def meta_train(
         averages.values.get("loss", math.nan),
         averages.values.get("accuracy", math.nan),
         scores,
+        len(train.unreadable),
+        log_file,
     )
+
+
+def _finite_gradients(learner: Learner) -> bool:
+    gradients = [p.grad for p in learner.parameters() if p.grad is not None]
+    return bool(torch.isfinite(torch.nn.utils.get_total_norm(gradients)))
 
 
 class _Source:
@@ -235,6 +253,15 @@ class _Source:
     def images(self) -> int:
         """Images in all usable data sets."""
         return sum(len(store) for store in self._stores)
+
+    @property
+    def unreadable(self) -> list[tuple[Path, str]]:
+        """Photos left out, each with its reason."""
+        return [
+            (store.paths[index], reason)
+            for store in self._stores
+            for index, reason in store.problems.items()
+        ]
 
     @property
     def classes(self) -> int:
@@ -283,6 +310,8 @@ class _Validation:
             pool = Pool(
                 folder, unreadable=list(store.problems), tracks=folder.name in config.tracks
             )
+            if pool.classes < 2:
+                continue
             with contextlib.suppress(FewshotError):  # too small a set to validate on
                 episodes = fixed_episodes(
                     pool,

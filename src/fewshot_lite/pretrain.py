@@ -6,6 +6,7 @@ run (Tan & Le 2021, "EfficientNetV2", section 4): early epochs at small sizes co
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -39,6 +40,9 @@ class PretrainResult:
     loss: float
     accuracy: float
     """On the last images trained on, all data sets together."""
+    unreadable: int = 0
+    """Photos that were left out; the log names them."""
+    log: Path | None = None
 
 
 class _Supervised(nn.Module):
@@ -76,18 +80,25 @@ def pretrain(
         UsageError, FewshotError: bad configuration, data or output.
     """
     config.check()
-    if not resume:
+    if resume:
+        training.check_state(training.state_path(output))
+    else:
         check_output(output, force=force)
     where = pick_device(device)
     folders = [_trained_on(folder, config.leave_out) for folder in scan_collection(data)]
     unknown = set(config.no_flip) - {folder.name for folder in folders}
     if unknown:
         raise UsageError(f"--no-flip {min(unknown)}: there is no such data set in {data}.")
-    images = _Images(folders, config, report)
-
+    if all(len(folder.class_names) < 2 for folder in folders):
+        raise FewshotError(
+            f"{data}: too few classes to train on. At least two are needed in a data set, "
+            "besides those that --leave-out leaves out."
+        )
     backbone, source = load_backbone(
         config.backbone, config.weights, config.image_size, seed=config.seed
     )
+    images = _Images(folders, config, report)
+
     model = _Supervised(backbone, [len(folder.class_names) for folder in folders])
     model.to(where).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(
@@ -100,20 +111,25 @@ def pretrain(
     total = steps_per_epoch * config.epochs
     state_file = training.state_path(output)
     settings = asdict(config) | {"images": len(images), "classes": len(model.head.bias)}
-    start = training.load_state(state_file, model, optimizer, settings) if resume else 0
+    step, averages = 0, training.Averages()
+    if resume:
+        step, notes = training.load_state(state_file, model, optimizer, settings)
+        averages = training.Averages(**notes["averages"])
 
     depthwise = has_depthwise_convolutions(backbone)
-    log = training.JsonLines(training.log_path(output), append=resume)
-    log.write(event="start", step=start, config=settings, torch=torch.__version__)
-    averages = training.Averages()
-    step = start
+    log_file = training.log_path(output)
+    log = training.JsonLines(log_file, append=resume)
+    log.write(event="start", step=step, config=settings, torch=torch.__version__)
+    for path, reason in images.unreadable:
+        log.write(event="unreadable", path=path, reason=reason)
 
     def save() -> None:
-        training.save_state(state_file, model, optimizer, step, settings)
+        notes = {"averages": asdict(averages)}
+        training.save_state(state_file, model, optimizer, step, settings, notes)
         meta = _describe(config, source, backbone, folders, step, total, averages.values)
         checkpoint.save(output, "backbone", backbone.network.state_dict(), meta, half=True)
 
-    with training.StopRequest() as stop:
+    with contextlib.closing(log), training.StopRequest() as stop:
         while step < total and not stop:
             epoch = step // steps_per_epoch
             order = torch.randperm(len(images), generator=training.generator(config.seed, 0, epoch))
@@ -147,8 +163,7 @@ def pretrain(
                 if stop:
                     break
             save()
-    log.write(event="end", step=step, finished=step == total)
-    log.close()
+        log.write(event="end", step=step, finished=step == total)
     if step == total:
         state_file.unlink(missing_ok=True)
     figures = averages.values
@@ -159,6 +174,8 @@ def pretrain(
         total,
         figures.get("loss", math.nan),
         figures.get("accuracy", math.nan),
+        len(images.unreadable),
+        log_file,
     )
 
 
@@ -169,8 +186,6 @@ class _Images:
         self, folders: Sequence[ImageFolder], config: PretrainConfig, report: Report | None
     ) -> None:
         total = sum(len(folder.paths) for folder in folders)
-        if total < 2:
-            raise FewshotError("There are too few photos to train on.")
 
         def count(done: int) -> None:
             if report is not None and (done % 100 == 0 or done == total):
@@ -182,6 +197,8 @@ class _Images:
             on_done=count,
         )
         good = [i for i in range(total) if i not in self.store.problems]
+        if len(good) < 2:
+            raise FewshotError("There are too few photos to train on that can be read.")
         sets = [number for number, folder in enumerate(folders) for _ in folder.paths]
         labels = [label for folder in folders for label in folder.labels]
         self.index = torch.tensor(good)
@@ -192,6 +209,11 @@ class _Images:
 
     def __len__(self) -> int:
         return len(self.index)
+
+    @property
+    def unreadable(self) -> list[tuple[Path, str]]:
+        """Photos left out, each with its reason."""
+        return [(self.store.paths[i], reason) for i, reason in self.store.problems.items()]
 
     def views(
         self, batch: Tensor, size: int, random: torch.Generator, device: torch.device

@@ -12,4 +12,7 @@ def wilson_interval(correct: int, total: int, z: float = 1.96) -> tuple[float, f
     share = correct / total
     centre = (share + z**2 / (2 * total)) / (1 + z**2 / total)
     half = z / (1 + z**2 / total) * math.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
-    return (max(0.0, centre - half), min(1.0, centre + half))
+    # At the ends of the scale the formula gives them exactly, and rounding does not.
+    low = 0.0 if correct == 0 else centre - half
+    high = 1.0 if correct == total else centre + half
+    return (low, high)

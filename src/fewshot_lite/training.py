@@ -6,6 +6,7 @@ run that was killed and resumed ends with the weights of one that was not.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import time
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from fewshot_lite import checkpoint
+from fewshot_lite import checkpoint, plain_json
 from fewshot_lite.errors import FewshotError, UsageError
 
 
@@ -58,48 +59,74 @@ def log_path(output: Path) -> Path:
     return output.with_name(output.name.removesuffix(".safetensors") + ".jsonl")
 
 
+def check_state(path: Path) -> None:
+    """Refuse to resume before the work is done that it is for, if there is nothing to resume."""
+    if not path.exists():
+        raise UsageError(f"--resume: there is nothing to resume, {path} does not exist.")
+
+
 def save_state(
-    path: Path, modules: nn.Module, optimizer: Optimizer, step: int, config: dict[str, Any]
+    path: Path,
+    modules: nn.Module,
+    optimizer: Optimizer,
+    step: int,
+    config: dict[str, Any],
+    notes: dict[str, Any],
 ) -> None:
-    """Write everything a run needs to go on: weights, optimiser, step, configuration."""
+    """Write everything a run needs to go on: weights, optimiser, step, configuration, notes."""
     tensors = {f"weights.{name}": tensor for name, tensor in modules.state_dict().items()}
     for index, slots in optimizer.state_dict()["state"].items():
         for name, value in slots.items():
             if isinstance(value, Tensor):
                 tensors[f"optimizer.{index}.{name}"] = value
-    checkpoint.save(path, "state", tensors, {"step": step, "config": config})
+    checkpoint.save(path, "state", tensors, {"step": step, "config": config, "notes": notes})
 
 
-def load_state(path: Path, modules: nn.Module, optimizer: Optimizer, config: dict[str, Any]) -> int:
-    """Restore what `save_state` wrote and return the step.
+def load_state(
+    path: Path, modules: nn.Module, optimizer: Optimizer, config: dict[str, Any]
+) -> tuple[int, dict[str, Any]]:
+    """Restore what `save_state` wrote and return the step and the notes.
 
     Raises:
         UsageError: there is no state, or the run had another configuration.
         FewshotError: the file is damaged or does not fit.
     """
-    if not path.exists():
-        raise UsageError(f"--resume: there is nothing to resume, {path} does not exist.")
+    check_state(path)
     state = checkpoint.load(path, "state", flag="--resume")
-    changed = [
-        k for k in config if state.meta["config"].get(k) != json.loads(json.dumps(config[k]))
-    ]
-    if changed:
-        name = changed[0]
-        raise UsageError(
-            f"--resume: the run in {path} had --{name.replace('_', '-')} "
-            f"{state.meta['config'].get(name)}, not {config[name]}. Give the same, or start anew."
-        )
+    then, step, notes = (state.meta.get(key) for key in ("config", "step", "notes"))
+    if not (isinstance(then, dict) and isinstance(step, int) and isinstance(notes, dict)):
+        raise FewshotError(f"--resume: {path}: its description is damaged.")
+    for name, value in json.loads(json.dumps(config)).items():
+        if then.get(name) != value:
+            raise UsageError(
+                f"--resume: the run in {path} had {_as_typed(name, then.get(name))}, not "
+                f"{_as_typed(name, value)}. Give the same, or start anew."
+            )
     weights = _under("weights.", state.tensors)
     slots: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in _under("optimizer.", state.tensors).items():
-        index, _, name = key.partition(".")
-        slots.setdefault(int(index), {})[name] = tensor
     try:
+        for key, tensor in _under("optimizer.", state.tensors).items():
+            index, _, name = key.partition(".")
+            slots.setdefault(int(index), {})[name] = tensor
         modules.load_state_dict(weights)
         optimizer.load_state_dict({**optimizer.state_dict(), "state": slots})
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise FewshotError(f"{path}: does not fit this run ({error}).") from None
-    return int(state.meta["step"])
+    except (RuntimeError, ValueError, KeyError):
+        raise FewshotError(f"--resume: {path} does not fit this run. Start anew.") from None
+    return step, notes
+
+
+def _as_typed(name: str, value: Any) -> str:
+    """A setting as its flag, and what the data count as such."""
+    if name in ("images", "classes"):
+        return f"{value} {name}"
+    flag = f"--{name.replace('_', '-')}"
+    if value is None and name == "h":
+        return f"{flag} all"
+    if value is None or value is False or value == []:
+        return f"no {flag}"
+    if value is True:
+        return flag
+    return " ".join(f"{flag} {item}" for item in (value if isinstance(value, list) else [value]))
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -111,6 +138,8 @@ class JsonLines:
 
     def __init__(self, path: Path, *, append: bool) -> None:
         try:
+            if append:
+                _cut_unfinished_line(path)
             self._file = path.open("a" if append else "w", encoding="utf-8")
         except OSError as error:
             raise FewshotError(f"{path}: the log cannot be written ({error.strerror}).") from None
@@ -118,13 +147,19 @@ class JsonLines:
 
     def write(self, **values: Any) -> None:
         """Append a line; the seconds since the start are added."""
-        self._file.write(json.dumps({"seconds": round(time.time() - self._start, 2), **values}))
-        self._file.write("\n")
+        seconds = round(time.time() - self._start, 2)
+        self._file.write(plain_json.dumps({"seconds": seconds, **values}) + "\n")
         self._file.flush()
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _cut_unfinished_line(path: Path) -> None:
+    """Drop what a run that was killed while writing left after the last line break."""
+    with contextlib.suppress(FileNotFoundError), path.open("rb+") as file:
+        file.truncate(file.read().rfind(b"\n") + 1)
 
 
 class StopRequest:
@@ -163,17 +198,17 @@ class StopRequest:
         self._asked = True
 
 
+@dataclass
 class Averages:
     """Exponential averages over about the last 100 additions, plain ones over the first."""
 
-    def __init__(self) -> None:
-        self.values: dict[str, float] = {}
-        self._count = 0
+    values: dict[str, float] = field(default_factory=dict)
+    count: int = 0
 
     def add(self, **values: float) -> None:
         """Take in one value of each."""
-        self._count += 1
-        weight = max(0.01, 1 / self._count)
+        self.count += 1
+        weight = max(0.01, 1 / self.count)
         for name, value in values.items():
             before = self.values.get(name, value)
             self.values[name] = before + weight * (value - before)

@@ -63,9 +63,7 @@ def random_support(shots: list[int], width: float) -> tuple[Tensor, Tensor, Tens
 @SUPPORTS
 @WIDTHS
 @pytest.mark.parametrize("beta", [1.0, 0.2])
-def test_logits_are_those_of_the_dense_formula(
-    shots: list[int], width: float, beta: float
-) -> None:
+def test_logits_are_those_of_the_dense_formula(shots: list[int], width: float, beta: float) -> None:
     features, labels, queries = random_support(shots, width)
     head = MahalanobisHead(beta, temperature=0.3).double()
     logits = head.logits(head.fit(features, labels, len(shots)), queries)
@@ -121,7 +119,7 @@ def test_what_is_kept_has_the_rank_of_the_data(width: float) -> None:
     assert rows == {"means": 5, "own": 2 + 7 + 3 + 3, **shared}
 
 
-@pytest.mark.parametrize("labels", [[0, 0, 2, 2], [0, 1, 1, 3]], ids=["missing", "too many"])
+@pytest.mark.parametrize("labels", [[0, 0, 2, 2], [0, 1, 2, 3]], ids=["missing", "too many"])
 def test_every_class_needs_a_support_image(labels: list[int]) -> None:
     with pytest.raises(ValueError, match="every one of the 3 classes"):
         MahalanobisHead().fit(torch.randn(4, 5), torch.tensor(labels), 3)

@@ -61,6 +61,7 @@ def run_demo(
         UsageError: the folder exists (without `force`), or is not one of a demo (with it).
     """
     tell = on_phase or (lambda _: None)
+    model = MetaModel.load(base)  # first, so that a bad one leaves no folder behind
     _make_room(folder, force=force)
     tell("Drawing")
     drawn = write_folder(folder / "photos", KINDS, per_kind + held_back, seed)
@@ -71,8 +72,8 @@ def run_demo(
             target.parent.mkdir(parents=True, exist_ok=True)
             path.rename(target)
     tell("Adapting")
-    personal = MetaModel.load(base).adapt(folder / "photos")
-    model = personal.save(folder / DEFAULT_PERSONAL)
+    personal = model.adapt(folder / "photos")
+    saved = personal.save(folder / DEFAULT_PERSONAL)
     tell("Classifying")
     rest = sorted((folder / "held-back").glob("*/*.jpg"))
     answers = personal.classify(rest)
@@ -87,7 +88,7 @@ def run_demo(
     return DemoResult(
         photos=folder / "photos",
         held_back=folder / "held-back",
-        model=model,
+        model=saved,
         classes=personal.class_names,
         adapted_on=sum(personal.adaptation.used),
         correct=correct,
