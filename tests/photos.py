@@ -85,10 +85,14 @@ def draw_photo(number: int, rng: Random, size: int = SIZE) -> Image.Image:
 
 
 def tiny_model(name: str = "shufflenet_v2_x0_5") -> MetaModel:
-    """A base that was never trained, with FiLM that does something."""
+    """A base that was never trained, whose features differ and whose FiLM does something."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        learner = SimpleCnaps(Backbone(name, SIZE), embedding_dim=8, encoder_size=16)
+        backbone = Backbone(name, SIZE).train()
+        for layer in backbone.norm_layers().values():
+            layer.momentum = 1.0  # type: ignore[union-attr]
+        backbone(torch.rand(128, 3, SIZE, SIZE))  # running statistics: else depth dampens all
+        learner = SimpleCnaps(backbone.eval(), embedding_dim=8, encoder_size=16)
         for parameter_name, parameter in learner.film.named_parameters():
             if parameter_name.endswith(("rho", "sigma")):
                 torch.nn.init.normal_(parameter, 0.0, 0.3)

@@ -56,6 +56,8 @@ class MetaTrainResult:
     accuracy: float
     validation: dict[str, float] = field(default_factory=dict)
     """Accuracy of the last validation, by data set."""
+    skipped: int = 0
+    """Steps left out because their loss or gradient was not finite."""
     unreadable: int = 0
     """Photos that were left out; the log names them."""
     log: Path | None = None
@@ -138,7 +140,7 @@ def meta_train(
     log.write(event="start", task=done, config=settings, torch=torch.__version__)
     for path, reason in train.unreadable:
         log.write(event="unreadable", path=path, reason=reason)
-    failures = 0
+    failures = skipped = 0
     started, begun = time.perf_counter(), done
 
     def save() -> None:
@@ -185,11 +187,14 @@ def meta_train(
                     averages.add(loss=step.loss, accuracy=step.accuracy)
             else:
                 failures += 1
+                skipped += 1
                 log.write(event="skipped", task=done, reason="loss or gradient not finite")
-                if failures == _MOST_FAILURES:
+                nothing_learned = done == config.tasks and not averages.count
+                if failures == _MOST_FAILURES or nothing_learned:
                     raise FewshotError(
                         f"The loss was not finite in {failures} steps in a row (task {done}). "
-                        f"Lower --lr (now {config.lr}), or use --precision float32."
+                        f"Lower --lr (now {config.lr}), use --precision float32, or take a "
+                        "backbone that was trained longer."
                     )
             speed = (done - begun) / (time.perf_counter() - started)
             log.write(event="step", task=done, **averages.values, tasks_per_second=round(speed, 3))
@@ -215,6 +220,7 @@ def meta_train(
         averages.values.get("loss", math.nan),
         averages.values.get("accuracy", math.nan),
         scores,
+        skipped,
         len(train.unreadable),
         log_file,
     )

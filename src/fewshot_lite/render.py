@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import shlex
 import sys
 import unicodedata
@@ -240,20 +241,24 @@ def _info_rows(meta: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def print_run(result: dict[str, Any], next_command: str, *, unit: str, done: int) -> None:
     """How a training run ended, and how to go on."""
     output = escape(str(result["output"]))
-    figures = f"loss {result['loss']:.3f}, accuracy {result['accuracy']:.1%}"
+    figures = ""
+    if math.isfinite(result["loss"]):  # there was a step
+        figures = f" (loss {result['loss']:.3f}, accuracy {result['accuracy']:.1%})"
+    if result.get("skipped"):
+        err.print(f"[yellow]Skipped[/] {result['skipped']} steps: their loss was not finite.")
     if result["unreadable"]:
         err.print(
             f"[yellow]Skipped[/] {result['unreadable']} photos that cannot be read; "
             f"{escape(str(result['log']))} names them."
         )
     if result["finished"]:
-        out.print(f"Done after {done} {unit} ({figures}): [bold]{output}[/]")
+        out.print(f"Done after {done} {unit}{figures}: [bold]{output}[/]")
         for name, value in result.get("validation", {}).items():
             out.print(f"  validation {escape(name)}: {value:.1%}")
         out.print(f"Next: [bold]{escape(next_command)}[/]")
     else:
         out.print(
-            f"Stopped after {done} of {result['total']} {unit} ({figures}). "
+            f"Stopped after {done} of {result['total']} {unit}{figures}. "
             f"[bold]{output}[/] is usable as it is."
         )
         again = " ".join([*(shlex.quote(word) for word in _invocation()), "--resume"])

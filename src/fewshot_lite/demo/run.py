@@ -7,11 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fewshot_lite.demo.drawings import KINDS, write_folder
+from fewshot_lite.data.folders import is_system_name
+from fewshot_lite.demo.drawings import write_folder
 from fewshot_lite.errors import UsageError
 from fewshot_lite.files import DEFAULT_BASE, DEFAULT_PERSONAL
 from fewshot_lite.meta_model import MetaModel
 from fewshot_lite.statistics import wilson_interval
+
+#: What is drawn. (`drawings` knows more kinds; mugs and mushrooms look alike at 96 px.)
+KINDS = ("fish", "guitar", "house", "key", "leaf", "umbrella")
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,8 @@ def run_demo(
     folder: Path,
     *,
     base: str | Path = DEFAULT_BASE,
-    per_kind: int = 8,
-    held_back: int = 8,
+    per_kind: int = 10,
+    held_back: int = 10,
     seed: int = 0,
     force: bool = False,
     on_phase: Callable[[str], None] | None = None,
@@ -102,11 +106,11 @@ def run_demo(
 def _make_room(folder: Path, *, force: bool) -> None:
     """Create the folder; with `force`, remove what an earlier demo left in it and nothing else."""
     if folder.is_dir():
-        ours = {"photos", "held-back", DEFAULT_PERSONAL.name}
-        foreign = sorted({path.name for path in folder.iterdir()} - ours)
-        if foreign:
+        foreign = next((path for path in folder.rglob("*") if not _is_ours(folder, path)), None)
+        if foreign is not None:
             raise UsageError(
-                f"{folder}: holds {foreign[0]!r}, which is not the demo's. Give a new folder."
+                f"{folder}: holds {str(foreign.relative_to(folder))!r}, which is not the demo's. "
+                "Give a new folder."
             )
         if any(folder.iterdir()) and not force:
             raise UsageError(f"{folder}: exists already. Use --force to draw it anew.")
@@ -120,3 +124,15 @@ def _make_room(folder: Path, *, force: bool) -> None:
         folder.mkdir()
     except OSError as error:
         raise UsageError(f"{folder}: cannot be created ({error.strerror}).") from None
+
+
+def _is_ours(folder: Path, path: Path) -> bool:
+    """Whether a demo put this there: a drawing, a folder of them, the model."""
+    match path.relative_to(folder).parts:
+        case ("photos" | "held-back",):
+            return True
+        case ("photos" | "held-back", kind):
+            return kind in KINDS
+        case ("photos" | "held-back", kind, name):
+            return kind in KINDS and name.startswith(f"{kind}_") and path.suffix == ".jpg"
+    return path == folder / DEFAULT_PERSONAL or is_system_name(path.name)
