@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from photos import QUICK, QUICK_PRETRAIN, classes, contents, draw_classes
 
 from fewshot_lite import checkpoint
 from fewshot_lite.backbones import load_backbone
@@ -20,7 +21,6 @@ from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.meta_model import MetaModel
 from fewshot_lite.meta_train import meta_train
 from fewshot_lite.pretrain import pretrain
-from photos import QUICK, QUICK_PRETRAIN, classes, contents, draw_classes
 
 
 @pytest.fixture(scope="module")
