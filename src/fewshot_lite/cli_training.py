@@ -99,6 +99,10 @@ def meta_train(
     sampling: Annotated[
         Literal["uniform", "informed"], typer.Option(help="How they are drawn.")
     ] = _TRAIN.sampling,
+    gradient: Annotated[
+        Literal["lite", "full", "small-task"],
+        typer.Option(help="lite, or a baseline: one graph of all images; H support images alone."),
+    ] = _TRAIN.gradient,
     image_size: Annotated[
         int | None, typer.Option(help="Pixels.  [default: the backbone's, or 96]")
     ] = _TRAIN.image_size,
@@ -154,6 +158,7 @@ def meta_train(
         backbone_lr=backbone_lr,
         h=_parse_h(h),
         sampling=sampling,
+        gradient=gradient,
         image_size=image_size,
         min_way=min_way,
         max_way=max_way,

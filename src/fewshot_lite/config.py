@@ -9,6 +9,7 @@ from fewshot_lite.errors import UsageError
 
 Precision = Literal["auto", "float32", "bfloat16"]
 Sampling = Literal["uniform", "informed"]
+Gradient = Literal["lite", "full", "small-task"]
 
 #: No count, rate or period is larger; torch could not take all that are.
 _HUGE = 1e9
@@ -73,6 +74,9 @@ class MetaTrainConfig:
     h: int | None = 40
     """Support images that are back-propagated; None for all."""
     sampling: Sampling = "uniform"
+    gradient: Gradient = "lite"
+    """"lite", or what it is compared with: "full" back-propagates all images in one graph,
+    "small-task" trains on H support images alone."""
     image_size: int | None = None
     """None takes the pre-trained backbone's, or 96."""
     min_way: int = 5

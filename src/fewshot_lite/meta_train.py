@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fewshot_lite import __version__, training
 from fewshot_lite.backbones import has_depthwise_convolutions, load_backbone
+from fewshot_lite.baselines import full_step, small_task
 from fewshot_lite.config import MetaTrainConfig
 from fewshot_lite.data.augment import Augmentation, domain_shift, random_views
 from fewshot_lite.data.episodes import (
@@ -32,7 +33,7 @@ from fewshot_lite.evaluate import evaluate, fixed_episodes
 from fewshot_lite.files import check_output
 from fewshot_lite.learners import make_learner
 from fewshot_lite.learners.base import Cast, Learner
-from fewshot_lite.lite import lite_step
+from fewshot_lite.lite import LiteStep, lite_step
 from fewshot_lite.meta_model import MetaModel
 from fewshot_lite.task import Task
 from fewshot_lite.training import Progress, Report
@@ -164,19 +165,8 @@ def meta_train(
             steps = []
             for number in range(done, done + count):
                 task = train.task(number).to(where)
-                steps.append(
-                    lite_step(
-                        learner,
-                        task,
-                        training.generator(config.seed, 3, number),
-                        h=config.h,
-                        sampler=config.sampling,
-                        micro_batch=config.micro_batch,
-                        penalty_weight=config.penalty,
-                        scale=1 / count,
-                        cast=cast,
-                    )
-                )
+                random = training.generator(config.seed, 3, number)
+                steps.append(_task_step(learner, task, config, random, 1 / count, cast))
             before, done = done, done + count
             if all(math.isfinite(step.loss) for step in steps) and _finite_gradients(learner):
                 failures = 0
@@ -223,6 +213,32 @@ def meta_train(
         skipped,
         len(train.unreadable),
         log_file,
+    )
+
+
+def _task_step(
+    learner: Learner,
+    task: Task,
+    config: MetaTrainConfig,
+    random: torch.Generator,
+    scale: float,
+    cast: Cast,
+) -> LiteStep:
+    """Add one task's gradient to the `.grad`s, by LITE or by a baseline."""
+    if config.gradient == "small-task":
+        task = small_task(task, config.h or len(task.support), random)
+    if config.gradient != "lite":
+        return full_step(learner, task, penalty_weight=config.penalty, scale=scale, cast=cast)
+    return lite_step(
+        learner,
+        task,
+        random,
+        h=config.h,
+        sampler=config.sampling,
+        micro_batch=config.micro_batch,
+        penalty_weight=config.penalty,
+        scale=scale,
+        cast=cast,
     )
 
 
