@@ -148,6 +148,11 @@ BAD = [
     (f"{TRAIN} --image-size 32", 1, "Too few classes for tasks of 5.*'things', has 2.*--min-way"),
     (f"{TRAIN} --learner simple", 2, "learner 'simple': unknown"),
     (f"{TRAIN} --backbone resnet", 2, "backbone 'resnet': torchvision has no such network"),
+    (
+        f"{TRAIN} --backbone densenet121 --image-size 16",
+        2,
+        "--image-size 16: densenet121 cannot take it",
+    ),
     (f"{TRAIN} --no-flip mugs", 2, "--no-flip mugs: there is no such data set"),
     (f"{TRAIN} --tracks mugs", 2, "--tracks mugs: there is no such data set"),
     (f"{TRAIN} --unseen-only", 2, "--unseen-only: .*--leave-out"),

@@ -16,6 +16,7 @@ from torch import nn
 from torch.optim import SGD, Adam, Optimizer
 
 from fewshot_lite import checkpoint, training
+from fewshot_lite.backbones import Backbone
 from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.training import Averages, JsonLines, StopRequest
 
@@ -256,6 +257,13 @@ def test_averages_are_plain_at_first_and_fade_later() -> None:
     for _ in range(1000):
         averages.add(loss=0.0)
     assert averages.values["loss"] < 1e-3
+
+
+def test_an_image_size_that_a_network_cannot_take_is_refused_by_its_flag() -> None:
+    backbone = Backbone("densenet121", 16)
+    with pytest.raises(UsageError, match=r"--image-size 16: densenet121 cannot take it \(.+\)"):
+        training.check_image_size(backbone, 16)
+    training.check_image_size(backbone, 32)
 
 
 def test_weight_decay_is_for_matrices_and_kernels() -> None:

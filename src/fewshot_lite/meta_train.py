@@ -107,6 +107,7 @@ def meta_train(
     )
     pretrained = source.get("pretrained", {})
     size = config.image_size or int(pretrained.get("image_size", 96))
+    training.check_image_size(backbone, size)
     if config.unseen_only:
         folders = [_unseen(folder, pretrained.get("classes")) for folder in folders]
     hyperparameters = {} if config.backbone_lr is None else {"backbone_lr": config.backbone_lr}
@@ -156,7 +157,7 @@ def meta_train(
             "figures": {**averages.values, "validation": scores},
             "version": __version__,
         }
-        MetaModel(learner, size, record).save(output)
+        MetaModel(learner, size, record).save(output, half=True)
 
     with contextlib.closing(log), training.StopRequest() as stop:
         while done < config.tasks and not stop:

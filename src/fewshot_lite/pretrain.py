@@ -97,6 +97,8 @@ def pretrain(
     backbone, source = load_backbone(
         config.backbone, config.weights, config.image_size, seed=config.seed
     )
+    for size in (config.min_image_size, config.image_size):
+        training.check_image_size(backbone, size)
     images = _Images(folders, config, report)
 
     model = _Supervised(backbone, [len(folder.class_names) for folder in folders])

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fewshot_lite import checkpoint, plain_json
+from fewshot_lite.backbones import Backbone
 from fewshot_lite.errors import FewshotError, UsageError
 
 
@@ -57,6 +58,18 @@ def state_path(output: Path) -> Path:
 def log_path(output: Path) -> Path:
     """Where a run that writes `output` keeps its log, one JSON object a line."""
     return output.with_name(output.name.removesuffix(".safetensors") + ".jsonl")
+
+
+def check_image_size(backbone: Backbone, size: int) -> None:
+    """Refuse a size that the network cannot take, by one image of it, before photos are read."""
+    try:
+        with torch.no_grad():
+            backbone.eval()(torch.zeros(1, 3, size, size))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise UsageError(
+            f"--image-size {size}: {backbone.name} cannot take it ({reason})."
+        ) from None
 
 
 def check_state(path: Path) -> None:
