@@ -74,9 +74,9 @@ def test_a_run_leaves_a_backbone_and_a_log_and_nothing_else(
 
 @pytest.mark.slow
 def test_it_learns(shapes: Path, tmp_path: Path) -> None:
-    config = replace(QUICK_PRETRAIN, backbone="resnet18", epochs=8, batch_size=16)
+    config = replace(QUICK_PRETRAIN, backbone="resnet18", epochs=6, batch_size=24)
     result = pretrain(shapes, tmp_path / "b.safetensors", config)
-    assert result.accuracy > 0.35  # by chance: 0.17
+    assert result.accuracy > 0.4  # by chance: 0.17
 
 
 def test_resumed_after_a_sudden_end_it_is_the_undisturbed_run(

@@ -150,7 +150,7 @@ def _expand(paths: list[Path]) -> Iterator[tuple[Path, str | None]]:
         yield from inside
 
 
-@app.command(epilog="Example: fewshot-lite demo --output /tmp/demo")
+@app.command(epilog="Example: fewshot-lite demo --output ./drawings")
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to create.")] = Path(
         "fewshot-lite-demo"
