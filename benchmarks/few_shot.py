@@ -4,8 +4,8 @@
 
 Rows: the model; and, on features of its backbone without adaptation, its own head, Mahalanobis
 heads as they start and as the paper has them, and class means (cosine and Euclidean). All rows see
-the same tasks. `--classes FILE:KEY` takes the classes to use from a JSON file of lists. Intervals are
-1.96·std/√tasks; "paired" is the model minus the row, task by task, with its interval.
+the same tasks. `--classes FILE:KEY` takes the classes to use from a JSON file of lists. Intervals
+are 1.96·std/√tasks; "paired" is the model minus the row, task by task, with its interval.
 """
 
 from __future__ import annotations
