@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import emit, open_data
 from torch import Tensor
 
+from common import emit, open_data
 from fewshot_lite.backbones import has_depthwise_convolutions
 from fewshot_lite.data.episodes import Episode
 from fewshot_lite.devices import autocast, pick_device
-from fewshot_lite.evaluate import Score, evaluate, fixed_episodes
+from fewshot_lite.evaluation import Score, evaluate, fixed_episodes
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
 from fewshot_lite.heads.prototypes import PrototypeHead
 from fewshot_lite.heads.registry import AnyHead

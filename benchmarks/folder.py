@@ -16,7 +16,6 @@ import time
 from pathlib import Path
 
 from common import emit
-
 from fewshot_lite.data.folders import ImageFolder, scan_classes
 from fewshot_lite.files import DEFAULT_BASE
 from fewshot_lite.meta_model import MetaModel

@@ -18,13 +18,13 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-from common import emit, open_data
 from torch import Tensor
 
+from common import emit, open_data
 from fewshot_lite import lite, sampling
 from fewshot_lite.baselines import small_task
 from fewshot_lite.data.episodes import sample_fixed_episode
-from fewshot_lite.evaluate import make_task
+from fewshot_lite.evaluation import make_task
 from fewshot_lite.learners import Learner
 from fewshot_lite.meta_model import MetaModel
 from fewshot_lite.sampling import Chosen

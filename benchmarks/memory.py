@@ -17,12 +17,12 @@ import sys
 from typing import Any
 
 import torch
-from common import emit
-from tasks import random_learner, random_task
 
+from common import emit
 from fewshot_lite.baselines import full_step
 from fewshot_lite.devices import pick_device
 from fewshot_lite.lite import lite_step
+from tasks import random_learner, random_task
 
 
 def main() -> None:

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import emit
 from safetensors.torch import load_file
+
+from common import emit
 
 
 def main() -> None:

@@ -15,14 +15,14 @@ import time
 from collections.abc import Callable
 
 import torch
-from common import emit
-from tasks import random_learner, random_task
 
+from common import emit
 from fewshot_lite.backbones import has_depthwise_convolutions
 from fewshot_lite.devices import autocast, pick_device
 from fewshot_lite.learners.base import Cast, Learner, map_batches
 from fewshot_lite.lite import lite_step
 from fewshot_lite.task import Task
+from tasks import random_learner, random_task
 
 
 def main() -> None:

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from photos import SIZE, contents, draw_classes, tiny_model
 
 from fewshot_lite import cli, render
 from fewshot_lite.demo.drawings import write_folder
 from fewshot_lite.lite import LiteStep, lite_step
 from fewshot_lite.meta_model import MetaModel
+from photos import SIZE, contents, draw_classes, tiny_model
 
 
 @dataclass(frozen=True)
@@ -580,7 +580,7 @@ def test_ctrl_c_in_training_leaves_a_model_and_says_how_to_go_on(
             os.kill(os.getpid(), signal.SIGINT)
         return lite_step(*args, **options)
 
-    monkeypatch.setattr("fewshot_lite.meta_train.lite_step", step)
+    monkeypatch.setattr("fewshot_lite.meta_training.lite_step", step)
     words = ["meta-train", data.name, "-o", "my model.safetensors", *QUICK_TRAIN, "--force"]
     outcome = run(*words)
     assert (outcome.code, outcome.err) == (130, "")

@@ -159,3 +159,15 @@ def test_argument_errors_come_without_torch(tmp_path: Path) -> None:
         assert code == 2, line
         assert message.strip(), line
         assert not torch_is_imported, line
+
+
+def test_functions_of_the_public_api_are_functions_whatever_was_imported_before() -> None:
+    import fewshot_lite
+    import fewshot_lite.cli_training
+    import fewshot_lite.evaluation
+    import fewshot_lite.meta_training
+    import fewshot_lite.pretraining
+
+    for name in fewshot_lite.__all__:
+        value = getattr(fewshot_lite, name)
+        assert callable(value) or name == "__version__", name

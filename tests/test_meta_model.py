@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from photos import SIZE, contents, draw_classes, tiny_model
 from PIL import Image
 
 import fewshot_lite
@@ -15,6 +14,7 @@ from fewshot_lite import checkpoint
 from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.meta_model import MetaModel
 from fewshot_lite.personal import PersonalModel
+from photos import SIZE, contents, draw_classes, tiny_model
 
 SHOTS = {"mug": 3, "keys": 2, "remote control": 1}
 

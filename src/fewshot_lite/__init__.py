@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fewshot_lite.config import MetaTrainConfig, PretrainConfig
     from fewshot_lite.errors import FewshotError, UsageError
-    from fewshot_lite.evaluate import evaluate
+    from fewshot_lite.evaluation import evaluate
     from fewshot_lite.meta_model import MetaModel, load
-    from fewshot_lite.meta_train import meta_train
+    from fewshot_lite.meta_training import meta_train
     from fewshot_lite.personal import PersonalModel
-    from fewshot_lite.pretrain import pretrain
+    from fewshot_lite.pretraining import pretrain
 
 __version__ = "0.1.0"
 
@@ -28,13 +28,13 @@ _HOMES = {
     "load": "meta_model",
     "FewshotError": "errors",
     "UsageError": "errors",
-    "evaluate": "evaluate",
+    "evaluate": "evaluation",
     "MetaModel": "meta_model",
     "MetaTrainConfig": "config",
-    "meta_train": "meta_train",
+    "meta_train": "meta_training",
     "PersonalModel": "personal",
     "PretrainConfig": "config",
-    "pretrain": "pretrain",
+    "pretrain": "pretraining",
 }
 
 __all__ = [

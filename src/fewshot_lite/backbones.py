@@ -27,6 +27,8 @@ STD = (0.229, 0.224, 0.225)
 
 #: Networks with classifiers inside besides the last one, and slow to initialise at random.
 _UNSUPPORTED = frozenset({"googlenet", "inception_v3"})
+#: Networks whose state is more than its tensors, which is all that safetensors keeps.
+_VERSIONED = "mnasnet"
 
 NormLayer = _BatchNorm | nn.LayerNorm | nn.GroupNorm
 
@@ -37,6 +39,7 @@ class Backbone(nn.Module):
     Attributes:
         name: torchvision's name of the architecture.
         feature_dim: d, the width of the features.
+        image_size: side of the images it was built for.
     """
 
     mean: Tensor
@@ -60,7 +63,7 @@ class Backbone(nn.Module):
                 f"backbone {name!r}: torchvision has no such network. "
                 "Try resnet18, efficientnet_b0, mobilenet_v3_large, regnet_y_400mf, convnext_tiny."
             )
-        if name in _UNSUPPORTED:
+        if name in _UNSUPPORTED or name.startswith(_VERSIONED):
             raise _not_supported(name)
         try:
             with torch.random.fork_rng(devices=[]):
@@ -71,6 +74,7 @@ class Backbone(nn.Module):
                 f"backbone {name!r} at {image_size} px: {_first_line(error)}."
             ) from None
         self.name = name
+        self.image_size = image_size
         self.feature_dim = _take_off_last_linear(self.network, name)
         if not self.norm_layers():
             raise UsageError(
@@ -132,7 +136,7 @@ def has_depthwise_convolutions(backbone: nn.Module) -> bool:
 
 
 def load_backbone(
-    name: str | None, weights: str, image_size: int, *, seed: int = 0
+    name: str | None, weights: str, image_size: int | None, *, seed: int = 0
 ) -> tuple[Backbone, dict[str, Any]]:
     """Build a backbone with the weights asked for.
 
@@ -140,16 +144,17 @@ def load_backbone(
         name: torchvision's name; None takes what a checkpoint says, or resnet18.
         weights: "default" (torchvision's own, downloaded once and checked by hash), "none"
             (random) or a file: a checkpoint of `pretrain`, safetensors or .pth of a state dict.
-        image_size: side of the images that the backbone will see.
+        image_size: side of the images that the backbone will see; None takes what a checkpoint
+            says, else 224 for torchvision's weights and 96 for others.
         seed: of random weights.
 
     Returns:
         The backbone in evaluation mode and a JSON-able record of where it is from.
     """
     if weights == "none":
-        return Backbone(name or "resnet18", image_size, seed).eval(), {"weights": "none"}
+        return Backbone(name or "resnet18", image_size or 96, seed).eval(), {"weights": "none"}
     if weights == "default":
-        backbone = Backbone(name or "resnet18", image_size)
+        backbone = Backbone(name or "resnet18", image_size or 224)
         source = _load_torchvision_weights(backbone)
         return backbone.eval(), {"weights": source}
     return _load_from_file(name, Path(weights), image_size)
@@ -170,7 +175,7 @@ def _load_torchvision_weights(backbone: Backbone) -> str:
 
 
 def _load_from_file(
-    name: str | None, path: Path, image_size: int
+    name: str | None, path: Path, image_size: int | None
 ) -> tuple[Backbone, dict[str, Any]]:
     if not path.exists():
         raise UsageError(f"--weights {path}: no such file. Give a file, 'default' or 'none'.")
@@ -185,19 +190,19 @@ def _load_from_file(
                     f"--weights {path}: a {meta.get('kind')} file, not a backbone. "
                     "Give what `fewshot-lite pretrain` wrote."
                 )
-            held = meta.get("backbone")
-            if not isinstance(held, str):
+            held, size = meta.get("backbone"), meta.get("image_size")
+            if not (isinstance(held, str) and isinstance(size, int)):
                 raise FewshotError(f"--weights {path}: its description is damaged.")
             if name not in (None, held):
                 raise UsageError(
                     f"--backbone {name} does not match --weights {path}, which holds a "
                     f"{held}. Leave --backbone out."
                 )
-            name = held
+            name, image_size = held, image_size or size
             record["pretrained"] = meta
     else:
         tensors = _read_pth(path)
-    backbone = Backbone(name or "resnet18", image_size)
+    backbone = Backbone(name or "resnet18", image_size or 96)
     _load_state(backbone, tensors, str(path))
     return backbone.eval(), record
 

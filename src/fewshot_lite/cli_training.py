@@ -68,7 +68,7 @@ def pretrain(
     config.check()
     _check_run(data, output, resume=resume, force=force)
     from fewshot_lite import render
-    from fewshot_lite.pretrain import pretrain as run
+    from fewshot_lite.pretraining import pretrain as run
 
     with render.training_bars() as report:
         result = run(data, output, config, device=device, resume=resume, force=force, report=report)
@@ -104,7 +104,8 @@ def meta_train(
         typer.Option(help="lite, or a baseline: one graph of all images; H support images alone."),
     ] = _TRAIN.gradient,
     image_size: Annotated[
-        int | None, typer.Option(help="Pixels.  [default: the backbone's, or 96]")
+        int | None,
+        typer.Option(help="Pixels.  [default: the backbone's own]"),
     ] = _TRAIN.image_size,
     min_way: Annotated[int, typer.Option(help="Fewest classes of a task.")] = _TRAIN.min_way,
     max_way: Annotated[int, typer.Option(help="Most classes of a task.")] = _TRAIN.max_way,
@@ -182,7 +183,7 @@ def meta_train(
     config.check()
     _check_run(data, output, resume=resume, force=force)
     from fewshot_lite import render
-    from fewshot_lite.meta_train import meta_train as run
+    from fewshot_lite.meta_training import meta_train as run
 
     with render.training_bars() as report:
         result = run(

@@ -78,7 +78,7 @@ class MetaTrainConfig:
     """"lite", or what it is compared with: "full" back-propagates all images in one graph,
     "small-task" trains on H support images alone."""
     image_size: int | None = None
-    """None takes the pre-trained backbone's, or 96."""
+    """None takes the pre-trained backbone's, 224 for torchvision's weights, else 96."""
     min_way: int = 5
     max_way: int = 20
     max_support: int = 100

@@ -22,8 +22,8 @@ def pick_device(name: str) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError):
+        torch.zeros(1, device=device).cpu()  # "meta" has no values to bring back
+    except (RuntimeError, AssertionError, ImportError, NotImplementedError):
         raise UsageError(f"--device {name}: not available here. Use auto or cpu.") from None
     return device
 

@@ -6,13 +6,13 @@ import functools
 from pathlib import Path
 
 import pytest
-from photos import contents, tiny_model
 
 from fewshot_lite.demo.drawings import write_folder
 from fewshot_lite.demo.run import run_demo
 from fewshot_lite.errors import UsageError
 from fewshot_lite.personal import PersonalModel
 from fewshot_lite.statistics import wilson_interval
+from photos import contents, tiny_model
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from photos import classes, draw_classes
 
 from fewshot_lite.data.episodes import Pool
 from fewshot_lite.data.folders import scan_classes
 from fewshot_lite.data.store import ImageStore
-from fewshot_lite.evaluate import Score, evaluate, fixed_episodes, make_task
+from fewshot_lite.evaluation import Score, evaluate, fixed_episodes, make_task
 from fewshot_lite.learners import ProtoNets
+from photos import classes, draw_classes
 from tiny import TinyBackbone
 
 

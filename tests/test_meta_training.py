@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 import torch
-from photos import QUICK, classes, contents, draw_classes
 
 from fewshot_lite import checkpoint
 from fewshot_lite.config import MetaTrainConfig
@@ -23,9 +22,10 @@ from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.learners import LEARNERS
 from fewshot_lite.lite import LiteStep, lite_step
 from fewshot_lite.meta_model import MetaModel
-from fewshot_lite.meta_train import MetaTrainResult, meta_train
+from fewshot_lite.meta_training import MetaTrainResult, meta_train
+from photos import QUICK, classes, contents, draw_classes
 
-STEP = "fewshot_lite.meta_train.lite_step"
+STEP = "fewshot_lite.meta_training.lite_step"
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +195,7 @@ def test_a_killed_run_that_was_resumed_is_the_undisturbed_run(shapes: Path, tmp_
     whole, output = tmp_path / "whole.safetensors", tmp_path / "model.safetensors"
     meta_train(shapes, whole, config)
     code = (
-        "import sys, pathlib; from fewshot_lite.meta_train import *;"
+        "import sys, pathlib; from fewshot_lite.meta_training import *;"
         f"meta_train(pathlib.Path({str(shapes)!r}), pathlib.Path({str(output)!r}), {config!r})"
     )
     process = subprocess.Popen(
@@ -397,7 +397,7 @@ def test_photos_that_cannot_be_read_are_left_out_and_named(tmp_path: Path) -> No
 
 @pytest.fixture
 def few_validation_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fewshot_lite.meta_train._VALIDATION_TASKS", 3)
+    monkeypatch.setattr("fewshot_lite.meta_training._VALIDATION_TASKS", 3)
 
 
 @pytest.mark.usefixtures("few_validation_tasks")

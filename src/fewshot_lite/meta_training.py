@@ -29,7 +29,7 @@ from fewshot_lite.data.folders import ImageFolder, scan_collection
 from fewshot_lite.data.store import ImageStore
 from fewshot_lite.devices import autocast, pick_device
 from fewshot_lite.errors import FewshotError, UsageError
-from fewshot_lite.evaluate import evaluate, fixed_episodes
+from fewshot_lite.evaluation import evaluate, fixed_episodes
 from fewshot_lite.files import check_output
 from fewshot_lite.learners import make_learner
 from fewshot_lite.learners.base import Cast, Learner
@@ -103,10 +103,10 @@ def meta_train(
         if unknown:
             raise UsageError(f"--{flag} {min(unknown)}: there is no such data set in {data}.")
     backbone, source = load_backbone(
-        config.backbone, config.weights, config.image_size or 96, seed=config.seed
+        config.backbone, config.weights, config.image_size, seed=config.seed
     )
     pretrained = source.get("pretrained", {})
-    size = config.image_size or int(pretrained.get("image_size", 96))
+    size = backbone.image_size
     training.check_image_size(backbone, size)
     if config.unseen_only:
         folders = [_unseen(folder, pretrained.get("classes")) for folder in folders]

@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 import torch
-from photos import QUICK, QUICK_PRETRAIN, classes, contents, draw_classes
 
 from fewshot_lite import checkpoint
 from fewshot_lite.backbones import load_backbone
 from fewshot_lite.data.augment import random_views
 from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.meta_model import MetaModel
-from fewshot_lite.meta_train import meta_train
-from fewshot_lite.pretrain import pretrain
+from fewshot_lite.meta_training import meta_train
+from fewshot_lite.pretraining import pretrain
+from photos import QUICK, QUICK_PRETRAIN, classes, contents, draw_classes
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def disturbed(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], No
                 disturb()
             return random_views(*args)
 
-        monkeypatch.setattr("fewshot_lite.pretrain.random_views", views)
+        monkeypatch.setattr("fewshot_lite.pretraining.random_views", views)
 
     return at
 
