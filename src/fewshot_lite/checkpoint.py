@@ -21,6 +21,8 @@ from fewshot_lite.files import atomic_path
 
 #: Raised with every change that older versions could not read.
 FORMAT = 1
+#: Sides of images in pixels that models are made for.
+SMALLEST, LARGEST = 16, 1024
 _KEY = "fewshot_lite"
 
 _MAKERS = {
@@ -70,7 +72,8 @@ def save(
         with atomic_path(path) as temporary:
             save_file(ready, temporary, metadata={_KEY: entry})
     except (OSError, SafetensorError) as error:
-        raise FewshotError(f"{path}: could not be written ({error}).") from None
+        reason = getattr(error, "strerror", None) or error
+        raise FewshotError(f"{path}: could not be written ({reason}).") from None
 
 
 def load(path: Path, *kinds: str, flag: str = "") -> Checkpoint:
@@ -134,16 +137,28 @@ def read_any(
     try:
         meta = json.loads(entry)
         version, kind = meta["format"], meta["kind"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise FewshotError(f"{path}: its description is damaged.") from None
     if version != FORMAT:
         raise FewshotError(
-            f"{path}: format version {version}, and this fewshot-lite reads version {FORMAT}. "
+            f"{path}: format version {version!r}, and this fewshot-lite reads version {FORMAT}. "
             "Upgrade fewshot-lite, or make the file anew."
         )
     if not isinstance(kind, str):
         raise FewshotError(f"{path}: its description is damaged.")
     return found, meta
+
+
+def image_size(meta: dict[str, Any]) -> int:
+    """The image size that a description names.
+
+    Raises:
+        ValueError: it names none that `pretrain` or `meta-train` could have written.
+    """
+    size = meta["image_size"]
+    if type(size) is not int or not SMALLEST <= size <= LARGEST:
+        raise ValueError(f"image_size {size!r}")
+    return size
 
 
 def sha256(path: Path) -> str:

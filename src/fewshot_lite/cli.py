@@ -17,8 +17,8 @@ import typer
 
 from fewshot_lite import __version__, cli_training
 from fewshot_lite.cli_options import INTERRUPTED, Device, Force, Json
-from fewshot_lite.data.folders import require_folder, walk_photos
-from fewshot_lite.errors import FewshotError
+from fewshot_lite.data.folders import PHOTO_ENDINGS, require_folder, walk_photos
+from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.files import DEFAULT_BASE, DEFAULT_PERSONAL, check_output, find_base
 
 app = typer.Typer(
@@ -68,7 +68,11 @@ def adapt(
     """Learn the classes of a folder of photos, in one forward pass."""
     require_folder(folder)
     check_output(output, force=force)
-    find_base(base)
+    source = find_base(base)
+    if output.exists() and source.exists() and output.samefile(source):
+        raise UsageError(f"--output {output}: the same file as --base. Give another name.")
+    if output.suffix.lower() in PHOTO_ENDINGS:
+        raise UsageError(f"--output {output}: the name of a photo. End it in .safetensors.")
     from fewshot_lite import render
     from fewshot_lite.devices import pick_device
     from fewshot_lite.meta_model import MetaModel
@@ -235,7 +239,7 @@ def main() -> None:
         if message := describe().strip():  # nothing if it was a call for help, which is printed
             context = getattr(error, "ctx", None)
             hint = f" Try `{context.command_path} --help`." if context else ""
-            _print_error(message + hint)
+            _print_error(message.rstrip(".") + "." + hint)
         sys.exit(getattr(error, "exit_code", 2))
     if code == INTERRUPTED:
         _print_error("Interrupted.")

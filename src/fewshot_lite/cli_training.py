@@ -72,7 +72,10 @@ def pretrain(
 
     with render.training_bars() as report:
         result = run(data, output, config, device=device, resume=resume, force=force, report=report)
-    onward = render.command("meta-train", data, "-o", "model.safetensors", "--weights", output)
+    unseen = ["--unseen-only"] if leave_out else []
+    onward = render.command(
+        "meta-train", data, "-o", "model.safetensors", "--weights", output, *unseen
+    )
     _finish(asdict(result), onward, unit="steps", done=result.step, json=json)
 
 

@@ -20,10 +20,13 @@ def check_output(path: Path, *, force: bool) -> None:
     """Refuse an output before the work is done that it is for.
 
     Raises:
-        UsageError: it exists and `force` is not set, is a folder, or its folder cannot be written.
+        UsageError: it exists and `force` is not set, is a folder or a device, or its folder cannot
+            be written.
     """
     if path.is_dir():
         raise UsageError(f"--output {path}: a folder. Give the name of a file in it.")
+    if path.exists() and not path.is_file():
+        raise UsageError(f"--output {path}: a device or a pipe. Give the name of a file.")
     if path.exists() and not force:
         raise UsageError(f"--output {path}: exists already. Use --force to overwrite it.")
     folder = path.absolute().parent
@@ -38,7 +41,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, renamed to it at the end: `path` is whole or untouched."""
     import tempfile  # not needed for help texts, and not cheap
 
-    handle, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=".fewshot-lite-")
     os.close(handle)
     temporary = Path(name)
     try:

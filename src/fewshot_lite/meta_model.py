@@ -46,10 +46,10 @@ class MetaModel:
         file = checkpoint.load(path, "meta", flag="--base")
         meta = file.meta
         try:
-            backbone = Backbone(meta["backbone"], meta["image_size"])
+            size = checkpoint.image_size(meta)
+            backbone = Backbone(meta["backbone"], size)
             learner = make_learner(meta["learner"], backbone, meta["hyperparameters"])
             learner.load_state_dict(file.tensors)
-            size = int(meta["image_size"])
         except DAMAGE as error:
             detail = what_is_damaged(error)
             raise FewshotError(f"{path}: damaged or from another version ({detail}).") from None

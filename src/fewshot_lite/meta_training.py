@@ -30,7 +30,6 @@ from fewshot_lite.data.store import ImageStore
 from fewshot_lite.devices import autocast, pick_device
 from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.evaluation import evaluate, fixed_episodes
-from fewshot_lite.files import check_output
 from fewshot_lite.learners import make_learner
 from fewshot_lite.learners.base import Cast, Learner
 from fewshot_lite.lite import LiteStep, lite_step
@@ -93,7 +92,7 @@ def meta_train(
     if resume:
         training.check_state(training.state_path(output))
     else:
-        check_output(output, force=force)
+        training.check_new_run(output, force=force)
     if validate is not None and not config.validate_every:
         raise UsageError(f"--validate {validate}: say how often with --validate-every.")
     where = pick_device(device)

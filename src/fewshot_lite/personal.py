@@ -132,21 +132,29 @@ class PersonalModel:
         file = checkpoint.load(path, "personal", flag="--model")
         meta, tensors = file.meta, file.tensors
         try:
-            backbone = Backbone(meta["backbone"], meta["image_size"])
+            size = checkpoint.image_size(meta)
+            backbone = Backbone(meta["backbone"], size)
             backbone.network.load_state_dict(_under("network.", tensors))
             head = make_head(meta["head"])
             head.load_state_dict(_under("head.", tensors))
-            names = tuple(str(name) for name in meta["class_names"])
+            names = meta["class_names"]
+            if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+                raise ValueError("class_names")
             features, labels = tensors["support.features"], tensors["support.labels"]
-            if features.shape != (len(labels), backbone.feature_dim):
-                raise ValueError("support.features has another shape")
+            if labels.dtype != torch.int64 or set(labels.tolist()) != set(range(len(names))):
+                raise ValueError("support.labels")
+            if features.dtype != torch.float32 or features.shape != (
+                len(labels),
+                backbone.feature_dim,
+            ):
+                raise ValueError("support.features")
             return cls(
                 backbone.to(device),
                 head.to(device),
                 features.to(device),
                 labels.to(device),
-                names,
-                int(meta["image_size"]),
+                tuple(names),
+                size,
                 meta["provenance"],
             )
         except DAMAGE as error:

@@ -25,7 +25,6 @@ from fewshot_lite.data.folders import ImageFolder, scan_collection
 from fewshot_lite.data.store import ImageStore
 from fewshot_lite.devices import autocast, pick_device
 from fewshot_lite.errors import FewshotError, UsageError
-from fewshot_lite.files import check_output
 from fewshot_lite.training import Progress, Report
 
 
@@ -83,7 +82,7 @@ def pretrain(
     if resume:
         training.check_state(training.state_path(output))
     else:
-        check_output(output, force=force)
+        training.check_new_run(output, force=force)
     where = pick_device(device)
     folders = [_trained_on(folder, config.leave_out) for folder in scan_collection(data)]
     unknown = set(config.no_flip) - {folder.name for folder in folders}

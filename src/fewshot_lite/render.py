@@ -235,7 +235,10 @@ def _info_rows(meta: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for name, names in (record.get("data") or record.get("classes") or {}).items():
         yield "trained on", f"{name}: {len(names)} classes"
     for name, value in (record.get("figures") or {}).items():
-        yield name.replace("_", " "), plain_json.dumps(value)
+        if isinstance(value, float):
+            yield name.replace("_", " "), f"{value:.4g}"
+        elif value:
+            yield name.replace("_", " "), plain_json.dumps(value)
 
 
 def print_run(result: dict[str, Any], next_command: str, *, unit: str, done: int) -> None:

@@ -23,6 +23,7 @@ from torch.optim import Optimizer
 from fewshot_lite import checkpoint, plain_json
 from fewshot_lite.backbones import Backbone
 from fewshot_lite.errors import FewshotError, UsageError
+from fewshot_lite.files import check_output
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,22 @@ def check_image_size(backbone: Backbone, size: int) -> None:
         raise UsageError(
             f"--image-size {size}: {backbone.name} cannot take it ({reason})."
         ) from None
+
+
+def check_new_run(output: Path, *, force: bool) -> None:
+    """Refuse to begin a run over the files of another, or over files that only look like them.
+
+    Raises:
+        UsageError: the output, its state or its log exists, and `force` is not set; or as
+            `check_output`.
+    """
+    check_output(output, force=force)
+    for path, what in ((state_path(output), "state"), (log_path(output), "log")):
+        if path.exists() and not force:
+            raise UsageError(
+                f"--output {output}: {path}, where this run's {what} would go, exists already. "
+                "Use --resume to go on with an interrupted run, --force to begin anew."
+            )
 
 
 def check_state(path: Path) -> None:
