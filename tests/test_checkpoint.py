@@ -232,7 +232,8 @@ def test_a_failed_write_leaves_the_old_file(
     monkeypatch.setattr(checkpoint, "save_file", fail)
     with pytest.raises(FewshotError) as caught:
         checkpoint.save(path, "meta", TENSORS, META)
-    assert str(caught.value) == f"{path}: could not be written ({error})."
+    reason = getattr(error, "strerror", None) or error
+    assert str(caught.value) == f"{path}: could not be written ({reason})."
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
 

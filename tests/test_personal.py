@@ -236,7 +236,7 @@ def changed(
         ({"network.conv1.0.weight": None}, {}, r"conv1\.0\.weight"),
         ({"network.conv1.0.weight": torch.zeros(2, 2)}, {}, r"conv1\.0\.weight"),
         ({"support.features": torch.zeros(8, 3)}, {}, "another shape"),
-        ({"support.labels": torch.zeros(3, dtype=torch.int64)}, {}, "another shape"),
+        ({"support.labels": torch.zeros(3, dtype=torch.int64)}, {}, "do not fit"),
         ({"support.labels": torch.full((8,), 9)}, {}, "damaged"),
         ({"support.labels": torch.full((8,), -1)}, {}, "damaged"),
         ({"support.labels": torch.rand(8)}, {}, "damaged"),

@@ -141,7 +141,7 @@ def read_any(
         raise FewshotError(f"{path}: its description is damaged.") from None
     if version != FORMAT:
         raise FewshotError(
-            f"{path}: format version {version!r}, and this fewshot-lite reads version {FORMAT}. "
+            f"{path}: format version {version}, and this fewshot-lite reads version {FORMAT}. "
             "Upgrade fewshot-lite, or make the file anew."
         )
     if not isinstance(kind, str):

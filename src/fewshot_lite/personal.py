@@ -139,15 +139,13 @@ class PersonalModel:
             head.load_state_dict(_under("head.", tensors))
             names = meta["class_names"]
             if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-                raise ValueError("class_names")
+                raise ValueError("class_names is no list of names")
             features, labels = tensors["support.features"], tensors["support.labels"]
             if labels.dtype != torch.int64 or set(labels.tolist()) != set(range(len(names))):
-                raise ValueError("support.labels")
-            if features.dtype != torch.float32 or features.shape != (
-                len(labels),
-                backbone.feature_dim,
-            ):
-                raise ValueError("support.features")
+                raise ValueError("support.labels do not fit the class names")
+            shape = (len(labels), backbone.feature_dim)
+            if features.dtype != torch.float32 or features.shape != shape:
+                raise ValueError("support.features has another shape or type")
             return cls(
                 backbone.to(device),
                 head.to(device),
