@@ -48,7 +48,7 @@ def main() -> None:
     args = parser.parse_args()
 
     model = MetaModel.load(args.model)
-    model.learner.film.requires_grad_(True)  # type: ignore[operator, union-attr]
+    model.learner.film.requires_grad_(True)
     _, store, pool = open_data(args.data, model.image_size)
     shot = args.support // args.way
     sizes = [int(h) for h in args.h.split(",")]
@@ -74,13 +74,18 @@ def main() -> None:
             bias = (found.mean(0) - exact).norm() / scale
             errors.setdefault(("small task", h), []).append(float(error))
             errors.setdefault(("small task, bias", h), []).append(float(bias))
-    rows = [
-        {"sampler": name, "h": h, "relative_rmse": round(sum(v) / len(v), 4)}
-        for (name, h), v in errors.items()
-    ]
-    for row in rows:
-        uniform = errors["uniform", int(row["h"])]
-        row["over_uniform"] = round(float(row["relative_rmse"]) * len(uniform) / sum(uniform), 3)
+    rows = []
+    for (name, h), values in errors.items():
+        mean, uniform = sum(values) / len(values), errors["uniform", h]
+        over = mean * len(uniform) / sum(uniform)
+        rows.append(
+            {
+                "sampler": name,
+                "h": h,
+                "relative_rmse": round(mean, 4),
+                "over_uniform": round(over, 3),
+            }
+        )
     emit("gradient_noise", vars(args), rows)
 
 
