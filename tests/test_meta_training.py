@@ -397,7 +397,7 @@ def test_photos_that_cannot_be_read_are_left_out_and_named(tmp_path: Path) -> No
 
 @pytest.fixture
 def few_validation_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fewshot_lite.meta_training._VALIDATION_TASKS", 3)
+    monkeypatch.setattr("fewshot_lite.task_source._VALIDATION_TASKS", 3)
 
 
 @pytest.mark.usefixtures("few_validation_tasks")

@@ -6,39 +6,31 @@ import contextlib
 import functools
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from fewshot_lite import __version__, training
 from fewshot_lite.backbones import has_depthwise_convolutions, load_backbone
 from fewshot_lite.baselines import full_step, small_task
 from fewshot_lite.config import MetaTrainConfig
-from fewshot_lite.data.augment import Augmentation, domain_shift, random_views
-from fewshot_lite.data.episodes import (
-    Episode,
-    EpisodeConfig,
-    Pool,
-    sample_training_episode,
-    usable_pools,
-)
 from fewshot_lite.data.folders import ImageFolder, scan_collection
-from fewshot_lite.data.store import ImageStore
 from fewshot_lite.devices import autocast, pick_device
 from fewshot_lite.errors import FewshotError, UsageError
-from fewshot_lite.evaluation import evaluate, fixed_episodes
 from fewshot_lite.learners import make_learner
 from fewshot_lite.learners.base import Cast, Learner
 from fewshot_lite.lite import LiteStep, lite_step
 from fewshot_lite.meta_model import MetaModel
 from fewshot_lite.task import Task
+from fewshot_lite.task_source import (
+    TrainingTasks,
+    ValidationTasks,
+    hold_out_classes,
+    unseen_classes,
+)
 from fewshot_lite.training import Progress, Report
 
-#: Validation: this many tasks, fixed by the seed.
-_VALIDATION_TASKS = 50
 #: A run ends after this many steps in a row whose loss is not finite.
 _MOST_FAILURES = 5
 
@@ -108,7 +100,7 @@ def meta_train(
     size = backbone.image_size
     training.check_image_size(backbone, size)
     if config.unseen_only:
-        folders = [_unseen(folder, pretrained.get("classes")) for folder in folders]
+        folders = [unseen_classes(folder, pretrained.get("classes")) for folder in folders]
     hyperparameters = {} if config.backbone_lr is None else {"backbone_lr": config.backbone_lr}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -117,9 +109,9 @@ def meta_train(
     if validate is not None:
         held_out = scan_collection(validate)
     elif config.validate_every:
-        folders, held_out = _hold_out(folders, config.min_way)
-    train = _Source(folders, config, size, report)
-    validation = _Validation(held_out, config, size, report)
+        folders, held_out = hold_out_classes(folders, config.min_way)
+    train = TrainingTasks(folders, config, size, report)
+    validation = ValidationTasks(held_out, config, size, report)
 
     learner.to(where).to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(learner.parameter_groups(config.lr), lr=config.lr)
@@ -245,157 +237,6 @@ def _task_step(
 def _finite_gradients(learner: Learner) -> bool:
     gradients = [p.grad for p in learner.parameters() if p.grad is not None]
     return bool(torch.isfinite(torch.nn.utils.get_total_norm(gradients)))
-
-
-class _Source:
-    """Where training tasks come from: task number -> task, always the same one."""
-
-    def __init__(
-        self,
-        folders: Sequence[ImageFolder],
-        config: MetaTrainConfig,
-        size: int,
-        report: Report | None,
-    ) -> None:
-        stores = [_store(folder, size, report) for folder in folders]
-        episodes = EpisodeConfig(
-            config.min_way, config.max_way, config.max_support, config.max_shot, config.queries
-        )
-        pools = [
-            Pool(folder, unreadable=list(store.problems), tracks=folder.name in config.tracks)
-            for folder, store in zip(folders, stores, strict=True)
-        ]
-        self.pools = usable_pools(pools, episodes)
-        self._stores = [
-            store for pool, store in zip(pools, stores, strict=True) if pool in self.pools
-        ]
-        self._config, self._episodes, self._size = config, episodes, size
-
-    @property
-    def images(self) -> int:
-        """Images in all usable data sets."""
-        return sum(len(store) for store in self._stores)
-
-    @property
-    def unreadable(self) -> list[tuple[Path, str]]:
-        """Photos left out, each with its reason."""
-        return [
-            (store.paths[index], reason)
-            for store in self._stores
-            for index, reason in store.problems.items()
-        ]
-
-    @property
-    def classes(self) -> int:
-        """Classes that tasks are drawn from."""
-        return sum(pool.classes for pool in self.pools)
-
-    def task(self, number: int) -> Task:
-        """Training task of this number, augmented."""
-        random = training.generator(self._config.seed, 2, number)
-        episode = sample_training_episode(self.pools, self._episodes, random)
-        views = self._views(episode, random)
-        split = len(episode.support)
-        return Task(
-            support=views[:split],
-            support_labels=torch.tensor(episode.support_labels),
-            query=views[split:],
-            query_labels=torch.tensor(episode.query_labels),
-            classes=episode.classes,
-        )
-
-    def _views(self, episode: Episode, random: torch.Generator) -> Tensor:
-        """Support and query images together: float (N + Q, 3, S, S) in [0, 1]."""
-        pixels = self._stores[episode.data_set][episode.support + episode.query]
-        may_flip = self.pools[episode.data_set].name not in self._config.no_flip
-        flip = torch.full((len(pixels),), may_flip)
-        views = random_views(pixels, self._size, Augmentation(min_area=0.5), flip, random)
-        if float(torch.rand((), generator=random)) < self._config.shifts:
-            views = domain_shift(views, random)
-        return views
-
-
-class _Validation:
-    """Fixed 5-way 5-shot tasks of held-out data, a share for each data set."""
-
-    def __init__(
-        self,
-        folders: Sequence[ImageFolder],
-        config: MetaTrainConfig,
-        size: int,
-        report: Report | None,
-    ) -> None:
-        self.pools: list[Pool] = []
-        self._runs: list[tuple[str, ImageStore, list[Episode]]] = []
-        for folder in folders:
-            store = _store(folder, size, report)
-            pool = Pool(
-                folder, unreadable=list(store.problems), tracks=folder.name in config.tracks
-            )
-            if pool.classes < 2:
-                continue
-            with contextlib.suppress(FewshotError):  # too small a set to validate on
-                episodes = fixed_episodes(
-                    pool,
-                    way=min(5, pool.classes),
-                    shot=5,
-                    queries=5,
-                    tasks=_VALIDATION_TASKS,
-                    seed=config.seed,
-                )
-                self.pools.append(pool)
-                self._runs.append((folder.name, store, episodes))
-        if config.validate_every and not self._runs:
-            raise UsageError(
-                f"--validate-every {config.validate_every}: no classes with 10 photos to validate "
-                "on. Name a folder with --validate, or leave --validate-every out."
-            )
-
-    def run(self, learner: Learner, cast: Cast, report: Report | None) -> dict[str, float]:
-        """Accuracy by data set, and their mean."""
-        scores: dict[str, float] = {}
-        for position, (name, store, episodes) in enumerate(self._runs):
-            score = evaluate({"": learner}, store, episodes, cast=cast)[""]
-            scores[name] = round(score.mean, 4)
-            if report is not None:
-                report(Progress(position + 1, len(self._runs), "Validating", {name: score.mean}))
-        return {**scores, "mean": round(sum(scores.values()) / len(scores), 4)}
-
-
-def _store(folder: ImageFolder, size: int, report: Report | None) -> ImageStore:
-    total = len(folder.paths)
-
-    def count(done: int) -> None:
-        if report is not None and (done % 100 == 0 or done == total):
-            report(Progress(done, total, f"Reading {folder.name}"))
-
-    return ImageStore(folder.paths, size, on_done=count)
-
-
-def _unseen(folder: ImageFolder, seen: dict[str, list[str]] | None) -> ImageFolder:
-    if seen is None:
-        raise UsageError(
-            "--unseen-only: the backbone's file does not say what it was trained on. Use one that "
-            "`fewshot-lite pretrain --leave-out` wrote, or leave the flag out."
-        )
-    return folder.select(set(folder.class_names) - set(seen.get(folder.name, [])))
-
-
-def _hold_out(
-    folders: Sequence[ImageFolder], least: int
-) -> tuple[list[ImageFolder], list[ImageFolder]]:
-    """Every tenth class for validation (at least `least`), where enough are left for training."""
-    train, held_out = [], []
-    for folder in folders:
-        count = max(least, len(folder.class_names) // 10)
-        if len(folder.class_names) < 3 * count:
-            train.append(folder)
-            continue
-        step = len(folder.class_names) / count
-        names = {folder.class_names[int(i * step)] for i in range(count)}
-        train.append(folder.select(set(folder.class_names) - names))
-        held_out.append(folder.select(names))
-    return train, held_out
 
 
 def _schedule(task: int, config: MetaTrainConfig) -> float:
