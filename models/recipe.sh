@@ -6,7 +6,7 @@
 # An interrupted run goes on where it was. With a GPU and time, raise --epochs and --tasks.
 set -euo pipefail
 data=$1 out=$2
-# On Linux with glibc: large pages and no returning of memory between steps, a fifth faster on CPUs.
+# On Linux with glibc: large pages and no returning of memory between steps; faster where it was tried.
 export GLIBC_TUNABLES=glibc.malloc.hugetlb=1
 export MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=-1
 

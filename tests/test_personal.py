@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from fewshot_lite import checkpoint
 from fewshot_lite.backbones import Backbone
 from fewshot_lite.errors import FewshotError, UsageError
+from fewshot_lite.film import folded
 from fewshot_lite.learners import Learner, ProtoNets
 from fewshot_lite.meta_model import MetaModel
 from fewshot_lite.personal import PersonalModel, Prediction
@@ -47,10 +49,9 @@ def folded_and_functional(
     support, queries = torch.rand(7, 3, SIZE, SIZE, dtype=dtype), torch.rand(5, 3, SIZE, SIZE)
     labels = torch.tensor([0, 1, 2, 0, 1, 0, 2])
     classifier = learner.adapt(support, labels, 3)
-    personal = PersonalModel.from_adaptation(
-        learner.backbone,
-        classifier.parameters,
-        learner.head,
+    personal = PersonalModel(
+        folded(learner.backbone, classifier.parameters),
+        copy.deepcopy(learner.head),
         classifier.support_features,
         labels,
         ("a", "b", "c"),
@@ -58,8 +59,8 @@ def folded_and_functional(
         {},
     )
     queries = queries.to(dtype)
-    folded = personal.head.logits(personal._statistics, personal.backbone(queries))
-    return folded, classifier.logits(queries)
+    logits = personal.head.logits(personal._statistics, personal.backbone(queries))
+    return logits, classifier.logits(queries)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])

@@ -10,6 +10,7 @@ layer, from the task embedding z, γ = 1 + ρ ⊙ G(z) and β = σ ⊙ B(z) with
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from typing import cast
 
@@ -103,6 +104,13 @@ def fold(backbone: Backbone, parameters: NormParameters) -> None:
     with torch.no_grad():
         for name, value in parameters.items():
             named[name].copy_(value)
+
+
+def folded(backbone: Backbone, parameters: NormParameters) -> Backbone:
+    """A copy of the backbone that is the adapted network."""
+    backbone = copy.deepcopy(backbone)
+    fold(backbone, parameters)
+    return backbone
 
 
 def _key(name: str) -> str:

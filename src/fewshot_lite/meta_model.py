@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from fewshot_lite.data.folders import ImageFolder, Skipped, scan_classes
 from fewshot_lite.data.store import decode
 from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.files import DEFAULT_BASE, find_base
+from fewshot_lite.film import folded
 from fewshot_lite.learners import Learner, make_learner
 from fewshot_lite.personal import DAMAGE, Adaptation, PersonalModel, what_is_damaged
 
@@ -119,10 +121,9 @@ class MetaModel:
         device = self.learner.backbone.mean.device
         targets = torch.tensor(numbers, device=device)
         classifier = self.learner.adapt(images.to(device), targets, len(names))
-        personal = PersonalModel.from_adaptation(
-            self.learner.backbone,
-            classifier.parameters,
-            self.learner.head,
+        personal = PersonalModel(
+            folded(self.learner.backbone, classifier.parameters),
+            copy.deepcopy(self.learner.head),
             classifier.support_features,
             targets,
             names,

@@ -6,7 +6,6 @@ labels, from which the head is fitted anew at load: N·d numbers; matrices would
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -22,7 +21,6 @@ from fewshot_lite.data.folders import Skipped
 from fewshot_lite.data.store import decode
 from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.files import DEFAULT_PERSONAL, check_output
-from fewshot_lite.film import NormParameters, fold
 from fewshot_lite.heads.registry import AnyHead, describe_head, make_head
 from fewshot_lite.learners.base import map_batches
 
@@ -96,24 +94,6 @@ class PersonalModel:
         self.image_size = image_size
         self.provenance = provenance
         self._statistics = self.head.fit(features, labels, len(class_names))
-
-    @classmethod
-    def from_adaptation(
-        cls,
-        backbone: Backbone,
-        parameters: NormParameters,
-        head: AnyHead,
-        features: Tensor,
-        labels: Tensor,
-        class_names: tuple[str, ...],
-        image_size: int,
-        provenance: dict[str, Any],
-    ) -> PersonalModel:
-        """Fold the adapted norm parameters into a copy of the backbone; see `__init__`."""
-        backbone = copy.deepcopy(backbone)
-        fold(backbone, parameters)
-        head = copy.deepcopy(head)
-        return cls(backbone, head, features, labels, class_names, image_size, provenance)
 
     @classmethod
     def load(cls, path: str | Path = DEFAULT_PERSONAL, *, device: str = "cpu") -> PersonalModel:

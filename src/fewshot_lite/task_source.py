@@ -41,18 +41,12 @@ class TrainingTasks:
         size: int,
         report: Report | None,
     ) -> None:
-        stores = [_store(folder, size, report) for folder in folders]
+        opened = [_open(folder, config, size, report) for folder in folders]
         episodes = EpisodeConfig(
             config.min_way, config.max_way, config.max_support, config.max_shot, config.queries
         )
-        pools = [
-            Pool(folder, unreadable=list(store.problems), tracks=folder.name in config.tracks)
-            for folder, store in zip(folders, stores, strict=True)
-        ]
-        self.pools = usable_pools(pools, episodes)
-        self._stores = [
-            store for pool, store in zip(pools, stores, strict=True) if pool in self.pools
-        ]
+        self.pools = usable_pools([pool for _, pool in opened], episodes)
+        self._stores = [store for store, pool in opened if pool in self.pools]
         self._config, self._episodes, self._size = config, episodes, size
 
     @property
@@ -112,10 +106,7 @@ class ValidationTasks:
         self.pools: list[Pool] = []
         self._runs: list[tuple[str, ImageStore, list[Episode]]] = []
         for folder in folders:
-            store = _store(folder, size, report)
-            pool = Pool(
-                folder, unreadable=list(store.problems), tracks=folder.name in config.tracks
-            )
+            store, pool = _open(folder, config, size, report)
             if pool.classes < 2:
                 continue
             with contextlib.suppress(FewshotError):  # too small a set to validate on
@@ -146,14 +137,19 @@ class ValidationTasks:
         return {**scores, "mean": round(sum(scores.values()) / len(scores), 4)}
 
 
-def _store(folder: ImageFolder, size: int, report: Report | None) -> ImageStore:
+def _open(
+    folder: ImageFolder, config: MetaTrainConfig, size: int, report: Report | None
+) -> tuple[ImageStore, Pool]:
+    """The images of a data set, and which of them episodes can be drawn from."""
     total = len(folder.paths)
 
     def count(done: int) -> None:
         if report is not None and (done % 100 == 0 or done == total):
             report(Progress(done, total, f"Reading {folder.name}"))
 
-    return ImageStore(folder.paths, size, on_done=count)
+    store = ImageStore(folder.paths, size, on_done=count)
+    tracks = folder.name in config.tracks
+    return store, Pool(folder, unreadable=list(store.problems), tracks=tracks)
 
 
 def unseen_classes(folder: ImageFolder, seen: dict[str, list[str]] | None) -> ImageFolder:

@@ -7,6 +7,7 @@ run that was killed and resumed ends with the weights of one that was not.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import signal
 import time
@@ -45,8 +46,6 @@ def generator(*numbers: int) -> torch.Generator:
 
     Torch seeds a generator well from one 64-bit number only; a hash mixes several into one.
     """
-    import hashlib
-
     digest = hashlib.sha256(repr(numbers).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
