@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fewshot_lite import lite, sampling
 from fewshot_lite.config import Sampling
-from fewshot_lite.heads.prototypes import Metric
+from fewshot_lite.config import Metric
 from fewshot_lite.learners import Cnaps, Learner, ProtoNets, SimpleCnaps
 from fewshot_lite.lite import lite_step
 from fewshot_lite.sampling import Chosen

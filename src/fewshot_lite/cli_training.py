@@ -96,6 +96,10 @@ def meta_train(
         float | None,
         typer.Option(help="Learning rate of the backbone as a share of --lr; 0 freezes it."),
     ] = _TRAIN.backbone_lr,
+    metric: Annotated[
+        Literal["euclidean", "cosine"] | None,
+        typer.Option(help="Of protonets: distance to class means.  [default: euclidean]"),
+    ] = _TRAIN.metric,
     h: Annotated[
         str, typer.Option("--h", metavar="N|all", help="Support images to back-propagate.")
     ] = str(_TRAIN.h),
@@ -160,6 +164,7 @@ def meta_train(
         backbone=backbone,
         weights=weights,
         backbone_lr=backbone_lr,
+        metric=metric,
         h=_parse_h(h),
         sampling=sampling,
         gradient=gradient,

@@ -10,6 +10,7 @@ from fewshot_lite.errors import UsageError
 Precision = Literal["auto", "float32", "bfloat16"]
 Sampling = Literal["uniform", "informed"]
 Gradient = Literal["lite", "full", "small-task"]
+Metric = Literal["euclidean", "cosine"]
 
 #: No count, rate or period is larger; torch could not take all that are.
 _HUGE = 1e9
@@ -71,6 +72,8 @@ class MetaTrainConfig:
     """"default" (torchvision's), "none" or a file, e.g. what `pretrain` wrote."""
     backbone_lr: float | None = None
     """Learning rate of the backbone's own weights as a share of `lr`; None is the learner's."""
+    metric: Metric | None = None
+    """ProtoNets' distance to class means; None is squared Euclidean."""
     h: int | None = 40
     """Support images that are back-propagated; None for all."""
     sampling: Sampling = "uniform"
@@ -124,6 +127,11 @@ class MetaTrainConfig:
             penalty=self.penalty,
             backbone_lr=0 if self.backbone_lr is None else self.backbone_lr,
         )
+        if self.metric is not None and self.learner != "protonets":
+            raise UsageError(
+                f"--metric {self.metric}: only protonets has one, not {self.learner}. "
+                "Leave the flag out."
+            )
         if self.h is not None and self.h < 1:
             raise UsageError(f"--h {self.h}: must be at least 1, or 'all'.")
         if self.image_size is not None and not 16 <= self.image_size <= 1024:

@@ -101,7 +101,8 @@ def meta_train(
     training.check_image_size(backbone, size)
     if config.unseen_only:
         folders = [unseen_classes(folder, pretrained.get("classes")) for folder in folders]
-    hyperparameters = {} if config.backbone_lr is None else {"backbone_lr": config.backbone_lr}
+    given = {"backbone_lr": config.backbone_lr, "metric": config.metric}
+    hyperparameters = {name: value for name, value in given.items() if value is not None}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         learner = make_learner(config.learner, backbone, hyperparameters)

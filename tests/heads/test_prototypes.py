@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fewshot_lite.heads.prototypes import Metric, PrototypeHead
+from fewshot_lite.config import Metric
+from fewshot_lite.heads.prototypes import PrototypeHead
 
 METRICS = pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 LABELS = torch.tensor([2, 0, 1, 0, 2, 2])

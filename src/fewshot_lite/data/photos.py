@@ -12,8 +12,10 @@ import stat
 import threading
 import warnings
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from textwrap import shorten
+from typing import BinaryIO, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -38,12 +40,30 @@ class PhotoError(Exception):
     """A file that cannot be read as a photo; the message is the reason alone, without the path."""
 
 
-def load_square(path: Path, size: int, *, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
+class StoredImage(Protocol):
+    """An image that is not a file of its own: a record, a row of an array. Hashable and small."""
+
+    def read(self) -> bytes | npt.NDArray[np.uint8]:
+        """An encoded image, or pixels (height, width[, 3]); raises PhotoError or OSError."""
+        ...
+
+    def __str__(self) -> str:
+        """Where it lies, for messages: the file, and where in it."""
+        ...
+
+
+#: Where the pixels of one image come from.
+Source: TypeAlias = Path | StoredImage
+
+
+def load_square(
+    source: Source, size: int, *, max_pixels: int = MAX_PIXELS
+) -> npt.NDArray[np.uint8]:
     """Read a photo and resize its central square. Threads may call this at the same time.
 
     Args:
-        path: any image file that Pillow reads, whatever its ending; of animated files the first
-            frame is taken.
+        source: any image file that Pillow reads, whatever its ending; of animated files the first
+            frame is taken. Or an image stored otherwise.
         size: side of the result in pixels.
         max_pixels: images with more pixels are refused.
 
@@ -54,17 +74,27 @@ def load_square(path: Path, size: int, *, max_pixels: int = MAX_PIXELS) -> npt.N
         PhotoError: the file is missing, unreadable, truncated, too large or no image.
     """
     try:
-        _check_file(path)
-        with path.open("rb") as file, _pillow_settings(max_pixels):
-            _check_container(file.read(64))
-            with Image.open(file) as image:
-                return np.asarray(_square(image, size, max_pixels))
+        if isinstance(source, Path):
+            _check_file(source)
+            with source.open("rb") as file:
+                return _decoded(file, size, max_pixels)
+        stored = source.read()
+        if isinstance(stored, bytes):
+            return _decoded(BytesIO(stored), size, max_pixels)
+        return np.asarray(_square(Image.fromarray(stored), size, max_pixels))
     except PhotoError:
         raise
     except Image.DecompressionBombError:
         raise PhotoError(f"more than {max_pixels:,} pixels") from None
     except Exception as error:  # Pillow's decoders raise whatever their format's parser does
         raise PhotoError(_reason(error)) from None
+
+
+def _decoded(file: BinaryIO, size: int, max_pixels: int) -> npt.NDArray[np.uint8]:
+    with _pillow_settings(max_pixels):
+        _check_container(file.read(64))
+        with Image.open(file) as image:
+            return np.asarray(_square(image, size, max_pixels))
 
 
 def _square(image: Image.Image, size: int, max_pixels: int) -> Image.Image:

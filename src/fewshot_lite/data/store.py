@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from fewshot_lite.data.photos import PhotoError, load_square
+from fewshot_lite.data.photos import PhotoError, Source, load_square
 from fewshot_lite.errors import FewshotError
 
 
 def decode(
-    paths: Sequence[Path],
+    paths: Sequence[Source],
     size: int,
     *,
     workers: int = 4,
@@ -59,7 +58,7 @@ class ImageStore:
 
     def __init__(
         self,
-        paths: Sequence[Path],
+        paths: Sequence[Source],
         size: int,
         *,
         memory_limit: int = 8 * 2**30,

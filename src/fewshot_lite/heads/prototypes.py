@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fewshot_lite.config import Metric
 from fewshot_lite.heads import Statistics
-
-Metric = Literal["euclidean", "cosine"]
 
 
 class PrototypeHead(nn.Module):
