@@ -1,21 +1,23 @@
 """Noise of LITE's gradient against H: uniform, stratified and informed sampling, and small tasks.
 
-    python benchmarks/gradient_noise.py MODEL DATA --support 100 --tasks 20
+    python benchmarks/gradient_noise.py MODEL DATA [DATA ...] --support 100,200 --tasks 20
 
-For each task the exact gradient of the FiLM parameters is split into what each support image adds
-to it, g_n (DATA's images, one backward pass an image). A sampler's estimate is Σ g_n/π_n over the
-images drawn, so its error is had for many draws at no cost. Small tasks are trained on as they are:
-their gradient is that of another task, so their bias is shown beside their error. Figures are root
-mean squares over draws, relative to the part of the gradient that comes through the support images,
-averaged over tasks.
+Tasks come from the data sets in turn. For each the exact gradient of the FiLM parameters is split
+into what each support image adds to it, g_n (one backward pass an image). A sampler's estimate is
+Σ g_n/π_n over the images drawn, so its error is had for many draws at no cost. Small tasks are
+trained on as they are: their gradient is that of another task, so their bias is shown beside their
+error. Figures are root mean squares over draws, relative to the part of the gradient that comes
+through the support images, averaged over tasks.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,61 +34,104 @@ from fewshot_lite.task import Task
 from fewshot_lite.training import generator
 
 DRAWS = 300
+Row = dict[str, Any]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
-    parser.add_argument("data", type=Path)
+    parser.add_argument("data", type=Path, nargs="+")
     parser.add_argument("--way", type=int, default=10)
-    parser.add_argument("--support", type=int, default=100)
+    parser.add_argument("--support", default="100,200")
     parser.add_argument("--queries", type=int, default=5, help="of a class")
-    parser.add_argument("--tasks", type=int, default=20)
+    parser.add_argument("--tasks", type=int, default=20, help="for each size of the support set")
     parser.add_argument("--h", default="5,10,20,40,80")
     parser.add_argument("--small-draws", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--plot", type=Path, help="draw a figure there")
     args = parser.parse_args()
 
     model = MetaModel.load(args.model)
     model.learner.film.requires_grad_(True)
-    _, store, pool = open_data(args.data, model.image_size)
-    shot = args.support // args.way
-    sizes = [int(h) for h in args.h.split(",")]
-    errors: dict[tuple[str, int], list[float]] = {}
-    for number in range(args.tasks):
-        random = generator(args.seed, 5, number)
-        episode = sample_fixed_episode(pool, args.way, shot, args.queries, random)
-        task = make_task(store, episode)
-        parts, v = contributions(model.learner, task)  # (N, P), (N, d)
-        exact = parts.sum(0)
-        scale = exact.norm()
-        for h in sizes:
-            for name, draw in samplers(task, v, h, random).items():
-                error = root_mean_square(parts, exact, draw) / scale
-                errors.setdefault((name, h), []).append(float(error))
-            found = torch.stack(
-                [
-                    contributions(model.learner, small_task(task, h, random), total=True)[0][0]
-                    for _ in range(args.small_draws)
-                ]
-            )
-            error = (found - exact).square().sum(1).mean().sqrt() / scale
-            bias = (found.mean(0) - exact).norm() / scale
-            errors.setdefault(("small task", h), []).append(float(error))
-            errors.setdefault(("small task, bias", h), []).append(float(bias))
-    rows = []
+    sets = [open_data(data, model.image_size)[1:] for data in args.data]
+    rows: list[Row] = []
+    for number in (int(n) for n in args.support.split(",")):
+        errors: dict[tuple[str, int], list[float]] = {}
+        for position in range(args.tasks):
+            random = generator(args.seed, 5, position)
+            store, pool = sets[position % len(sets)]
+            episode = sample_fixed_episode(pool, args.way, number // args.way, args.queries, random)
+            task = make_task(store, episode)
+            measure(model.learner, task, args, random, errors)
+            print(f"N={number}: {position + 1} of {args.tasks} tasks", file=sys.stderr)
+        rows += table(number, errors)
+    emit("gradient_noise", vars(args), rows)
+    if args.plot:
+        draw_figure(rows, args.plot)
+
+
+def measure(
+    learner: Learner,
+    task: Task,
+    args: argparse.Namespace,
+    random: torch.Generator,
+    errors: dict[tuple[str, int], list[float]],
+) -> None:
+    """Add one task's errors to the lists by sampler and H."""
+    parts, v = contributions(learner, task)  # (N, P), (N, d)
+    exact = parts.sum(0)
+    scale = exact.norm()
+    for h in (int(h) for h in args.h.split(",")):
+        for name, draw in samplers(task, v, h, random).items():
+            error = root_mean_square(parts, exact, draw) / scale
+            errors.setdefault((name, h), []).append(float(error))
+        found = torch.stack(
+            [
+                contributions(learner, small_task(task, h, random), total=True)[0][0]
+                for _ in range(args.small_draws)
+            ]
+        )
+        error = (found - exact).square().sum(1).mean().sqrt() / scale
+        bias = (found.mean(0) - exact).norm() / scale
+        errors.setdefault(("small task", h), []).append(float(error))
+        errors.setdefault(("small task, bias", h), []).append(float(bias))
+
+
+def table(number: int, errors: dict[tuple[str, int], list[float]]) -> list[Row]:
+    """Means over the tasks, and their ratio to uniform sampling's."""
+    rows: list[Row] = []
     for (name, h), values in errors.items():
         mean, uniform = sum(values) / len(values), errors["uniform", h]
-        over = mean * len(uniform) / sum(uniform)
         rows.append(
             {
+                "support": number,
                 "sampler": name,
                 "h": h,
                 "relative_rmse": round(mean, 4),
-                "over_uniform": round(over, 3),
+                "over_uniform": round(mean * len(uniform) / sum(uniform), 3),
             }
         )
-    emit("gradient_noise", vars(args), rows)
+    return rows
+
+
+def draw_figure(rows: list[Row], path: Path) -> None:
+    """Relative error against H, one panel for each N."""
+    from matplotlib.figure import Figure
+
+    sizes = sorted({row["support"] for row in rows})
+    figure = Figure(figsize=(4.2 * len(sizes), 3.4), layout="constrained")
+    for axes, number in zip(figure.subplots(1, len(sizes), squeeze=False)[0], sizes, strict=True):
+        for name in dict.fromkeys(row["sampler"] for row in rows):
+            line = [r for r in rows if r["support"] == number and r["sampler"] == name]
+            style = "--" if name.startswith("small") else "-"
+            values = [r["relative_rmse"] for r in line]
+            axes.plot([r["h"] for r in line], values, style, marker="o", label=name)
+        axes.set(xscale="log", yscale="log", xlabel="H", title=f"N = {number}")
+        axes.set_xticks([r["h"] for r in line], [str(r["h"]) for r in line], minor=False)
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("RMSE / norm of the exact gradient")
+    figure.axes[0].legend(fontsize=8)
+    figure.savefig(path, dpi=130)
 
 
 def contributions(learner: Learner, task: Task, *, total: bool = False) -> tuple[Tensor, Tensor]:
@@ -116,7 +161,7 @@ def samplers(
     return {
         "uniform": lambda: sampling.uniform(number, h, random),
         "stratified": lambda: stratified(task.support_labels, h, random),
-        "informed": lambda: sampling.informed(v.norm(dim=1), h, random),
+        "informed": lambda: sampling.informed(v, task.support_labels, h, random),
     }
 
 

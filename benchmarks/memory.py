@@ -20,7 +20,7 @@ import torch
 
 from common import emit
 from fewshot_lite.baselines import full_step
-from fewshot_lite.devices import pick_device
+from fewshot_lite.devices import pick_device, pick_micro_batch
 from fewshot_lite.lite import lite_step
 from tasks import random_learner, random_task
 
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--way", type=int, default=10)
     parser.add_argument("--queries", type=int, default=100)
     parser.add_argument("--h", type=int, default=40)
-    parser.add_argument("--micro-batch", type=int, default=20)
+    parser.add_argument("--micro-batch", type=int, help="default: what meta-train would take")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--sizes", default="50,100,200,400,1000")
     parser.add_argument("--modes", default="lite,all")
@@ -59,6 +59,7 @@ def main() -> None:
 def measure(args: argparse.Namespace, mode: str, number: int) -> dict[str, Any]:
     """One point, in this process."""
     device = pick_device(args.device)
+    micro_batch = args.micro_batch or pick_micro_batch(device, args.image_size)
     learner = random_learner(args.learner, args.backbone, args.image_size).to(device)
     before = peak(device)
     task = random_task(number, args.queries, args.way, args.image_size)
@@ -73,12 +74,13 @@ def measure(args: argparse.Namespace, mode: str, number: int) -> dict[str, Any]:
                 task,
                 torch.Generator().manual_seed(step),
                 h=args.h if mode == "lite" else None,
-                micro_batch=args.micro_batch,
+                micro_batch=micro_batch,
             )
     mebibyte = 2**20
     return {
         "mode": mode,
         "support": number,
+        "micro_batch": micro_batch,
         "peak_mib": round(peak(device) / mebibyte),
         "images_mib": round(images / mebibyte),
         "peak_without_images_mib": round((peak(device) - images) / mebibyte),

@@ -18,7 +18,7 @@ import torch
 
 from common import emit
 from fewshot_lite.backbones import has_depthwise_convolutions
-from fewshot_lite.devices import autocast, pick_device
+from fewshot_lite.devices import autocast, pick_device, pick_micro_batch
 from fewshot_lite.learners.base import Cast, Learner, map_batches
 from fewshot_lite.lite import lite_step
 from fewshot_lite.task import Task
@@ -34,12 +34,13 @@ def main() -> None:
     parser.add_argument("--support", type=int, default=200)
     parser.add_argument("--queries", type=int, default=100)
     parser.add_argument("--h", type=int, default=40)
-    parser.add_argument("--micro-batch", type=int, default=20)
+    parser.add_argument("--micro-batch", type=int, help="default: what meta-train would take")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
 
     device = pick_device(args.device)
+    args.micro_batch = args.micro_batch or pick_micro_batch(device, args.image_size)
     learner = random_learner(args.learner, args.backbone, args.image_size).to(device)
     task = random_task(args.support, args.queries, args.way, args.image_size).to(device)
     depthwise = has_depthwise_convolutions(learner.backbone)

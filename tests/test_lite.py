@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot_lite import lite, sampling
-from fewshot_lite.config import Sampling
-from fewshot_lite.config import Metric
+from fewshot_lite.config import Metric, Sampling
 from fewshot_lite.learners import Cnaps, Learner, ProtoNets, SimpleCnaps
 from fewshot_lite.lite import lite_step
 from fewshot_lite.sampling import Chosen
@@ -79,7 +78,9 @@ def lite_gradients(
     if isinstance(first, float):
         probabilities = sampling.inclusion_probabilities(v.norm(dim=1), 2)
         assert probabilities is not None
-        first = sampling.systematic(probabilities, first)
+        order = sampling.spread(v, task.support_labels)
+        drawn = sampling.systematic(probabilities[order], first)
+        first = Chosen(order[drawn.indices], drawn.weights)
     lite.backward_support(learner, task, forward, v, first, 4, nullcontext)
     lite.backward_set_encoder(learner, task, forward, second, 4, nullcontext)
     if learner.has_set_encoder:
@@ -138,9 +139,11 @@ def test_informed_subsets_average_to_the_exact_gradient(task: Task, name: str) -
     forward = lite.forward_support(learner, task, 4, nullcontext)
     lite.backward_queries(learner, task, forward, 1.0, 4, nullcontext)
     assert forward.features.grad is not None
-    probabilities = sampling.inclusion_probabilities(forward.features.grad.norm(dim=1), 2)
+    v = forward.features.grad
+    probabilities = sampling.inclusion_probabilities(v.norm(dim=1), 2)
     assert probabilities is not None
-    marks = sorted({0.0, 1.0, *(float(c) % 1.0 for c in probabilities.cumsum(0))})
+    ends = probabilities[sampling.spread(v, task.support_labels)].cumsum(0)
+    marks = sorted({0.0, 1.0, *(float(end) % 1.0 for end in ends)})
     pieces = [(b - a, (a + b) / 2) for a, b in itertools.pairwise(marks) if b - a > 1e-12]
     parts = [
         (length, lite_gradients(learner, task, start, second))
@@ -227,3 +230,21 @@ def test_a_loss_that_is_not_finite_is_reported() -> None:
     task.query[0] = float("nan")
     step = lite_step(learner, task, torch.Generator())
     assert not torch.isfinite(torch.tensor(step.loss))
+
+
+def test_batch_statistics_are_refused() -> None:
+    learner = make_learner()
+    learner.backbone.train()  # by hand: the learner itself stays in evaluation mode
+    task = random_task([2, 2], queries=3)
+    with pytest.raises(ValueError, match="batch statistics would couple"):
+        lite_step(learner, task, torch.Generator())
+
+
+def test_a_class_that_no_query_has_and_classes_of_one_image() -> None:
+    learner = make_learner()
+    task = random_task([1, 1, 1, 1], queries=3)  # queries of classes 0 to 2 alone
+    exact = exact_gradients(learner, task)
+    learner.zero_grad()
+    step = lite_step(learner, task, torch.Generator(), h=None, penalty_weight=PENALTY)
+    assert 0 <= step.accuracy <= 1
+    assert max(relative_errors(gradients(learner), exact).values()) < 1e-9

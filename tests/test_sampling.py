@@ -16,7 +16,7 @@ def test_uniform_draws_h_different_images_with_weight_n_over_h() -> None:
 def test_more_than_there_are_means_all() -> None:
     for chosen in (
         sampling.uniform(3, 7, torch.Generator()),
-        sampling.informed(torch.ones(3), 3, torch.Generator()),
+        sampling.informed(torch.ones(3, 2), torch.zeros(3), 3, torch.Generator()),
     ):
         assert chosen.indices.tolist() == [0, 1, 2]
         assert chosen.weights.tolist() == [1, 1, 1]
@@ -33,13 +33,13 @@ def test_inclusion_probabilities_are_proportional_capped_and_sum_to_h() -> None:
 
 def test_images_without_size_are_never_drawn() -> None:
     sizes = torch.tensor([0.0, 2.0, 0.0, 5.0])
-    chosen = sampling.informed(sizes, 3, torch.Generator())
-    assert chosen.indices.tolist() == [1, 3]
+    chosen = sampling.informed(sizes[:, None], torch.zeros(len(sizes)), 3, torch.Generator())
+    assert sorted(chosen.indices.tolist()) == [1, 3]
     assert chosen.weights.tolist() == [1, 1]
 
 
 def test_all_sizes_zero_falls_back_to_uniform() -> None:
-    chosen = sampling.informed(torch.zeros(8), 2, torch.Generator())
+    chosen = sampling.informed(torch.zeros(8, 2), torch.zeros(8), 2, torch.Generator())
     assert len(chosen.indices) == 2
     assert chosen.weights.tolist() == [4, 4]
 
@@ -54,3 +54,26 @@ def test_systematic_sampling_takes_each_image_with_its_probability() -> None:
         assert len(chosen.indices) == 5
         counts[chosen.indices] += 1
     torch.testing.assert_close(counts / 20_000, probabilities, atol=2e-4, rtol=0)
+
+
+def test_spread_keeps_classes_together_and_sorts_within_them() -> None:
+    labels = torch.tensor([1, 0, 1, 0, 1, 0])
+    v = torch.tensor([[3.0, 0], [10, 1], [1, 0], [30, 1], [2, 0], [20, 1]])
+    order = sampling.spread(v, labels)
+    first, second = order[:3].tolist(), order[3:].tolist()
+    assert first in ([1, 5, 3], [3, 5, 1])  # 10, 20, 30 or back
+    assert second in ([2, 4, 0], [0, 4, 2])
+
+
+def test_informed_sampling_takes_each_image_with_its_probability_in_any_order_of_classes() -> None:
+    labels = torch.tensor([2, 0, 1, 2, 1, 0, 0, 1, 2, 0])
+    v = torch.randn(10, 4)
+    expected = sampling.inclusion_probabilities(v.norm(dim=1), 4)
+    assert expected is not None
+    random = torch.Generator().manual_seed(0)
+    counts = torch.zeros(10, dtype=torch.float64)
+    for _ in range(4000):
+        chosen = sampling.informed(v, labels, 4, random)
+        torch.testing.assert_close(chosen.weights, 1 / expected[chosen.indices])
+        counts[chosen.indices] += 1
+    torch.testing.assert_close(counts / 4000, expected, atol=0.035, rtol=0)

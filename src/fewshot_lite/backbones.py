@@ -108,6 +108,21 @@ class Backbone(nn.Module):
         return features.flatten(1).to(torch.promote_types(features.dtype, torch.float32))
 
 
+def check_images_apart(network: nn.Module) -> None:
+    """Refuse networks in which the images of a batch change each other's features.
+
+    Raises:
+        UsageError: a BatchNorm layer without running statistics takes the batch's even in
+            evaluation mode. LITE and folding need features that depend on their own image alone.
+    """
+    for name, module in network.named_modules():
+        if isinstance(module, _BatchNorm) and module.running_mean is None:
+            raise UsageError(
+                f"layer {name!r}: BatchNorm without running statistics couples the images of a "
+                "batch. Build it with track_running_stats=True, or use GroupNorm."
+            )
+
+
 def _fixed_grid(name: str, image_size: int) -> dict[str, Any]:
     """Arguments for networks that are built for one image size."""
     if name.startswith("vit_"):

@@ -150,7 +150,7 @@ def meta_train(
     save_every: Annotated[
         int, typer.Option(help="Tasks between checkpoints; what a crash costs at most.")
     ] = _TRAIN.save_every,
-    micro_batch: Annotated[int, typer.Option(help="Images in a pass.")] = _TRAIN.micro_batch,
+    micro_batch: Annotated[str, typer.Option(metavar="N|auto", help="Images in a pass.")] = "auto",
     precision: Precision = _TRAIN.precision,
     seed: Annotated[int, typer.Option()] = _TRAIN.seed,
     device: Device = "auto",
@@ -165,7 +165,7 @@ def meta_train(
         weights=weights,
         backbone_lr=backbone_lr,
         metric=metric,
-        h=_parse_h(h),
+        h=_number_or(h, "all", "--h"),
         sampling=sampling,
         gradient=gradient,
         image_size=image_size,
@@ -184,7 +184,7 @@ def meta_train(
         tracks=tuple(tracks or ()),
         validate_every=validate_every,
         save_every=save_every,
-        micro_batch=micro_batch,
+        micro_batch=_number_or(micro_batch, "auto", "--micro-batch"),
         precision=precision,
         seed=seed,
     )
@@ -208,13 +208,14 @@ def meta_train(
     _finish(asdict(result), onward, unit="tasks", done=result.tasks, json=json)
 
 
-def _parse_h(text: str) -> int | None:
-    if text == "all":
+def _number_or(text: str, word: str, flag: str) -> int | None:
+    """An option that takes a number, or a word that stands for None."""
+    if text == word:
         return None
     try:
         return int(text)
     except ValueError:
-        raise UsageError(f"--h {text}: give a number or 'all'.") from None
+        raise UsageError(f"{flag} {text}: give a number or '{word}'.") from None
 
 
 def _check_run(data: Path, output: Path, *, resume: bool, force: bool) -> None:

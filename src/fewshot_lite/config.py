@@ -106,7 +106,9 @@ class MetaTrainConfig:
     """Tasks between validations; 0 for none."""
     save_every: int = 200
     """Tasks between checkpoints; does not change the result."""
-    micro_batch: int = 64
+    micro_batch: int | None = None
+    """Images in a pass; None fits it to the image size and the device. Does not change what is
+    learned but for rounding."""
     precision: Precision = "auto"
     seed: int = 0
 
@@ -118,7 +120,7 @@ class MetaTrainConfig:
             lr=self.lr,
             queries=self.queries,
             max_shot=self.max_shot,
-            micro_batch=self.micro_batch,
+            micro_batch=1 if self.micro_batch is None else self.micro_batch,
             save_every=self.save_every,
         )
         check_seed(self.seed)

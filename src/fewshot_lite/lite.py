@@ -90,7 +90,12 @@ def lite_step(
     Returns:
         Loss and accuracy on the queries. If the loss is not finite the step stopped half-way, and
         the `.grad`s must be dropped.
+
+    Raises:
+        ValueError: a part of the learner is in training mode.
     """
+    if any(module.training for module in learner.modules()):
+        raise ValueError("LITE needs evaluation mode: batch statistics would couple the images")
     number = len(task.support)
     forward = forward_support(learner, task, micro_batch, cast)
     loss, accuracy = backward_queries(learner, task, forward, scale, micro_batch, cast)
@@ -100,7 +105,7 @@ def lite_step(
     if h is None:
         chosen = sampling.everything(number)
     elif sampler == "informed":
-        chosen = sampling.informed(v.norm(dim=1), h, generator)
+        chosen = sampling.informed(v, task.support_labels, h, generator)
     else:
         chosen = sampling.uniform(number, h, generator)
     backward_support(learner, task, forward, v, chosen, micro_batch, cast)

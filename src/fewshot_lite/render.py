@@ -247,6 +247,8 @@ def print_run(result: dict[str, Any], next_command: str, *, unit: str, done: int
     figures = ""
     if math.isfinite(result["loss"]):  # there was a step
         figures = f" (loss {result['loss']:.3f}, accuracy {result['accuracy']:.1%})"
+    if result.get("exact"):
+        out.print(f"{result['exact']} tasks had no more than --h images: their gradient is exact.")
     if result.get("skipped"):
         err.print(f"[yellow]Skipped[/] {result['skipped']} steps: their loss was not finite.")
     if result["unreadable"]:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from fewshot_lite.backbones import Backbone
+from fewshot_lite.backbones import Backbone, check_images_apart
 from fewshot_lite.film import FilmGenerator, NormParameters
 from fewshot_lite.learners.base import Learner
 from fewshot_lite.set_encoder import SetEncoder
@@ -39,6 +39,7 @@ class FilmLearner(Learner):
             backbone_lr: learning rate of the backbone's weights as a share of the learner's.
         """
         super().__init__()
+        check_images_apart(backbone)
         self.backbone = backbone
         self.set_encoder = SetEncoder(embedding_dim, encoder_size)
         self.film = FilmGenerator(backbone, embedding_dim)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from fewshot_lite.backbones import Backbone
+from fewshot_lite.backbones import Backbone, check_images_apart
 from fewshot_lite.config import Metric
 from fewshot_lite.heads.prototypes import PrototypeHead
 from fewshot_lite.learners.base import Learner
@@ -27,6 +27,7 @@ class ProtoNets(Learner):
             backbone_lr: learning rate of the backbone's weights as a share of the learner's.
         """
         super().__init__()
+        check_images_apart(backbone)
         self.backbone = backbone
         self.head = PrototypeHead(metric)
         self.backbone_lr = backbone_lr
