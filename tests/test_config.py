@@ -41,6 +41,7 @@ META_TRAIN: list[tuple[str, dict[str, Any]]] = [
     ("--queries 0", {"queries": 0}),
     ("--max-shot 0", {"max_shot": 0}),
     ("--micro-batch 0", {"micro_batch": 0}),
+    ("--metric cosine", {"metric": "cosine"}),
     ("--h 0", {"h": 0}),
     ("--h -3", {"h": -3}),
     ("--backbone-lr -1", {"backbone_lr": -1.0}),

@@ -137,6 +137,28 @@ def test_every_learner_by_its_name(
     assert MetaModel.load(output).learner.name == learner
 
 
+def test_the_metric_of_protonets_is_kept(shapes: Path, tmp_path: Path) -> None:
+    output = tmp_path / "m.safetensors"
+    config = replace(QUICK, learner="protonets", metric="cosine", tasks=1)
+    meta_train(shapes, output, config)
+    assert MetaModel.load(output).learner.hyperparameters()["metric"] == "cosine"
+
+
+def test_tasks_without_more_than_h_images_are_counted(shapes: Path, tmp_path: Path) -> None:
+    config = replace(QUICK, tasks=2)
+    for h, exact in ((1000, 2), (1, 0), (None, 0)):  # None asks for the exact gradient
+        result = meta_train(shapes, tmp_path / f"{h}.safetensors", replace(config, h=h))
+        assert result.exact == exact
+
+
+def test_the_micro_batch_may_change_when_a_run_goes_on(shapes: Path, tmp_path: Path) -> None:
+    output = tmp_path / "m.safetensors"
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(STEP, die_after(QUICK.tasks))
+        meta_train(shapes, output, replace(QUICK, micro_batch=3, save_every=1))
+    assert meta_train(shapes, output, QUICK, resume=True).finished
+
+
 def test_an_unknown_learner_is_named_before_photos_are_read(shapes: Path, tmp_path: Path) -> None:
     seen: list[object] = []
     with pytest.raises(UsageError, match=r"'simple_cnaps': unknown.*simple-cnaps"):

@@ -131,8 +131,8 @@ class MetaTrainConfig:
         )
         if self.metric is not None and self.learner != "protonets":
             raise UsageError(
-                f"--metric {self.metric}: only protonets has one, not {self.learner}. "
-                "Leave the flag out."
+                f"--metric {self.metric}: must be left out with --learner {self.learner}; "
+                "only protonets has one."
             )
         if self.h is not None and self.h < 1:
             raise UsageError(f"--h {self.h}: must be at least 1, or 'all'.")

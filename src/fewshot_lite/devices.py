@@ -38,7 +38,7 @@ def pick_micro_batch(device: torch.device, image_size: int) -> int:
 
     On CUDA devices as many as fit into a quarter of the memory that is free.
     """
-    room, most = 1.7 * 2**30, 64
+    room, most = 1.6 * 2**30, 64
     if device.type == "cuda":
         room, most = torch.cuda.mem_get_info(device)[0] / 4, 512
     return min(most, max(1, int(room / (_BYTES_PER_PIXEL * image_size**2))))
