@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fewshot_lite import __version__, cli_training
+from fewshot_lite import __version__, cli_data, cli_evaluate, cli_training
 from fewshot_lite.cli_options import INTERRUPTED, Device, Force, Json
 from fewshot_lite.data.folders import PHOTO_ENDINGS, require_folder, walk_photos
 from fewshot_lite.errors import FewshotError, UsageError
@@ -234,6 +234,11 @@ app.command(epilog="Example: fewshot-lite pretrain ./images --output backbone.sa
 )
 app.command("meta-train", epilog="Example: fewshot-lite meta-train ./images -o model.safetensors")(
     cli_training.meta_train
+)
+app.add_typer(cli_data.app, name="data")
+
+app.command(epilog="Example: fewshot-lite evaluate default cosine finetune-head ./images")(
+    cli_evaluate.evaluate
 )
 
 

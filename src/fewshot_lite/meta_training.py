@@ -6,6 +6,7 @@ import contextlib
 import functools
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from fewshot_lite import __version__, training
 from fewshot_lite.backbones import has_depthwise_convolutions, load_backbone
 from fewshot_lite.baselines import full_step, small_task
 from fewshot_lite.config import MetaTrainConfig
-from fewshot_lite.data.folders import ImageFolder, scan_collection
-from fewshot_lite.devices import autocast, pick_device
+from fewshot_lite.data.folders import LabelledImages
+from fewshot_lite.data.training_sets import has_validation_sets, scan_data_sets
+from fewshot_lite.devices import autocast, pick_device, pick_micro_batch
 from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.learners import make_learner
 from fewshot_lite.learners.base import Cast, Learner
@@ -48,6 +50,8 @@ class MetaTrainResult:
     accuracy: float
     validation: dict[str, float] = field(default_factory=dict)
     """Accuracy of the last validation, by data set."""
+    exact: int = 0
+    """Tasks with no more than H support images, all of which were back-propagated."""
     skipped: int = 0
     """Steps left out because their loss or gradient was not finite."""
     unreadable: int = 0
@@ -69,10 +73,12 @@ def meta_train(
     """Meta-train a learner on tasks from a folder of classes, or from several data sets.
 
     Args:
-        data: an image folder or a collection of them (see `data.folders`).
+        data: an image folder or a collection of them (see `data.folders`), or converted data sets
+            of Meta-Dataset, of which the TRAIN classes are taken, or ORBIT, with its train users.
         output: the checkpoint; its state to resume from and its log lie beside it.
-        validate: image folder(s) for validation; without, every tenth class of `data` is kept for
-            it if `config.validate_every` is set.
+        validate: image folder(s) for validation, Meta-Dataset's VALID classes or ORBIT's
+            validation users; without, those of `data`, or every tenth of its classes, if
+            `config.validate_every` is set.
         resume: go on with the run that wrote `output`'s state.
         report: called with progress.
 
@@ -88,7 +94,7 @@ def meta_train(
     if validate is not None and not config.validate_every:
         raise UsageError(f"--validate {validate}: say how often with --validate-every.")
     where = pick_device(device)
-    folders = scan_collection(data)
+    folders = scan_data_sets(data)
     for flag, names in (("no-flip", config.no_flip), ("tracks", config.tracks)):
         unknown = set(names) - {folder.name for folder in folders}
         if unknown:
@@ -106,9 +112,9 @@ def meta_train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         learner = make_learner(config.learner, backbone, hyperparameters)
-    held_out: list[ImageFolder] = []
-    if validate is not None:
-        held_out = scan_collection(validate)
+    held_out: Sequence[LabelledImages] = []
+    if validate is not None or has_validation_sets(data):
+        held_out = scan_data_sets(validate or data, "validation") if config.validate_every else []
     elif config.validate_every:
         folders, held_out = hold_out_classes(folders, config.min_way)
     train = TrainingTasks(folders, config, size, report)
@@ -118,12 +124,13 @@ def meta_train(
     optimizer = torch.optim.Adam(learner.parameter_groups(config.lr), lr=config.lr)
     for group in optimizer.param_groups:
         group["peak"] = group["lr"]
+    micro_batch = config.micro_batch or pick_micro_batch(where, size)
     depthwise = has_depthwise_convolutions(backbone)
     cast = functools.partial(autocast, where, config.precision, depthwise=depthwise)
 
     state_file = training.state_path(output)
     settings = asdict(config) | {"images": train.images, "classes": train.classes}
-    del settings["save_every"]  # does not change what is learned
+    del settings["save_every"], settings["micro_batch"]  # do not change what is learned
     done, averages = 0, training.Averages()
     scores: dict[str, float] = {}
     if resume:
@@ -134,7 +141,7 @@ def meta_train(
     log.write(event="start", task=done, config=settings, torch=torch.__version__)
     for path, reason in train.unreadable:
         log.write(event="unreadable", path=path, reason=reason)
-    failures = skipped = 0
+    failures = skipped = exact = 0
     started, begun = time.perf_counter(), done
 
     def save() -> None:
@@ -159,7 +166,10 @@ def meta_train(
             for number in range(done, done + count):
                 task = train.task(number).to(where)
                 random = training.generator(config.seed, 3, number)
-                steps.append(_task_step(learner, task, config, random, 1 / count, cast))
+                exact += config.h is not None and len(task.support) <= config.h
+                steps.append(
+                    _task_step(learner, task, config, random, 1 / count, micro_batch, cast)
+                )
             before, done = done, done + count
             if all(math.isfinite(step.loss) for step in steps) and _finite_gradients(learner):
                 failures = 0
@@ -203,6 +213,7 @@ def meta_train(
         averages.values.get("loss", math.nan),
         averages.values.get("accuracy", math.nan),
         scores,
+        exact,
         skipped,
         len(train.unreadable),
         log_file,
@@ -215,6 +226,7 @@ def _task_step(
     config: MetaTrainConfig,
     random: torch.Generator,
     scale: float,
+    micro_batch: int,
     cast: Cast,
 ) -> LiteStep:
     """Add one task's gradient to the `.grad`s, by LITE or by a baseline."""
@@ -228,7 +240,7 @@ def _task_step(
         random,
         h=config.h,
         sampler=config.sampling,
-        micro_batch=config.micro_batch,
+        micro_batch=micro_batch,
         penalty_weight=config.penalty,
         scale=scale,
         cast=cast,

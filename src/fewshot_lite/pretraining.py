@@ -21,8 +21,10 @@ from fewshot_lite import __version__, checkpoint, training
 from fewshot_lite.backbones import Backbone, has_depthwise_convolutions, load_backbone
 from fewshot_lite.config import PretrainConfig
 from fewshot_lite.data.augment import Augmentation, random_views
-from fewshot_lite.data.folders import ImageFolder, scan_collection
+from fewshot_lite.data.folders import LabelledImages
+from fewshot_lite.data.photos import Source
 from fewshot_lite.data.store import ImageStore
+from fewshot_lite.data.training_sets import scan_data_sets
 from fewshot_lite.devices import autocast, pick_device
 from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.training import Progress, Report
@@ -70,7 +72,8 @@ def pretrain(
     """Train a backbone to classify the images of a folder, or of several.
 
     Args:
-        data: an image folder or a collection of them (see `data.folders`).
+        data: an image folder or a collection of them (see `data.folders`), or converted data sets
+            of Meta-Dataset, of which the TRAIN classes are taken.
         output: the backbone, written at the end of each epoch.
         resume: go on with the run that wrote `output`'s state.
         report: called with progress.
@@ -84,7 +87,7 @@ def pretrain(
     else:
         training.check_new_run(output, force=force)
     where = pick_device(device)
-    folders = [_trained_on(folder, config.leave_out) for folder in scan_collection(data)]
+    folders = [_trained_on(folder, config.leave_out) for folder in scan_data_sets(data)]
     unknown = set(config.no_flip) - {folder.name for folder in folders}
     if unknown:
         raise UsageError(f"--no-flip {min(unknown)}: there is no such data set in {data}.")
@@ -184,7 +187,7 @@ class _Images:
     """The images of all data sets, with the data set and class of each."""
 
     def __init__(
-        self, folders: Sequence[ImageFolder], config: PretrainConfig, report: Report | None
+        self, folders: Sequence[LabelledImages], config: PretrainConfig, report: Report | None
     ) -> None:
         total = sum(len(folder.paths) for folder in folders)
 
@@ -212,7 +215,7 @@ class _Images:
         return len(self.index)
 
     @property
-    def unreadable(self) -> list[tuple[Path, str]]:
+    def unreadable(self) -> list[tuple[Source, str]]:
         """Photos left out, each with its reason."""
         return [(self.store.paths[i], reason) for i, reason in self.store.problems.items()]
 
@@ -224,7 +227,7 @@ class _Images:
         return random_views(pixels, size, Augmentation(), self.flip[batch], random)
 
 
-def _trained_on(folder: ImageFolder, leave_out: float) -> ImageFolder:
+def _trained_on(folder: LabelledImages, leave_out: float) -> LabelledImages:
     """The classes to train on: all but evenly spaced ones that make up the share left out."""
     names = folder.class_names
     left_out = {int((i + 0.5) / leave_out) for i in range(len(names))} if leave_out else set()
@@ -273,7 +276,7 @@ def _describe(
     config: PretrainConfig,
     source: dict[str, Any],
     backbone: Backbone,
-    folders: Sequence[ImageFolder],
+    folders: Sequence[LabelledImages],
     step: int,
     total: int,
     figures: dict[str, float],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -19,13 +18,17 @@ from fewshot_lite.data.episodes import (
     sample_training_episode,
     usable_pools,
 )
-from fewshot_lite.data.folders import ImageFolder
+from fewshot_lite.data.folders import LabelledImages
+from fewshot_lite.data.photos import Source
 from fewshot_lite.data.store import ImageStore
 from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.evaluation import evaluate, fixed_episodes
 from fewshot_lite.learners.base import Cast, Learner
 from fewshot_lite.task import Task
 from fewshot_lite.training import Progress, Report
+
+#: Bytes of decoded images to keep, all data sets together; beyond, they are read at each use.
+_MEMORY = 8 * 2**30
 
 #: Validation: this many tasks, fixed by the seed.
 _VALIDATION_TASKS = 50
@@ -36,12 +39,13 @@ class TrainingTasks:
 
     def __init__(
         self,
-        folders: Sequence[ImageFolder],
+        folders: Sequence[LabelledImages],
         config: MetaTrainConfig,
         size: int,
         report: Report | None,
     ) -> None:
-        opened = [_open(folder, config, size, report) for folder in folders]
+        images = sum(len(folder.paths) for folder in folders)
+        opened = [_open(folder, images, config, size, report) for folder in folders]
         episodes = EpisodeConfig(
             config.min_way, config.max_way, config.max_support, config.max_shot, config.queries
         )
@@ -55,7 +59,7 @@ class TrainingTasks:
         return sum(len(store) for store in self._stores)
 
     @property
-    def unreadable(self) -> list[tuple[Path, str]]:
+    def unreadable(self) -> list[tuple[Source, str]]:
         """Photos left out, each with its reason."""
         return [
             (store.paths[index], reason)
@@ -98,15 +102,16 @@ class ValidationTasks:
 
     def __init__(
         self,
-        folders: Sequence[ImageFolder],
+        folders: Sequence[LabelledImages],
         config: MetaTrainConfig,
         size: int,
         report: Report | None,
     ) -> None:
         self.pools: list[Pool] = []
         self._runs: list[tuple[str, ImageStore, list[Episode]]] = []
+        images = sum(len(folder.paths) for folder in folders)
         for folder in folders:
-            store, pool = _open(folder, config, size, report)
+            store, pool = _open(folder, images, config, size, report)
             if pool.classes < 2:
                 continue
             with contextlib.suppress(FewshotError):  # too small a set to validate on
@@ -138,21 +143,25 @@ class ValidationTasks:
 
 
 def _open(
-    folder: ImageFolder, config: MetaTrainConfig, size: int, report: Report | None
+    folder: LabelledImages, images: int, config: MetaTrainConfig, size: int, report: Report | None
 ) -> tuple[ImageStore, Pool]:
-    """The images of a data set, and which of them episodes can be drawn from."""
+    """The images of a data set, and which of them episodes can be drawn from.
+
+    `images` is how many all data sets have: each of ORBIT's many would fit in memory, not all.
+    """
     total = len(folder.paths)
 
     def count(done: int) -> None:
         if report is not None and (done % 100 == 0 or done == total):
             report(Progress(done, total, f"Reading {folder.name}"))
 
-    store = ImageStore(folder.paths, size, on_done=count)
+    memory = _MEMORY * total // max(1, images)
+    store = ImageStore(folder.paths, size, memory_limit=memory, on_done=count)
     tracks = folder.name in config.tracks
     return store, Pool(folder, unreadable=list(store.problems), tracks=tracks)
 
 
-def unseen_classes(folder: ImageFolder, seen: dict[str, list[str]] | None) -> ImageFolder:
+def unseen_classes(folder: LabelledImages, seen: dict[str, list[str]] | None) -> LabelledImages:
     """The classes of a data set that are not among those a backbone was trained on, by set's name.
 
     Raises:
@@ -167,10 +176,11 @@ def unseen_classes(folder: ImageFolder, seen: dict[str, list[str]] | None) -> Im
 
 
 def hold_out_classes(
-    folders: Sequence[ImageFolder], least: int
-) -> tuple[list[ImageFolder], list[ImageFolder]]:
+    folders: Sequence[LabelledImages], least: int
+) -> tuple[list[LabelledImages], list[LabelledImages]]:
     """Every tenth class for validation (at least `least`), where enough are left for training."""
-    train, held_out = [], []
+    train: list[LabelledImages] = []
+    held_out: list[LabelledImages] = []
     for folder in folders:
         count = max(least, len(folder.class_names) // 10)
         if len(folder.class_names) < 3 * count:

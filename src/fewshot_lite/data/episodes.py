@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
-from fewshot_lite.data.folders import ImageFolder
-from fewshot_lite.errors import FewshotError
+from fewshot_lite.data.folders import LabelledImages
+from fewshot_lite.errors import FewshotError, UsageError
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Pool:
     """
 
     def __init__(
-        self, folder: ImageFolder, *, unreadable: Sequence[int] = (), tracks: bool = False
+        self, folder: LabelledImages, *, unreadable: Sequence[int] = (), tracks: bool = False
     ) -> None:
         """Sort the images.
 
@@ -63,17 +64,37 @@ class Pool:
         self.name = folder.name
         left_out = set(unreadable)
         self.groups: list[list[list[int]]] = []
+        self.query_only: list[list[int]] = []
         self.class_names: list[str] = []
         for name, indices in zip(folder.class_names, folder.indices_by_class(), strict=True):
             by_group: dict[str, list[int]] = {}
             for index in indices:
                 if index not in left_out:
-                    stem = folder.paths[index].stem
-                    key = stem.rpartition("_")[0] if tracks else str(index)
-                    by_group.setdefault(key, []).append(index)
-            if len(by_group) >= 2:  # one for the support, one for the queries
-                self.groups.append(list(by_group.values()))
+                    by_group.setdefault(_group(folder, index, tracks), []).append(index)
+            apart = [key for key in by_group if key in folder.query_groups]
+            query = [index for key in apart for index in by_group.pop(key)]
+            groups = list(by_group.values())
+            # At least one for the support and one for the queries.
+            if (groups and query) if folder.query_groups else len(groups) >= 2:
+                self.groups.append(groups)
+                self.query_only.append(query)
                 self.class_names.append(name)
+
+    def most_queries(self, number: int) -> int:
+        """Queries of a class that leave it at least as much support."""
+        if self.query_only[number]:  # which take nothing from the support
+            return len(self.query_only[number])
+        return len(self.groups[number]) // 2
+
+    def two_sides(
+        self, number: int, queries: int, generator: torch.Generator
+    ) -> tuple[list[int], list[int]]:
+        """Images of a class for support and for queries, shuffled, no group on both sides."""
+        groups, query = self.groups[number], self.query_only[number]
+        if not query:
+            return _two_sides(groups, queries, generator)
+        support = [index for group in groups for index in group]
+        return _shuffled(support, generator), _shuffled(query, generator)[:queries]
 
     @property
     def classes(self) -> int:
@@ -106,9 +127,8 @@ def sample_training_episode(
     way = _integer(config.min_way, min(config.max_way, pool.classes), generator)
     classes = torch.randperm(pool.classes, generator=generator)[:way].tolist()
     # The fewest images of any class bound the queries of all: half of it at most.
-    smallest = min(len(pool.groups[c]) for c in classes)
-    queries = max(1, min(config.queries, smallest // 2))
-    sides = [_two_sides(pool.groups[c], queries, generator) for c in classes]
+    queries = max(1, min(config.queries, *(pool.most_queries(c) for c in classes)))
+    sides = [pool.two_sides(c, queries, generator) for c in classes]
     shots = _shots([len(support) for support, _ in sides], config, generator)
     return _episode(number, [(s[:n], q) for n, (s, q) in zip(shots, sides, strict=True)])
 
@@ -127,7 +147,7 @@ def sample_fixed_episode(
         )
     sides = []
     for c in torch.randperm(pool.classes, generator=generator)[:way].tolist():
-        support, query = _two_sides(pool.groups[c], queries, generator)
+        support, query = pool.two_sides(c, queries, generator)
         if len(support) < shot or len(query) < queries:
             raise FewshotError(
                 f"{pool.name}: class {pool.class_names[c]!r} has too few photos for {shot} support "
@@ -135,6 +155,18 @@ def sample_fixed_episode(
             )
         sides.append((support[:shot], query[:queries]))
     return _episode(number, sides)
+
+
+def _group(folder: LabelledImages, index: int, tracks: bool) -> str:
+    """What an image is one of several views of; itself, if nothing tells."""
+    if folder.groups:
+        return folder.groups[index]
+    if not tracks:
+        return str(index)
+    path = folder.paths[index]
+    if not isinstance(path, Path):
+        raise UsageError(f"--tracks {folder.name}: its images are not files with names.")
+    return path.stem.rpartition("_")[0]
 
 
 def _two_sides(
@@ -153,13 +185,44 @@ def _two_sides(
 
 def _shots(available: list[int], config: EpisodeConfig, generator: torch.Generator) -> list[int]:
     """Support images of each class, uneven, at least one, at most `max_support` in all."""
-    way = len(available)
     available = [min(n, config.max_shot) for n in available]
+    return uneven_shots(
+        available,
+        available,
+        max_support=config.max_support,
+        max_contribution=config.max_shot,
+        generator=generator,
+    )
+
+
+def uneven_shots(
+    images: list[int],
+    available: list[int],
+    *,
+    max_support: int,
+    max_contribution: int,
+    generator: torch.Generator,
+) -> list[int]:
+    """Support images of each class as Meta-Dataset draws them.
+
+    After sample_support_set_size and sample_num_support_per_class of
+    meta_dataset/data/sampling.py: a uniform share of what the classes can contribute is the size of
+    the support set; each class gets one image, and the rest goes by weights n_k · exp(a_k), a_k
+    uniform in [log ½, log 2], rounded down.
+
+    Args:
+        images: n_k, images of each class, queries included.
+        available: images of each class that are left for the support.
+        max_support: largest size (at least one image a class is drawn all the same).
+        max_contribution: most that a class adds to the size; it may get more.
+        generator: the randomness.
+    """
+    way = len(available)
     share = 1 - float(torch.rand((), generator=generator))  # (0, 1]
-    wanted = sum(math.ceil(share * n) for n in available)
-    total = max(way, min(config.max_support, wanted))
+    wanted = sum(math.ceil(share * min(n, max_contribution)) for n in available)
+    total = max(way, min(max_support, wanted))
     noise = math.log(2) * (2 * torch.rand(way, generator=generator) - 1)
-    weights = torch.tensor(available, dtype=torch.float32) * noise.exp()
+    weights = torch.tensor(images, dtype=torch.float32) * noise.exp()
     shares = (weights / weights.sum()).tolist()
     return [min(n, int(s * (total - way)) + 1) for n, s in zip(available, shares, strict=True)]
 

@@ -12,11 +12,15 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
 from fewshot_lite.errors import FewshotError, UsageError
+
+if TYPE_CHECKING:  # `--help` does without numpy
+    from fewshot_lite.data.photos import Source
 
 #: Endings taken for photos when a folder is searched. Other files are named and skipped.
 PHOTO_ENDINGS = frozenset(
@@ -72,19 +76,19 @@ class Skipped:
 
 
 @dataclass(frozen=True)
-class ImageFolder:
-    """The photos of a folder of class folders.
-
-    `paths[i]` shows `class_names[labels[i]]`; classes are in alphabetical order and their photos
-    too, so the same folder gives the same indices anywhere.
-    """
+class LabelledImages:
+    """A data set: `paths[i]` shows `class_names[labels[i]]`, wherever it is stored."""
 
     name: str
     root: Path
     class_names: tuple[str, ...]
-    paths: tuple[Path, ...]
+    paths: tuple[Source, ...]
     labels: tuple[int, ...]
     skipped: tuple[Skipped, ...] = field(default=())
+    groups: tuple[str, ...] = ()
+    """What each image is a frame of (a video), where the format tells: one side of a task only."""
+    query_groups: frozenset[str] = frozenset()
+    """Groups for queries alone; where there are any, the others are for the support alone."""
 
     def indices_by_class(self) -> list[list[int]]:
         """Indices into `paths` for each class, in order."""
@@ -93,21 +97,29 @@ class ImageFolder:
             groups[label].append(index)
         return groups
 
-    def select(self, names: set[str]) -> ImageFolder:
-        """The same folder with these classes alone, labels renumbered."""
+    def select(self, names: set[str]) -> Self:
+        """The same data set with these classes alone, labels renumbered."""
         kept = [name for name in self.class_names if name in names]
         number = {self.class_names.index(name): i for i, name in enumerate(kept)}
-        pairs = [
-            (p, number[y]) for p, y in zip(self.paths, self.labels, strict=True) if y in number
-        ]
-        return ImageFolder(
-            name=self.name,
-            root=self.root,
+        chosen = [i for i, label in enumerate(self.labels) if label in number]
+        return replace(
+            self,
             class_names=tuple(kept),
-            paths=tuple(path for path, _ in pairs),
-            labels=tuple(label for _, label in pairs),
-            skipped=self.skipped,
+            paths=tuple(self.paths[i] for i in chosen),
+            labels=tuple(number[self.labels[i]] for i in chosen),
+            groups=tuple(self.groups[i] for i in chosen) if self.groups else (),
         )
+
+
+@dataclass(frozen=True)
+class ImageFolder(LabelledImages):
+    """The photos of a folder of class folders.
+
+    Classes are in alphabetical order and their photos too, so the same folder gives the same
+    indices anywhere.
+    """
+
+    paths: tuple[Path, ...]
 
 
 def is_system_name(name: str) -> bool:

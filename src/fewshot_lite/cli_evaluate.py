@@ -1,0 +1,217 @@
+"""The command that compares models: `evaluate`. Registered in `cli`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fewshot_lite.cli_options import INTERRUPTED, Device, Force, Json, Precision
+from fewshot_lite.comparison.names import parse_models
+from fewshot_lite.data.folders import require_folder
+from fewshot_lite.errors import UsageError
+from fewshot_lite.files import DEFAULT_BASE, check_output
+from fewshot_lite.protocols.options import (
+    OrbitYear,
+    ProtocolKind,
+    ProtocolOptions,
+    Split,
+    check_pair,
+    parse_spans,
+)
+
+if TYPE_CHECKING:
+    from fewshot_lite.comparison.caches import ImageCache
+    from fewshot_lite.comparison.session import OpenData
+    from fewshot_lite.data.photos import Source
+    from fewshot_lite.protocols.base import EvaluationProtocol
+    from fewshot_lite.training import Report
+
+_OPTIONS = ProtocolOptions()
+_PLOTS = (".png", ".svg", ".pdf")
+
+
+def evaluate(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL... DATA",
+            help="Models: default, a checkpoint, or cosine, euclidean, mahalanobis, linear, knn, "
+            "finetune-head, finetune-film, also as NAME:BACKBONE. Data: class folders, a folder of "
+            "such data sets, or a benchmark's folder; left out with --support and --query.",
+            show_default=False,
+        ),
+    ],
+    ways: Annotated[str, typer.Option(metavar="N|N,N|N-N", help="Classes of a task.")] = "5",
+    shots: Annotated[
+        str,
+        typer.Option(metavar="N|N,N|N-N", help="Support images of a class; a range is drawn from."),
+    ] = "1,5",
+    queries: Annotated[int, typer.Option(help="Query images of a class.")] = _OPTIONS.queries,
+    tasks: Annotated[
+        int | None,
+        typer.Option(
+            help="Tasks of each data set, way and shots.  [default: 600, ORBIT as published]"
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the tasks.")] = _OPTIONS.seed,
+    protocol: Annotated[
+        ProtocolKind, typer.Option(help="How tasks are drawn; auto goes by the data's format.")
+    ] = "auto",
+    support: Annotated[
+        Path | None, typer.Option(help="Class folders to adapt to, in place of DATA.")
+    ] = None,
+    query: Annotated[
+        Path | None, typer.Option(help="The same classes, other photos: to classify.")
+    ] = None,
+    split: Annotated[Split, typer.Option(help="Of data that has splits.")] = _OPTIONS.split,
+    orbit: Annotated[OrbitYear, typer.Option(help="Version of ORBIT's protocol.")] = "2022",
+    baseline_backbone: Annotated[
+        str, typer.Option(metavar="NAME|FILE", help="Of baselines that name none.")
+    ] = DEFAULT_BASE,
+    finetune_steps: Annotated[int, typer.Option(help="Steps of finetune-*.")] = 50,
+    finetune_lr: Annotated[float, typer.Option(help="Their learning rate (Adam).")] = 1e-3,
+    image_size: Annotated[
+        int | None, typer.Option(help="Pixels.  [default: each model's own]")
+    ] = None,
+    micro_batch: Annotated[int, typer.Option(help="Images in a pass.")] = 64,
+    precision: Precision = "auto",
+    device: Device = "auto",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="A .jsonl file of each task's scores; the same command goes on."
+        ),
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write the figures to this file.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw them to this file (.png, .svg, .pdf).")
+    ] = None,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Compare models on exactly the same tasks: accuracy, intervals, cost."""
+    pair = check_pair(support, query)
+    models, data = (words, None) if pair else (words[:-1], Path(words[-1]))
+    names = parse_models(models, baseline_backbone)
+    options = ProtocolOptions(
+        ways=parse_spans("--ways", ways, least=2),
+        shots=parse_spans("--shots", shots, least=1),
+        queries=queries,
+        tasks=tasks,
+        seed=seed,
+        split=split,
+        orbit=orbit,
+    )
+    options.check()
+    _check_numbers(finetune_steps, finetune_lr, image_size, micro_batch)
+    for folder in (data, support, query):
+        if folder is not None:
+            require_folder(folder)
+    if output is not None:
+        _check_file("--output", output, force=force, goes_on=True)
+    for flag, path in (("--csv", csv), ("--plot", plot)):
+        if path is not None:
+            _check_file(flag, path, force=force)
+    if plot is not None and plot.suffix.lower() not in _PLOTS:
+        raise UsageError(f"--plot {plot}: must end in {', '.join(_PLOTS)}.")
+
+    from fewshot_lite import render, render_evaluate
+    from fewshot_lite.comparison.finetuning import FineTuning
+    from fewshot_lite.comparison.plots import require_matplotlib, write_plot
+    from fewshot_lite.comparison.session import Session, compare_models
+    from fewshot_lite.comparison.tables import write_csv
+    from fewshot_lite.training import Progress, StopRequest
+
+    if plot is not None:
+        require_matplotlib()
+    session = Session(
+        device, precision, image_size, micro_batch, FineTuning(finetune_steps, finetune_lr)
+    )
+    with StopRequest() as stop, render.training_bars() as report:
+        outcome = compare_models(
+            names,
+            _opener(data, support, query, options, protocol, report),
+            session,
+            log=output,
+            force=force,
+            on_done=lambda done, total: report(Progress(done, total, "Evaluating")),
+            stop=lambda: bool(stop),
+        )
+    comparison = outcome.comparison
+    if csv is not None:
+        write_csv(comparison, csv)
+    if plot is not None:
+        write_plot(comparison, plot)
+    if json:
+        skipped = [{"path": item.path, "reason": item.reason} for item in outcome.skipped]
+        render.print_json({**comparison.to_json(), "skipped": skipped})
+    else:
+        render.print_skipped(outcome.skipped)
+        render_evaluate.print_comparison(comparison)
+    if not comparison.finished:
+        _say_how_to_go_on(output)
+        sys.exit(INTERRUPTED)  # not typer.Exit: what there is to say has been said
+    if outcome.skipped:
+        raise typer.Exit(1)
+
+
+def _opener(
+    data: Path | None,
+    support: Path | None,
+    query: Path | None,
+    options: ProtocolOptions,
+    kind: ProtocolKind,
+    report: Report,
+) -> OpenData:
+    """What opens the data once models are there: photos are read at the size they need."""
+    from fewshot_lite.protocols.registry import open_pair, open_protocol
+    from fewshot_lite.training import Progress
+
+    def open_data(images: ImageCache, size: int) -> EvaluationProtocol:
+        def find_unreadable(sources: Sequence[Source]) -> Mapping[Source, str]:
+            return images.problems(
+                sources,
+                size,
+                lambda done, total: report(Progress(done, total, "Reading photos")),
+            )
+
+        if support is not None and query is not None:
+            return open_pair(support, query, options, find_unreadable=find_unreadable)
+        assert data is not None
+        return open_protocol(data, options, kind=kind, find_unreadable=find_unreadable)
+
+    return open_data
+
+
+def _check_numbers(steps: int, lr: float, image_size: int | None, micro_batch: int) -> None:
+    if steps < 1:
+        raise UsageError(f"--finetune-steps {steps}: must be at least 1.")
+    if not 0 < lr < 1e3:
+        raise UsageError(f"--finetune-lr {lr}: must be above 0.")
+    if image_size is not None and not 16 <= image_size <= 1024:
+        raise UsageError(f"--image-size {image_size}: must be between 16 and 1024.")
+    if micro_batch < 1:
+        raise UsageError(f"--micro-batch {micro_batch}: must be at least 1.")
+
+
+def _check_file(flag: str, path: Path, *, force: bool, goes_on: bool = False) -> None:
+    try:
+        check_output(path, force=force or goes_on)
+    except UsageError as error:
+        raise UsageError(str(error).replace("--output", flag, 1)) from None
+
+
+def _say_how_to_go_on(output: Path | None) -> None:
+    from fewshot_lite import render
+
+    if output is None:
+        render.err.print("Interrupted: figures are of the tasks done. With --output it can go on.")
+    else:
+        render.err.print(
+            f"Interrupted: figures are of the tasks done. The same command goes on from "
+            f"{render.escape(str(output))}."
+        )

@@ -1,0 +1,192 @@
+"""What adapts to a task: a meta-trained learner, a head on a fixed backbone, or fine-tuning.
+
+    images, labels --adapt--> classifier: images -> logits
+
+A method that leaves the backbone as it is can be given features instead (`FrozenMethod.fit`), so
+that each image goes through the backbone once in a whole comparison.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from fewshot_lite.backbones import Backbone
+from fewshot_lite.comparison.finetuning import FineTuning, fine_tune_film, fine_tune_head
+from fewshot_lite.heads import Statistics
+from fewshot_lite.learners.base import Cast, Learner, map_batches
+
+#: Query images (B, 3, S, S) or features (B, d) to logits (B, K).
+Classifier = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Passes:
+    """How networks are run."""
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    micro_batch: int = 64
+    """Images in a pass; does not change results."""
+    cast: Cast = contextlib.nullcontext
+
+
+class Head(Protocol):
+    """Two functions of features; see `heads`."""
+
+    def fit(self, features: Tensor, labels: Tensor, classes: int) -> Statistics:
+        """Statistics of support features (N, d) with labels (N,) of 0..K-1."""
+        ...
+
+    def logits(self, statistics: Statistics, features: Tensor) -> Tensor:
+        """Logits (Q, K) of query features (Q, d)."""
+        ...
+
+
+class Method(ABC):
+    """One of the models of a comparison."""
+
+    def __init__(self, name: str, backbone: Backbone, image_size: int, passes: Passes) -> None:
+        """A method around a backbone on `passes.device`, used as it is.
+
+        Args:
+            name: as tables show it.
+            image_size: side of the images that it is given, in pixels.
+        """
+        self.name = name
+        self.backbone = backbone
+        self.image_size = image_size
+        self.passes = passes
+
+    @property
+    def parameters(self) -> int:
+        """Numbers that are kept for adapting; what is made for a task does not count."""
+        return _count(self.backbone)
+
+    @abstractmethod
+    def adapt(self, images: Tensor, labels: Tensor, classes: int) -> Classifier:
+        """Adapt to support images.
+
+        Args:
+            images: uint8 (N, 3, S, S) on the device.
+            labels: int64 (N,) of 0..K-1, every class present.
+            classes: K.
+
+        Returns:
+            From query images, uint8 (B, 3, S, S), to logits (B, K).
+        """
+
+    def bare(self, images: Tensor) -> Tensor:
+        """Features (B, d) of the backbone as it is: what any method costs at least."""
+        with torch.no_grad():
+            return map_batches(self.backbone, images, self.passes.micro_batch, self.passes.cast)
+
+
+class LearnerMethod(Method):
+    """A meta-trained learner."""
+
+    def __init__(self, name: str, learner: Learner, image_size: int, passes: Passes) -> None:
+        super().__init__(name, learner.backbone, image_size, passes)
+        self.learner = learner
+
+    @property
+    def parameters(self) -> int:
+        return _count(self.learner)
+
+    def adapt(self, images: Tensor, labels: Tensor, classes: int) -> Classifier:
+        passes = self.passes
+        adapted = self.learner.adapt(
+            images, labels, classes, micro_batch=passes.micro_batch, cast=passes.cast
+        )
+        return adapted.logits
+
+
+class FrozenMethod(Method):
+    """A method that looks at features of the backbone as it is."""
+
+    @abstractmethod
+    def fit(self, features: Tensor, labels: Tensor, classes: int) -> Classifier:
+        """As `adapt`, from support features (N, d) to a function of query features (B, d)."""
+
+    def adapt(self, images: Tensor, labels: Tensor, classes: int) -> Classifier:
+        classify = self.fit(self.bare(images), labels, classes)
+        return lambda queries: classify(self.bare(queries))
+
+
+class HeadMethod(FrozenMethod):
+    """A head that is fitted in closed form or to convergence."""
+
+    def __init__(
+        self, name: str, head: Head, backbone: Backbone, image_size: int, passes: Passes
+    ) -> None:
+        super().__init__(name, backbone, image_size, passes)
+        self.head = head
+
+    def fit(self, features: Tensor, labels: Tensor, classes: int) -> Classifier:
+        with torch.no_grad():
+            statistics = self.head.fit(features, labels, classes)
+
+        @torch.no_grad()
+        def classify(queries: Tensor) -> Tensor:
+            return self.head.logits(statistics, queries)
+
+        return classify
+
+
+class FineTunedHead(FrozenMethod):
+    """Gradient steps on a linear layer; features are computed once."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: FineTuning,
+        backbone: Backbone,
+        image_size: int,
+        passes: Passes,
+    ) -> None:
+        super().__init__(name, backbone, image_size, passes)
+        self.settings = settings
+
+    def fit(self, features: Tensor, labels: Tensor, classes: int) -> Classifier:
+        return torch.no_grad()(fine_tune_head(features, labels, classes, self.settings).__call__)
+
+
+class FineTunedFilm(Method):
+    """Gradient steps on a linear layer and on FiLM parameters, through the backbone."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: FineTuning,
+        backbone: Backbone,
+        image_size: int,
+        passes: Passes,
+    ) -> None:
+        super().__init__(name, backbone, image_size, passes)
+        self.settings = settings
+
+    def adapt(self, images: Tensor, labels: Tensor, classes: int) -> Classifier:
+        size, cast = self.passes.micro_batch, self.passes.cast
+        parameters, layer = fine_tune_film(
+            self.backbone, images, labels, classes, self.settings, micro_batch=size, cast=cast
+        )
+
+        def features(queries: Tensor) -> Tensor:
+            found: Tensor = functional_call(self.backbone, parameters, (queries,))
+            return found
+
+        @torch.no_grad()
+        def classify(queries: Tensor) -> Tensor:
+            return layer(map_batches(features, queries, size, cast))
+
+        return classify
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,91 @@
+"""What can be compared, as it is named on the command line; without importing torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fewshot_lite.errors import UsageError
+from fewshot_lite.files import DEFAULT_BASE, models_folder
+
+#: What adapts without meta-training, with what it does.
+BASELINES = {
+    "cosine": "class means by cosine",
+    "euclidean": "class means by Euclidean distance",
+    "mahalanobis": "the head of Simple CNAPs",
+    "linear": "logistic regression on the features",
+    "knn": "nearest neighbours by cosine",
+    "finetune-head": "gradient steps on a linear layer",
+    "finetune-film": "gradient steps on a linear layer and on FiLM parameters",
+}
+
+
+@dataclass(frozen=True)
+class ModelName:
+    """One of the models to compare."""
+
+    text: str
+    """As it was given, and as tables show it."""
+    baseline: str | None
+    """A key of `BASELINES`; None for a meta-trained checkpoint."""
+    base: str
+    """The checkpoint, or the baseline's backbone: `default`, a file or torchvision's name."""
+
+
+def parse_models(texts: Sequence[str], baseline_backbone: str = DEFAULT_BASE) -> list[ModelName]:
+    """The models of a comparison.
+
+    Args:
+        texts: each `default`, a checkpoint, a baseline's name, or `NAME:BACKBONE`. A file named
+            like a baseline is meant only if written with a path separator or its ending.
+        baseline_backbone: of baselines that name none.
+
+    Raises:
+        UsageError: an unknown name, a file that is not there, or one model named twice.
+    """
+    if not texts:
+        raise UsageError(f"No model to evaluate. Give {DEFAULT_BASE}, a file, or {_known()}.")
+    names = [_parse(text, baseline_backbone) for text in texts]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            raise UsageError(f"{name.text}: named twice. Name each model once.")
+    return names
+
+
+def _parse(text: str, baseline_backbone: str) -> ModelName:
+    name, colon, backbone = text.partition(":")
+    if name in BASELINES:
+        if colon and not backbone:
+            raise UsageError(
+                f"{text}: no backbone after the colon. Give a checkpoint or torchvision's name."
+            )
+        return ModelName(text, name, _existing(backbone or baseline_backbone, text))
+    if text in (DEFAULT_BASE, *_shipped()) or Path(text).exists():
+        return ModelName(text, None, text)
+    if _is_written_as_a_path(text):
+        raise UsageError(f"{text}: no such file.")
+    raise UsageError(
+        f"{text}: no such model. Give {DEFAULT_BASE}, a file, or {_known()}; the latter also as "
+        "NAME:BACKBONE with a file or torchvision's name for a network."
+    )
+
+
+def _existing(backbone: str, text: str) -> str:
+    if _is_written_as_a_path(backbone) and not Path(backbone).exists():
+        raise UsageError(f"{text}: there is no file {backbone}.")
+    return backbone
+
+
+def _is_written_as_a_path(text: str) -> bool:
+    separators = [os.sep, *([os.altsep] if os.altsep else [])]
+    return any(s in text for s in separators) or Path(text).suffix in (".safetensors", ".pth")
+
+
+def _shipped() -> list[str]:
+    return [path.stem for path in models_folder().glob("*.safetensors")]
+
+
+def _known() -> str:
+    return ", ".join(BASELINES)

@@ -1,0 +1,191 @@
+"""From names to methods, each checkpoint and each backbone in memory once."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fewshot_lite import checkpoint
+from fewshot_lite.backbones import Backbone, has_depthwise_convolutions, load_backbone
+from fewshot_lite.comparison.finetuning import FineTuning
+from fewshot_lite.comparison.methods import (
+    FineTunedFilm,
+    FineTunedHead,
+    Head,
+    HeadMethod,
+    LearnerMethod,
+    Method,
+    Passes,
+)
+from fewshot_lite.comparison.names import ModelName
+from fewshot_lite.config import Precision
+from fewshot_lite.devices import autocast
+from fewshot_lite.errors import UsageError
+from fewshot_lite.files import find_base
+from fewshot_lite.heads.linear import LogisticHead
+from fewshot_lite.heads.mahalanobis import MahalanobisHead
+from fewshot_lite.heads.nearest import NearestHead
+from fewshot_lite.heads.prototypes import PrototypeHead
+from fewshot_lite.meta_model import MetaModel
+
+
+@dataclass(frozen=True)
+class OpenSettings:
+    """What the methods of a comparison share."""
+
+    device: torch.device
+    precision: Precision = "auto"
+    micro_batch: int = 64
+    image_size: int | None = None
+    """Other than the models' own, in pixels."""
+    fine_tuning: FineTuning = FineTuning()  # noqa: RUF009 (frozen)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model ready to run, and what it is."""
+
+    method: Method
+    description: dict[str, Any]
+    """JSON-able: backbone, weights, image size, parameters."""
+
+
+def open_models(names: Sequence[ModelName], settings: OpenSettings) -> list[Opened]:
+    """Load what is compared.
+
+    Raises:
+        UsageError: a file of another kind, an unknown network, an image size it cannot take.
+        FewshotError: a damaged file; weights that cannot be had.
+    """
+    opener = _Opener(settings)
+    return [opener.open(name) for name in names]
+
+
+class _Opener:
+    def __init__(self, settings: OpenSettings) -> None:
+        self._settings = settings
+        self._models: dict[Path, MetaModel] = {}
+        self._backbones: dict[str, tuple[Backbone, int, dict[str, Any]]] = {}
+
+    def open(self, name: ModelName) -> Opened:
+        if name.baseline is None:
+            path = find_base(name.base)
+            model = self._model(path, name.text)
+            size = self._size(model.image_size)
+            learner = model.learner
+            method: Method = LearnerMethod(name.text, learner, size, self._passes(learner.backbone))
+            origin = {"learner": learner.name, **model.source}
+        else:
+            backbone, size, origin = self._backbone(name.base, name.text)
+            method = self._baseline(name.text, name.baseline, backbone, size)
+        _check_size(method)
+        description = {
+            "name": name.text,
+            "baseline": name.baseline,
+            "backbone": method.backbone.name,
+            "image_size": size,
+            "parameters": method.parameters,
+            **{key: value for key, value in origin.items() if key != "name"},
+        }
+        return Opened(method, description)
+
+    def _model(self, path: Path, text: str) -> MetaModel:
+        if path not in self._models:
+            kind = checkpoint.read_meta(path)["kind"]
+            if kind == "personal":
+                raise UsageError(
+                    f"{text}: a personal model, whose classes are fixed; it cannot adapt to other "
+                    "tasks. Give the base model that it was made from."
+                )
+            if kind != "meta":
+                raise UsageError(
+                    f"{text}: {checkpoint.describe(kind)}, which does not adapt by itself. "
+                    f"Give a baseline on it, e.g. cosine:{text}"
+                )
+            self._models[path] = MetaModel.load(path, device=str(self._settings.device))
+        return self._models[path]
+
+    def _backbone(self, base: str, text: str) -> tuple[Backbone, int, dict[str, Any]]:
+        """The backbone of a checkpoint, a pre-trained one, or torchvision's of this name."""
+        if base not in self._backbones:
+            path = Path(base) if Path(base).is_file() else _shipped(base)
+            if path is not None and self._is_meta(path):
+                model = self._model(path, text)
+                backbone, size = model.learner.backbone, self._size(model.image_size)
+                record: dict[str, Any] = dict(model.source)
+            elif path is not None:
+                backbone, record = load_backbone(None, str(path), self._settings.image_size)
+                size = self._size(backbone.image_size)
+                record = {key: record[key] for key in ("weights", "sha256")}
+            else:
+                size = self._size(224)
+                backbone, record = load_backbone(base, "default", size)
+            backbone.to(self._settings.device).requires_grad_(False)
+            self._backbones[base] = (backbone, size, record)
+        return self._backbones[base]
+
+    @staticmethod
+    def _is_meta(path: Path) -> bool:
+        if path.suffix != ".safetensors":
+            return False
+        _, meta = checkpoint.read_any(path, tensors=False)
+        return meta is not None and meta["kind"] == "meta"
+
+    def _baseline(self, text: str, baseline: str, backbone: Backbone, size: int) -> Method:
+        passes = self._passes(backbone)
+        tuning = self._settings.fine_tuning
+        if baseline == "finetune-head":
+            return FineTunedHead(text, tuning, backbone, size, passes)
+        if baseline == "finetune-film":
+            return FineTunedFilm(text, tuning, backbone, size, passes)
+        return HeadMethod(text, _head(baseline, passes.device), backbone, size, passes)
+
+    def _passes(self, backbone: Backbone) -> Passes:
+        settings = self._settings
+        cast = functools.partial(
+            autocast,
+            settings.device,
+            settings.precision,
+            depthwise=has_depthwise_convolutions(backbone),
+        )
+        return Passes(settings.device, settings.micro_batch, cast)
+
+    def _size(self, own: int) -> int:
+        return self._settings.image_size or own
+
+
+def _check_size(method: Method) -> None:
+    """Refuse a size that the network cannot take, by one image of it."""
+    size = method.image_size
+    image = torch.zeros(1, 3, size, size, dtype=torch.uint8, device=method.passes.device)
+    try:
+        method.bare(image)
+    except (AssertionError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise UsageError(
+            f"{method.name}: {method.backbone.name} cannot take images of {size} px ({reason}). "
+            "Give another --image-size."
+        ) from None
+
+
+def _shipped(base: str) -> Path | None:
+    try:
+        path = find_base(base)
+    except UsageError:
+        return None
+    return path if path.is_file() else None
+
+
+def _head(baseline: str, device: torch.device) -> Head:
+    if baseline == "linear":
+        return LogisticHead()
+    if baseline == "knn":
+        return NearestHead()
+    if baseline == "mahalanobis":
+        return MahalanobisHead().to(device)
+    return PrototypeHead("cosine" if baseline == "cosine" else "euclidean").to(device)

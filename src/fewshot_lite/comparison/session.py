@@ -1,0 +1,138 @@
+"""A whole comparison: open models and data, run what is not done yet, sum up."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fewshot_lite.comparison.caches import ImageCache
+from fewshot_lite.comparison.finetuning import FineTuning
+from fewshot_lite.comparison.log import TaskLog
+from fewshot_lite.comparison.names import ModelName
+from fewshot_lite.comparison.opening import Opened, OpenSettings, open_models
+from fewshot_lite.comparison.results import Comparison, compare
+from fewshot_lite.comparison.running import run
+from fewshot_lite.config import Precision
+from fewshot_lite.data.folders import Skipped
+from fewshot_lite.devices import pick_device
+from fewshot_lite.protocols.base import EvaluationProtocol
+
+#: Opens the data once the size of images is known: images are then read once, not twice.
+OpenData = Callable[[ImageCache, int], EvaluationProtocol]
+
+
+@dataclass(frozen=True)
+class Session:
+    """How to run a comparison; none of it but `precision`, `image_size` and `fine_tuning` changes
+    accuracies."""
+
+    device: str = "auto"
+    precision: Precision = "auto"
+    image_size: int | None = None
+    micro_batch: int = 64
+    fine_tuning: FineTuning = FineTuning()  # noqa: RUF009 (frozen)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of it."""
+
+    comparison: Comparison
+    skipped: tuple[Skipped, ...]
+    """Photos left out because they cannot be read."""
+
+
+def compare_models(
+    names: Sequence[ModelName],
+    open_data: OpenData,
+    session: Session,
+    *,
+    log: Path | None = None,
+    force: bool = False,
+    limits: dict[str, int] | None = None,
+    on_done: Callable[[int, int], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Outcome:
+    """Compare models on the tasks of a protocol.
+
+    Args:
+        names: the models, the one that the others are compared with first.
+        open_data: makes the protocol; called with the cache of images and the first model's size.
+        log: where each task's scores go as they come, to go on from; none if not given.
+        force: overwrite a log of another comparison.
+        limits: by a model's name, on how many tasks of each group it is run.
+        on_done, stop: as `running.run` has them.
+
+    Raises:
+        UsageError, FewshotError: models, data or a log that cannot be used.
+    """
+    device = pick_device(session.device)
+    settings = OpenSettings(
+        device, session.precision, session.micro_batch, session.image_size, session.fine_tuning
+    )
+    opened = open_models(names, settings)
+    images = ImageCache()
+    protocol = open_data(images, opened[0].method.image_size)
+    config = _config(opened, protocol, session, device.type, limits or {})
+    with TaskLog(log, config, force=force) as tasks:
+        finished = run(
+            [model.method for model in opened],
+            protocol,
+            tasks,
+            images,
+            tasks=limits,
+            on_done=on_done,
+            stop=stop,
+        )
+        records = [tasks.records[number] for number in sorted(tasks.records)]
+    comparison = compare(
+        records,
+        [model.description for model in opened],
+        protocol=protocol.name,
+        sections=_sections(protocol),
+        notes=protocol.notes,
+        finished=finished,
+    )
+    unreadable = getattr(protocol, "unreadable", {})
+    skipped = tuple(Skipped(path, reason) for path, reason in unreadable.items())
+    return Outcome(comparison, skipped)
+
+
+def _sections(protocol: EvaluationProtocol) -> dict[str, Sequence[str]]:
+    """Groups that tables show together: the protocol's own `sections`, or all of them."""
+    found = getattr(protocol, "sections", None)
+    return dict(found) if found is not None else {"all": tuple(protocol.groups)}
+
+
+def _config(
+    opened: Sequence[Opened],
+    protocol: EvaluationProtocol,
+    session: Session,
+    device: str,
+    limits: dict[str, int],
+) -> dict[str, Any]:
+    """All that scores depend on: a log is gone on with only if it is the same."""
+    models = [{**m.description, "tasks": limits.get(m.method.name)} for m in opened]
+    return {
+        "models": sorted(models, key=lambda model: str(model["name"])),
+        "protocol": protocol.name,
+        "tasks": len(protocol),
+        "groups": list(protocol.groups),
+        "images": _fingerprint(protocol),
+        "precision": session.precision,
+        "device": device,
+        "fine_tuning": session.fine_tuning.__dict__,
+    }
+
+
+def _fingerprint(protocol: EvaluationProtocol) -> str:
+    """A hash of the first and of the last task: of its images' names, not of where they lie."""
+    digest = hashlib.sha256()
+    for number in (0, len(protocol) - 1):
+        task = protocol.task(number)
+        names = [s.name if isinstance(s, Path) else str(s) for s in (*task.support, *task.query)]
+        digest.update(repr((task.class_names, names, task.support_labels)).encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,108 @@
+"""What lies in a folder: which format, how many classes and images, and what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from fewshot_lite.data.folders import ImageFolder, require_folder, scan_collection
+from fewshot_lite.data.image_sizes import size_range
+from fewshot_lite.data.summary import DataSet, Summary
+from fewshot_lite.errors import FewshotError
+
+#: Files of one data set whose headers are read; of more, evenly spread ones.
+_LOOKED_AT = 20_000
+
+#: Skipped files and classes that are named one by one.
+_NAMED = 3
+
+
+def check(root: Path) -> Summary:
+    """Recognise a format and summarise what is there.
+
+    Raises:
+        UsageError: no such folder.
+        FewshotError: nothing that any reader knows.
+    """
+    require_folder(root)
+    for describe in _published():
+        summary = describe(root)
+        if summary is not None:
+            return summary
+    return _describe_folders(root)
+
+
+def _published() -> Iterator[Callable[[Path], Summary | None]]:
+    """The readers of published formats; each is imported when those before it gave up."""
+    from fewshot_lite.data.meta_dataset import describe as meta_dataset
+
+    yield meta_dataset
+    from fewshot_lite.data.orbit import describe as orbit
+
+    yield orbit
+    from fewshot_lite.data.vtab.describe import describe as vtab
+
+    yield vtab
+
+
+def _describe_folders(root: Path) -> Summary:
+    """Class folders, or a folder of several such data sets: what anyone may bring."""
+    try:
+        folders = scan_collection(root)
+    except FewshotError as error:
+        raise type(error)(
+            f"{error} (Nor is it a folder of Meta-Dataset, ORBIT or VTAB-v2.)"
+        ) from None
+    data_sets: list[DataSet] = []
+    problems: list[str] = []
+    notes: list[str] = []
+    for data in folders:
+        row, unreadable = _data_set(data)
+        data_sets.append(row)
+        problems += [*unreadable, *_empty(data)]
+        notes += _remarks(data)
+    single = len(folders) == 1 and folders[0].root == root
+    name = "image folder" if single else "collection of image folders"
+    return Summary(name, root, tuple(data_sets), tuple(problems), tuple(notes))
+
+
+def _data_set(data: ImageFolder) -> tuple[DataSet, list[str]]:
+    step = max(1, len(data.paths) // _LOOKED_AT)
+    sizes, unreadable = size_range(data.paths[::step])
+    return DataSet(data.name, len(data.class_names), len(data.paths), sizes=sizes), unreadable
+
+
+def _empty(data: ImageFolder) -> list[str]:
+    counts = [len(indices) for indices in data.indices_by_class()]
+    pairs = zip(data.class_names, counts, strict=True)
+    empty = [name for name, count in pairs if count == 0]
+    problems = []
+    if empty:
+        problems.append(
+            f"{data.root}: no photos in {_some(empty)}. Add some, or remove the folders."
+        )
+    if len(counts) - len(empty) < 2:
+        problems.append(f"{data.root}: fewer than 2 classes with photos. Add one folder per class.")
+    return problems
+
+
+def _remarks(data: ImageFolder) -> list[str]:
+    notes = []
+    counts = [len(indices) for indices in data.indices_by_class()]
+    if any(counts):
+        notes.append(f"{data.name}: {min(counts):,} to {max(counts):,} images a class.")
+    single = [name for name, count in zip(data.class_names, counts, strict=True) if count == 1]
+    if single:
+        notes.append(
+            f"{data.name}: one image in {_some(single)}; tasks need two, for support and query."
+        )
+    for item in data.skipped[:_NAMED]:
+        notes.append(f"{item.path}: skipped, {item.reason}.")
+    if len(data.skipped) > _NAMED:
+        notes.append(f"{data.name}: {len(data.skipped) - _NAMED:,} more files skipped.")
+    return notes
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return ", ".join(repr(name) for name in names[:_NAMED]) + more

@@ -1,0 +1,41 @@
+"""Nearest neighbours, weighted by how near they are (Wu et al. 2018, section 3.4).
+
+"Unsupervised feature learning via non-parametric instance discrimination": each of the nearest
+support images votes for its class with exp(cos / τ), τ = 0.07. So neighbours of different classes
+do not tie where each class has one image.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fewshot_lite.heads import Statistics
+
+_TEMPERATURE = 0.07
+
+
+class NearestHead:
+    """logit_k(q) = log of the votes for class k of the nearest neighbours; -∞ without any."""
+
+    def __init__(self, neighbours: int = 5) -> None:
+        """A head that asks this many support images, or all if there are fewer."""
+        self.neighbours = neighbours
+
+    def fit(self, features: Tensor, labels: Tensor, classes: int) -> Statistics:
+        """The normalised support features (N, d) and the one-hot labels (N, K)."""
+        return {
+            "features": F.normalize(features.float(), dim=1),
+            "votes": F.one_hot(labels, classes).float(),
+        }
+
+    def logits(self, statistics: Statistics, features: Tensor) -> Tensor:
+        """Logits (Q, K) of query features (Q, d)."""
+        support, votes = statistics["features"], statistics["votes"]
+        cosines = F.normalize(features.float(), dim=1) @ support.mT  # (Q, N)
+        nearest = cosines.topk(min(self.neighbours, len(support)), dim=1)
+        log_weights = nearest.values / _TEMPERATURE  # (Q, n)
+        mine = votes[nearest.indices] > 0  # (Q, n, K)
+        scores = torch.where(mine, log_weights[:, :, None], -torch.inf)
+        return scores.logsumexp(1)

@@ -1,0 +1,94 @@
+"""Which protocol a folder is evaluated with: the one asked for, or that of its format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fewshot_lite.data.folders import require_folder, scan_classes, scan_collection
+from fewshot_lite.data.meta_dataset import is_meta_dataset
+from fewshot_lite.data.orbit import find_orbit
+from fewshot_lite.data.vtab.catalogue import look
+from fewshot_lite.errors import FewshotError, UsageError
+from fewshot_lite.protocols.base import EvaluationProtocol
+from fewshot_lite.protocols.folders import FindUnreadable, FolderProtocol
+from fewshot_lite.protocols.meta_dataset import MetaDatasetProtocol
+from fewshot_lite.protocols.options import ProtocolKind, ProtocolOptions
+from fewshot_lite.protocols.orbit import RULES, OrbitProtocol
+from fewshot_lite.protocols.vtab import VtabProtocol
+
+_META_DATASET_SPLITS = {"train": "TRAIN", "validation": "VALID", "test": "TEST"}
+
+
+def open_protocol(
+    path: Path,
+    options: ProtocolOptions,
+    *,
+    kind: ProtocolKind = "auto",
+    find_unreadable: FindUnreadable = lambda sources: {},
+) -> EvaluationProtocol:
+    """A protocol over the data in a folder.
+
+    Args:
+        path: an image folder, a collection of them, or a published benchmark's folder.
+        options: way, shots and queries are those of folders; the others have their own.
+        kind: "auto" goes by what lies in the folder.
+        find_unreadable: for photos of folders, which are then left out.
+
+    Raises:
+        UsageError, FewshotError: the data are not there, or are not what the protocol needs.
+    """
+    require_folder(path)
+    if kind == "auto":
+        kind = recognise(path)
+    if kind == "meta-dataset":
+        return MetaDatasetProtocol(
+            path,
+            split=_META_DATASET_SPLITS[options.split],
+            tasks=options.tasks or 600,
+            seed=options.seed,
+        )
+    if kind == "vtab":
+        if options.tasks is not None:
+            raise UsageError("--tasks: VTAB has one task a data set. Leave the flag out.")
+        return VtabProtocol(path, seed=options.seed)
+    if kind == "orbit":
+        return OrbitProtocol(
+            path,
+            RULES[options.orbit],
+            mode=options.split,
+            tasks_per_user=options.tasks,
+            seed=options.seed,
+        )
+    return FolderProtocol(scan_collection(path), options, find_unreadable=find_unreadable)
+
+
+def open_pair(
+    support: Path,
+    query: Path,
+    options: ProtocolOptions,
+    *,
+    find_unreadable: FindUnreadable = lambda sources: {},
+) -> FolderProtocol:
+    """Support from one image folder and queries from another, of the same classes.
+
+    Raises:
+        UsageError, FewshotError: as `scan_classes` and `FolderProtocol`.
+    """
+    return FolderProtocol(
+        [scan_classes(support)],
+        options,
+        query=scan_classes(query),
+        find_unreadable=find_unreadable,
+    )
+
+
+def recognise(path: Path) -> ProtocolKind:
+    """The protocol of what lies in a folder: that of plain folders if it is nothing else."""
+    if is_meta_dataset(path):
+        return "meta-dataset"
+    if find_orbit(path):
+        return "orbit"
+    try:
+        return "vtab" if look(path).found else "folder"
+    except FewshotError:
+        return "folder"
