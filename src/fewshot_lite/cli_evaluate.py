@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,7 +55,7 @@ def evaluate(
     tasks: Annotated[
         int | None,
         typer.Option(
-            help="Tasks of each data set, way and shots.  [default: 600, ORBIT as published]"
+            help="Of each data set, way and shots.", show_default="600, ORBIT as published"
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the tasks.")] = _OPTIONS.seed,
@@ -75,7 +76,7 @@ def evaluate(
     finetune_steps: Annotated[int, typer.Option(help="Steps of finetune-*.")] = 50,
     finetune_lr: Annotated[float, typer.Option(help="Their learning rate (Adam).")] = 1e-3,
     image_size: Annotated[
-        int | None, typer.Option(help="Pixels.  [default: each model's own]")
+        int | None, typer.Option(help="Pixels.", show_default="each model's own")
     ] = None,
     micro_batch: Annotated[int, typer.Option(help="Images in a pass.")] = 64,
     precision: Precision = "auto",
@@ -89,6 +90,12 @@ def evaluate(
     csv: Annotated[Path | None, typer.Option(help="Write the figures to this file.")] = None,
     plot: Annotated[
         Path | None, typer.Option(help="Draw them to this file (.png, .svg, .pdf).")
+    ] = None,
+    submission: Annotated[
+        Path | None,
+        typer.Option(
+            help="Of ORBIT: write the first model's predictions as its server takes them."
+        ),
     ] = None,
     force: Force = False,
     json: Json = False,
@@ -113,7 +120,7 @@ def evaluate(
             require_folder(folder)
     if output is not None:
         _check_file("--output", output, force=force, goes_on=True)
-    for flag, path in (("--csv", csv), ("--plot", plot)):
+    for flag, path in (("--csv", csv), ("--plot", plot), ("--submission", submission)):
         if path is not None:
             _check_file(flag, path, force=force)
     if plot is not None and plot.suffix.lower() not in _PLOTS:
@@ -121,6 +128,7 @@ def evaluate(
 
     from fewshot_lite import render, render_evaluate
     from fewshot_lite.comparison.finetuning import FineTuning
+    from fewshot_lite.comparison.orbit import write_submission
     from fewshot_lite.comparison.plots import require_matplotlib, write_plot
     from fewshot_lite.comparison.session import Session, compare_models
     from fewshot_lite.comparison.tables import write_csv
@@ -134,7 +142,7 @@ def evaluate(
     with StopRequest() as stop, render.training_bars() as report:
         outcome = compare_models(
             names,
-            _opener(data, support, query, options, protocol, report),
+            _opener(data, support, query, options, protocol, submission, report),
             session,
             log=output,
             force=force,
@@ -146,12 +154,25 @@ def evaluate(
         write_csv(comparison, csv)
     if plot is not None:
         write_plot(comparison, plot)
+    if submission is not None:
+        for problem in write_submission(
+            outcome.protocol, outcome.records, names[0].text, submission, force=force
+        ):
+            render.err.print(f"[yellow]Note[/] {render.escape(problem)}")
     if json:
         skipped = [{"path": item.path, "reason": item.reason} for item in outcome.skipped]
-        render.print_json({**comparison.to_json(), "skipped": skipped})
+        videos = {name: {m: asdict(f) for m, f in by.items()} for name, by in outcome.orbit.items()}
+        render.print_json(
+            {
+                **comparison.to_json(),
+                **({"orbit": videos} if videos else {}),
+                "skipped": skipped,
+            }
+        )
     else:
         render.print_skipped(outcome.skipped)
         render_evaluate.print_comparison(comparison)
+        render_evaluate.print_orbit(outcome.orbit)
     if not comparison.finished:
         _say_how_to_go_on(output)
         sys.exit(INTERRUPTED)  # not typer.Exit: what there is to say has been said
@@ -165,9 +186,11 @@ def _opener(
     query: Path | None,
     options: ProtocolOptions,
     kind: ProtocolKind,
+    submission: Path | None,
     report: Report,
 ) -> OpenData:
     """What opens the data once models are there: photos are read at the size they need."""
+    from fewshot_lite.comparison.orbit import require_orbit
     from fewshot_lite.protocols.registry import open_pair, open_protocol
     from fewshot_lite.training import Progress
 
@@ -182,7 +205,10 @@ def _opener(
         if support is not None and query is not None:
             return open_pair(support, query, options, find_unreadable=find_unreadable)
         assert data is not None
-        return open_protocol(data, options, kind=kind, find_unreadable=find_unreadable)
+        opened = open_protocol(data, options, kind=kind, find_unreadable=find_unreadable)
+        if submission is not None:
+            require_orbit(opened, submission)
+        return opened
 
     return open_data
 

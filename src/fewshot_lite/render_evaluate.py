@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from rich.table import Table
 
 from fewshot_lite import render
+from fewshot_lite.comparison.orbit import OrbitTable
 from fewshot_lite.comparison.results import Comparison, Figure, ModelCost, Section
 
 #: More groups than these are the rows of a table, not its columns.
@@ -38,6 +39,25 @@ def print_comparison(comparison: Comparison) -> None:
         _print(title, comparison, difference)
     _print("Expected calibration error in %", comparison, _calibration)
     _print_costs(comparison)
+
+
+def print_orbit(table: OrbitTable) -> None:
+    """ORBIT's metrics: over videos, as published, and over users."""
+    for metric in next(iter(table.values()), {}):
+        render.out.print(f"[bold]{metric.replace('_', ' ').capitalize()}[/] in %")
+        rows = Table("", box=None, pad_edge=False)
+        _columns(rows, ["over videos", "over users"])
+        for name, figures in table.items():
+            found = figures[metric]
+            rows.add_row(
+                render.escape(name),
+                *(
+                    f"{100 * f.mean:.1f} ± {100 * f.half_width:.1f}"
+                    for f in (found.over_videos, found.over_users)
+                ),
+            )
+        render.out.print(rows)
+        render.out.print()
 
 
 def _best(section: Section) -> str:
@@ -81,9 +101,7 @@ def _calibration(section: Section, name: str) -> str:
 
 
 def _print_costs(comparison: Comparison) -> None:
-    render.out.print(
-        "[bold]Cost[/], mean over the columns above (decoding left out)"
-    )
+    render.out.print("[bold]Cost[/], mean over the columns above (decoding left out)")
     table = Table("", box=None, pad_edge=False)
     _columns(
         table,

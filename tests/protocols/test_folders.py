@@ -78,9 +78,9 @@ def test_each_data_set_way_and_shot_is_a_group_and_ways_are_lowered_with_a_note(
     )
     assert protocol.groups == [
         "many, 3-way 1-shot",
-        "pair, 3-way 1-shot",
+        "pair, 2-way 1-shot",
         "many, 3-way 3-shot",
-        "pair, 3-way 3-shot",
+        "pair, 2-way 3-shot",
     ]
     assert protocol.sections["all, 3-way 3-shot"] == protocol.groups[2:]
     assert protocol.notes == ["pair: 2 classes, so its tasks are 2-way, not 3-way."]

@@ -1,8 +1,12 @@
 """Fine-tuning to a task: what LITE's one forward pass is compared with.
 
 Bronskill et al. 2021, section 5.1, and the ORBIT code: 50 steps of Adam at 1e-3 on the whole
-support set, a linear layer that starts at zero (`init_zeros`), the backbone's statistics fixed; with
-FiLM, γ and β of each norm layer too. Nothing is drawn at random.
+support set, a linear layer that starts at zero (`init_zeros`), the backbone's statistics fixed;
+with FiLM, γ and β of each norm layer too. Nothing is drawn at random.
+
+What is learned is kept in float64. Adam divides a gradient by its own size: where the true gradient
+is zero (the biases at the first step of a balanced task), rounding errors of float32 would become
+steps of full length, and the size of micro-batches would show in the result.
 """
 
 from __future__ import annotations
@@ -39,14 +43,15 @@ class Linear:
     @classmethod
     def zeros(cls, classes: int, width: int, device: torch.device) -> Linear:
         """The layer as it starts."""
+        dtype = _precise(device)
         return cls(
-            torch.zeros(classes, width, device=device, requires_grad=True),
-            torch.zeros(classes, device=device, requires_grad=True),
+            torch.zeros(classes, width, dtype=dtype, device=device, requires_grad=True),
+            torch.zeros(classes, dtype=dtype, device=device, requires_grad=True),
         )
 
     def __call__(self, features: Tensor) -> Tensor:
         """Logits (B, K) of features (B, d)."""
-        return F.linear(features.float(), self.weight, self.bias)
+        return F.linear(features.to(self.weight.dtype), self.weight, self.bias)
 
     def detach(self) -> Linear:
         """The layer without its graph."""
@@ -85,8 +90,12 @@ def fine_tune_film(
         The norm parameters of the adapted backbone, and the layer on its features.
     """
     layer = Linear.zeros(classes, backbone.feature_dim, images.device)
+    dtype = _precise(images.device)
     film = {
-        name: (torch.ones_like(norm.weight), torch.zeros_like(norm.weight))
+        name: (
+            torch.ones_like(norm.weight, dtype=dtype),
+            torch.zeros_like(norm.weight, dtype=dtype),
+        )
         for name, norm in backbone.norm_layers().items()
     }
     learned = [t.requires_grad_() for pair in film.values() for t in pair]
@@ -107,5 +116,11 @@ def fine_tune_film(
 def _modulated(backbone: Backbone, film: Mapping[str, tuple[Tensor, Tensor]]) -> NormParameters:
     parameters: NormParameters = {}
     for name, norm in backbone.norm_layers().items():
-        parameters |= modulate(name, norm, *film[name])
+        gamma, beta = (value.to(norm.weight.dtype) for value in film[name])
+        parameters |= modulate(name, norm, gamma, beta)
     return parameters
+
+
+def _precise(device: torch.device) -> torch.dtype:
+    """The widest floats of a device; Apple's have no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64

@@ -56,7 +56,7 @@ class TaskLog:
                     f"--output {self.path}: cannot be written ({error.strerror})."
                 ) from None
             if not self._keep:
-                self._write({"comparison": self._config})
+                self._write(self._header())
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -66,16 +66,21 @@ class TaskLog:
     def add(self, record: TaskRecord) -> None:
         """Keep a task, on disk before this returns."""
         self.records[record.number] = record
-        self._write(record.to_json())
+        self._write(plain_json.dumps(record.to_json()))
 
-    def _write(self, values: dict[str, Any]) -> None:
+    def _header(self) -> str:
+        return plain_json.dumps({"comparison": self._config})
+
+    def _write(self, line: str) -> None:
         if self._file is not None:
-            self._file.write(plain_json.dumps(values) + "\n")
+            self._file.write(line + "\n")
             self._file.flush()
 
     def _read(self, path: Path) -> None:
         try:
             content = path.read_bytes()
+            if self._header().encode().startswith(content):  # killed before it was written
+                return
             whole = content[: content.rfind(b"\n") + 1]
             first, *others = [json.loads(line) for line in whole.splitlines()] or [{}]
             then = first["comparison"]

@@ -46,7 +46,10 @@ def parse_models(texts: Sequence[str], baseline_backbone: str = DEFAULT_BASE) ->
         UsageError: an unknown name, a file that is not there, or one model named twice.
     """
     if not texts:
-        raise UsageError(f"No model to evaluate. Give {DEFAULT_BASE}, a file, or {_known()}.")
+        raise UsageError(
+            "No model to evaluate: the last argument is the data. Before it, give "
+            f"{DEFAULT_BASE}, a file, or {_known()}."
+        )
     names = [_parse(text, baseline_backbone) for text in texts]
     for number, name in enumerate(names):
         if name in names[:number]:

@@ -194,9 +194,7 @@ def _figure(
     )
 
 
-def _costs(
-    by_group: Sequence[Sequence[TaskRecord]], names: Sequence[str]
-) -> dict[str, ModelCost]:
+def _costs(by_group: Sequence[Sequence[TaskRecord]], names: Sequence[str]) -> dict[str, ModelCost]:
     return {name: _mean_cost([_group_cost(group, name) for group in by_group]) for name in names}
 
 
@@ -229,9 +227,7 @@ def _mean_cost(costs: Sequence[ModelCost]) -> ModelCost:
     )
 
 
-def _over(
-    average: Callable[[list[float]], float], values: Iterable[float | None]
-) -> float | None:
+def _over(average: Callable[[list[float]], float], values: Iterable[float | None]) -> float | None:
     """An average of what was measured."""
     measured = [value for value in values if value is not None]
     return average(measured) if measured else None

@@ -19,6 +19,10 @@ from fewshot_lite.protocols.base import EvaluationProtocol, EvaluationTask
 #: counted (and warms up), the others are timed.
 COSTED = 4
 
+#: Queries whose features are in memory at a time: some chunks, each read while the one before it
+#: goes through the backbone.
+_STRIDE = 8 * CHUNK
+
 
 def run(
     methods: Sequence[Method],
@@ -121,7 +125,7 @@ class _Runner:
         labels = torch.tensor(task.support_labels, device=device)
         classify = method.fit(features, labels, len(task.class_names))
         logits = [
-            classify(self._features.features(method, task.query[start : start + CHUNK])).cpu()
-            for start in range(0, len(task.query), CHUNK)
+            classify(self._features.features(method, task.query[start : start + _STRIDE])).cpu()
+            for start in range(0, len(task.query), _STRIDE)
         ]
         return torch.cat(logits)

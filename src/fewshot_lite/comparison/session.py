@@ -13,12 +13,15 @@ from fewshot_lite.comparison.finetuning import FineTuning
 from fewshot_lite.comparison.log import TaskLog
 from fewshot_lite.comparison.names import ModelName
 from fewshot_lite.comparison.opening import Opened, OpenSettings, open_models
+from fewshot_lite.comparison.orbit import OrbitTable, orbit_table
 from fewshot_lite.comparison.results import Comparison, compare
 from fewshot_lite.comparison.running import run
+from fewshot_lite.comparison.scores import TaskRecord
 from fewshot_lite.config import Precision
 from fewshot_lite.data.folders import Skipped
 from fewshot_lite.devices import pick_device
 from fewshot_lite.protocols.base import EvaluationProtocol
+from fewshot_lite.protocols.registry import sections_of
 
 #: Opens the data once the size of images is known: images are then read once, not twice.
 OpenData = Callable[[ImageCache, int], EvaluationProtocol]
@@ -26,8 +29,7 @@ OpenData = Callable[[ImageCache, int], EvaluationProtocol]
 
 @dataclass(frozen=True)
 class Session:
-    """How to run a comparison; none of it but `precision`, `image_size` and `fine_tuning` changes
-    accuracies."""
+    """How to run a comparison. `micro_batch` does not change accuracies."""
 
     device: str = "auto"
     precision: Precision = "auto"
@@ -43,6 +45,11 @@ class Outcome:
     comparison: Comparison
     skipped: tuple[Skipped, ...]
     """Photos left out because they cannot be read."""
+    orbit: OrbitTable
+    """ORBIT's own metrics; empty for other protocols."""
+    protocol: EvaluationProtocol
+    records: tuple[TaskRecord, ...]
+    """Of the tasks that are done, in their order."""
 
 
 def compare_models(
@@ -92,19 +99,14 @@ def compare_models(
         records,
         [model.description for model in opened],
         protocol=protocol.name,
-        sections=_sections(protocol),
+        sections=sections_of(protocol),
         notes=protocol.notes,
         finished=finished,
     )
     unreadable = getattr(protocol, "unreadable", {})
     skipped = tuple(Skipped(path, reason) for path, reason in unreadable.items())
-    return Outcome(comparison, skipped)
-
-
-def _sections(protocol: EvaluationProtocol) -> dict[str, Sequence[str]]:
-    """Groups that tables show together: the protocol's own `sections`, or all of them."""
-    found = getattr(protocol, "sections", None)
-    return dict(found) if found is not None else {"all": tuple(protocol.groups)}
+    orbit = orbit_table(protocol, records, comparison.names)
+    return Outcome(comparison, skipped, orbit, protocol, tuple(records))
 
 
 def _config(

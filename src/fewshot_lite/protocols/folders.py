@@ -48,6 +48,7 @@ class _DataSet(Protocol):
 @dataclass(frozen=True)
 class _Group:
     name: str
+    section: str
     data: _DataSet
     way: Span
     shot: Span
@@ -101,11 +102,10 @@ class FolderProtocol:
 
     @property
     def sections(self) -> dict[str, list[str]]:
-        """Groups of the same way and shot that tables show together."""
+        """Groups of the same way (as asked for) and shot, which tables show together."""
         sections: dict[str, list[str]] = {}
         for group in self._groups:
-            name = f"all, {_setting(group.way, group.shot)}"
-            sections.setdefault(name, []).append(group.name)
+            sections.setdefault(group.section, []).append(group.name)
         return sections
 
     def __len__(self) -> int:
@@ -137,13 +137,9 @@ class FolderProtocol:
         if lowered != way:
             note = f"{data.name}: {classes} classes, so its tasks are {lowered}-way, not {way}-way."
             self.notes += [] if note in self.notes else [note]
-        name = f"{data.name}, {_setting(way, shot)}"
         _check_counts(data, shot, self._options.queries)
-        return _Group(name, data, lowered, shot)
-
-
-def _setting(way: Span, shot: Span) -> str:
-    return f"{way}-way {shot}-shot"
+        name, section = f"{data.name}, {lowered}-way {shot}-shot", f"all, {way}-way {shot}-shot"
+        return _Group(name, section, data, lowered, shot)
 
 
 def _drawn(span: Span, random: torch.Generator) -> int:

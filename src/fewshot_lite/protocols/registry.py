@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fewshot_lite.data.folders import require_folder, scan_classes, scan_collection
 from fewshot_lite.data.meta_dataset import is_meta_dataset
 from fewshot_lite.data.orbit import find_orbit
-from fewshot_lite.data.vtab.catalogue import look
+from fewshot_lite.data.vtab.catalogue import GROUPS, TASKS, look
 from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.protocols.base import EvaluationProtocol
 from fewshot_lite.protocols.folders import FindUnreadable, FolderProtocol
@@ -80,6 +81,18 @@ def open_pair(
         query=scan_classes(query),
         find_unreadable=find_unreadable,
     )
+
+
+def sections_of(protocol: EvaluationProtocol) -> Mapping[str, Sequence[str]]:
+    """Groups that tables show together, by the name of their mean; all of them if nothing else."""
+    if isinstance(protocol, FolderProtocol):
+        return protocol.sections
+    if isinstance(protocol, VtabProtocol):
+        return {
+            **{kind: [task.name for task in TASKS if task.group == kind] for kind in GROUPS},
+            "all": protocol.groups,
+        }
+    return {"all": protocol.groups}
 
 
 def recognise(path: Path) -> ProtocolKind:
