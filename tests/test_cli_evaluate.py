@@ -9,6 +9,8 @@ from pathlib import Path
 from random import Random
 
 import pytest
+import torch
+import torchvision
 from test_cli import Outcome, Run, is_one_clear_line, run
 
 from fewshot_lite.comparison import plots
@@ -127,13 +129,22 @@ def test_a_photo_that_cannot_be_read_is_named_and_left_out(
         (["cosine:MODEL", "DATA", "--shots", "4"], 1, "class 'thing 0' has 5 readable photos"),
         (["PERSONAL", "DATA"], 2, "whose classes are fixed"),
         (["cosine:unheard_of", "DATA"], 2, "torchvision has no such network"),
+        (["cosine:DATA", "DATA"], 2, "is a folder. Give a checkpoint"),
+        (["cosine:PERSONAL", "DATA"], 2, "Error: cosine:.*: a personal file, not a backbone"),
+        (["cosine:DATA/thing 0/00.png", "DATA"], 1, "Error: cosine:.*00.png: .*00.png: damaged"),
+        (["", "DATA"], 2, "A model's name is empty"),
+        (["MODEL", ""], 2, "DATA is an empty word"),
+        (["MODEL", "DATA", "--support", "DATA", "--query", "x"], 2, "take its place. Leave it"),
+        (["MODEL", "DATA", "-o", "new.x", "--csv", "./new.x"], 2, "same file as --output"),
+        (["MODEL", "DATA", "-o", "MODEL", "--force"], 2, "--output .*: the same file as .*model"),
+        (["MODEL", "DATA", "--tracks", "x"], 2, "--tracks x: there is no such data set"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(
     run: Run, world: Path, words: list[str], code: int, message: str
 ) -> None:
     personal = world / "personal.safetensors"
-    if "PERSONAL" in words and not personal.exists():
+    if "PERSONAL" in " ".join(words) and not personal.exists():
         model = MetaModel.load(world / "model.safetensors")
         model.adapt(world / "data").save(personal)
     places = {"DATA": "data", "MODEL": "model.safetensors", "PERSONAL": personal.name}
@@ -230,3 +241,52 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(
     assert again.code == 0
     assert again.json["finished"] is True
     assert _accuracies(again) == _accuracies(evaluate(run, world, "--json"))
+
+
+@pytest.mark.parametrize("model", ["default", "cosine"])
+def test_without_the_shipped_model_that_is_said(
+    run: Run, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    monkeypatch.setattr("fewshot_lite.comparison.names.models_folder", lambda: tmp_path)
+    outcome = run("evaluate", model, world / "data")
+    is_one_clear_line(outcome, 2, f"{model}: the shipped model is not there")
+
+
+def test_weights_that_cannot_be_had_leave_stdout_alone(
+    run: Run, world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        print("Downloading")  # as torch.hub does
+        raise OSError("no network")
+
+    monkeypatch.setattr("torchvision.models._api.WeightsEnum.get_state_dict", fail)
+    outcome = run("evaluate", "cosine:resnet18", world / "data", "--json")
+    assert outcome.code == 1
+    assert outcome.out == ""
+    assert "cosine:resnet18: The ImageNet weights of resnet18 could not be had" in outcome.err
+    assert "--weights" not in outcome.err
+
+
+def test_torchvisions_files_are_of_the_network_they_are_named_after(
+    run: Run, world: Path, tmp_path: Path
+) -> None:
+    network = torchvision.models.shufflenet_v2_x0_5(weights=None)
+    path = tmp_path / "shufflenet_v2_x0_5-f707e7126e.pth"
+    torch.save(network.state_dict(), path)
+    outcome = run("evaluate", f"cosine:{path}", world / "data", *FLAGS, "--json")
+    assert outcome.code == 0, outcome
+    assert outcome.json["models"][0]["backbone"] == "shufflenet_v2_x0_5"
+
+
+def test_files_of_figures_wait_until_all_is_done(
+    run: Run, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("--output", tmp_path / "log.jsonl", "--csv", tmp_path / "figures.csv")
+    with monkeypatch.context() as patch:
+        patch.setattr("fewshot_lite.training.StopRequest.__bool__", lambda self: True)
+        stopped = evaluate(run, world, *words)
+    assert stopped.code == 130
+    assert "Files of figures are written once all tasks are done" in stopped.err
+    assert contents(tmp_path).keys() == {"log.jsonl"}
+    assert evaluate(run, world, *words).code == 0, "the same command could not go on"
+    assert contents(tmp_path).keys() == {"figures.csv", "log.jsonl"}

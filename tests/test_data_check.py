@@ -181,6 +181,9 @@ def test_nothing_that_is_known(tmp_path: Path, run: Run) -> None:
     code, _, err = run("data", "check", tmp_path / "nowhere")
     assert code == 2
     assert "no such folder" in err
+    code, _, err = run("data", "check", "")
+    assert code == 2
+    assert "PATH is an empty word" in err
 
 
 def test_names_cannot_format_the_output(tmp_path: Path, run: Run) -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
+from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -11,15 +15,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot_lite import lite, sampling
+from fewshot_lite.baselines import full_step, small_task
 from fewshot_lite.config import Metric, Sampling
+from fewshot_lite.errors import UsageError
 from fewshot_lite.learners import Cnaps, Learner, ProtoNets, SimpleCnaps
-from fewshot_lite.lite import lite_step
+from fewshot_lite.lite import LiteStep, lite_step
 from fewshot_lite.sampling import Chosen
 from fewshot_lite.task import Task
 from tiny import TinyBackbone, random_task
 
 PENALTY = 0.01
-
+REAL = {name: getattr(lite, name) for name in ("backward_support", "backward_set_encoder")}
 
 LEARNERS = ["simple-cnaps", "simple-cnaps-root", "cnaps", "protonets", "protonets-cosine"]
 
@@ -121,6 +127,48 @@ def test_average_over_all_pairs_of_uniform_subsets_is_the_exact_gradient(
     assert max(errors.values()) < 1e-9, errors
 
 
+def test_the_step_as_a_whole_draws_two_subsets_and_is_unbiased(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner = make_learner()
+    exact = exact_gradients(learner, task)
+    parts = []
+    for pair in itertools.product(subsets(6, 2), subsets(6, 2)):
+        draws = iter(pair)
+        monkeypatch.setattr(sampling, "uniform", lambda *_, draws=draws: next(draws))
+        learner.zero_grad()
+        lite_step(learner, task, torch.Generator(), h=2, penalty_weight=PENALTY)
+        assert next(draws, None) is None
+        parts.append((1.0, gradients(learner)))
+    errors = relative_errors(average(parts), exact)
+    assert max(errors.values()) < 1e-9, errors
+
+
+@pytest.mark.parametrize("sampler", ["uniform", "informed"])
+def test_the_subsets_of_a_step_are_of_size_h_and_independent(
+    sampler: Sampling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner, task = make_learner(), random_task([3, 2, 1], queries=7)
+    seen: dict[str, list[tuple[int, ...]]] = {"backward_support": [], "backward_set_encoder": []}
+    for name, found in seen.items():
+
+        def spy(*arguments: Any, name: str = name, found: list[tuple[int, ...]] = found) -> None:
+            found += [tuple(a.indices.tolist()) for a in arguments if isinstance(a, Chosen)]
+            REAL[name](*arguments)
+
+        monkeypatch.setattr(lite, name, spy)
+    random = torch.Generator().manual_seed(0)
+    for _ in range(40):
+        lite_step(learner, task, random, h=2, sampler=sampler)
+    first, second = seen.values()
+    assert {len(chosen) for chosen in second} == {2}
+    assert len(set(first)) > 2
+    same = sum(a == b for a, b in zip(first, second, strict=True))
+    assert same < 15  # a fifteenth of 40 are expected
+    # What the second draw gives does not follow from the first.
+    assert len(set(zip(first, second, strict=True))) > len(set(first))
+
+
 def test_one_shared_subset_is_biased_in_the_set_encoder(task: Task) -> None:
     learner = make_learner()
     exact = exact_gradients(learner, task)
@@ -214,7 +262,7 @@ def test_a_frozen_backbone_gets_no_gradient(task: Task) -> None:
     assert all(p.grad is not None for p in learner.film.parameters())
 
 
-def test_h_beyond_n_and_a_task_of_one_image_are_exact() -> None:
+def test_h_beyond_n_and_classes_of_one_image_are_exact() -> None:
     learner = make_learner()
     for shots in ([3, 2, 1], [1, 1]):
         task = random_task(shots, queries=5)
@@ -232,12 +280,117 @@ def test_a_loss_that_is_not_finite_is_reported() -> None:
     assert not torch.isfinite(torch.tensor(step.loss))
 
 
-def test_batch_statistics_are_refused() -> None:
-    learner = make_learner()
-    learner.backbone.train()  # by hand: the learner itself stays in evaluation mode
+@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("step", [lite_step, full_step])
+def test_support_features_that_are_not_finite_give_a_loss_that_is_not(
+    name: str, step: Callable[..., LiteStep]
+) -> None:
     task = random_task([2, 2], queries=3)
+    task.support[0] = float("nan")
+    arguments = () if step is full_step else (torch.Generator(),)
+    assert not math.isfinite(step(make_learner(name), task, *arguments).loss)
+
+
+def test_gradients_of_support_features_that_are_not_finite_fall_back_to_uniform() -> None:
+    v = torch.tensor([[float("nan")], [1.0], [1.0]])
+    chosen = sampling.informed(v, torch.zeros(3), 2, torch.Generator())
+    assert chosen.weights.tolist() == [1.5, 1.5]
+
+
+@pytest.mark.parametrize("step", [lite_step, full_step])
+def test_batch_statistics_are_refused(step: Callable[..., LiteStep]) -> None:
+    learner = make_learner()
+    learner.backbone.network[1].train()  # by hand: the learner itself stays in evaluation mode
+    before = {name: value.clone() for name, value in learner.state_dict().items()}
+    task = random_task([2, 2], queries=3)
+    arguments = () if step is full_step else (torch.Generator(),)
+    with pytest.raises(
+        ValueError, match=r"^backbone\.network\.1: .* batch statistics would couple"
+    ):
+        step(learner, task, *arguments)
     with pytest.raises(ValueError, match="batch statistics would couple"):
-        lite_step(learner, task, torch.Generator())
+        learner.adapt(task.support, task.support_labels, 2)
+    assert all(torch.equal(value, before[name]) for name, value in learner.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"query_labels": torch.tensor([0, 1, 2])}, "query: label 2 is no class .* are 0 to 1"),
+        ({"query_labels": torch.tensor([0, 1, -100])}, "query: label -100 is no class"),
+        ({"support_labels": torch.tensor([0, 0, 0, 0])}, "class 1: every class needs a support"),
+        ({"support_labels": torch.tensor([0, 0, 1])}, "support: 4 images with 3 labels"),
+        (
+            {"query": torch.zeros(0, 3, 16, 16), "query_labels": torch.tensor([])},
+            "query: 0 images with 0 labels",
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda task: lite_step(make_learner(), task, torch.Generator()),
+        lambda task: full_step(make_learner(), task),
+        lambda task: small_task(task, 2, torch.Generator()),
+    ],
+)
+def test_tasks_without_a_loss_are_refused(
+    use: Callable[[Task], object], change: dict[str, Tensor], message: str
+) -> None:
+    task = replace(random_task([2, 2], queries=3), **change)
+    with pytest.raises(ValueError, match=message):
+        use(task)
+
+
+@pytest.mark.parametrize("numbers", [{"h": 0}, {"h": -1}, {"micro_batch": 0}])
+def test_nothing_to_back_propagate_is_refused(task: Task, numbers: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="must be at least 1"):
+        lite_step(make_learner(), task, torch.Generator(), **numbers)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("sampler", ["uniform", "informed"])
+def test_a_task_of_one_image_has_nothing_to_learn(name: str, sampler: Sampling) -> None:
+    learner = make_learner(name)
+    random = torch.Generator()
+    options: dict[str, Any] = {"h": 1, "sampler": sampler, "penalty_weight": 0.0}
+    step = lite_step(learner, random_task([1], queries=3), random, **options)
+    assert step == LiteStep(loss=0.0, accuracy=1.0)
+    assert all(not bool(value.any()) for value in gradients(learner).values())
+
+
+@pytest.mark.parametrize("film_learner", [SimpleCnaps, Cnaps])
+def test_film_refuses_a_backbone_without_norm_layers_or_their_biases(
+    film_learner: type[SimpleCnaps | Cnaps],
+) -> None:
+    backbone = TinyBackbone()
+    backbone.network[1].bias = None
+    with pytest.raises(UsageError, match=r"norm layer 'network\.1' has no bias"):
+        film_learner(backbone)
+    backbone.network[1] = backbone.network[4] = torch.nn.Identity()
+    with pytest.raises(UsageError, match=r"no normalisation layers.*ProtoNets"):
+        film_learner(backbone)
+
+
+def test_protonets_need_no_norm_layers() -> None:
+    backbone = TinyBackbone()
+    backbone.network[1] = backbone.network[4] = torch.nn.Identity()
+    learner = ProtoNets(backbone).double()
+    task = random_task([2, 2], queries=3)
+    exact = exact_gradients(learner, task)
+    learner.zero_grad()
+    lite_step(learner, task, torch.Generator(), h=None)
+    assert max(relative_errors(gradients(learner), exact).values()) < 1e-9
+
+
+@pytest.mark.parametrize("learner", [SimpleCnaps, Cnaps, ProtoNets])
+def test_batch_norm_without_running_statistics_is_refused(
+    learner: type[SimpleCnaps | Cnaps | ProtoNets],
+) -> None:
+    backbone = TinyBackbone()
+    backbone.network[4] = torch.nn.BatchNorm2d(6, track_running_stats=False)
+    with pytest.raises(UsageError, match=r"'network\.4': BatchNorm without running statistics"):
+        learner(backbone)
 
 
 def test_a_class_that_no_query_has_and_classes_of_one_image() -> None:

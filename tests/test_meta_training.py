@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ import pytest
 import torch
 
 from fewshot_lite import checkpoint
+from fewshot_lite.backbones import Backbone
 from fewshot_lite.config import MetaTrainConfig
 from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.learners import LEARNERS
@@ -149,13 +151,48 @@ def test_tasks_without_more_than_h_images_are_counted(shapes: Path, tmp_path: Pa
     for h, exact in ((1000, 2), (1, 0), (None, 0)):  # None asks for the exact gradient
         result = meta_train(shapes, tmp_path / f"{h}.safetensors", replace(config, h=h))
         assert result.exact == exact
+    for gradient in ("full", "small-task"):  # which are not LITE's
+        other = replace(config, h=1000, gradient=gradient)
+        assert meta_train(shapes, tmp_path / f"{gradient}", other).exact == 0
+
+
+def test_counts_are_of_the_whole_run(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "m.safetensors"
+    config = replace(QUICK, h=1000)
+
+    def disturbed(*args: Any, **options: Any) -> LiteStep:
+        return interrupted(*args, **options) if next(calls) > 2 else failed(*args, **options)
+
+    calls, interrupted, failed = itertools.count(1), stop_after(2), failing(lambda call: True)
+    with monkeypatch.context() as patch:
+        patch.setattr(STEP, disturbed)
+        first = meta_train(shapes, output, config)
+    assert (first.tasks, first.exact, first.skipped) == (4, 4, 1)
+    last = meta_train(shapes, output, config, resume=True)
+    assert (last.tasks, last.exact, last.skipped) == (6, 6, 1)
+
+
+@pytest.mark.parametrize("learner", ["simple-cnaps", "protonets"])
+def test_a_network_that_overflows_is_skipped_and_stopped_in_words(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, learner: str
+) -> None:
+    """Not a `lite_step` that says so: features that are infinite in the support as in queries."""
+    true = Backbone.forward
+    monkeypatch.setattr(Backbone, "forward", lambda self, images: true(self, images) * 1e38 * 1e38)
+    config = replace(QUICK, learner=learner, tasks=20, tasks_per_step=1)
+    with pytest.raises(FewshotError, match=r"not finite in 5 steps in a row \(task 5\)"):
+        meta_train(shapes, tmp_path / "m.safetensors", config)
+    assert events(tmp_path / "m.safetensors").count("skipped") == 5
 
 
 def test_the_micro_batch_may_change_when_a_run_goes_on(shapes: Path, tmp_path: Path) -> None:
     output = tmp_path / "m.safetensors"
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(MemoryError):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(STEP, die_after(QUICK.tasks))
-        meta_train(shapes, output, replace(QUICK, micro_batch=3, save_every=1))
+        with pytest.raises(MemoryError):
+            meta_train(shapes, output, replace(QUICK, micro_batch=3, save_every=1))
     assert meta_train(shapes, output, QUICK, resume=True).finished
 
 
@@ -443,6 +480,39 @@ def test_validation_on_folders_of_its_own(shapes: Path, tmp_path: Path) -> None:
     result = meta_train(shapes, output, config, validate=good)
     assert set(result.validation) == {"good", "mean"}
     assert len(MetaModel.load(output).record["data"]["shapes"]) == 5
+
+
+@pytest.mark.usefixtures("few_validation_tasks")
+def test_validation_leaves_out_what_is_too_small_and_says_so(shapes: Path, tmp_path: Path) -> None:
+    data = tmp_path / "validation"
+    draw_classes(data / "mugs", {**classes(3, photos=10), "few": 9, "none": 0})
+    draw_classes(data / "pens", {"a": 10, "b": 9})
+    output = tmp_path / "m.safetensors"
+    result = meta_train(shapes, output, replace(QUICK, tasks=2, validate_every=2), validate=data)
+    assert set(result.validation) == {"mugs", "mean"}
+    named = {
+        line["data_set"]: line["classes"] for line in log_of(output) if line["event"] == "left out"
+    }
+    assert named == {"mugs": ["few", "none"], "pens": ["a", "b"]}
+    assert result.not_validated == 4
+
+
+@pytest.mark.usefixtures("few_validation_tasks")
+def test_validation_takes_the_micro_batch(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = draw_classes(tmp_path / "good", classes(2, photos=10))
+    sizes: list[int] = []
+    true = Backbone.forward
+
+    def watched(self: Backbone, images: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(images))
+        return true(self, images)
+
+    monkeypatch.setattr(Backbone, "forward", watched)
+    config = replace(QUICK, tasks=2, validate_every=2, micro_batch=3)
+    meta_train(shapes, tmp_path / "m.safetensors", config, validate=good)
+    assert max(sizes) == 3
 
 
 @pytest.mark.parametrize("shots", [{"only": 30}, classes(5, photos=9), classes(3, photos=1)])

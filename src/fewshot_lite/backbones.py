@@ -9,6 +9,7 @@ differ from its first.
 from __future__ import annotations
 
 import contextlib
+import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -178,7 +179,8 @@ def load_backbone(
 def _load_torchvision_weights(backbone: Backbone) -> str:
     entry = models.get_model_weights(backbone.name).DEFAULT
     try:
-        state = entry.get_state_dict(progress=True, check_hash=True)
+        with contextlib.redirect_stdout(sys.stderr):  # where results go, what is going on does not
+            state = entry.get_state_dict(progress=True, check_hash=True)
     except (OSError, RuntimeError) as error:  # URLError is an OSError; RuntimeError: wrong hash
         raise FewshotError(
             f"The ImageNet weights of {backbone.name} could not be had ({_first_line(error)}). "

@@ -28,7 +28,12 @@ def full_step(
     """Add a task's exact gradient to the `.grad`s, through one graph of all its images.
 
     Arguments as `lite.lite_step`.
+
+    Raises:
+        ValueError: a part of the learner is in training mode, or `task.check` refuses the task.
     """
+    learner.check_evaluation_mode()
+    task.check()
     z = None
     if learner.has_set_encoder:
         z = map_batches(learner.embed, task.support, len(task.support), cast).mean(0)
@@ -45,7 +50,12 @@ def full_step(
 
 
 def small_task(task: Task, h: int, generator: torch.Generator) -> Task:
-    """The task with its support set sub-sampled to H images, at least one of each class."""
+    """The task with its support set sub-sampled to H images, at least one of each class.
+
+    Raises:
+        ValueError: `task.check` refuses the task.
+    """
+    task.check()
     order = torch.randperm(len(task.support), generator=generator).to(task.support_labels.device)
     labels = task.support_labels[order]
     first = torch.stack([(labels == k).nonzero()[0, 0] for k in range(task.classes)])

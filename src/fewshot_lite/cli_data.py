@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from fewshot_lite.cli_options import Json
+from fewshot_lite.errors import UsageError
 
 app = typer.Typer(no_args_is_help=True, help="Look at data sets.")
 
@@ -21,9 +22,10 @@ def _data() -> None:
 @app.command(epilog="Example: fewshot-lite data check ./vtab")
 def check(
     path: Annotated[
-        Path,
+        str,
         typer.Argument(
-            help="Class folders, a folder of several such, or Meta-Dataset, VTAB-v2 or ORBIT."
+            metavar="PATH",
+            help="Class folders, a folder of several such, or Meta-Dataset, VTAB-v2 or ORBIT.",
         ),
     ],
     json: Json = False,
@@ -32,11 +34,13 @@ def check(
 
     The exit code is 1 if there are problems.
     """
+    if not path:  # which Path would take for the folder one is in
+        raise UsageError("PATH is an empty word. Give a folder, or . for this one.")
     from fewshot_lite import render
     from fewshot_lite.data.check import check as check_folder
     from fewshot_lite.render_data import print_summary
 
-    summary = check_folder(path)
+    summary = check_folder(Path(path))
     if json:
         render.print_json(asdict(summary))
     else:

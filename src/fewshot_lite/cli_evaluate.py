@@ -16,9 +16,13 @@ from fewshot_lite.data.folders import require_folder
 from fewshot_lite.errors import UsageError
 from fewshot_lite.files import DEFAULT_BASE, check_output
 from fewshot_lite.protocols.options import (
+    QUERIES,
+    SHOTS,
+    WAYS,
     OrbitYear,
     ProtocolKind,
     ProtocolOptions,
+    Span,
     Split,
     check_pair,
     parse_spans,
@@ -35,6 +39,10 @@ _OPTIONS = ProtocolOptions()
 _PLOTS = (".png", ".svg", ".pdf")
 
 
+def _shown(spans: tuple[Span, ...]) -> str:
+    return ",".join(map(str, spans))
+
+
 def evaluate(
     words: Annotated[
         list[str],
@@ -46,12 +54,30 @@ def evaluate(
             show_default=False,
         ),
     ],
-    ways: Annotated[str, typer.Option(metavar="N|N,N|N-N", help="Classes of a task.")] = "5",
+    ways: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|N,N|N-N",
+            help="Of class folders: classes of a task.",
+            show_default=_shown(WAYS),
+        ),
+    ] = None,
     shots: Annotated[
-        str,
-        typer.Option(metavar="N|N,N|N-N", help="Support images of a class; a range is drawn from."),
-    ] = "1,5",
-    queries: Annotated[int, typer.Option(help="Query images of a class.")] = _OPTIONS.queries,
+        str | None,
+        typer.Option(
+            metavar="N|N,N|N-N",
+            help="Of class folders: support images of a class; a range is drawn from.",
+            show_default=_shown(SHOTS),
+        ),
+    ] = None,
+    queries: Annotated[
+        int | None,
+        typer.Option(help="Of class folders: query images of a class.", show_default=str(QUERIES)),
+    ] = None,
+    tracks: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A data set with files TRACK_FRAME; can be repeated."),
+    ] = None,
     tasks: Annotated[
         int | None,
         typer.Option(
@@ -68,8 +94,19 @@ def evaluate(
     query: Annotated[
         Path | None, typer.Option(help="The same classes, other photos: to classify.")
     ] = None,
-    split: Annotated[Split, typer.Option(help="Of data that has splits.")] = _OPTIONS.split,
-    orbit: Annotated[OrbitYear, typer.Option(help="Version of ORBIT's protocol.")] = "2022",
+    split: Annotated[
+        Split | None, typer.Option(help="Of Meta-Dataset and ORBIT.", show_default="test")
+    ] = None,
+    orbit: Annotated[
+        OrbitYear | None,
+        typer.Option(help="Version of ORBIT's protocol.", show_default="2022"),
+    ] = None,
+    all_frames: Annotated[
+        bool,
+        typer.Option(
+            "--all-frames", help="Of ORBIT: query frames without the object too; no annotations."
+        ),
+    ] = False,
     baseline_backbone: Annotated[
         str, typer.Option(metavar="NAME|FILE", help="Of baselines that name none.")
     ] = DEFAULT_BASE,
@@ -102,16 +139,22 @@ def evaluate(
 ) -> None:
     """Compare models on exactly the same tasks: accuracy, intervals, cost."""
     pair = check_pair(support, query)
+    if pair and Path(words[-1]).is_dir():
+        raise UsageError(f"DATA {words[-1]}: --support and --query take its place. Leave it out.")
+    if not words[-1]:
+        raise UsageError("DATA is an empty word. Give the folder of the data, or . for this one.")
     models, data = (words, None) if pair else (words[:-1], Path(words[-1]))
     names = parse_models(models, baseline_backbone)
     options = ProtocolOptions(
-        ways=parse_spans("--ways", ways, least=2),
-        shots=parse_spans("--shots", shots, least=1),
+        ways=None if ways is None else parse_spans("--ways", ways, least=2),
+        shots=None if shots is None else parse_spans("--shots", shots, least=1),
         queries=queries,
+        tracks=tuple(tracks or ()),
         tasks=tasks,
         seed=seed,
         split=split,
         orbit=orbit,
+        all_frames=all_frames,
     )
     options.check()
     _check_numbers(finetune_steps, finetune_lr, image_size, micro_batch)
@@ -123,6 +166,10 @@ def evaluate(
     for flag, path in (("--csv", csv), ("--plot", plot), ("--submission", submission)):
         if path is not None:
             _check_file(flag, path, force=force)
+    _check_apart(
+        {"--output": output, "--csv": csv, "--plot": plot, "--submission": submission},
+        [name.base for name in names],
+    )
     if plot is not None and plot.suffix.lower() not in _PLOTS:
         raise UsageError(f"--plot {plot}: must end in {', '.join(_PLOTS)}.")
 
@@ -150,15 +197,6 @@ def evaluate(
             stop=lambda: bool(stop),
         )
     comparison = outcome.comparison
-    if csv is not None:
-        write_csv(comparison, csv)
-    if plot is not None:
-        write_plot(comparison, plot)
-    if submission is not None:
-        for problem in write_submission(
-            outcome.protocol, outcome.records, names[0].text, submission, force=force
-        ):
-            render.err.print(f"[yellow]Note[/] {render.escape(problem)}")
     if json:
         skipped = [{"path": item.path, "reason": item.reason} for item in outcome.skipped]
         videos = {name: {m: asdict(f) for m, f in by.items()} for name, by in outcome.orbit.items()}
@@ -175,7 +213,19 @@ def evaluate(
         render_evaluate.print_orbit(outcome.orbit)
     if not comparison.finished:
         _say_how_to_go_on(output)
+        if csv or plot or submission:
+            render.err.print("Files of figures are written once all tasks are done.")
         sys.exit(INTERRUPTED)  # not typer.Exit: what there is to say has been said
+    # Last: the figures of a long run have been shown, whatever becomes of these files.
+    if csv is not None:
+        write_csv(comparison, csv)
+    if plot is not None:
+        write_plot(comparison, plot)
+    if submission is not None:
+        for problem in write_submission(
+            outcome.protocol, outcome.records, names[0].text, submission, force=force
+        ):
+            render.err.print(f"[yellow]Note[/] {render.escape(problem)}")
     if outcome.skipped:
         raise typer.Exit(1)
 
@@ -229,6 +279,18 @@ def _check_file(flag: str, path: Path, *, force: bool, goes_on: bool = False) ->
         check_output(path, force=force or goes_on)
     except UsageError as error:
         raise UsageError(str(error).replace("--output", flag, 1)) from None
+
+
+def _check_apart(outputs: Mapping[str, Path | None], models: Sequence[str]) -> None:
+    """Refuse two outputs in one file, and one in place of a model."""
+    taken = {Path(model).resolve(): model for model in models}
+    for flag, path in outputs.items():
+        if path is None:
+            continue
+        if path.resolve() in taken:
+            other = taken[path.resolve()]
+            raise UsageError(f"{flag} {path}: the same file as {other}. Give another name.")
+        taken[path.resolve()] = flag
 
 
 def _say_how_to_go_on(output: Path | None) -> None:

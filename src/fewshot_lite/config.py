@@ -136,6 +136,16 @@ class MetaTrainConfig:
             )
         if self.h is not None and self.h < 1:
             raise UsageError(f"--h {self.h}: must be at least 1, or 'all'.")
+        if self.sampling != "uniform" and self.gradient != "lite":
+            raise UsageError(
+                f"--sampling {self.sampling}: must be left out with --gradient {self.gradient}; "
+                "only lite draws by what an image does to the loss."
+            )
+        if self.h is None and self.gradient == "small-task":
+            raise UsageError(
+                "--h all: must be a number with --gradient small-task, the size of the tasks; "
+                "--gradient full trains on whole ones."
+            )
         if self.image_size is not None and not 16 <= self.image_size <= 1024:
             raise UsageError(f"--image-size {self.image_size}: must be between 16 and 1024.")
         if not 2 <= self.min_way <= self.max_way:

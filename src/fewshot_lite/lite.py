@@ -89,13 +89,16 @@ def lite_step(
 
     Returns:
         Loss and accuracy on the queries. If the loss is not finite the step stopped half-way, and
-        the `.grad`s must be dropped.
+        the `.grad`s must be dropped. They may overflow where the loss does not: look at them too.
 
     Raises:
-        ValueError: a part of the learner is in training mode.
+        ValueError: a part of the learner is in training mode, `task.check` refuses the task, or H
+            or the micro-batch is less than 1.
     """
-    if any(module.training for module in learner.modules()):
-        raise ValueError("LITE needs evaluation mode: batch statistics would couple the images")
+    learner.check_evaluation_mode()
+    task.check()
+    if micro_batch < 1 or (h is not None and h < 1):
+        raise ValueError(f"h={h}, micro_batch={micro_batch}: must be at least 1 (h: or None)")
     number = len(task.support)
     forward = forward_support(learner, task, micro_batch, cast)
     loss, accuracy = backward_queries(learner, task, forward, scale, micro_batch, cast)

@@ -51,11 +51,14 @@ class MetaTrainResult:
     validation: dict[str, float] = field(default_factory=dict)
     """Accuracy of the last validation, by data set."""
     exact: int = 0
-    """Tasks with no more than H support images, all of which were back-propagated."""
+    """Tasks with no more than H support images, all of which LITE back-propagated."""
     skipped: int = 0
-    """Steps left out because their loss or gradient was not finite."""
+    """Steps left out because their loss or gradient was not finite. This count and that of `exact`
+    are of the whole run, however often it was resumed."""
     unreadable: int = 0
     """Photos that were left out; the log names them."""
+    not_validated: int = 0
+    """Classes of validation that were left out as they have too few photos; the log names them."""
     log: Path | None = None
 
 
@@ -133,19 +136,29 @@ def meta_train(
     del settings["save_every"], settings["micro_batch"]  # do not change what is learned
     done, averages = 0, training.Averages()
     scores: dict[str, float] = {}
+    exact = skipped = 0
     if resume:
         done, notes = training.load_state(state_file, learner, optimizer, settings)
         averages, scores = training.Averages(**notes["averages"]), notes["scores"]
+        exact, skipped = notes.get("exact", 0), notes.get("skipped", 0)
     log_file = training.log_path(output)
     log = training.JsonLines(log_file, append=resume)
     log.write(event="start", task=done, config=settings, torch=torch.__version__)
     for path, reason in train.unreadable:
         log.write(event="unreadable", path=path, reason=reason)
-    failures = skipped = exact = 0
+    for name, classes in validation.left_out:
+        reason = "too few photos for validation"
+        log.write(event="left out", data_set=name, classes=classes, reason=reason)
+    failures = 0
     started, begun = time.perf_counter(), done
 
     def save() -> None:
-        notes = {"averages": asdict(averages), "scores": scores}
+        notes = {
+            "averages": asdict(averages),
+            "scores": scores,
+            "exact": exact,
+            "skipped": skipped,
+        }
         training.save_state(state_file, learner, optimizer, done, settings, notes)
         record = {
             "training": asdict(config),
@@ -166,7 +179,8 @@ def meta_train(
             for number in range(done, done + count):
                 task = train.task(number).to(where)
                 random = training.generator(config.seed, 3, number)
-                exact += config.h is not None and len(task.support) <= config.h
+                few = config.h is not None and len(task.support) <= config.h
+                exact += config.gradient == "lite" and few
                 steps.append(
                     _task_step(learner, task, config, random, 1 / count, micro_batch, cast)
                 )
@@ -196,7 +210,7 @@ def meta_train(
                 report(Progress(done, config.tasks, "Meta-training", values))
             every = config.validate_every
             if every and done // every > before // every and validation.pools:
-                scores = validation.run(learner, cast, report)
+                scores = validation.run(learner, micro_batch, cast, report)
                 log.write(event="validation", task=done, accuracy=scores)
             if done // config.save_every > before // config.save_every and done < config.tasks:
                 save()
@@ -216,6 +230,7 @@ def meta_train(
         exact,
         skipped,
         len(train.unreadable),
+        sum(len(classes) for _, classes in validation.left_out),
         log_file,
     )
 

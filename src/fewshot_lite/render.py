@@ -256,6 +256,11 @@ def print_run(result: dict[str, Any], next_command: str, *, unit: str, done: int
             f"[yellow]Skipped[/] {result['unreadable']} photos that cannot be read; "
             f"{escape(str(result['log']))} names them."
         )
+    if result.get("not_validated"):
+        err.print(
+            f"[yellow]Left out[/] of validation: {result['not_validated']} classes with too few "
+            f"photos; {escape(str(result['log']))} names them."
+        )
     if result["finished"]:
         out.print(f"Done after {done} {unit}{figures}: [bold]{output}[/]")
         for name, value in result.get("validation", {}).items():

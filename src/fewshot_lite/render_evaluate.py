@@ -52,7 +52,7 @@ def print_orbit(table: OrbitTable) -> None:
             rows.add_row(
                 render.escape(name),
                 *(
-                    f"{100 * f.mean:.1f} ± {100 * f.half_width:.1f}"
+                    _percent(Figure(f.mean, f.half_width))
                     for f in (found.over_videos, found.over_users)
                 ),
             )
@@ -135,7 +135,7 @@ def _cost_cells(cost: ModelCost) -> list[str]:
 def _percent(figure: Figure, *, sign: bool = False) -> str:
     if math.isnan(figure.mean):
         return ""
-    mean = f"{100 * figure.mean:+.1f}" if sign else f"{100 * figure.mean:.1f}"
+    mean = f"{round(100 * figure.mean, 1) + 0:+.1f}" if sign else f"{100 * figure.mean:.1f}"
     return mean if math.isnan(figure.interval) else f"{mean} ± {100 * figure.interval:.1f}"
 
 

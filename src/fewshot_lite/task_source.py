@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 
 import torch
@@ -21,7 +20,7 @@ from fewshot_lite.data.episodes import (
 from fewshot_lite.data.folders import LabelledImages
 from fewshot_lite.data.photos import Source
 from fewshot_lite.data.store import ImageStore
-from fewshot_lite.errors import FewshotError, UsageError
+from fewshot_lite.errors import UsageError
 from fewshot_lite.evaluation import evaluate, fixed_episodes
 from fewshot_lite.learners.base import Cast, Learner
 from fewshot_lite.task import Task
@@ -30,8 +29,9 @@ from fewshot_lite.training import Progress, Report
 #: Bytes of decoded images to keep, all data sets together; beyond, they are read at each use.
 _MEMORY = 8 * 2**30
 
-#: Validation: this many tasks, fixed by the seed.
+#: Validation: this many tasks, fixed by the seed, of so many support and query images a class.
 _VALIDATION_TASKS = 50
+_SHOT = _QUERIES = 5
 
 
 class TrainingTasks:
@@ -108,34 +108,42 @@ class ValidationTasks:
         report: Report | None,
     ) -> None:
         self.pools: list[Pool] = []
+        self.left_out: list[tuple[str, list[str]]] = []
+        """Data sets of which classes were left out as too small, and those classes."""
         self._runs: list[tuple[str, ImageStore, list[Episode]]] = []
         images = sum(len(folder.paths) for folder in folders)
         for folder in folders:
             store, pool = _open(folder, images, config, size, report)
-            if pool.classes < 2:
+            pool.leave_out_small(_SHOT, _QUERIES)
+            kept = set(pool.class_names) if pool.classes >= 2 else set()
+            left_out = [name for name in folder.class_names if name not in kept]
+            if left_out:
+                self.left_out.append((folder.name, left_out))
+            if not kept:
                 continue
-            with contextlib.suppress(FewshotError):  # too small a set to validate on
-                episodes = fixed_episodes(
-                    pool,
-                    way=min(5, pool.classes),
-                    shot=5,
-                    queries=5,
-                    tasks=_VALIDATION_TASKS,
-                    seed=config.seed,
-                )
-                self.pools.append(pool)
-                self._runs.append((folder.name, store, episodes))
+            episodes = fixed_episodes(
+                pool,
+                way=min(5, pool.classes),
+                shot=_SHOT,
+                queries=_QUERIES,
+                tasks=_VALIDATION_TASKS,
+                seed=config.seed,
+            )
+            self.pools.append(pool)
+            self._runs.append((folder.name, store, episodes))
         if config.validate_every and not self._runs:
             raise UsageError(
                 f"--validate-every {config.validate_every}: no classes with 10 photos to validate "
                 "on. Name a folder with --validate, or leave --validate-every out."
             )
 
-    def run(self, learner: Learner, cast: Cast, report: Report | None) -> dict[str, float]:
+    def run(
+        self, learner: Learner, micro_batch: int, cast: Cast, report: Report | None
+    ) -> dict[str, float]:
         """Accuracy by data set, and their mean."""
         scores: dict[str, float] = {}
         for position, (name, store, episodes) in enumerate(self._runs):
-            score = evaluate({"": learner}, store, episodes, cast=cast)[""]
+            score = evaluate({"": learner}, store, episodes, micro_batch=micro_batch, cast=cast)[""]
             scores[name] = round(score.mean, 4)
             if report is not None:
                 report(Progress(position + 1, len(self._runs), "Validating", {name: score.mean}))

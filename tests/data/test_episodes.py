@@ -166,3 +166,27 @@ def test_fixed_episodes_refuse_what_cannot_be_drawn() -> None:
         sample_fixed_episode(pool, 5, 1, 1, seeded(0))
     with pytest.raises(FewshotError, match=r"mugs: class 'class 1' has too few photos for 2 sup"):
         sample_fixed_episode(pool, 2, 2, 2, seeded(0))
+
+
+def test_classes_that_may_lack_images_for_fixed_tasks_are_left_out() -> None:
+    pool = Pool(folder_of([9, 10, 30, 2, 11]))
+    assert pool.leave_out_small(5, 5) == ["class 0", "class 3"]
+    assert pool.class_names == ["class 1", "class 2", "class 4"]
+    assert pool.leave_out_small(5, 5) == []
+    for seed in range(MANY):
+        sample_fixed_episode(pool, 3, 5, 5, seeded(seed))
+
+
+@pytest.mark.parametrize("sizes", [[6, 6], [5, 5], [4, 6, 5], [1, 4, 6, 9], [1, 20, 20], [4, 4, 7]])
+def test_a_class_of_tracks_is_kept_only_if_every_order_of_them_serves(sizes: list[int]) -> None:
+    files = [Path(f"{k}/{t}_{f}.png") for k in "ab" for t, n in enumerate(sizes) for f in range(n)]
+    folder = ImageFolder(
+        name="tracks",
+        root=Path("tracks"),
+        class_names=("a", "b"),
+        paths=tuple(files),
+        labels=tuple(int(path.parts[0] == "b") for path in files),
+    )
+    sides = [Pool(folder, tracks=True).two_sides(0, 5, seeded(seed)) for seed in range(MANY)]
+    serve = all(len(support) >= 5 and len(query) >= 5 for support, query in sides)
+    assert (Pool(folder, tracks=True).leave_out_small(5, 5) == []) == serve

@@ -164,7 +164,7 @@ def test_problems_of_what_is_there(tmp_path: Path) -> None:
             "needs it, or --all-frames."
             for thing in ("bag", "keys", "pen")
         ),
-        f"{missing}: 3 more annotation files are missing.".replace(str(tmp_path), ""),
+        f"{missing}: 3 more annotation files are missing or damaged.".replace(str(tmp_path), ""),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,14 +70,14 @@ def scores(by_user: dict[str, list[float]]) -> list[VideoScore]:
 
 def test_averages_over_videos_and_over_users() -> None:
     figures = summarise(scores({"P1": [1.0, 0.0, 0.5], "P2": [1.0]}))
-    # Variances over n: ((3/8)² + (5/8)² + (1/8)² + (3/8)²) / 4 = 11/64; (1/4)²
+    # Variances over n - 1: ((3/8)² + (5/8)² + (1/8)² + (3/8)²) / 3 = 11/48; 2 (1/4)²
     assert figures.over_videos.mean == pytest.approx(0.625)
-    assert figures.over_videos.half_width == pytest.approx(1.96 * (11 / 64 / 4) ** 0.5)
+    assert figures.over_videos.half_width == pytest.approx(1.96 * (11 / 48 / 4) ** 0.5)
     assert figures.over_videos.count == 4
     assert figures.over_users.mean == pytest.approx(0.75)
-    assert figures.over_users.half_width == pytest.approx(1.96 * 0.25 / 2**0.5)
+    assert figures.over_users.half_width == pytest.approx(1.96 * 0.25)
     assert figures.by_user["P1"].mean == pytest.approx(0.5)
-    assert figures.by_user["P2"].half_width == 0.0
+    assert math.isnan(figures.by_user["P2"].half_width), "of one video"
 
 
 def test_other_metrics_are_averaged_alike() -> None:
@@ -90,7 +91,7 @@ def test_paired_differences_are_of_the_same_videos_in_any_order() -> None:
     other = scores({"P1": [0.5, 0.5], "P2": [0.25, 0.5]})
     figure = paired_difference(one, other[::-1])
     assert figure.mean == pytest.approx(0.0)
-    assert figure.half_width == pytest.approx(1.96 * (0.125 / 4) ** 0.5)
+    assert figure.half_width == pytest.approx(1.96 * (0.5 / 3 / 4) ** 0.5)
     assert paired_difference(one, one).half_width == 0.0
 
 

@@ -186,7 +186,7 @@ def test_objects_without_a_side_and_users_with_one_object_are_left_out_and_named
         "P177/cup left out: no clean videos with enough frames.",
         "P177/mug left out: no clutter videos with enough frames.",
         "P177/pen left out: no clean videos with enough frames.",
-        "User P100 left out: 1 usable object(s).",
+        "User P100 left out: 1 usable object; a task needs 2.",
     ]
 
 

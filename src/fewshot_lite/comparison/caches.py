@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Generic, TypeVar
 
 import torch
@@ -75,7 +76,9 @@ class ImageCache:
         if missing:
             decoded, problems = decode(missing, size, workers=self._workers)
             for position, reason in problems.items():
-                raise FewshotError(f"{missing[position]}: {reason}. Remove or replace it.")
+                source = missing[position]
+                remedy = "Remove or replace it" if isinstance(source, Path) else "Get its file anew"
+                raise FewshotError(f"{source}: {reason}. {remedy}.")
             found |= zip(missing, decoded, strict=True)
             for source in missing:
                 self._cache.put((source, size), found[source].clone())

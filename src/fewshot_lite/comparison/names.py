@@ -58,6 +58,8 @@ def parse_models(texts: Sequence[str], baseline_backbone: str = DEFAULT_BASE) ->
 
 
 def _parse(text: str, baseline_backbone: str) -> ModelName:
+    if not text:
+        raise UsageError(f"A model's name is empty. Give {DEFAULT_BASE}, a file, or {_known()}.")
     name, colon, backbone = text.partition(":")
     if name in BASELINES:
         if colon and not backbone:
@@ -65,6 +67,8 @@ def _parse(text: str, baseline_backbone: str) -> ModelName:
                 f"{text}: no backbone after the colon. Give a checkpoint or torchvision's name."
             )
         return ModelName(text, name, _existing(backbone or baseline_backbone, text))
+    if text == DEFAULT_BASE:
+        _require_shipped(text)
     if text in (DEFAULT_BASE, *_shipped()) or Path(text).exists():
         return ModelName(text, None, text)
     if _is_written_as_a_path(text):
@@ -76,6 +80,8 @@ def _parse(text: str, baseline_backbone: str) -> ModelName:
 
 
 def _existing(backbone: str, text: str) -> str:
+    if backbone == DEFAULT_BASE:
+        _require_shipped(text)
     if _is_written_as_a_path(backbone) and not Path(backbone).exists():
         raise UsageError(f"{text}: there is no file {backbone}.")
     return backbone
@@ -84,6 +90,14 @@ def _existing(backbone: str, text: str) -> str:
 def _is_written_as_a_path(text: str) -> bool:
     separators = [os.sep, *([os.altsep] if os.altsep else [])]
     return any(s in text for s in separators) or Path(text).suffix in (".safetensors", ".pth")
+
+
+def _require_shipped(text: str) -> None:
+    if not _shipped():
+        raise UsageError(
+            f"{text}: the shipped model is not there (no checkpoint in {models_folder()}). Name a "
+            "file in its place, for a baseline as NAME:FILE or with --baseline-backbone."
+        )
 
 
 def _shipped() -> list[str]:

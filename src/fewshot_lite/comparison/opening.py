@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torchvision import models as torchvision_models
+from torchvision.models import list_models
 
 from fewshot_lite import checkpoint
 from fewshot_lite.backbones import Backbone, has_depthwise_convolutions, load_backbone
@@ -25,7 +27,7 @@ from fewshot_lite.comparison.methods import (
 from fewshot_lite.comparison.names import ModelName
 from fewshot_lite.config import Precision
 from fewshot_lite.devices import autocast
-from fewshot_lite.errors import UsageError
+from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.files import find_base
 from fewshot_lite.heads.linear import LogisticHead
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
@@ -113,18 +115,18 @@ class _Opener:
     def _backbone(self, base: str, text: str) -> tuple[Backbone, int, dict[str, Any]]:
         """The backbone of a checkpoint, a pre-trained one, or torchvision's of this name."""
         if base not in self._backbones:
-            path = Path(base) if Path(base).is_file() else _shipped(base)
+            path = Path(base) if Path(base).is_file() else _shipped(base, text)
             if path is not None and self._is_meta(path):
                 model = self._model(path, text)
                 backbone, size = model.learner.backbone, self._size(model.image_size)
                 record: dict[str, Any] = dict(model.source)
             elif path is not None:
-                backbone, record = load_backbone(None, str(path), self._settings.image_size)
+                backbone, record = _load(text, _architecture(path), path, self._settings.image_size)
                 size = self._size(backbone.image_size)
                 record = {key: record[key] for key in ("weights", "sha256")}
             else:
                 size = self._size(224)
-                backbone, record = load_backbone(base, "default", size)
+                backbone, record = _load(text, base, None, size)
             backbone.to(self._settings.device).requires_grad_(False)
             self._backbones[base] = (backbone, size, record)
         return self._backbones[base]
@@ -173,12 +175,47 @@ def _check_size(method: Method) -> None:
         ) from None
 
 
-def _shipped(base: str) -> Path | None:
+def _shipped(base: str, text: str) -> Path | None:
+    """The file of a shipped model; None for torchvision's names."""
+    if Path(base).is_dir() and base not in _torchvision_names():
+        raise UsageError(f"{text}: {base} is a folder. Give a checkpoint, or torchvision's name.")
     try:
         path = find_base(base)
     except UsageError:
         return None
     return path if path.is_file() else None
+
+
+def _architecture(path: Path) -> str | None:
+    """What torchvision's files are named after, as efficientnet_b0_rwightman-7f5810bc.pth is."""
+    if path.suffix == ".safetensors":
+        return None  # its description says, or it is a resnet18
+    named = [
+        name for name in _torchvision_names() if path.name.startswith((f"{name}-", f"{name}_"))
+    ]
+    return max(named, key=len, default=None)
+
+
+def _torchvision_names() -> list[str]:
+    """The classification networks that torchvision has."""
+    names: list[str] = list_models(module=torchvision_models)
+    return names
+
+
+def _load(
+    text: str, name: str | None, path: Path | None, image_size: int | None
+) -> tuple[Backbone, dict[str, Any]]:
+    """`load_backbone`, whose messages are of the flags of training, in the words of `evaluate`."""
+    try:
+        return load_backbone(name, str(path) if path else "default", image_size)
+    except FewshotError as error:
+        message = str(error).replace("--weights ", "", 1)
+        if path is None and " Without a network " in message:
+            message = message.partition(" Without a network ")[0] + (
+                " Without a network give NAME:FILE, with a checkpoint of fewshot-lite or a copy of "
+                "torchvision's file under its own name."
+            )
+        raise type(error)(f"{text}: {message}") from None
 
 
 def _head(baseline: str, device: torch.device) -> Head:

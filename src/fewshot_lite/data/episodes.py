@@ -96,6 +96,25 @@ class Pool:
         support = [index for group in groups for index in group]
         return _shuffled(support, generator), _shuffled(query, generator)[:queries]
 
+    def leave_out_small(self, shot: int, queries: int) -> list[str]:
+        """Leave out classes that may lack images for such tasks; return their names."""
+        small = [k for k in range(self.classes) if not self._has(k, shot, queries)]
+        names = [self.class_names[k] for k in small]
+        for values in (self.groups, self.query_only, self.class_names):
+            for k in reversed(small):
+                del values[k]
+        return names
+
+    def _has(self, number: int, shot: int, queries: int) -> bool:
+        """Whether `two_sides` gives a class enough of both, in whatever order groups are drawn."""
+        sizes = [len(group) for group in self.groups[number]]
+        if self.query_only[number]:
+            return sum(sizes) >= shot and len(self.query_only[number]) >= queries
+        # Queries take whole groups until they are enough: at worst the largest one comes last.
+        before = min(queries - 1, sum(size for size in sizes if size < queries))
+        largest = max(sizes)
+        return sum(sizes) - largest >= max(queries, shot + before)
+
     @property
     def classes(self) -> int:
         """Classes with enough images for both sides of an episode."""

@@ -47,7 +47,7 @@ class Record:
         if len(tail) < _TAIL.size:
             raise PhotoError("the file was cut off after it was opened")
         if _TAIL.unpack(tail)[0] != masked(_checksum()(data)):
-            raise PhotoError("damaged, its checksum does not match. Convert the data set again")
+            raise PhotoError("damaged, its checksum does not match")
         return example_bytes(data, "image")
 
     def __str__(self) -> str:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fewshot_lite.heads import Statistics
+from fewshot_lite.heads.means import class_means
 
 
 class GeneratedLinearHead(nn.Module):
@@ -30,11 +31,7 @@ class GeneratedLinearHead(nn.Module):
             ValueError: a class without images.
         """
         features = features.to(torch.promote_types(features.dtype, torch.float32))
-        shots = torch.bincount(labels, minlength=classes)
-        if len(shots) > classes or bool((shots == 0).any()):
-            raise ValueError(f"every one of the {classes} classes needs a support image")
-        sums = features.new_zeros(classes, features.shape[1]).index_add(0, labels, features)
-        means = sums / shots[:, None]
+        means, _ = class_means(features, labels, classes)
         return {"weight": means + self.weight(means), "bias": self.bias(means).squeeze(1)}
 
     def logits(self, statistics: Statistics, features: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from fewshot_lite.heads import Statistics
 from fewshot_lite.heads.features import root_features
+from fewshot_lite.heads.means import class_means
 
 
 class MahalanobisHead(nn.Module):
@@ -68,13 +69,10 @@ class MahalanobisHead(nn.Module):
             ValueError: a class without images.
         """
         features = self._prepared(features)
-        shots = torch.bincount(labels, minlength=classes)
-        if len(shots) > classes or bool((shots == 0).any()):
-            raise ValueError(f"every one of the {classes} classes needs a support image")
         number, _ = features.shape
         centre = features.mean(0)
         x = features - centre  # (N, d): small differences of large numbers only once
-        means = x.new_zeros(classes, x.shape[1]).index_add(0, labels, x) / shots[:, None]
+        means, shots = class_means(x, labels, classes)
         statistics = {"centre": centre, "means": means, "shots": shots}
         order = labels.argsort(stable=True)
         deviations = (x - means[labels])[order]  # (N, d), rows by class
@@ -91,7 +89,7 @@ class MahalanobisHead(nn.Module):
             rows = torch.stack([deviations[starts[k] : starts[k] + n] for k in members.tolist()])
             u = rows * (weight / (n - 1)) ** 0.5  # (K_n, n, d)
             u_inverse = self._apply_inverse(u, shared)  # U B⁻¹
-            c = torch.linalg.cholesky(_plus_identity(u_inverse @ u.mT, 1.0))
+            c = _cholesky(_plus_identity(u_inverse @ u.mT, 1.0))
             v = torch.linalg.solve_triangular(c, u_inverse, upper=False)
             own.append(v.flatten(0, 1))
             own_class.append(members.repeat_interleave(n))
@@ -132,11 +130,11 @@ class MahalanobisHead(nn.Module):
         """E, (min(N, d), d), of B = a XᵀX + β I."""
         number, width = x.shape
         if number < width:
-            factor = torch.linalg.cholesky(_plus_identity(a * x @ x.mT, self.beta))
+            factor = _cholesky(_plus_identity(a * x @ x.mT, self.beta))
             scaled = x * (a / self.beta) ** 0.5
             e: Tensor = torch.linalg.solve_triangular(factor, scaled, upper=False)
             return e
-        factor = torch.linalg.cholesky(_plus_identity(a * x.mT @ x, self.beta))
+        factor = _cholesky(_plus_identity(a * x.mT @ x, self.beta))
         eye = torch.eye(width, dtype=x.dtype, device=x.device)
         e = torch.linalg.solve_triangular(factor, eye, upper=False)
         return e
@@ -159,6 +157,17 @@ class MahalanobisHead(nn.Module):
 def _is_low_rank(shared: Tensor) -> bool:
     """Which of the two forms a factor E has: square means the dense one."""
     return shared.shape[0] < shared.shape[1]
+
+
+def _cholesky(matrix: Tensor) -> Tensor:
+    """L of matrices (..., n, n); NaN where overflow or rounding left them without one.
+
+    So the loss is not finite, which training can skip, as with features that are not; and a GPU
+    need not be waited for, as it must to raise.
+    """
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    whole: Tensor = factor.masked_fill((failed != 0)[..., None, None], torch.nan)
+    return whole
 
 
 def _plus_identity(matrix: Tensor, scale: Tensor | float) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from fewshot_lite.config import Metric
 from fewshot_lite.heads import Statistics
+from fewshot_lite.heads.means import class_means
 
 
 class PrototypeHead(nn.Module):
@@ -21,13 +22,13 @@ class PrototypeHead(nn.Module):
         self.log_temperature = nn.Parameter(torch.tensor(start).log())
 
     def fit(self, features: Tensor, labels: Tensor, classes: int) -> Statistics:
-        """Class means (K, d) of support features (N, d) with labels (N,)."""
-        features = self._prepared(features)
-        shots = torch.bincount(labels, minlength=classes)
-        if len(shots) > classes or bool((shots == 0).any()):
-            raise ValueError(f"every one of the {classes} classes needs a support image")
-        sums = features.new_zeros(classes, features.shape[1]).index_add(0, labels, features)
-        return {"means": sums / shots[:, None]}
+        """Class means (K, d) of support features (N, d) with labels (N,).
+
+        Raises:
+            ValueError: a class without images.
+        """
+        means, _ = class_means(self._prepared(features), labels, classes)
+        return {"means": means}
 
     def logits(self, statistics: Statistics, features: Tensor) -> Tensor:
         """Logits (Q, K) of query features (Q, d)."""

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from fewshot_lite.backbones import Backbone
+from fewshot_lite.backbones import Backbone, check_images_apart
+from fewshot_lite.errors import FewshotError
 from fewshot_lite.film import NormParameters
 from fewshot_lite.heads import Statistics
 from fewshot_lite.heads.registry import AnyHead
@@ -35,6 +36,23 @@ class Learner(nn.Module, ABC):
     name: ClassVar[str]
     backbone: Backbone
     head: AnyHead
+
+    def __init__(self, backbone: Backbone, backbone_lr: float) -> None:
+        """Take in a backbone, as it is, not copied; the subclass adds the rest.
+
+        Args:
+            backbone: its images must not be coupled.
+            backbone_lr: learning rate of its weights as a share of the learner's; 0 freezes them.
+
+        Raises:
+            UsageError: as `check_images_apart`.
+        """
+        super().__init__()
+        check_images_apart(backbone)
+        self.backbone = backbone
+        self.backbone_lr = backbone_lr
+        for parameter in backbone.parameters():
+            parameter.requires_grad_(backbone_lr > 0)
 
     @property
     def has_set_encoder(self) -> bool:
@@ -62,6 +80,12 @@ class Learner(nn.Module, ABC):
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """The learned parameters with their learning rates, as optimisers take them."""
 
+    def backbone_groups(self, lr: float) -> list[dict[str, Any]]:
+        """The backbone's share of `parameter_groups`; none if it is frozen."""
+        if self.backbone_lr <= 0:
+            return []
+        return [{"params": list(self.backbone.parameters()), "lr": lr * self.backbone_lr}]
+
     @abstractmethod
     def hyperparameters(self) -> dict[str, Any]:
         """What the constructor needs besides the backbone to build this learner again."""
@@ -69,6 +93,19 @@ class Learner(nn.Module, ABC):
     def train(self, mode: bool = True) -> Learner:
         """Stay in evaluation mode: batch statistics and dropout have no place in LITE."""
         return super().train(False)
+
+    def check_evaluation_mode(self) -> None:
+        """Refuse a part that was put into training mode by itself, past `train`.
+
+        Raises:
+            ValueError: there is one; the message names it.
+        """
+        for name, module in self.named_modules():
+            if module.training:
+                raise ValueError(
+                    f"{name or self.name}: in training mode, where batch statistics would couple "
+                    "the images of a task and dropout would change them. Call .eval() first."
+                )
 
     @torch.no_grad()
     def adapt(
@@ -86,13 +123,23 @@ class Learner(nn.Module, ABC):
             images: (N, 3, S, S), uint8 or float in [0, 1].
             labels: int64 (N,) of 0..K-1, every class present.
             classes: K.
+
+        Raises:
+            ValueError: a part of the learner is in training mode, or a class has no image.
+            FewshotError: what comes out is not finite.
         """
+        self.check_evaluation_mode()
         z = None
         if self.has_set_encoder:
             z = task_embedding(self, images, micro_batch, cast)
         parameters = self.norm_parameters(z)
         features = map_batches(lambda x: self.features(x, parameters), images, micro_batch, cast)
         statistics = self.head.fit(features, labels, classes)
+        if not all(bool(torch.isfinite(value).all()) for value in statistics.values()):
+            raise FewshotError(
+                "The model's values for these images are not finite: its weights are damaged, or "
+                "grew without bounds in training. Use another, or train with a lower --lr."
+            )
         return TaskClassifier(self, parameters, statistics, features, micro_batch, cast)
 
 

@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from fewshot_lite.backbones import Backbone, check_images_apart
+from fewshot_lite.backbones import Backbone
+from fewshot_lite.errors import UsageError
 from fewshot_lite.film import FilmGenerator, NormParameters
 from fewshot_lite.learners.base import Learner
 from fewshot_lite.set_encoder import SetEncoder
@@ -37,15 +38,14 @@ class FilmLearner(Learner):
             embedding_dim: Z.
             encoder_size: side in pixels of the set encoder's images.
             backbone_lr: learning rate of the backbone's weights as a share of the learner's.
+
+        Raises:
+            UsageError: FiLM has no norm layer to act through, or one without a bias.
         """
-        super().__init__()
-        check_images_apart(backbone)
-        self.backbone = backbone
+        super().__init__(backbone, backbone_lr)
+        _check_norm_layers(backbone)
         self.set_encoder = SetEncoder(embedding_dim, encoder_size)
         self.film = FilmGenerator(backbone, embedding_dim)
-        self.backbone_lr = backbone_lr
-        for parameter in backbone.parameters():
-            parameter.requires_grad_(backbone_lr > 0)
 
     @property
     def has_set_encoder(self) -> bool:
@@ -64,14 +64,11 @@ class FilmLearner(Learner):
         return self.film.penalty()
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        groups = [
+        return [
             {"params": [*self.set_encoder.parameters(), *self.film.parameters()], "lr": lr},
             {"params": list(self.head.parameters()), "lr": lr * self.head_lr},
+            *self.backbone_groups(lr),
         ]
-        if self.backbone_lr > 0:
-            learned = list(self.backbone.parameters())
-            groups.append({"params": learned, "lr": lr * self.backbone_lr})
-        return groups
 
     def hyperparameters(self) -> dict[str, Any]:
         return {
@@ -79,3 +76,18 @@ class FilmLearner(Learner):
             "encoder_size": self.set_encoder.image_size,
             "backbone_lr": self.backbone_lr,
         }
+
+
+def _check_norm_layers(backbone: Backbone) -> None:
+    layers = backbone.norm_layers()
+    if not layers:
+        raise UsageError(
+            "backbone: has no normalisation layers, so FiLM has nothing to adapt. Choose one with "
+            "BatchNorm or LayerNorm, or ProtoNets, which adapts class means alone."
+        )
+    for name, layer in layers.items():
+        if layer.bias is None:
+            raise UsageError(
+                f"backbone: norm layer {name!r} has no bias, which FiLM needs for its shift. "
+                "Build it with bias=True."
+            )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from fewshot_lite.backbones import Backbone, check_images_apart
+from fewshot_lite.backbones import Backbone
 from fewshot_lite.config import Metric
 from fewshot_lite.heads.prototypes import PrototypeHead
 from fewshot_lite.learners.base import Learner
@@ -26,20 +26,13 @@ class ProtoNets(Learner):
             metric: of the distance to class means.
             backbone_lr: learning rate of the backbone's weights as a share of the learner's.
         """
-        super().__init__()
-        check_images_apart(backbone)
-        self.backbone = backbone
+        super().__init__(backbone, backbone_lr)
         self.head = PrototypeHead(metric)
-        self.backbone_lr = backbone_lr
-        for parameter in backbone.parameters():
-            parameter.requires_grad_(backbone_lr > 0)
         self.eval()
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        groups: list[dict[str, Any]] = [{"params": list(self.head.parameters()), "lr": lr * 20}]
-        if self.backbone_lr > 0:
-            groups.append({"params": list(self.backbone.parameters()), "lr": lr * self.backbone_lr})
-        return groups
+        head = {"params": list(self.head.parameters()), "lr": lr * 20}
+        return [head, *self.backbone_groups(lr)]
 
     def hyperparameters(self) -> dict[str, Any]:
         return {"metric": self.head.metric, "backbone_lr": self.backbone_lr}

@@ -19,7 +19,8 @@ from fewshot_lite.data.folders import ImageFolder
 from fewshot_lite.data.photos import Source
 from fewshot_lite.errors import FewshotError
 from fewshot_lite.protocols.base import EvaluationTask
-from fewshot_lite.protocols.options import ProtocolOptions, Span
+from fewshot_lite.protocols.options import QUERIES, SHOTS, WAYS, ProtocolOptions, Span
+from fewshot_lite.protocols.tracks import check_track_names, check_tracks
 from fewshot_lite.training import generator
 
 #: Tasks of each group unless asked otherwise; Meta-Dataset's number.
@@ -75,23 +76,28 @@ class FolderProtocol:
             find_unreadable: what it names is left out, and listed in `unreadable`.
 
         Raises:
+            UsageError: `options.tracks` names another data set, or one whose files have no tracks.
             FewshotError: too few classes, a class with too few images for shots and queries, or
                 two folders whose classes differ.
         """
         self.unreadable: dict[Source, str] = {}
         self.notes: list[str] = []
-        self._options = options
+        self._seed, self._queries = options.seed, options.queries or QUERIES
         self._tasks = options.tasks or TASKS
         if query is None:
-            data: list[_DataSet] = [_Single(f, self._find(f, find_unreadable)) for f in folders]
+            check_track_names(options.tracks, folders)
+            data: list[_DataSet] = [
+                _Single(f, self._find(f, find_unreadable), tracks=f.name in options.tracks)
+                for f in folders
+            ]
         else:
             (support,) = folders
             bad = self._find(support, find_unreadable) | self._find(query, find_unreadable)
             data = [_Pair(support, query, bad)]
         self._groups = [
             self._group(data_set, way, shot)
-            for way in options.ways
-            for shot in options.shots
+            for way in options.ways or WAYS
+            for shot in options.shots or SHOTS
             for data_set in data
         ]
 
@@ -114,10 +120,10 @@ class FolderProtocol:
     def task(self, number: int) -> EvaluationTask:
         """Task of this number; the groups follow each other."""
         group = self._groups[number // self._tasks]
-        seed, local = self._options.seed, number % self._tasks
+        seed, local = self._seed, number % self._tasks
         drawn = generator(seed, 6, local)
         way, shot = _drawn(group.way, drawn), _drawn(group.shot, drawn)
-        task = group.data.draw(way, shot, self._options.queries, generator(seed, 4, local))
+        task = group.data.draw(way, shot, self._queries, generator(seed, 4, local))
         return EvaluationTask(**{**task.__dict__, "group": group.name})
 
     def _find(self, folder: ImageFolder, find_unreadable: FindUnreadable) -> set[Source]:
@@ -137,7 +143,9 @@ class FolderProtocol:
         if lowered != way:
             note = f"{data.name}: {classes} classes, so its tasks are {lowered}-way, not {way}-way."
             self.notes += [] if note in self.notes else [note]
-        _check_counts(data, shot, self._options.queries)
+        _check_counts(data, shot, self._queries)
+        if isinstance(data, _Single):
+            data.check_tracks(shot.high, self._queries)
         name, section = f"{data.name}, {lowered}-way {shot}-shot", f"all, {way}-way {shot}-shot"
         return _Group(name, section, data, lowered, shot)
 
@@ -146,41 +154,51 @@ def _drawn(span: Span, random: torch.Generator) -> int:
     return int(torch.randint(span.low, span.high + 1, (), generator=random))
 
 
+_REMEDY = "Lower --shots or --queries, or add photos."
+
+
 def _check_counts(data: _DataSet, shot: Span, queries: int) -> None:
     """Refuse a class from which a task could not be drawn."""
-    remedy = "Lower --shots or --queries, or add photos."
     for name, (support, query, both) in zip(data.class_names, data.counts(), strict=True):
         if support < shot.high:
             raise FewshotError(
                 f"{data.root}: class {name!r} has {support} readable photos, too few for "
-                f"{shot.high} shots. {remedy}"
+                f"{shot.high} shots. {_REMEDY}"
             )
         if query < queries:
             raise FewshotError(
                 f"{data.root}: class {name!r} has {query} readable photos for {queries} queries. "
-                f"{remedy}"
+                f"{_REMEDY}"
             )
         if both < shot.high + queries:
             raise FewshotError(
                 f"{data.root}: class {name!r} has {both} readable photos, too few for {shot.high} "
-                f"shots and {queries} queries. {remedy}"
+                f"shots and {queries} queries. {_REMEDY}"
             )
 
 
 class _Single:
-    """One folder: no image is in both sides of a task."""
+    """One folder: no image, and no track if there are such, is in both sides of a task."""
 
-    def __init__(self, folder: ImageFolder, unreadable: set[Source]) -> None:
+    def __init__(
+        self, folder: ImageFolder, unreadable: set[Source], *, tracks: bool = False
+    ) -> None:
         self.name, self.root = folder.name, folder.root
         self.class_names = folder.class_names
         self._folder = folder
         left_out = [i for i, path in enumerate(folder.paths) if path in unreadable]
-        self._pool = Pool(folder, unreadable=left_out)
-        kept = set(range(len(folder.paths))).difference(left_out)
-        self._counts = [len(kept.intersection(i)) for i in folder.indices_by_class()]
+        self._tracks = tracks
+        self._pool = Pool(folder, unreadable=left_out, tracks=tracks)
+        self._kept = set(range(len(folder.paths))).difference(left_out)
+        self._counts = [len(self._kept.intersection(i)) for i in folder.indices_by_class()]
 
     def counts(self) -> list[tuple[int, int, int]]:
         return [(count, count, count) for count in self._counts]
+
+    def check_tracks(self, shot: int, queries: int) -> None:
+        """Raise FewshotError if whole tracks could leave too few images on one side."""
+        if self._tracks:
+            check_tracks(self._folder, self._kept, shot, queries, _REMEDY)
 
     def draw(self, way: int, shot: int, queries: int, random: torch.Generator) -> EvaluationTask:
         episode = sample_fixed_episode(self._pool, way, shot, queries, random)

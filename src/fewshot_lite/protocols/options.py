@@ -25,21 +25,42 @@ class Span:
         return str(self.low) if self.low == self.high else f"{self.low}–{self.high}"
 
 
+#: What folders are evaluated with unless asked otherwise.
+WAYS, SHOTS, QUERIES = (Span(5, 5),), (Span(1, 1), Span(5, 5)), 10
+
+
 @dataclass(frozen=True)
 class ProtocolOptions:
-    """The tasks of folders; published protocols have rules of their own, and take what they can."""
+    """What a protocol is asked for; None is its own choice.
 
-    ways: tuple[Span, ...] = (Span(5, 5),)
-    shots: tuple[Span, ...] = (Span(1, 1), Span(5, 5))
-    queries: int = 10
-    """Query images of a class."""
+    Published protocols have rules of their own: what they cannot follow is refused, not ignored
+    (`refuse_given`).
+    """
+
+    ways: tuple[Span, ...] | None = None
+    """Classes of a task of folders; None for `WAYS`."""
+    shots: tuple[Span, ...] | None = None
+    """Support images of a class; None for `SHOTS`."""
+    queries: int | None = None
+    """Query images of a class; None for `QUERIES`."""
+    tracks: tuple[str, ...] = ()
+    """Names of data sets whose files are TRACK_FRAME: a track is on one side of a task."""
     tasks: int | None = None
     """Of each data set, way and shot; None for 600 of folders, and as published elsewhere."""
     seed: int = 0
-    split: Split = "test"
-    """Of data sets that come with splits."""
-    orbit: OrbitYear = "2022"
-    """Which version of ORBIT's protocol."""
+    split: Split | None = None
+    """Of data sets that come with splits; None for the test split."""
+    orbit: OrbitYear | None = None
+    """Which version of ORBIT's protocol; None for that of 2022."""
+    all_frames: bool = False
+    """Of ORBIT: keep frames that do not show the object."""
+
+    def refuse_given(self, what: str, *names: str) -> None:
+        """Raise UsageError if one of these was asked for, of data that it cannot be asked of."""
+        for name in names:
+            if getattr(self, name) not in (None, False, ()):
+                flag = f"--{name.replace('_', '-')}"
+                raise UsageError(f"{flag}: {what}. Leave the flag out.")
 
     def check(self) -> None:
         """Raise UsageError for values that no comparison can have."""

@@ -134,11 +134,14 @@ class OrbitProtocol:
             if len(objects) >= 2:
                 self._users[user] = objects
             else:
-                self._left_out.append(f"User {user} left out: {len(objects)} usable object(s).")
+                self._left_out.append(
+                    f"User {user} left out: {_count_objects(objects)}; a task needs 2."
+                )
         if not self._users:
             raise FewshotError(
                 f"{self._folder.users}: no user has 2 objects with clean videos and {query} videos "
-                f"to evaluate on. {' '.join(self._left_out[:3])}"
+                f"to evaluate on. {' '.join(self._left_out[:3])} Complete the data set; "
+                "`fewshot-lite data check` names all that is missing."
             )
 
     @property
@@ -231,7 +234,7 @@ class OrbitProtocol:
             "random": f"1 to {SUPPORT_FRAMES} random ones of a clean video",
         }[self._support]
         notes = [
-            f"{len(self._users)} users, {self.tasks_per_user} tasks each; support frames: "
+            f"Users: {len(self._users)}; tasks of each: {self.tasks_per_user}; support frames: "
             f"{frames}.",
             f"Frames after the first {FRAME_CAP} usable ones of a video and videos beyond "
             f"{VIDEO_CAP} of an object are not used, as in the published code; each frame is "
@@ -240,7 +243,9 @@ class OrbitProtocol:
         if self._support != self.rules.support:
             notes.append(f"Departs: {self._support} support frames, not {self.rules.support} ones.")
         if self.tasks_per_user != self.rules.tasks_per_user:
-            notes.append(f"Departs: {self.tasks_per_user} tasks a user.")
+            notes.append(
+                f"Departs: tasks a user: {self.tasks_per_user}, not {self.rules.tasks_per_user}."
+            )
         if self.rules.object_present and not self._filter:
             notes.append("Departs: frames that do not show the object are evaluated too.")
         if self.rules is RULES["2021"]:
@@ -249,6 +254,10 @@ class OrbitProtocol:
                 "clip is one frame."
             )
         return notes
+
+
+def _count_objects(objects: Sequence[_Object]) -> str:
+    return f"{len(objects)} usable object{'' if len(objects) == 1 else 's'}"
 
 
 def _up_to(most: int, items: Sequence[_T], draw: torch.Generator) -> Sequence[_T]:

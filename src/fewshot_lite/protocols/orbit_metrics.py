@@ -33,10 +33,14 @@ class VideoScore:
 
 @dataclass(frozen=True)
 class Figure:
-    """A mean and half of its 95 % interval: 1.96 · std / √n, with variances over n, not n - 1."""
+    """A mean and half of its 95 % interval: 1.96 · std / √n, with variances over n - 1.
+
+    The published code divides by n; n - 1 is what all other intervals here have.
+    """
 
     mean: float
     half_width: float
+    """NaN where there is one value only."""
     count: int
 
 
@@ -143,5 +147,7 @@ def _figure(values: Sequence[float]) -> Figure:
     if not values:
         raise ValueError("no scores to average")
     mean = math.fsum(values) / len(values)
-    variance = math.fsum((value - mean) ** 2 for value in values) / len(values)
+    if len(values) == 1:
+        return Figure(mean, math.nan, 1)
+    variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
     return Figure(mean, 1.96 * math.sqrt(variance / len(values)), len(values))

@@ -9,7 +9,7 @@ from fewshot_lite.data.folders import require_folder, scan_classes, scan_collect
 from fewshot_lite.data.meta_dataset import is_meta_dataset
 from fewshot_lite.data.orbit import find_orbit
 from fewshot_lite.data.vtab.catalogue import GROUPS, TASKS, look
-from fewshot_lite.errors import FewshotError, UsageError
+from fewshot_lite.errors import FewshotError
 from fewshot_lite.protocols.base import EvaluationProtocol
 from fewshot_lite.protocols.folders import FindUnreadable, FolderProtocol
 from fewshot_lite.protocols.meta_dataset import MetaDatasetProtocol
@@ -18,6 +18,9 @@ from fewshot_lite.protocols.orbit import RULES, OrbitProtocol
 from fewshot_lite.protocols.vtab import VtabProtocol
 
 _META_DATASET_SPLITS = {"train": "TRAIN", "validation": "VALID", "test": "TEST"}
+
+#: Options that tasks of folders alone have, and that ORBIT alone has.
+_OF_FOLDERS, _OF_ORBIT = ("ways", "shots", "queries", "tracks"), ("orbit", "all_frames")
 
 
 def open_protocol(
@@ -31,36 +34,53 @@ def open_protocol(
 
     Args:
         path: an image folder, a collection of them, or a published benchmark's folder.
-        options: way, shots and queries are those of folders; the others have their own.
+        options: what is asked for, or left to the protocol.
         kind: "auto" goes by what lies in the folder.
         find_unreadable: for photos of folders, which are then left out.
 
     Raises:
+        UsageError: an option that the protocol does not have.
         UsageError, FewshotError: the data are not there, or are not what the protocol needs.
     """
     require_folder(path)
     if kind == "auto":
         kind = recognise(path)
+    _refuse(options, path, kind)
+    split = options.split or "test"
     if kind == "meta-dataset":
         return MetaDatasetProtocol(
             path,
-            split=_META_DATASET_SPLITS[options.split],
+            split=_META_DATASET_SPLITS[split],
             tasks=options.tasks or 600,
             seed=options.seed,
         )
     if kind == "vtab":
-        if options.tasks is not None:
-            raise UsageError("--tasks: VTAB has one task a data set. Leave the flag out.")
         return VtabProtocol(path, seed=options.seed)
     if kind == "orbit":
         return OrbitProtocol(
             path,
-            RULES[options.orbit],
-            mode=options.split,
+            RULES[options.orbit or "2022"],
+            mode=split,
+            all_frames=options.all_frames,
             tasks_per_user=options.tasks,
             seed=options.seed,
         )
     return FolderProtocol(scan_collection(path), options, find_unreadable=find_unreadable)
+
+
+def _refuse(options: ProtocolOptions, path: Path, kind: ProtocolKind) -> None:
+    """Refuse options that the protocol would ignore."""
+    if kind == "folder":
+        what = f"{path} holds class folders, which have none of this"
+        options.refuse_given(what, "split", *_OF_ORBIT)
+        return
+    name = {"meta-dataset": "Meta-Dataset", "vtab": "VTAB-v2", "orbit": "ORBIT"}[kind]
+    what = f"for class folders alone; the tasks of {name} ({path}) are as published"
+    options.refuse_given(what, *_OF_FOLDERS)
+    if kind != "orbit":
+        options.refuse_given(f"for ORBIT alone, and {path} holds {name}", *_OF_ORBIT)
+    if kind == "vtab":
+        options.refuse_given("VTAB has one task a data set, from fixed splits", "tasks", "split")
 
 
 def open_pair(
@@ -73,8 +93,11 @@ def open_pair(
     """Support from one image folder and queries from another, of the same classes.
 
     Raises:
+        UsageError: an option that folders do not have.
         UsageError, FewshotError: as `scan_classes` and `FolderProtocol`.
     """
+    what = "does not go with --support and --query, which are class folders"
+    options.refuse_given(what, "tracks", "split", *_OF_ORBIT)
     return FolderProtocol(
         [scan_classes(support)],
         options,

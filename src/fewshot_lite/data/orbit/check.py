@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fewshot_lite.data.orbit.annotations import annotation_file
+from fewshot_lite.data.orbit.annotations import annotation_file, frames_with_object
 from fewshot_lite.data.orbit.layout import OrbitFolder, User, Video, find_orbit, read_users
+from fewshot_lite.errors import FewshotError
 
 if TYPE_CHECKING:
     from fewshot_lite.data.summary import DataSet, Summary
@@ -32,8 +33,16 @@ def describe(root: Path) -> Summary | None:
     if not modes:
         return None
     data_sets, problems, notes = [], [], []
+    mode_of: dict[str, str] = {}
     for folder in modes.values():
         users = read_users(folder)
+        problems += [
+            f"{folder.users / user.name}: the splits overlap, this user is in {mode_of[user.name]} "
+            "too, and would be trained on and tested. Leave it in one."
+            for user in users
+            if user.name in mode_of
+        ]
+        mode_of |= {user.name: folder.mode for user in users}
         data_sets.append(_data_set(folder, users))
         problems += _incomplete(folder, users) + _annotations(folder, users)
         videos = [video for user in users for thing in user.objects for video in thing.videos]
@@ -97,21 +106,25 @@ def _incomplete(folder: OrbitFolder, users: list[User]) -> list[str]:
 
 
 def _annotations(folder: OrbitFolder, users: list[User]) -> list[str]:
-    """Clutter videos that lack a file: those alone are filtered by it."""
+    """Clutter videos whose file is missing or damaged: those alone are filtered by it."""
     if not folder.annotations.is_dir():
         return [
             f"{folder.annotations}: no annotations; evaluation needs them, or --all-frames. Unpack "
             f"orbit_extra_annotations.zip into {folder.annotations.parent}."
         ]
-    missing = [
-        path
-        for user in users
-        for thing in user.objects
-        for video in thing.clutter
-        if not (path := annotation_file(folder.annotations, video)).is_file()
-    ]
-    problems = [f"{path}: missing; evaluation needs it, or --all-frames." for path in missing]
-    if len(problems) <= _NAMED:
-        return problems
-    more = f"{folder.annotations}: {len(missing) - _NAMED} more annotation files are missing."
-    return [*problems[:_NAMED], more]
+    problems = []
+    for video in (v for user in users for thing in user.objects for v in thing.clutter):
+        path = annotation_file(folder.annotations, video)
+        if not path.is_file():
+            problems.append(f"{path}: missing; evaluation needs it, or --all-frames.")
+            continue
+        try:
+            frames_with_object(video, folder.annotations)
+        except FewshotError as error:
+            problems.append(str(error))
+    more = len(problems) - _NAMED
+    if more > 0:
+        are = "is" if more == 1 else "are"
+        rest = f"{folder.annotations}: {more} more annotation files {are} missing or damaged."
+        problems[_NAMED:] = [rest]
+    return problems
