@@ -169,6 +169,19 @@ def test_the_subsets_of_a_step_are_of_size_h_and_independent(
     assert len(set(zip(first, second, strict=True))) > len(set(first))
 
 
+@pytest.mark.parametrize("sampler", ["uniform", "informed"])
+def test_the_sampler_asked_for_draws_the_first_subset(
+    task: Task, sampler: Sampling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Chosen] = []
+    for name in ("uniform", "informed"):
+        chosen = Chosen(torch.tensor([0]), torch.tensor([1.0 if name == "uniform" else 2.0]))
+        monkeypatch.setattr(sampling, name, lambda *_, chosen=chosen: chosen)
+    monkeypatch.setattr(lite, "backward_support", lambda *given: seen.append(given[4]))
+    lite_step(make_learner(), task, torch.Generator(), h=1, sampler=sampler)
+    assert seen[0].weights.tolist() == [1.0 if sampler == "uniform" else 2.0]
+
+
 def test_one_shared_subset_is_biased_in_the_set_encoder(task: Task) -> None:
     learner = make_learner()
     exact = exact_gradients(learner, task)
@@ -249,7 +262,8 @@ def test_scale_scales_the_whole_gradient(task: Task) -> None:
     found = []
     for scale in (1.0, 0.25):
         learner.zero_grad()
-        lite_step(learner, task, torch.Generator().manual_seed(3), h=3, scale=scale)
+        random = torch.Generator().manual_seed(3)
+        lite_step(learner, task, random, h=3, scale=scale, penalty_weight=1.0)
         found.append(gradients(learner))
     for name, value in found[0].items():
         torch.testing.assert_close(found[1][name], 0.25 * value)
@@ -337,7 +351,7 @@ def test_batch_statistics_are_refused(step: Callable[..., LiteStep]) -> None:
 def test_tasks_without_a_loss_are_refused(
     use: Callable[[Task], object], change: dict[str, Tensor], message: str
 ) -> None:
-    task = replace(random_task([2, 2], queries=3), **change)
+    task = replace(random_task([2, 2], queries=3), **change)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=message):
         use(task)
 
