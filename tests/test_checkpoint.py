@@ -73,6 +73,15 @@ def test_learned_parameters_are_saved_as_plain_tensors(tmp_path: Path) -> None:
     assert_equal(found, {"p": torch.full((2,), 2.0), "q": torch.ones(2)})
 
 
+def test_half_leaves_what_would_overflow_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    tensors = {"large": torch.tensor([[1e5, 1.0]]), "usual": torch.tensor([[6e4, 1.0]])}
+    checkpoint.save(path, "backbone", tensors, {}, half=True)
+    loaded = checkpoint.load(path, "backbone").tensors
+    assert torch.equal(loaded["large"], tensors["large"])
+    assert torch.equal(loaded["usual"], tensors["usual"].half().float())
+
+
 def test_half_stores_matrices_in_half_the_space_and_loads_them_as_float32(tmp_path: Path) -> None:
     path = tmp_path / "x"
     checkpoint.save(path, "backbone", TENSORS, {}, half=True)

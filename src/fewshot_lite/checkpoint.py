@@ -55,13 +55,13 @@ def save(
 
     Args:
         half: store matrices and kernels as float16 (statistics and norm parameters stay float32:
-            a running variance does not fit float16's range).
+            a running variance does not fit float16's range, nor may a weight).
 
     Raises:
         FewshotError: it cannot be written (the previous file, if any, is untouched).
     """
     ready = {
-        name: (tensor.half() if half and tensor.is_floating_point() and tensor.ndim > 1 else tensor)
+        name: (tensor.half() if half and _fits_half(tensor) else tensor)
         .detach()
         .cpu()
         .contiguous()
@@ -74,6 +74,13 @@ def save(
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise FewshotError(f"{path}: could not be written ({reason}).") from None
+
+
+def _fits_half(tensor: Tensor) -> bool:
+    """Whether to store in half precision: matrices and kernels, unless it would overflow."""
+    if not tensor.is_floating_point() or tensor.ndim < 2:
+        return False
+    return bool((tensor.abs() <= torch.finfo(torch.float16).max).all())
 
 
 def load(path: Path, *kinds: str, flag: str = "") -> Checkpoint:

@@ -126,6 +126,8 @@ class PersonalModel:
             shape = (len(labels), backbone.feature_dim)
             if features.dtype != torch.float32 or features.shape != shape:
                 raise ValueError("support.features has another shape or type")
+            if not bool(features.isfinite().all()):
+                raise ValueError("support.features are not finite")
             return cls(
                 backbone.to(device),
                 head.to(device),

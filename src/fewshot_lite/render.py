@@ -247,8 +247,6 @@ def print_run(result: dict[str, Any], next_command: str, *, unit: str, done: int
     figures = ""
     if math.isfinite(result["loss"]):  # there was a step
         figures = f" (loss {result['loss']:.3f}, accuracy {result['accuracy']:.1%})"
-    if result.get("exact"):
-        out.print(f"{result['exact']} tasks had no more than --h images: their gradient is exact.")
     if result.get("skipped"):
         err.print(f"[yellow]Skipped[/] {result['skipped']} steps: their loss was not finite.")
     if result["unreadable"]:
@@ -263,6 +261,8 @@ def print_run(result: dict[str, Any], next_command: str, *, unit: str, done: int
         )
     if result["finished"]:
         out.print(f"Done after {done} {unit}{figures}: [bold]{output}[/]")
+        if result.get("exact"):
+            out.print(f"  {result['exact']} tasks had no more than --h images; all were taken")
         for name, value in result.get("validation", {}).items():
             out.print(f"  validation {escape(name)}: {value:.1%}")
         out.print(f"Next: [bold]{escape(next_command)}[/]")
