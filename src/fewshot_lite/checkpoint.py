@@ -61,10 +61,7 @@ def save(
         FewshotError: it cannot be written (the previous file, if any, is untouched).
     """
     ready = {
-        name: (tensor.half() if half and _fits_half(tensor) else tensor)
-        .detach()
-        .cpu()
-        .contiguous()
+        name: (tensor.half() if half and _fits_half(tensor) else tensor).detach().cpu().contiguous()
         for name, tensor in tensors.items()
     }
     entry = json.dumps({"format": FORMAT, "kind": kind, **meta})

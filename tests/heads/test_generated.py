@@ -20,7 +20,7 @@ def test_weights_and_biases_are_those_of_the_class_means(head: GeneratedLinearHe
     features, queries = torch.randn(6, 4).double(), torch.randn(5, 4).double()
     got = head.logits(head.fit(features, LABELS, 3), queries)
     for k in range(3):
-        mean = features[LABELS == k].mean(0)
+        mean = features[k == LABELS].mean(0)
         by_hand = queries @ (mean + head.weight(mean)) + head.bias(mean)
         torch.testing.assert_close(got[:, k], 0.1 * by_hand)
 
@@ -38,7 +38,7 @@ def test_a_class_does_not_depend_on_the_others(head: GeneratedLinearHead) -> Non
 def test_it_begins_close_to_class_means(head: GeneratedLinearHead) -> None:
     features = torch.randn(6, 4).double()
     statistics = head.fit(features, LABELS, 3)
-    means = torch.stack([features[LABELS == k].mean(0) for k in range(3)])
+    means = torch.stack([features[k == LABELS].mean(0) for k in range(3)])
     assert (statistics["weight"] - means).norm() < 0.5 * means.norm()
 
 
