@@ -4,8 +4,8 @@
 
 Tasks come from the data sets in turn. For each the exact gradient of the FiLM parameters is split
 into what each support image adds to it, g_n (one backward pass an image). A sampler's estimate is
-Σ g_n/π_n over the images drawn, so its error is had for many draws at no cost. Small tasks are
-trained on as they are: their gradient is that of another task, so their bias is shown beside their
+Σ g_n/π_n over the images drawn, so its error is had for many draws at no cost; a balanced sample
+needs passes of its own, and gets fewer draws. Small tasks are trained on as they are: their gradient is that of another task, so their bias is shown beside their
 error. Figures are root mean squares over draws, relative to the part of the gradient that comes
 through the support images, averaged over tasks.
 """
@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=20, help="for each size of the support set")
     parser.add_argument("--h", default="5,10,20,40,80")
     parser.add_argument("--small-draws", type=int, default=8)
+    parser.add_argument("--balanced-draws", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--plot", type=Path, help="draw a figure there")
     args = parser.parse_args()
@@ -85,6 +86,9 @@ def measure(
         for name, draw in samplers(task, v, h, random).items():
             error = root_mean_square(parts, exact, draw) / scale
             errors.setdefault((name, h), []).append(float(error))
+        draws = [sampling.balanced(v, h, random) for _ in range(args.balanced_draws)]
+        error = (drawn(learner, task, draws) - exact).square().sum(1).mean().sqrt() / scale
+        errors.setdefault(("balanced", h), []).append(float(error))
         found = torch.stack(
             [
                 contributions(learner, small_task(task, h, random), total=True)[0][0]
@@ -136,21 +140,43 @@ def draw_figure(rows: list[Row], path: Path) -> None:
 
 def contributions(learner: Learner, task: Task, *, total: bool = False) -> tuple[Tensor, Tensor]:
     """What each support image adds to ∂L/∂θ: (N, P), or their sum (1, P); and v, (N, d)."""
+    forward, v = forward_pass(learner, task)
+    everything = torch.arange(len(v))
+    parts = [
+        Chosen(indices, torch.ones(len(indices), dtype=torch.float64))
+        for indices in ([everything] if total else everything.split(1))
+    ]
+    return back_propagated(learner, task, forward, v, parts), v
+
+
+def drawn(learner: Learner, task: Task, draws: list[Chosen]) -> Tensor:
+    """Estimates of ∂L/∂θ through the support images, one for each draw: (draws, P)."""
+    forward, v = forward_pass(learner, task)
+    return back_propagated(learner, task, forward, v, draws)
+
+
+def forward_pass(learner: Learner, task: Task) -> tuple[lite.SupportPass, Tensor]:
+    """Steps 1 and 2 of LITE, and v, (N, d)."""
     learner.zero_grad()
     forward = lite.forward_support(learner, task, 64, nullcontext)
     lite.backward_queries(learner, task, forward, 1.0, 64, nullcontext)
     v = forward.features.grad
     assert v is not None
+    return forward, v
+
+
+def back_propagated(
+    learner: Learner, task: Task, forward: lite.SupportPass, v: Tensor, draws: list[Chosen]
+) -> Tensor:
+    """Step 3 for each draw: (draws, P)."""
     rows = []
-    everything = torch.arange(len(v))
-    for indices in [everything] if total else everything.split(1):
+    for chosen in draws:
         for leaf in forward.theta.values():
             leaf.grad = None
-        ones = Chosen(indices, torch.ones(len(indices), dtype=torch.float64))
-        lite.backward_support(learner, task, forward, v, ones, 64, nullcontext)
+        lite.backward_support(learner, task, forward, v, chosen, 64, nullcontext)
         grads = [leaf.grad for leaf in forward.theta.values()]
         rows.append(torch.cat([g.flatten() for g in grads if g is not None]))
-    return torch.stack(rows), v
+    return torch.stack(rows)
 
 
 def samplers(

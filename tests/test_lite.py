@@ -144,7 +144,7 @@ def test_the_step_as_a_whole_draws_two_subsets_and_is_unbiased(
     assert max(errors.values()) < 1e-9, errors
 
 
-@pytest.mark.parametrize("sampler", ["uniform", "informed"])
+@pytest.mark.parametrize("sampler", ["uniform", "informed", "balanced"])
 def test_the_subsets_of_a_step_are_of_size_h_and_independent(
     sampler: Sampling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,17 +169,18 @@ def test_the_subsets_of_a_step_are_of_size_h_and_independent(
     assert len(set(zip(first, second, strict=True))) > len(set(first))
 
 
-@pytest.mark.parametrize("sampler", ["uniform", "informed"])
+@pytest.mark.parametrize("sampler", ["uniform", "informed", "balanced"])
 def test_the_sampler_asked_for_draws_the_first_subset(
     task: Task, sampler: Sampling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Chosen] = []
-    for name in ("uniform", "informed"):
-        chosen = Chosen(torch.tensor([0]), torch.tensor([1.0 if name == "uniform" else 2.0]))
+    names = ["uniform", "informed", "balanced"]
+    for weight, name in enumerate(names):
+        chosen = Chosen(torch.tensor([0]), torch.tensor([float(weight)]))
         monkeypatch.setattr(sampling, name, lambda *_, chosen=chosen: chosen)
     monkeypatch.setattr(lite, "backward_support", lambda *given: seen.append(given[4]))
     lite_step(make_learner(), task, torch.Generator(), h=1, sampler=sampler)
-    assert seen[0].weights.tolist() == [1.0 if sampler == "uniform" else 2.0]
+    assert seen[0].weights.tolist() == [names.index(sampler)]
 
 
 def test_one_shared_subset_is_biased_in_the_set_encoder(task: Task) -> None:
@@ -244,7 +245,7 @@ def test_every_image_back_propagated_is_plain_autograd_in_float32(name: str) -> 
     assert max(relative_errors(gradients(learner), exact).values()) < 1e-5
 
 
-@pytest.mark.parametrize("sampler", ["uniform", "informed"])
+@pytest.mark.parametrize("sampler", ["uniform", "informed", "balanced"])
 def test_the_micro_batch_does_not_change_the_step(task: Task, sampler: Sampling) -> None:
     learner = make_learner()
     found = []
@@ -363,7 +364,7 @@ def test_nothing_to_back_propagate_is_refused(task: Task, numbers: dict[str, int
 
 
 @pytest.mark.parametrize("name", LEARNERS)
-@pytest.mark.parametrize("sampler", ["uniform", "informed"])
+@pytest.mark.parametrize("sampler", ["uniform", "informed", "balanced"])
 def test_a_task_of_one_image_has_nothing_to_learn(name: str, sampler: Sampling) -> None:
     learner = make_learner(name)
     random = torch.Generator()
@@ -415,3 +416,28 @@ def test_a_class_that_no_query_has_and_classes_of_one_image() -> None:
     step = lite_step(learner, task, torch.Generator(), h=None, penalty_weight=PENALTY)
     assert 0 <= step.accuracy <= 1
     assert max(relative_errors(gradients(learner), exact).values()) < 1e-9
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("h", [2, 4])
+def test_balanced_samples_average_to_the_exact_gradient(task: Task, name: str, h: int) -> None:
+    """Over all that can be drawn from the strata; the second subset is every image."""
+    learner = make_learner(name)
+    exact = exact_gradients(learner, task)
+    learner.zero_grad()
+    forward = lite.forward_support(learner, task, 4, nullcontext)
+    lite.backward_queries(learner, task, forward, 1.0, 4, nullcontext)
+    v = forward.features.grad
+    assert v is not None
+    strata = sampling.strata_by_size(v.norm(dim=1), h)
+    assert strata is not None
+    drawn = itertools.product(
+        *(map(torch.tensor, itertools.combinations(s.members.tolist(), s.take)) for s in strata)
+    )
+    parts = [
+        (1.0, lite_gradients(learner, task, sampling.balance(v, strata, p), sampling.everything(6)))
+        for p in drawn
+    ]
+    assert len(parts) > 1
+    errors = relative_errors(average(parts), exact)
+    assert max(errors.values()) < 1e-9, errors

@@ -77,3 +77,39 @@ def test_informed_sampling_takes_each_image_with_its_probability_in_any_order_of
         torch.testing.assert_close(chosen.weights, 1 / expected[chosen.indices])
         counts[chosen.indices] += 1
     torch.testing.assert_close(counts / 4000, expected, atol=0.035, rtol=0)
+
+
+def test_strata_take_about_in_proportion_to_size() -> None:
+    sizes = torch.cat([torch.tensor([50.0, 0.0]), torch.linspace(1, 5, 30)])
+    strata = sampling.strata_by_size(sizes, 9)
+    assert strata is not None
+    assert strata[0].members.tolist() == [0]  # certain
+    assert sum(s.take for s in strata) == 9
+    members = torch.cat([s.members for s in strata]).tolist()
+    assert sorted(members) == [0, *range(2, 32)]  # each once, but for the image of no size
+    rates = [s.take / len(s.members) for s in strata[1:]]
+    assert rates == sorted(rates)
+    assert rates[-1] > 2 * rates[0]
+
+
+def test_a_balanced_sample_has_the_exact_sum() -> None:
+    """So the gradient would be exact if all images had one Jacobian."""
+    v = torch.randn(40, 3).double()
+    for seed in range(5):
+        chosen = sampling.balanced(v, 9, torch.Generator().manual_seed(seed))
+        assert len(chosen.indices.unique()) == len(chosen.indices) == 9
+        assert chosen.correction is not None
+        total = (v[chosen.indices] * chosen.weights[:, None] + chosen.correction).sum(0)
+        torch.testing.assert_close(total, v.sum(0))
+
+
+def test_balanced_sampling_of_one_image_of_everything_and_of_nothing() -> None:
+    v = torch.randn(6, 3)
+    one = sampling.balanced(v, 1, torch.Generator())
+    assert len(one.indices) == 1
+    assert one.weights.tolist() == [6]
+    assert one.correction is not None
+    assert float(one.correction.abs().max()) == 0
+    assert sampling.balanced(v, 6, torch.Generator()).weights.tolist() == [1] * 6
+    nothing = sampling.balanced(torch.zeros(6, 3), 2, torch.Generator())
+    assert nothing.weights.tolist() == [3, 3]

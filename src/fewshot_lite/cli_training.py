@@ -104,7 +104,7 @@ def meta_train(
         str, typer.Option("--h", metavar="N|all", help="Support images to back-propagate.")
     ] = str(_TRAIN.h),
     sampling: Annotated[
-        Literal["uniform", "informed"], typer.Option(help="How they are drawn.")
+        Literal["uniform", "informed", "balanced"], typer.Option(help="How they are drawn.")
     ] = _TRAIN.sampling,
     gradient: Annotated[
         Literal["lite", "full", "small-task"],

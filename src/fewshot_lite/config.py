@@ -8,7 +8,7 @@ from typing import Literal
 from fewshot_lite.errors import UsageError
 
 Precision = Literal["auto", "float32", "bfloat16"]
-Sampling = Literal["uniform", "informed"]
+Sampling = Literal["uniform", "informed", "balanced"]
 Gradient = Literal["lite", "full", "small-task"]
 Metric = Literal["euclidean", "cosine"]
 

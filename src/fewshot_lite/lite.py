@@ -14,10 +14,11 @@ For support images x_1..x_N, z = mean_n e(x_n; φ), θ = g(z), f_n = b(x_n; θ, 
 
 Any loss depends on the support images through f_n and e(x_m) alone, each of which depends on its
 own image, so every step is linear in what is sampled given what is not, and the expectation is the
-exact gradient. Two departures from the published code make that so: each sum is scaled at its own
-node, by 1/π, rather than the gradient as a whole or not at all; and the subsets are independent, as
-∂L/∂θ of step 3 multiplies ∂e/∂φ of step 4. With every image back-propagated (`h=None`) the gradient
-is exact, at the same memory.
+exact gradient. (To a balanced sample corrections of mean zero are added, see `sampling.balance`.)
+Two departures from the published code make that so: each sum is scaled at its own node, by 1/π,
+rather than the gradient as a whole or not at all; and the subsets are independent, as ∂L/∂θ of
+step 3 multiplies ∂e/∂φ of step 4. With every image back-propagated (`h=None`) the gradient is
+exact, at the same memory.
 
 Images of a task must not be coupled inside e or b: no batch statistics (learners stay in evaluation
 mode). Dropout and stochastic depth are off for the same reason: the second pass over an image must
@@ -81,7 +82,8 @@ def lite_step(
         task: support and queries, on the learner's device.
         generator: CPU generator that the subsets are drawn from.
         h: H, support images back-propagated; None for all, the exact gradient.
-        sampler: "uniform" without replacement (the paper's), or "informed", π_n ∝ ‖v_n‖.
+        sampler: "uniform" without replacement (the paper's), "informed", π_n ∝ ‖v_n‖, or
+            "balanced", informed with what the sample misses of Σ v_n made up for.
         micro_batch: images in a pass; does not change the result.
         penalty_weight: of the learner's penalty.
         scale: of the whole gradient; 1/T for a step of T tasks.
@@ -109,6 +111,8 @@ def lite_step(
         chosen = sampling.everything(number)
     elif sampler == "informed":
         chosen = sampling.informed(v, task.support_labels, h, generator)
+    elif sampler == "balanced":
+        chosen = sampling.balanced(v, h, generator)
     else:
         chosen = sampling.uniform(number, h, generator)
     backward_support(learner, task, forward, v, chosen, micro_batch, cast)
@@ -178,6 +182,8 @@ def backward_support(
 ) -> None:
     """Step 3: Σ_{n∈H} v_nᵀ f_n / π_n into θ and ψ; v is (N, d)."""
     weighted = v[chosen.indices.to(v.device)] * chosen.weights.to(v)[:, None]  # (H, d)
+    if chosen.correction is not None:
+        weighted = weighted + chosen.correction.to(v)
     for indices, gradients in _split(chosen.indices, weighted, micro_batch):
         with cast():
             features = learner.features(task.support[indices], forward.theta)  # (B, d)
