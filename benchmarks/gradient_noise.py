@@ -5,9 +5,10 @@
 Tasks come from the data sets in turn. For each the exact gradient of the FiLM parameters is split
 into what each support image adds to it, g_n (one backward pass an image). A sampler's estimate is
 Σ g_n/π_n over the images drawn, so its error is had for many draws at no cost; a balanced sample
-needs passes of its own, and gets fewer draws. Small tasks are trained on as they are: their gradient is that of another task, so their bias is shown beside their
-error. Figures are root mean squares over draws, relative to the part of the gradient that comes
-through the support images, averaged over tasks.
+needs passes of its own, and gets fewer draws. Small tasks are trained on as they are: their
+gradient is that of another task, so their bias is shown beside their error. Figures are root mean
+squares over draws, relative to the part of the gradient that comes through the support images,
+averaged over tasks.
 """
 
 from __future__ import annotations
