@@ -193,9 +193,20 @@ def samplers(
 ) -> dict[str, Callable[[], Chosen]]:
     """Ways to draw H of N images."""
     number = len(v)
+    probabilities = sampling.inclusion_probabilities(v.norm(dim=1), h)
+
+    def unordered() -> Chosen:
+        if probabilities is None or h >= number:
+            return sampling.uniform(number, h, random)
+        order = torch.randperm(number, generator=random)
+        start = float(torch.rand((), dtype=torch.float64, generator=random))
+        chosen = sampling.systematic(probabilities[order], start)
+        return Chosen(order[chosen.indices], chosen.weights)
+
     return {
         "uniform": lambda: sampling.uniform(number, h, random),
         "stratified": lambda: stratified(task.support_labels, h, random),
+        "informed, in random order": unordered,
         "informed": lambda: sampling.informed(v, task.support_labels, h, random),
     }
 

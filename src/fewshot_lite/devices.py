@@ -28,13 +28,13 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-#: Bytes that a forward pass with graph keeps for a pixel of input: EfficientNet-B0 in float32,
-#: measured (`benchmarks/memory.py`); ResNet-18 keeps half of it.
+#: Bytes that a forward pass with graph keeps for a pixel of input, about: EfficientNet-B0 in
+#: float32 (`benchmarks/memory.py`).
 _BYTES_PER_PIXEL = 2048
 
 
 def pick_micro_batch(device: torch.device, image_size: int) -> int:
-    """How many images to pass at once: 16 at 224 pixels on a CPU, where more gains no speed.
+    """How many images to pass at once: 16 at 224 pixels on a CPU.
 
     On CUDA devices as many as fit into a quarter of the memory that is free.
     """

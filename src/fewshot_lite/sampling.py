@@ -89,7 +89,7 @@ class Stratum:
 def balanced(v: Tensor, h: int, generator: torch.Generator) -> Chosen:
     """About H of N, informed, with what the sample misses of Σ v_n made up for.
 
-    The Jacobians of different images resemble each other, so most of the error of a sample is that
+    As far as the Jacobians of different images resemble each other, the error of a sample is that
     its Σ v_n / π_n is not Σ v_n, which is known. See `balance`.
 
     Args:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from fewshot_lite.data.episodes import least_images
 from fewshot_lite.data.folders import scan_classes
 from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.protocols.folders import FolderProtocol
 from fewshot_lite.protocols.options import ProtocolOptions, Span
-from fewshot_lite.protocols.tracks import least_images
 
 
 def make(folder: Path, tracks: dict[str, list[int]]) -> Path:

@@ -139,8 +139,8 @@ class HeadMethod(FrozenMethod):
         return classify
 
 
-class FineTunedHead(FrozenMethod):
-    """Gradient steps on a linear layer; features are computed once."""
+class _FineTuned(Method):
+    """What the two kinds of fine-tuning share: the optimiser's settings."""
 
     def __init__(
         self,
@@ -152,24 +152,17 @@ class FineTunedHead(FrozenMethod):
     ) -> None:
         super().__init__(name, backbone, image_size, passes)
         self.settings = settings
+
+
+class FineTunedHead(_FineTuned, FrozenMethod):
+    """Gradient steps on a linear layer; features are computed once."""
 
     def fit(self, features: Tensor, labels: Tensor, classes: int) -> Classifier:
         return torch.no_grad()(fine_tune_head(features, labels, classes, self.settings).__call__)
 
 
-class FineTunedFilm(Method):
+class FineTunedFilm(_FineTuned):
     """Gradient steps on a linear layer and on FiLM parameters, through the backbone."""
-
-    def __init__(
-        self,
-        name: str,
-        settings: FineTuning,
-        backbone: Backbone,
-        image_size: int,
-        passes: Passes,
-    ) -> None:
-        super().__init__(name, backbone, image_size, passes)
-        self.settings = settings
 
     def adapt(self, images: Tensor, labels: Tensor, classes: int) -> Classifier:
         size, cast = self.passes.micro_batch, self.passes.cast

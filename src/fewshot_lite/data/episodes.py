@@ -110,10 +110,8 @@ class Pool:
         sizes = [len(group) for group in self.groups[number]]
         if self.query_only[number]:
             return sum(sizes) >= shot and len(self.query_only[number]) >= queries
-        # Queries take whole groups until they are enough: at worst the largest one comes last.
-        before = min(queries - 1, sum(size for size in sizes if size < queries))
-        largest = max(sizes)
-        return sum(sizes) - largest >= max(queries, shot + before)
+        support, query = least_images(sizes, queries)
+        return support >= shot and query >= queries
 
     @property
     def classes(self) -> int:
@@ -200,6 +198,28 @@ def _two_sides(
         taken += 1
     support = [index for g in order[taken:] for index in groups[g]]
     return _shuffled(support, generator), _shuffled(query, generator)[:queries]
+
+
+def least_images(groups: Sequence[int], queries: int) -> tuple[int, int]:
+    """What a class has for support and for queries in the worst order of its groups.
+
+    Groups are taken for queries in random order until there are enough, or one is left: see
+    `Pool.two_sides`.
+
+    Args:
+        groups: images of each group.
+        queries: how many are wanted.
+    """
+    total = sum(groups)
+    most = 0  # that can be taken: nearly enough, and then one group more
+    for last in set(groups):
+        others = list(groups)
+        others.remove(last)
+        sums = 1  # bit n: some of the other groups have n images together
+        for other in others:
+            sums |= sums << other & (1 << queries) - 1
+        most = max(most, last + sums.bit_length() - 1)
+    return total - most, total - max(groups, default=0)
 
 
 def _shots(available: list[int], config: EpisodeConfig, generator: torch.Generator) -> list[int]:

@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from fewshot_lite.data.folders import LabelledImages, require_folder, scan_collection
-from fewshot_lite.data.meta_dataset import is_meta_dataset, scan_meta_dataset
+from fewshot_lite.data.meta_dataset import SPLIT_NAMES, is_meta_dataset, scan_meta_dataset
 from fewshot_lite.data.orbit import find_orbit, scan_orbit
-
-_META_DATASET_SPLIT = {"train": "TRAIN", "validation": "VALID"}
 
 
 def scan_data_sets(
@@ -26,7 +24,7 @@ def scan_data_sets(
         UsageError, FewshotError: as `scan_collection`, `scan_meta_dataset` and `scan_orbit`.
     """
     if is_meta_dataset(require_folder(folder)):
-        return scan_meta_dataset(folder, _META_DATASET_SPLIT[split])
+        return scan_meta_dataset(folder, SPLIT_NAMES[split])
     if find_orbit(folder):
         return scan_orbit(folder, split)
     return scan_collection(folder)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fewshot_lite.data.folders import require_folder, scan_classes, scan_collection
-from fewshot_lite.data.meta_dataset import is_meta_dataset
+from fewshot_lite.data.meta_dataset import SPLIT_NAMES, is_meta_dataset
 from fewshot_lite.data.orbit import find_orbit
 from fewshot_lite.data.vtab.catalogue import GROUPS, TASKS, look
 from fewshot_lite.errors import FewshotError
@@ -16,8 +16,6 @@ from fewshot_lite.protocols.meta_dataset import MetaDatasetProtocol
 from fewshot_lite.protocols.options import ProtocolKind, ProtocolOptions
 from fewshot_lite.protocols.orbit import RULES, OrbitProtocol
 from fewshot_lite.protocols.vtab import VtabProtocol
-
-_META_DATASET_SPLITS = {"train": "TRAIN", "validation": "VALID", "test": "TEST"}
 
 #: Options that tasks of folders alone have, and that ORBIT alone has.
 _OF_FOLDERS, _OF_ORBIT = ("ways", "shots", "queries", "tracks"), ("orbit", "all_frames")
@@ -50,7 +48,7 @@ def open_protocol(
     if kind == "meta-dataset":
         return MetaDatasetProtocol(
             path,
-            split=_META_DATASET_SPLITS[split],
+            split=SPLIT_NAMES[split],
             tasks=options.tasks or 600,
             seed=options.seed,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from fewshot_lite.data.episodes import least_images
 from fewshot_lite.data.folders import ImageFolder
 from fewshot_lite.errors import FewshotError, UsageError
 
@@ -52,25 +53,3 @@ def check_tracks(folder: ImageFolder, kept: set[int], shot: int, queries: int, r
                 f"{place}; those that {queries} queries leave may be only {support}, too few for "
                 f"{shot} shots. {remedy}"
             )
-
-
-def least_images(tracks: Sequence[int], queries: int) -> tuple[int, int]:
-    """What a class has for support and for queries in the worst order of its tracks.
-
-    Tracks are taken for queries in random order until there are enough, or one is left: see
-    `data.episodes.Pool.two_sides`.
-
-    Args:
-        tracks: images of each track.
-        queries: how many are wanted.
-    """
-    total = sum(tracks)
-    query = total - max(tracks, default=0)
-    most = 0  # that can be taken: nearly enough, and then one track more
-    for last, size in enumerate(tracks):
-        sums = 1  # bit n: some of the other tracks have n images together
-        for number, other in enumerate(tracks):
-            if number != last:
-                sums |= sums << other & (1 << queries) - 1
-        most = max(most, size + sums.bit_length() - 1)
-    return total - most, query

@@ -15,10 +15,11 @@ from fewshot_lite.data.meta_dataset.reader import (
     scan_meta_dataset,
 )
 from fewshot_lite.data.meta_dataset.sampler import Composition, CompositionSampler, EpisodeRules
-from fewshot_lite.data.meta_dataset.spec import SPLITS, DataSetSpec, read_spec
+from fewshot_lite.data.meta_dataset.spec import SPLIT_NAMES, SPLITS, DataSetSpec, read_spec
 
 __all__ = [
     "SPLITS",
+    "SPLIT_NAMES",
     "Composition",
     "CompositionSampler",
     "DataSetSpec",

@@ -20,6 +20,9 @@ SPEC_FILE = "dataset_spec.json"
 #: In the order in which class ids are dealt out to them.
 SPLITS = ("TRAIN", "VALID", "TEST")
 
+#: The same by the names that commands take.
+SPLIT_NAMES = dict(zip(("train", "validation", "test"), SPLITS, strict=True))
+
 #: The only file pattern that Meta-Dataset's own reader takes.
 _PATTERN = "{}.tfrecords"
 
