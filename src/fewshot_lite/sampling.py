@@ -63,7 +63,7 @@ def spread(v: Tensor, labels: Tensor) -> Tensor:
 
     By class, and within a class along the first principal direction of its v_n, up and down in
     turn. The order decides nothing but the variance (`benchmarks/gradient_noise.py`): in random
-    order most of what informed sampling gains over uniform is lost.
+    order about half of what informed sampling gains over uniform is lost.
     """
     v, labels = v.detach().to("cpu", torch.float64), labels.cpu()
     parts = []
