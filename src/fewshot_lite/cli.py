@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from fewshot_lite import __version__, cli_data, cli_evaluate, cli_training
-from fewshot_lite.cli_options import INTERRUPTED, Device, Force, Json
-from fewshot_lite.data.folders import PHOTO_ENDINGS, require_folder, walk_photos
-from fewshot_lite.errors import FewshotError, UsageError
-from fewshot_lite.files import DEFAULT_BASE, DEFAULT_PERSONAL, check_output, find_base
-
-if TYPE_CHECKING:
-    from fewshot_lite.personal import Prediction
+from fewshot_lite import (
+    __version__,
+    cli_adapt,
+    cli_classify,
+    cli_data,
+    cli_evaluate,
+    cli_training,
+)
+from fewshot_lite.cli_options import INTERRUPTED, Force, Json
+from fewshot_lite.errors import FewshotError
+from fewshot_lite.files import DEFAULT_BASE, find_base
 
 app = typer.Typer(
     name="fewshot-lite",
@@ -55,131 +57,12 @@ def _common(
     pass
 
 
-@app.command(epilog="Example: fewshot-lite adapt ./my_objects --output mine.safetensors")
-def adapt(
-    folder: Annotated[Path, typer.Argument(help="A folder with one folder of photos per class.")],
-    base: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="The meta-trained model to adapt.")
-    ] = DEFAULT_BASE,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Where the personal model goes.")
-    ] = DEFAULT_PERSONAL,
-    device: Device = "auto",
-    force: Force = False,
-    json: Json = False,
-) -> None:
-    """Learn the classes of a folder of photos, in one forward pass."""
-    require_folder(folder)
-    check_output(output, force=force)
-    source = find_base(base)
-    if output.exists() and source.exists() and output.samefile(source):
-        raise UsageError(f"--output {output}: the same file as --base. Give another name.")
-    if output.suffix.lower() in PHOTO_ENDINGS:
-        raise UsageError(f"--output {output}: the name of a photo. End it in .safetensors.")
-    from fewshot_lite import render
-    from fewshot_lite.devices import pick_device
-    from fewshot_lite.meta_model import MetaModel
-
-    model = MetaModel.load(base, device=str(pick_device(device)))
-    with render.counting_bar("Reading photos") as progress:
-        personal = model.adapt(folder, on_done=progress)
-    personal.save(output, force=force)
-    adaptation = personal.adaptation
-    assert adaptation is not None
-    if json:
-        render.print_json(
-            {
-                "model": output,
-                "classes": dict(zip(adaptation.class_names, adaptation.used, strict=True)),
-                "skipped": [
-                    {"path": item.path, "reason": item.reason} for item in adaptation.skipped
-                ],
-                "seconds": adaptation.seconds,
-                "base": personal.provenance["base"],
-            }
-        )
-    else:
-        where = () if output == DEFAULT_PERSONAL else ("--model", output)
-        render.print_adaptation(
-            adaptation, output, [render.command("classify", "photo.jpg", *where)]
-        )
-    if adaptation.skipped:
-        raise typer.Exit(1)
-
-
-@app.command(epilog="Example: fewshot-lite classify photo.jpg holiday/ --top 1")
-def classify(
-    paths: Annotated[list[Path], typer.Argument(help="Photos, or folders of photos.")],
-    model: Annotated[
-        Path, typer.Option("--model", "-m", help="The personal model; what `adapt` wrote.")
-    ] = DEFAULT_PERSONAL,
-    top: Annotated[int, typer.Option(min=1, help="How many class names to give.")] = 3,
-    device: Device = "auto",
-    json: Json = False,
-) -> None:
-    """Name what photos show."""
-    from fewshot_lite import render
-    from fewshot_lite.devices import pick_device
-    from fewshot_lite.personal import PersonalModel
-
-    personal = PersonalModel.load(model, device=str(pick_device(device)))
-    found = list(_expand(paths))
-    readable = (path for path, problem in found if problem is None)
-    answers = personal.classify_stream(readable, top=top)
-    show = _classify_as_json if json else _classify_as_text
-    failed = show(found, answers)
-    if failed:
-        if not json:
-            render.err.print(f"{failed} of {len(found)} files could not be classified.")
-        raise typer.Exit(1)
-
-
-def _classify_as_json(found: list[tuple[Path, str | None]], answers: Iterator[Prediction]) -> int:
-    """Print all answers at the end, after a bar; return how many files failed."""
-    from fewshot_lite import render
-
-    predictions = []
-    with render.counting_bar("Classifying") as progress:
-        for done, prediction in enumerate(_predictions(found, answers), start=1):
-            predictions.append(prediction)
-            progress(done, len(found))
-    render.print_json([render.prediction_json(prediction) for prediction in predictions])
-    return sum(prediction.problem is not None for prediction in predictions)
-
-
-def _classify_as_text(found: list[tuple[Path, str | None]], answers: Iterator[Prediction]) -> int:
-    """Print each answer as it comes; return how many files failed."""
-    from fewshot_lite import render
-
-    failed = 0
-    for prediction in _predictions(found, answers):
-        if prediction.problem and len(found) == 1:
-            raise FewshotError(f"{prediction.path}: {prediction.problem}.")
-        render.print_prediction(prediction)
-        failed += prediction.problem is not None
-    return failed
-
-
-def _predictions(
-    found: list[tuple[Path, str | None]], answers: Iterator[Prediction]
-) -> Iterator[Prediction]:
-    """What is known of each file, in order: its problem, or the next answer."""
-    from fewshot_lite.personal import Prediction
-
-    for path, problem in found:
-        yield Prediction(path, (), problem) if problem else next(answers)
-
-
-def _expand(paths: list[Path]) -> Iterator[tuple[Path, str | None]]:
-    """Photos as given, and those of folders; each with what keeps it from being read, if known."""
-    for path in paths:
-        if not path.is_dir():
-            yield path, None
-            continue
-        inside = list(walk_photos(path))
-        if not inside:
-            yield path, "no photos in this folder"
-        yield from inside
+app.command(epilog="Example: fewshot-lite adapt ./my_objects --output mine.safetensors")(
+    cli_adapt.adapt
+)
+app.command(epilog="Example: fewshot-lite classify photo.jpg holiday/ --top 1")(
+    cli_classify.classify
+)
 
 
 @app.command(epilog="Example: fewshot-lite demo --output ./drawings")

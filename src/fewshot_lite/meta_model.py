@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -107,6 +108,7 @@ class MetaModel:
         """
         start = time.perf_counter()
         skipped: tuple[Skipped, ...] = ()
+        used_photos: tuple[str, ...] = ()
         if isinstance(photos, Tensor):
             images, names, numbers = _labelled(photos, labels, self.image_size)
             left_out = (0,) * len(names)
@@ -114,8 +116,10 @@ class MetaModel:
             if labels is not None:
                 raise UsageError("labels: for images only; a folder's class folders name them.")
             folder = scan_classes(Path(photos))
-            images, numbers, skipped = _read(folder, self.image_size, on_done)
+            images, good, skipped = _read(folder, self.image_size, on_done)
             names = folder.class_names
+            numbers = [folder.labels[i] for i in good]
+            used_photos = tuple(_spelled(folder.paths[i], folder.root) for i in good)
             homes = [folder.root / name for name in names]
             left_out = tuple(sum(h in s.path.parents for s in skipped) for h in homes)
         device = self.learner.backbone.mean.device
@@ -134,6 +138,7 @@ class MetaModel:
                 "version": __version__,
                 "created": datetime.now(UTC).isoformat(timespec="seconds"),
             },
+            used_photos,
         )
         seconds = time.perf_counter() - start
         used = tuple(numbers.count(k) for k in range(len(names)))
@@ -167,7 +172,7 @@ def _labelled(
 def _read(
     folder: ImageFolder, size: int, on_done: Callable[[int, int], None] | None
 ) -> tuple[Tensor, list[int], tuple[Skipped, ...]]:
-    """The readable photos of a folder, their class numbers, and what was skipped."""
+    """The readable photos of a folder, their indices in it, and what was skipped."""
     if len(folder.class_names) < 2:
         raise FewshotError(
             f"{folder.root}: one class only ({folder.class_names[0]!r}), so there is nothing to "
@@ -188,7 +193,12 @@ def _read(
                 f"{folder.root / name}: no photo in it can be read{detail}. "
                 "Put photos in, or remove the folder."
             )
-    return images[good], numbers, tuple(sorted(skipped, key=lambda s: str(s.path)))
+    return images[good], good, tuple(sorted(skipped, key=lambda s: str(s.path)))
+
+
+def _spelled(path: Path, root: Path) -> str:
+    """A photo's name for the record: relative, with /, and valid Unicode whatever the disk has."""
+    return os.fsencode(path.relative_to(root).as_posix()).decode(errors="replace")
 
 
 def load(base: str | Path = DEFAULT_BASE, *, device: str = "cpu") -> MetaModel:

@@ -75,6 +75,7 @@ class PersonalModel:
         class_names: tuple[str, ...],
         image_size: int,
         provenance: dict[str, Any],
+        photos: tuple[str, ...] = (),
     ) -> None:
         """Put together; use `MetaModel.adapt` or `PersonalModel.load`.
 
@@ -85,6 +86,8 @@ class PersonalModel:
             class_names: K names.
             image_size: side of the images in pixels.
             provenance: JSON-able record of base, version and date.
+            photos: N names of the support photos, relative to the folder they were in; empty if
+                they are not known.
         """
         self.backbone = backbone.eval().requires_grad_(False)
         self.head = head.requires_grad_(False)
@@ -93,6 +96,7 @@ class PersonalModel:
         self.class_names = class_names
         self.image_size = image_size
         self.provenance = provenance
+        self.photos = photos
         self._statistics = self.head.fit(features, labels, len(class_names))
 
     @classmethod
@@ -128,6 +132,12 @@ class PersonalModel:
                 raise ValueError("support.features has another shape or type")
             if not bool(features.isfinite().all()):
                 raise ValueError("support.features are not finite")
+            photos = meta.get("photos", [])
+            if not all(isinstance(photo, str) for photo in photos) or len(photos) not in (
+                0,
+                len(labels),
+            ):
+                raise ValueError("photos do not fit support.labels")
             return cls(
                 backbone.to(device),
                 head.to(device),
@@ -136,6 +146,7 @@ class PersonalModel:
                 tuple(names),
                 size,
                 meta["provenance"],
+                tuple(photos),
             )
         except DAMAGE as error:
             raise FewshotError(f"--model {path}: damaged ({what_is_damaged(error)}).") from None
@@ -162,6 +173,7 @@ class PersonalModel:
             "head": describe_head(self.head),
             "class_names": list(self.class_names),
             "shots": torch.bincount(self.labels, minlength=len(self.class_names)).tolist(),
+            "photos": list(self.photos),
             "provenance": self.provenance,
         }
         checkpoint.save(path, "personal", tensors, meta)
