@@ -56,7 +56,7 @@ def main() -> None:
             personal = model.adapt(name)
             adapting += time.perf_counter() - start
         start = time.perf_counter()
-        answers = personal.classify(rest)
+        answers = personal.classify(rest, reject=None)
         classifying += time.perf_counter() - start
         correct.append(sum(a.label == p.parent.name for a, p in zip(answers, rest, strict=True)))
         total = len(rest)

@@ -396,13 +396,14 @@ def test_json_is_all_that_is_on_stdout(run: Run, home: Path) -> None:
     ]
     assert outcome.json["base"]["name"] == "base"
     assert "Schlüssel" in outcome.out
-    outcome = run("classify", "gone.jpg", "things", "--json")
-    assert (outcome.code, outcome.err) == (1, "")
+    outcome = run("classify", "gone.jpg", "things", "--json", "--no-reject")
+    assert (outcome.code, outcome.err) == (1, "2 of 16 files could not be classified.\n")
     first, *others = outcome.json
     assert first == {
         "path": "gone.jpg",
         "label": None,
         "probability": None,
+        "strangeness": None,
         "labels": [],
         "problem": "no such file",
     }

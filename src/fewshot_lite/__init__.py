@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fewshot_lite.config import MetaTrainConfig, PretrainConfig
+    from fewshot_lite.editing import add, remove, rename
     from fewshot_lite.errors import FewshotError, UsageError
     from fewshot_lite.evaluation import evaluate
     from fewshot_lite.meta_model import MetaModel, load
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "add": "editing",
     "load": "meta_model",
     "FewshotError": "errors",
     "UsageError": "errors",
@@ -35,6 +37,8 @@ _HOMES = {
     "PersonalModel": "personal",
     "PretrainConfig": "config",
     "pretrain": "pretraining",
+    "remove": "editing",
+    "rename": "editing",
 }
 
 __all__ = [
@@ -45,10 +49,13 @@ __all__ = [
     "PretrainConfig",
     "UsageError",
     "__version__",
+    "add",
     "evaluate",
     "load",
     "meta_train",
     "pretrain",
+    "remove",
+    "rename",
 ]
 
 

@@ -9,18 +9,21 @@ differ from its first.
 from __future__ import annotations
 
 import contextlib
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torchvision import models
 
 from fewshot_lite import checkpoint
+from fewshot_lite.downloads import fetch, published_weights
 from fewshot_lite.errors import FewshotError, UsageError
+from fewshot_lite.networks import near
 from fewshot_lite.pixels import as_float
+from fewshot_lite.vision_models import Uninitialised, models
 
 #: ImageNet's channel means and standard deviations, which torchvision's weights expect.
 MEAN = (0.485, 0.456, 0.406)
@@ -41,18 +44,23 @@ class Backbone(nn.Module):
         name: torchvision's name of the architecture.
         feature_dim: d, the width of the features.
         image_size: side of the images it was built for.
+        scales: the factors by which images are reduced; one share of the features each.
     """
 
     mean: Tensor
     std: Tensor
+    scales: tuple[int, ...] = (1,)
 
-    def __init__(self, name: str, image_size: int = 224, seed: int = 0) -> None:
+    def __init__(
+        self, name: str, image_size: int = 224, seed: int = 0, *, initialise: bool = True
+    ) -> None:
         """Build with random weights, as torchvision initialises them.
 
         Args:
             name: e.g. "resnet18"; any torchvision classification network with norm layers.
             image_size: side of the images; matters to fixed grids (vit_*, maxvit_t) alone.
             seed: of the weights; torch's own random state is left as it is.
+            initialise: draw the weights; False saves the time where all of them are loaded next.
 
         Raises:
             UsageError: unknown name, a network without norm layers to adapt, or an image size that
@@ -61,13 +69,14 @@ class Backbone(nn.Module):
         super().__init__()
         if name not in models.list_models(module=models):
             raise UsageError(
-                f"backbone {name!r}: torchvision has no such network. "
+                f"backbone {name!r}: torchvision has no such network.{near(name)} "
                 "Try resnet18, efficientnet_b0, mobilenet_v3_large, regnet_y_400mf, convnext_tiny."
             )
         if name in _UNSUPPORTED or name.startswith(_VERSIONED):
             raise _not_supported(name)
         try:
-            with torch.random.fork_rng(devices=[]):
+            drawing = contextlib.nullcontext() if initialise else Uninitialised()
+            with torch.random.fork_rng(devices=[]), drawing:
                 torch.manual_seed(seed)
                 self.network = models.get_model(name, weights=None, **_fixed_grid(name, image_size))
         except (ValueError, AssertionError) as error:  # the grid does not divide the image size
@@ -93,6 +102,35 @@ class Backbone(nn.Module):
             if isinstance(module, NormLayer) and getattr(module, "weight", None) is not None
         }
 
+    def standardise(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Take the channel means and standard deviations of the data that weights are from.
+
+        Raises:
+            ValueError: not three numbers each, or a deviation that is not above 0.
+        """
+        for buffer, values in ((self.mean, mean), (self.std, std)):
+            buffer.copy_(torch.tensor(values, dtype=buffer.dtype).view(1, 3, 1, 1))
+        if not bool((self.std > 0).all() and self.mean.isfinite().all()):
+            raise ValueError(f"mean {mean}, std {std}")
+
+    def look_at(self, scales: Sequence[int]) -> None:
+        """Put the features of images reduced by each of these factors side by side.
+
+        A thing fills more of some photos than of others, and a network knows things best at the
+        size at which it saw them (Touvron et al. 2019, "Fixing the train-test resolution
+        discrepancy"). The network and its FiLM parameters are the same at all scales.
+
+        Args:
+            scales: whole numbers of at least 1, each once: (1, 2) is as it is and at half the size.
+
+        Raises:
+            ValueError: other numbers.
+        """
+        if not scales or len(set(scales)) < len(scales) or min(scales) < 1:
+            raise ValueError(f"scales {tuple(scales)}")
+        self.feature_dim = self.feature_dim // len(self.scales) * len(scales)
+        self.scales = tuple(scales)
+
     def forward(self, images: Tensor) -> Tensor:
         """Features of images.
 
@@ -102,11 +140,15 @@ class Backbone(nn.Module):
         Returns:
             (B, d); float32 or better whatever autocast does inside.
         """
-        images = ((as_float(images) - self.mean) / self.std).contiguous(
-            memory_format=torch.channels_last
-        )
-        features = cast(Tensor, self.network(images))
-        return features.flatten(1).to(torch.promote_types(features.dtype, torch.float32))
+        images = (as_float(images) - self.mean) / self.std
+        parts = []
+        for scale in self.scales:
+            # Whole factors: the mean of scale x scale pixels is the same in every runtime.
+            reduced = F.avg_pool2d(images, scale) if scale > 1 else images
+            reduced = reduced.contiguous(memory_format=torch.channels_last)
+            parts.append(cast(Tensor, self.network(reduced)).flatten(1))
+        features = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+        return features.to(torch.promote_types(features.dtype, torch.float32))
 
 
 def check_images_apart(network: nn.Module) -> None:
@@ -152,7 +194,12 @@ def has_depthwise_convolutions(backbone: nn.Module) -> bool:
 
 
 def load_backbone(
-    name: str | None, weights: str, image_size: int | None, *, seed: int = 0
+    name: str | None,
+    weights: str,
+    image_size: int | None,
+    *,
+    seed: int = 0,
+    foreign_size: int = 96,
 ) -> tuple[Backbone, dict[str, Any]]:
     """Build a backbone with the weights asked for.
 
@@ -161,38 +208,41 @@ def load_backbone(
         weights: "default" (torchvision's own, downloaded once and checked by hash), "none"
             (random) or a file: a checkpoint of `pretrain`, safetensors or .pth of a state dict.
         image_size: side of the images that the backbone will see; None takes what a checkpoint
-            says, else 224 for torchvision's weights and 96 for others.
+            says, else the size that torchvision's weights are for, and `foreign_size` for others.
         seed: of random weights.
+        foreign_size: for weights that do not say what size they are for.
 
     Returns:
         The backbone in evaluation mode and a JSON-able record of where it is from.
     """
     if weights == "none":
-        return Backbone(name or "resnet18", image_size or 96, seed).eval(), {"weights": "none"}
+        size = image_size or foreign_size
+        return Backbone(name or "resnet18", size, seed).eval(), {"weights": "none"}
     if weights == "default":
-        backbone = Backbone(name or "resnet18", image_size or 224)
+        name = name or "resnet18"
+        backbone = Backbone(name, image_size or published_size(name))
         source = _load_torchvision_weights(backbone)
         return backbone.eval(), {"weights": source}
-    return _load_from_file(name, Path(weights), image_size)
+    return _load_from_file(name, Path(weights), image_size, foreign_size)
+
+
+def published_size(name: str) -> int:
+    """Side in pixels of the images that torchvision's weights of a network were evaluated on."""
+    if name not in models.list_models(module=models):
+        return 224  # building it will say what is wrong
+    return int(published_weights(name).transforms().crop_size[0])
 
 
 def _load_torchvision_weights(backbone: Backbone) -> str:
-    entry = models.get_model_weights(backbone.name).DEFAULT
-    try:
-        with contextlib.redirect_stdout(sys.stderr):  # where results go, what is going on does not
-            state = entry.get_state_dict(progress=True, check_hash=True)
-    except (OSError, RuntimeError) as error:  # URLError is an OSError; RuntimeError: wrong hash
-        raise FewshotError(
-            f"The ImageNet weights of {backbone.name} could not be had ({_first_line(error)}). "
-            "Without a network use the shipped model (leave --base out), --weights FILE with a "
-            "copy of torchvision's file, or --weights none."
-        ) from None
-    _load_state(backbone, state, str(entry))
+    entry = published_weights(backbone.name)
+    _load_state(backbone, fetch(backbone.name), str(entry))
+    transforms = entry.transforms()
+    backbone.standardise(transforms.mean, transforms.std)
     return f"torchvision {entry}"
 
 
 def _load_from_file(
-    name: str | None, path: Path, image_size: int | None
+    name: str | None, path: Path, image_size: int | None, foreign_size: int
 ) -> tuple[Backbone, dict[str, Any]]:
     if not path.exists():
         raise UsageError(f"--weights {path}: no such file. Give a file, 'default' or 'none'.")
@@ -219,7 +269,7 @@ def _load_from_file(
             record["pretrained"] = meta
     else:
         tensors = _read_pth(path)
-    backbone = Backbone(name or "resnet18", image_size or 96)
+    backbone = Backbone(name or "resnet18", image_size or foreign_size)
     _load_state(backbone, tensors, str(path))
     return backbone.eval(), record
 

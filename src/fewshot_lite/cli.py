@@ -17,8 +17,10 @@ import typer
 from fewshot_lite import (
     __version__,
     cli_adapt,
+    cli_check,
     cli_classify,
     cli_data,
+    cli_edit,
     cli_evaluate,
     cli_training,
 )
@@ -60,8 +62,18 @@ def _common(
 app.command(epilog="Example: fewshot-lite adapt ./my_objects --output mine.safetensors")(
     cli_adapt.adapt
 )
+app.command(epilog="Example: fewshot-lite check ./my_objects --strict")(cli_check.check)
 app.command(epilog="Example: fewshot-lite classify photo.jpg holiday/ --top 1")(
     cli_classify.classify
+)
+app.command(epilog="Example: fewshot-lite add personal.safetensors ./new_objects --force")(
+    cli_edit.add
+)
+app.command(epilog="Example: fewshot-lite remove personal.safetensors mug keys --force")(
+    cli_edit.remove
+)
+app.command(epilog="Example: fewshot-lite rename personal.safetensors mug 'red mug' --force")(
+    cli_edit.rename
 )
 
 

@@ -2,90 +2,188 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fewshot_lite.cli_options import Device, Json
-from fewshot_lite.data.folders import walk_photos
-from fewshot_lite.errors import FewshotError
+from fewshot_lite.cli_options import Device, Force, Json, MaxPixels
+from fewshot_lite.data.folders import Skipped
+from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.files import DEFAULT_PERSONAL
 
 if TYPE_CHECKING:
-    from fewshot_lite.personal import Prediction
+    from fewshot_lite.bulk import Tally
+    from fewshot_lite.prediction import Prediction
+
+#: As an argument: paths come from standard input.
+STDIN = Path("-")
+
+_FILES = "Files and folders"
 
 
 def classify(
-    paths: Annotated[list[Path], typer.Argument(help="Photos, or folders of photos.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(help="Photos, or folders of photos; - reads paths from stdin, one a line."),
+    ],
     model: Annotated[
         Path, typer.Option("--model", "-m", help="The personal model; what `adapt` wrote.")
     ] = DEFAULT_PERSONAL,
     top: Annotated[int, typer.Option(min=1, help="How many class names to give.")] = 3,
+    reject: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE",
+            help="Photos stranger than all but this share of your own are 'unknown'.",
+        ),
+    ] = 0.05,
+    no_reject: Annotated[
+        bool, typer.Option("--no-reject", help="Name every photo, be it ever so strange.")
+    ] = False,
+    max_pixels: MaxPixels = None,
     device: Device = "auto",
     json: Json = False,
+    jsonl: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE|-", help="Write a JSON object a line.", rich_help_panel=_FILES),
+    ] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE|-", help="Write a row a file.", rich_help_panel=_FILES),
+    ] = None,
+    force: Force = False,
+    sort_into: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Copy each photo into DIR/<its class>; never moves or overwrites one.",
+            rich_help_panel=_FILES,
+        ),
+    ] = None,
+    link: Annotated[
+        bool,
+        typer.Option(
+            "--link",
+            help="With --sort-into: symbolic links instead of copies.",
+            rich_help_panel=_FILES,
+        ),
+    ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            help="Go on with photos that arrive in the folders, until Ctrl-C.",
+            rich_help_panel=_FILES,
+        ),
+    ] = False,
+    null: Annotated[
+        bool,
+        typer.Option(
+            "--null",
+            "-0",
+            help="Paths on stdin end in NUL, as of find -print0.",
+            rich_help_panel=_FILES,
+        ),
+    ] = False,
 ) -> None:
-    """Name what photos show."""
-    from fewshot_lite import render
+    """Name what photos show.
+
+    Answers come in the order of the files, as text unless --json, --jsonl or --csv are given.
+
+    Those can be given together, but only one of them can go to stdout.
+
+    A file is there when all of it is written; with --watch it grows row by row.
+
+    The exit code is 1 if any file failed.
+    """
+    from fewshot_lite.bulk import Outputs, check_watched, classify_files, watch_folders
+    from fewshot_lite.bulk.writers import STDOUT
+
+    if not 0 <= reject < 1:
+        raise UsageError(
+            f"--reject {reject:g}: the share of your own photos that may be called unknown, from 0 "
+            "to below 1, e.g. 0.05."
+        )
+    share = None if no_reject else reject
+    named = _named(paths, watch=watch, null=null)
+    outputs = Outputs(csv, jsonl, STDOUT if json else None, sort_into, link, force)
+    outputs.check(named, model)
+    if watch:
+        check_watched(named)
+    from fewshot_lite import render_classify
     from fewshot_lite.devices import pick_device
     from fewshot_lite.personal import PersonalModel
 
     personal = PersonalModel.load(model, device=str(pick_device(device)))
-    found = list(_expand(paths))
-    readable = (path for path, problem in found if problem is None)
-    answers = personal.classify_stream(readable, top=top)
-    show = _classify_as_json if json else _classify_as_text
-    failed = show(found, answers)
-    if failed:
-        if not json:
-            render.err.print(f"{failed} of {len(found)} files could not be classified.")
+    if watch:
+        from fewshot_lite.training import StopRequest
+
+        with StopRequest() as stop, render_classify.show(outputs, live=True) as on_prediction:
+            tally = watch_folders(
+                personal,
+                named,
+                outputs,
+                top=top,
+                reject=share,
+                on_prediction=on_prediction,
+                stopped=lambda: bool(stop),
+            )
+    else:
+        found = _found(paths, outputs.paths, null=null)
+        first = list(islice(found, 2))
+        with render_classify.show(outputs, live=False) as on_prediction:
+            if len(first) == 1 and not (outputs.files or outputs.on_stdout):
+                on_prediction = _failing(on_prediction)
+            tally = classify_files(
+                personal,
+                chain(first, found),
+                outputs,
+                top=top,
+                reject=share,
+                on_prediction=on_prediction,
+            )
+    render_classify.print_tally(tally, outputs)
+    if tally.failed:
         raise typer.Exit(1)
 
 
-def _classify_as_json(found: list[tuple[Path, str | None]], answers: Iterator[Prediction]) -> int:
-    """Print all answers at the end, after a bar; return how many files failed."""
-    from fewshot_lite import render
-
-    predictions = []
-    with render.counting_bar("Classifying") as progress:
-        for done, prediction in enumerate(_predictions(found, answers), start=1):
-            predictions.append(prediction)
-            progress(done, len(found))
-    render.print_json([render.prediction_json(prediction) for prediction in predictions])
-    return sum(prediction.problem is not None for prediction in predictions)
-
-
-def _classify_as_text(found: list[tuple[Path, str | None]], answers: Iterator[Prediction]) -> int:
-    """Print each answer as it comes; return how many files failed."""
-    from fewshot_lite import render
-
-    failed = 0
-    for prediction in _predictions(found, answers):
-        if prediction.problem and len(found) == 1:
-            raise FewshotError(f"{prediction.path}: {prediction.problem}.")
-        render.print_prediction(prediction)
-        failed += prediction.problem is not None
-    return failed
+def _named(paths: list[Path], *, watch: bool, null: bool) -> list[Path]:
+    """The paths on the command line without that for stdin."""
+    from_stdin = paths.count(STDIN)
+    if from_stdin > 1:
+        raise UsageError("-: given twice, but stdin can be read once.")
+    if null and not from_stdin:
+        raise UsageError("--null: for paths from stdin alone. Add - to read them.")
+    if watch and from_stdin:
+        raise UsageError("--watch: for folders, not for paths from stdin.")
+    return [path for path in paths if path != STDIN]
 
 
-def _predictions(
-    found: list[tuple[Path, str | None]], answers: Iterator[Prediction]
-) -> Iterator[Prediction]:
-    """What is known of each file, in order: its problem, or the next answer."""
-    from fewshot_lite.personal import Prediction
+def _found(paths: list[Path], leave_out: list[Path], *, null: bool) -> Iterator[Path | Skipped]:
+    """Photos of the command line, with those of stdin where `STDIN` stands."""
+    from fewshot_lite.bulk import find_photos, read_paths
 
-    for path, problem in found:
-        yield Prediction(path, (), problem) if problem else next(answers)
-
-
-def _expand(paths: list[Path]) -> Iterator[tuple[Path, str | None]]:
-    """Photos as given, and those of folders; each with what keeps it from being read, if known."""
     for path in paths:
-        if not path.is_dir():
-            yield path, None
-            continue
-        inside = list(walk_photos(path))
-        if not inside:
-            yield path, "no photos in this folder"
-        yield from inside
+        if path != STDIN:
+            yield from find_photos([path], leave_out=leave_out)
+        elif sys.stdin is None:
+            raise UsageError("-: there is no stdin to read paths from.")
+        else:
+            yield from find_photos(read_paths(sys.stdin.buffer, null=null), leave_out=leave_out)
+
+
+def _failing(
+    on_prediction: Callable[[Prediction, Tally], None],
+) -> Callable[[Prediction, Tally], None]:
+    """For one file alone, whose problem is an error and not one of a list."""
+
+    def fail(prediction: Prediction, tally: Tally) -> None:
+        if prediction.problem is not None:
+            raise FewshotError(f"{prediction.path}: {prediction.problem}.")
+        on_prediction(prediction, tally)
+
+    return fail

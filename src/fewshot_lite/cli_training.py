@@ -30,6 +30,9 @@ def pretrain(
     ] = _PRE.weights,
     image_size: Annotated[int, typer.Option(help="Pixels, at the end.")] = _PRE.image_size,
     min_image_size: Annotated[int, typer.Option(help="Pixels, at first.")] = _PRE.min_image_size,
+    mixed_sizes: Annotated[
+        bool, typer.Option(help="Draw each step's image size instead of growing it.")
+    ] = _PRE.mixed_sizes,
     epochs: Annotated[int, typer.Option()] = _PRE.epochs,
     batch_size: Annotated[int, typer.Option()] = _PRE.batch_size,
     lr: Annotated[float, typer.Option(help="Peak learning rate (SGD).")] = _PRE.lr,
@@ -55,6 +58,7 @@ def pretrain(
         weights=weights,
         image_size=image_size,
         min_image_size=min_image_size,
+        mixed_sizes=mixed_sizes,
         epochs=epochs,
         batch_size=batch_size,
         lr=lr,
@@ -114,6 +118,12 @@ def meta_train(
         int | None,
         typer.Option(help="Pixels.  [default: the backbone's own]"),
     ] = _TRAIN.image_size,
+    scales: Annotated[
+        str,
+        typer.Option(
+            metavar="N,N", help="See images reduced by these factors; 1,2 as they are and halved."
+        ),
+    ] = "1",
     min_way: Annotated[int, typer.Option(help="Fewest classes of a task.")] = _TRAIN.min_way,
     max_way: Annotated[int, typer.Option(help="Most classes of a task.")] = _TRAIN.max_way,
     max_support: Annotated[
@@ -169,6 +179,7 @@ def meta_train(
         sampling=sampling,
         gradient=gradient,
         image_size=image_size,
+        scales=_scales(scales),
         min_way=min_way,
         max_way=max_way,
         max_support=max_support,
@@ -216,6 +227,13 @@ def _number_or(text: str, word: str, flag: str) -> int | None:
         return int(text)
     except ValueError:
         raise UsageError(f"{flag} {text}: give a number or '{word}'.") from None
+
+
+def _scales(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--scales {text}: give whole numbers, e.g. 1,2.") from None
 
 
 def _check_run(data: Path, output: Path, *, resume: bool, force: bool) -> None:

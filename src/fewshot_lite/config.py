@@ -28,6 +28,8 @@ class PretrainConfig:
     """Side of the images in the last epochs, in pixels; what the backbone is best at."""
     min_image_size: int = 64
     """Side in the first epochs."""
+    mixed_sizes: bool = False
+    """Draw the side anew for each step, between the two and 32 pixels apart, instead of growing."""
     epochs: int = 16
     batch_size: int = 128
     lr: float = 0.1
@@ -82,6 +84,8 @@ class MetaTrainConfig:
     "small-task" trains on H support images alone."""
     image_size: int | None = None
     """None takes the pre-trained backbone's, 224 for torchvision's weights, else 96."""
+    scales: tuple[int, ...] = (1,)
+    """Factors by which images are reduced; the features of all are put side by side."""
     min_way: int = 5
     max_way: int = 20
     max_support: int = 100
@@ -148,6 +152,11 @@ class MetaTrainConfig:
             )
         if self.image_size is not None and not 16 <= self.image_size <= 1024:
             raise UsageError(f"--image-size {self.image_size}: must be between 16 and 1024.")
+        if not self.scales or len(set(self.scales)) < len(self.scales) or min(self.scales) < 1:
+            raise UsageError(
+                f"--scales {','.join(map(str, self.scales))}: must be different whole numbers of "
+                "at least 1, e.g. 1,2."
+            )
         if not 2 <= self.min_way <= self.max_way:
             raise UsageError(
                 f"--min-way {self.min_way}, --max-way {self.max_way}: must be at least 2, and the "

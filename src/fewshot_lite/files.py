@@ -16,24 +16,29 @@ DEFAULT_BASE = "default"
 DEFAULT_PERSONAL = Path("personal.safetensors")
 
 
-def check_output(path: Path, *, force: bool) -> None:
+def check_output(path: Path, *, force: bool, flag: str = "--output") -> None:
     """Refuse an output before the work is done that it is for.
+
+    Args:
+        path: the file to write.
+        force: it may be there.
+        flag: what to call it in messages.
 
     Raises:
         UsageError: it exists and `force` is not set, is a folder or a device, or its folder cannot
             be written.
     """
     if path.is_dir():
-        raise UsageError(f"--output {path}: a folder. Give the name of a file in it.")
+        raise UsageError(f"{flag} {path}: a folder. Give the name of a file in it.")
     if path.exists() and not path.is_file():
-        raise UsageError(f"--output {path}: a device or a pipe. Give the name of a file.")
+        raise UsageError(f"{flag} {path}: a device or a pipe. Give the name of a file.")
     if path.exists() and not force:
-        raise UsageError(f"--output {path}: exists already. Use --force to overwrite it.")
+        raise UsageError(f"{flag} {path}: exists already. Use --force to overwrite it.")
     folder = path.absolute().parent
     if not folder.is_dir():
-        raise UsageError(f"--output {path}: there is no folder {folder}. Create it first.")
+        raise UsageError(f"{flag} {path}: there is no folder {folder}. Create it first.")
     if not os.access(folder, os.W_OK):
-        raise UsageError(f"--output {path}: the folder {folder} cannot be written to.")
+        raise UsageError(f"{flag} {path}: the folder {folder} cannot be written to.")
 
 
 @contextlib.contextmanager

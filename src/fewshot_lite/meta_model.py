@@ -17,6 +17,7 @@ from torch import Tensor
 from fewshot_lite import __version__, checkpoint
 from fewshot_lite.backbones import Backbone
 from fewshot_lite.data.folders import ImageFolder, Skipped, scan_classes
+from fewshot_lite.data.preflight import Examiner, Finding, StrictError
 from fewshot_lite.data.store import decode
 from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.files import DEFAULT_BASE, find_base
@@ -50,7 +51,8 @@ class MetaModel:
         meta = file.meta
         try:
             size = checkpoint.image_size(meta)
-            backbone = Backbone(meta["backbone"], size)
+            backbone = Backbone(meta["backbone"], size, initialise=False)
+            backbone.look_at(checkpoint.scales(meta))
             learner = make_learner(meta["learner"], backbone, meta["hyperparameters"])
             learner.load_state_dict(file.tensors)
         except DAMAGE as error:
@@ -77,6 +79,7 @@ class MetaModel:
                 "hyperparameters": learner.hyperparameters(),
                 "backbone": learner.backbone.name,
                 "image_size": self.image_size,
+                "scales": list(learner.backbone.scales),
                 "mean": learner.backbone.mean.flatten().tolist(),
                 "std": learner.backbone.std.flatten().tolist(),
                 "record": self.record,
@@ -89,6 +92,7 @@ class MetaModel:
         photos: str | Path | Tensor,
         labels: Sequence[str] | None = None,
         *,
+        strict: bool = False,
         on_done: Callable[[int, int], None] | None = None,
     ) -> PersonalModel:
         """Adapt to a person's classes in one forward pass.
@@ -97,6 +101,7 @@ class MetaModel:
             photos: a folder with one folder of photos per class, or images, uint8 or float in
                 [0, 1], (N, 3, S, S) with S = `image_size`.
             labels: N class names, with images and only with them.
+            strict: fail if anything is wrong with the folder (`data.preflight` says what may be).
             on_done: called with (photos decoded, photos in all).
 
         Returns:
@@ -105,9 +110,11 @@ class MetaModel:
         Raises:
             UsageError, FewshotError: a folder or images that cannot be adapted to; files that
                 cannot be read are skipped as long as each class keeps one.
+            StrictError: something is wrong with the folder, and `strict` is set.
         """
         start = time.perf_counter()
         skipped: tuple[Skipped, ...] = ()
+        findings: tuple[Finding, ...] = ()
         used_photos: tuple[str, ...] = ()
         if isinstance(photos, Tensor):
             images, names, numbers = _labelled(photos, labels, self.image_size)
@@ -116,7 +123,7 @@ class MetaModel:
             if labels is not None:
                 raise UsageError("labels: for images only; a folder's class folders name them.")
             folder = scan_classes(Path(photos))
-            images, good, skipped = _read(folder, self.image_size, on_done)
+            images, good, skipped, findings = _read(folder, self.image_size, strict, on_done)
             names = folder.class_names
             numbers = [folder.labels[i] for i in good]
             used_photos = tuple(_spelled(folder.paths[i], folder.root) for i in good)
@@ -142,7 +149,7 @@ class MetaModel:
         )
         seconds = time.perf_counter() - start
         used = tuple(numbers.count(k) for k in range(len(names)))
-        personal.adaptation = Adaptation(names, used, left_out, skipped, seconds)
+        personal.adaptation = Adaptation(names, used, left_out, skipped, seconds, findings)
         return personal
 
 
@@ -170,18 +177,18 @@ def _labelled(
 
 
 def _read(
-    folder: ImageFolder, size: int, on_done: Callable[[int, int], None] | None
-) -> tuple[Tensor, list[int], tuple[Skipped, ...]]:
-    """The readable photos of a folder, their indices in it, and what was skipped."""
+    folder: ImageFolder, size: int, strict: bool, on_done: Callable[[int, int], None] | None
+) -> tuple[Tensor, list[int], tuple[Skipped, ...], tuple[Finding, ...]]:
+    """The readable photos of a folder, their indices in it, what was skipped and what is wrong."""
     if len(folder.class_names) < 2:
         raise FewshotError(
             f"{folder.root}: one class only ({folder.class_names[0]!r}), so there is nothing to "
             "tell apart. Add a folder of something else."
         )
     total = len(folder.paths)
-    images, problems = decode(
-        folder.paths, size, on_done=(lambda n: on_done(n, total)) if on_done else None
-    )
+    examiner = Examiner(folder, size)
+    count = (lambda n: on_done(n, total)) if on_done else None
+    images, problems = decode(folder.paths, size, look=examiner.look, on_done=count)
     skipped = [*folder.skipped, *(Skipped(folder.paths[i], why) for i, why in problems.items())]
     good = [i for i in range(total) if i not in problems]
     numbers = [folder.labels[i] for i in good]
@@ -193,7 +200,10 @@ def _read(
                 f"{folder.root / name}: no photo in it can be read{detail}. "
                 "Put photos in, or remove the folder."
             )
-    return images[good], good, tuple(sorted(skipped, key=lambda s: str(s.path)))
+    findings = examiner.findings(problems)
+    if strict and findings:
+        raise StrictError(folder.root, findings)
+    return images[good], good, tuple(sorted(skipped, key=lambda s: str(s.path))), findings
 
 
 def _spelled(path: Path, root: Path) -> str:

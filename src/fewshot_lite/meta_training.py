@@ -105,6 +105,7 @@ def meta_train(
     backbone, source = load_backbone(
         config.backbone, config.weights, config.image_size, seed=config.seed
     )
+    backbone.look_at(config.scales)
     pretrained = source.get("pretrained", {})
     size = backbone.image_size
     training.check_image_size(backbone, size)

@@ -6,9 +6,11 @@ labels, from which the head is fitted anew at load: N·d numbers; matrices would
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
@@ -18,32 +20,24 @@ from torch import Tensor
 from fewshot_lite import __version__, checkpoint
 from fewshot_lite.backbones import Backbone
 from fewshot_lite.data.folders import Skipped
-from fewshot_lite.data.store import decode
+from fewshot_lite.data.prefetch import decoded_batches
+from fewshot_lite.data.preflight import Finding
 from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.files import DEFAULT_PERSONAL, check_output
 from fewshot_lite.heads.registry import AnyHead, describe_head, make_head
 from fewshot_lite.learners.base import map_batches
+from fewshot_lite.prediction import Prediction
+from fewshot_lite.strangers import StrangerDetector
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """The answer for one photo."""
+class Outputs:
+    """What a personal model makes of images, as tensors."""
 
-    path: Path | None
-    labels: tuple[tuple[str, float], ...]
-    """Class names with probabilities, the likeliest first; empty if the photo was not read."""
-    problem: str | None = None
-    """Why the photo was not read."""
-
-    @property
-    def label(self) -> str | None:
-        """The likeliest class."""
-        return self.labels[0][0] if self.labels else None
-
-    @property
-    def probability(self) -> float | None:
-        """Of the likeliest class."""
-        return self.labels[0][1] if self.labels else None
+    probabilities: Tensor
+    """float32 (B, K), among the classes."""
+    strangeness: Tensor
+    """float32 (B,): above `PersonalModel.strangers.threshold(reject)`, none of the classes."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +52,8 @@ class Adaptation:
     skipped: tuple[Skipped, ...]
     """All that was skipped, and why."""
     seconds: float
+    findings: tuple[Finding, ...] = ()
+    """What is wrong with the folder, the files skipped among it; see `data.preflight`."""
 
 
 class PersonalModel:
@@ -76,6 +72,7 @@ class PersonalModel:
         image_size: int,
         provenance: dict[str, Any],
         photos: tuple[str, ...] = (),
+        left_out: Tensor | None = None,
     ) -> None:
         """Put together; use `MetaModel.adapt` or `PersonalModel.load`.
 
@@ -88,6 +85,8 @@ class PersonalModel:
             provenance: JSON-able record of base, version and date.
             photos: N names of the support photos, relative to the folder they were in; empty if
                 they are not known.
+            left_out: float32 (N,), how strange the support images are to one another
+                (`StrangerDetector.left_out`), if that is known already.
         """
         self.backbone = backbone.eval().requires_grad_(False)
         self.head = head.requires_grad_(False)
@@ -98,6 +97,7 @@ class PersonalModel:
         self.provenance = provenance
         self.photos = photos
         self._statistics = self.head.fit(features, labels, len(class_names))
+        self._left_out = left_out
 
     @classmethod
     def load(cls, path: str | Path = DEFAULT_PERSONAL, *, device: str = "cpu") -> PersonalModel:
@@ -117,7 +117,8 @@ class PersonalModel:
         meta, tensors = file.meta, file.tensors
         try:
             size = checkpoint.image_size(meta)
-            backbone = Backbone(meta["backbone"], size)
+            backbone = Backbone(meta["backbone"], size, initialise=False)
+            backbone.look_at(checkpoint.scales(meta))
             backbone.network.load_state_dict(_under("network.", tensors))
             head = make_head(meta["head"])
             head.load_state_dict(_under("head.", tensors))
@@ -138,6 +139,14 @@ class PersonalModel:
                 len(labels),
             ):
                 raise ValueError("photos do not fit support.labels")
+            left_out = tensors.get("support.left_out")
+            if left_out is not None:
+                shots = torch.bincount(labels)[labels]
+                if left_out.dtype != torch.float32 or left_out.shape != labels.shape:
+                    raise ValueError("support.left_out has another shape or type")
+                if not torch.equal(left_out.isfinite(), shots > 1):
+                    raise ValueError("support.left_out is not finite")
+                left_out = left_out.to(device)
             return cls(
                 backbone.to(device),
                 head.to(device),
@@ -147,6 +156,7 @@ class PersonalModel:
                 size,
                 meta["provenance"],
                 tuple(photos),
+                left_out,
             )
         except DAMAGE as error:
             raise FewshotError(f"--model {path}: damaged ({what_is_damaged(error)}).") from None
@@ -163,11 +173,16 @@ class PersonalModel:
             f"network.{k}": _narrow(v) for k, v in self.backbone.network.state_dict().items()
         }
         tensors |= {f"head.{k}": v for k, v in self.head.state_dict().items()}
-        tensors |= {"support.features": self.features, "support.labels": self.labels}
+        tensors |= {
+            "support.features": self.features,
+            "support.labels": self.labels,
+            "support.left_out": self.strangers.left_out,
+        }
         meta = {
             "version": __version__,
             "backbone": self.backbone.name,
             "image_size": self.image_size,
+            "scales": list(self.backbone.scales),
             "mean": self.backbone.mean.flatten().tolist(),
             "std": self.backbone.std.flatten().tolist(),
             "head": describe_head(self.head),
@@ -179,55 +194,104 @@ class PersonalModel:
         checkpoint.save(path, "personal", tensors, meta)
         return path
 
+    @cached_property
+    def strangers(self) -> StrangerDetector:
+        """Tells photos of none of the classes; made when it is first asked for."""
+        return StrangerDetector(self.features, self.labels, len(self.class_names), self._left_out)
+
     @torch.no_grad()
-    def probabilities(self, images: Tensor, *, micro_batch: int = 64) -> Tensor:
-        """Class probabilities.
+    def outputs(self, images: Tensor, *, micro_batch: int = 64) -> Outputs:
+        """Class probabilities and strangeness.
 
         Args:
             images: (B, 3, S, S), uint8 or float in [0, 1], S = `image_size`.
-
-        Returns:
-            float32 (B, K).
+            micro_batch: images that go through the network at a time.
         """
+        images = images.to(self.features.device)
+        return self.outputs_of(map_batches(self.backbone, images, micro_batch))
+
+    def outputs_of(self, features: Tensor) -> Outputs:
+        """As `outputs`, from features (B, d) of the images."""
+        logits = self.head.logits(self._statistics, features)
+        return Outputs(logits.softmax(dim=1).float(), self.strangers.strangeness(features))
+
+    @torch.no_grad()
+    def probabilities(self, images: Tensor, *, micro_batch: int = 64) -> Tensor:
+        """Class probabilities alone, float32 (B, K), of images as `outputs` takes."""
         images = images.to(self.features.device)
         features = map_batches(self.backbone, images, micro_batch)
         return self.head.logits(self._statistics, features).softmax(dim=1).float()
 
     @overload
     def classify(  # type: ignore[overload-overlap]  # a str is meant as one path
-        self, photos: str | Path, *, top: int = 3
+        self, photos: str | Path, *, top: int = 3, reject: float | None = 0.05
     ) -> Prediction: ...
     @overload
-    def classify(self, photos: Iterable[str | Path], *, top: int = 3) -> list[Prediction]: ...
+    def classify(
+        self, photos: Iterable[str | Path], *, top: int = 3, reject: float | None = 0.05
+    ) -> list[Prediction]: ...
 
     def classify(
-        self, photos: str | Path | Iterable[str | Path], *, top: int = 3
+        self,
+        photos: str | Path | Iterable[str | Path],
+        *,
+        top: int = 3,
+        reject: float | None = 0.05,
     ) -> Prediction | list[Prediction]:
         """Name what photos show.
 
         Args:
             photos: a path, or several. Unreadable photos come back with their problem.
             top: how many class names each answer has.
+            reject: the share of one's own photos that may be called unknown for it that strangers
+                are; None to name every photo.
+
+        Raises:
+            UsageError: `reject` is not from 0 to below 1.
         """
         if isinstance(photos, str | Path):
-            return next(self.classify_stream([Path(photos)], top=top))
-        return list(self.classify_stream((Path(photo) for photo in photos), top=top))
+            return next(self.classify_stream([Path(photos)], top=top, reject=reject))
+        paths = (Path(photo) for photo in photos)
+        return list(self.classify_stream(paths, top=top, reject=reject))
 
     def classify_stream(
-        self, paths: Iterable[Path], *, top: int = 3, batch: int = 64
+        self,
+        paths: Iterable[Path | Skipped],
+        *,
+        top: int = 3,
+        batch: int = 64,
+        reject: float | None = 0.05,
     ) -> Iterator[Prediction]:
-        """As `classify`, one batch in memory at a time, in the order of `paths`."""
-        paths = iter(paths)
-        while chunk := list(islice(paths, batch)):
-            images, problems = decode(chunk, self.image_size)
-            probabilities, order = self.probabilities(images).cpu().sort(dim=1, descending=True)
-            for position, path in enumerate(chunk):
-                if position in problems:
-                    yield Prediction(path, (), problems[position])
-                    continue
-                names = [self.class_names[k] for k in order[position, :top].tolist()]
-                best = zip(names, probabilities[position, :top].tolist(), strict=True)
-                yield Prediction(path, tuple(best))
+        """As `classify`, in the order of `paths`, which are taken as they are needed.
+
+        Photos are decoded while others go through the network, `3 * batch` of them in memory at
+        most. Files that are known to be no photos come back with the reason.
+        """
+        threshold = math.inf if reject is None else self.strangers.threshold(reject)
+        with contextlib.closing(decoded_batches(paths, self.image_size, batch=batch)) as batches:
+            for decoded in batches:
+                answers = self._answers(torch.from_numpy(decoded.pixels), top, threshold)
+                for position, path in enumerate(decoded.paths):
+                    if position in decoded.problems:
+                        yield Prediction(path, (), decoded.problems[position])
+                    else:
+                        yield replace(next(answers), path=path)
+
+    def _answers(self, images: Tensor, top: int, threshold: float) -> Iterator[Prediction]:
+        if not len(images):
+            return
+        outputs = self.outputs(images)
+        best = outputs.probabilities.cpu().sort(dim=1, descending=True, stable=True)
+        rows = zip(
+            best.values[:, :top].tolist(),
+            best.indices[:, :top].tolist(),
+            outputs.strangeness.tolist(),
+            strict=True,
+        )
+        for values, classes, strange in rows:
+            names = (self.class_names[k] for k in classes)
+            labels = tuple(zip(names, values, strict=True))
+            yield Prediction(None, labels, None, strange > threshold, strange)
 
 
 #: What building a model from a file's contents raises if they do not belong together.

@@ -1,7 +1,8 @@
 """Supervised pre-training: a backbone from pixels where none can be downloaded.
 
 Several data sets share the backbone and have one linear head each. The image size grows during the
-run (Tan & Le 2021, "EfficientNetV2", section 4): early epochs at small sizes cost a fraction.
+run (Tan & Le 2021, "EfficientNetV2", section 4): early epochs at small sizes cost a fraction. Or it
+is drawn for each step, so that the backbone is good at several sizes.
 """
 
 from __future__ import annotations
@@ -140,7 +141,7 @@ def pretrain(
             for position in range(step % steps_per_epoch, steps_per_epoch):
                 batch = order[position * config.batch_size :][: config.batch_size]
                 random = training.generator(config.seed, 1, step)
-                size = _image_size(config, epoch)
+                size = _image_size(config, epoch, random)
                 views = images.views(batch, size, random, where)
                 _set_lr(optimizer, _schedule(config.lr, step, total, steps_per_epoch))
                 model.train()
@@ -234,8 +235,11 @@ def _trained_on(folder: LabelledImages, leave_out: float) -> LabelledImages:
     return folder.select({name for i, name in enumerate(names) if i not in left_out})
 
 
-def _image_size(config: PretrainConfig, epoch: int) -> int:
-    """Grows linearly over the epochs, in steps of 16 pixels."""
+def _image_size(config: PretrainConfig, epoch: int, random: torch.Generator) -> int:
+    """Grows linearly over the epochs, in steps of 16 pixels, or is drawn, in steps of 32."""
+    if config.mixed_sizes:
+        choices = (config.image_size - config.min_image_size) // 32 + 1
+        return config.image_size - 32 * int(torch.randint(choices, (), generator=random))
     share = min(1.0, epoch / max(1.0, 0.8 * (config.epochs - 1)))
     steps = (config.image_size - config.min_image_size) // 16
     return config.image_size - 16 * (steps - min(steps, int(share * (steps + 1))))

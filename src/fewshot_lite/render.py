@@ -29,7 +29,7 @@ from fewshot_lite.errors import FewshotError
 if TYPE_CHECKING:
     from fewshot_lite.data.folders import Skipped
     from fewshot_lite.demo.run import DemoResult
-    from fewshot_lite.personal import Adaptation, Prediction
+    from fewshot_lite.personal import Adaptation
     from fewshot_lite.training import Progress as Step
 
 #: Wider than any line: tables in files and pipes are neither wrapped nor cut.
@@ -49,7 +49,7 @@ def _console(*, stderr: bool) -> Console:
 out = _console(stderr=False)
 err = _console(stderr=True)
 
-_MOST_SKIPPED = 20
+_MOST_SKIPPED = 50
 
 
 def escape(text: str) -> str:
@@ -106,8 +106,8 @@ def training_bars() -> Iterator[Callable[[Step], None]]:
 
 
 @contextmanager
-def counting_bar(description: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar driven by (done, total)."""
+def counting_bar(description: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar driven by (done, total), where the total may be None: not known."""
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
@@ -145,29 +145,6 @@ def print_adaptation(adaptation: Adaptation, path: object, examples: Sequence[st
         f"in {adaptation.seconds:.1f} s: [bold]{escape(str(path))}[/]"
     )
     out.print("Next: " + "\n      ".join(f"[bold]{escape(line)}[/]" for line in examples))
-
-
-def print_prediction(prediction: Prediction) -> None:
-    """One photo, one line: path, class, probability, runners-up."""
-    path = escape(str(prediction.path))
-    if prediction.problem is not None:
-        err.print(f"[yellow]Skipped[/] {path}: {escape(prediction.problem)}")
-        return
-    (name, probability), *others = prediction.labels
-    rest = "  ".join(f"{escape(n)} {p:.0%}" for n, p in others)
-    tail = f"  [dim]({rest})[/]" if rest else ""
-    out.print(f"{path}: [bold]{escape(name)}[/] {probability:.0%}{tail}")
-
-
-def prediction_json(prediction: Prediction) -> dict[str, Any]:
-    """A prediction as JSON-able values."""
-    return {
-        "path": str(prediction.path),
-        "label": prediction.label,
-        "probability": prediction.probability,
-        "labels": [{"name": n, "probability": p} for n, p in prediction.labels],
-        "problem": prediction.problem,
-    }
 
 
 def print_demo(result: DemoResult) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 
-def wilson_interval(correct: int, total: int, z: float = 1.96) -> tuple[float, float]:
+def wilson_interval(correct: float, total: float, z: float = 1.96) -> tuple[float, float]:
     """95 % interval of a share (Wilson 1927), sound for few photos and for shares near 0 and 1."""
     if total == 0:
         return (0.0, 1.0)

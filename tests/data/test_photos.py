@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import Image, features
+from PIL import Image, ImageFile, JpegImagePlugin, features
 
-from fewshot_lite.data.photos import MAX_PIXELS, PhotoError, load_square
+from fewshot_lite.data import photos
+from fewshot_lite.data.photos import MAX_PIXELS, PhotoError, load_square, pixel_limit, read_square
 
 Turn = Image.Transpose
 Pixels = npt.NDArray[np.int16]
@@ -383,6 +384,27 @@ def test_a_large_jpeg_at_reduced_scale_looks_as_one_decoded_in_full(
     assert difference(read(tmp_path / "a.jpg", 64), np.asarray(full, dtype=np.int16)) < 0.5
 
 
+@pytest.mark.parametrize(("size", "decoded"), [(64, (500, 375)), (300, (1000, 750))])
+def test_a_large_jpeg_is_decoded_no_larger_than_it_need_be(
+    picture: Image.Image,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    size: int,
+    decoded: tuple[int, int],
+) -> None:
+    picture.resize((4000, 3000)).save(tmp_path / "a.jpg")
+    loaded = []
+
+    def load(image: Image.Image) -> Any:
+        loaded.append(image.size)
+        return ImageFile.ImageFile.load(image)
+
+    monkeypatch.setattr(JpegImagePlugin.JpegImageFile, "load", load)
+    square = read_square(tmp_path / "a.jpg", size)
+    assert (square.width, square.height) == (4000, 3000)
+    assert loaded[0] == decoded
+
+
 @pytest.mark.parametrize("name", ["a.jpg", "a.png"])
 @pytest.mark.parametrize("size", [(20_000, 100), (100, 20_000), (101, 64), (64, 101)])
 def test_the_central_square_is_taken_of_any_shape(
@@ -429,7 +451,43 @@ def test_the_limit_that_a_program_has_set_in_pillow_does_not_count_and_stays(
 def test_the_limit_is_exact_and_named_with_the_size(picture: Image.Image, tmp_path: Path) -> None:
     picture.save(tmp_path / "a.png")
     read(tmp_path / "a.png", max_pixels=96 * 64)
-    assert reason(tmp_path / "a.png", max_pixels=96 * 64 - 1).endswith("more than 6,143 pixels")
+    assert reason(tmp_path / "a.png", max_pixels=96 * 64 - 1).startswith(
+        "96 x 64 is more than 6,143 pixels"
+    )
+
+
+def test_the_limit_of_all_reads_holds_within_and_is_put_back(
+    picture: Image.Image, tmp_path: Path
+) -> None:
+    picture.save(tmp_path / "a.png")
+    with pixel_limit(1_000):
+        assert "more than 1,000 pixels" in reason(tmp_path / "a.png")
+        read(tmp_path / "a.png", max_pixels=10_000)
+        with pixel_limit(None), pixel_limit(96 * 64):
+            read(tmp_path / "a.png")
+        reason(tmp_path / "a.png")
+    read(tmp_path / "a.png")
+
+
+def test_images_of_very_many_pixels_are_decoded_one_at_a_time(
+    picture: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(photos, "_ALONE", 1_000)
+    picture.save(tmp_path / "a.png")
+    busy, most = 0, 0
+
+    def upright_square(image: Image.Image, size: int) -> Image.Image:
+        nonlocal busy, most
+        busy += 1
+        most = max(most, busy)
+        time.sleep(0.005)
+        busy -= 1
+        return Image.new("RGB", (size, size))
+
+    monkeypatch.setattr(photos, "_upright_square", upright_square)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: read(tmp_path / "a.png"), range(16)))
+    assert most == 1
 
 
 @pytest.mark.parametrize("side", [15_812, 60_000, 2**31 - 1])
@@ -573,7 +631,7 @@ def test_threads_do_not_disturb_one_another(
             assert result == alone[job]
         else:  # whether Pillow or we noticed decides if the size is named too
             assert isinstance(result, str)
-            assert result.endswith(f"more than {job[1]:,} pixels")
+            assert f"more than {job[1]:,} pixels (" in result
     assert Image.MAX_IMAGE_PIXELS == 10
     assert list(warnings.filters) == filters
 

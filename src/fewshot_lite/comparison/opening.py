@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torchvision import models as torchvision_models
-from torchvision.models import list_models
 
 from fewshot_lite import checkpoint
 from fewshot_lite.backbones import Backbone, has_depthwise_convolutions, load_backbone
@@ -34,6 +32,7 @@ from fewshot_lite.heads.mahalanobis import MahalanobisHead
 from fewshot_lite.heads.nearest import NearestHead
 from fewshot_lite.heads.prototypes import PrototypeHead
 from fewshot_lite.meta_model import MetaModel
+from fewshot_lite.vision_models import models
 
 
 @dataclass(frozen=True)
@@ -198,7 +197,7 @@ def _architecture(path: Path) -> str | None:
 
 def _torchvision_names() -> list[str]:
     """The classification networks that torchvision has."""
-    names: list[str] = list_models(module=torchvision_models)
+    names: list[str] = models.list_models(module=models)
     return names
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -127,28 +127,40 @@ def is_system_name(name: str) -> bool:
     return name.startswith(".") or name.lower() in _SYSTEM_NAMES
 
 
-def walk_photos(folder: Path) -> Iterator[tuple[Path, str | None]]:
+def walk_photos(
+    folder: Path, *, leave_out: Collection[str] = ()
+) -> Iterator[tuple[Path, str | None]]:
     """All files under a folder, sorted, as (path, None) or (path, why it is no photo).
 
     Hidden and system files are passed over. A sub-folder that cannot be read and a link that leads
-    back to a folder already being walked are named and not entered.
+    back to a folder already being walked are named and not entered. The names in one folder and in
+    those above it are in memory, no more.
+
+    Args:
+        folder: where to begin.
+        leave_out: folders to pass over, as `os.path.realpath` spells them.
     """
-    yield from _walk(folder, frozenset())
+    yield from _walk(folder, frozenset(), leave_out)
 
 
-def _walk(folder: Path, above: frozenset[str]) -> Iterator[tuple[Path, str | None]]:
+def _walk(
+    folder: Path, above: frozenset[str], leave_out: Collection[str] = ()
+) -> Iterator[tuple[Path, str | None]]:
     real = os.path.realpath(folder)
+    if real in leave_out:
+        return
     if real in above:
         yield folder, "a link to a folder that contains it"
         return
     try:
-        entries = _visible(folder)
+        names = _visible_names(folder)
     except OSError:
         yield folder, "folder cannot be read"
         return
-    for entry in entries:
+    for name in names:
+        entry = folder / name
         if _is_folder(entry):
-            yield from _walk(entry, above | {real})
+            yield from _walk(entry, above | {real}, leave_out)
         elif entry.suffix.lower() in PHOTO_ENDINGS:
             yield entry, None
         else:
@@ -161,12 +173,14 @@ def _visible(folder: Path) -> list[Path]:
     Raises:
         OSError: the folder cannot be read.
     """
+    return [folder / name for name in _visible_names(folder)]
+
+
+def _visible_names(folder: Path) -> list[str]:
+    """As `_visible`: names take a quarter of the memory that paths do."""
     if not os.access(folder, os.R_OK | os.X_OK):  # names alone can be listed without X_OK
         raise PermissionError
-    return sorted(
-        (path for path in folder.iterdir() if not is_system_name(path.name)),
-        key=lambda path: path.name,
-    )
+    return sorted(name for name in os.listdir(folder) if not is_system_name(name))  # noqa: PTH208
 
 
 def _is_folder(path: Path) -> bool:

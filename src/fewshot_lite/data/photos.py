@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from textwrap import shorten
-from typing import BinaryIO, Protocol, TypeAlias
+from typing import BinaryIO, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,9 @@ from PIL import ExifTags, Image, UnidentifiedImageError, features
 
 #: Larger images are refused before they are decoded: a few kilobytes can claim gigapixels.
 MAX_PIXELS = 250_000_000
+
+#: An image of more pixels is decoded alone: threads side by side would need gigabytes.
+_ALONE = 40_000_000
 
 #: EXIF orientation -> what turns the photo upright.
 _TURNS = {
@@ -56,23 +59,53 @@ class StoredImage(Protocol):
 Source: TypeAlias = Path | StoredImage
 
 
+class Square(NamedTuple):
+    """The central square of a photo, resized."""
+
+    pixels: npt.NDArray[np.uint8]
+    """(size, size, 3), RGB."""
+    width: int
+    """Of the whole photo as it is stored, in pixels."""
+    height: int
+
+
+@contextlib.contextmanager
+def pixel_limit(max_pixels: int | None) -> Iterator[None]:
+    """Within, images of up to `max_pixels` are read by whatever reads photos; None changes nothing.
+
+    The limit belongs to the process, as Pillow's own does.
+    """
+    global _default_limit
+    before = _default_limit
+    if max_pixels is not None:
+        _default_limit = max_pixels
+    try:
+        yield
+    finally:
+        _default_limit = before
+
+
 def load_square(
-    source: Source, size: int, *, max_pixels: int = MAX_PIXELS
+    source: Source, size: int, *, max_pixels: int | None = None
 ) -> npt.NDArray[np.uint8]:
+    """As `read_square`, the pixels alone."""
+    return read_square(source, size, max_pixels=max_pixels).pixels
+
+
+def read_square(source: Source, size: int, *, max_pixels: int | None = None) -> Square:
     """Read a photo and resize its central square. Threads may call this at the same time.
 
     Args:
         source: any image file that Pillow reads, whatever its ending; of animated files the first
             frame is taken. Or an image stored otherwise.
         size: side of the result in pixels.
-        max_pixels: images with more pixels are refused.
-
-    Returns:
-        uint8 array of shape (size, size, 3), RGB.
+        max_pixels: images with more pixels are refused; `MAX_PIXELS` unless `pixel_limit` is set.
 
     Raises:
         PhotoError: the file is missing, unreadable, truncated, too large or no image.
     """
+    if max_pixels is None:
+        max_pixels = _default_limit
     try:
         if isinstance(source, Path):
             _check_file(source)
@@ -81,26 +114,30 @@ def load_square(
         stored = source.read()
         if isinstance(stored, bytes):
             return _decoded(BytesIO(stored), size, max_pixels)
-        return np.asarray(_square(Image.fromarray(stored), size, max_pixels))
+        return _square(Image.fromarray(stored), size, max_pixels)
     except PhotoError:
         raise
     except Image.DecompressionBombError:
-        raise PhotoError(f"more than {max_pixels:,} pixels") from None
+        raise PhotoError(_too_large("", max_pixels)) from None
     except Exception as error:  # Pillow's decoders raise whatever their format's parser does
         raise PhotoError(_reason(error)) from None
 
 
-def _decoded(file: BinaryIO, size: int, max_pixels: int) -> npt.NDArray[np.uint8]:
+def _decoded(file: BinaryIO, size: int, max_pixels: int) -> Square:
     with _pillow_settings(max_pixels):
         _check_container(file.read(64))
         with Image.open(file) as image:
-            return np.asarray(_square(image, size, max_pixels))
+            return _square(image, size, max_pixels)
 
 
-def _square(image: Image.Image, size: int, max_pixels: int) -> Image.Image:
+def _too_large(what: str, max_pixels: int) -> str:
+    return f"{what}more than {max_pixels:,} pixels (--max-pixels raises the limit)"
+
+
+def _square(image: Image.Image, size: int, max_pixels: int) -> Square:
     width, height = image.size
     if width * height > max_pixels:
-        raise PhotoError(f"{width} x {height} is more than {max_pixels:,} pixels")
+        raise PhotoError(_too_large(f"{width} x {height} is ", max_pixels))
     if image.format == "EPS":  # Pillow would run Ghostscript on it
         raise PhotoError("a drawing (EPS), not a photo")
     if image.format in ("JPEG", "MPO"):
@@ -108,6 +145,12 @@ def _square(image: Image.Image, size: int, max_pixels: int) -> Image.Image:
         # below the wanted square, so draft is given the shape of the whole image.
         scale = max(1.0, min(width, height) / (2 * size))
         image.draft(None, (int(width / scale), int(height / scale)))
+    alone = image.width * image.height > _ALONE
+    with _one_at_a_time if alone else contextlib.nullcontext():
+        return Square(np.asarray(_upright_square(image, size)), width, height)
+
+
+def _upright_square(image: Image.Image, size: int) -> Image.Image:
     image.load()  # before the orientation is looked up: a TIFF is turned upright as it loads
     turn = _TURNS.get(_orientation(image))
     image = _rgb(image)
@@ -160,6 +203,8 @@ def _to_eight_bits(image: Image.Image) -> npt.NDArray[np.uint8]:
     return np.asarray((values * 255).round(), dtype=np.uint8)
 
 
+_default_limit = MAX_PIXELS
+_one_at_a_time = threading.Lock()
 _lock = threading.Lock()
 _limits: list[int] = []  # max_pixels of every read under way
 _pillow_limit: int | None = None  # Pillow's own, while ours holds

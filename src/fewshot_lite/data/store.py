@@ -7,12 +7,12 @@ few gigabytes, and decoding once is what keeps two cores busy with the network i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
 
-from fewshot_lite.data.photos import PhotoError, Source, load_square
+from fewshot_lite.data.decoding import decode_pixels
+from fewshot_lite.data.photos import Source, Square
 from fewshot_lite.errors import FewshotError
 
 
@@ -20,32 +20,18 @@ def decode(
     paths: Sequence[Source],
     size: int,
     *,
-    workers: int = 4,
+    workers: int | None = None,
     on_done: Callable[[int], None] | None = None,
+    look: Callable[[int, Square], None] | None = None,
 ) -> tuple[Tensor, dict[int, str]]:
-    """Decode photos in parallel.
+    """Decode photos in parallel; the arguments are those of `decode_pixels`.
 
     Returns:
         images: uint8 (B, 3, size, size); those that could not be read are black.
         problems: position in `paths` -> reason, for those.
     """
-    images = torch.zeros(len(paths), 3, size, size, dtype=torch.uint8)
-    problems: dict[int, str] = {}
-
-    def one(position: int) -> None:
-        try:
-            pixels = load_square(paths[position], size)
-        except PhotoError as error:
-            problems[position] = str(error)
-        else:
-            images[position] = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
-
-    # Pillow lets go of the interpreter while it decodes and resizes, so threads are enough.
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-        for count, _ in enumerate(pool.map(one, range(len(paths))), start=1):
-            if on_done is not None:
-                on_done(count)
-    return images, dict(sorted(problems.items()))
+    pixels, problems = decode_pixels(paths, size, workers=workers, on_done=on_done, look=look)
+    return torch.from_numpy(pixels), problems
 
 
 class ImageStore:

@@ -80,7 +80,7 @@ def run_demo(
     saved = personal.save(folder / DEFAULT_PERSONAL)
     tell("Classifying")
     rest = sorted((folder / "held-back").glob("*/*.jpg"))
-    answers = personal.classify(rest)
+    answers = personal.classify(rest, reject=None)
     truth = [path.parent.name for path in rest]
     mistakes = tuple(
         (path, str(answer.label))

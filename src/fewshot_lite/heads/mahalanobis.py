@@ -68,7 +68,7 @@ class MahalanobisHead(nn.Module):
         Raises:
             ValueError: a class without images.
         """
-        features = self._prepared(features)
+        features = self.prepared(features)
         number, _ = features.shape
         centre = features.mean(0)
         x = features - centre  # (N, d): small differences of large numbers only once
@@ -101,7 +101,7 @@ class MahalanobisHead(nn.Module):
     def distances(self, statistics: Statistics, features: Tensor) -> Tensor:
         """Squared Mahalanobis distances (Q, K) of query features (Q, d) to the classes."""
         means, shots = statistics["means"], statistics["shots"]
-        q = self._prepared(features) - statistics["centre"]
+        q = self.prepared(features) - statistics["centre"]
         euclidean = _squared_distances(q, means)  # (Q, K)
         per_shot = {
             n: self._shared_distances(statistics[f"shared.{n}"], q, means, euclidean)
@@ -121,7 +121,8 @@ class MahalanobisHead(nn.Module):
         """-τ times the squared distances: (Q, K) of query features (Q, d)."""
         return -self.log_temperature.exp() * self.distances(statistics, features)
 
-    def _prepared(self, features: Tensor) -> Tensor:
+    def prepared(self, features: Tensor) -> Tensor:
+        """Features (B, d) as distances are measured in them."""
         if self.root:
             return root_features(features)
         return features.to(torch.promote_types(features.dtype, torch.float32))

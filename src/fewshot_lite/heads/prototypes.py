@@ -27,12 +27,12 @@ class PrototypeHead(nn.Module):
         Raises:
             ValueError: a class without images.
         """
-        means, _ = class_means(self._prepared(features), labels, classes)
+        means, _ = class_means(self.prepared(features), labels, classes)
         return {"means": means}
 
     def logits(self, statistics: Statistics, features: Tensor) -> Tensor:
         """Logits (Q, K) of query features (Q, d)."""
-        q, means = self._prepared(features), statistics["means"]
+        q, means = self.prepared(features), statistics["means"]
         temperature = self.log_temperature.exp()
         if self.metric == "cosine":
             return temperature * q @ F.normalize(means, dim=1).mT
@@ -41,6 +41,7 @@ class PrototypeHead(nn.Module):
         squares = q.square().sum(1)[:, None] + means.square().sum(1) - 2 * q @ means.mT
         return -temperature * squares.clamp(min=0)
 
-    def _prepared(self, features: Tensor) -> Tensor:
+    def prepared(self, features: Tensor) -> Tensor:
+        """Features (B, d) as distances are measured in them."""
         features = features.to(torch.promote_types(features.dtype, torch.float32))
         return F.normalize(features, dim=1) if self.metric == "cosine" else features

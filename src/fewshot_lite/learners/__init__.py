@@ -8,10 +8,11 @@ from fewshot_lite.backbones import Backbone
 from fewshot_lite.errors import UsageError
 from fewshot_lite.learners.base import Learner, TaskClassifier
 from fewshot_lite.learners.cnaps import Cnaps
+from fewshot_lite.learners.frozen import Frozen
 from fewshot_lite.learners.protonets import ProtoNets
 from fewshot_lite.learners.simple_cnaps import SimpleCnaps
 
-#: The default first.
+#: What can be meta-trained, the default first.
 LEARNERS: dict[str, type[SimpleCnaps] | type[Cnaps] | type[ProtoNets]] = {
     SimpleCnaps.name: SimpleCnaps,
     Cnaps.name: Cnaps,
@@ -25,6 +26,8 @@ def make_learner(name: str, backbone: Backbone, hyperparameters: dict[str, Any])
     Raises:
         UsageError: no such learner.
     """
+    if name == Frozen.name:
+        return Frozen(backbone, **hyperparameters)
     if name not in LEARNERS:
         raise UsageError(f"learner {name!r}: unknown. Known are {', '.join(LEARNERS)}.")
     return LEARNERS[name](backbone, **hyperparameters)
@@ -33,6 +36,7 @@ def make_learner(name: str, backbone: Backbone, hyperparameters: dict[str, Any])
 __all__ = [
     "LEARNERS",
     "Cnaps",
+    "Frozen",
     "Learner",
     "ProtoNets",
     "SimpleCnaps",

@@ -1,0 +1,170 @@
+"""Classifying thousands of files: photos a second, and peak memory against their number.
+
+    python benchmarks/bulk.py --files 10000 --memory 1000,10000
+
+Seeded drawings with noise, 640 x 480 JPEGs, are made once and classified from end to end (walk,
+decode, network, head, CSV). In the same run, and in turns with it: the bare backbone on as many
+images in memory, and decoding alone. Peak memory is that of a fresh process for each number.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from common import emit
+from fewshot_lite.bulk import Outputs, classify_files, find_photos
+from fewshot_lite.data.decoding import decode_pixels
+from fewshot_lite.data.folders import Skipped
+from fewshot_lite.demo.drawings import draw, write_folder
+from fewshot_lite.learners.base import map_batches
+from fewshot_lite.meta_model import load
+from fewshot_lite.personal import PersonalModel
+
+KINDS = ("mug", "key", "leaf")
+BATCH = 64
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--files", type=int, default=10_000)
+    parser.add_argument("--memory", default="1000,10000", help="numbers of files to compare")
+    parser.add_argument("--repeats", type=int, default=3, help="slices that the files are timed in")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, help="keep the files here, and use those that are")
+    parser.add_argument("--point", nargs=3, metavar=("MODEL", "N", "CSV"), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.point:
+        print(json.dumps(measure_memory(args.folder, *args.point)))
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        home = Path(temporary)
+        folder = args.folder or home / "files"
+        numbers = [int(n) for n in args.memory.split(",") if n]
+        write_files(folder, max(args.files, *numbers, 0), args.seed)
+        write_folder(home / "things", KINDS, per_kind=5, seed=args.seed)
+        model = load().adapt(home / "things")
+        model.save(home / "model")
+        speed = measure_speed(model, folder, args.files, args.repeats, home / "out.csv")
+        rows = []
+        for number in numbers:
+            point = ("--folder", folder, "--point", home / "model", number, home / f"{number}.csv")
+            words = [sys.executable, __file__, *map(str, point)]
+            done = subprocess.run(words, capture_output=True, text=True, check=True)
+            rows.append(json.loads(done.stdout))
+            print(rows[-1], file=sys.stderr)
+        emit("bulk", vars(args), {"speed": speed, "memory": rows})
+
+
+def measure_speed(
+    model: PersonalModel, folder: Path, number: int, slices: int, output: Path
+) -> dict[str, object]:
+    """Photos a second, each slice of the files in all ways in turn."""
+    size = number // slices
+    names = ("end to end", "backbone", "decoding", "decoding and backbone in turn")
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    noise = torch.randint(0, 256, (BATCH, 3, model.image_size, model.image_size))
+    images = noise.to(torch.uint8)
+    photos = find_photos([folder])
+    for _ in range(slices):
+        paths = [path for path in islice(photos, size) if isinstance(path, Path)]
+
+        def end_to_end(paths: list[Path] = paths) -> None:
+            tally = classify_files(model, paths, Outputs(csv=output, force=True))
+            assert (tally.files, tally.failed) == (size, 0)
+
+        @torch.no_grad()
+        def backbone() -> None:
+            for _ in range(0, size, BATCH):
+                map_batches(model.backbone, images, BATCH)
+
+        def decoding(paths: list[Path] = paths) -> None:
+            for start in range(0, size, BATCH):
+                decode_pixels(paths[start : start + BATCH], model.image_size)
+
+        @torch.no_grad()
+        def in_turn(paths: list[Path] = paths) -> None:
+            for start in range(0, size, BATCH):
+                pixels, _ = decode_pixels(paths[start : start + BATCH], model.image_size)
+                map_batches(model.backbone, torch.from_numpy(pixels), BATCH)
+
+        ways = dict(zip(names, (end_to_end, backbone, decoding, in_turn), strict=True))
+        for name, way in ways.items():
+            seconds[name].append(timed(way))
+    rates = {name: size * slices / sum(values) for name, values in seconds.items()}
+    slower = min(rates["backbone"], rates["decoding"])
+    whole = rates["end to end"]
+    return {
+        "photos": size * slices,
+        "photos_per_second": rates,
+        "of the backbone": whole / rates["backbone"],
+        "of the slower of backbone and decoding": whole / slower,
+        "of the two in turn": whole / rates["decoding and backbone in turn"],
+        "seconds": seconds,
+    }
+
+
+def timed(function: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def measure_memory(folder: Path, model: str, number: str, output: str) -> dict[str, int]:
+    """Peak resident memory of this process when it has classified so many files, in MiB."""
+    personal = PersonalModel.load(model)
+
+    def photos() -> Iterator[Path | Skipped]:
+        yield from islice(find_photos([folder]), int(number))
+
+    personal.classify(list(islice(find_photos([folder]), BATCH)))  # type: ignore[arg-type]
+    before = peak()
+    classify_files(personal, photos(), Outputs(csv=Path(output)))
+    return {"files": int(number), "after_one_batch_mib": before, "peak_mib": peak()}
+
+
+def peak() -> int:
+    """Most memory that this process has held so far, in MiB."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit // 2**20
+
+
+def write_files(folder: Path, number: int, seed: int) -> None:
+    """`number` JPEGs in folders of a thousand; those that are there are kept."""
+    jobs = [
+        (folder / f"{n // 1000:04d}" / f"IMG_{n:06d}.jpg", f"{seed}/{n}") for n in range(number)
+    ]
+    for home in {path.parent for path, _ in jobs}:
+        home.mkdir(parents=True, exist_ok=True)
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        list(pool.map(write_file, *zip(*jobs, strict=True), chunksize=50))
+
+
+def write_file(path: Path, seed: str) -> None:
+    """One drawing, 640 x 480, with the noise of a camera."""
+    if path.exists():
+        return
+    rng = random.Random(seed)
+    drawing = draw(rng.choice(KINDS), rng).resize((640, 480))
+    noise = np.random.default_rng(rng.getrandbits(32)).normal(0, 6, (480, 640, 3))
+    pixels = (np.asarray(drawing) + noise).clip(0, 255).astype(np.uint8)
+    Image.fromarray(pixels).save(path, quality=88)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""How many copies of photos `check` recognises, and what it takes for copies on real data sets.
+
+    python benchmarks/duplicates.py SET... --photos 60
+
+Of each set, some photos are copied in every way (seeded): saved as JPEG of quality 30 to 90, resized
+by 0.25 to 2, brightened, darkened, 5 % of each side cropped at a random place. Recall is the share
+of copies whose pair is reported when all photos of the set and the copies are compared at once. Of
+the sets as they are, it counts the photos named as copies: real copies and false alarms.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import time
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+from common import emit
+from PIL import Image
+
+from fewshot_lite.data.copies import find_copies
+from fewshot_lite.data.decoding import look_through
+from fewshot_lite.data.folders import scan_classes
+from fewshot_lite.data.looks import Looks, similar_pairs
+from fewshot_lite.data.photos import Source, Square
+
+#: Copies of fewer pixels a side than this are thumbnails that nobody adapts to.
+SMALLEST = 20
+
+Change = Callable[[Image.Image, Random], bytes]
+
+
+def jpeg(image: Image.Image, quality: int) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def resized(image: Image.Image, factor: float) -> bytes:
+    width, height = (max(1, round(side * factor)) for side in image.size)
+    return jpeg(image.resize((width, height), Image.Resampling.LANCZOS), 90)
+
+
+def brightened(image: Image.Image, contrast: float, light: float) -> bytes:
+    values = np.asarray(image, dtype=np.float32) * contrast + light
+    return jpeg(Image.fromarray(np.clip(values, 0, 255).astype(np.uint8)), 90)
+
+
+def cropped(image: Image.Image, share: float, rng: Random) -> bytes:
+    width, height = (round(side * (1 - share)) for side in image.size)
+    left, top = rng.randint(0, image.width - width), rng.randint(0, image.height - height)
+    return jpeg(image.crop((left, top, left + width, top + height)), 90)
+
+
+CHANGES: dict[str, Change] = {
+    "JPEG 30": lambda image, _: jpeg(image, 30),
+    "JPEG 60": lambda image, _: jpeg(image, 60),
+    "JPEG 90": lambda image, _: jpeg(image, 90),
+    "size x 0.25": lambda image, _: resized(image, 0.25),
+    "size x 0.5": lambda image, _: resized(image, 0.5),
+    "size x 2": lambda image, _: resized(image, 2),
+    "brighter": lambda image, _: brightened(image, 1.1, 8),
+    "darker": lambda image, _: brightened(image, 0.9, -8),
+    "crop 5 %": lambda image, rng: cropped(image, 0.05, rng),
+    "crop 10 %": lambda image, rng: cropped(image, 0.1, rng),
+}
+
+
+class Encoded:
+    """An image in memory, for the reader of photos."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def read(self) -> bytes:
+        return self.data
+
+
+def looks_of(sources: list[Source], size: int) -> Looks:
+    looks = Looks(len(sources))
+
+    def look(position: int, square: Square) -> None:
+        looks.set(position, square.pixels)
+
+    look_through(sources, size, look)
+    return looks
+
+
+def measure(root: Path, number: int, size: int, seed: int) -> dict[str, Any]:
+    """Recall of each kind of copy, and what is named in the set as it is."""
+    folder, rng = scan_classes(root), Random(seed)
+    rows = list(range(len(folder.paths)))
+    chosen = rng.sample(rows, min(number, len(rows)))
+    looks = looks_of(list(folder.paths), size)
+    start = time.process_time()
+    copies = find_copies(folder.paths, folder.labels, looks, rows, len(folder.class_names))
+    seconds = time.process_time() - start
+    recall: dict[str, list[int]] = {}
+    for name, change in CHANGES.items():
+        made: dict[int, Source] = {}
+        for row in chosen:
+            with Image.open(folder.paths[row]) as image:
+                data = change(image.convert("RGB"), rng)
+            with Image.open(io.BytesIO(data)) as image:
+                if min(image.size) >= SMALLEST:
+                    made[row] = Encoded(data)
+        both = Looks(len(rows) + len(made))
+        added = looks_of(list(made.values()), size)
+        both.grey[:] = np.concatenate([looks.grey, added.grey])
+        both.colour[:] = np.concatenate([looks.colour, added.colour])
+        found = {(a, b) for a, b, _ in similar_pairs(both, np.arange(len(both)))}
+        hits = sum((row, len(rows) + i) in found for i, row in enumerate(made))
+        recall[name] = [hits, len(made)]
+    return {
+        "photos": len(rows),
+        "classes": len(folder.class_names),
+        "recall": recall,
+        "named_in_one_class": sum(len(group.members) for group in copies.within),
+        "named_in_two_classes": sum(len(group.members) for group in copies.across),
+        "of_the_same_bytes": sum(len(g.members) for g in copies.within if g.exact),
+        "seconds_to_compare": seconds,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("sets", nargs="+", type=Path)
+    parser.add_argument("--photos", type=int, default=60, help="of each set, to copy")
+    parser.add_argument("--size", type=int, default=96)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    sets = {path.name: measure(path, args.photos, args.size, args.seed) for path in args.sets}
+    recall = {
+        name: sum(s["recall"][name][0] for s in sets.values())
+        / max(1, sum(s["recall"][name][1] for s in sets.values()))
+        for name in CHANGES
+    }
+    emit("duplicates", vars(args), {"recall": recall, "sets": sets})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""A personal model of many classes: seconds and memory of each thing done with it.
+
+    python benchmarks/many_classes.py --classes 200 --photos 10 --backbone efficientnet_b0
+
+Each stage is a process of its own, with random weights and random images, through the code that
+`adapt`, `classify`, `add` and `remove` run. "more_mib" is what the stage added to the peak of
+resident memory that the process had before it (imports, the network, the file, the images).
+"matrices_mib" is what one d x d matrix a class would take in float32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from common import emit
+from fewshot_lite.editing import add_features, remove
+from fewshot_lite.learners.base import map_batches
+from fewshot_lite.meta_model import MetaModel
+from fewshot_lite.personal import PersonalModel
+from memory import peak
+from tasks import random_learner
+
+STAGES = ("adapt", "fit", "save", "load", "classify", "leave one out", "add", "remove")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--classes", type=int, default=200)
+    parser.add_argument("--photos", type=int, default=10)
+    parser.add_argument("--backbone", default="efficientnet_b0")
+    parser.add_argument("--learner", default="simple-cnaps")
+    parser.add_argument("--image-size", type=int, default=96)
+    parser.add_argument("--stage", nargs=2, metavar=("NAME", "FILE"), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.stage:
+        print(json.dumps(measure(args, args.stage[0], Path(args.stage[1]))))
+        return
+    result: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "personal.safetensors"
+        for stage in STAGES:
+            command = [sys.executable, __file__, *sys.argv[1:], "--stage", stage, str(file)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                sys.exit(done.stderr)
+            result[stage] = json.loads(done.stdout)
+            print(stage, result[stage], file=sys.stderr, flush=True)
+        width = PersonalModel.load(file).features.shape[1]
+        result["file_mib"] = mebibytes(file.stat().st_size)
+    result["feature_dim"] = width
+    result["features_mib"] = mebibytes(4 * args.classes * args.photos * width)
+    result["matrices_mib"] = mebibytes(4 * args.classes * width**2)
+    emit("many_classes", vars(args), result)
+
+
+def measure(args: argparse.Namespace, stage: str, file: Path) -> dict[str, Any]:
+    """One stage, in this process; "adapt" writes the file that the others begin with."""
+    random = torch.Generator().manual_seed(0)
+
+    def images(number: int) -> torch.Tensor:
+        shape = (number, 3, args.image_size, args.image_size)
+        return torch.randint(0, 256, shape, dtype=torch.uint8, generator=random)
+
+    names = [f"class {k:03d}" for k in range(args.classes) for _ in range(args.photos)]
+    if stage == "adapt":
+        learner = random_learner(args.learner, args.backbone, args.image_size)
+        model, photos = MetaModel(learner, args.image_size), images(len(names))
+        personal, row = timed(lambda: model.adapt(photos, names))
+        personal.save(file)
+        return row
+    if stage == "load":
+        return timed(lambda: PersonalModel.load(file))[1]
+    personal = PersonalModel.load(file)
+    new = images(64)
+    features = map_batches(personal.backbone, new, 16)
+    actions: dict[str, Callable[[], object]] = {
+        "fit": lambda: personal.head.fit(personal.features, personal.labels, args.classes),
+        "save": lambda: personal.save(file.with_name("copy.safetensors"), force=True),
+        "classify": lambda: personal.probabilities(new, micro_batch=16),
+        "leave one out": lambda: personal.strangers,
+        "add": lambda: add_features(
+            personal,
+            features[: args.photos],
+            ["new"] * len(features[: args.photos]),
+            [f"new/{i}" for i in range(len(features[: args.photos]))],
+        ),
+        "remove": lambda: remove(personal, ["class 000"]),
+    }
+    return timed(actions[stage])[1]
+
+
+def timed(action: Callable[[], Any]) -> tuple[Any, dict[str, Any]]:
+    """What an action gives; its seconds, and the peaks of memory before and after it."""
+    before = peak(torch.device("cpu"))
+    start = time.perf_counter()
+    result = action()
+    seconds = time.perf_counter() - start
+    after = peak(torch.device("cpu"))
+    return result, {
+        "seconds": round(seconds, 3),
+        "more_mib": mebibytes(after - before),
+        "peak_mib": mebibytes(after),
+    }
+
+
+def mebibytes(size: int) -> int:
+    return round(size / 2**20)
+
+
+if __name__ == "__main__":
+    torch.set_grad_enabled(False)
+    main()

@@ -1,0 +1,44 @@
+"""Classifying as many photos as there are, in constant memory.
+
+    from fewshot_lite import PersonalModel
+    from fewshot_lite.bulk import Outputs, classify_files, find_photos
+
+    model = PersonalModel.load("personal.safetensors")
+    outputs = Outputs(csv=Path("out.csv"), sort_into=Path("sorted"))
+    tally = classify_files(model, find_photos([Path("photos")]), outputs)
+
+Answers come in the order of the files. Importing this does not import torch.
+"""
+
+from __future__ import annotations
+
+from fewshot_lite.bulk.inputs import find_photos, read_paths
+from fewshot_lite.bulk.outputs import Outputs
+from fewshot_lite.bulk.running import (
+    Classifier,
+    Tally,
+    check_watched,
+    classify_files,
+    watch_folders,
+)
+from fewshot_lite.bulk.sorting import Sorter, folder_names
+from fewshot_lite.bulk.watching import Watcher
+from fewshot_lite.bulk.writers import CsvWriter, JsonLinesWriter, JsonWriter, as_record
+
+__all__ = [
+    "Classifier",
+    "CsvWriter",
+    "JsonLinesWriter",
+    "JsonWriter",
+    "Outputs",
+    "Sorter",
+    "Tally",
+    "Watcher",
+    "as_record",
+    "check_watched",
+    "classify_files",
+    "find_photos",
+    "folder_names",
+    "read_paths",
+    "watch_folders",
+]

@@ -1,0 +1,215 @@
+"""Whether two photos are one: re-saved, resized, brightened or slightly cropped.
+
+Two stages, both on grey thumbnails. Frequencies of a discrete cosine transform, weighted so that
+fine detail counts as much as light and shade, are compared by correlation. A crop shifts and
+enlarges what is left, so before that one thumbnail is moved onto the other: by how much comes from
+least squares on its tangents (shift, scale, contrast), the tangent distance of Simard, LeCun and
+Denker, "Efficient Pattern Recognition Using a New Transformation Distance" (NIPS 1992), iterated.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+Floats = npt.NDArray[np.float32]
+
+#: Side of the thumbnails in pixels, and of those that keep the colours.
+SIDE, COLOUR_SIDE = 32, 4
+
+#: Copies correlate as much; measured by benchmarks/duplicates.py.
+SAME = 0.97
+#: Of coarse features: what correlates less is not looked at again.
+_WORTH_A_LOOK = 0.7
+#: Share of the coarse features' energy that tangents explain; less cannot be moved into place.
+_WORTH_MOVING = 0.8
+#: Root mean square difference of colours (Cb, Cr) of copies, in grey levels, at most.
+_COLOURS_APART = 8.0
+#: Grey levels (standard deviation) below which there is nothing to compare.
+_FLAT = 1.5
+_COARSE, _FINE = (8, 0.5), (12, 1.0)  # frequencies each way, exponent of their weights
+#: Largest shift (share of the side) and change of scale.
+_FARTHEST = np.array([0.06 * SIDE, 0.06 * SIDE, 0.08], dtype=np.float32)
+
+
+class Looks:
+    """What is kept of N photos to compare them: about a kilobyte each.
+
+    Rows may be set from several threads, each its own.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.grey = np.zeros((number, SIDE, SIDE), dtype=np.uint8)
+        self.colour = np.zeros((number, 2, COLOUR_SIDE, COLOUR_SIDE), dtype=np.uint8)
+
+    def __len__(self) -> int:
+        return len(self.grey)
+
+    def set(self, row: int, pixels: npt.NDArray[np.uint8]) -> None:
+        """Keep the looks of one photo, uint8 (S, S, 3)."""
+        image = Image.fromarray(pixels).convert("YCbCr")
+        box = Image.Resampling.BOX
+        self.grey[row] = np.asarray(image.resize((SIDE, SIDE), box))[..., 0]
+        small = np.asarray(image.resize((COLOUR_SIDE, COLOUR_SIDE), box))
+        self.colour[row] = small[..., 1:].transpose(2, 0, 1)
+
+    def key(self, row: int) -> bytes:
+        """Equal for photos that look exactly alike."""
+        return self.grey[row].tobytes() + self.colour[row].tobytes()
+
+
+def similar_pairs(
+    looks: Looks, rows: npt.NDArray[np.int64], *, most: int = 16, chunk: int = 512
+) -> list[tuple[int, int, float]]:
+    """Pairs of photos that are copies of one another.
+
+    Memory grows with the number of photos, not with that of pairs: rows are compared `chunk` at a
+    time, and each goes on with its `most` likeliest partners.
+
+    Args:
+        looks: of all photos.
+        rows: which of them to compare, int64 (M,).
+
+    Returns:
+        (row, row, correlation) with the smaller row first, sorted.
+    """
+    grey = looks.grey[rows]
+    varied = grey.reshape(len(rows), SIDE * SIDE).std(axis=1) >= _FLAT
+    rows, grey = rows[varied], grey[varied]
+    coarse = np.concatenate(
+        [
+            np.zeros((0, _COARSE[0] ** 2 - 1), np.float32),
+            *(_unit(_features(part, *_COARSE)) for part in _parts(grey, chunk)),
+        ]
+    )
+    found: list[tuple[int, int, float]] = []
+    for start in range(0, len(rows), chunk):
+        likeness = coarse[start : start + chunk] @ coarse[start:].T  # (chunk, later)
+        first, second = _likeliest(likeness, most)
+        first, second = first + start, second + start
+        same_colours = _colours_apart(looks, rows[first], rows[second]) <= _COLOURS_APART
+        first, second = first[same_colours], second[same_colours]
+        for part in range(0, len(first), chunk):
+            i, j = first[part : part + chunk], second[part : part + chunk]
+            score = similarity(grey[i], grey[j])
+            for k in np.flatnonzero(score >= SAME):
+                a, b = sorted((int(rows[i[k]]), int(rows[j[k]])))
+                found.append((a, b, float(score[k])))
+    return sorted(found)
+
+
+def similarity(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> Floats:
+    """Correlation of pairs of thumbnails, uint8 (P, SIDE, SIDE), as they are or moved; (P,).
+
+    Pairs that moving cannot help keep the correlation they have as they are.
+    """
+    x, y = a.astype(np.float32), b.astype(np.float32)
+    best = _correlation(x, y)
+    for moving, still in ((x, y), (y, x)):
+        worth = np.flatnonzero((best < SAME) & (_explained(moving, still) >= _WORTH_MOVING))
+        if len(worth):
+            moved = _moved_onto(moving[worth], still[worth])
+            best[worth] = np.maximum(best[worth], _correlation(moved, still[worth]))
+    return best
+
+
+def _likeliest(likeness: Floats, most: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Of each row, the columns to the right of the diagonal that are worth a look."""
+    height = len(likeness)
+    likeness[:, :height][np.tri(height, dtype=bool)] = 0  # itself, and pairs seen before
+    if likeness.shape[1] > most:
+        columns = np.argpartition(-likeness, most - 1, axis=1)[:, :most]
+        values = np.take_along_axis(likeness, columns, axis=1)
+    else:
+        columns = np.broadcast_to(np.arange(likeness.shape[1]), likeness.shape)
+        values = likeness
+    row, place = np.nonzero(values >= _WORTH_A_LOOK)
+    return row, columns[row, place]
+
+
+def _colours_apart(looks: Looks, i: npt.NDArray[np.int64], j: npt.NDArray[np.int64]) -> Floats:
+    difference = looks.colour[i].astype(np.float32) - looks.colour[j]
+    return np.sqrt((difference**2).mean(axis=(1, 2, 3)))
+
+
+def _cosines(number: int) -> Floats:
+    """The lowest rows of the orthonormal DCT-II of SIDE points, (number, SIDE)."""
+    k, x = np.arange(number)[:, None], np.arange(SIDE)
+    rows = np.cos(np.pi * k * (2 * x + 1) / (2 * SIDE)) * np.sqrt(2 / SIDE)
+    rows[0] /= np.sqrt(2)
+    return np.asarray(rows, dtype=np.float32)
+
+
+def _features(grey: npt.NDArray[np.generic], number: int, exponent: float) -> Floats:
+    """Weighted low frequencies without the mean: (..., SIDE, SIDE) -> (..., number² - 1)."""
+    cosines = _cosines(number)
+    k = np.arange(number, dtype=np.float32)
+    weights = (k[:, None] ** 2 + k**2) ** (exponent / 2)
+    values = cosines @ grey.astype(np.float32) @ cosines.T * weights
+    return values.reshape(*values.shape[:-2], number**2)[..., 1:]
+
+
+def _unit(values: Floats) -> Floats:
+    return values / np.maximum(np.linalg.norm(values, axis=-1, keepdims=True), np.float32(1e-6))
+
+
+def _correlation(a: Floats, b: Floats) -> Floats:
+    product = _unit(_features(a, *_FINE)) * _unit(_features(b, *_FINE))
+    return np.asarray(product.sum(axis=-1), dtype=np.float32)
+
+
+def _fit(moving: Floats, still: Floats) -> tuple[Floats, Floats]:
+    """Contrast, shift x, shift y and scale of `moving` that best give `still`, to first order.
+
+    Returns:
+        (P, 4), and the share of the energy of `still` that they explain, (P,).
+    """
+    down, right = np.gradient(moving, axis=(1, 2))
+    place = np.arange(SIDE, dtype=np.float32) - (SIDE - 1) / 2
+    grow = right * place + down * place[:, None]
+    basis = _features(np.stack([moving, right, down, grow], axis=1), *_COARSE)  # (P, 4, k)
+    target = _features(still, *_COARSE)[..., None]  # (P, k, 1)
+    gram = basis @ basis.transpose(0, 2, 1)
+    # A ridge for each unknown in its own unit: the scale's tangent is far longer than the shifts'.
+    ridge = 1e-4 * np.einsum("pii->pi", gram)[:, :, None] + 1e-3
+    factors = np.linalg.solve(gram + ridge * np.eye(4), basis @ target)
+    rest = ((target - basis.transpose(0, 2, 1) @ factors) ** 2).sum(axis=(1, 2))
+    energy = np.maximum((target**2).sum(axis=(1, 2)), 1e-6)
+    return factors[..., 0].astype(np.float32), np.asarray(1 - rest / energy, dtype=np.float32)
+
+
+def _explained(moving: Floats, still: Floats) -> Floats:
+    return _fit(moving, still)[1]
+
+
+def _moved_onto(moving: Floats, still: Floats, steps: int = 3) -> Floats:
+    """`moving`, shifted and scaled onto `still` by Gauss-Newton steps."""
+    moves = np.zeros((len(moving), 3), dtype=np.float32)
+    moved = moving
+    for _ in range(steps):
+        factors, _ = _fit(moved, still)
+        contrast = np.maximum(factors[:, :1], np.float32(0.2))
+        moves = np.clip(moves + factors[:, 1:] / contrast, -_FARTHEST, _FARTHEST)
+        moved = _warped(moving, moves)
+    return moved
+
+
+def _warped(grey: Floats, moves: Floats) -> Floats:
+    """Thumbnails (P, SIDE, SIDE) looked up at places shifted and scaled about the centre."""
+    centre = (SIDE - 1) / 2
+    place = (np.arange(SIDE, dtype=np.float32) - centre) * (1 + moves[:, 2:]) + centre
+    across = _interpolation(place + moves[:, :1])
+    down = _interpolation(place + moves[:, 1:2])
+    return np.asarray(down @ grey @ across.transpose(0, 2, 1), dtype=np.float32)
+
+
+def _interpolation(places: Floats) -> Floats:
+    """Linear interpolation as matrices, (P, SIDE, SIDE), the edge going on beyond itself."""
+    places = np.clip(places, 0, SIDE - 1)
+    distance = np.abs(places[:, :, None] - np.arange(SIDE, dtype=np.float32))
+    return np.maximum(0, 1 - distance, dtype=np.float32)
+
+
+def _parts(values: npt.NDArray[np.uint8], size: int) -> list[npt.NDArray[np.uint8]]:
+    return [values[start : start + size] for start in range(0, len(values), size)]

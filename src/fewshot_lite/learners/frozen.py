@@ -1,0 +1,32 @@
+"""No meta-learning: a head on a backbone as it was pre-trained (FiLM is the identity)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from fewshot_lite.backbones import Backbone
+from fewshot_lite.heads.registry import AnyHead, describe_head, make_head
+from fewshot_lite.learners.base import Learner
+
+
+class Frozen(Learner):
+    """What a network pre-trained elsewhere, e.g. on ImageNet, adapts with: its head alone."""
+
+    name: ClassVar[str] = "frozen"
+
+    def __init__(self, backbone: Backbone, *, head: AnyHead | dict[str, Any]) -> None:
+        """Assemble around a backbone.
+
+        Args:
+            backbone: used as it is, not copied.
+            head: the head, or what `describe_head` says of it.
+        """
+        super().__init__(backbone, backbone_lr=0.0)
+        self.head = make_head(head) if isinstance(head, dict) else head
+        self.eval()
+
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        return [{"params": list(self.head.parameters()), "lr": lr}]
+
+    def hyperparameters(self) -> dict[str, Any]:
+        return {"head": describe_head(self.head)}
