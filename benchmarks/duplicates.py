@@ -2,10 +2,10 @@
 
     python benchmarks/duplicates.py SET... --photos 60
 
-Of each set, some photos are copied in every way (seeded): saved as JPEG of quality 30 to 90, resized
-by 0.25 to 2, brightened, darkened, 5 % of each side cropped at a random place. Recall is the share
-of copies whose pair is reported when all photos of the set and the copies are compared at once. Of
-the sets as they are, it counts the photos named as copies: real copies and false alarms.
+Of each set, some photos are copied in every way (seeded): saved as JPEG of quality 30 to 90,
+resized by 0.25 to 2, brightened, darkened, 5 or 10 % of each side cropped at a random place. Recall
+is the share of copies whose pair is reported when all photos of the set and the copies are compared
+at once. Of the sets as they are, it counts the photos named as copies: real ones and false alarms.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from random import Random
 from typing import Any
 
 import numpy as np
-from common import emit
 from PIL import Image
 
+from common import emit
 from fewshot_lite.data.copies import find_copies
 from fewshot_lite.data.decoding import look_through
 from fewshot_lite.data.folders import scan_classes

@@ -1,35 +1,81 @@
-"""How long `fewshot-lite --help` takes beside importing what it is made with.
+"""How long commands take from the shell, beside importing what they are made with.
 
 python benchmarks/start_up.py
+
+`--help` beside Typer and Rich; `classify` of one photo, from the model's file and from its ONNX
+export, beside torch. The commands take turns. Processor time is that of all threads; unlike the
+time on the clock it says little of what else the machine does meanwhile.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 from common import emit
+from fewshot_lite.demo.drawings import KINDS, write_folder
+from fewshot_lite.export.writing import export_model
+from fewshot_lite.meta_model import load
+
+#: Of each command, what it is compared with.
+_BESIDE = {
+    "help": "import typer, rich",
+    "classify": "import torch",
+    "classify, exported": "import torch",
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=15)
     args = parser.parse_args()
-    commands = {
-        "help": [sys.executable, "-m", "fewshot_lite", "--help"],
-        "import typer, rich": [sys.executable, "-c", "import typer, rich"],
+    with tempfile.TemporaryDirectory() as folder:
+        here = Path(folder)
+        photo = write_folder(here / "things", KINDS, 5, seed=0)[0]
+        personal = load().adapt(here / "things").save(here / "personal.safetensors")
+        export_model(personal, here / "personal.onnx")
+        ours = [sys.executable, "-m", "fewshot_lite"]
+        classify = [*ours, "classify", str(photo), "--no-reject", "--model", str(personal)]
+        commands = {
+            "help": [*ours, "--help"],
+            "import typer, rich": [sys.executable, "-c", "import typer, rich"],
+            "classify": [*classify, "--device", "cpu:0"],  # not by the export beside it
+            "classify, exported": classify,
+            "import torch": [sys.executable, "-c", "import torch"],
+        }
+        runs = [
+            {name: _seconds(words) for name, words in commands.items()} for _ in range(args.repeats)
+        ]
+    result = {
+        kind: {
+            "seconds": {
+                name: statistics.median(run[name][kind] for run in runs) for name in commands
+            },
+            "ratios": {
+                name: statistics.median(run[name][kind] / run[beside][kind] for run in runs)
+                for name, beside in _BESIDE.items()
+            },
+        }
+        for kind in ("clock", "processor")
     }
-    seconds: dict[str, list[float]] = {name: [] for name in commands}
-    for _ in range(args.repeats):
-        for name, words in commands.items():
-            start = time.perf_counter()
-            subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
-            seconds[name].append(time.perf_counter() - start)
-    medians = {name: sorted(values)[len(values) // 2] for name, values in seconds.items()}
-    ratio = medians["help"] / medians["import typer, rich"]
-    emit("start_up", vars(args), {"seconds": medians, "ratio": ratio})
+    emit("start_up", vars(args), result)
+
+
+def _seconds(words: list[str]) -> dict[str, float]:
+    before, start = os.times(), time.perf_counter()
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+    clock, after = time.perf_counter() - start, os.times()
+    processor = after.children_user - before.children_user
+    return {
+        "clock": clock,
+        "processor": processor + after.children_system - before.children_system,
+    }
 
 
 if __name__ == "__main__":

@@ -19,9 +19,18 @@ run() { # run COMMAND OUTPUT ARGUMENTS...: begin, go on, or leave alone what is 
   fi
 }
 
-pretrain=("$data" --backbone resnet18 --image-size 96 --min-image-size 64 --epochs 14
-  --leave-out 0.125 --no-flip cards --no-flip gtsrb --no-flip omniglot-small)
-run pretrain "$out/backbone.safetensors" "${pretrain[@]}"
+no_flip=(--no-flip cards --no-flip gtsrb --no-flip omniglot-small)
+
+# Three stages, as they came to be: each starts from the weights of the one before, with a learning
+# rate of its own. With time to spare, one run of many epochs will do as well or better.
+run pretrain "$out/backbone-1.safetensors" "$data" --backbone resnet18 --image-size 96 \
+  --min-image-size 64 --epochs 14 --leave-out 0.125 "${no_flip[@]}"
+run pretrain "$out/backbone-2.safetensors" "$data" --weights "$out/backbone-1.safetensors" \
+  --image-size 80 --min-image-size 80 --epochs 3 --lr 0.06 --leave-out 0.125 --seed 1 \
+  "${no_flip[@]}"
+run pretrain "$out/backbone.safetensors" "$data" --weights "$out/backbone-2.safetensors" \
+  --image-size 128 --min-image-size 64 --mixed-sizes --epochs 7 --lr 0.05 --leave-out 0.125 \
+  --seed 2 "${no_flip[@]}"
 
 # Tasks come from the data sets with enough classes left out, photos two times in three: with
 # characters, cards and signs in the majority, FiLM learned to help those and to harm photos.

@@ -12,12 +12,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import pytest
 from test_cli import Run, is_one_clear_line, run
 
 from fewshot_lite import render_classify
+from fewshot_lite.personal import PersonalModel
 from fewshot_lite.prediction import Prediction
 from photos import contents, draw_classes, tiny_model
 
@@ -210,6 +213,20 @@ def test_a_full_disk_is_one_clear_line_and_leaves_no_file(
 def test_a_line_without_runners_up(capsys: pytest.CaptureFixture[str]) -> None:
     render_classify.print_prediction(Prediction(Path("[x].jpg"), (("[b]", 0.5),)))
     assert capsys.readouterr().out == "[x].jpg: [b] 50%\n"
+
+
+def test_a_model_takes_three_batches_of_paths_at_most(model: Path, tmp_path: Path) -> None:
+    taken = 0
+
+    def paths() -> Iterator[Path]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield tmp_path / "gone.jpg"
+
+    answers = PersonalModel.load(model).classify_stream(paths(), batch=4)
+    for answered, _ in enumerate(islice(answers, 100)):
+        assert taken <= answered + 3 * 4
 
 
 def wait_for(condition: str, home: Path) -> None:

@@ -71,6 +71,8 @@ def test_add_writes_a_changed_copy_and_says_what_changed(run: Run, here: Path) -
     assert json["worth_readapting"]
     info = run("info", "new.safetensors").out
     assert "cup (2), keys (4), mug (2), pen (1)" in info
+    changed = [line.split()[2:] for line in info.splitlines() if line.startswith("changed")]
+    assert changed == [["add", "keys", "(2),", "pen", "(1)"], ["add", "cup", "(2)"]]
 
 
 def test_duplicates_are_named_and_no_failure(run: Run, here: Path) -> None:

@@ -261,3 +261,63 @@ def test_missing_tensors_and_wrong_shapes_are_named(saved: Path, tmp_path: Path)
         checkpoint.save(tmp_path / "changed.safetensors", "meta", tensors, meta)
         with pytest.raises(FewshotError, match=message):
             MetaModel.load(tmp_path / "changed.safetensors")
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A state dict as torchvision publishes it."""
+    path = tmp_path_factory.mktemp("weights") / "weights.pth"
+    network = tiny_model().learner.backbone.network
+    torch.save({**network.state_dict(), "fc.weight": torch.zeros(7, 1024)}, path)
+    return path
+
+
+def test_a_network_with_weights_of_ones_own_adapts(
+    foreign: Path, folder: Path, tmp_path: Path
+) -> None:
+    base = MetaModel.load("shufflenet_v2_x0_5", weights=foreign)
+    assert base.image_size == 224
+    assert base.source == {
+        "name": "shufflenet_v2_x0_5",
+        "weights": "weights.pth",
+        "sha256": checkpoint.sha256(foreign),
+    }
+    personal = base.adapt(folder)
+    assert personal.provenance["learner"] == "frozen"
+    assert personal.provenance["head"]["used"] == "mean"
+    expected = answers(personal, folder)
+    personal.save(tmp_path / "personal.safetensors")
+    assert answers(PersonalModel.load(tmp_path / "personal.safetensors"), folder) == expected
+    base.save(tmp_path / "base.safetensors")
+    assert answers(MetaModel.load(tmp_path / "base.safetensors").adapt(folder), folder) == expected
+
+
+def test_other_means_and_deviations_travel_with_the_model(
+    foreign: Path, folder: Path, tmp_path: Path
+) -> None:
+    base = MetaModel.load("shufflenet_v2_x0_5", weights=foreign)
+    base.learner.backbone.standardise([0.5, 0.4, 0.3], [0.5, 0.25, 0.125])
+    personal = base.adapt(folder)
+    personal.save(tmp_path / "personal.safetensors")
+    base.save(tmp_path / "base.safetensors")
+    loaded = PersonalModel.load(tmp_path / "personal.safetensors")
+    assert loaded.backbone.std.flatten().tolist() == [0.5, 0.25, 0.125]
+    assert answers(loaded, folder) == answers(personal, folder)
+    again = MetaModel.load(tmp_path / "base.safetensors").learner.backbone
+    assert again.mean.flatten().tolist() == pytest.approx([0.5, 0.4, 0.3])
+
+
+@pytest.mark.parametrize("head", ["mahalanobis", "cosine", "euclidean", "linear", "auto"])
+def test_the_head_asked_for_is_in_the_file(
+    model: MetaModel, folder: Path, tmp_path: Path, head: Any
+) -> None:
+    personal = model.adapt(folder, head=head)
+    record = personal.provenance["head"]
+    assert record["asked"] == head
+    assert ("left_out_accuracy" in record) == (head == "auto")
+    personal.save(tmp_path / "personal.safetensors")
+    loaded = PersonalModel.load(tmp_path / "personal.safetensors")
+    assert loaded.provenance["head"] == record
+    assert answers(loaded, folder) == answers(personal, folder)
+    if head != "auto":
+        assert answers(personal, folder) != answers(model.adapt(folder), folder)

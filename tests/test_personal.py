@@ -113,6 +113,56 @@ def test_saved_again_it_is_the_same_file(saved: Path, tmp_path: Path) -> None:
     assert again.read_bytes() == saved.read_bytes()
 
 
+def test_a_file_of_before_strangers_were_told_gives_the_same_answers(
+    personal: PersonalModel, saved: Path, folder: Path, tmp_path: Path
+) -> None:
+    old = PersonalModel.load(changed(saved, tmp_path / "old", {"support.left_out": None}, {}))
+    assert old.classify(photos(folder)) == personal.classify(photos(folder))
+
+
+def test_how_strange_its_photos_are_is_in_the_file(
+    saved: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fewshot_lite.strangers.left_out_logits", None)  # would be called anew
+    assert PersonalModel.load(saved).classify(photos(folder)[0]).strangeness is not None
+
+
+def test_strangers_are_unknown(personal: PersonalModel, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.jpg").write_text("text")
+    paths = [*photos(folder), tmp_path / "text.jpg"]
+    named = personal.classify(paths, reject=None)
+    assert not any(answer.unknown for answer in named)
+    strangeness = [answer.strangeness for answer in named[:-1]]
+    assert named[-1].strangeness is None
+    middle = sorted(s for s in strangeness if s is not None)[3]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(personal.strangers), "threshold", lambda self, reject: middle)
+        answers = personal.classify(paths)
+    for answer, before in zip(answers[:-1], named, strict=False):
+        assert answer.strangeness == before.strangeness
+        assert answer.strangeness is not None
+        assert answer.unknown == (answer.strangeness > middle)
+        assert answer.labels == before.labels
+        assert answer.label == ("unknown" if answer.unknown else before.label)
+        assert answer.probability == (None if answer.unknown else before.probability)
+    assert sum(answer.unknown for answer in answers) == 4
+    assert (answers[-1].unknown, answers[-1].label) == (False, None)
+
+
+def test_a_share_that_is_none_is_refused(personal: PersonalModel, folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"--reject 5: .* from 0 to below 1"):
+        personal.classify(photos(folder)[0], reject=5)
+    with pytest.raises(UsageError, match="--reject"):
+        list(personal.classify_stream([], reject=-0.1))
+
+
+def test_outputs_are_one_row_an_image(personal: PersonalModel) -> None:
+    images = torch.rand(5, 3, SIZE, SIZE)
+    outputs = personal.outputs(images, micro_batch=2)
+    assert torch.equal(outputs.probabilities, personal.probabilities(images, micro_batch=2))
+    assert (outputs.strangeness.shape, outputs.strangeness.dtype) == ((5,), torch.float32)
+
+
 def test_it_needs_nothing_but_its_file(folder: Path, tmp_path: Path) -> None:
     base = tmp_path / "base.safetensors"
     tiny_model().save(base, half=True)
@@ -233,7 +283,7 @@ def changed(
     [
         ({"support.features": None}, {}, r"'support\.features' is missing"),
         ({"support.labels": None}, {}, r"'support\.labels' is missing"),
-        ({"head.log_beta": None}, {}, r"head\.log_beta|log_beta"),
+        ({"head.heads.0.log_beta": None}, {}, "log_beta"),
         ({"network.conv1.0.weight": None}, {}, r"conv1\.0\.weight"),
         ({"network.conv1.0.weight": torch.zeros(2, 2)}, {}, r"conv1\.0\.weight"),
         ({"support.features": torch.zeros(8, 3)}, {}, "another shape"),
@@ -242,11 +292,14 @@ def changed(
         ({"support.labels": torch.full((8,), -1)}, {}, "damaged"),
         ({"support.labels": torch.rand(8)}, {}, "damaged"),
         ({"support.features": torch.full((8, 1024), float("nan"))}, {}, "damaged"),
+        ({"support.left_out": torch.zeros(3)}, {}, r"support\.left_out has another shape"),
+        ({"support.left_out": torch.zeros(8, dtype=torch.int64)}, {}, "another shape or type"),
+        ({"support.left_out": torch.full((8,), float("nan"))}, {}, "left_out is not finite"),
         ({}, {"class_names": ["a", "b", "c"]}, "damaged"),
         ({}, {"class_names": ["a", "b", "c", "d", "e"]}, "damaged"),
         ({}, {"class_names": 4}, "damaged"),
         ({}, {"class_names": None}, "'class_names' is missing"),
-        ({}, {"head": {"name": "linear"}}, "no head 'linear'"),
+        ({}, {"head": {"name": "none such"}}, "no head 'none such'"),
         ({}, {"head": "mahalanobis"}, "damaged"),
         ({}, {"head": None}, "'head' is missing"),
         ({}, {"backbone": "resnet18"}, "damaged"),

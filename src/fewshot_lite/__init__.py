@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fewshot_lite.config import MetaTrainConfig, PretrainConfig
+    from fewshot_lite.data.photos import load_square
     from fewshot_lite.editing import add, remove, rename
     from fewshot_lite.errors import FewshotError, UsageError
     from fewshot_lite.evaluation import evaluate
+    from fewshot_lite.export.writing import export_model
     from fewshot_lite.meta_model import MetaModel, load
     from fewshot_lite.meta_training import meta_train
     from fewshot_lite.personal import PersonalModel
+    from fewshot_lite.personal_files import open_personal
     from fewshot_lite.pretraining import pretrain
 
 __version__ = "0.1.0"
@@ -31,6 +34,9 @@ _HOMES = {
     "FewshotError": "errors",
     "UsageError": "errors",
     "evaluate": "evaluation",
+    "export_model": "export.writing",
+    "load_square": "data.photos",
+    "open_personal": "personal_files",
     "MetaModel": "meta_model",
     "MetaTrainConfig": "config",
     "meta_train": "meta_training",
@@ -51,8 +57,11 @@ __all__ = [
     "__version__",
     "add",
     "evaluate",
+    "export_model",
     "load",
+    "load_square",
     "meta_train",
+    "open_personal",
     "pretrain",
     "remove",
     "rename",

@@ -5,7 +5,6 @@ Kinds: "backbone" (pretrain), "meta" (meta-train), "personal" (adapt), "state" (
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.files import atomic_path
+from fewshot_lite.files import sha256 as sha256
 
 #: Raised with every change that older versions could not read.
 FORMAT = 1
@@ -177,16 +177,3 @@ def scales(meta: dict[str, Any]) -> list[int]:
     if not all(type(scale) is int and 1 <= scale <= LARGEST for scale in found):
         raise ValueError(f"scales {found!r}")
     return found
-
-
-def sha256(path: Path) -> str:
-    """Hash of a file's bytes, in hex.
-
-    Raises:
-        FewshotError: it cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise FewshotError(f"{path}: cannot be read ({error.strerror or error}).") from None

@@ -22,6 +22,7 @@ from fewshot_lite import (
     cli_data,
     cli_edit,
     cli_evaluate,
+    cli_export,
     cli_training,
 )
 from fewshot_lite.cli_options import INTERRUPTED, Force, Json
@@ -77,6 +78,11 @@ app.command(epilog="Example: fewshot-lite rename personal.safetensors mug 'red m
 )
 
 
+app.command(epilog="Example: fewshot-lite export personal.safetensors --format onnx")(
+    cli_export.export
+)
+
+
 @app.command(epilog="Example: fewshot-lite demo --output ./drawings")
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to create.")] = Path(
@@ -115,9 +121,15 @@ def info(
 ) -> None:
     """Say what a file is, where it is from and what it scored."""
     from fewshot_lite import render
-    from fewshot_lite.checkpoint import read_meta
 
-    meta = read_meta(file)
+    if file.suffix.lower() == ".onnx":
+        from fewshot_lite.onnx_model import OnnxModel
+
+        meta = OnnxModel.load(file, flag="").about
+    else:
+        from fewshot_lite.checkpoint import read_meta
+
+        meta = read_meta(file)
     if json:
         render.print_json(meta)
     else:

@@ -7,20 +7,47 @@ from typing import Annotated
 
 import typer
 
+from fewshot_lite.bases import parse_base
 from fewshot_lite.cli_options import Device, Force, Json, MaxPixels
+from fewshot_lite.config import HeadName
 from fewshot_lite.data.folders import PHOTO_ENDINGS, require_folder
 from fewshot_lite.errors import UsageError
-from fewshot_lite.files import DEFAULT_BASE, DEFAULT_PERSONAL, check_output, find_base
+from fewshot_lite.files import DEFAULT_BASE, DEFAULT_PERSONAL, check_output
+from fewshot_lite.report.writing import check_report
 
 
 def adapt(
     folder: Annotated[Path, typer.Argument(help="A folder with one folder of photos per class.")],
     base: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="The meta-trained model to adapt.")
+        str,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="The meta-trained model to adapt; or, with a network, any of torchvision's by "
+            "name, e.g. efficientnet_b0.",
+        ),
     ] = DEFAULT_BASE,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Of torchvision's network: a file instead of a download."),
+    ] = None,
+    head: Annotated[
+        HeadName,
+        typer.Option(help="What tells classes apart; auto chooses by cross-validation."),
+    ] = "default",
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Where the personal model goes.")
     ] = DEFAULT_PERSONAL,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.html",
+            help="Write a page to look at: doubtful photos, copies, what is taken for what.",
+        ),
+    ] = None,
+    no_thumbnails: Annotated[
+        bool,
+        typer.Option("--no-thumbnails", help="Keep no small pictures of the photos in the model."),
+    ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail if `check` would find anything in the folder.")
     ] = False,
@@ -32,47 +59,67 @@ def adapt(
     """Learn the classes of a folder of photos, in one forward pass."""
     require_folder(folder)
     check_output(output, force=force)
-    source = find_base(base)
-    if output.exists() and source.exists() and output.samefile(source):
-        raise UsageError(f"--output {output}: the same file as --base. Give another name.")
+    sources = parse_base(base, weights).files
+    if report is not None:
+        taken = [("--output", output), *(("--base", source) for source in sources)]
+        check_report(report, force=force, others=taken)
+    for source in sources:
+        if output.exists() and source.exists() and output.samefile(source):
+            raise UsageError(f"--output {output}: the same file as --base. Give another name.")
     if output.suffix.lower() in PHOTO_ENDINGS:
         raise UsageError(f"--output {output}: the name of a photo. End it in .safetensors.")
     from fewshot_lite import render
     from fewshot_lite.data.preflight import StrictError
     from fewshot_lite.devices import pick_device
     from fewshot_lite.meta_model import MetaModel
+    from fewshot_lite.quality import assess
     from fewshot_lite.render_check import findings_json, print_findings
+    from fewshot_lite.render_head import print_head
+    from fewshot_lite.render_quality import print_quality, quality_json
+    from fewshot_lite.report import write_adapt_report
 
-    model = MetaModel.load(base, device=str(pick_device(device)))
+    model = MetaModel.load(base, weights=weights, device=str(pick_device(device)))
+    pictures = report is not None or not no_thumbnails
     try:
         with render.counting_bar("Reading photos") as progress:
-            personal = model.adapt(folder, strict=strict, on_done=progress)
+            personal = model.adapt(
+                folder, head=head, strict=strict, thumbnails=pictures, on_done=progress
+            )
     except StrictError as error:
         if not json:
             print_findings(error.findings, render.err)
         raise
-    personal.save(output, force=force)
+    personal.save(output, force=force, thumbnails=not no_thumbnails)
+    quality = assess(personal)
+    if report is not None:
+        write_adapt_report(personal, report, model=output, quality=quality, force=force)
     adaptation = personal.adaptation
     assert adaptation is not None
     if json:
         render.print_json(
             {
                 "model": output,
+                **({"report": report} if report is not None else {}),
                 "classes": dict(zip(adaptation.class_names, adaptation.used, strict=True)),
                 "skipped": [
                     {"path": item.path, "reason": item.reason} for item in adaptation.skipped
                 ],
                 "findings": findings_json(adaptation.findings),
+                "quality": quality_json(quality),
                 "seconds": adaptation.seconds,
                 "base": personal.provenance["base"],
+                "head": personal.provenance["head"],
             }
         )
     else:
         others = [finding for finding in adaptation.findings if finding.kind != "skipped"]
         print_findings(others, render.err)
         where = () if output == DEFAULT_PERSONAL else ("--model", output)
-        render.print_adaptation(
-            adaptation, output, [render.command("classify", "photo.jpg", *where)]
-        )
+        render.print_adaptation(adaptation, output)
+        print_quality(quality)
+        print_head(personal.provenance["head"])
+        if report is not None:
+            render.out.print(f"Report: [bold]{render.escape(str(report))}[/]")
+        render.print_next([render.command("classify", "photo.jpg", *where)])
     if adaptation.skipped:
         raise typer.Exit(1)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -16,6 +16,8 @@ from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.files import DEFAULT_PERSONAL
 
 if TYPE_CHECKING:
+    from io import BufferedIOBase
+
     from fewshot_lite.bulk import Tally
     from fewshot_lite.prediction import Prediction
 
@@ -64,6 +66,14 @@ def classify(
             rich_help_panel=_FILES,
         ),
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.html",
+            help="Write a page to look at: what is sure, unsure, unknown, and why.",
+            rich_help_panel=_FILES,
+        ),
+    ] = None,
     link: Annotated[
         bool,
         typer.Option(
@@ -96,7 +106,8 @@ def classify(
 
     Those can be given together, but only one of them can go to stdout.
 
-    A file is there when all of it is written; with --watch it grows row by row.
+    A file is there when all of it is written; with --watch it grows row by row, and a report is
+    written at the end.
 
     The exit code is 1 if any file failed.
     """
@@ -110,17 +121,18 @@ def classify(
         )
     share = None if no_reject else reject
     named = _named(paths, watch=watch, null=null)
-    outputs = Outputs(csv, jsonl, STDOUT if json else None, sort_into, link, force)
+    outputs = Outputs(csv, jsonl, STDOUT if json else None, sort_into, link, force, report, model)
     outputs.check(named, model)
     if watch:
         check_watched(named)
-    from fewshot_lite import render_classify
-    from fewshot_lite.devices import pick_device
-    from fewshot_lite.personal import PersonalModel
+    from fewshot_lite import render, render_classify
+    from fewshot_lite.personal_files import open_personal
 
-    personal = PersonalModel.load(model, device=str(pick_device(device)))
+    personal = open_personal(
+        model, device=device, with_photos=report is not None, on_note=render.print_note
+    )
     if watch:
-        from fewshot_lite.training import StopRequest
+        from fewshot_lite.stopping import StopRequest
 
         with StopRequest() as stop, render_classify.show(outputs, live=True) as on_prediction:
             tally = watch_folders(
@@ -173,7 +185,8 @@ def _found(paths: list[Path], leave_out: list[Path], *, null: bool) -> Iterator[
         elif sys.stdin is None:
             raise UsageError("-: there is no stdin to read paths from.")
         else:
-            yield from find_photos(read_paths(sys.stdin.buffer, null=null), leave_out=leave_out)
+            stream = cast("BufferedIOBase", sys.stdin.buffer)
+            yield from find_photos(read_paths(stream, null=null), leave_out=leave_out)
 
 
 def _failing(

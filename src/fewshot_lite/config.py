@@ -11,6 +11,8 @@ Precision = Literal["auto", "float32", "bfloat16"]
 Sampling = Literal["uniform", "informed", "balanced"]
 Gradient = Literal["lite", "full", "small-task"]
 Metric = Literal["euclidean", "cosine"]
+#: What a personal model tells classes apart with; see `heads.choice`.
+HeadName = Literal["default", "auto", "mahalanobis", "cosine", "euclidean", "linear"]
 
 #: No count, rate or period is larger; torch could not take all that are.
 _HUGE = 1e9

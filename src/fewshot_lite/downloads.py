@@ -30,8 +30,8 @@ def published_weights(name: str) -> models.WeightsEnum:
     return entry
 
 
-def fetch(entry: models.WeightsEnum) -> dict[str, Tensor]:
-    """The state dict of an entry, from torch's cache or from the network.
+def fetch(name: str) -> dict[str, Tensor]:
+    """The state dict of a network's weights, from torch's cache or downloaded.
 
     Raises:
         FewshotError: it cannot be had, or is not what torchvision published.
@@ -40,9 +40,10 @@ def fetch(entry: models.WeightsEnum) -> dict[str, Tensor]:
     _check_cached(entry.url)
     try:
         with contextlib.redirect_stdout(sys.stderr), _patience():
-            return entry.get_state_dict(
+            state: dict[str, Tensor] = entry.get_state_dict(
                 progress=sys.stderr.isatty(), check_hash=True, weights_only=True
             )
+            return state
     except (OSError, RuntimeError, http.client.HTTPException) as error:
         # URLError is an OSError; a wrong hash is a RuntimeError.
         raise FewshotError(
@@ -80,5 +81,5 @@ def _patience() -> Iterator[None]:
 
 
 def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
+    lines = str(getattr(error, "reason", error)).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from fewshot_lite.errors import UsageError
+from fewshot_lite.errors import FewshotError, UsageError
 
 #: The model that ships, by the name that `--base` takes.
 DEFAULT_BASE = "default"
@@ -59,6 +59,21 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file's bytes, in hex.
+
+    Raises:
+        FewshotError: it cannot be read.
+    """
+    import hashlib  # not needed for help texts
+
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise FewshotError(f"{path}: cannot be read ({error.strerror or error}).") from None
 
 
 def models_folder() -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -15,14 +14,18 @@ import torch
 from torch import Tensor
 
 from fewshot_lite import __version__, checkpoint
-from fewshot_lite.backbones import Backbone
+from fewshot_lite.backbones import Backbone, load_backbone
+from fewshot_lite.bases import Base, parse_base
+from fewshot_lite.config import HeadName
 from fewshot_lite.data.folders import ImageFolder, Skipped, scan_classes
 from fewshot_lite.data.preflight import Examiner, Finding, StrictError
 from fewshot_lite.data.store import decode
+from fewshot_lite.data.thumbnails import make_thumbnails
 from fewshot_lite.errors import FewshotError, UsageError
-from fewshot_lite.files import DEFAULT_BASE, find_base
+from fewshot_lite.files import DEFAULT_BASE
 from fewshot_lite.film import folded
-from fewshot_lite.learners import Learner, make_learner
+from fewshot_lite.heads.choice import choose_head, untrained_head
+from fewshot_lite.learners import Frozen, Learner, make_learner
 from fewshot_lite.personal import DAMAGE, Adaptation, PersonalModel, what_is_damaged
 
 
@@ -39,20 +42,38 @@ class MetaModel:
     """Name and hash of the file it was loaded from."""
 
     @classmethod
-    def load(cls, base: str | Path = DEFAULT_BASE, *, device: str = "cpu") -> MetaModel:
-        """Read a meta-trained checkpoint: a file, or the name of one that ships.
+    def load(
+        cls,
+        base: str | Path = DEFAULT_BASE,
+        *,
+        weights: str | Path | None = None,
+        device: str = "cpu",
+    ) -> MetaModel:
+        """Read a meta-trained checkpoint, or take a torchvision network as it was pre-trained.
+
+        Args:
+            base: a file, the name of a checkpoint that ships, or torchvision's name of a network,
+                whose ImageNet weights are downloaded once and checked by hash.
+            weights: a file of a network's weights instead: safetensors or a .pth of a state dict.
+            device: where to.
 
         Raises:
             UsageError: no such file or name, or a file of another kind.
-            FewshotError: a damaged file.
+            FewshotError: a damaged file, or weights that cannot be had.
         """
-        path = find_base(base)
+        found = parse_base(base, weights)
+        if found.network is not None:
+            return cls._frozen(found, device)
+        path = found.checkpoint
+        assert path is not None
         file = checkpoint.load(path, "meta", flag="--base")
         meta = file.meta
         try:
             size = checkpoint.image_size(meta)
             backbone = Backbone(meta["backbone"], size, initialise=False)
             backbone.look_at(checkpoint.scales(meta))
+            if "mean" in meta:
+                backbone.standardise(meta["mean"], meta["std"])
             learner = make_learner(meta["learner"], backbone, meta["hyperparameters"])
             learner.load_state_dict(file.tensors)
         except DAMAGE as error:
@@ -65,6 +86,18 @@ class MetaModel:
             meta.get("record", {}),
             {"name": path.stem, "sha256": checkpoint.sha256(path)},
         )
+
+    @classmethod
+    def _frozen(cls, base: Base, device: str) -> MetaModel:
+        """A network without meta-training."""
+        weights = str(base.weights) if base.weights else "default"
+        backbone, record = load_backbone(base.network, weights, None, foreign_size=224)
+        learner = Frozen(backbone, head=untrained_head()).requires_grad_(False)
+        source = {"name": backbone.name, "weights": str(record["weights"])}
+        if "sha256" in record:
+            source["sha256"] = record["sha256"]
+        size = backbone.image_size
+        return cls(learner.to(device), size, {"initial_weights": record}, source)
 
     def save(self, path: Path, *, half: bool = False) -> None:
         """Write the checkpoint. Half precision halves the file; see `checkpoint.save`."""
@@ -92,7 +125,9 @@ class MetaModel:
         photos: str | Path | Tensor,
         labels: Sequence[str] | None = None,
         *,
+        head: HeadName = "default",
         strict: bool = False,
+        thumbnails: bool = True,
         on_done: Callable[[int, int], None] | None = None,
     ) -> PersonalModel:
         """Adapt to a person's classes in one forward pass.
@@ -101,7 +136,9 @@ class MetaModel:
             photos: a folder with one folder of photos per class, or images, uint8 or float in
                 [0, 1], (N, 3, S, S) with S = `image_size`.
             labels: N class names, with images and only with them.
+            head: what tells the classes apart; "auto" chooses by cross-validation on the photos.
             strict: fail if anything is wrong with the folder (`data.preflight` says what may be).
+            thumbnails: keep small pictures of the photos, for reports (`fewshot_lite.report`).
             on_done: called with (photos decoded, photos in all).
 
         Returns:
@@ -116,6 +153,8 @@ class MetaModel:
         skipped: tuple[Skipped, ...] = ()
         findings: tuple[Finding, ...] = ()
         used_photos: tuple[str, ...] = ()
+        root: Path | None = None
+        paths: tuple[Path, ...] = ()
         if isinstance(photos, Tensor):
             images, names, numbers = _labelled(photos, labels, self.image_size)
             left_out = (0,) * len(names)
@@ -126,30 +165,37 @@ class MetaModel:
             images, good, skipped, findings = _read(folder, self.image_size, strict, on_done)
             names = folder.class_names
             numbers = [folder.labels[i] for i in good]
-            used_photos = tuple(_spelled(folder.paths[i], folder.root) for i in good)
+            root, paths = folder.root, tuple(folder.paths[i] for i in good)
+            used_photos = tuple(_spelled(path, root) for path in paths)
             homes = [folder.root / name for name in names]
             left_out = tuple(sum(h in s.path.parents for s in skipped) for h in homes)
         device = self.learner.backbone.mean.device
         targets = torch.tensor(numbers, device=device)
         classifier = self.learner.adapt(images.to(device), targets, len(names))
+        support = classifier.support_features
+        choice = choose_head(head, self.learner.head, support, targets, len(names))
         personal = PersonalModel(
             folded(self.learner.backbone, classifier.parameters),
-            copy.deepcopy(self.learner.head),
-            classifier.support_features,
+            choice.head,
+            support,
             targets,
             names,
             self.image_size,
             {
                 "base": self.source,
                 "learner": self.learner.name,
+                "head": choice.record(),
                 "version": __version__,
                 "created": datetime.now(UTC).isoformat(timespec="seconds"),
             },
             used_photos,
+            thumbnails=_small(images) if thumbnails else (),
         )
         seconds = time.perf_counter() - start
         used = tuple(numbers.count(k) for k in range(len(names)))
-        personal.adaptation = Adaptation(names, used, left_out, skipped, seconds, findings)
+        personal.adaptation = Adaptation(
+            names, used, left_out, skipped, seconds, findings, root, paths
+        )
         return personal
 
 
@@ -206,11 +252,23 @@ def _read(
     return images[good], good, tuple(sorted(skipped, key=lambda s: str(s.path))), findings
 
 
+def _small(images: Tensor) -> tuple[bytes, ...]:
+    """Thumbnails of images as `adapt` takes them."""
+    if images.dtype != torch.uint8:
+        images = (images * 255).round().clamp(0, 255).byte()
+    return make_thumbnails(images.cpu().numpy())
+
+
 def _spelled(path: Path, root: Path) -> str:
     """A photo's name for the record: relative, with /, and valid Unicode whatever the disk has."""
     return os.fsencode(path.relative_to(root).as_posix()).decode(errors="replace")
 
 
-def load(base: str | Path = DEFAULT_BASE, *, device: str = "cpu") -> MetaModel:
-    """`MetaModel.load`: the shipped model, or a checkpoint of your own."""
-    return MetaModel.load(base, device=device)
+def load(
+    base: str | Path = DEFAULT_BASE,
+    *,
+    weights: str | Path | None = None,
+    device: str = "cpu",
+) -> MetaModel:
+    """`MetaModel.load`: the shipped model, a checkpoint of your own, or a torchvision network."""
+    return MetaModel.load(base, weights=weights, device=device)

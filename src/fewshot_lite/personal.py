@@ -22,6 +22,7 @@ from fewshot_lite.backbones import Backbone
 from fewshot_lite.data.folders import Skipped
 from fewshot_lite.data.prefetch import decoded_batches
 from fewshot_lite.data.preflight import Finding
+from fewshot_lite.data.thumbnails import packed, unpacked
 from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.files import DEFAULT_PERSONAL, check_output
 from fewshot_lite.heads.registry import AnyHead, describe_head, make_head
@@ -54,6 +55,10 @@ class Adaptation:
     seconds: float
     findings: tuple[Finding, ...] = ()
     """What is wrong with the folder, the files skipped among it; see `data.preflight`."""
+    root: Path | None = None
+    """The folder."""
+    paths: tuple[Path, ...] = ()
+    """The support photos' files, in the model's order."""
 
 
 class PersonalModel:
@@ -73,6 +78,7 @@ class PersonalModel:
         provenance: dict[str, Any],
         photos: tuple[str, ...] = (),
         left_out: Tensor | None = None,
+        thumbnails: tuple[bytes, ...] = (),
     ) -> None:
         """Put together; use `MetaModel.adapt` or `PersonalModel.load`.
 
@@ -87,6 +93,8 @@ class PersonalModel:
                 they are not known.
             left_out: float32 (N,), how strange the support images are to one another
                 (`StrangerDetector.left_out`), if that is known already.
+            thumbnails: N small JPEGs of the support photos for reports (`data.thumbnails`), or
+                none.
         """
         self.backbone = backbone.eval().requires_grad_(False)
         self.head = head.requires_grad_(False)
@@ -96,6 +104,7 @@ class PersonalModel:
         self.image_size = image_size
         self.provenance = provenance
         self.photos = photos
+        self.thumbnails = thumbnails
         self._statistics = self.head.fit(features, labels, len(class_names))
         self._left_out = left_out
 
@@ -119,6 +128,8 @@ class PersonalModel:
             size = checkpoint.image_size(meta)
             backbone = Backbone(meta["backbone"], size, initialise=False)
             backbone.look_at(checkpoint.scales(meta))
+            if "mean" in meta:
+                backbone.standardise(meta["mean"], meta["std"])
             backbone.network.load_state_dict(_under("network.", tensors))
             head = make_head(meta["head"])
             head.load_state_dict(_under("head.", tensors))
@@ -147,6 +158,7 @@ class PersonalModel:
                 if not torch.equal(left_out.isfinite(), shots > 1):
                     raise ValueError("support.left_out is not finite")
                 left_out = left_out.to(device)
+            jpegs = _thumbnails(tensors, len(labels))
             return cls(
                 backbone.to(device),
                 head.to(device),
@@ -157,12 +169,24 @@ class PersonalModel:
                 meta["provenance"],
                 tuple(photos),
                 left_out,
+                jpegs,
             )
         except DAMAGE as error:
             raise FewshotError(f"--model {path}: damaged ({what_is_damaged(error)}).") from None
 
-    def save(self, path: str | Path = DEFAULT_PERSONAL, *, force: bool = False) -> Path:
+    def save(
+        self,
+        path: str | Path = DEFAULT_PERSONAL,
+        *,
+        force: bool = False,
+        thumbnails: bool = True,
+    ) -> Path:
         """Write the model, whole or not at all.
+
+        Args:
+            path: where to.
+            force: it may be there.
+            thumbnails: with the small pictures of its photos, if it has any.
 
         Raises:
             UsageError: the file exists and `force` is not set, or its folder is not there.
@@ -178,6 +202,11 @@ class PersonalModel:
             "support.labels": self.labels,
             "support.left_out": self.strangers.left_out,
         }
+        jpegs = self.thumbnails if thumbnails else ()
+        if jpegs:
+            joined, sizes = packed(jpegs)
+            tensors["support.thumbnails"] = torch.from_numpy(joined)
+            tensors["support.thumbnail_sizes"] = torch.from_numpy(sizes)
         meta = {
             "version": __version__,
             "backbone": self.backbone.name,
@@ -189,6 +218,7 @@ class PersonalModel:
             "class_names": list(self.class_names),
             "shots": torch.bincount(self.labels, minlength=len(self.class_names)).tolist(),
             "photos": list(self.photos),
+            "thumbnails": sum(map(bool, jpegs)),
             "provenance": self.provenance,
         }
         checkpoint.save(path, "personal", tensors, meta)
@@ -198,6 +228,11 @@ class PersonalModel:
     def strangers(self) -> StrangerDetector:
         """Tells photos of none of the classes; made when it is first asked for."""
         return StrangerDetector(self.features, self.labels, len(self.class_names), self._left_out)
+
+    @torch.no_grad()
+    def embed(self, images: Tensor, *, micro_batch: int = 64) -> Tensor:
+        """Features (B, d) of images as `outputs` takes them."""
+        return map_batches(self.backbone, images.to(self.features.device), micro_batch)
 
     @torch.no_grad()
     def outputs(self, images: Tensor, *, micro_batch: int = 64) -> Outputs:
@@ -312,6 +347,18 @@ def _narrow(tensor: Tensor) -> Tensor:
         return tensor
     half = tensor.half()
     return half if torch.equal(half.float(), tensor) else tensor
+
+
+def _thumbnails(tensors: dict[str, Tensor], number: int) -> tuple[bytes, ...]:
+    """The support photos' thumbnails, if the file has any; ValueError if they do not fit."""
+    if "support.thumbnails" not in tensors:
+        return ()
+    joined, sizes = tensors["support.thumbnails"], tensors["support.thumbnail_sizes"]
+    if joined.dtype != torch.uint8 or joined.ndim != 1:
+        raise ValueError("support.thumbnails has another shape or type")
+    if sizes.dtype != torch.int64 or sizes.shape != (number,):
+        raise ValueError("support.thumbnail_sizes do not fit support.labels")
+    return unpacked(joined.numpy(), sizes.tolist())
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

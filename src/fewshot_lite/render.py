@@ -50,6 +50,8 @@ out = _console(stderr=False)
 err = _console(stderr=True)
 
 _MOST_SKIPPED = 50
+#: The latest changes of a personal model that `info` tells; --json has all that it keeps.
+_MOST_EDITS = 5
 
 
 def escape(text: str) -> str:
@@ -63,6 +65,11 @@ def escape(text: str) -> str:
 def print_error(message: str) -> None:
     """One line on stderr."""
     err.print(f"[bold red]Error:[/] {escape(' '.join(message.strip().splitlines()))}")
+
+
+def print_note(message: str) -> None:
+    """One line on stderr that nothing is wrong with."""
+    err.print(f"[dim]{escape(message)}[/]")
 
 
 def print_json(value: Any) -> None:
@@ -129,8 +136,8 @@ def print_skipped(skipped: Sequence[Skipped]) -> None:
         err.print(f"[yellow]Skipped[/] {len(skipped) - _MOST_SKIPPED} more (--json lists all)")
 
 
-def print_adaptation(adaptation: Adaptation, path: object, examples: Sequence[str]) -> None:
-    """The table of classes, where the model is and what to type next."""
+def print_adaptation(adaptation: Adaptation, path: object) -> None:
+    """The table of classes and where the model is."""
     table = Table("class", box=None, pad_edge=False)
     table.add_column("photos used", justify="right")
     table.add_column("skipped", justify="right")
@@ -144,6 +151,10 @@ def print_adaptation(adaptation: Adaptation, path: object, examples: Sequence[st
         f"Adapted to {total} photos of {len(adaptation.class_names)} classes "
         f"in {adaptation.seconds:.1f} s: [bold]{escape(str(path))}[/]"
     )
+
+
+def print_next(examples: Sequence[str]) -> None:
+    """What to type next."""
     out.print("Next: " + "\n      ".join(f"[bold]{escape(line)}[/]" for line in examples))
 
 
@@ -185,6 +196,7 @@ def print_info(meta: dict[str, Any], path: object, size: int) -> None:
 _KINDS = {
     "backbone": "a pre-trained backbone (for meta-train --weights)",
     "meta": "a meta-trained model (for adapt --base)",
+    "exported": "a personal model in ONNX (for classify --model)",
     "personal": "a personal model (for classify --model)",
     "state": "the state of an unfinished training run (for --resume)",
 }
@@ -197,6 +209,8 @@ def _info_rows(meta: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if "class_names" in meta:
         pairs = zip(meta["class_names"], meta["shots"], strict=True)
         yield "classes", ", ".join(f"{name} ({shots})" for name, shots in pairs)
+    if meta.get("thumbnails"):
+        yield "thumbnails", f"of {meta['thumbnails']} photos"
     record = meta.get("record", meta)
     for key in ("tasks", "steps"):
         if key in record:
@@ -209,6 +223,8 @@ def _info_rows(meta: dict[str, Any]) -> Iterator[tuple[str, str]]:
         base = origin.get("base", {})
         yield "made", f"{origin.get('created', '?')} with fewshot-lite {origin.get('version', '?')}"
         yield "base", f"{base.get('name', '?')} (SHA-256 {base.get('sha256', '?')[:16]}…)"
+        for edit in origin.get("edits", [])[-_MOST_EDITS:]:
+            yield "changed", _edit_in_words(edit)
     for name, names in (record.get("data") or record.get("classes") or {}).items():
         yield "trained on", f"{name}: {len(names)} classes"
     for name, value in (record.get("figures") or {}).items():
@@ -216,6 +232,16 @@ def _info_rows(meta: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield name.replace("_", " "), f"{value:.4g}"
         elif value:
             yield name.replace("_", " "), plain_json.dumps(value)
+
+
+def _edit_in_words(edit: dict[str, Any]) -> str:
+    """One of a personal model's edits, as `editing` records them."""
+    [(kind, classes)] = [item for item in edit.items() if item[0] != "date"]
+    names = (
+        f"{name} ({value})" if isinstance(value, int) else f"{name} to {value}"
+        for name, value in classes.items()
+    )
+    return f"{edit['date']} {kind} {', '.join(names)}"
 
 
 def print_run(result: dict[str, Any], next_command: str, *, unit: str, done: int) -> None:

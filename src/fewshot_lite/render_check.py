@@ -46,8 +46,9 @@ def print_check(folder: ImageFolder, findings: Sequence[Finding]) -> None:
     counts = {kind: sum(finding.kind == kind for finding in findings) for kind in _TITLES}
     found = ", ".join(f"{_TITLES[kind].lower()} {n}" for kind, n in counts.items() if n)
     root = render.escape(str(folder.root))
+    classes = len(folder.class_names)
     render.out.print(
-        f"{len(folder.paths):,} photos of {len(folder.class_names):,} classes in "
+        f"{len(folder.paths):,} photos of {classes:,} class{'es' if classes > 1 else ''} in "
         f"[bold]{root}[/]: {found or 'nothing found that is wrong'}."
     )
 

@@ -39,7 +39,7 @@ def show(outputs: Outputs, *, live: bool) -> Iterator[Callable[[Prediction, Tall
         outputs: any file, or JSON on stdout, is in place of text.
         live: let others read each line at once.
     """
-    if not (outputs.files or outputs.on_stdout):
+    if not (outputs.answer_files or outputs.on_stdout):
 
         def print_line(prediction: Prediction, tally: Tally) -> None:
             print_prediction(prediction)

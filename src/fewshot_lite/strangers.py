@@ -25,6 +25,8 @@ from fewshot_lite.heads.mahalanobis import MahalanobisHead
 
 #: Length that features are scaled to; β is 1, a hundredth of its square.
 _LENGTH = 10.0
+#: Strangeness within rounding: a photo that is in the support set many times over is no stranger.
+_ROUNDING = 0.01
 
 
 class StrangerDetector:
@@ -98,11 +100,11 @@ class StrangerDetector:
         if rank < number:
             below = max(math.floor(rank), 1)
             low, high = known[below - 1 : below + 1].tolist()
-            return float(low + max(rank - below, 0.0) * (high - low))
+            return max(float(low + max(rank - below, 0.0) * (high - low)), _ROUNDING)
         distances = known.sqrt()
         spread = float(distances.std()) * math.sqrt(1 + 1 / number)
         bound = float(distances.mean()) + student_quantile(1 - reject, number - 1) * spread
-        return bound**2
+        return max(bound**2, _ROUNDING)
 
 
 def student_quantile(p: float, freedom: int) -> float:
@@ -121,7 +123,7 @@ def student_quantile(p: float, freedom: int) -> float:
         (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
         (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
     )
-    return z + sum(term / freedom ** (i + 1) for i, term in enumerate(terms))
+    return z + math.fsum(term / float(freedom) ** (i + 1) for i, term in enumerate(terms))
 
 
 def _scaled(features: Tensor) -> Tensor:

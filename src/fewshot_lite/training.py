@@ -9,12 +9,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType, TracebackType
 from typing import Any
 
 import torch
@@ -25,6 +23,7 @@ from fewshot_lite import checkpoint, plain_json
 from fewshot_lite.backbones import Backbone
 from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.files import check_output
+from fewshot_lite.stopping import StopRequest as StopRequest
 
 
 @dataclass(frozen=True)
@@ -189,42 +188,6 @@ def _cut_unfinished_line(path: Path) -> None:
     """Drop what a run that was killed while writing left after the last line break."""
     with contextlib.suppress(FileNotFoundError), path.open("rb+") as file:
         file.truncate(file.read().rfind(b"\n") + 1)
-
-
-class StopRequest:
-    """Ctrl-C and SIGTERM ask for a stop at the next step; a second Ctrl-C stops at once.
-
-    `with StopRequest() as stop: ... if stop: save and leave`.
-    """
-
-    def __init__(self) -> None:
-        self._asked = False
-        self._previous: dict[signal.Signals, Any] = {}
-
-    def __bool__(self) -> bool:
-        return self._asked
-
-    def __enter__(self) -> StopRequest:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                self._previous[number] = signal.signal(number, self._ask)
-            except ValueError:  # not the main thread: the caller's signals are not ours to take
-                return self
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self._asked:
-            raise KeyboardInterrupt
-        self._asked = True
 
 
 @dataclass

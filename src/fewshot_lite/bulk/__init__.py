@@ -5,7 +5,8 @@
 
     model = PersonalModel.load("personal.safetensors")
     outputs = Outputs(csv=Path("out.csv"), sort_into=Path("sorted"))
-    tally = classify_files(model, find_photos([Path("photos")]), outputs)
+    photos = find_photos([Path("photos")], leave_out=outputs.paths)
+    tally = classify_files(model, photos, outputs)
 
 Answers come in the order of the files. Importing this does not import torch.
 """

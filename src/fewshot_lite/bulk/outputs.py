@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fewshot_lite.bulk.sorting import Sorter, SortingProblem
 from fewshot_lite.bulk.writers import (
@@ -21,6 +22,10 @@ from fewshot_lite.data.folders import PHOTO_ENDINGS
 from fewshot_lite.errors import UsageError
 from fewshot_lite.files import check_output
 from fewshot_lite.prediction import Prediction
+from fewshot_lite.report.writing import check_page_name
+
+if TYPE_CHECKING:
+    from fewshot_lite.report.looking import Model
 
 
 @dataclass(frozen=True)
@@ -39,12 +44,21 @@ class Outputs:
     """Symbolic links instead of copies."""
     force: bool = False
     """Files that are there are replaced; in `sort_into` nothing ever is."""
+    report: Path | None = None
+    """A page to look at, with few of the photos; written at the end, also when watching."""
+    source: Path | None = None
+    """The model's file, for the report to name."""
+
+    @property
+    def answer_files(self) -> dict[str, Path]:
+        """The files that have all answers, by their flags."""
+        named = {"--csv": self.csv, "--jsonl": self.jsonl, "--json": self.json}
+        return {flag: path for flag, path in named.items() if path is not None and path != STDOUT}
 
     @property
     def files(self) -> dict[str, Path]:
-        """The files by their flags."""
-        named = {"--csv": self.csv, "--jsonl": self.jsonl, "--json": self.json}
-        return {flag: path for flag, path in named.items() if path is not None and path != STDOUT}
+        """All files by their flags."""
+        return self.answer_files | ({"--report": self.report} if self.report else {})
 
     @property
     def on_stdout(self) -> list[str]:
@@ -73,6 +87,8 @@ class Outputs:
         taken = {os.path.realpath(path): str(path) for path in inputs if not path.is_dir()}
         if model is not None:
             taken[os.path.realpath(model)] = "the model"
+        if self.report is not None:
+            check_page_name(self.report)
         for flag, path in self.files.items():
             if path.suffix.lower() in PHOTO_ENDINGS:
                 raise UsageError(f"{flag} {path}: the name of a photo. Give another, e.g. out.csv.")
@@ -108,7 +124,12 @@ class Outputs:
 
     @contextmanager
     def open(
-        self, class_names: Sequence[str], *, top: int = 3, live: bool = False
+        self,
+        class_names: Sequence[str],
+        *,
+        top: int = 3,
+        live: bool = False,
+        model: Model | None = None,
     ) -> Iterator[Sink]:
         """Open all; files are there, whole, if the block ends well.
 
@@ -116,6 +137,7 @@ class Outputs:
             class_names: of the model.
             top: class names to a row of CSV, unless there are fewer classes.
             live: write files in place, row by row, for others to read along.
+            model: what answers, for a report.
 
         Raises:
             FewshotError: one cannot be written.
@@ -131,6 +153,11 @@ class Outputs:
             if self.json is not None:
                 output = stack.enter_context(open_output(self.json, "--json", live=live))
                 writers.append(JsonWriter(output))
+            if self.report is not None and model is not None:
+                from fewshot_lite.report.classify_report import ClassifyReport, PageWriter
+
+                output = stack.enter_context(open_output(self.report, "--report"))
+                writers.append(PageWriter(ClassifyReport(model, source=self.source), output))
             sorter = None
             if self.sort_into is not None:
                 sorter = Sorter(self.sort_into, class_names, link=self.link)

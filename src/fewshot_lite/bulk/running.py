@@ -25,6 +25,11 @@ class Classifier(Protocol):
         """K names."""
         ...
 
+    @property
+    def image_size(self) -> int:
+        """Side of its images in pixels; asked for by a report alone."""
+        ...
+
     def classify_stream(
         self, paths: Iterable[Path | Skipped], *, top: int = 3, reject: float | None = 0.05
     ) -> Iterator[Prediction]:
@@ -83,7 +88,7 @@ def classify_files(
     """
     outputs = outputs or Outputs()
     tally = Tally()
-    with outputs.open(model.class_names, top=top) as sink:
+    with outputs.open(model.class_names, top=top, model=model) as sink:
         _pass(model, paths, sink, tally, top, reject, on_prediction)
     return tally
 
@@ -117,7 +122,7 @@ def watch_folders(
     outputs = outputs or Outputs()
     watcher = Watcher(folders, leave_out=outputs.paths)
     tally = Tally()
-    with outputs.open(model.class_names, top=top, live=True) as sink:
+    with outputs.open(model.class_names, top=top, live=True, model=model) as sink:
         while not stopped():
             start = time.monotonic()
             arrived = takewhile(lambda _: not stopped(), watcher.look())

@@ -94,7 +94,7 @@ def _files(paths: Sequence[Path], groups: Iterable[Sequence[int]]) -> dict[int, 
     file_of: dict[int, int] = {}
     for group in groups:
         seen: dict[object, int] = {}
-        lengths = [_length(paths[row]) for row in group] if len(group) > 1 else [None]
+        lengths = [_length(paths[row]) if len(group) > 1 else None for row in group]
         for row, length in zip(group, lengths, strict=True):
             alone = length is None or lengths.count(length) == 1
             file_of[row] = row if alone else seen.setdefault(_digest(paths[row], row), row)

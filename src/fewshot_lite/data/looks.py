@@ -56,7 +56,7 @@ class Looks:
 
     def key(self, row: int) -> bytes:
         """Equal for photos that look exactly alike."""
-        return self.grey[row].tobytes() + self.colour[row].tobytes()
+        return bytes(self.grey[row].tobytes() + self.colour[row].tobytes())
 
 
 def similar_pairs(
@@ -130,7 +130,7 @@ def _likeliest(likeness: Floats, most: int) -> tuple[npt.NDArray[np.int64], npt.
 
 def _colours_apart(looks: Looks, i: npt.NDArray[np.int64], j: npt.NDArray[np.int64]) -> Floats:
     difference = looks.colour[i].astype(np.float32) - looks.colour[j]
-    return np.sqrt((difference**2).mean(axis=(1, 2, 3)))
+    return np.asarray(np.sqrt((difference**2).mean(axis=(1, 2, 3))), dtype=np.float32)
 
 
 def _cosines(number: int) -> Floats:
@@ -147,11 +147,12 @@ def _features(grey: npt.NDArray[np.generic], number: int, exponent: float) -> Fl
     k = np.arange(number, dtype=np.float32)
     weights = (k[:, None] ** 2 + k**2) ** (exponent / 2)
     values = cosines @ grey.astype(np.float32) @ cosines.T * weights
-    return values.reshape(*values.shape[:-2], number**2)[..., 1:]
+    return np.asarray(values.reshape(*values.shape[:-2], number**2)[..., 1:], dtype=np.float32)
 
 
 def _unit(values: Floats) -> Floats:
-    return values / np.maximum(np.linalg.norm(values, axis=-1, keepdims=True), np.float32(1e-6))
+    lengths = np.linalg.norm(values, axis=-1, keepdims=True)
+    return np.asarray(values / np.maximum(lengths, 1e-6), dtype=np.float32)
 
 
 def _correlation(a: Floats, b: Floats) -> Floats:
@@ -173,7 +174,7 @@ def _fit(moving: Floats, still: Floats) -> tuple[Floats, Floats]:
     gram = basis @ basis.transpose(0, 2, 1)
     # A ridge for each unknown in its own unit: the scale's tangent is far longer than the shifts'.
     ridge = 1e-4 * np.einsum("pii->pi", gram)[:, :, None] + 1e-3
-    factors = np.linalg.solve(gram + ridge * np.eye(4), basis @ target)
+    factors = np.linalg.solve(gram + ridge * np.eye(4, dtype=np.float32), basis @ target)
     rest = ((target - basis.transpose(0, 2, 1) @ factors) ** 2).sum(axis=(1, 2))
     energy = np.maximum((target**2).sum(axis=(1, 2)), 1e-6)
     return factors[..., 0].astype(np.float32), np.asarray(1 - rest / energy, dtype=np.float32)
@@ -208,7 +209,7 @@ def _interpolation(places: Floats) -> Floats:
     """Linear interpolation as matrices, (P, SIDE, SIDE), the edge going on beyond itself."""
     places = np.clip(places, 0, SIDE - 1)
     distance = np.abs(places[:, :, None] - np.arange(SIDE, dtype=np.float32))
-    return np.maximum(0, 1 - distance, dtype=np.float32)
+    return np.asarray(np.maximum(0, 1 - distance), dtype=np.float32)
 
 
 def _parts(values: npt.NDArray[np.uint8], size: int) -> list[npt.NDArray[np.uint8]]:

@@ -12,9 +12,9 @@ own class it is the same with m - 1 images, λ = (m - 1) / m, and with the devia
 
 S_c summed over the class, from where the mean of the others is m / (m - 1) y away. Inverses of such
 sums of rank one or two are Woodbury's, and ask for nothing but the products of x and y under A_k⁻¹.
-All vectors lie in the span of X: so S is diagonalised once, in min(N, d) coordinates, where a S + β I
-is a diagonal and A_k differs from it by as many ranks as the class has images. The cost is about
-that of one more fit; no image has a matrix of its own.
+All vectors lie in the span of X: so S is diagonalised once, in min(N, d) coordinates, where
+a S + β I is a diagonal and A_k differs from it by as many ranks as the class has images. The cost
+is a few times that of one fit; no image has a matrix of its own.
 """
 
 from __future__ import annotations
@@ -26,13 +26,16 @@ from torch import Tensor
 
 from fewshot_lite.heads.generated import GeneratedLinearHead
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
+from fewshot_lite.heads.mean import MeanHead
 from fewshot_lite.heads.means import class_means
 from fewshot_lite.heads.prototypes import PrototypeHead
 from fewshot_lite.heads.registry import AnyHead
 
 #: Images at a time, to bound the (images, N) products.
 _CHUNK = 1024
-#: Fits of a head without a closed form.
+#: Up to so many images, a head without a closed form is fitted without each of them; ...
+_REFITS = 100
+#: ... of more, so many times.
 _FOLDS = 10
 
 
@@ -40,8 +43,9 @@ _FOLDS = 10
 def left_out_logits(head: AnyHead, features: Tensor, labels: Tensor, classes: int) -> Tensor:
     """Logits of every support image by the head fitted to the others.
 
-    Exact for the Mahalanobis head and for heads that look at class means alone. Another head is
-    fitted up to ten times, each time without a tenth of every class (one image at least).
+    Exact for the Mahalanobis head, for heads that look at class means alone, and for any head of up
+    to 100 images. Of more, another head is fitted ten times, each time without a tenth of every
+    class (one image at least). A mean of heads is that of what its heads say.
 
     Args:
         head: fits and gives logits.
@@ -56,6 +60,9 @@ def left_out_logits(head: AnyHead, features: Tensor, labels: Tensor, classes: in
     Raises:
         ValueError: a class without images.
     """
+    if isinstance(head, MeanHead):
+        members = [left_out_logits(one, features, labels, classes) for one in head.members]
+        return torch.stack(members).mean(0)
     if isinstance(head, MahalanobisHead):
         logits = _mahalanobis(head, features, labels, classes)
     elif isinstance(head, PrototypeHead | GeneratedLinearHead):
@@ -193,14 +200,17 @@ def _of_means(
 
 
 def _folded(head: AnyHead, features: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """For any head: every class dealt out over the folds, image by image."""
-    place = torch.zeros_like(labels)
-    for k in range(classes):
-        members = (labels == k).nonzero().flatten()
-        place[members] = torch.arange(len(members), device=labels.device) % _FOLDS
+    """For any head: a fold an image, or every class dealt out over the folds, image by image."""
+    place = torch.arange(len(labels), device=labels.device)
+    if len(labels) > _REFITS:
+        for k in range(classes):
+            members = (labels == k).nonzero().flatten()
+            place[members] = torch.arange(len(members), device=labels.device) % _FOLDS
     place[torch.bincount(labels, minlength=classes)[labels] == 1] = -1  # never left out
     logits: Tensor | None = None
-    for fold in range(int(place.max()) + 1):
+    for fold in place.unique().tolist():
+        if fold < 0:
+            continue
         out = place == fold
         statistics = head.fit(features[~out], labels[~out], classes)
         found = head.logits(statistics, features[out])

@@ -6,9 +6,11 @@ from typing import Any
 
 from fewshot_lite.heads.generated import GeneratedLinearHead
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
+from fewshot_lite.heads.mean import MeanHead, Member
 from fewshot_lite.heads.prototypes import PrototypeHead
+from fewshot_lite.heads.ridge import RidgeHead
 
-AnyHead = MahalanobisHead | PrototypeHead | GeneratedLinearHead
+AnyHead = MahalanobisHead | PrototypeHead | GeneratedLinearHead | RidgeHead | MeanHead
 
 
 def describe_head(head: AnyHead) -> dict[str, Any]:
@@ -17,6 +19,10 @@ def describe_head(head: AnyHead) -> dict[str, Any]:
         return {"name": "prototypes", "metric": head.metric}
     if isinstance(head, GeneratedLinearHead):
         return {"name": "generated-linear", "feature_dim": head.feature_dim}
+    if isinstance(head, RidgeHead):
+        return {"name": "linear", "root": head.root}
+    if isinstance(head, MeanHead):
+        return {"name": "mean", "heads": [describe_head(member) for member in head.members]}
     return {"name": "mahalanobis", "root": head.root}
 
 
@@ -30,6 +36,14 @@ def make_head(description: dict[str, Any]) -> AnyHead:
         return PrototypeHead(description["metric"])
     if description.get("name") == "mahalanobis":
         return MahalanobisHead(root=bool(description["root"]))
+    if description.get("name") == "linear":
+        return RidgeHead(root=bool(description["root"]))
+    if description.get("name") == "mean":
+        members = [make_head(member) for member in description["heads"]]
+        wrong = [member for member in members if not isinstance(member, Member)]
+        if wrong or not members:
+            raise ValueError("no heads that could be averaged")
+        return MeanHead([member for member in members if isinstance(member, Member)])
     if description.get("name") == "generated-linear":
         return GeneratedLinearHead(int(description["feature_dim"]))
     raise ValueError(f"no head {description.get('name')!r}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fewshot_lite.additions import find_additions
+from fewshot_lite.editing.additions import find_additions
 from fewshot_lite.errors import FewshotError, UsageError
 
 

@@ -1,0 +1,204 @@
+"""Heads on the same cached features of a checkpoint: accuracy, and calibration of probabilities.
+
+    python benchmarks/heads.py MODEL DATA [DATA ...] --shots 1,5,10 --tasks 100
+
+Tasks have all classes of a set up to `--way`. The backbone is adapted by FiLM once a task, and all
+rows see the same features; the rows "…, no FiLM" see those of the backbone as it is. "default" is
+what `adapt` uses, "auto" what `adapt --head auto` chooses on the support set of each task. "paired"
+is the row minus the model's own head, task by task, with its 95 % interval, 1.96·std/√tasks; of the
+means over sets, √(Σ variance of a set's mean) takes the place of std/√tasks.
+
+"ece" is the expected calibration error (15 bins, over all queries of a set) with the temperature
+fitted on the support set, "ece_before" with the head's constants. No constant of a head is chosen
+on brain-mri or on novel classes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import time
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from common import emit, open_data
+from fewshot_lite.comparison.scores import TaskScore, calibration_error, score_task
+from fewshot_lite.config import HeadName
+from fewshot_lite.evaluation import Score, fixed_episodes, make_task
+from fewshot_lite.heads.calibration import scaled
+from fewshot_lite.heads.choice import Choice, choose_head
+from fewshot_lite.heads.registry import AnyHead
+from fewshot_lite.learners.base import map_batches
+from fewshot_lite.meta_model import MetaModel
+
+_HEADS: tuple[HeadName, ...] = ("mahalanobis", "cosine", "euclidean", "linear", "default", "auto")
+_OWN = "own head"
+_UNADAPTED = ", no FiLM"
+
+
+@dataclass
+class Row:
+    """One head on the tasks of one set and number of shots."""
+
+    before: list[TaskScore] = field(default_factory=list)
+    after: list[TaskScore] = field(default_factory=list)
+    losses: list[tuple[float, float]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def accuracies(self) -> list[float]:
+        """Of the tasks, in their order."""
+        return [score.units[0] for score in self.after]
+
+
+class Cell:
+    """All heads on the tasks of one set and number of shots."""
+
+    def __init__(self) -> None:
+        self.rows: defaultdict[str, Row] = defaultdict(Row)
+        self.chosen: Counter[str] = Counter()
+
+    def add(
+        self, own: AnyHead, support: Tensor, labels: Tensor, query: Tensor, truth: Tensor, end: str
+    ) -> None:
+        """Score every head on the features of one task."""
+        classes = int(labels.max()) + 1
+        self._score(_OWN + end, Choice(own, _OWN), support, labels, query, truth)
+        for name in _HEADS:
+            start = time.perf_counter()
+            choice = choose_head(name, own, support, labels, classes)
+            self.rows[name + end].seconds += time.perf_counter() - start
+            self._score(name + end, choice, support, labels, query, truth)
+            if name == "auto" and not end:
+                self.chosen[choice.name] += 1
+
+    def _score(
+        self,
+        name: str,
+        choice: Choice,
+        support: Tensor,
+        labels: Tensor,
+        query: Tensor,
+        truth: Tensor,
+    ) -> None:
+        head = scaled(choice.head, 1 / choice.factor)
+        logits = head.logits(head.fit(support, labels, int(labels.max()) + 1), query)
+        answers = truth.tolist()
+        row = self.rows[name]
+        row.before.append(score_task(logits, answers, (), None))
+        row.after.append(score_task(choice.factor * logits, answers, (), None))
+        loss = torch.nn.functional.cross_entropy
+        row.losses.append((float(loss(logits, truth)), float(loss(choice.factor * logits, truth))))
+
+    def to_json(self) -> dict[str, Any]:
+        """Figures of each row, in %."""
+        return {name: self._figures(row) for name, row in self.rows.items()}
+
+    def differences(self, name: str) -> Score:
+        """A row minus the model's own head."""
+        own = self.rows[_OWN].accuracies()
+        pairs = zip(self.rows[name].accuracies(), own, strict=True)
+        return Score(tuple(a - b for a, b in pairs))
+
+    def _figures(self, row: Row) -> dict[str, float]:
+        name = next(n for n, r in self.rows.items() if r is row)
+        score, paired = Score(tuple(row.accuracies())), self.differences(name)
+        tasks = len(row.losses)
+        return {
+            "accuracy": round(100 * score.mean, 2),
+            "interval": round(100 * score.interval, 2),
+            "paired": round(100 * paired.mean, 2),
+            "paired_interval": round(100 * paired.interval, 2),
+            "ece_before": round(calibration_error(row.before), 4),
+            "ece": round(calibration_error(row.after), 4),
+            "loss_before": round(sum(before for before, _ in row.losses) / tasks, 4),
+            "loss": round(sum(after for _, after in row.losses) / tasks, 4),
+            "choose_ms": round(1000 * row.seconds / tasks, 1),
+        }
+
+
+def mean_over_sets(cells: list[Cell]) -> dict[str, dict[str, float]]:
+    """Each row's mean over sets, every set weighing the same."""
+    means: dict[str, dict[str, float]] = {}
+    for name in cells[0].rows:
+        figures = [cell.to_json()[name] for cell in cells]
+        mean = {key: round(sum(f[key] for f in figures) / len(figures), 4) for key in figures[0]}
+        for key in ("interval", "paired_interval"):
+            mean[key] = round(math.sqrt(sum(f[key] ** 2 for f in figures)) / len(figures), 2)
+        means[name] = mean
+    return means
+
+
+def run_set(model: MetaModel, path: Path, args: argparse.Namespace) -> dict[int, Cell]:
+    """All shots of one data set."""
+    learner = model.learner
+    folder, store, pool = open_data(path, model.image_size)
+    parts = (store[part.tolist()] for part in torch.arange(len(store)).split(256))
+    bare = torch.cat([map_batches(learner.backbone, images, 64) for images in parts])
+    smallest = min(sum(len(group) for group in groups) for groups in pool.groups)
+    cells = {}
+    for shot in (int(s) for s in args.shots.split(",")):
+        queries = min(args.queries, smallest - shot)
+        if queries < 1:
+            print(f"{folder.name}: too few photos for {shot} shots", file=sys.stderr, flush=True)
+            continue
+        cell = cells[shot] = Cell()
+        way = min(args.way, pool.classes)
+        for episode in fixed_episodes(
+            pool, way=way, shot=shot, queries=queries, tasks=args.tasks, seed=args.seed
+        ):
+            task = make_task(store, episode)
+            labels, truth = task.support_labels, task.query_labels
+            adapted = learner.adapt(task.support, labels, task.classes)
+
+            def features(images: Tensor, theta: Any = adapted.parameters) -> Tensor:
+                return learner.features(images, theta)
+
+            query = map_batches(features, task.query, 64)
+            cell.add(learner.head, adapted.support_features, labels, query, truth, "")
+            if learner.has_set_encoder:
+                support, query = bare[episode.support], bare[episode.query]
+                cell.add(learner.head, support, labels, query, truth, _UNADAPTED)
+        print(f"{folder.name}, {shot} shots: done", file=sys.stderr, flush=True)
+    return cells
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("data", type=Path, nargs="+")
+    parser.add_argument("--way", type=int, default=20)
+    parser.add_argument("--shots", default="1,5,10")
+    parser.add_argument("--queries", type=int, default=3, help="a class")
+    parser.add_argument("--tasks", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+
+    model = MetaModel.load(args.model)
+    sets = {path.name: run_set(model, path, args) for path in args.data}
+    shots = sorted({shot for cells in sets.values() for shot in cells})
+    result = {
+        "means": {
+            str(shot): mean_over_sets([cells[shot] for cells in sets.values() if shot in cells])
+            for shot in shots
+        },
+        "sets": {
+            name: {str(shot): cell.to_json() for shot, cell in cells.items()}
+            for name, cells in sets.items()
+        },
+        "chosen_by_auto": {
+            name: {str(shot): dict(cell.chosen) for shot, cell in cells.items()}
+            for name, cells in sets.items()
+        },
+    }
+    emit("heads", vars(args), result)
+
+
+if __name__ == "__main__":
+    torch.set_grad_enabled(False)
+    main()

@@ -1,0 +1,128 @@
+"""What leaving out a person's own photos tells, beside what held-back photos show.
+
+    python benchmarks/leave_one_out.py MODEL DATA [DATA ...] --shots 5,10 --tasks 100
+
+For each data set and number of shots: the accuracy on held-back photos; the mean of what `assess`
+expects and of the plain share right when left out, their mean absolute errors, and how often the
+interval holds the accuracy (that is itself of few photos: where a data set has few, the interval
+cannot hold it as often). Then, with a share of the labels made wrong: how many photos are called
+suspicious, and how many of those rightly; and how many are with the labels as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from personal_tasks import PersonalTask, PersonalTasks
+
+from common import emit
+from fewshot_lite.meta_model import MetaModel
+from fewshot_lite.personal import PersonalModel
+from fewshot_lite.quality import assess
+from fewshot_lite.statistics import wilson_interval
+
+
+def mislabelled(
+    personal: PersonalModel, share: float, rng: Random
+) -> tuple[PersonalModel, set[int]]:
+    """The same model with a share of labels, one at least, changed to another class's."""
+    labels = personal.labels.clone()
+    way = len(personal.class_names)
+    wrong = rng.sample(range(len(labels)), max(1, round(share * len(labels))))
+    for index in wrong:
+        labels[index] = (int(labels[index]) + rng.randrange(1, way)) % way
+    if int(torch.bincount(labels, minlength=way).min()) == 0:
+        return mislabelled(personal, share, rng)
+    changed = PersonalModel(
+        personal.backbone,  # FiLM comes from the images alone, so it is what it would be
+        personal.head,
+        personal.features,
+        labels,
+        personal.class_names,
+        personal.image_size,
+        personal.provenance,
+    )
+    return changed, set(wrong)
+
+
+def of_task(task: PersonalTask, share: float, rng: Random) -> dict[str, float]:
+    personal = task.personal
+    quality = assess(personal)
+    assert quality.accuracy is not None
+    assert quality.interval is not None
+    answers = personal.outputs_of(task.queries).probabilities.argmax(1)
+    true = float((answers == task.truth).double().mean())
+    plain = quality.right / quality.photos
+    low, high = wilson_interval(quality.right, quality.photos)
+    changed, wrong = mislabelled(personal, share, rng)
+    flagged = {item.index for item in assess(changed).suspicious}
+    return {
+        "true": true,
+        "expected": quality.accuracy,
+        "left out": plain,
+        "error": abs(quality.accuracy - true),
+        "error of left out": abs(plain - true),
+        "covered": quality.interval[0] <= true <= quality.interval[1],
+        "width": quality.interval[1] - quality.interval[0],
+        "covered by Wilson of left out": low <= true <= high,
+        "planted": len(wrong),
+        "flagged": len(flagged),
+        "found": len(wrong & flagged),
+        "flagged without": len(quality.suspicious),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("data", type=Path, nargs="+")
+    parser.add_argument("--way", type=int, default=5)
+    parser.add_argument("--shots", default="5,10")
+    parser.add_argument("--queries", type=int, default=15, help="a class, where there are so many")
+    parser.add_argument("--wrong", type=float, default=0.05, help="share of labels made wrong")
+    parser.add_argument("--tasks", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+
+    tasks = PersonalTasks(MetaModel.load(args.model), args.data, args.seed)
+    rows: list[dict[str, Any]] = []
+    for shot in (int(s) for s in args.shots.split(",")):
+        for name in tasks.sets:
+            start = time.perf_counter()
+            rng = Random(args.seed)
+            drawn = tasks.draw(
+                name,
+                way=args.way,
+                shot=shot,
+                queries=args.queries,
+                strangers=0,
+                tasks=args.tasks,
+            )
+            found = [of_task(task, args.wrong, rng) for task in drawn]
+            sums = {key: sum(values[key] for values in found) for key in found[0]}
+            planted, flagged = sums.pop("planted"), sums.pop("flagged")
+            hits, without = sums.pop("found"), sums.pop("flagged without")
+            row: dict[str, Any] = {"data": name, "shot": shot}
+            row |= {key: round(100 * value / len(found), 1) for key, value in sums.items()}
+            row["mislabelled"] = {
+                "planted": planted,
+                "flagged": flagged,
+                "found": hits,
+                "precision": round(100 * hits / max(flagged, 1), 1),
+                "recall": round(100 * hits / planted, 1),
+                "flagged without any, a task": round(without / len(found), 2),
+            }
+            row["seconds"] = round(time.perf_counter() - start, 1)
+            rows.append(row)
+    emit("leave_one_out", vars(args), rows)
+
+
+if __name__ == "__main__":
+    torch.set_grad_enabled(False)
+    torch.set_num_threads(1)
+    main()

@@ -1,0 +1,93 @@
+"""Tasks of one person's photos: a personal model adapted to some, and features of others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import torch
+from torch import Tensor
+
+from common import open_data
+from fewshot_lite.learners.base import map_batches
+from fewshot_lite.meta_model import MetaModel
+from fewshot_lite.personal import PersonalModel
+
+#: Images of a class that are decoded at most.
+_MOST = 80
+
+
+@dataclass(frozen=True)
+class PersonalTask:
+    """One task; features are those of the adapted backbone."""
+
+    personal: PersonalModel
+    queries: Tensor
+    """(Q, d), held-back photos of the task's classes."""
+    truth: Tensor
+    """int64 (Q,)."""
+    held_out: Tensor
+    """(B, d), photos of other classes of the same data set."""
+    foreign: Tensor
+    """(B, d), photos of the other data sets."""
+
+
+@dataclass(frozen=True)
+class _Images:
+    images: Tensor
+    groups: list[list[int]]
+
+    @classmethod
+    def read(cls, path: Path, size: int) -> _Images:
+        folder, store, _ = open_data(path, size)
+        groups: list[list[int]] = []
+        chosen: list[int] = []
+        for group in folder.indices_by_class():
+            good = [i for i in group if i not in store.problems]
+            few = Random(0).sample(good, min(_MOST, len(good)))
+            groups.append(list(range(len(chosen), len(chosen) + len(few))))
+            chosen += few
+        return cls(store[chosen], groups)
+
+    def any(self, rng: Random, among: list[int]) -> Tensor:
+        return self.images[rng.choice(self.groups[rng.choice(among)])]
+
+
+class PersonalTasks:
+    """Draws tasks from data sets; the same seed draws the same tasks."""
+
+    def __init__(self, model: MetaModel, data: list[Path], seed: int) -> None:
+        self.model = model
+        self.seed = seed
+        self.sets = {path.name: _Images.read(path, model.image_size) for path in data}
+
+    def draw(
+        self, name: str, *, way: int, shot: int, queries: int, strangers: int, tasks: int
+    ) -> Iterator[PersonalTask]:
+        """Tasks of one data set: `queries` photos a class, `strangers` of each kind."""
+        data = self.sets[name]
+        others = [other for key, other in self.sets.items() if key != name]
+        for number in range(tasks):
+            rng = Random(f"{self.seed}/{name}/{way}/{shot}/{number}")
+            classes = rng.sample(range(len(data.groups)), way)
+            rest = [k for k in range(len(data.groups)) if k not in classes]
+            support, labels, asked, truth = [], [], [], []
+            for k in classes:
+                drawn = rng.sample(data.groups[k], min(shot + queries, len(data.groups[k])))
+                support += drawn[:shot]
+                labels += [f"{k:04d}"] * shot
+                asked += drawn[shot:]
+                truth += [sorted(classes).index(k)] * (len(drawn) - shot)
+            held_out = [data.any(rng, rest) for _ in range(strangers if rest else 0)]
+            foreign = []
+            if others:
+                for i in range(strangers):
+                    other = others[i % len(others)]
+                    foreign.append(other.any(rng, list(range(len(other.groups)))))
+            personal = self.model.adapt(data.images[support], labels)
+            images = torch.cat([data.images[asked], *(x[None] for x in held_out + foreign)])
+            features = map_batches(personal.backbone, images, 64)
+            parts = features.split([len(asked), len(held_out), len(foreign)])
+            yield PersonalTask(personal, parts[0], torch.tensor(truth), parts[1], parts[2])

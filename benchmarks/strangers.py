@@ -1,0 +1,120 @@
+"""Telling strangers: scores compared, and what `--reject` does.
+
+    python benchmarks/strangers.py MODEL DATA DATA [DATA ...] --shots 5,10 --tasks 100
+
+Strangers are photos of other classes of the same data set ("held out") and of the other data sets
+("foreign"). For each score: AUROC against held-back photos of the task's own classes, and the share
+of strangers rejected where 5 % of those are lost, in percent, means over tasks. "detector" is the
+one in use. Then, with its threshold at `--reject`, which is from the support alone: the shares
+truly rejected.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from personal_tasks import PersonalTask, PersonalTasks
+from torch import Tensor
+
+from common import emit
+from fewshot_lite.heads.mahalanobis import MahalanobisHead
+from fewshot_lite.meta_model import MetaModel
+from fewshot_lite.personal import PersonalModel
+
+
+def all_scores(personal: PersonalModel, features: Tensor) -> dict[str, Tensor]:
+    """Every candidate, (B,): the larger, the stranger."""
+    head, support, labels = personal.head, personal.features, personal.labels
+    classes = len(personal.class_names)
+    logits = head.logits(head.fit(support, labels, classes), features)
+    cosines = F.normalize(features, dim=1) @ F.normalize(support, dim=1).mT
+    own = MahalanobisHead(root=True)
+    distances = own.distances(own.fit(support, labels, classes), features).amin(1)
+    one = own.fit(support, torch.zeros_like(labels), 1)
+    return {
+        "detector": personal.strangers.strangeness(features),
+        "maximum softmax": -logits.softmax(1).amax(1),
+        "energy": -logits.logsumexp(1),
+        "Mahalanobis, root features": distances,
+        "relative Mahalanobis, root features": distances - own.distances(one, features)[:, 0],
+        "cosine to the nearest photo": -cosines.amax(1),
+        "cosine to the nearest two": -cosines.topk(2, dim=1).values.mean(1),
+        "cosine to the nearest mean": -_to_means(support, labels, classes, features),
+    }
+
+
+def _to_means(support: Tensor, labels: Tensor, classes: int, features: Tensor) -> Tensor:
+    unit = F.normalize(support, dim=1)
+    means = torch.stack([unit[labels == k].mean(0) for k in range(classes)])
+    return (F.normalize(features, dim=1) @ F.normalize(means, dim=1).mT).amax(1)
+
+
+def auroc(own: Tensor, strangers: Tensor) -> float:
+    """Chance that a stranger is stranger than one's own; ties count half."""
+    above = (strangers[:, None] > own).double() + 0.5 * (strangers[:, None] == own).double()
+    return float(above.mean())
+
+
+def of_task(task: PersonalTask, reject: float) -> dict[tuple[str, str], float]:
+    own, held_out, foreign = (
+        all_scores(task.personal, x) for x in (task.queries, task.held_out, task.foreign)
+    )
+    found: dict[tuple[str, str], float] = {}
+    for name in own:
+        cut = own[name].double().quantile(0.95)
+        for kind, strangers in (("held out", held_out[name]), ("foreign", foreign[name])):
+            found[name, f"AUROC, {kind}"] = auroc(own[name], strangers)
+            found[name, f"rejected at 5 % loss, {kind}"] = float((strangers > cut).double().mean())
+    threshold = task.personal.strangers.threshold(reject)
+    for kind, scores in (("own", own), ("held out", held_out), ("foreign", foreign)):
+        found["--reject", kind] = float((scores["detector"] > threshold).double().mean())
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("data", type=Path, nargs="+")
+    parser.add_argument("--way", type=int, default=5)
+    parser.add_argument("--shots", default="5,10")
+    parser.add_argument("--queries", type=int, default=5, help="of each class")
+    parser.add_argument("--strangers", type=int, default=15, help="of each of the two kinds")
+    parser.add_argument("--reject", type=float, default=0.05)
+    parser.add_argument("--tasks", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    if len(args.data) < 2:
+        parser.error("give two data sets or more: each one's strangers are the others' images")
+
+    tasks = PersonalTasks(MetaModel.load(args.model), args.data, args.seed)
+    rows: list[dict[str, Any]] = []
+    for shot in (int(s) for s in args.shots.split(",")):
+        for name in tasks.sets:
+            start = time.perf_counter()
+            drawn = tasks.draw(
+                name,
+                way=args.way,
+                shot=shot,
+                queries=args.queries,
+                strangers=args.strangers,
+                tasks=args.tasks,
+            )
+            found = [of_task(task, args.reject) for task in drawn]
+            row: dict[str, Any] = {"data": name, "shot": shot}
+            for score, what in found[0]:
+                values = [of_one[score, what] for of_one in found]
+                row.setdefault(score, {})[what] = round(100 * sum(values) / len(values), 1)
+            row["seconds"] = round(time.perf_counter() - start, 1)
+            rows.append(row)
+    emit("strangers", vars(args), rows)
+
+
+if __name__ == "__main__":
+    torch.set_grad_enabled(False)
+    torch.set_num_threads(1)
+    main()

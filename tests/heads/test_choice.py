@@ -1,0 +1,150 @@
+"""Which head is taken, and at which temperature."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fewshot_lite.config import HeadName
+from fewshot_lite.heads.calibration import scaled, temperature_factor
+from fewshot_lite.heads.choice import choose_head, left_out_accuracy, untrained_head
+from fewshot_lite.heads.generated import GeneratedLinearHead
+from fewshot_lite.heads.leave_one_out import left_out_logits
+from fewshot_lite.heads.mahalanobis import MahalanobisHead
+from fewshot_lite.heads.prototypes import PrototypeHead
+from fewshot_lite.heads.registry import AnyHead, describe_head
+from fewshot_lite.heads.ridge import RidgeHead
+
+CLASSES, SHOT, WIDTH = 4, 6, 24
+LABELS = torch.arange(CLASSES).repeat_interleave(SHOT)
+OWN = MahalanobisHead(0.6, 0.3, root=True)
+NAMES: tuple[HeadName, ...] = ("mahalanobis", "cosine", "euclidean", "linear")
+
+
+def support(noise: float) -> Tensor:
+    return torch.randn(CLASSES, WIDTH)[LABELS] + noise * torch.randn(len(LABELS), WIDTH)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_head_that_is_named_is_taken(name: HeadName) -> None:
+    features = support(0.5)
+    choice = choose_head(name, OWN, features, LABELS, CLASSES)
+    kind = describe_head(choice.head)
+    assert name in (kind["name"], kind.get("metric"))
+    assert choice.record()["asked"] == choice.record()["used"] == name
+    logits = choice.head.logits(choice.head.fit(features, LABELS, CLASSES), features)
+    assert float((logits.argmax(1) == LABELS).double().mean()) > 0.9
+
+
+def test_the_bases_learned_constants_are_kept() -> None:
+    choice = choose_head("mahalanobis", OWN, support(1.0), LABELS, CLASSES)
+    assert isinstance(choice.head, MahalanobisHead)
+    assert choice.head.root
+    assert float(choice.head.beta.detach()) == pytest.approx(0.6)
+    temperature = float(choice.head.log_temperature.detach().exp())
+    assert temperature == pytest.approx(0.3 * choice.factor)
+    assert choice.factor != 1.0
+    assert float(OWN.log_temperature.detach().exp()) == pytest.approx(0.3)  # not changed
+
+
+@pytest.mark.parametrize(
+    ("own", "name"),
+    [
+        (OWN, "mean"),
+        (PrototypeHead("cosine"), "cosine"),
+        (PrototypeHead("euclidean"), "euclidean"),
+        (GeneratedLinearHead(WIDTH), "generated"),
+        (RidgeHead(), "linear"),
+    ],
+)
+def test_the_default_is_for_the_head_of_the_base(own: AnyHead, name: str) -> None:
+    choice = choose_head("default", own, support(1.0), LABELS, CLASSES)
+    assert choice.name == name
+    assert choice.accuracies == {}
+
+
+def test_auto_takes_another_head_only_if_it_is_clearly_better(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cosines = iter((0.5, 0.64, 0.66))
+
+    def accuracy(head: AnyHead, *_: object) -> float:
+        is_cosine = isinstance(head, PrototypeHead) and head.metric == "cosine"
+        return next(cosines) if is_cosine else 0.6
+
+    monkeypatch.setattr("fewshot_lite.heads.choice.left_out_accuracy", accuracy)
+    for expected in ("mean", "mean", "cosine"):
+        choice = choose_head("auto", OWN, support(1.0), LABELS, CLASSES)
+        assert choice.name == expected
+        assert set(choice.record()["left_out_accuracy"]) == {"mean", *NAMES}
+
+
+def test_auto_finds_the_head_for_features_whose_length_tells_nothing() -> None:
+    """Directions tell the classes apart; lengths vary a thousandfold."""
+    directions = F.normalize(torch.randn(CLASSES, WIDTH), dim=1)[LABELS]
+    features = directions + 0.1 * torch.randn(len(LABELS), WIDTH)
+    features = (
+        features * torch.logspace(-1.5, 1.5, len(LABELS))[torch.randperm(len(LABELS))][:, None]
+    )
+    choice = choose_head("auto", PrototypeHead("euclidean"), features, LABELS, CLASSES)
+    assert choice.name != "euclidean"
+    assert choice.accuracies[choice.name] > choice.accuracies["euclidean"] + 0.05
+
+
+def test_one_photo_of_each_class_leaves_nothing_to_choose_by() -> None:
+    features = torch.randn(CLASSES, WIDTH)
+    choice = choose_head("auto", OWN, features, torch.arange(CLASSES), CLASSES)
+    assert choice.name == "mean"
+    assert choice.factor == 1.0
+    assert "nothing to cross-validate on" in choice.record()["note"]
+    assert "left_out_accuracy" not in choice.record()
+
+
+def test_choosing_is_not_random_and_leaves_the_random_state_alone() -> None:
+    features = support(1.5)
+    before = torch.get_rng_state()
+    one = choose_head("auto", OWN, features, LABELS, CLASSES)
+    other = choose_head("auto", OWN, features, LABELS, CLASSES)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert one.record() == other.record()
+
+
+def test_classes_weigh_the_same_in_the_accuracy_and_lone_photos_nothing() -> None:
+    """Ten photos of class 0 are named right, two of class 1 wrong; class 2 has one photo."""
+    labels = torch.tensor([0] * 10 + [1] * 2 + [2])
+    features = torch.zeros(13, 3)
+    features[:10, 0] = 1
+    features[10:12, 0] = 1.0 + torch.tensor([0.0, 1e-3])
+    features[12, 2] = 1
+    features[11, 1] = 5
+    accuracy = left_out_accuracy(PrototypeHead("euclidean"), features, labels, 3)
+    assert accuracy == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("noise", [0.3, 3.0])
+def test_the_temperature_is_the_optimum_of_its_objective(noise: float) -> None:
+    features = support(noise)
+    head = untrained_head()
+    factor = temperature_factor(head, features, LABELS, CLASSES)
+    logits = left_out_logits(head, features, LABELS, CLASSES).double()
+
+    def cost(t: float) -> float:
+        loss = F.cross_entropy(t * logits, LABELS, reduction="sum")
+        return float(loss) + math.log(t) ** 2 / (2 * 0.5**2)
+
+    assert cost(factor) < min(cost(factor * 1.03), cost(factor / 1.03))
+    assert (factor < 1) == (noise == 3.0)
+
+
+def test_scaled_heads_have_scaled_logits() -> None:
+    features, queries = support(1.0), torch.randn(5, WIDTH)
+    for own in (OWN, PrototypeHead("cosine"), GeneratedLinearHead(WIDTH)):
+        head = choose_head("default", own, features, LABELS, CLASSES).head
+        statistics = head.fit(features, LABELS, CLASSES)
+        twice = scaled(head, 2.0)
+        got = twice.logits(twice.fit(features, LABELS, CLASSES), queries)
+        torch.testing.assert_close(got, 2 * head.logits(statistics, queries), rtol=1e-4, atol=1e-4)

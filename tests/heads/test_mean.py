@@ -1,0 +1,43 @@
+"""Heads averaged: their logits' mean, and the same from a description and saved tensors."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from fewshot_lite.heads.mahalanobis import MahalanobisHead
+from fewshot_lite.heads.mean import MeanHead
+from fewshot_lite.heads.registry import describe_head, make_head
+from fewshot_lite.heads.ridge import RidgeHead
+
+LABELS = torch.tensor([0, 0, 0, 1, 1, 2])
+
+
+def test_logits_are_the_mean_of_the_heads() -> None:
+    heads = MahalanobisHead(0.5, 0.2, root=True), RidgeHead(2.0, 3.0)
+    features, queries = torch.rand(6, 8), torch.rand(5, 8)
+    mean = MeanHead(heads)
+    alone = [head.logits(head.fit(features, LABELS, 3), queries) for head in heads]
+    got = mean.logits(mean.fit(features, LABELS, 3), queries)
+    torch.testing.assert_close(got, (alone[0] + alone[1]) / 2)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [RidgeHead(2.0, 3.0, root=False), MeanHead([MahalanobisHead(0.5, 0.2), RidgeHead(2.0, 3.0)])],
+    ids=["linear", "mean"],
+)
+def test_a_described_head_is_made_again(head: RidgeHead | MeanHead) -> None:
+    again = make_head(json.loads(json.dumps(describe_head(head))))
+    again.load_state_dict(head.state_dict())
+    features, queries = torch.rand(6, 8), torch.rand(5, 8)
+    expected = head.logits(head.fit(features, LABELS, 3), queries)
+    assert torch.equal(again.logits(again.fit(features, LABELS, 3), queries), expected)
+
+
+@pytest.mark.parametrize("heads", [[], [{"name": "generated-linear", "feature_dim": 4}]])
+def test_what_cannot_be_averaged_is_refused(heads: list[object]) -> None:
+    with pytest.raises(ValueError, match="no heads that could be averaged"):
+        make_head({"name": "mean", "heads": heads})
