@@ -34,7 +34,7 @@ def small_personal(head: AnyHead | None = None, shots: tuple[int, ...] = (6, 6))
         features = backbone(images)
     names = tuple(f"thing {k} ü" for k in range(len(shots)))
     head = MahalanobisHead(root=True) if head is None else head
-    return PersonalModel(backbone, head, features, labels, names, SIZE, {"base": "none"})
+    return PersonalModel(backbone, head, features, labels, names, SIZE, {"base": {"name": "none"}})
 
 
 @cache

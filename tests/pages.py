@@ -20,7 +20,6 @@ class Page(HTMLParser):
     source: str
     text: str = ""
     tags: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
-    captions: int = 0
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -28,6 +27,7 @@ class Page(HTMLParser):
         self.feed(self.source)
         self.close()
         assert self._open == []
+        self.text = " ".join(self.text.split())
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         assert len(dict(attrs)) == len(attrs)

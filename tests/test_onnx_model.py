@@ -8,8 +8,8 @@ from pathlib import Path
 
 import onnx
 import pytest
-from exported import exported_small_personal, small_personal
 
+from exported import exported_small_personal, small_personal
 from fewshot_lite import onnx_model
 from fewshot_lite.data.folders import Skipped
 from fewshot_lite.errors import FewshotError, UsageError

@@ -15,7 +15,8 @@ from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.film import folded
 from fewshot_lite.learners import Learner, ProtoNets
 from fewshot_lite.meta_model import MetaModel
-from fewshot_lite.personal import PersonalModel, Prediction
+from fewshot_lite.personal import PersonalModel
+from fewshot_lite.prediction import Prediction
 from photos import SIZE, contents, draw_classes, tiny_model
 
 NAMES = ("remote control", "Schlüssel", "🍏 apple", "[red]x")
@@ -207,7 +208,8 @@ def test_what_cannot_be_read_keeps_its_place(
             None,
         ]
         assert [bool(answer.labels) for answer in answers] == [False, True, False, False, True]
-        assert answers[0].label is answers[0].probability is None
+        assert answers[0].label is None
+        assert answers[0].probability is None
         assert dict(answers[1].labels) == pytest.approx(dict(answers[4].labels), abs=1e-5)
 
 

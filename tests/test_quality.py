@@ -68,7 +68,7 @@ def test_the_expected_accuracy_is_near_the_true_one(backbone: Backbone, apart: f
 def test_clear_classes_have_nothing_wrong(backbone: Backbone) -> None:
     quality = assess(model(backbone, *clouds([5, 4, 3], 30.0)))
     assert (quality.right, quality.photos, quality.accuracy) == (12, 12, 1.0)
-    assert quality.confused == quality.suspicious == quality.alone == ()
+    assert (quality.confused, quality.suspicious, quality.alone) == ((), (), ())
     assert quality.confusion == ((5, 0, 0), (0, 4, 0), (0, 0, 3))
     assert quality.interval is not None
     assert 0.5 < quality.interval[0] < quality.interval[1] == 1.0
@@ -107,7 +107,8 @@ def test_classes_of_one_photo_are_left_aside(backbone: Backbone) -> None:
 
 def test_one_photo_each_tells_nothing(backbone: Backbone) -> None:
     quality = assess(model(backbone, *clouds([1, 1, 1], 3.0)))
-    assert quality.accuracy is quality.interval is None
+    assert quality.accuracy is None
+    assert quality.interval is None
     assert (quality.photos, quality.confused, quality.suspicious) == (0, (), ())
     assert len(quality.alone) == 3
 

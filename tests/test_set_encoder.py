@@ -55,3 +55,32 @@ def test_all_parameters_are_learned_from() -> None:
     encoder = SetEncoder(embedding_dim=16, image_size=32)
     encoder(torch.rand(3, 3, 32, 32)).square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in encoder.parameters())
+
+
+def test_standardised_embeddings_have_mean_0_and_deviation_1() -> None:
+    encoder = SetEncoder(embedding_dim=8, image_size=16)
+    images = torch.rand(40, 3, 20, 20)
+    before = encoder(images)
+    encoder.standardise(images)
+    embeddings = encoder(images)
+    torch.testing.assert_close(embeddings.mean(0), torch.zeros(8), atol=1e-4, rtol=0)
+    torch.testing.assert_close(embeddings.std(0, correction=0), torch.ones(8), atol=1e-3, rtol=0)
+    encoder.standardise(images)  # anew, not on top
+    torch.testing.assert_close(encoder(images), embeddings, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(before, embeddings)
+
+
+def test_images_that_are_all_the_same_are_not_blown_up() -> None:
+    encoder = SetEncoder(embedding_dim=8, image_size=16)
+    encoder.standardise(torch.rand(1, 3, 16, 16).repeat(5, 1, 1, 1))
+    assert bool((encoder.spread == 1).all())
+
+
+def test_constants_of_files_written_before_there_were_any() -> None:
+    encoder = SetEncoder(embedding_dim=8, image_size=16)
+    state = {k: v for k, v in encoder.state_dict().items() if k not in ("centre", "spread")}
+    again = SetEncoder(embedding_dim=8, image_size=16)
+    again.standardise(torch.rand(6, 3, 16, 16))
+    again.load_state_dict(state)
+    images = torch.rand(3, 3, 16, 16)
+    torch.testing.assert_close(again(images), encoder(images))

@@ -65,7 +65,8 @@ def adapt(
         check_report(report, force=force, others=taken)
     for source in sources:
         if output.exists() and source.exists() and output.samefile(source):
-            raise UsageError(f"--output {output}: the same file as --base. Give another name.")
+            flag = "--weights" if source == weights else "--base"
+            raise UsageError(f"--output {output}: the same file as {flag}. Give another name.")
     if output.suffix.lower() in PHOTO_ENDINGS:
         raise UsageError(f"--output {output}: the name of a photo. End it in .safetensors.")
     from fewshot_lite import render

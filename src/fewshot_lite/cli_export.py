@@ -39,6 +39,8 @@ def export(
     It takes pixels and gives probabilities and strangeness; that it answers as the model does is
     checked before it is kept. `classify` starts sooner with an .onnx file beside the model.
     """
+    if model.is_dir():
+        raise UsageError(f"{model}: a folder. Give the personal model that `adapt` wrote.")
     output = output or model.with_suffix(ENDINGS[format])
     check_export(output, format, source=model, force=force)
     if not model.exists():

@@ -22,6 +22,7 @@ from fewshot_lite.devices import autocast, pick_device, pick_micro_batch
 from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.learners import make_learner
 from fewshot_lite.learners.base import Cast, Learner
+from fewshot_lite.learners.film_learner import FilmLearner
 from fewshot_lite.lite import LiteStep, lite_step
 from fewshot_lite.meta_model import MetaModel
 from fewshot_lite.task import Task
@@ -35,6 +36,8 @@ from fewshot_lite.training import Progress, Report
 
 #: A run ends after this many steps in a row whose loss is not finite.
 _MOST_FAILURES = 5
+#: The first tasks, whose images the set encoder's constants are taken from.
+_STANDARDISED_ON = 8
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,9 @@ def meta_train(
     state_file = training.state_path(output)
     settings = asdict(config) | {"images": train.images, "classes": train.classes}
     del settings["save_every"], settings["micro_batch"]  # do not change what is learned
+    if isinstance(learner, FilmLearner) and not resume:
+        first = [train.task(number).support for number in range(_STANDARDISED_ON)]
+        learner.set_encoder.standardise(torch.cat(first).to(where))
     done, averages = 0, training.Averages()
     scores: dict[str, float] = {}
     exact = skipped = 0

@@ -65,8 +65,7 @@ def open_personal(
 
 def _export_of(path: Path, on_note: Callable[[str], None] | None) -> OnnxModel | None:
     """The export beside a model, if it can be used in its place."""
-    beside = path.with_suffix(".onnx")
-    if not (path.is_file() and beside.is_file()):
+    if not (path.is_file() and (beside := path.with_suffix(".onnx")).is_file()):
         return None
     from fewshot_lite.onnx_model import OnnxModel
 

@@ -10,9 +10,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from exported import WIDTH, exported_small_personal, small_personal
 
 import fewshot_lite
+from exported import WIDTH, exported_small_personal, small_personal
 from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.export import formats, writing
 from fewshot_lite.export.parity import PROBABILITY_TOLERANCE, probe_images
@@ -99,7 +99,7 @@ def test_one_file_with_its_description_and_without_paths_of_this_computer() -> N
     assert about["image_size"] == SIZE
     assert about["threshold"] == pytest.approx(personal.strangers.threshold(0.05))
     assert about["threshold"] == about["thresholds"][49]
-    assert about["provenance"] == {"base": "none"}
+    assert about["provenance"] == {"base": {"name": "none"}}
     shapes = [
         [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
         for value in (*network.graph.input, *network.graph.output)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from pathlib import Path
@@ -61,9 +60,7 @@ def test_the_page_has_all_that_was_found(personal: PersonalModel, folder: Path) 
     assert [picture.size for picture in page.pictures()] == [(SIZE, SIZE)] * len(page.all("img"))
     assert len(page.all("img")) >= len(personal.labels)
     wrong = [a for a, k in zip(left_out_answers(personal), personal.labels.tolist(), strict=True)]
-    mistakes = sum(
-        a not in (k, None) for a, k in zip(wrong, personal.labels.tolist(), strict=True)
-    )
+    mistakes = sum(a not in (k, None) for a, k in zip(wrong, personal.labels.tolist(), strict=True))
     classes = page.source.partition('id="classes"')[2]
     assert classes.count('<figure class="wrong"') == mistakes > 0
 
@@ -111,13 +108,15 @@ def test_nothing_can_be_told_of_single_photos() -> None:
     images = torch.randint(0, 256, (2, 3, SIZE, SIZE), dtype=torch.uint8)
     page = read_page(adapt_page(tiny_model().adapt(images, ["a", "b"])))
     assert "How good the model is cannot be told" in page.text
-    assert "Nothing stands out. Whether a photo lies in the wrong class cannot be told." in page.text
+    assert (
+        "Nothing stands out. Whether a photo lies in the wrong class cannot be told." in page.text
+    )
 
 
 def test_the_page_is_written_whole(personal: PersonalModel, tmp_path: Path) -> None:
     path = write_adapt_report(personal, tmp_path / "r.html")
     read_page(path.read_text(encoding="utf-8"))
-    assert os.listdir(tmp_path) == ["r.html"]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_support_photo_is_most_like_itself_and_one_of_the_class_is_shown(

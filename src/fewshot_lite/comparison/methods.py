@@ -20,7 +20,9 @@ from torch.func import functional_call
 
 from fewshot_lite.backbones import Backbone
 from fewshot_lite.comparison.finetuning import FineTuning, fine_tune_film, fine_tune_head
+from fewshot_lite.config import HeadName
 from fewshot_lite.heads import Statistics
+from fewshot_lite.heads.choice import choose_head
 from fewshot_lite.learners.base import Cast, Learner, map_batches
 
 #: Query images (B, 3, S, S) or features (B, d) to logits (B, K).
@@ -105,6 +107,33 @@ class LearnerMethod(Method):
             images, labels, classes, micro_batch=passes.micro_batch, cast=passes.cast
         )
         return adapted.logits
+
+
+class FilmHeadMethod(LearnerMethod):
+    """A head of one's choice on what a meta-trained learner makes of the features."""
+
+    def __init__(
+        self, name: str, learner: Learner, head: HeadName, image_size: int, passes: Passes
+    ) -> None:
+        super().__init__(name, learner, image_size, passes)
+        self.head: HeadName = head
+
+    def adapt(self, images: Tensor, labels: Tensor, classes: int) -> Classifier:
+        size, cast = self.passes.micro_batch, self.passes.cast
+        adapted = self.learner.adapt(images, labels, classes, micro_batch=size, cast=cast)
+        support = adapted.support_features
+        with torch.no_grad():
+            head = choose_head(self.head, self.learner.head, support, labels, classes).head
+            statistics = head.fit(support, labels, classes)
+
+        def features(queries: Tensor) -> Tensor:
+            return self.learner.features(queries, adapted.parameters)
+
+        @torch.no_grad()
+        def classify(queries: Tensor) -> Tensor:
+            return head.logits(statistics, map_batches(features, queries, size, cast))
+
+        return classify
 
 
 class FrozenMethod(Method):

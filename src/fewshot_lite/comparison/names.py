@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fewshot_lite.config import HeadName
 from fewshot_lite.errors import UsageError
 from fewshot_lite.files import DEFAULT_BASE, models_folder
 
@@ -21,6 +22,16 @@ BASELINES = {
     "finetune-film": "gradient steps on a linear layer and on FiLM parameters",
 }
 
+#: Heads on features as FiLM adapts them to the task: what `adapt --head` makes of a checkpoint.
+FILM_HEADS: dict[str, HeadName] = {
+    "film-default": "default",
+    "film-auto": "auto",
+    "film-mahalanobis": "mahalanobis",
+    "film-cosine": "cosine",
+    "film-euclidean": "euclidean",
+    "film-linear": "linear",
+}
+
 
 @dataclass(frozen=True)
 class ModelName:
@@ -29,7 +40,7 @@ class ModelName:
     text: str
     """As it was given, and as tables show it."""
     baseline: str | None
-    """A key of `BASELINES`; None for a meta-trained checkpoint."""
+    """A key of `BASELINES` or `FILM_HEADS`; None for a meta-trained checkpoint as it is."""
     base: str
     """The checkpoint, or the baseline's backbone: `default`, a file or torchvision's name."""
 
@@ -61,7 +72,7 @@ def _parse(text: str, baseline_backbone: str) -> ModelName:
     if not text:
         raise UsageError(f"A model's name is empty. Give {DEFAULT_BASE}, a file, or {_known()}.")
     name, colon, backbone = text.partition(":")
-    if name in BASELINES:
+    if name in BASELINES or name in FILM_HEADS:
         if colon and not backbone:
             raise UsageError(
                 f"{text}: no backbone after the colon. Give a checkpoint or torchvision's name."

@@ -11,9 +11,15 @@ from typing import Any
 import torch
 
 from fewshot_lite import checkpoint
-from fewshot_lite.backbones import Backbone, has_depthwise_convolutions, load_backbone
+from fewshot_lite.backbones import (
+    Backbone,
+    has_depthwise_convolutions,
+    load_backbone,
+    published_size,
+)
 from fewshot_lite.comparison.finetuning import FineTuning
 from fewshot_lite.comparison.methods import (
+    FilmHeadMethod,
     FineTunedFilm,
     FineTunedHead,
     Head,
@@ -22,7 +28,7 @@ from fewshot_lite.comparison.methods import (
     Method,
     Passes,
 )
-from fewshot_lite.comparison.names import ModelName
+from fewshot_lite.comparison.names import FILM_HEADS, ModelName
 from fewshot_lite.config import Precision
 from fewshot_lite.devices import autocast
 from fewshot_lite.errors import FewshotError, UsageError
@@ -74,12 +80,16 @@ class _Opener:
         self._backbones: dict[str, tuple[Backbone, int, dict[str, Any]]] = {}
 
     def open(self, name: ModelName) -> Opened:
-        if name.baseline is None:
+        if name.baseline is None or name.baseline in FILM_HEADS:
             path = find_base(name.base)
             model = self._model(path, name.text)
             size = self._size(model.image_size)
-            learner = model.learner
-            method: Method = LearnerMethod(name.text, learner, size, self._passes(learner.backbone))
+            learner, passes = model.learner, self._passes(model.learner.backbone)
+            method: Method = (
+                LearnerMethod(name.text, learner, size, passes)
+                if name.baseline is None
+                else FilmHeadMethod(name.text, learner, FILM_HEADS[name.baseline], size, passes)
+            )
             origin = {"learner": learner.name, **model.source}
         else:
             backbone, size, origin = self._backbone(name.base, name.text)
@@ -124,7 +134,7 @@ class _Opener:
                 size = self._size(backbone.image_size)
                 record = {key: record[key] for key in ("weights", "sha256")}
             else:
-                size = self._size(224)
+                size = self._size(published_size(base))
                 backbone, record = _load(text, base, None, size)
             backbone.to(self._settings.device).requires_grad_(False)
             self._backbones[base] = (backbone, size, record)

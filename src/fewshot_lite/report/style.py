@@ -81,9 +81,9 @@ figcaption b { display: block; color: var(--ink); font-weight: 600; }
 .wrong figcaption b, .warn { color: var(--warn); }
 .doubt { display: grid; gap: 1rem 1.4rem; align-items: start;
   grid-template-columns: 8rem minmax(0, 1fr); }
-.doubt .photos { grid-template-columns: repeat(auto-fill, 5rem); }
+.doubt .photos { grid-template-columns: repeat(auto-fill, 5.6rem); }
 .doubt .rows { display: grid; gap: .8rem 1.4rem;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 16.2rem), 1fr)); }
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 18.2rem), 1fr)); }
 .answer { display: grid; gap: .9rem; grid-template-columns: 6.5rem minmax(0, 1fr); }
 .answer h3 { font-size: 1.05rem; }
 .answer p { margin: 0; font-size: .85rem; }
