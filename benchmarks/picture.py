@@ -15,7 +15,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from fewshot_lite.data.folders import scan_classes
 from fewshot_lite.files import DEFAULT_PERSONAL
-from fewshot_lite.personal import PersonalModel, Prediction
+from fewshot_lite.personal import PersonalModel
+from fewshot_lite.prediction import Prediction
 
 TILE, GAP, TEXT = 112, 6, 20
 SHOWN, ASKED = 4, 4
@@ -43,7 +44,9 @@ def main() -> None:
         paste(canvas, photos.indices_by_class()[row], photos.paths, SHOWN, (left, top), step_x)
         asked = held_back.indices_by_class()[row][:ASKED]
         paste(canvas, asked, held_back.paths, ASKED, (middle, top), step_x)
-        for column, answer in enumerate(model.classify(held_back.paths[i] for i in asked)):
+        for column, answer in enumerate(
+            model.classify([held_back.paths[i] for i in asked], reject=None)
+        ):
             place = (middle + column * step_x, top + TILE + 2)
             pen.text(place, caption(answer), colour(answer, name), font)
     args.output.parent.mkdir(exist_ok=True)

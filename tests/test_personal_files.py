@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from io import BytesIO
@@ -21,7 +22,7 @@ from fewshot_lite.personal import PersonalModel
 from fewshot_lite.personal_files import open_personal
 from photos import draw_classes, tiny_model
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "run_onnx.py"
+README = Path(__file__).parents[1] / "README.md"
 
 #: Runs a program as the command line does, unless it imports what is named first.
 _WITHOUT = """
@@ -133,7 +134,10 @@ def test_the_example_needs_neither_torch_nor_this_package_and_prepares_photos_al
     exif = Image.Exif()
     exif[0x0112] = 6  # a quarter turn
     large.save(photos[1], exif=exif)
-    got = run_without("torch,fewshot_lite", EXAMPLE, world / "mine.onnx", *photos)
+    (example,) = re.findall(r"```py\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    program = world / "run_onnx.py"
+    program.write_text(example, encoding="utf-8")
+    got = run_without("torch,fewshot_lite", program, world / "mine.onnx", *photos)
     assert got.returncode == 0, got
     answers = OnnxModel.load(world / "mine.onnx").classify(photos)
     assert got.stdout.splitlines() == [

@@ -11,7 +11,7 @@ from fewshot_lite.cli_options import Json, MaxPixels
 from fewshot_lite.data.folders import require_folder
 
 #: Side in pixels of what the shipped model sees.
-_IMAGE_SIZE = 96
+_IMAGE_SIZE = 128
 
 
 def check(

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -36,8 +36,8 @@ from fewshot_lite.training import Progress, Report
 
 #: A run ends after this many steps in a row whose loss is not finite.
 _MOST_FAILURES = 5
-#: The first tasks, whose images the set encoder's constants are taken from.
-_STANDARDISED_ON = 8
+#: The first tasks, and how many of their images the set encoder's constants are taken from.
+_REFERENCE_TASKS, _REFERENCE_IMAGES = 8, 256
 
 
 @dataclass(frozen=True)
@@ -138,9 +138,9 @@ def meta_train(
     state_file = training.state_path(output)
     settings = asdict(config) | {"images": train.images, "classes": train.classes}
     del settings["save_every"], settings["micro_batch"]  # do not change what is learned
-    if isinstance(learner, FilmLearner) and not resume:
-        first = [train.task(number).support for number in range(_STANDARDISED_ON)]
-        learner.set_encoder.standardise(torch.cat(first).to(where))
+    standardise = _standardiser(learner, train, where)
+    if not resume:
+        standardise()
     done, averages = 0, training.Averages()
     scores: dict[str, float] = {}
     exact = skipped = 0
@@ -197,6 +197,7 @@ def meta_train(
                 for group in optimizer.param_groups:
                     group["lr"] = group["peak"] * _schedule(before, config)
                 optimizer.step()
+                standardise()
                 for step in steps:
                     averages.add(loss=step.loss, accuracy=step.accuracy)
             else:
@@ -240,6 +241,18 @@ def meta_train(
         sum(len(classes) for _, classes in validation.left_out),
         log_file,
     )
+
+
+def _standardiser(
+    learner: Learner, train: TrainingTasks, where: torch.device
+) -> Callable[[], None]:
+    """What to call after each step, so that embeddings stay centred; see `SetEncoder`."""
+    if not isinstance(learner, FilmLearner):
+        return lambda: None
+    images = torch.cat([train.task(number).support for number in range(_REFERENCE_TASKS)])
+    spaced = torch.linspace(0, len(images) - 1, min(len(images), _REFERENCE_IMAGES)).long()
+    reference = images[spaced].to(where)
+    return lambda: learner.set_encoder.standardise(reference)
 
 
 def _task_step(

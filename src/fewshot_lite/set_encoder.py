@@ -4,9 +4,10 @@ The published one (five convolutions of 64 channels on the full image) costs mor
 it adapts: 0.70 against 0.39 GMAC an image for efficientnet_b0 at 224 px. Ours resizes the images
 first. It has no batch statistics: e(x) depends on x alone, or LITE would not be unbiased.
 
-As it is initialised, embeddings of all images are nearly alike, z of all tasks even more so, and
-what FiLM learns is then one modulation for all tasks. So embeddings are centred and scaled, by
-constants taken from images of the training tasks before the first step.
+Left to itself, z is nearly the same for all tasks, drifts as one, and FiLM learns one modulation
+for all tasks. So embeddings are centred and scaled by constants, taken anew after each step from
+the same few images (Salimans et al. 2016, "Improved techniques for training GANs", section 3.5,
+virtual batch normalisation); within a step they are constants, and the gradient stays unbiased.
 """
 
 from __future__ import annotations

@@ -18,7 +18,6 @@ from fewshot_lite.editing import (
     add,
     add_features,
     adding,
-    edits,
     film_share,
     remove,
     rename,
@@ -225,15 +224,6 @@ def test_it_knows_what_film_was_made_from_and_what_was_done() -> None:
     assert personal.provenance["film"] == {"made_from": len(old), "still_here": 0}
     kinds = [next(k for k in edit if k != "date") for edit in personal.provenance["edits"]]
     assert kinds == ["add", "remove", "remove", "remove"]
-
-
-def test_nothing_is_gained_by_adapting_the_shipped_model_anew() -> None:
-    features, labels, photos = random_features(3)
-    personal = model_of(PrototypeHead(), features, labels, photos)
-    personal.provenance |= {"film": {"still_here": 0}}
-    assert worth_readapting(personal)
-    personal.provenance |= {"base": {"sha256": next(iter(edits._STEADY))}}
-    assert not worth_readapting(personal)
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from exported import small_personal
 
+from exported import small_personal
 from fewshot_lite import checkpoint, editing
 from fewshot_lite.data.thumbnails import make_thumbnails
 from fewshot_lite.errors import FewshotError

@@ -167,7 +167,7 @@ class Examiner:
 
 
 def check(
-    folder: str | Path, size: int = 96, *, on_done: Callable[[int, int], None] | None = None
+    folder: str | Path, size: int = 128, *, on_done: Callable[[int, int], None] | None = None
 ) -> tuple[Finding, ...]:
     """Look at a folder of photos and learn nothing from it.
 

@@ -22,9 +22,6 @@ from fewshot_lite.personal import PersonalModel
 
 #: Below this share of photos that FiLM was made from, adapting anew is suggested.
 _ENOUGH = 0.5
-#: Bases (by SHA-256) whose FiLM hardly depends on the photos, so that nothing is gained by it: the
-#: shipped model, with FiLM from a fifth or half of the photos (`benchmarks/editing.py`).
-_STEADY = frozenset(["66e7140c0d8b0dbb7e041ffb5ea55ec8901f9e01fa88cb784ad0eee7fe58d377"])
 #: Edits that a file remembers.
 _HISTORY = 50
 
@@ -66,8 +63,7 @@ def worth_readapting(personal: PersonalModel) -> bool:
 
     The task embedding is a mean over photos, so the share is how far it can have moved.
     """
-    base = _recorded(personal, "base", {}).get("sha256")
-    return film_share(personal) < _ENOUGH and base not in _STEADY
+    return film_share(personal) < _ENOUGH
 
 
 def rebuilt(
