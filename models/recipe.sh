@@ -39,6 +39,6 @@ for name in tiny-imagenet caltech101 omniglot-small; do
   ln -sfn "$(cd "$data/$name" && pwd)" "$out/tasks/$name"
 done
 train=("$out/tasks" --weights "$out/backbone.safetensors" --unseen-only --no-flip omniglot-small
-  --tasks 1000 --tasks-per-step 4 --max-way 15 --max-support 80 --queries 5 --sampling informed
-  --penalty 0.03)
+  --image-size 128 --scales 1,2 --tasks 400 --tasks-per-step 4 --max-way 15 --max-support 60
+  --queries 4 --sampling informed --h 20 --penalty 0.03)
 run meta-train "$out/simple-cnaps-resnet18.safetensors" "${train[@]}"
