@@ -120,7 +120,7 @@ def test_photos_that_are_enlarged_more_than_twice_are_tiny(folder: Path) -> None
     photo(20).resize((48, 60)).save(folder / "mug" / "half.png")
     photo(21).resize((47, 60)).save(folder / "mug" / "less.png")
     assert found(folder) == [("tiny", ["mug/less.png"], ("mug",))]
-    assert check(folder)[0].detail == "47 x 60 pixels, and the model sees 96 x 96"
+    assert check(folder, 96)[0].detail == "47 x 60 pixels, and the model sees 96 x 96"
     assert found(folder, 94) == []
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 
 from fewshot_lite.data.episodes import EpisodeConfig, Pool, sample_training_episode
 from fewshot_lite.data.orbit import describe, find_orbit, scan_orbit
-from fewshot_lite.data.photos import Source, load_square
+from fewshot_lite.data.photos import Source, Square, read_square
 from fewshot_lite.data.training_sets import scan_data_sets
 from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.meta_model import MetaModel
@@ -114,11 +112,11 @@ def test_all_users_share_the_memory(
 ) -> None:
     read: list[Source] = []
 
-    def load(path: Source, size: int) -> npt.NDArray[np.uint8]:
+    def load(path: Source, size: int) -> Square:
         read.append(path)
-        return load_square(path, size)
+        return read_square(path, size)
 
-    monkeypatch.setattr("fewshot_lite.data.store.load_square", load)
+    monkeypatch.setattr("fewshot_lite.data.decoding.read_square", load)
     monkeypatch.setattr("fewshot_lite.task_source._MEMORY", 72 * 3 * 8 * 8 + spare)
     TrainingTasks(scan_orbit(root), QUICK, 8, None)
     assert len(read) == decoded
