@@ -20,12 +20,14 @@ import torch
 from fewshot_lite import checkpoint
 from fewshot_lite.backbones import Backbone
 from fewshot_lite.config import MetaTrainConfig
+from fewshot_lite.data.folders import scan_classes
+from fewshot_lite.data.store import decode
 from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.learners import LEARNERS
 from fewshot_lite.lite import LiteStep, lite_step
 from fewshot_lite.meta_model import MetaModel
 from fewshot_lite.meta_training import MetaTrainResult, meta_train
-from photos import QUICK, classes, contents, draw_classes
+from photos import QUICK, SIZE, classes, contents, draw_classes
 
 STEP = "fewshot_lite.meta_training.lite_step"
 
@@ -546,3 +548,17 @@ def test_results_are_json_able(shapes: Path, tmp_path: Path) -> None:
     result = meta_train(shapes, tmp_path / "m", replace(QUICK, tasks=2))
     assert isinstance(result, MetaTrainResult)
     assert json.loads(json.dumps(asdict(result), default=str))["tasks"] == 2
+
+
+def test_embeddings_stay_centred_as_the_set_encoder_learns(shapes: Path, tmp_path: Path) -> None:
+    """A high learning rate moves them by many deviations otherwise, all alike."""
+    output = tmp_path / "model.safetensors"
+    config = replace(QUICK, learner="simple-cnaps", lr=0.05, tasks=8)
+    meta_train(shapes, output, config)
+    learner = MetaModel.load(output).learner
+    images, _ = decode(scan_classes(shapes).paths, SIZE)
+    embeddings = learner.embed(images)
+    assert float(embeddings.mean(0).abs().mean()) < 1
+    varying = embeddings.std(0) > 1e-3
+    assert bool(varying.any())
+    assert 0.3 < float(embeddings.std(0)[varying].mean()) < 3
