@@ -13,6 +13,8 @@ from orbit_tree import TWO, draw_orbit
 from photos import draw_classes, tiny_model
 from vtab_files import write_lists
 
+pytestmark = pytest.mark.slow  # seconds each, through the whole command
+
 __all__ = ["run"]  # the fixture
 
 #: Meta-training of a second.

@@ -62,6 +62,7 @@ def test_all_outputs_agree(run: Run, home: Path) -> None:
     outcome = run("classify", *words, "--sort-into", "sorted")
     assert outcome.code == 1
     assert outcome.err.splitlines() == [
+        "Skipped in/mug/bad.jpg: not an image, or badly damaged",
         "Wrote out.csv: 7 files, 6 classified.",
         "Wrote out.jsonl: 7 files, 6 classified.",
         "Copied 6 photos into sorted.",
@@ -202,10 +203,10 @@ def test_a_full_disk_is_one_clear_line_and_leaves_no_file(
     before = contents(home)
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        outcome = run("classify", "in", *MODEL, "--csv", "o.csv", "--jsonl", "o.jsonl")
+        outcome = run("classify", "in/keys", *MODEL, "--csv", "o.csv", "--jsonl", "o.jsonl")
     is_one_clear_line(outcome, 1, "--jsonl o.jsonl: could not be written .no space left")
     monkeypatch.setattr("fewshot_lite.bulk.sorting.shutil.copyfile", full)
-    outcome = run("classify", "in", *MODEL, "--csv", "o.csv", "--sort-into", "sorted")
+    outcome = run("classify", "in/keys", *MODEL, "--csv", "o.csv", "--sort-into", "sorted")
     is_one_clear_line(outcome, 1, "--sort-into sorted: could not be written .no space left")
     assert contents(home) == before
 
@@ -290,3 +291,8 @@ def test_a_reader_of_csv_that_leaves_early_is_no_error(home: Path) -> None:
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (1, "")
     assert not (home / "o.jsonl").exists()
+
+
+def test_reject_and_no_reject_exclude_each_other(run: Run, home: Path) -> None:
+    outcome = run("classify", "in", *MODEL, "--reject", "0.1", "--no-reject")
+    is_one_clear_line(outcome, 2, "--no-reject")

@@ -17,6 +17,8 @@ from fewshot_lite.comparison import plots
 from fewshot_lite.meta_model import MetaModel
 from photos import SIZE, classes, contents, draw_classes, draw_photo, tiny_model
 
+pytestmark = pytest.mark.slow  # seconds each, through the whole command
+
 __all__ = ["run"]  # the fixture
 
 #: Small and quick.

@@ -28,6 +28,14 @@ PENALTY = 0.01
 REAL = {name: getattr(lite, name) for name in ("backward_support", "backward_set_encoder")}
 
 LEARNERS = ["simple-cnaps", "simple-cnaps-root", "cnaps", "protonets", "protonets-cosine"]
+#: For what goes through all subsets: seconds each with a set encoder.
+ENUMERATED = [
+    "simple-cnaps",
+    pytest.param("simple-cnaps-root", marks=pytest.mark.slow),
+    pytest.param("cnaps", marks=pytest.mark.slow),
+    "protonets",
+    "protonets-cosine",
+]
 
 
 def make_learner(name: str = "simple-cnaps") -> Learner:
@@ -113,7 +121,7 @@ def task() -> Task:
     return random_task([3, 2, 1], queries=7)
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", ENUMERATED)
 def test_average_over_all_pairs_of_uniform_subsets_is_the_exact_gradient(
     task: Task, name: str
 ) -> None:
@@ -192,7 +200,7 @@ def test_one_shared_subset_is_biased_in_the_set_encoder(task: Task) -> None:
     assert errors["film"] < 1e-9, errors
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", ENUMERATED)
 def test_informed_subsets_average_to_the_exact_gradient(task: Task, name: str) -> None:
     """Integrated over the sampler's start: the subset changes only at few places in [0, 1)."""
     learner = make_learner(name)

@@ -321,3 +321,11 @@ def test_the_head_asked_for_is_in_the_file(
     assert answers(loaded, folder) == answers(personal, folder)
     if head != "auto":
         assert answers(personal, folder) != answers(model.adapt(folder), folder)
+
+
+def test_no_class_can_be_called_what_strangers_are(tmp_path: Path) -> None:
+    folder = draw_classes(tmp_path / "things", {"mug": 2, "Unknown": 2})
+    with pytest.raises(UsageError, match="strangers"):
+        tiny_model().adapt(folder)
+    with pytest.raises(UsageError, match="strangers"):
+        tiny_model().adapt(torch.rand(2, 3, SIZE, SIZE), ["mug", "unknown"])

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from importlib import import_module
 
+import pytest
 import torch
 
 from fewshot_lite import vision_models
@@ -19,6 +20,7 @@ assert "torch._dynamo.utils" not in sys.modules
 """
 
 
+@pytest.mark.slow
 def test_the_compiler_is_not_imported() -> None:
     subprocess.run([sys.executable, "-c", _IMPORTS], check=True)
 

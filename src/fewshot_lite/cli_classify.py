@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 STDIN = Path("-")
 
 _FILES = "Files and folders"
+_REJECT = 0.05
 
 
 def classify(
@@ -37,12 +38,13 @@ def classify(
     ] = DEFAULT_PERSONAL,
     top: Annotated[int, typer.Option(min=1, help="How many class names to give.")] = 3,
     reject: Annotated[
-        float,
+        float | None,
         typer.Option(
             metavar="SHARE",
-            help="Photos stranger than all but this share of your own are 'unknown'.",
+            help="Photos stranger than all but this share of your own are 'unknown'.  "
+            "[default: 0.05]",
         ),
-    ] = 0.05,
+    ] = None,
     no_reject: Annotated[
         bool, typer.Option("--no-reject", help="Name every photo, be it ever so strange.")
     ] = False,
@@ -114,6 +116,9 @@ def classify(
     from fewshot_lite.bulk import Outputs, check_watched, classify_files, watch_folders
     from fewshot_lite.bulk.writers import STDOUT
 
+    if no_reject and reject is not None:
+        raise UsageError("--reject and --no-reject: give one of them.")
+    reject = _REJECT if reject is None else reject
     if not 0 <= reject < 1:
         raise UsageError(
             f"--reject {reject:g}: the share of your own photos that may be called unknown, from 0 "

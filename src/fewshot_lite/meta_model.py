@@ -27,6 +27,7 @@ from fewshot_lite.film import folded
 from fewshot_lite.heads.choice import choose_head, untrained_head
 from fewshot_lite.learners import Frozen, Learner, make_learner
 from fewshot_lite.personal import DAMAGE, Adaptation, PersonalModel, what_is_damaged
+from fewshot_lite.prediction import check_not_unknown
 
 
 @dataclass
@@ -162,6 +163,7 @@ class MetaModel:
             if labels is not None:
                 raise UsageError("labels: for images only; a folder's class folders name them.")
             folder = scan_classes(Path(photos))
+            check_not_unknown(folder.class_names)
             images, good, skipped, findings = _read(folder, self.image_size, strict, on_done)
             names = folder.class_names
             numbers = [folder.labels[i] for i in good]
@@ -215,6 +217,7 @@ def _labelled(
             raise UsageError("images: give uint8 in 0..255, or floats in [0, 1].")
     labels = [str(label) for label in (labels.tolist() if isinstance(labels, Tensor) else labels)]
     names = tuple(sorted(set(labels)))
+    check_not_unknown(names)
     if len(names) < 2:
         raise FewshotError("One class only: there is nothing to tell apart. Give at least two.")
     if len({name.lower() for name in names}) < len(names):

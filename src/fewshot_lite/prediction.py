@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from fewshot_lite.errors import UsageError
 
 #: The label of a photo of none of the classes.
 UNKNOWN = "unknown"
@@ -36,3 +39,17 @@ class Prediction:
     def probability(self) -> float | None:
         """Of the likeliest class; None if unknown: probabilities are among the classes alone."""
         return self.labels[0][1] if self.labels and not self.unknown else None
+
+
+def check_not_unknown(names: Iterable[str]) -> None:
+    """Refuse a class that could not be told from strangers by its name.
+
+    Raises:
+        UsageError: there is one.
+    """
+    for name in names:
+        if name.strip().lower() == UNKNOWN:
+            raise UsageError(
+                f"{name!r}: what strangers are called by `classify`, so no class can have this "
+                "name. Rename it, e.g. to 'other'."
+            )

@@ -39,6 +39,11 @@ def show(outputs: Outputs, *, live: bool) -> Iterator[Callable[[Prediction, Tall
         outputs: any file, or JSON on stdout, is in place of text.
         live: let others read each line at once.
     """
+
+    def name_problem(prediction: Prediction) -> None:
+        if prediction.problem is not None:
+            print_prediction(prediction)
+
     if not (outputs.answer_files or outputs.on_stdout):
 
         def print_line(prediction: Prediction, tally: Tally) -> None:
@@ -48,10 +53,15 @@ def show(outputs: Outputs, *, live: bool) -> Iterator[Callable[[Prediction, Tall
 
         yield print_line
     elif outputs.on_stdout and out.is_terminal:  # a bar would run through what is printed
-        yield lambda prediction, tally: None
+        yield lambda prediction, tally: name_problem(prediction)
     else:
         with counting_bar("Classifying") as progress:
-            yield lambda prediction, tally: progress(tally.files, None)
+
+            def count(prediction: Prediction, tally: Tally) -> None:
+                name_problem(prediction)
+                progress(tally.files, None)
+
+            yield count
 
 
 def print_tally(tally: Tally, outputs: Outputs) -> None:

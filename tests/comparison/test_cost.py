@@ -18,6 +18,7 @@ from tiny import TinyBackbone, random_task
 _TINY = 7 * 7 * 6 * 3 * 9 + 3 * 3 * 6 * 6 * 9
 
 
+@pytest.mark.slow
 def test_linear_layers_and_convolutions_are_counted() -> None:
     with torch.no_grad(), MacMeter() as meter:
         nn.Linear(7, 5)(torch.rand(3, 7))

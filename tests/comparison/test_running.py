@@ -25,6 +25,8 @@ from fewshot_lite.protocols.folders import FolderProtocol
 from fewshot_lite.protocols.options import ProtocolOptions, Span
 from photos import classes, draw_classes, tiny_model
 
+pytestmark = pytest.mark.slow  # seconds each, through the whole command
+
 NAMES = ("default", *BASELINES)
 
 

@@ -63,6 +63,7 @@ def test_onnx_answers_as_the_model(head: AnyHead, shots: tuple[int, ...], tmp_pa
     assert_answers_alike(personal, OnnxModel.load(tmp_path / "p.onnx").outputs(NOISE.numpy()))
 
 
+@pytest.mark.slow
 def test_torch_export_answers_as_the_model_and_describes_itself(tmp_path: Path) -> None:
     personal = small_personal()
     result = export_model(personal, tmp_path / "p.pt2", format="torch-export")
@@ -89,6 +90,7 @@ def test_scales_are_inside(tmp_path: Path) -> None:
     assert_answers_alike(wide, OnnxModel.load(tmp_path / "p.onnx").outputs(NOISE.numpy()))
 
 
+@pytest.mark.slow
 def test_one_file_with_its_description_and_without_paths_of_this_computer() -> None:
     personal, data = small_personal(), exported_small_personal()
     network = onnx.load_from_string(data)
@@ -109,6 +111,7 @@ def test_one_file_with_its_description_and_without_paths_of_this_computer() -> N
     assert all(not weights.external_data for weights in network.graph.initializer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("format", "name"), [("onnx", "p.onnx"), ("torch-export", "p.pt2")])
 def test_nothing_is_written_where_the_answers_differ(
     format: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 from fewshot_lite.errors import UsageError
+from fewshot_lite.prediction import check_not_unknown
 
 
 def check_known(name: str, known: Sequence[str], what: str) -> None:
@@ -28,8 +29,9 @@ def check_name(name: str, others: Iterable[str]) -> None:
         name.encode()
     except UnicodeEncodeError:
         raise UsageError(f"{name!r}: not valid Unicode. Give the class another name.") from None
-    if not name.strip() or name in (".", "..") or "/" in name or "\0" in name:
+    if not name.strip() or name in (".", "..") or "/" in name or not name.isprintable():
         raise UsageError(f"{name!r}: no name for a class: it has to do for a folder.")
+    check_not_unknown([name])
     key = unicodedata.normalize("NFC", name).lower()
     for other in others:
         if other != name and unicodedata.normalize("NFC", other).lower() == key:
