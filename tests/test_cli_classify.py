@@ -62,7 +62,6 @@ def test_all_outputs_agree(run: Run, home: Path) -> None:
     outcome = run("classify", *words, "--sort-into", "sorted")
     assert outcome.code == 1
     assert outcome.err.splitlines() == [
-        "Skipped in/mug/bad.jpg: not an image, or badly damaged",
         "Wrote out.csv: 7 files, 6 classified.",
         "Wrote out.jsonl: 7 files, 6 classified.",
         "Copied 6 photos into sorted.",
@@ -296,3 +295,13 @@ def test_a_reader_of_csv_that_leaves_early_is_no_error(home: Path) -> None:
 def test_reject_and_no_reject_exclude_each_other(run: Run, home: Path) -> None:
     outcome = run("classify", "in", *MODEL, "--reject", "0.1", "--no-reject")
     is_one_clear_line(outcome, 2, "--no-reject")
+
+
+def test_a_file_that_fails_is_named_beside_a_csv_file(run: Run, home: Path) -> None:
+    outcome = run("classify", "in", *MODEL, "--csv", "out.csv", "--no-reject")
+    assert outcome.code == 1
+    assert outcome.err.splitlines() == [
+        "Skipped in/mug/bad.jpg: not an image, or badly damaged",
+        "Wrote out.csv: 7 files, 6 classified.",
+        "1 of 7 files could not be classified.",
+    ]

@@ -41,7 +41,7 @@ def show(outputs: Outputs, *, live: bool) -> Iterator[Callable[[Prediction, Tall
     """
 
     def name_problem(prediction: Prediction) -> None:
-        if prediction.problem is not None:
+        if prediction.problem is not None and not outputs.on_stdout:  # else it is in there
             print_prediction(prediction)
 
     if not (outputs.answer_files or outputs.on_stdout):
@@ -53,7 +53,7 @@ def show(outputs: Outputs, *, live: bool) -> Iterator[Callable[[Prediction, Tall
 
         yield print_line
     elif outputs.on_stdout and out.is_terminal:  # a bar would run through what is printed
-        yield lambda prediction, tally: name_problem(prediction)
+        yield lambda prediction, tally: None
     else:
         with counting_bar("Classifying") as progress:
 
