@@ -149,9 +149,9 @@ def test_stdin_may_not_name_what_is_written(run: Run, home: Path, stdin: io.Byte
 
 
 BAD = [
-    ("in --reject 2", 2, "--reject 2: the share"),
-    ("in --reject nan", 2, "--reject nan: the share"),
-    ("in --reject -0.1", 2, "--reject -0.1: the share"),
+    ("in --reject 2", 2, "--reject 2: give the share"),
+    ("in --reject nan", 2, "--reject nan: give the share"),
+    ("in --reject -0.1", 2, "--reject -0.1: give the share"),
     ("in --reject x", 2, "--reject"),
     ("in --csv nowhere/o.csv", 2, "--csv nowhere/o.csv: there is no folder"),
     ("in --csv old.csv", 2, "--csv old.csv: exists already. Use --force"),

@@ -14,6 +14,7 @@ from fewshot_lite.cli_options import Device, Force, Json, MaxPixels
 from fewshot_lite.data.folders import Skipped
 from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.files import DEFAULT_PERSONAL
+from fewshot_lite.prediction import check_reject
 
 if TYPE_CHECKING:
     from io import BufferedIOBase
@@ -119,11 +120,7 @@ def classify(
     if no_reject and reject is not None:
         raise UsageError("--reject and --no-reject: give one of them.")
     reject = _REJECT if reject is None else reject
-    if not 0 <= reject < 1:
-        raise UsageError(
-            f"--reject {reject:g}: the share of your own photos that may be called unknown, from 0 "
-            "to below 1, e.g. 0.05."
-        )
+    check_reject(reject)
     share = None if no_reject else reject
     named = _named(paths, watch=watch, null=null)
     outputs = Outputs(csv, jsonl, STDOUT if json else None, sort_into, link, force, report, model)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from fewshot_lite.data.folders import Skipped
 from fewshot_lite.data.prefetch import decoded_batches
 from fewshot_lite.errors import FewshotError, UsageError
-from fewshot_lite.prediction import Prediction
+from fewshot_lite.prediction import Prediction, check_reject
 
 #: The one entry of the file's metadata, JSON.
 METADATA_KEY = "fewshot_lite"
@@ -114,11 +114,7 @@ class OnnxModel:
         Raises:
             UsageError: `reject` is not from 0 to below 1.
         """
-        if not 0 <= reject < 1:
-            raise UsageError(
-                f"--reject {reject:g}: give the share of your own photos that may be called "
-                "unknown, from 0 to below 1, e.g. 0.05."
-            )
+        check_reject(reject)
         place = min(reject * THRESHOLD_STEPS, len(self._thresholds) - 1)
         below = round(place) if math.isclose(place, round(place)) else math.floor(place)
         low = self._thresholds[below]

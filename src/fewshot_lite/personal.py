@@ -242,8 +242,7 @@ class PersonalModel:
             images: (B, 3, S, S), uint8 or float in [0, 1], S = `image_size`.
             micro_batch: images that go through the network at a time.
         """
-        images = images.to(self.features.device)
-        return self.outputs_of(map_batches(self.backbone, images, micro_batch))
+        return self.outputs_of(self.embed(images, micro_batch=micro_batch))
 
     def outputs_of(self, features: Tensor) -> Outputs:
         """As `outputs`, from features (B, d) of the images."""
@@ -253,8 +252,7 @@ class PersonalModel:
     @torch.no_grad()
     def probabilities(self, images: Tensor, *, micro_batch: int = 64) -> Tensor:
         """Class probabilities alone, float32 (B, K), of images as `outputs` takes."""
-        images = images.to(self.features.device)
-        features = map_batches(self.backbone, images, micro_batch)
+        features = self.embed(images, micro_batch=micro_batch)
         return self.head.logits(self._statistics, features).softmax(dim=1).float()
 
     @overload

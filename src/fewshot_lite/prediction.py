@@ -41,6 +41,19 @@ class Prediction:
         return self.labels[0][1] if self.labels and not self.unknown else None
 
 
+def check_reject(share: float) -> None:
+    """Refuse what is no share of one's own photos that may be called unknown.
+
+    Raises:
+        UsageError: it is not from 0 to below 1.
+    """
+    if not 0 <= share < 1:
+        raise UsageError(
+            f"--reject {share:g}: give the share of your own photos that may be called unknown, "
+            "from 0 to below 1, e.g. 0.05."
+        )
+
+
 def check_not_unknown(names: Iterable[str]) -> None:
     """Refuse a class that could not be told from strangers by its name.
 

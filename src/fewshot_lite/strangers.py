@@ -19,9 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fewshot_lite.errors import UsageError
 from fewshot_lite.heads.leave_one_out import left_out_logits
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
+from fewshot_lite.prediction import check_reject
 
 #: Length that features are scaled to; β is 1, a hundredth of its square.
 _LENGTH = 10.0
@@ -87,11 +87,7 @@ class StrangerDetector:
         Raises:
             UsageError: no such share.
         """
-        if not 0 <= reject < 1:
-            raise UsageError(
-                f"--reject {reject:g}: give the share of your own photos that may be called "
-                "unknown, from 0 to below 1, e.g. 0.05."
-            )
+        check_reject(reject)
         known = self.left_out[~self.left_out.isnan()].double().cpu().sort().values
         if reject == 0 or len(known) == 0:
             return math.inf

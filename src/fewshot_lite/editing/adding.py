@@ -16,7 +16,6 @@ from fewshot_lite.editing.additions import Additions, find_additions
 from fewshot_lite.editing.edits import Duplicate, Edit, film_kept, named, rebuilt
 from fewshot_lite.editing.names import check_name
 from fewshot_lite.errors import FewshotError
-from fewshot_lite.learners.base import map_batches
 from fewshot_lite.personal import PersonalModel
 
 #: Photos in memory at a time.
@@ -158,9 +157,7 @@ def _embed(
         unread += [Skipped(chunk[i], why) for i, why in problems.items()]
         read = [i for i in range(len(chunk)) if i not in problems]
         if read:
-            with torch.no_grad():
-                x = images[read].to(personal.features.device)
-                features.append(map_batches(personal.backbone, x, 64))
+            features.append(personal.embed(images[read]))
             if personal.thumbnails:
                 jpegs += make_thumbnails(images[read].numpy())
         good += [start + i for i in read]
