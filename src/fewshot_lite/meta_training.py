@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from fewshot_lite import __version__, training
 from fewshot_lite.backbones import has_depthwise_convolutions, load_backbone
 from fewshot_lite.baselines import full_step, small_task
-from fewshot_lite.config import MetaTrainConfig
+from fewshot_lite.config import BY_GRADIENT, MetaTrainConfig
 from fewshot_lite.data.folders import LabelledImages
 from fewshot_lite.data.training_sets import has_validation_sets, scan_data_sets
 from fewshot_lite.devices import autocast, pick_device, pick_micro_batch
@@ -23,7 +24,14 @@ from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.learners import make_learner
 from fewshot_lite.learners.base import Cast, Learner
 from fewshot_lite.learners.film_learner import FilmLearner
+from fewshot_lite.learners.gradient_learner import GradientLearner
 from fewshot_lite.lite import LiteStep, lite_step
+from fewshot_lite.meta_gradient import (
+    gradient_step,
+    meta_gradient,
+    unrolled_gradient,
+    vectorised_step,
+)
 from fewshot_lite.meta_model import MetaModel
 from fewshot_lite.task import Task
 from fewshot_lite.task_source import (
@@ -101,7 +109,11 @@ def meta_train(
         raise UsageError(f"--validate {validate}: say how often with --validate-every.")
     where = pick_device(device)
     folders = scan_data_sets(data)
-    for flag, names in (("no-flip", config.no_flip), ("tracks", config.tracks)):
+    for flag, names in (
+        ("no-flip", config.no_flip),
+        ("tracks", config.tracks),
+        ("rotate", config.rotate),
+    ):
         unknown = set(names) - {folder.name for folder in folders}
         if unknown:
             raise UsageError(f"--{flag} {min(unknown)}: there is no such data set in {data}.")
@@ -114,8 +126,7 @@ def meta_train(
     training.check_image_size(backbone, size)
     if config.unseen_only:
         folders = [unseen_classes(folder, pretrained.get("classes")) for folder in folders]
-    given = {"backbone_lr": config.backbone_lr, "metric": config.metric}
-    hyperparameters = {name: value for name, value in given.items() if value is not None}
+    hyperparameters = _hyperparameters(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         learner = make_learner(config.learner, backbone, hyperparameters)
@@ -143,11 +154,13 @@ def meta_train(
         standardise()
     done, averages = 0, training.Averages()
     scores: dict[str, float] = {}
-    exact = skipped = 0
+    exact = skipped = negative = 0
+    sampled = config.learner not in ("fomaml", "imaml")  # which look at all images in any case
     if resume:
         done, notes = training.load_state(state_file, learner, optimizer, settings)
         averages, scores = training.Averages(**notes["averages"]), notes["scores"]
         exact, skipped = notes.get("exact", 0), notes.get("skipped", 0)
+        negative = notes.get("negative_curvature", 0)
     log_file = training.log_path(output)
     log = training.JsonLines(log_file, append=resume)
     log.write(event="start", task=done, config=settings, torch=torch.__version__)
@@ -165,6 +178,7 @@ def meta_train(
             "scores": scores,
             "exact": exact,
             "skipped": skipped,
+            "negative_curvature": negative,
         }
         training.save_state(state_file, learner, optimizer, done, settings, notes)
         record = {
@@ -183,14 +197,19 @@ def meta_train(
             count = min(config.tasks_per_step, config.tasks - done)
             optimizer.zero_grad(set_to_none=True)
             steps = []
-            for number in range(done, done + count):
-                task = train.task(number).to(where)
-                random = training.generator(config.seed, 3, number)
-                few = config.h is not None and len(task.support) <= config.h
-                exact += config.gradient == "lite" and few
-                steps.append(
-                    _task_step(learner, task, config, random, 1 / count, micro_batch, cast)
-                )
+            numbers = range(done, done + count)
+            tasks = (train.task(number).to(where) for number in numbers)
+            if isinstance(learner, GradientLearner) and config.vectorise:
+                steps = vectorised_step(learner, list(tasks), scale=1 / count)
+            else:
+                for number, task in zip(numbers, tasks, strict=True):
+                    random = training.generator(config.seed, 3, number)
+                    few = config.h is not None and len(task.support) <= config.h
+                    exact += config.gradient == "lite" and few and sampled
+                    steps.append(
+                        _task_step(learner, task, config, random, 1 / count, micro_batch, cast)
+                    )
+            negative += sum(step.negative_curvature for step in steps)
             before, done = done, done + count
             if all(math.isfinite(step.loss) for step in steps) and _finite_gradients(learner):
                 failures = 0
@@ -206,13 +225,16 @@ def meta_train(
                 log.write(event="skipped", task=done, reason="loss or gradient not finite")
                 nothing_learned = done == config.tasks and not averages.count
                 if failures == _MOST_FAILURES or nothing_learned:
+                    inner = " or --inner-lr" if config.learner in BY_GRADIENT else ""
                     raise FewshotError(
                         f"The loss was not finite in {failures} steps in a row (task {done}). "
-                        f"Lower --lr (now {config.lr}), use --precision float32, or take a "
+                        f"Lower --lr (now {config.lr}){inner}, use --precision float32, or take a "
                         "backbone that was trained longer."
                     )
             speed = (done - begun) / (time.perf_counter() - started)
-            log.write(event="step", task=done, **averages.values, tasks_per_second=round(speed, 3))
+            counts = {"negative_curvature": negative} if negative else {}
+            rate = round(speed, 3)
+            log.write(event="step", task=done, **averages.values, tasks_per_second=rate, **counts)
             if report is not None:
                 values = {**averages.values, "tasks/s": speed}
                 report(Progress(done, config.tasks, "Meta-training", values))
@@ -243,6 +265,18 @@ def meta_train(
     )
 
 
+def _hyperparameters(config: MetaTrainConfig) -> dict[str, Any]:
+    """What the learner is built with, as far as it was given."""
+    names = ["backbone_lr", "metric", "inner_steps", "inner_lr", "inner_head", "pattern"]
+    names += ["lam", "cg_steps", "inner_solver", "statistics"]
+    found = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
+    if config.inner_head == "learned":
+        found["way"] = config.max_way
+    if config.learner in BY_GRADIENT and config.weights == "none":
+        found.setdefault("statistics", "support")  # random weights have no statistics
+    return found
+
+
 def _standardiser(
     learner: Learner, train: TrainingTasks, where: torch.device
 ) -> Callable[[], None]:
@@ -267,6 +301,12 @@ def _task_step(
     """Add one task's gradient to the `.grad`s, by LITE or by a baseline."""
     if config.gradient == "small-task":
         task = small_task(task, config.h or len(task.support), random)
+    if isinstance(learner, GradientLearner):
+        if config.gradient == "full":
+            return gradient_step(learner, unrolled_gradient(learner, task), scale=scale)
+        h = config.h if config.gradient == "lite" else None
+        found = meta_gradient(learner, task, random, h=h, micro_batch=micro_batch)
+        return gradient_step(learner, found, scale=scale)
     if config.gradient != "lite":
         return full_step(learner, task, penalty_weight=config.penalty, scale=scale, cast=cast)
     return lite_step(
