@@ -6,6 +6,8 @@ micro-batches, and their memory does not depend on N.
 
 from __future__ import annotations
 
+import functools
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -100,8 +102,18 @@ class Objective:
             yield x[part], y[part], None if weights is None else weights[part]
 
 
+@functools.cache
+def _load_forward_mode() -> None:
+    """What torch loads at the first use of forward mode warns of its own deprecated parts."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        jvp(torch.sin, (torch.zeros(()),), (torch.zeros(()),))
+
+
 def _along(slope: Callable[[Params], Params], at: Params, direction: Params) -> Params:
     """The derivative of a gradient along a direction: forward over reverse where torch can."""
+    _load_forward_mode()
     try:
         product: Params = jvp(slope, (at,), (direction,))[1]
     except (NotImplementedError, RuntimeError) as error:

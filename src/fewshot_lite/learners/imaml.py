@@ -1,16 +1,9 @@
 """iMAML: meta-gradients from the inner problem's solution alone (Rajeswaran et al. 2019).
 
-Inner problem (equation 3): φ* = argmin L̂(φ) + (λ/2) ‖φ - φ⁰‖². Where its gradient vanishes the
-implicit function theorem gives (lemma 1)
-
-    ∂L_test/∂φ⁰ = (I + ∇²L̂(φ*)/λ)⁻¹ ∇L_test(φ*),
-
-solved by conjugate gradients on Hessian-vector products (algorithm 2). How φ* was found does not
-matter, and nothing of the way there is kept. The published code departs from this (inner steps
-without the proximal term, another matrix); this is the formula. For layers ψ that a pattern does
-not update, with x the solution over those it does,
-
-    ∂L_test/∂ψ = ∇_ψ L_test(φ*) - (1/λ) ∂²L̂/∂ψ∂φ x.
+Inner problem (equation 3): φ* = argmin L̂(φ) + (λ/2) ‖φ - φ⁰‖². Its solution's derivative follows
+from the implicit function theorem (`inner.implicit`): how φ* was found does not matter, and nothing
+of the way there is kept. The published code departs from this (inner steps without the proximal
+term, another matrix); this is the formula.
 """
 
 from __future__ import annotations
@@ -18,16 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from fewshot_lite.backbones import Backbone
 from fewshot_lite.config import InnerHead, InnerSolver, NormStatistics
 from fewshot_lite.errors import UsageError
-from fewshot_lite.inner.conjugate import conjugate_gradient
 from fewshot_lite.inner.descent import gradient_descent, hessian_free
+from fewshot_lite.inner.implicit import implicit_gradient
 from fewshot_lite.inner.objective import Objective
-from fewshot_lite.inner.params import Params, add, only
+from fewshot_lite.inner.params import Params
 from fewshot_lite.learners.gradient_learner import GradientLearner
 from fewshot_lite.sampling import Chosen
 
@@ -106,20 +98,9 @@ class ImplicitMaml(GradientLearner):
         draw: Callable[[], Chosen | None],
     ) -> tuple[Params, Tensor]:
         updated = self.updated_names()[0]
-
-        def multiply(p: Params) -> Params:
-            return add(p, objective.hessian_product(end, p, updated), 1 / self.lam)
-
-        if not updated:
-            device = next(iter(gradient.values())).device
-            return gradient, torch.zeros((), dtype=torch.int64, device=device)
-        solution = conjugate_gradient(multiply, only(gradient, updated), self.cg_steps)
-        others = tuple(name for name in gradient if name not in updated)
-        found = dict(gradient) | solution.x
-        if others:
-            mixed = objective.hessian_product(end, solution.x, tuple(gradient))
-            found |= {k: gradient[k] - mixed[k] / self.lam for k in others}
-        return found, solution.negative_curvature.long()
+        return implicit_gradient(
+            objective, end, gradient, updated, lam=self.lam, cg_steps=self.cg_steps
+        )
 
     def hyperparameters(self) -> dict[str, Any]:
         own = {"lam": self.lam, "cg_steps": self.cg_steps, "inner_solver": self.inner_solver}
