@@ -45,10 +45,10 @@ def write_plot(comparison: Comparison, path: Path) -> None:
     right.set_ylabel("accuracy (%), mean")
     canvas.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     with atomic_path(path) as temporary:
-        canvas.savefig(temporary, format=path.suffix[1:].lower(), dpi=150, metadata=_undated(path))
+        canvas.savefig(temporary, format=path.suffix[1:].lower(), dpi=150, metadata=undated(path))
 
 
-def _undated(path: Path) -> dict[str, None]:
+def undated(path: Path) -> dict[str, None]:
     """Leaves the date out, so that the same figures give the same file."""
     return {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower(), {})
 
