@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from fewshot_lite import checkpoint
 from fewshot_lite.config import MetaTrainConfig
 from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.learners import GradientLearner
@@ -152,6 +153,35 @@ def test_exact_shots_leave_out_classes_with_too_few(tmp_path: Path) -> None:
         meta_train(data, tmp_path / "m.safetensors", config)
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"inner_lr": "NaN"},
+        {"inner_lr": -1},
+        {"inner_steps": 10**12},
+        {"inner_steps": 0},
+        {"inner_steps": "two"},
+        {"statistics": "foo"},
+        {"inner_head": 3},
+        {"pattern": 5},
+        {"lam": 0},
+        {"cg_steps": -1},
+        {"inner_solver": "x"},
+    ],
+)
+def test_a_damaged_description_is_told(
+    shapes: Path, tmp_path: Path, damage: dict[str, Any]
+) -> None:
+    output = tmp_path / "m.safetensors"
+    meta_train(shapes, output, replace(CONFIG, learner="imaml", tasks=1, tasks_per_step=1))
+    file = checkpoint.load(output, "meta")
+    meta = {k: v for k, v in file.meta.items() if k not in ("format", "kind")}
+    meta["hyperparameters"] = meta["hyperparameters"] | damage
+    checkpoint.save(output, "meta", file.tensors, meta)
+    with pytest.raises(FewshotError, match="damaged or from another version"):
+        MetaModel.load(output)
+
+
 def test_rotate_names_a_data_set(shapes: Path, tmp_path: Path) -> None:
     meta_train(shapes, tmp_path / "m.safetensors", replace(CONFIG, rotate=("shapes",)))
     with pytest.raises(UsageError, match="--rotate other"):
@@ -161,8 +191,11 @@ def test_rotate_names_a_data_set(shapes: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"learner": "simple-cnaps", "inner_steps": 3}, "--inner-steps: must be left out"),
-        ({"learner": "maml", "lam": 2.0}, "--lambda: must be left out with --learner maml; only"),
+        ({"learner": "simple-cnaps", "inner_steps": 3}, "--inner-steps 3: must be left out"),
+        (
+            {"learner": "maml", "lam": 2.0},
+            "--lambda 2.0: must be left out with --learner maml; only",
+        ),
         ({"lam": 0.0, "learner": "imaml"}, "--lambda 0.0: must be more than 0"),
         ({"inner_lr": -1.0}, "--inner-lr -1.0: must be more than 0"),
         ({"inner_steps": 0}, "--inner-steps 0"),
@@ -180,6 +213,11 @@ def test_rotate_names_a_data_set(shapes: Path, tmp_path: Path) -> None:
             {"learner": "imaml", "inner_solver": "hessian-free", "gradient": "full"},
             "--gradient full: must be left out with --inner-solver",
         ),
+        ({"learner": "maml", "h": 3}, "--h 3: must be left out with --statistics support"),
+        ({"max_shot": 1}, "--max-shot 1: must be left out with --shot"),
+        ({"penalty": 5.0}, "--penalty 5.0: must be left out with --learner fomaml"),
+        ({"inner_steps": 10**6}, "--inner-steps 1000000: must be at most 10000"),
+        ({"inner_head": "learned", "pattern": "00000"}, "adapts nothing"),
         ({"pattern": "011"}, "--pattern 011: must have 5 digits 0 or 1, for block1"),
         ({"pattern": "0000x"}, "--pattern 0000x: must have 5 digits"),
         ({"pattern": "00001,00011,00111"}, "has 3 rows, but there are 2 inner steps"),

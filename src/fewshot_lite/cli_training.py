@@ -91,7 +91,8 @@ def meta_train(
         typer.Option(metavar="NAME", help="simple-cnaps, cnaps, protonets, maml, fomaml or imaml."),
     ] = _TRAIN.learner,
     backbone: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A torchvision network.  [default: resnet18]")
+        str | None,
+        typer.Option(metavar="NAME", help="A torchvision network, or conv4.  [default: resnet18]"),
     ] = _TRAIN.backbone,
     weights: Annotated[
         str,
@@ -119,7 +120,8 @@ def meta_train(
     statistics: Annotated[
         Literal["running", "support"] | None,
         typer.Option(
-            help="What BatchNorm normalises by.  [default: support if --weights none, else running]"
+            help="What BatchNorm normalises by: its own statistics, or the support images', which "
+            "leaves it none for other methods.  [default: support if --weights none, else running]"
         ),
     ] = _TRAIN.statistics,
     pattern: Annotated[
@@ -127,13 +129,17 @@ def meta_train(
         typer.Option(metavar="0011", help="Layers that adapt, the head last.  [default: all]"),
     ] = _TRAIN.pattern,
     lam: Annotated[
-        float | None, typer.Option("--lambda", help="Of imaml.  [default: 2]")
+        float | None,
+        typer.Option(
+            "--lambda", help="Of imaml: how near adaptation stays to its start.  [default: 2]"
+        ),
     ] = _TRAIN.lam,
     cg_steps: Annotated[
         int | None, typer.Option(help="Of imaml: conjugate gradient steps.  [default: 5]")
     ] = _TRAIN.cg_steps,
     inner_solver: Annotated[
-        Literal["gd", "hessian-free"] | None, typer.Option(help="Of imaml.  [default: gd]")
+        Literal["gd", "hessian-free"] | None,
+        typer.Option(help="Of imaml: gradient descent, or Newton steps.  [default: gd]"),
     ] = _TRAIN.inner_solver,
     vectorise: Annotated[
         bool, typer.Option("--vectorise", help="All tasks of a step at once; of one shape.")
@@ -183,7 +189,8 @@ def meta_train(
     rotate: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME", help="A data set whose classes, turned, are others; can be repeated."
+            metavar="NAME",
+            help="A data set whose classes are turned by quarter turns, each task anew.",
         ),
     ] = None,
     unseen_only: Annotated[
@@ -214,7 +221,7 @@ def meta_train(
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Meta-train a model that adapts in one forward pass, with LITE."""
+    """Meta-train a model that adapts in one forward pass, with LITE, or by gradient steps."""
     config = MetaTrainConfig(
         learner=learner,
         backbone=backbone,

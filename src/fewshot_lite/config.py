@@ -18,8 +18,11 @@ InnerSolver = Literal["gd", "hessian-free"]
 #: What a personal model tells classes apart with; see `heads.choice`.
 HeadName = Literal["default", "auto", "mahalanobis", "cosine", "euclidean", "linear"]
 
+#: More would take longer than anybody waits.
+MOST_INNER_STEPS = 10_000
 #: Learners that adapt by gradient steps.
 BY_GRADIENT = ("maml", "fomaml", "imaml")
+_WITH_FILM = ("simple-cnaps", "cnaps")
 #: Which learners take what others do not.
 _TAKERS = {
     "metric": ("protonets",),
@@ -181,9 +184,11 @@ class MetaTrainConfig:
             backbone_lr=0 if self.backbone_lr is None else self.backbone_lr,
         )
         for name, takers in _TAKERS.items():
-            if getattr(self, name) not in (None, False) and self.learner not in takers:
+            value = getattr(self, name)
+            if value not in (None, False) and self.learner not in takers:
+                given = "" if value is True else f" {value}"
                 raise UsageError(
-                    f"{_flag(name)}: must be left out with --learner {self.learner}; only "
+                    f"{_flag(name)}{given}: must be left out with --learner {self.learner}; only "
                     f"{' and '.join(takers)} {'has' if len(takers) == 1 else 'have'} it."
                 )
         self._check_inner()
@@ -221,6 +226,11 @@ class MetaTrainConfig:
 
     def _check_inner(self) -> None:
         """What has to do with learners that adapt by gradient."""
+        for name in ("inner_steps", "cg_steps"):
+            if (getattr(self, name) or 0) > MOST_INNER_STEPS:
+                raise UsageError(
+                    f"{_flag(name)} {getattr(self, name)}: must be at most {MOST_INNER_STEPS}."
+                )
         check_positive(
             inner_steps=1 if self.inner_steps is None else self.inner_steps,
             inner_lr=1 if self.inner_lr is None else self.inner_lr,
@@ -247,6 +257,15 @@ class MetaTrainConfig:
             raise UsageError(
                 f"--shot {self.shot}: {self.max_way} classes make {self.shot * self.max_way} "
                 f"support images, more than --max-support {self.max_support}."
+            )
+        if self.shot is not None and self.max_shot != MetaTrainConfig.max_shot:
+            raise UsageError(
+                f"--max-shot {self.max_shot}: must be left out with --shot, which says how many."
+            )
+        if self.penalty != MetaTrainConfig.penalty and self.learner not in _WITH_FILM:
+            raise UsageError(
+                f"--penalty {self.penalty}: must be left out with --learner {self.learner}, which "
+                "has no FiLM."
             )
         if self.learner not in BY_GRADIENT:
             return

@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.func import grad_and_value, vjp, vmap
 
 from fewshot_lite import sampling
+from fewshot_lite.errors import UsageError
 from fewshot_lite.inner.objective import Objective
 from fewshot_lite.inner.params import Params, add
 from fewshot_lite.learners.base import map_batches
@@ -192,6 +193,23 @@ def gradient_step(learner: GradientLearner, found: MetaGradient, *, scale: float
             gradient = scale * found.gradients[name]
             parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
     return LiteStep(float(found.loss), float(found.accuracy), int(found.negative_curvature))
+
+
+def check_subset(learner: GradientLearner, h: int | None, default: int | None) -> None:
+    """Refuse a number of images to draw where none can be drawn without bias.
+
+    Args:
+        h: H; None for all.
+        default: what it is if nobody asked.
+
+    Raises:
+        UsageError: the learner's images are coupled.
+    """
+    if learner.coupled and h not in (None, default):
+        raise UsageError(
+            f"--h {h}: must be left out with --statistics support, where images are normalised by "
+            "one another: all of them are back-propagated together."
+        )
 
 
 def vectorised_step(

@@ -27,6 +27,7 @@ from fewshot_lite.learners.film_learner import FilmLearner
 from fewshot_lite.learners.gradient_learner import GradientLearner
 from fewshot_lite.lite import LiteStep, lite_step
 from fewshot_lite.meta_gradient import (
+    check_subset,
     gradient_step,
     meta_gradient,
     unrolled_gradient,
@@ -130,6 +131,8 @@ def meta_train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         learner = make_learner(config.learner, backbone, hyperparameters)
+    if isinstance(learner, GradientLearner) and config.gradient == "lite":
+        check_subset(learner, config.h, MetaTrainConfig.h)
     held_out: Sequence[LabelledImages] = []
     if validate is not None or has_validation_sets(data):
         held_out = scan_data_sets(validate or data, "validation") if config.validate_every else []
@@ -155,7 +158,10 @@ def meta_train(
     done, averages = 0, training.Averages()
     scores: dict[str, float] = {}
     exact = skipped = negative = 0
-    sampled = config.learner not in ("fomaml", "imaml")  # which look at all images in any case
+    # Whether learners look at all images in any case.
+    sampled = not (
+        isinstance(learner, GradientLearner) and (learner.coupled or learner.name != "maml")
+    )
     if resume:
         done, notes = training.load_state(state_file, learner, optimizer, settings)
         averages, scores = training.Averages(**notes["averages"]), notes["scores"]

@@ -132,11 +132,13 @@ def usable_pools(pools: Sequence[Pool], config: EpisodeConfig) -> list[Pool]:
             pool.leave_out_small(config.shot, config.queries)
     usable = [pool for pool in pools if pool.classes >= config.min_way]
     if not usable:
-        least = 2 if config.shot is None else config.shot + config.queries
+        least, remedy = 2, "or lower --min-way"
+        if config.shot is not None:
+            least, remedy = config.shot + config.queries, "or lower --min-way, --shot or --queries"
         most = max(pools, key=lambda pool: pool.classes)
         raise FewshotError(
             f"Too few classes for tasks of {config.min_way}: the largest data set, {most.name!r}, "
-            f"has {most.classes} with at least {least} photos. Add classes, or lower --min-way."
+            f"has {most.classes} with at least {least} photos. Add classes, {remedy}."
         )
     return usable
 

@@ -30,8 +30,11 @@ class Pattern:
             steps: inner steps.
 
         Raises:
+            ValueError: no text.
             UsageError: another number of layers or rows, or something other than 0 and 1.
         """
+        if not isinstance(text, str):  # a damaged file
+            raise ValueError(f"pattern {text!r}")
         rows = text.split(",")
         for row in rows:
             if set(row) - {"0", "1"} or len(row) != len(layers):

@@ -10,16 +10,18 @@ Parameters are dictionaries: "backbone.…" as this module names them, "head.wei
 from __future__ import annotations
 
 import contextlib
+import math
+import sys
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
 from fewshot_lite.backbones import Backbone
-from fewshot_lite.config import InnerHead, NormStatistics
+from fewshot_lite.config import MOST_INNER_STEPS, InnerHead, NormStatistics
 from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.heads.linear_start import LinearStart
 from fewshot_lite.inner.objective import Objective
@@ -69,7 +71,11 @@ class GradientLearner(Learner):
         Raises:
             UsageError: a learned head without a way, a pattern that does not fit, or a backbone
                 that looks at several scales.
+            ValueError: numbers or names that no run can have had, as of a damaged file.
         """
+        _check_numbers(inner_steps=inner_steps, inner_lr=inner_lr, backbone_lr=backbone_lr)
+        if inner_head not in get_args(InnerHead) or statistics not in get_args(NormStatistics):
+            raise ValueError(f"inner_head {inner_head!r}, statistics {statistics!r}")
         super().__init__(backbone, backbone_lr)
         if backbone.scales != (1,):
             raise UsageError(f"--scales: must be left out with --learner {self.name}.")
@@ -100,6 +106,11 @@ class GradientLearner(Learner):
             if text is None
             else Pattern.parse(text, layers, self.inner_steps)
         )
+        if self.inner_head == "learned" and not any(self.pattern.updated):
+            raise UsageError(
+                f"--pattern {text}: adapts nothing, and a learned head knows no classes without. "
+                "Let a layer adapt, or use --inner-head means."
+            )
 
     @property
     def coupled(self) -> bool:
@@ -277,6 +288,20 @@ class GradientLearner(Learner):
         with support_rows(self.backbone.network, rows, record):
             result: Tensor = functional_call(Staged(self.backbone), weights, (x, start, stop))
         return result
+
+
+def _check_numbers(*, inner_steps: int, **rates: float) -> None:
+    """Refuse what a damaged file may hold.
+
+    Raises:
+        ValueError: it is out of range.
+    """
+    if not isinstance(inner_steps, int) or not 1 <= inner_steps <= MOST_INNER_STEPS:
+        raise ValueError(f"inner_steps {inner_steps!r}")
+    for name, value in rates.items():
+        least = 0 if name == "backbone_lr" else sys.float_info.min
+        if not isinstance(value, int | float) or not least <= value < math.inf:
+            raise ValueError(f"{name} {value!r}")
 
 
 class _Fit(torch.nn.Module):

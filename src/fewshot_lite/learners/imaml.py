@@ -9,12 +9,12 @@ term, another matrix); this is the formula.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from torch import Tensor
 
 from fewshot_lite.backbones import Backbone
-from fewshot_lite.config import InnerHead, InnerSolver, NormStatistics
+from fewshot_lite.config import MOST_INNER_STEPS, InnerHead, InnerSolver, NormStatistics
 from fewshot_lite.errors import UsageError
 from fewshot_lite.inner.descent import gradient_descent, hessian_free
 from fewshot_lite.inner.implicit import implicit_gradient
@@ -53,9 +53,16 @@ class ImplicitMaml(GradientLearner):
                 has no part.
 
         Raises:
+            ValueError: also for numbers of these that no run can have had.
             UsageError: also for a pattern that changes from step to step: there is one inner
                 problem, over one set of layers.
         """
+        if not isinstance(cg_steps, int) or not 1 <= cg_steps <= MOST_INNER_STEPS:
+            raise ValueError(f"cg_steps {cg_steps!r}")
+        if not isinstance(lam, int | float) or not 0 < lam <= 1e9:
+            raise ValueError(f"lam {lam!r}")
+        if inner_solver not in get_args(InnerSolver):
+            raise ValueError(f"inner_solver {inner_solver!r}")
         self.lam, self.cg_steps, self.inner_solver = lam, cg_steps, inner_solver
         super().__init__(
             backbone,
