@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from fewshot_lite.errors import UsageError
 
@@ -11,6 +11,8 @@ Precision = Literal["auto", "float32", "bfloat16"]
 Sampling = Literal["uniform", "informed", "balanced"]
 Gradient = Literal["lite", "full", "small-task"]
 Metric = Literal["euclidean", "cosine"]
+Schedule = Literal["cosine", "constant"]
+OptimizerName = Literal["adam", "adamw"]
 #: What a personal model tells classes apart with; see `heads.choice`.
 HeadName = Literal["default", "auto", "mahalanobis", "cosine", "euclidean", "linear"]
 
@@ -97,7 +99,22 @@ class MetaTrainConfig:
     tasks: int = 2000
     tasks_per_step: int = 8
     lr: float = 1e-3
-    """Adam; short warm-up, then a cosine to 0."""
+    """Peak learning rate."""
+    schedule: Schedule = "cosine"
+    """After the warm-up: a cosine to 0, or constant."""
+    warmup: float = 0.05
+    """The learning rate grows linearly at first: over this share of the tasks, or from 1 on over
+    this many tasks; 0 for none."""
+    optimizer: OptimizerName = "adam"
+    weight_decay: float | None = None
+    """Of adamw, on matrices and kernels alone; None is 0.01."""
+    lr_factor: dict[str, float] = field(default_factory=dict)
+    """Factors on the learning rates of groups of parameters, by name: set-encoder, film, head,
+    backbone, as far as the learner has them."""
+    clip_norm: float | None = None
+    """Most that the norm of a step's gradient may be; longer ones are shortened to it."""
+    ema: float | None = None
+    """Decay of an exponential average of the weights, which then is what is validated and saved."""
     penalty: float = 0.001
     """Weight of the FiLM penalty."""
     shifts: float = 0.5
@@ -110,6 +127,8 @@ class MetaTrainConfig:
     """Data sets with files named TRACK_FRAME; a track stays on one side of a task."""
     validate_every: int = 0
     """Tasks between validations; 0 for none."""
+    patience: int = 0
+    """The run ends after this many validations in a row that were not the best; 0 for never."""
     save_every: int = 200
     """Tasks between checkpoints; does not change the result."""
     micro_batch: int | None = None
@@ -132,9 +151,13 @@ class MetaTrainConfig:
         check_seed(self.seed)
         check_not_negative(
             validate_every=self.validate_every,
+            patience=self.patience,
             penalty=self.penalty,
+            warmup=self.warmup,
+            weight_decay=self.weight_decay or 0,
             backbone_lr=0 if self.backbone_lr is None else self.backbone_lr,
         )
+        self._check_optimisation()
         if self.metric is not None and self.learner != "protonets":
             raise UsageError(
                 f"--metric {self.metric}: must be left out with --learner {self.learner}; "
@@ -171,6 +194,50 @@ class MetaTrainConfig:
             )
         if not 0 <= self.shifts <= 1:
             raise UsageError(f"--shifts {self.shifts}: must be between 0 and 1.")
+
+    def _check_optimisation(self) -> None:
+        if self.schedule not in get_args(Schedule):
+            raise UsageError(f"--schedule {self.schedule}: must be cosine or constant.")
+        if self.optimizer not in get_args(OptimizerName):
+            raise UsageError(f"--optimizer {self.optimizer}: must be adam or adamw.")
+        if self.warmup >= 1 and self.warmup > self.tasks:
+            raise UsageError(f"--warmup {self.warmup}: must be at most --tasks {self.tasks}.")
+        if self.weight_decay is not None and self.optimizer != "adamw":
+            raise UsageError(
+                f"--weight-decay {self.weight_decay}: must be left out with --optimizer "
+                f"{self.optimizer}; adamw is the one that decays weights."
+            )
+        for name, factor in self.lr_factor.items():
+            if not 0 <= factor <= _HUGE:
+                raise UsageError(
+                    f"--lr-factor {name}={factor}: must be 0 or more, and at most a billion."
+                )
+        if self.clip_norm is not None:
+            check_positive(clip_norm=self.clip_norm)
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise UsageError(f"--ema {self.ema}: must be between 0 and 1, e.g. 0.999.")
+        if self.patience and not self.validate_every:
+            raise UsageError(
+                f"--patience {self.patience}: must go with --validate-every, whose results it "
+                "waits for."
+            )
+
+
+_PAPER = MetaTrainConfig(
+    backbone="efficientnet_b0",
+    weights="default",
+    image_size=224,
+    max_way=50,
+    max_support=500,
+    max_shot=100,
+    tasks=10_000,
+    tasks_per_step=16,
+    schedule="constant",
+    warmup=0.0,
+    shifts=0.0,
+)
+#: What `--preset` takes. "paper" is Bronskill et al. 2021, appendix: Simple CNAPs with LITE.
+PRESETS = {"default": MetaTrainConfig(), "paper": _PAPER}
 
 
 def check_positive(**values: float) -> None:

@@ -21,8 +21,9 @@ from fewshot_lite.data.folders import LabelledImages
 from fewshot_lite.data.photos import Source
 from fewshot_lite.data.store import ImageStore
 from fewshot_lite.errors import UsageError
-from fewshot_lite.evaluation import evaluate, fixed_episodes
+from fewshot_lite.evaluation import Score, evaluate, fixed_episodes
 from fewshot_lite.learners.base import Cast, Learner
+from fewshot_lite.ranks import Place, Ranks, place
 from fewshot_lite.task import Task
 from fewshot_lite.training import Progress, Report
 
@@ -138,16 +139,43 @@ class ValidationTasks:
             )
 
     def run(
-        self, learner: Learner, micro_batch: int, cast: Cast, report: Report | None
+        self,
+        learner: Learner,
+        micro_batch: int,
+        cast: Cast,
+        report: Report | None,
+        ranks: Ranks | None = None,
     ) -> dict[str, float]:
-        """Accuracy by data set, and their mean."""
+        """Accuracy by data set, and their mean; the tasks of each are shared out among ranks."""
         scores: dict[str, float] = {}
+        ranks = ranks or Ranks(Place())
         for position, (name, store, episodes) in enumerate(self._runs):
-            score = evaluate({"": learner}, store, episodes, micro_batch=micro_batch, cast=cast)[""]
+            score = _shared_score(learner, store, episodes, micro_batch, cast, ranks)
             scores[name] = round(score.mean, 4)
             if report is not None:
                 report(Progress(position + 1, len(self._runs), "Validating", {name: score.mean}))
         return {**scores, "mean": round(sum(scores.values()) / len(scores), 4)}
+
+
+def _shared_score(
+    learner: Learner,
+    store: ImageStore,
+    episodes: Sequence[Episode],
+    micro_batch: int,
+    cast: Cast,
+    ranks: Ranks,
+) -> Score:
+    """The score of one process that does all the tasks, to the bit."""
+    own = ranks.share(range(len(episodes)))
+    accuracies = torch.zeros(len(episodes), dtype=torch.float64)
+
+    def score() -> tuple[float, ...]:
+        mine = [episodes[number] for number in own]
+        scores = evaluate({"": learner}, store, mine, micro_batch=micro_batch, cast=cast)
+        return scores[""].accuracies
+
+    accuracies[list(own)] = torch.tensor(ranks.together(score), dtype=torch.float64)
+    return Score(tuple(ranks.sum(accuracies).tolist()))
 
 
 def _open(
@@ -163,7 +191,7 @@ def _open(
         if report is not None and (done % 100 == 0 or done == total):
             report(Progress(done, total, f"Reading {folder.name}"))
 
-    memory = _MEMORY * total // max(1, images)
+    memory = _MEMORY * total // max(1, images) // place().local_size  # ranks of one machine
     store = ImageStore(folder.paths, size, memory_limit=memory, on_done=count)
     tracks = folder.name in config.tracks
     return store, Pool(folder, unreadable=list(store.problems), tracks=tracks)
