@@ -313,7 +313,8 @@ def test_resuming_needs_a_state_and_the_same_run(
     other = draw_classes(tmp_path / "other" / "shapes", classes(5, photos=9))
     with pytest.raises(UsageError, match="40 images, not 45 images"):
         meta_train(other, output, QUICK, resume=True)
-    (tmp_path / "model.state.safetensors").write_bytes(b"\0" * 100)
+    for name in ("model.state.safetensors", "model.state.previous.safetensors"):
+        (tmp_path / name).write_bytes(b"\0" * 100)
     with pytest.raises(FewshotError, match=r"model\.state\.safetensors: "):
         meta_train(shapes, output, QUICK, resume=True)
     after = contents(tmp_path)

@@ -31,7 +31,8 @@ class Heartbeat:
         self.rank, self.size = rank, size
         host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         # A connection of its own: a store serves one request at a time.
-        self._store = dist.TCPStore(host, port, None, False, timedelta(seconds=_LIMIT))
+        limit = timedelta(seconds=_LIMIT)
+        self._store = dist.TCPStore(host, port, None, False, limit)  # type: ignore[attr-defined]
         self._stop = threading.Event()
         self._beats = 0
         self._heard: dict[int, tuple[str, float]] = {}

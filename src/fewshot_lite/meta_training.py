@@ -245,9 +245,7 @@ def _train(
                 averaged.restore(part(state.tensors, "average."), state.notes["average_updates"])
     log_file = training.log_path(output)
     log = training.JsonLines(log_file, append=done > 0) if group.first else training.NoLines()
-    log.write(
-        event="start", task=done, config=settings, torch=torch.__version__, ranks=group.size
-    )
+    log.write(event="start", task=done, config=settings, torch=torch.__version__, ranks=group.size)
     if reason:
         log.write(event="damaged state", reason=reason)
         if notice is not None:
@@ -269,7 +267,7 @@ def _train(
     def save() -> None:
         if not group.first:
             return
-        notes = {"averages": asdict(averages), "best": best.notes()}
+        notes: dict[str, Any] = {"averages": asdict(averages), "best": best.notes()}
         notes |= {"exact": exact, "skipped": skipped}
         tensors = {f"best.{name}": tensor for name, tensor in best.tensors.items()}
         if averaged is not None:

@@ -69,6 +69,13 @@ def place() -> Place:
     return found
 
 
+def speaks(error: FewshotError) -> bool:
+    """Whether this process prints an error that all ranks have: one of a machine does."""
+    local_rank = os.environ.get("LOCAL_RANK", "0") if "WORLD_SIZE" in os.environ else "0"
+    # Of a rank that was lost, its neighbour tells too: it may have been the one that speaks.
+    return local_rank in (("0", "1") if isinstance(error, LostRankError) else ("0",))
+
+
 def refuse_ranks(command: str) -> None:
     """Refuse to run a command that knows one process alone in several.
 
@@ -145,17 +152,16 @@ class Ranks:
         pairs = zip(table, lengths.tolist(), strict=True)
         return [bytes(row[:length].tolist()).decode() for row, length in pairs]
 
-    def from_first(self, data: bytes | None) -> bytes:
-        """Bytes of the first rank, on all; the others give None."""
+    def from_first(self, data: bytes) -> bytes:
+        """Bytes of the first rank, on all; what the others give is not looked at."""
         if self.size == 1:
-            assert data is not None
             return data
         import numpy
         import torch
 
-        length = self.sum(torch.tensor([len(data or b"")]))
-        values = torch.zeros(int(length), dtype=torch.uint8)
-        if data is not None:
+        data = data if self.first else b""
+        values = torch.zeros(int(self.sum(torch.tensor([len(data)]))), dtype=torch.uint8)
+        if self.first:
             values.copy_(torch.from_numpy(numpy.frombuffer(data, numpy.uint8).copy()))
         return self.sum(values).numpy().tobytes()
 
@@ -241,7 +247,7 @@ def join() -> Iterator[Ranks]:
         store, _, _ = next(rendezvous("env://", timeout=timedelta(minutes=_START)))
         dist.init_process_group(
             backend,
-            store=dist.PrefixStore("fewshot-lite", store),
+            store=dist.PrefixStore("fewshot-lite", store),  # type: ignore[attr-defined]
             rank=here.rank,
             world_size=here.size,
             timeout=timedelta(minutes=_WAIT),

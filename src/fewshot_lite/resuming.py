@@ -36,10 +36,10 @@ def resume_on_all(
 
     found = ranks.together(find)
     reason = found[1] if found else ""
-    if ranks.size == 1:
-        return (training.load_state(found[0], modules, optimizer, settings) if found else None), reason
-    content = ranks.from_first(found[0].read_bytes() if found else None if not ranks.first else b"")
-    if not content:
+    content = b""
+    if ranks.size > 1:
+        content = ranks.from_first(found[0].read_bytes() if found else b"")
+    if not found and not content:
         return None, ""
 
     def load() -> State:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -176,7 +177,8 @@ def _read(path: Path) -> checkpoint.Checkpoint:
 def _checksum(tensors: Mapping[str, Tensor]) -> int:
     value = 0
     for name in sorted(tensors):
-        value = zlib.crc32(tensors[name].numpy(force=True).tobytes(), zlib.crc32(name.encode(), value))
+        content = tensors[name].contiguous().flatten().view(torch.uint8).numpy()
+        value = zlib.crc32(content, zlib.crc32(name.encode(), value))
     return value
 
 
