@@ -66,33 +66,6 @@ FLAGS = shlex.split(
     "--max-shot 4 --queries 2 --tasks-per-step 4 --h 4 --precision float32 --save-every 4 "
     "--validate-every 8 --device cpu"
 )
-    "--backbone",
-    "shufflenet_v2_x0_5",
-    "--image-size",
-    "32",
-    "--min-way",
-    "3",
-    "--max-way",
-    "4",
-    "--max-support",
-    "12",
-    "--max-shot",
-    "4",
-    "--queries",
-    "2",
-    "--tasks-per-step",
-    "4",
-    "--h",
-    "4",
-    "--precision",
-    "float32",
-    "--save-every",
-    "4",
-    "--validate-every",
-    "8",
-    "--device",
-    "cpu",
-]
 
 
 @pytest.fixture(scope="module")

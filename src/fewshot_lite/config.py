@@ -218,8 +218,8 @@ class MetaTrainConfig:
             raise UsageError(f"--ema {self.ema}: must be between 0 and 1, e.g. 0.999.")
         if self.patience and not self.validate_every:
             raise UsageError(
-                f"--patience {self.patience}: must go with --validate-every, whose results it "
-                "waits for."
+                f"--patience {self.patience}: must be left out without --validate-every, whose "
+                "results it waits for."
             )
 
 

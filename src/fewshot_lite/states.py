@@ -72,7 +72,10 @@ def find_state(path: Path) -> tuple[Path, str]:
     except FewshotError as error:
         if not older.exists():
             raise
-        _read(older)
+        try:
+            _read(older)
+        except FewshotError as second:
+            raise FewshotError(f"{error} {second}") from None
         if not path.exists():  # killed between the two renamings of `save_state`
             return older, ""
         return older, f"{error} Going on from the state before it, {older}."

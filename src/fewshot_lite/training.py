@@ -124,6 +124,7 @@ class JsonLines:
             self._file.write(plain_json.dumps({"seconds": seconds, **values}) + "\n")
             self._file.flush()
         except OSError as error:
+            self.close()
             raise FewshotError(
                 f"{self._path}: the log cannot be written ({error.strerror}). The last checkpoint "
                 "is whole: make room, then go on with --resume."
