@@ -23,6 +23,7 @@ from fewshot_lite.config import MetaTrainConfig
 from fewshot_lite.meta_training import meta_train
 
 _CONFIG = MetaTrainConfig(
+    learner="protonets",
     backbone="shufflenet_v2_x0_5",
     image_size=32,
     min_way=3,
@@ -31,9 +32,8 @@ _CONFIG = MetaTrainConfig(
     max_shot=4,
     queries=2,
     h=4,
-    tasks=12,
+    tasks=10,
     tasks_per_step=2,
-    validate_every=6,
     save_every=2,
     ema=0.9,
     clip_norm=1.0,

@@ -181,7 +181,7 @@ def _checksum(tensors: Mapping[str, Tensor]) -> int:
     value = 0
     for name in sorted(tensors):
         content = tensors[name].contiguous().flatten().view(torch.uint8).numpy()
-        value = zlib.crc32(content, zlib.crc32(name.encode(), value))
+        value = zlib.crc32(content.data, zlib.crc32(name.encode(), value))
     return value
 
 
