@@ -80,6 +80,14 @@ def test_every_flag_can_be_in_a_file() -> None:
     assert flags == {field.name for field in fields(MetaTrainConfig)} | set(_OTHERS)
 
 
+def test_flags_of_learners_by_gradient(shown: object, tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text('learner = "imaml"\nlambda = 3\npattern = "00011"\nrotate = ["cards"]\n')
+    found = shown("--config", file, "--shot", 2, "--no-augment")  # type: ignore[operator]
+    assert (found["lambda"], found["pattern"], found["rotate"]) == (3.0, "00011", ["cards"])
+    assert (found["shot"], found["augment"]) == (2, False)
+
+
 def test_a_configuration_of_every_kind_of_value_survives(shown: object, tmp_path: Path) -> None:
     config = replace(
         MetaTrainConfig(),

@@ -1,4 +1,4 @@
-"""torchvision networks as backbones: images in, features out, norm layers found.
+"""torchvision networks (and Conv-4) as backbones: images in, features out, norm layers found.
 
 A backbone is the network as torchvision builds it with its last linear layer taken off. It always
 runs in evaluation mode (except in `pretrain`): batch statistics would couple the images of a task
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fewshot_lite import checkpoint
+from fewshot_lite.conv4 import Conv4
 from fewshot_lite.downloads import fetch, published_weights
 from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.networks import near
@@ -33,6 +34,9 @@ STD = (0.229, 0.224, 0.225)
 _UNSUPPORTED = frozenset({"googlenet", "inception_v3"})
 #: Networks whose state is more than its tensors, which is all that safetensors keeps.
 _VERSIONED = "mnasnet"
+
+#: The one network that is not torchvision's; see `conv4`.
+CONV4 = "conv4"
 
 NormLayer = _BatchNorm | nn.LayerNorm | nn.GroupNorm
 
@@ -57,8 +61,9 @@ class Backbone(nn.Module):
         """Build with random weights, as torchvision initialises them.
 
         Args:
-            name: e.g. "resnet18"; any torchvision classification network with norm layers.
-            image_size: side of the images; matters to fixed grids (vit_*, maxvit_t) alone.
+            name: e.g. "resnet18", any torchvision classification network with norm layers; or
+                "conv4".
+            image_size: side of the images; matters to fixed grids (vit_*, maxvit_t, conv4) alone.
             seed: of the weights; torch's own random state is left as it is.
             initialise: draw the weights; False saves the time where all of them are loaded next.
 
@@ -67,10 +72,11 @@ class Backbone(nn.Module):
                 a fixed grid does not divide.
         """
         super().__init__()
-        if name not in models.list_models(module=models):
+        if name != CONV4 and name not in models.list_models(module=models):
             raise UsageError(
-                f"backbone {name!r}: torchvision has no such network.{near(name)} "
-                "Try resnet18, efficientnet_b0, mobilenet_v3_large, regnet_y_400mf, convnext_tiny."
+                f"backbone {name!r}: torchvision has no such network.{near(name, [CONV4])} "
+                "Try resnet18, efficientnet_b0, mobilenet_v3_large, regnet_y_400mf, convnext_tiny, "
+                "or conv4, the small one of the papers on MAML."
             )
         if name in _UNSUPPORTED or name.startswith(_VERSIONED):
             raise _not_supported(name)
@@ -78,7 +84,7 @@ class Backbone(nn.Module):
             drawing = contextlib.nullcontext() if initialise else Uninitialised()
             with torch.random.fork_rng(devices=[]), drawing:
                 torch.manual_seed(seed)
-                self.network = models.get_model(name, weights=None, **_fixed_grid(name, image_size))
+                self.network = _build(name, image_size)
         except (ValueError, AssertionError) as error:  # the grid does not divide the image size
             raise UsageError(
                 f"backbone {name!r} at {image_size} px: {_first_line(error)}."
@@ -131,6 +137,13 @@ class Backbone(nn.Module):
         self.feature_dim = self.feature_dim // len(self.scales) * len(scales)
         self.scales = tuple(scales)
 
+    def prepared(self, images: Tensor, scale: int = 1) -> Tensor:
+        """What the network is given of images as `forward` takes them, reduced by a factor."""
+        images = (as_float(images) - self.mean) / self.std
+        # Whole factors: the mean of scale x scale pixels is the same in every runtime.
+        reduced = F.avg_pool2d(images, scale) if scale > 1 else images
+        return reduced.contiguous(memory_format=torch.channels_last)
+
     def forward(self, images: Tensor) -> Tensor:
         """Features of images.
 
@@ -140,13 +153,9 @@ class Backbone(nn.Module):
         Returns:
             (B, d); float32 or better whatever autocast does inside.
         """
-        images = (as_float(images) - self.mean) / self.std
         parts = []
         for scale in self.scales:
-            # Whole factors: the mean of scale x scale pixels is the same in every runtime.
-            reduced = F.avg_pool2d(images, scale) if scale > 1 else images
-            reduced = reduced.contiguous(memory_format=torch.channels_last)
-            parts.append(cast(Tensor, self.network(reduced)).flatten(1))
+            parts.append(cast(Tensor, self.network(self.prepared(images, scale))).flatten(1))
         features = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
         return features.to(torch.promote_types(features.dtype, torch.float32))
 
@@ -164,6 +173,13 @@ def check_images_apart(network: nn.Module) -> None:
                 f"layer {name!r}: BatchNorm without running statistics couples the images of a "
                 "batch. Build it with track_running_stats=True, or use GroupNorm."
             )
+
+
+def _build(name: str, image_size: int) -> nn.Module:
+    if name == CONV4:
+        return Conv4(image_size)
+    network: nn.Module = models.get_model(name, weights=None, **_fixed_grid(name, image_size))
+    return network
 
 
 def _fixed_grid(name: str, image_size: int) -> dict[str, Any]:
@@ -220,6 +236,11 @@ def load_backbone(
         return Backbone(name or "resnet18", size, seed).eval(), {"weights": "none"}
     if weights == "default":
         name = name or "resnet18"
+        if name == CONV4:
+            raise UsageError(
+                "--weights default: there are none for conv4. Leave the flag out, or give a FILE "
+                "that `fewshot-lite pretrain --backbone conv4` wrote."
+            )
         backbone = Backbone(name, image_size or published_size(name))
         source = _load_torchvision_weights(backbone)
         return backbone.eval(), {"weights": source}

@@ -16,7 +16,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import typer
 
-from fewshot_lite.config import PRESETS, MetaTrainConfig
+from fewshot_lite.config import PRESETS, MetaTrainConfig, flag
 from fewshot_lite.errors import UsageError
 
 #: What a file may give besides the configuration, and what it is.
@@ -41,11 +41,12 @@ def read_config(context: typer.Context, value: Path | None) -> Path | None:
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"--config {value}: not TOML ({error}).") from None
     kinds = get_type_hints(MetaTrainConfig) | _OTHERS
+    names = {flag(name)[2:]: name for name in kinds}
     found = {}
     for key, given in content.items():
-        name = key.replace("-", "_")
-        if name not in kinds:
-            flags = [known.replace("_", "-") for known in kinds]
+        name = names.get(key.replace("_", "-"), "")
+        if not name:
+            flags = list(names)
             close = difflib.get_close_matches(key, flags, n=1)
             hint = f" Did you mean {close[0]}?" if close else " See --help for those there are."
             raise UsageError(f"--config {value}: there is no flag {key!r}.{hint}")
@@ -65,10 +66,7 @@ def use_preset(context: typer.Context, value: str) -> str:
     """
     if value not in PRESETS:
         raise UsageError(f"--preset {value}: must be {' or '.join(PRESETS)}.")
-    preset = {
-        name.replace("-", "_"): _on_the_line(item)
-        for name, item in as_flags(PRESETS[value]).items()
-    }
+    preset = {name: _on_the_line(item) for name, item in _given(PRESETS[value]).items()}
     context.default_map = {**preset, **(context.default_map or {})}
     return value
 
@@ -121,11 +119,16 @@ def _on_the_line(value: Any) -> Any:
 
 def as_flags(config: MetaTrainConfig) -> dict[str, Any]:
     """A configuration by its flags, as a file has them; what is None is left out."""
+    return {flag(name)[2:]: value for name, value in _given(config).items()}
+
+
+def _given(config: MetaTrainConfig) -> dict[str, Any]:
+    """The fields that are not None, as a file has them."""
     values = asdict(config)
     for name, word in _NUMBERS_OR_WORDS.items():
         values[name] = word if values[name] is None else values[name]
     return {
-        name.replace("_", "-"): list(value) if isinstance(value, tuple) else value
+        name: list(value) if isinstance(value, tuple) else value
         for name, value in values.items()
         if value is not None
     }

@@ -127,7 +127,8 @@ def meta_train(
         bool, typer.Option("--show-config", help="Print what the flags come to, as TOML, and end.")
     ] = False,
     learner: Annotated[
-        str, typer.Option(metavar="NAME", help="simple-cnaps, cnaps or protonets.")
+        str,
+        typer.Option(metavar="NAME", help="simple-cnaps, cnaps, protonets, maml, fomaml or imaml."),
     ] = _TRAIN.learner,
     backbone: Annotated[
         str | None, typer.Option(metavar="NAME", help="A torchvision network.  [default: resnet18]")
@@ -144,6 +145,39 @@ def meta_train(
         Literal["euclidean", "cosine"] | None,
         typer.Option(help="Of protonets: distance to class means.  [default: euclidean]"),
     ] = _TRAIN.metric,
+    inner_steps: Annotated[
+        int | None,
+        typer.Option(help="Of maml, fomaml, imaml: steps on the support set.  [default: 5; 16]"),
+    ] = _TRAIN.inner_steps,
+    inner_lr: Annotated[
+        float | None, typer.Option(help="Their learning rate.  [default: 0.1]")
+    ] = _TRAIN.inner_lr,
+    inner_head: Annotated[
+        Literal["means", "learned"] | None,
+        typer.Option(help="Begin at class means, or as learned for one way.  [default: means]"),
+    ] = _TRAIN.inner_head,
+    statistics: Annotated[
+        Literal["running", "support"] | None,
+        typer.Option(
+            help="What BatchNorm normalises by.  [default: support if --weights none, else running]"
+        ),
+    ] = _TRAIN.statistics,
+    pattern: Annotated[
+        str | None,
+        typer.Option(metavar="0011", help="Layers that adapt, the head last.  [default: all]"),
+    ] = _TRAIN.pattern,
+    lam: Annotated[
+        float | None, typer.Option("--lambda", help="Of imaml.  [default: 2]")
+    ] = _TRAIN.lam,
+    cg_steps: Annotated[
+        int | None, typer.Option(help="Of imaml: conjugate gradient steps.  [default: 5]")
+    ] = _TRAIN.cg_steps,
+    inner_solver: Annotated[
+        Literal["gd", "hessian-free"] | None, typer.Option(help="Of imaml.  [default: gd]")
+    ] = _TRAIN.inner_solver,
+    vectorise: Annotated[
+        bool, typer.Option("--vectorise", help="All tasks of a step at once; of one shape.")
+    ] = _TRAIN.vectorise,
     h: Annotated[
         str, typer.Option("--h", metavar="N|all", help="Support images to back-propagate.")
     ] = str(_TRAIN.h),
@@ -172,6 +206,9 @@ def meta_train(
     max_shot: Annotated[
         int, typer.Option(help="Most support images of a class.")
     ] = _TRAIN.max_shot,
+    shot: Annotated[
+        int | None, typer.Option(help="Support images of each class, exactly.  [default: uneven]")
+    ] = _TRAIN.shot,
     queries: Annotated[int, typer.Option(help="Most query images of a class.")] = _TRAIN.queries,
     tasks: Annotated[int, typer.Option(help="Tasks in all.")] = _TRAIN.tasks,
     tasks_per_step: Annotated[int, typer.Option()] = _TRAIN.tasks_per_step,
@@ -206,6 +243,15 @@ def meta_train(
     shifts: Annotated[
         float, typer.Option(help="Share of tasks shifted to another domain (grey, inverted, …).")
     ] = _TRAIN.shifts,
+    augment: Annotated[
+        bool, typer.Option("--augment/--no-augment", help="Random crops, flips and colours.")
+    ] = _TRAIN.augment,
+    rotate: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="A data set whose classes, turned, are others; can be repeated."
+        ),
+    ] = None,
     unseen_only: Annotated[
         bool, typer.Option("--unseen-only", help="Leave out classes the backbone was trained on.")
     ] = False,
@@ -244,6 +290,15 @@ def meta_train(
         weights=weights,
         backbone_lr=backbone_lr,
         metric=metric,
+        inner_steps=inner_steps,
+        inner_lr=inner_lr,
+        inner_head=inner_head,
+        statistics=statistics,
+        pattern=pattern,
+        lam=lam,
+        cg_steps=cg_steps,
+        inner_solver=inner_solver,
+        vectorise=vectorise,
         h=_number_or(h, "all", "--h"),
         sampling=sampling,
         gradient=gradient,
@@ -253,6 +308,7 @@ def meta_train(
         max_way=max_way,
         max_support=max_support,
         max_shot=max_shot,
+        shot=shot,
         queries=queries,
         tasks=tasks,
         tasks_per_step=tasks_per_step,
@@ -266,6 +322,8 @@ def meta_train(
         ema=ema,
         penalty=penalty,
         shifts=shifts,
+        augment=augment,
+        rotate=tuple(rotate or ()),
         unseen_only=unseen_only,
         no_flip=tuple(no_flip or ()),
         tracks=tuple(tracks or ()),

@@ -13,8 +13,28 @@ Gradient = Literal["lite", "full", "small-task"]
 Metric = Literal["euclidean", "cosine"]
 Schedule = Literal["cosine", "constant"]
 OptimizerName = Literal["adam", "adamw"]
+#: Of the learners that adapt by gradient; see `learners.gradient_learner` and `learners.imaml`.
+InnerHead = Literal["means", "learned"]
+NormStatistics = Literal["running", "support"]
+InnerSolver = Literal["gd", "hessian-free"]
 #: What a personal model tells classes apart with; see `heads.choice`.
 HeadName = Literal["default", "auto", "mahalanobis", "cosine", "euclidean", "linear"]
+
+#: Learners that adapt by gradient steps.
+BY_GRADIENT = ("maml", "fomaml", "imaml")
+#: Which learners take what others do not.
+_TAKERS = {
+    "metric": ("protonets",),
+    "inner_steps": BY_GRADIENT,
+    "inner_lr": BY_GRADIENT,
+    "inner_head": BY_GRADIENT,
+    "statistics": BY_GRADIENT,
+    "pattern": BY_GRADIENT,
+    "vectorise": BY_GRADIENT,
+    "lam": ("imaml",),
+    "cg_steps": ("imaml",),
+    "inner_solver": ("imaml",),
+}
 
 #: No count, rate or period is larger; torch could not take all that are.
 _HUGE = 1e9
@@ -80,6 +100,25 @@ class MetaTrainConfig:
     """Learning rate of the backbone's own weights as a share of `lr`; None is the learner's."""
     metric: Metric | None = None
     """ProtoNets' distance to class means; None is squared Euclidean."""
+    inner_steps: int | None = None
+    """T, of the learners that adapt by gradient, as are the next ones; None is the learner's."""
+    inner_lr: float | None = None
+    """α."""
+    inner_head: InnerHead | None = None
+    """Where the head stands before the first step: at class means, or learned for one way."""
+    statistics: NormStatistics | None = None
+    """What BatchNorm normalises by; None: the support set's where weights are random, and else the
+    running statistics that came with them."""
+    pattern: str | None = None
+    """Which layers are updated, e.g. "00011"; None for all."""
+    lam: float | None = None
+    """λ of iMAML."""
+    cg_steps: int | None = None
+    """Of iMAML's meta-gradient and Newton steps."""
+    inner_solver: InnerSolver | None = None
+    """Of iMAML."""
+    vectorise: bool = False
+    """All tasks of a step at once, by vmap; they must have one shape."""
     h: int | None = 40
     """Support images that are back-propagated; None for all."""
     sampling: Sampling = "uniform"
@@ -94,6 +133,8 @@ class MetaTrainConfig:
     max_way: int = 20
     max_support: int = 100
     max_shot: int = 20
+    shot: int | None = None
+    """Exactly so many support images of each class, and `queries` query images; None: uneven."""
     queries: int = 10
     """Most query images of a class."""
     tasks: int = 2000
@@ -119,6 +160,10 @@ class MetaTrainConfig:
     """Weight of the FiLM penalty."""
     shifts: float = 0.5
     """Share of tasks whose images are all shifted alike: grey, inverted, other colours."""
+    augment: bool = True
+    """Random crops, flips and colours."""
+    rotate: tuple[str, ...] = ()
+    """Data sets whose classes, turned by quarter turns, are other classes (characters)."""
     unseen_only: bool = False
     """Leave out the classes that the backbone was pre-trained on."""
     no_flip: tuple[str, ...] = ()
@@ -158,11 +203,14 @@ class MetaTrainConfig:
             backbone_lr=0 if self.backbone_lr is None else self.backbone_lr,
         )
         self._check_optimisation()
-        if self.metric is not None and self.learner != "protonets":
-            raise UsageError(
-                f"--metric {self.metric}: must be left out with --learner {self.learner}; "
-                "only protonets has one."
-            )
+        for name, takers in _TAKERS.items():
+            value = getattr(self, name)
+            if value not in (None, False) and self.learner not in takers:
+                raise UsageError(
+                    f"{flag(name)}{'' if value is True else f' {value}'}: must be left out with --learner {self.learner}; only "
+                    f"{' and '.join(takers)} {'has' if len(takers) == 1 else 'have'} it."
+                )
+        self._check_inner()
         if self.h is not None and self.h < 1:
             raise UsageError(f"--h {self.h}: must be at least 1, or 'all'.")
         if self.sampling != "uniform" and self.gradient != "lite":
@@ -222,6 +270,61 @@ class MetaTrainConfig:
                 "results it waits for."
             )
 
+    def _check_inner(self) -> None:
+        """What has to do with learners that adapt by gradient."""
+        check_positive(
+            inner_steps=1 if self.inner_steps is None else self.inner_steps,
+            inner_lr=1 if self.inner_lr is None else self.inner_lr,
+            lam=1 if self.lam is None else self.lam,
+            cg_steps=1 if self.cg_steps is None else self.cg_steps,
+            shot=1 if self.shot is None else self.shot,
+        )
+        if self.inner_head == "learned" and self.min_way != self.max_way:
+            raise UsageError(
+                f"--inner-head learned: serves one way, but --min-way is {self.min_way} and "
+                f"--max-way {self.max_way}. Make them equal, or use --inner-head means."
+            )
+        if self.vectorise and (self.shot is None or self.min_way != self.max_way):
+            raise UsageError(
+                "--vectorise: needs tasks of one shape. Give --shot, and --min-way equal to "
+                "--max-way."
+            )
+        if self.vectorise and (self.gradient != "lite" or self.inner_solver == "hessian-free"):
+            raise UsageError(
+                "--vectorise: must be left out with --gradient full or small-task and with "
+                "--inner-solver hessian-free."
+            )
+        if self.shot is not None and self.shot * self.max_way > self.max_support:
+            raise UsageError(
+                f"--shot {self.shot}: {self.max_way} classes make {self.shot * self.max_way} "
+                f"support images, more than --max-support {self.max_support}."
+            )
+        if self.learner not in BY_GRADIENT:
+            return
+        if self.scales != (1,):
+            raise UsageError(f"--scales: must be left out with --learner {self.learner}.")
+        if self.precision == "bfloat16":
+            raise UsageError(
+                f"--precision bfloat16: must be left out with --learner {self.learner}, whose "
+                "second derivatives need float32."
+            )
+        if self.sampling != "uniform":
+            raise UsageError(
+                f"--sampling {self.sampling}: must be left out with --learner {self.learner}."
+            )
+        if self.h not in (40, None) and self.learner != "maml" and self.gradient == "lite":
+            raise UsageError(
+                f"--h {self.h}: must be left out with --learner {self.learner}, which looks at all "
+                "support images, in micro-batches; of part of them its gradient would be biased."
+            )
+        if self.gradient == "full" and self.learner == "fomaml":
+            raise UsageError("--gradient full: must be left out with fomaml; it would be maml.")
+        if self.gradient == "full" and self.inner_solver == "hessian-free":
+            raise UsageError(
+                "--gradient full: must be left out with --inner-solver hessian-free, whose line "
+                "search has no derivative."
+            )
+
 
 _PAPER = MetaTrainConfig(
     backbone="efficientnet_b0",
@@ -244,14 +347,14 @@ def check_positive(**values: float) -> None:
     """Refuse counts and rates that are not positive, by the name of their flag."""
     for name, value in values.items():
         if not 0 < value <= _HUGE:
-            raise UsageError(f"{_flag(name)} {value}: must be more than 0, and at most a billion.")
+            raise UsageError(f"{flag(name)} {value}: must be more than 0, and at most a billion.")
 
 
 def check_not_negative(**values: float) -> None:
     """Refuse negative weights and periods, by the name of their flag."""
     for name, value in values.items():
         if not 0 <= value <= _HUGE:
-            raise UsageError(f"{_flag(name)} {value}: must be 0 or more, and at most a billion.")
+            raise UsageError(f"{flag(name)} {value}: must be 0 or more, and at most a billion.")
 
 
 def check_seed(seed: int) -> None:
@@ -260,5 +363,6 @@ def check_seed(seed: int) -> None:
         raise UsageError(f"--seed {seed}: must fit in 64 bits.")
 
 
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+def flag(name: str) -> str:
+    """The flag of a field of a configuration."""
+    return "--lambda" if name == "lam" else f"--{name.replace('_', '-')}"

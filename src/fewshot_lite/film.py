@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from fewshot_lite.backbones import Backbone, NormLayer
 
-#: Norm parameters of an adapted backbone: parameter name in the backbone -> (C,) tensor.
+#: What an adapted backbone has of its own, by name in the backbone: norm parameters (C,), and of
+#: learners that adapt by gradient other weights and norm statistics too.
 NormParameters = dict[str, Tensor]
 
 
@@ -99,8 +100,8 @@ def modulate(name: str, layer: NormLayer, gamma: Tensor, beta: Tensor) -> NormPa
 
 
 def fold(backbone: Backbone, parameters: NormParameters) -> None:
-    """Store norm parameters in the backbone itself, in place: it then is the adapted network."""
-    named = dict(backbone.named_parameters())
+    """Store parameters in the backbone itself, in place: it then is the adapted network."""
+    named = dict(backbone.named_parameters()) | dict(backbone.named_buffers())
     with torch.no_grad():
         for name, value in parameters.items():
             named[name].copy_(value)

@@ -51,6 +51,8 @@ class LiteStep:
     """Mean cross-entropy of the queries."""
     accuracy: float
     """Share of the queries that were right."""
+    negative_curvature: int = 0
+    """Of iMAML: solutions that stopped there."""
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ from fewshot_lite.data.thumbnails import make_thumbnails
 from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.files import DEFAULT_BASE
 from fewshot_lite.film import folded
-from fewshot_lite.heads.choice import choose_head, untrained_head
-from fewshot_lite.learners import Frozen, Learner, make_learner
+from fewshot_lite.heads.choice import adapted_choice, choose_head, untrained_head
+from fewshot_lite.learners import Frozen, GradientLearner, Learner, make_learner
 from fewshot_lite.personal import DAMAGE, Adaptation, PersonalModel, what_is_damaged
 from fewshot_lite.prediction import check_not_unknown
 
@@ -175,7 +175,10 @@ class MetaModel:
         targets = torch.tensor(numbers, device=device)
         classifier = self.learner.adapt(images.to(device), targets, len(names))
         support = classifier.support_features
-        choice = choose_head(head, self.learner.head, support, targets, len(names))
+        if isinstance(self.learner, GradientLearner):
+            choice = adapted_choice(head, classifier.statistics)
+        else:
+            choice = choose_head(head, self.learner.head, support, targets, len(names))
         personal = PersonalModel(
             folded(self.learner.backbone, classifier.parameters),
             choice.head,

@@ -19,7 +19,7 @@ from fewshot_lite.averaging import AveragedWeights, using
 from fewshot_lite.backbones import has_depthwise_convolutions, load_backbone
 from fewshot_lite.baselines import full_step, small_task
 from fewshot_lite.best import Best
-from fewshot_lite.config import MetaTrainConfig
+from fewshot_lite.config import BY_GRADIENT, MetaTrainConfig, flag
 from fewshot_lite.data.folders import LabelledImages
 from fewshot_lite.data.training_sets import has_validation_sets, scan_data_sets
 from fewshot_lite.devices import autocast, pick_device, pick_micro_batch
@@ -28,7 +28,14 @@ from fewshot_lite.gradients import GradientSum
 from fewshot_lite.learners import make_learner
 from fewshot_lite.learners.base import Cast, Learner
 from fewshot_lite.learners.film_learner import FilmLearner
+from fewshot_lite.learners.gradient_learner import GradientLearner
 from fewshot_lite.lite import LiteStep, lite_step
+from fewshot_lite.meta_gradient import (
+    gradient_step,
+    meta_gradient,
+    unrolled_gradient,
+    vectorised_step,
+)
 from fewshot_lite.meta_model import MetaModel
 from fewshot_lite.optimisation import gradient_norm, make_optimizer, set_learning_rate
 from fewshot_lite.resuming import part, resume_on_all
@@ -160,7 +167,7 @@ class _Parts:
 
 def _facts(config: MetaTrainConfig, where: torch.device) -> dict[str, Any]:
     """What all ranks must have alike before they look at the data."""
-    flags = {f"--{name.replace('_', '-')}": value for name, value in asdict(config).items()}
+    flags = {flag(name): value for name, value in asdict(config).items()}
     del flags["--save-every"], flags["--micro-batch"]
     return {"fewshot-lite": __version__, "torch": torch.__version__, "device": where.type} | flags
 
@@ -176,10 +183,14 @@ def _prepare(
     if validate is not None and not config.validate_every:
         raise UsageError(f"--validate {validate}: say how often with --validate-every.")
     folders = scan_data_sets(data)
-    for flag, names in (("no-flip", config.no_flip), ("tracks", config.tracks)):
+    for option, names in (
+        ("no-flip", config.no_flip),
+        ("tracks", config.tracks),
+        ("rotate", config.rotate),
+    ):
         unknown = set(names) - {folder.name for folder in folders}
         if unknown:
-            raise UsageError(f"--{flag} {min(unknown)}: there is no such data set in {data}.")
+            raise UsageError(f"--{option} {min(unknown)}: there is no such data set in {data}.")
     backbone, source = load_backbone(
         config.backbone, config.weights, config.image_size, seed=config.seed
     )
@@ -189,8 +200,7 @@ def _prepare(
     if config.unseen_only:
         seen = source.get("pretrained", {}).get("classes")
         folders = [unseen_classes(folder, seen) for folder in folders]
-    given = {"backbone_lr": config.backbone_lr, "metric": config.metric}
-    hyperparameters = {name: value for name, value in given.items() if value is not None}
+    hyperparameters = _hyperparameters(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         learner = make_learner(config.learner, backbone, hyperparameters)
@@ -232,7 +242,8 @@ def _train(
     del settings["save_every"], settings["micro_batch"]  # do not change what is learned
     state_file, reason = training.state_path(output), ""
     done, averages, best = 0, training.Averages(), Best()
-    exact = skipped = 0
+    exact = skipped = negative = 0
+    sampled = config.learner not in ("fomaml", "imaml")  # which look at all images in any case
     standardise()
     averaged = None if config.ema is None else AveragedWeights(learner, config.ema)
     if resume:
@@ -240,6 +251,7 @@ def _train(
         if state is not None:
             done, averages = state.step, training.Averages(**state.notes["averages"])
             exact, skipped = state.notes["exact"], state.notes["skipped"]
+            negative = state.notes["negative_curvature"]
             best = Best(**state.notes["best"], tensors=part(state.tensors, "best."))
             if averaged is not None:
                 averaged.restore(part(state.tensors, "average."), state.notes["average_updates"])
@@ -268,7 +280,7 @@ def _train(
         if not group.first:
             return
         notes: dict[str, Any] = {"averages": asdict(averages), "best": best.notes()}
-        notes |= {"exact": exact, "skipped": skipped}
+        notes |= {"exact": exact, "skipped": skipped, "negative_curvature": negative}
         tensors = {f"best.{name}": tensor for name, tensor in best.tensors.items()}
         if averaged is not None:
             notes["average_updates"] = averaged.updates
@@ -296,27 +308,34 @@ def _train(
         while done < config.tasks and not gave_up() and not group.any(bool(stop)):
             count = min(config.tasks_per_step, config.tasks - done)
             optimizer.zero_grad(set_to_none=True)
-            figures = torch.zeros(count, 3, dtype=torch.float64)  # loss, accuracy, exact
+            figures = torch.zeros(count, 4, dtype=torch.float64)  # loss, accuracy, exact, negative
 
             def step(
                 begin: int = done, count: int = count, figures: torch.Tensor = figures
             ) -> None:
-                for position in group.share(range(count)):
-                    task = train.task(begin + position).to(parts.where)
+                share = group.share(range(count))
+                tasks = (train.task(begin + position).to(parts.where) for position in share)
+                if isinstance(learner, GradientLearner) and config.vectorise:
+                    outcomes = vectorised_step(learner, list(tasks), scale=1 / count)
+                    for position, outcome in zip(share, outcomes, strict=True):
+                        gradients.add()
+                        figures[position] = _row(outcome)
+                    return
+                for position, task in zip(share, tasks, strict=True):
                     random = training.generator(config.seed, 3, begin + position)
                     few = config.h is not None and len(task.support) <= config.h
                     outcome = _task_step(
                         learner, task, config, random, 1 / count, parts.micro_batch, parts.cast
                     )
                     gradients.add()
-                    is_exact = float(config.gradient == "lite" and few)
-                    row = [outcome.loss, outcome.accuracy, is_exact]
-                    figures[position] = torch.tensor(row, dtype=torch.float64)
+                    is_exact = config.gradient == "lite" and few and sampled
+                    figures[position] = _row(outcome, exact=is_exact)
 
             group.together(step)
             gradients.finish(group)
             group.sum(figures)
             exact += int(figures[:, 2].sum())
+            negative += int(figures[:, 3].sum())
             before, done = done, done + count
             norm = gradient_norm(learner, clip=config.clip_norm)
             if bool(figures.isfinite().all()) and bool(norm.isfinite()):
@@ -326,7 +345,7 @@ def _train(
                 standardise()
                 if averaged is not None:
                     averaged.update()
-                for loss, accuracy, _ in figures.tolist():
+                for loss, accuracy, *_ in figures.tolist():
                     averages.add(loss=loss, accuracy=accuracy)
             else:
                 failures += 1
@@ -334,13 +353,16 @@ def _train(
                 log.write(event="skipped", task=done, reason="loss or gradient not finite")
                 nothing_learned = done == config.tasks and not averages.count
                 if failures == _MOST_FAILURES or nothing_learned:
+                    inner = " or --inner-lr" if config.learner in BY_GRADIENT else ""
                     raise FewshotError(
                         f"The loss was not finite in {failures} steps in a row (task {done}). "
-                        f"Lower --lr (now {config.lr}), use --precision float32, or take a "
+                        f"Lower --lr (now {config.lr}){inner}, use --precision float32, or take a "
                         "backbone that was trained longer."
                     )
             speed = (done - begun) / (time.perf_counter() - started)
-            log.write(event="step", task=done, **averages.values, tasks_per_second=round(speed, 3))
+            counts = {"negative_curvature": negative} if negative else {}
+            rate = round(speed, 3)
+            log.write(event="step", task=done, **averages.values, tasks_per_second=rate, **counts)
             if report is not None:
                 values = {**averages.values, "tasks/s": speed}
                 report(Progress(done, config.tasks, "Meta-training", values))
@@ -377,6 +399,23 @@ def _train(
     )
 
 
+def _row(outcome: LiteStep, *, exact: bool = False) -> torch.Tensor:
+    values = [outcome.loss, outcome.accuracy, exact, outcome.negative_curvature]
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def _hyperparameters(config: MetaTrainConfig) -> dict[str, Any]:
+    """What the learner is built with, as far as it was given."""
+    names = ["backbone_lr", "metric", "inner_steps", "inner_lr", "inner_head", "pattern"]
+    names += ["lam", "cg_steps", "inner_solver", "statistics"]
+    found = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
+    if config.inner_head == "learned":
+        found["way"] = config.max_way
+    if config.learner in BY_GRADIENT and config.weights == "none":
+        found.setdefault("statistics", "support")  # random weights have no statistics
+    return found
+
+
 def _standardiser(
     learner: Learner, train: TrainingTasks, where: torch.device
 ) -> Callable[[], None]:
@@ -401,6 +440,12 @@ def _task_step(
     """Add one task's gradient to the `.grad`s, by LITE or by a baseline."""
     if config.gradient == "small-task":
         task = small_task(task, config.h or len(task.support), random)
+    if isinstance(learner, GradientLearner):
+        if config.gradient == "full":
+            return gradient_step(learner, unrolled_gradient(learner, task), scale=scale)
+        h = config.h if config.gradient == "lite" else None
+        found = meta_gradient(learner, task, random, h=h, micro_batch=micro_batch)
+        return gradient_step(learner, found, scale=scale)
     if config.gradient != "lite":
         return full_step(learner, task, penalty_weight=config.penalty, scale=scale, cast=cast)
     return lite_step(

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fewshot_lite import checkpoint
+from fewshot_lite.config import flag as flag_of
 from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.files import remove_leftovers
 
@@ -189,7 +190,7 @@ def as_typed(name: str, value: Any) -> str:
     """A setting as its flag, and what the data count as such."""
     if name in ("images", "classes"):
         return f"{value} {name}"
-    flag = f"--{name.replace('_', '-')}"
+    flag = flag_of(name)
     if value is None and name == "h":
         return f"{flag} all"
     if isinstance(value, dict):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fewshot_lite import training
 from fewshot_lite.config import MetaTrainConfig
-from fewshot_lite.data.augment import Augmentation, domain_shift, random_views
+from fewshot_lite.data.augment import Augmentation, domain_shift, quarter_turns, random_views
 from fewshot_lite.data.episodes import (
     Episode,
     EpisodeConfig,
@@ -48,7 +48,12 @@ class TrainingTasks:
         images = sum(len(folder.paths) for folder in folders)
         opened = [_open(folder, images, config, size, report) for folder in folders]
         episodes = EpisodeConfig(
-            config.min_way, config.max_way, config.max_support, config.max_shot, config.queries
+            config.min_way,
+            config.max_way,
+            config.max_support,
+            config.max_shot,
+            config.queries,
+            config.shot,
         )
         self.pools = usable_pools([pool for _, pool in opened], episodes)
         self._stores = [store for store, pool in opened if pool in self.pools]
@@ -90,9 +95,15 @@ class TrainingTasks:
     def _views(self, episode: Episode, random: torch.Generator) -> Tensor:
         """Support and query images together: float (N + Q, 3, S, S) in [0, 1]."""
         pixels = self._stores[episode.data_set][episode.support + episode.query]
-        may_flip = self.pools[episode.data_set].name not in self._config.no_flip
-        flip = torch.full((len(pixels),), may_flip)
-        views = random_views(pixels, self._size, Augmentation(min_area=0.5), flip, random)
+        name = self.pools[episode.data_set].name
+        if name in self._config.rotate:
+            turns = torch.randint(4, (episode.classes,), generator=random)
+            labels = torch.tensor(episode.support_labels + episode.query_labels)
+            pixels = quarter_turns(pixels, turns[labels])
+        flip = torch.full((len(pixels),), name not in self._config.no_flip)
+        views = pixels.float() / 255
+        if self._config.augment:
+            views = random_views(pixels, self._size, Augmentation(min_area=0.5), flip, random)
         if float(torch.rand((), generator=random)) < self._config.shifts:
             views = domain_shift(views, random)
         return views

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fewshot_lite.data.augment import Augmentation, domain_shift, random_views
+from fewshot_lite.data.augment import Augmentation, domain_shift, quarter_turns, random_views
 
 NONE = Augmentation(min_area=1, aspect=1, rotation=0, colour=0)
 
@@ -146,3 +146,10 @@ def test_low_contrast_keeps_white_and_black_in_range() -> None:
         shifted = domain_shift(extremes, torch.Generator().manual_seed(seed))
         assert shifted.min() >= 0
         assert shifted.max() <= 1
+
+
+def test_quarter_turns() -> None:
+    images = torch.rand(4, 3, 5, 5)
+    turned = quarter_turns(images, torch.arange(4))
+    for count, (before, after) in enumerate(zip(images, turned, strict=True)):
+        assert torch.equal(after, before.rot90(count, (1, 2)))

@@ -111,3 +111,19 @@ def domain_shift(views: Tensor, generator: torch.Generator) -> Tensor:
     contrast, level = torch.rand(2, generator=generator).tolist()
     faded: Tensor = (views - 0.5) * (0.3 + 0.4 * contrast) + 0.3 + 0.4 * level
     return faded.clamp(0, 1)
+
+
+def quarter_turns(images: Tensor, turns: Tensor) -> Tensor:
+    """Each image turned by so many quarter turns: of characters, other characters.
+
+    Santoro et al. 2016, section 4.1, make new classes of Omniglot that way.
+
+    Args:
+        images: (B, 3, S, S).
+        turns: int64 (B,) of 0..3.
+    """
+    turned = images.clone()
+    for count in (1, 2, 3):
+        chosen = (turns == count).to(images.device)
+        turned[chosen] = images[chosen].rot90(count, (2, 3))
+    return turned

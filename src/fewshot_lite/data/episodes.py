@@ -30,6 +30,8 @@ class EpisodeConfig:
     """Most support images of one class."""
     queries: int = 10
     """Most query images of one class."""
+    shot: int | None = None
+    """Exactly so many support images of each class, and exactly `queries` query images."""
 
 
 @dataclass(frozen=True)
@@ -125,12 +127,16 @@ def usable_pools(pools: Sequence[Pool], config: EpisodeConfig) -> list[Pool]:
     Raises:
         FewshotError: none has.
     """
+    if config.shot is not None:
+        for pool in pools:
+            pool.leave_out_small(config.shot, config.queries)
     usable = [pool for pool in pools if pool.classes >= config.min_way]
     if not usable:
+        least = 2 if config.shot is None else config.shot + config.queries
         most = max(pools, key=lambda pool: pool.classes)
         raise FewshotError(
             f"Too few classes for tasks of {config.min_way}: the largest data set, {most.name!r}, "
-            f"has {most.classes} with at least 2 photos. Add classes, or lower --min-way."
+            f"has {most.classes} with at least {least} photos. Add classes, or lower --min-way."
         )
     return usable
 
@@ -142,6 +148,8 @@ def sample_training_episode(
     number = _integer(0, len(pools) - 1, generator)
     pool = pools[number]
     way = _integer(config.min_way, min(config.max_way, pool.classes), generator)
+    if config.shot is not None:
+        return sample_fixed_episode(pool, way, config.shot, config.queries, generator, number)
     classes = torch.randperm(pool.classes, generator=generator)[:way].tolist()
     # The fewest images of any class bound the queries of all: half of it at most.
     queries = max(1, min(config.queries, *(pool.most_queries(c) for c in classes)))

@@ -14,6 +14,9 @@ import torch
 from torch import Tensor
 
 from fewshot_lite.config import HeadName
+from fewshot_lite.errors import UsageError
+from fewshot_lite.heads import Statistics
+from fewshot_lite.heads.adapted import AdaptedHead
 from fewshot_lite.heads.calibration import scaled, temperature_factor
 from fewshot_lite.heads.leave_one_out import left_out_logits
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
@@ -92,6 +95,24 @@ def choose_head(
     factor = temperature_factor(candidates[best], features, labels, classes)
     head = scaled(candidates[best], factor)
     return Choice(head, best, accuracies, wanted, factor, alone and wanted == "auto")
+
+
+def adapted_choice(wanted: HeadName, statistics: Statistics) -> Choice:
+    """The head that gradient steps adapted together with the backbone.
+
+    Args:
+        wanted: "default": features that were adapted to their labels cannot tell heads apart.
+        statistics: its "weight" (K, d) and "bias" (K,).
+
+    Raises:
+        UsageError: another head is wanted.
+    """
+    if wanted != "default":
+        raise UsageError(
+            f"--head {wanted}: must be left out with a model that adapts by gradient steps, which "
+            "adapt its head too."
+        )
+    return Choice(AdaptedHead.of(statistics["weight"], statistics["bias"]), "adapted")
 
 
 def default_head(own: AnyHead) -> tuple[str, AnyHead]:

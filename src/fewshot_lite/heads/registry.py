@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from fewshot_lite.heads.adapted import AdaptedHead
 from fewshot_lite.heads.generated import GeneratedLinearHead
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
 from fewshot_lite.heads.mean import MeanHead, Member
 from fewshot_lite.heads.prototypes import PrototypeHead
 from fewshot_lite.heads.ridge import RidgeHead
 
-AnyHead = MahalanobisHead | PrototypeHead | GeneratedLinearHead | RidgeHead | MeanHead
+AnyHead = MahalanobisHead | PrototypeHead | GeneratedLinearHead | RidgeHead | MeanHead | AdaptedHead
 
 
 def describe_head(head: AnyHead) -> dict[str, Any]:
@@ -19,6 +20,9 @@ def describe_head(head: AnyHead) -> dict[str, Any]:
         return {"name": "prototypes", "metric": head.metric}
     if isinstance(head, GeneratedLinearHead):
         return {"name": "generated-linear", "feature_dim": head.feature_dim}
+    if isinstance(head, AdaptedHead):
+        classes, feature_dim = head.weight.shape
+        return {"name": "adapted", "classes": classes, "feature_dim": feature_dim}
     if isinstance(head, RidgeHead):
         return {"name": "linear", "root": head.root}
     if isinstance(head, MeanHead):
@@ -46,4 +50,6 @@ def make_head(description: dict[str, Any]) -> AnyHead:
         return MeanHead([member for member in members if isinstance(member, Member)])
     if description.get("name") == "generated-linear":
         return GeneratedLinearHead(int(description["feature_dim"]))
+    if description.get("name") == "adapted":
+        return AdaptedHead(int(description["classes"]), int(description["feature_dim"]))
     raise ValueError(f"no head {description.get('name')!r}")

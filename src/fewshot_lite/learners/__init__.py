@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from fewshot_lite.backbones import Backbone
@@ -9,14 +10,20 @@ from fewshot_lite.errors import UsageError
 from fewshot_lite.learners.base import Learner, TaskClassifier
 from fewshot_lite.learners.cnaps import Cnaps
 from fewshot_lite.learners.frozen import Frozen
+from fewshot_lite.learners.gradient_learner import GradientLearner
+from fewshot_lite.learners.imaml import ImplicitMaml
+from fewshot_lite.learners.maml import FirstOrderMaml, Maml
 from fewshot_lite.learners.protonets import ProtoNets
 from fewshot_lite.learners.simple_cnaps import SimpleCnaps
 
 #: What can be meta-trained, the default first.
-LEARNERS: dict[str, type[SimpleCnaps] | type[Cnaps] | type[ProtoNets]] = {
+LEARNERS: dict[str, Callable[..., Learner]] = {
     SimpleCnaps.name: SimpleCnaps,
     Cnaps.name: Cnaps,
     ProtoNets.name: ProtoNets,
+    Maml.name: Maml,
+    FirstOrderMaml.name: FirstOrderMaml,
+    ImplicitMaml.name: ImplicitMaml,
 }
 
 
@@ -36,8 +43,12 @@ def make_learner(name: str, backbone: Backbone, hyperparameters: dict[str, Any])
 __all__ = [
     "LEARNERS",
     "Cnaps",
+    "FirstOrderMaml",
     "Frozen",
+    "GradientLearner",
+    "ImplicitMaml",
     "Learner",
+    "Maml",
     "ProtoNets",
     "SimpleCnaps",
     "TaskClassifier",

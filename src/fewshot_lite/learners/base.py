@@ -160,14 +160,18 @@ class TaskClassifier:
     cast: Cast
 
     @torch.no_grad()
-    def logits(self, images: Tensor) -> Tensor:
-        """Logits (Q, K) of images (Q, 3, S, S)."""
+    def features(self, images: Tensor) -> Tensor:
+        """Features (Q, d) of images (Q, 3, S, S)."""
 
         def of_batch(x: Tensor) -> Tensor:
             return self.learner.features(x, self.parameters)
 
-        features = map_batches(of_batch, images, self.micro_batch, self.cast)
-        return self.learner.head.logits(self.statistics, features)
+        return map_batches(of_batch, images, self.micro_batch, self.cast)
+
+    @torch.no_grad()
+    def logits(self, images: Tensor) -> Tensor:
+        """Logits (Q, K) of images (Q, 3, S, S)."""
+        return self.learner.head.logits(self.statistics, self.features(images))
 
 
 def map_batches(

@@ -1,0 +1,83 @@
+"""Batch normalisation by the statistics of the support set.
+
+The papers on MAML normalise each batch by its own statistics: support images by the support set's,
+queries by the other queries', so that what a photo is called depends on which others are asked
+about. Here queries are normalised by the support set's statistics too (MetaBN of Bronskill et al.
+2020, "TaskNorm", section 3): an adapted network then has fixed statistics, and is an ordinary one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+#: Means and variances by the names of the layers' buffers.
+Recorded = dict[str, Tensor]
+
+
+class SupportNorm(nn.BatchNorm2d):
+    """An ordinary layer, until it is told which of the images are the support set."""
+
+    #: The first so many images of a batch are the support set; None: the running statistics.
+    rows: int | None = None
+    record: Recorded | None = None
+    name: str = ""
+
+    @classmethod
+    def of(cls, layer: nn.BatchNorm2d) -> SupportNorm:
+        """A layer that shares the parameters and buffers of another."""
+        new = cls(layer.num_features, layer.eps, layer.momentum)
+        new.weight, new.bias = layer.weight, layer.bias
+        new.running_mean, new.running_var = layer.running_mean, layer.running_var
+        new.num_batches_tracked = layer.num_batches_tracked
+        return new.train(layer.training)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (B, C, H, W)."""
+        if self.rows is None:
+            return super().forward(x)
+        if self.rows == len(x) and self.record is None:
+            return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
+        variance, mean = torch.var_mean(x[: self.rows], dim=(0, 2, 3), correction=0)
+        if self.record is not None:
+            self.record[f"{self.name}.running_mean"] = mean
+            self.record[f"{self.name}.running_var"] = variance
+        scale = self.weight * (variance + self.eps).rsqrt()
+        shift = self.bias - mean * scale
+        return x * scale[:, None, None] + shift[:, None, None]
+
+
+def use_support_norm(network: nn.Module) -> None:
+    """Put `SupportNorm` in the place of each `BatchNorm2d`."""
+    for path, module in list(network.named_modules()):
+        if isinstance(module, nn.BatchNorm2d):
+            parent, _, leaf = path.rpartition(".")
+            setattr(network.get_submodule(parent), leaf, SupportNorm.of(module))
+
+
+@contextlib.contextmanager
+def support_rows(network: nn.Module, rows: int, record: Recorded | None = None) -> Iterator[None]:
+    """While entered, the first `rows` images of each batch give the statistics of all.
+
+    Args:
+        network: with `SupportNorm` layers; without, nothing happens.
+        rows: N.
+        record: take down means and variances here, by the buffers' names in `network`.
+    """
+    layers = [(n, cast(SupportNorm, m)) for n, m in network.named_modules() if _is_one(m)]
+    for name, layer in layers:
+        layer.rows, layer.record, layer.name = rows, record, name
+    try:
+        yield
+    finally:
+        for _, layer in layers:
+            layer.rows, layer.record = None, None
+
+
+def _is_one(module: nn.Module) -> bool:
+    return isinstance(module, SupportNorm)
