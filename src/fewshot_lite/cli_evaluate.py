@@ -14,6 +14,7 @@ from fewshot_lite.cli_options import INTERRUPTED, Device, Force, Json, Precision
 from fewshot_lite.comparison.names import parse_models
 from fewshot_lite.data.folders import require_folder
 from fewshot_lite.errors import UsageError
+from fewshot_lite.figures import check_figure, require_matplotlib
 from fewshot_lite.files import DEFAULT_BASE, check_output
 from fewshot_lite.protocols.options import (
     QUERIES,
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from fewshot_lite.training import Report
 
 _OPTIONS = ProtocolOptions()
-_PLOTS = (".png", ".svg", ".pdf")
 
 
 def _shown(spans: tuple[Span, ...]) -> str:
@@ -170,13 +170,13 @@ def evaluate(
         {"--output": output, "--csv": csv, "--plot": plot, "--submission": submission},
         [name.base for name in names],
     )
-    if plot is not None and plot.suffix.lower() not in _PLOTS:
-        raise UsageError(f"--plot {plot}: must end in {', '.join(_PLOTS)}.")
+    if plot is not None:
+        check_figure(plot)
 
     from fewshot_lite import render, render_evaluate
     from fewshot_lite.comparison.finetuning import FineTuning
     from fewshot_lite.comparison.orbit import write_submission
-    from fewshot_lite.comparison.plots import require_matplotlib, write_plot
+    from fewshot_lite.comparison.plots import write_plot
     from fewshot_lite.comparison.session import Session, compare_models
     from fewshot_lite.comparison.tables import write_csv
     from fewshot_lite.training import Progress, StopRequest

@@ -116,6 +116,10 @@ class MetaTrainConfig:
     """Images in a pass; None fits it to the image size and the device. Does not change what is
     learned but for rounding."""
     precision: Precision = "auto"
+    tf32: bool | None = None
+    """Of convolutions in float32, on CUDA; None is torch's own setting, which is to use it."""
+    compile: bool = False
+    """Make kernels of the backbone's passes with torch.compile."""
     seed: int = 0
 
     def check(self) -> None:

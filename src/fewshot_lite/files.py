@@ -42,11 +42,15 @@ def check_output(path: Path, *, force: bool, flag: str = "--output") -> None:
 
 
 @contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, renamed to it at the end: `path` is whole or untouched."""
+def atomic_path(path: Path, *, prefix: str = ".fewshot-lite-") -> Iterator[Path]:
+    """A temporary path beside `path`, renamed to it at the end: `path` is whole or untouched.
+
+    Args:
+        prefix: how the temporary name begins; what a killed program leaves is known by it.
+    """
     import tempfile  # not needed for help texts, and not cheap
 
-    handle, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=".fewshot-lite-")
+    handle, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=prefix)
     os.close(handle)
     temporary = Path(name)
     try:

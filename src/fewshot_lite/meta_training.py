@@ -13,13 +13,20 @@ from pathlib import Path
 import torch
 
 from fewshot_lite import __version__, training
+from fewshot_lite.arithmetic import compile_backbone, tf32
 from fewshot_lite.backbones import has_depthwise_convolutions, load_backbone
 from fewshot_lite.baselines import full_step, small_task
 from fewshot_lite.config import MetaTrainConfig
+from fewshot_lite.curves import plot_curves
 from fewshot_lite.data.folders import LabelledImages
+from fewshot_lite.data.image_cache import check_cache_folder
+from fewshot_lite.data.replacing import Replaced
 from fewshot_lite.data.training_sets import has_validation_sets, scan_data_sets
 from fewshot_lite.devices import autocast, pick_device, pick_micro_batch
 from fewshot_lite.errors import FewshotError, UsageError
+from fewshot_lite.feed import Feed, check_workers
+from fewshot_lite.figures import check_figure, require_matplotlib
+from fewshot_lite.files import check_output
 from fewshot_lite.learners import make_learner
 from fewshot_lite.learners.base import Cast, Learner
 from fewshot_lite.learners.film_learner import FilmLearner
@@ -27,11 +34,13 @@ from fewshot_lite.lite import LiteStep, lite_step
 from fewshot_lite.meta_model import MetaModel
 from fewshot_lite.task import Task
 from fewshot_lite.task_source import (
+    Cache,
     TrainingTasks,
     ValidationTasks,
     hold_out_classes,
     unseen_classes,
 )
+from fewshot_lite.tracking import TrackedLog, require_tensorboard
 from fewshot_lite.training import Progress, Report
 
 #: A run ends after this many steps in a row whose loss is not finite.
@@ -60,6 +69,9 @@ class MetaTrainResult:
     are of the whole run, however often it was resumed."""
     unreadable: int = 0
     """Photos that were left out; the log names them."""
+    replaced: tuple[str, ...] = ()
+    """Photos that could no longer be read when they were to be used, and why: others took their
+    place. Of this run alone, where it was resumed; the log names all."""
     not_validated: int = 0
     """Classes of validation that were left out as they have too few photos; the log names them."""
     log: Path | None = None
@@ -74,7 +86,12 @@ def meta_train(
     device: str = "auto",
     resume: bool = False,
     force: bool = False,
+    workers: int | None = None,
+    cache: Path | None = None,
+    tensorboard: Path | None = None,
+    plot: Path | None = None,
     report: Report | None = None,
+    notify: Callable[[str], None] | None = None,
 ) -> MetaTrainResult:
     """Meta-train a learner on tasks from a folder of classes, or from several data sets.
 
@@ -86,7 +103,13 @@ def meta_train(
             validation users; without, those of `data`, or every tenth of its classes, if
             `config.validate_every` is set.
         resume: go on with the run that wrote `output`'s state.
+        workers: processes that prepare tasks, see `feed`; None for what pays. Does not change what
+            is learned, and nor does the cache.
+        cache: folder of resized images, see `data.image_cache`.
+        tensorboard: folder that curves are written to as well.
+        plot: figure of the curves, .png, .svg or .pdf, written at the end.
         report: called with progress.
+        notify: told what is out of the ordinary and no fault, one line each.
 
     Raises:
         UsageError, FewshotError: bad configuration, data or output; too many losses in a row that
@@ -99,6 +122,15 @@ def meta_train(
         training.check_new_run(output, force=force)
     if validate is not None and not config.validate_every:
         raise UsageError(f"--validate {validate}: say how often with --validate-every.")
+    check_workers(workers)
+    if cache is not None:
+        check_cache_folder(cache)
+    if tensorboard is not None:
+        require_tensorboard()
+    if plot is not None:
+        check_figure(plot)
+        check_output(plot, force=force or resume, flag="--plot")
+        require_matplotlib()
     where = pick_device(device)
     folders = scan_data_sets(data)
     for flag, names in (("no-flip", config.no_flip), ("tracks", config.tracks)):
@@ -124,10 +156,13 @@ def meta_train(
         held_out = scan_data_sets(validate or data, "validation") if config.validate_every else []
     elif config.validate_every:
         folders, held_out = hold_out_classes(folders, config.min_way)
-    train = TrainingTasks(folders, config, size, report)
-    validation = ValidationTasks(held_out, config, size, report)
+    kept = None if cache is None else Cache(cache, notify)
+    train = TrainingTasks(folders, config, size, report, kept)
+    validation = ValidationTasks(held_out, config, size, report, kept)
 
     learner.to(where).to(memory_format=torch.channels_last)
+    if config.compile:
+        compile_backbone(backbone, where)
     optimizer = torch.optim.Adam(learner.parameter_groups(config.lr), lr=config.lr)
     for group in optimizer.param_groups:
         group["peak"] = group["lr"]
@@ -149,13 +184,21 @@ def meta_train(
         averages, scores = training.Averages(**notes["averages"]), notes["scores"]
         exact, skipped = notes.get("exact", 0), notes.get("skipped", 0)
     log_file = training.log_path(output)
-    log = training.JsonLines(log_file, append=resume)
+    log = TrackedLog(training.JsonLines(log_file, append=resume), tensorboard, begun=done)
     log.write(event="start", task=done, config=settings, torch=torch.__version__)
     for path, reason in train.unreadable:
         log.write(event="unreadable", path=path, reason=reason)
     for name, classes in validation.left_out:
         reason = "too few photos for validation"
         log.write(event="left out", data_set=name, classes=classes, reason=reason)
+    replaced: dict[str, str] = {}
+
+    def note(item: Replaced) -> None:
+        if item.source not in replaced:
+            log.write(event="replaced", task=done, path=item.source, reason=item.reason)
+        replaced[item.source] = item.reason
+
+    validation.on_replaced = note
     failures = 0
     started, begun = time.perf_counter(), done
 
@@ -178,13 +221,19 @@ def meta_train(
         }
         MetaModel(learner, size, record).save(output, half=True)
 
-    with contextlib.closing(log), training.StopRequest() as stop:
+    numbers = range(done, config.tasks)
+    with (
+        contextlib.closing(log),
+        training.StopRequest() as stop,
+        tf32(where, config.tf32),
+        Feed(train, numbers, where, workers=workers, on_replaced=note) as feed,
+    ):
         while done < config.tasks and not stop:
             count = min(config.tasks_per_step, config.tasks - done)
             optimizer.zero_grad(set_to_none=True)
             steps = []
             for number in range(done, done + count):
-                task = train.task(number).to(where)
+                task = feed.next()
                 random = training.generator(config.seed, 3, number)
                 few = config.h is not None and len(task.support) <= config.h
                 exact += config.gradient == "lite" and few
@@ -192,7 +241,8 @@ def meta_train(
                     _task_step(learner, task, config, random, 1 / count, micro_batch, cast)
                 )
             before, done = done, done + count
-            if all(math.isfinite(step.loss) for step in steps) and _finite_gradients(learner):
+            norm = _gradient_norm(learner)
+            if all(math.isfinite(step.loss) for step in steps) and math.isfinite(norm):
                 failures = 0
                 for group in optimizer.param_groups:
                     group["lr"] = group["peak"] * _schedule(before, config)
@@ -212,7 +262,14 @@ def meta_train(
                         "backbone that was trained longer."
                     )
             speed = (done - begun) / (time.perf_counter() - started)
-            log.write(event="step", task=done, **averages.values, tasks_per_second=round(speed, 3))
+            log.write(
+                event="step",
+                task=done,
+                **averages.values,
+                gradient_norm=norm,
+                tasks_per_second=round(speed, 3),
+                waiting=round(feed.share_waited(), 4),
+            )
             if report is not None:
                 values = {**averages.values, "tasks/s": speed}
                 report(Progress(done, config.tasks, "Meta-training", values))
@@ -227,6 +284,8 @@ def meta_train(
         log.write(event="end", task=done, finished=finished)
     if finished:
         state_file.unlink(missing_ok=True)
+    if plot is not None and done > 0:
+        plot_curves(log_file, plot)
     return MetaTrainResult(
         output,
         finished,
@@ -238,6 +297,7 @@ def meta_train(
         exact,
         skipped,
         len(train.unreadable),
+        tuple(f"{path}: {reason}" for path, reason in replaced.items()),
         sum(len(classes) for _, classes in validation.left_out),
         log_file,
     )
@@ -282,9 +342,9 @@ def _task_step(
     )
 
 
-def _finite_gradients(learner: Learner) -> bool:
+def _gradient_norm(learner: Learner) -> float:
     gradients = [p.grad for p in learner.parameters() if p.grad is not None]
-    return bool(torch.isfinite(torch.nn.utils.get_total_norm(gradients)))
+    return float(torch.nn.utils.get_total_norm(gradients))
 
 
 def _schedule(task: int, config: MetaTrainConfig) -> float:
