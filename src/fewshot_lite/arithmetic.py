@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -28,7 +29,8 @@ def tf32(device: torch.device, wanted: bool | None) -> Iterator[None]:
     if device.type != "cuda":
         flag = "--tf32" if wanted else "--no-tf32"
         raise UsageError(f"{flag}: for CUDA devices alone, and this run is on {device.type}.")
-    convolutions = torch.backends.cudnn.conv
+    cudnn: Any = torch.backends.cudnn
+    convolutions = cudnn.conv
     before = convolutions.fp32_precision
     convolutions.fp32_precision = "tf32" if wanted else "ieee"
     try:

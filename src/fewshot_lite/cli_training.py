@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal
 import typer
 
 from fewshot_lite.cli_options import INTERRUPTED, Device, Force, Json, Precision, Resume
-from fewshot_lite.config import MetaTrainConfig, PretrainConfig
+from fewshot_lite.config import MetaTrainConfig, PretrainConfig, check_workers
 from fewshot_lite.data.folders import require_folder
 from fewshot_lite.errors import UsageError
+from fewshot_lite.figures import check_figure
 from fewshot_lite.files import check_output
 
 _TRAIN = MetaTrainConfig()
@@ -162,6 +163,35 @@ def meta_train(
     ] = _TRAIN.save_every,
     micro_batch: Annotated[str, typer.Option(metavar="N|auto", help="Images in a pass.")] = "auto",
     precision: Precision = _TRAIN.precision,
+    tf32: Annotated[
+        bool | None,
+        typer.Option(
+            "--tf32/--no-tf32",
+            help="On CUDA: float32 convolutions in TF32; heads never.",
+            show_default="torch's own, on",
+        ),
+    ] = _TRAIN.tf32,
+    compile: Annotated[
+        bool, typer.Option("--compile", help="Make kernels with torch.compile.")
+    ] = _TRAIN.compile,
+    workers: Annotated[
+        str,
+        typer.Option(
+            metavar="N|auto",
+            help="Processes that read photos; 0 for a thread. auto: by device and memory.",
+        ),
+    ] = "auto",
+    cache: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Keep resized images here, for this run and others."),
+    ] = None,
+    tensorboard: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write the curves here as well.")
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw the curves at the end (.png, .svg, .pdf)."),
+    ] = None,
     seed: Annotated[int, typer.Option()] = _TRAIN.seed,
     device: Device = "auto",
     resume: Resume = False,
@@ -197,9 +227,16 @@ def meta_train(
         save_every=save_every,
         micro_batch=_number_or(micro_batch, "auto", "--micro-batch"),
         precision=precision,
+        tf32=tf32,
+        compile=compile,
         seed=seed,
     )
     config.check()
+    processes = _number_or(workers, "auto", "--workers")
+    check_workers(processes)
+    if plot is not None:
+        check_figure(plot, output)
+        check_output(plot, force=force or resume, flag="--plot")
     _check_run(data, output, resume=resume, force=force)
     from fewshot_lite import render
     from fewshot_lite.meta_training import meta_train as run
@@ -213,7 +250,12 @@ def meta_train(
             device=device,
             resume=resume,
             force=force,
+            workers=processes,
+            cache=cache,
+            tensorboard=tensorboard,
+            plot=plot,
             report=report,
+            notify=render.print_note,
         )
     onward = render.command("adapt", "./my_objects", "--base", output)
     _finish(asdict(result), onward, unit="tasks", done=result.tasks, json=json)

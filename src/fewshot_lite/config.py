@@ -191,6 +191,12 @@ def check_not_negative(**values: float) -> None:
             raise UsageError(f"{_flag(name)} {value}: must be 0 or more, and at most a billion.")
 
 
+def check_workers(workers: int | None) -> None:
+    """Refuse numbers of processes that no machine has."""
+    if workers is not None and not 0 <= workers <= 1024:
+        raise UsageError(f"--workers {workers}: must be between 0 and 1024, or 'auto'.")
+
+
 def check_seed(seed: int) -> None:
     """Refuse seeds that torch cannot take."""
     if abs(seed) >= 2**63:

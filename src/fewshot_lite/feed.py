@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from fewshot_lite.data.decoding import worker_count
 from fewshot_lite.data.photos import current_limit, pixel_limit
 from fewshot_lite.data.replacing import Replaced
-from fewshot_lite.errors import FewshotError, UsageError
+from fewshot_lite.errors import FewshotError
 from fewshot_lite.prepared import PreparedTask
 from fewshot_lite.task import Task
 
@@ -63,7 +63,7 @@ class Feed:
         device: torch.device,
         *,
         workers: int | None = None,
-        on_replaced: Callable[[int, Replaced], None] | None = None,
+        on_replaced: Callable[[Replaced], None] = lambda replaced: None,
         start_method: str | None = None,
     ) -> None:
         """Begin to prepare.
@@ -74,7 +74,7 @@ class Feed:
             device: where they go; memory is pinned for CUDA.
             workers: processes that prepare; 0 for this one alone, None for what pays
                 (`pick_workers`).
-            on_replaced: called with the number of the task and an image that could not be read.
+            on_replaced: called with an image that could not be read, each time.
             start_method: of workers; the system's own unless given.
 
         Raises:
@@ -115,9 +115,8 @@ class Feed:
         asked = time.perf_counter()
         prepared = next(self._tasks)
         self._waited += time.perf_counter() - asked
-        if self._on_replaced is not None:
-            for replaced in prepared.replaced:
-                self._on_replaced(prepared.number, replaced)
+        for replaced in prepared.replaced:
+            self._on_replaced(replaced)
         return prepared.on(self._device)
 
     def share_waited(self) -> float:
@@ -209,9 +208,3 @@ def pick_workers(device: torch.device, *, kept: bool) -> int:
     if kept or device.type == "cpu":
         return 0
     return max(1, min(_MOST_WORKERS, worker_count() - 3))
-
-
-def check_workers(workers: int | None) -> None:
-    """Raise UsageError for numbers of processes that no machine can have."""
-    if workers is not None and not 0 <= workers <= 1024:
-        raise UsageError(f"--workers {workers}: must be between 0 and 1024, or 'auto'.")

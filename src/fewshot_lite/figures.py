@@ -12,10 +12,13 @@ from fewshot_lite.files import atomic_path
 ENDINGS = (".png", ".svg", ".pdf")
 
 
-def check_figure(path: Path) -> None:
-    """Raise UsageError for a file that no figure can be written to, without importing anything."""
+def check_figure(path: Path, *others: Path) -> None:
+    """Raise UsageError for another ending, or for a file that is another output as well."""
     if path.suffix.lower() not in ENDINGS:
         raise UsageError(f"--plot {path}: must end in {', '.join(ENDINGS)}.")
+    for other in others:
+        if other.resolve() == path.resolve():
+            raise UsageError(f"--plot {path}: the same file as --output. Give another name.")
 
 
 def require_matplotlib() -> None:

@@ -16,7 +16,7 @@ from fewshot_lite import __version__, training
 from fewshot_lite.arithmetic import compile_backbone, tf32
 from fewshot_lite.backbones import has_depthwise_convolutions, load_backbone
 from fewshot_lite.baselines import full_step, small_task
-from fewshot_lite.config import MetaTrainConfig
+from fewshot_lite.config import MetaTrainConfig, check_workers
 from fewshot_lite.curves import plot_curves
 from fewshot_lite.data.folders import LabelledImages
 from fewshot_lite.data.image_cache import check_cache_folder
@@ -24,7 +24,7 @@ from fewshot_lite.data.replacing import Replaced
 from fewshot_lite.data.training_sets import has_validation_sets, scan_data_sets
 from fewshot_lite.devices import autocast, pick_device, pick_micro_batch
 from fewshot_lite.errors import FewshotError, UsageError
-from fewshot_lite.feed import Feed, check_workers
+from fewshot_lite.feed import Feed
 from fewshot_lite.figures import check_figure, require_matplotlib
 from fewshot_lite.files import check_output
 from fewshot_lite.learners import make_learner
@@ -40,7 +40,7 @@ from fewshot_lite.task_source import (
     hold_out_classes,
     unseen_classes,
 )
-from fewshot_lite.tracking import TrackedLog, require_tensorboard
+from fewshot_lite.tracking import TrackedLog, check_tensorboard
 from fewshot_lite.training import Progress, Report
 
 #: A run ends after this many steps in a row whose loss is not finite.
@@ -126,9 +126,9 @@ def meta_train(
     if cache is not None:
         check_cache_folder(cache)
     if tensorboard is not None:
-        require_tensorboard()
+        check_tensorboard(tensorboard)
     if plot is not None:
-        check_figure(plot)
+        check_figure(plot, output)
         check_output(plot, force=force or resume, flag="--plot")
         require_matplotlib()
     where = pick_device(device)

@@ -200,7 +200,7 @@ class ValidationTasks:
     def _read(self, pool: Pool, store: ImageStore, episode: Episode) -> Task:
         """The images of an episode as they are; of a damaged one, others each time alike."""
         pixels, episode, replaced = read_episode(
-            store, pool, episode, lambda: training.generator(self._seed, 7, episode.support)
+            store, pool, episode, lambda: training.generator(self._seed, 7, *episode.support)
         )
         for item in replaced:
             self.on_replaced(item)

@@ -10,8 +10,15 @@ from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.training import JsonLines
 
 
-def require_tensorboard() -> None:
-    """Raise FewshotError if TensorBoard is not there: before the work is done."""
+def check_tensorboard(folder: Path) -> None:
+    """Refuse a folder, or that TensorBoard is not there, before the work is done.
+
+    Raises:
+        UsageError: a file of that name.
+        FewshotError: not installed.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--tensorboard {folder}: a file, not a folder.")
     try:
         import torch.utils.tensorboard  # noqa: F401
     except ImportError:

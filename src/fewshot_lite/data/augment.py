@@ -103,7 +103,7 @@ def apply_views(images: Tensor, size: int, views: Views) -> Tensor:
     """
     crops = views.crops.to(images.device, non_blocking=True)
     grid = F.affine_grid(crops, [len(images), 3, size, size], align_corners=False)
-    result = F.grid_sample(
+    result: Tensor = F.grid_sample(
         images.float() / 255, grid, padding_mode="reflection", align_corners=False
     )
     if views.colours is None:
