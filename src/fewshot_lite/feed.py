@@ -54,7 +54,10 @@ class TaskSource(Protocol):
 
 
 class Feed:
-    """Tasks in order, on the device. `with Feed(...) as feed: ... task = feed.next()`."""
+    """Tasks in order, on the device. `with Feed(...) as feed: ... task = feed.next()`.
+
+    A worker that dies ends the block with a FewshotError.
+    """
 
     def __init__(
         self,
@@ -104,13 +107,19 @@ class Feed:
         trace: TracebackType | None,
     ) -> None:
         self._tasks.close()
+        # Torch tells of a worker's end by a signal: this may come from anywhere in the loop.
+        if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
+            raise FewshotError(
+                "A worker that prepares tasks died; memory (or /dev/shm) may have run out. "
+                "Use fewer --workers, or --workers 0."
+            ) from None
 
     def next(self) -> Task:
         """The next task.
 
         Raises:
             StopIteration: all were handed out.
-            FewshotError: a class has too few images left, or a worker died.
+            FewshotError: a class has too few images left.
         """
         asked = time.perf_counter()
         prepared = next(self._tasks)
@@ -156,18 +165,11 @@ class Feed:
                 worker_init_fn=functools.partial(_begin_worker, current_limit()),
                 generator=torch.Generator(),  # or the caller's randomness would move on
             )
-        try:
-            for item in loader:
-                if isinstance(item, str):
-                    raise FewshotError(item)
-                yield item
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise FewshotError(
-                "A worker that prepares tasks died; memory (or /dev/shm) may have run out. "
-                "Use fewer --workers, or --workers 0."
-            ) from None
+            items = iter(loader)
+        for item in items:
+            if isinstance(item, str):
+                raise FewshotError(item)
+            yield item
 
 
 class _Prepared(Dataset["PreparedTask | str"]):
