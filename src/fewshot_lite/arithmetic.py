@@ -13,6 +13,13 @@ from fewshot_lite.backbones import Backbone
 from fewshot_lite.errors import UsageError
 
 
+def check_tf32(device: torch.device, wanted: bool | None) -> None:
+    """Raise UsageError if something is wanted of a device that is not CUDA."""
+    if wanted is not None and device.type != "cuda":
+        flag = "--tf32" if wanted else "--no-tf32"
+        raise UsageError(f"{flag}: for CUDA devices alone, and this run is on {device.type}.")
+
+
 @contextlib.contextmanager
 def tf32(device: torch.device, wanted: bool | None) -> Iterator[None]:
     """Within, convolutions in float32 round their factors to TF32 (10 bits), or do not.
@@ -21,14 +28,12 @@ def tf32(device: torch.device, wanted: bool | None) -> Iterator[None]:
     which heads and their statistics are made of, are in full float32 either way.
 
     Raises:
-        UsageError: something is wanted of a device that is not CUDA.
+        UsageError: as `check_tf32`.
     """
+    check_tf32(device, wanted)
     if wanted is None:
         yield
         return
-    if device.type != "cuda":
-        flag = "--tf32" if wanted else "--no-tf32"
-        raise UsageError(f"{flag}: for CUDA devices alone, and this run is on {device.type}.")
     cudnn: Any = torch.backends.cudnn
     convolutions = cudnn.conv
     before = convolutions.fp32_precision

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from fewshot_lite import __version__, training
-from fewshot_lite.arithmetic import compile_backbone, tf32
+from fewshot_lite.arithmetic import check_tf32, compile_backbone, tf32
 from fewshot_lite.backbones import has_depthwise_convolutions, load_backbone
 from fewshot_lite.baselines import full_step, small_task
 from fewshot_lite.config import MetaTrainConfig, check_workers
@@ -132,6 +132,7 @@ def meta_train(
         check_output(plot, force=force or resume, flag="--plot")
         require_matplotlib()
     where = pick_device(device)
+    check_tf32(where, config.tf32)
     folders = scan_data_sets(data)
     for flag, names in (("no-flip", config.no_flip), ("tracks", config.tracks)):
         unknown = set(names) - {folder.name for folder in folders}
@@ -144,6 +145,8 @@ def meta_train(
     pretrained = source.get("pretrained", {})
     size = backbone.image_size
     training.check_image_size(backbone, size)
+    if config.compile:
+        compile_backbone(backbone, where)
     if config.unseen_only:
         folders = [unseen_classes(folder, pretrained.get("classes")) for folder in folders]
     given = {"backbone_lr": config.backbone_lr, "metric": config.metric}
@@ -161,8 +164,6 @@ def meta_train(
     validation = ValidationTasks(held_out, config, size, report, kept)
 
     learner.to(where).to(memory_format=torch.channels_last)
-    if config.compile:
-        compile_backbone(backbone, where)
     optimizer = torch.optim.Adam(learner.parameter_groups(config.lr), lr=config.lr)
     for group in optimizer.param_groups:
         group["peak"] = group["lr"]
