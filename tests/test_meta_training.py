@@ -29,7 +29,7 @@ from fewshot_lite.meta_model import MetaModel
 from fewshot_lite.meta_training import MetaTrainResult, meta_train
 from photos import QUICK, SIZE, classes, contents, draw_classes
 
-STEP = "fewshot_lite.meta_training.lite_step"
+STEP = "fewshot_lite.meta_step.lite_step"
 
 
 @pytest.fixture(scope="module")

@@ -34,6 +34,7 @@ def test_a_process_on_its_own_is_one_rank(monkeypatch: pytest.MonkeyPatch) -> No
         assert group.share([1, 2, 3]) == [1, 2, 3]
         assert group.gather("a") == ["a"]
         assert group.from_first(b"x") == b"x"
+        assert group.everyone({"a": 1}) == [{"a": 1}]
         assert group.sum(torch.ones(2)).tolist() == [1, 1]
         assert group.any(True)
         assert not group.any(False)
@@ -58,6 +59,9 @@ def test_what_torchrun_says(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ranks.speaks(FewshotError(""))
     monkeypatch.delenv("MASTER_ADDR")
     with pytest.raises(UsageError, match=r"WORLD_SIZE is 2, but .*MASTER_ADDR.*torchrun"):
+        ranks.place()
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    with pytest.raises(UsageError, match=r"WORLD_SIZE is two, but .*torchrun"):
         ranks.place()
 
 
@@ -191,10 +195,10 @@ def test_ranks_that_differ_are_refused(data: Path, tmp_path: Path) -> None:
         code = (
             "import os, sys, pathlib; rank = os.environ['RANK'];"
             "from dataclasses import replace;"
-            "from fewshot_lite import meta_training; from photos import QUICK;"
-            f"data, lr, version = {str(data)!r}, 1e-3, meta_training.__version__\n"
+            "from fewshot_lite import meta_setup, meta_training; from photos import QUICK;"
+            f"data, lr, version = {str(data)!r}, 1e-3, meta_setup.__version__\n"
             f"if rank == '1': {variable} = {value}\n"
-            "meta_training.__version__ = version\n"
+            "meta_setup.__version__ = version\n"
             f"meta_training.meta_train(pathlib.Path(data), pathlib.Path({str(tmp_path / 'm')!r}), "
             "replace(QUICK, lr=lr), device='cpu')"
         )

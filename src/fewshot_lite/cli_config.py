@@ -22,8 +22,9 @@ from fewshot_lite.errors import UsageError
 #: What a file may give besides the configuration, and what it is.
 _OTHERS: dict[str, Any] = {"data": str, "output": str, "preset": str, "validate": str}
 _OTHERS |= {"device": str, "resume": bool, "force": bool, "json": bool}
+_OTHERS |= {"workers": int, "cache": str, "tensorboard": str, "plot": str}
 #: Flags that the line takes as text, and a file as what they are, with the text that is None.
-_NUMBERS_OR_WORDS = {"h": "all", "micro_batch": "auto"}
+_NUMBERS_OR_WORDS = {"h": "all", "micro_batch": "auto", "workers": "auto"}
 
 
 def read_config(context: typer.Context, value: Path | None) -> Path | None:
@@ -125,8 +126,8 @@ def as_flags(config: MetaTrainConfig) -> dict[str, Any]:
 def _given(config: MetaTrainConfig) -> dict[str, Any]:
     """The fields that are not None, as a file has them."""
     values = asdict(config)
-    for name, word in _NUMBERS_OR_WORDS.items():
-        values[name] = word if values[name] is None else values[name]
+    for name in _NUMBERS_OR_WORDS.keys() & values.keys():
+        values[name] = _NUMBERS_OR_WORDS[name] if values[name] is None else values[name]
     return {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in values.items()

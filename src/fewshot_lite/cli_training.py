@@ -11,9 +11,10 @@ import typer
 
 from fewshot_lite.cli_config import as_flags, read_config, to_toml, use_preset
 from fewshot_lite.cli_options import INTERRUPTED, Device, Force, Json, Precision, Resume
-from fewshot_lite.config import MetaTrainConfig, PretrainConfig
+from fewshot_lite.config import MetaTrainConfig, PretrainConfig, check_workers
 from fewshot_lite.data.folders import require_folder
 from fewshot_lite.errors import UsageError
+from fewshot_lite.figures import check_figure
 from fewshot_lite.files import check_output
 from fewshot_lite.ranks import place, refuse_ranks
 
@@ -277,6 +278,35 @@ def meta_train(
     ] = _TRAIN.save_every,
     micro_batch: Annotated[str, typer.Option(metavar="N|auto", help="Images in a pass.")] = "auto",
     precision: Precision = _TRAIN.precision,
+    tf32: Annotated[
+        bool | None,
+        typer.Option(
+            "--tf32/--no-tf32",
+            help="On CUDA: float32 convolutions in TF32; heads never.",
+            show_default="torch's own, on",
+        ),
+    ] = _TRAIN.tf32,
+    compile: Annotated[
+        bool, typer.Option("--compile", help="Make kernels with torch.compile.")
+    ] = _TRAIN.compile,
+    workers: Annotated[
+        str,
+        typer.Option(
+            metavar="N|auto",
+            help="Processes that read photos; 0 for a thread. auto: by device and memory.",
+        ),
+    ] = "auto",
+    cache: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Keep resized images here, for this run and others."),
+    ] = None,
+    tensorboard: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write the curves here as well.")
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw the curves at the end (.png, .svg, .pdf)."),
+    ] = None,
     seed: Annotated[int, typer.Option()] = _TRAIN.seed,
     device: Device = "auto",
     resume: Resume = False,
@@ -332,20 +362,31 @@ def meta_train(
         save_every=save_every,
         micro_batch=_number_or(micro_batch, "auto", "--micro-batch"),
         precision=precision,
+        tf32=tf32,
+        compile=compile,
         seed=seed,
     )
     config.check()
+    processes = _number_or(workers, "auto", "--workers")
+    check_workers(processes)
     if show_config:
-        given = {"output": output, "validate": validate}
+        given = {"output": output, "validate": validate, "cache": cache}
+        given |= {"tensorboard": tensorboard, "plot": plot}
         others = {name: str(value) for name, value in given.items() if value is not None}
-        sys.stdout.write(to_toml(as_flags(config) | {"device": device} | others))
+        others |= {"device": device}
+        threads = {} if processes is None else {"workers": processes}
+        sys.stdout.write(to_toml(as_flags(config) | others | threads))
         return
     if data is None:
         raise UsageError("Missing argument 'DATA', a folder. Try `fewshot-lite meta-train --help`.")
     if output is None:
         raise UsageError("Missing option '--output' / '-o'. Try `fewshot-lite meta-train --help`.")
+    if plot is not None:
+        check_figure(plot, output)
     if place().first:  # the others may come when its files are there
         _check_run(data, output, resume=resume, force=force)
+        if plot is not None:
+            check_output(plot, force=force or resume, flag="--plot")
     from fewshot_lite import render
     from fewshot_lite.meta_training import meta_train as run
 
@@ -358,6 +399,10 @@ def meta_train(
             device=device,
             resume=resume,
             force=force,
+            workers=processes,
+            cache=cache,
+            tensorboard=tensorboard,
+            plot=plot,
             report=report,
             notice=render.print_note,
         )

@@ -180,6 +180,10 @@ class MetaTrainConfig:
     """Images in a pass; None fits it to the image size and the device. Does not change what is
     learned but for rounding."""
     precision: Precision = "auto"
+    tf32: bool | None = None
+    """Of convolutions in float32, on CUDA; None is torch's own setting, which is to use it."""
+    compile: bool = False
+    """Make kernels of the backbone's passes with torch.compile."""
     seed: int = 0
 
     def check(self) -> None:
@@ -207,7 +211,8 @@ class MetaTrainConfig:
             value = getattr(self, name)
             if value not in (None, False) and self.learner not in takers:
                 raise UsageError(
-                    f"{flag(name)}{'' if value is True else f' {value}'}: must be left out with --learner {self.learner}; only "
+                    f"{flag(name)}{'' if value is True else f' {value}'}: must be left out with "
+                    f"--learner {self.learner}; only "
                     f"{' and '.join(takers)} {'has' if len(takers) == 1 else 'have'} it."
                 )
         self._check_inner()
@@ -308,6 +313,11 @@ class MetaTrainConfig:
                 f"--precision bfloat16: must be left out with --learner {self.learner}, whose "
                 "second derivatives need float32."
             )
+        if self.compile:
+            raise UsageError(
+                f"--compile: must be left out with --learner {self.learner}; compiled kernels have "
+                "no second derivatives."
+            )
         if self.sampling != "uniform":
             raise UsageError(
                 f"--sampling {self.sampling}: must be left out with --learner {self.learner}."
@@ -355,6 +365,12 @@ def check_not_negative(**values: float) -> None:
     for name, value in values.items():
         if not 0 <= value <= _HUGE:
             raise UsageError(f"{flag(name)} {value}: must be 0 or more, and at most a billion.")
+
+
+def check_workers(workers: int | None) -> None:
+    """Refuse numbers of processes that no machine has."""
+    if workers is not None and not 0 <= workers <= 1024:
+        raise UsageError(f"--workers {workers}: must be between 0 and 1024, or 'auto'.")
 
 
 def check_seed(seed: int) -> None:

@@ -42,11 +42,16 @@ def check_output(path: Path, *, force: bool, flag: str = "--output") -> None:
 
 
 @contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, renamed to it at the end: `path` is whole or untouched."""
+def atomic_path(path: Path, *, prefix: str = "") -> Iterator[Path]:
+    """A temporary path beside `path`, renamed to it at the end: `path` is whole or untouched.
+
+    Args:
+        prefix: how the temporary name begins, by which what a killed program leaves is known; as
+            `remove_leftovers` looks for unless given.
+    """
     import tempfile  # not needed for help texts, and not cheap
 
-    handle, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=_temporary(path))
+    handle, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=prefix or _temporary(path))
     os.close(handle)
     temporary = Path(name)
     try:

@@ -162,8 +162,7 @@ def vectorised(learner: GradientLearner, tasks: Sequence[Task]) -> MetaGradient:
     Raises:
         ValueError: tasks of different shapes.
     """
-    shapes = {(t.support.shape, t.query.shape, t.classes) for t in tasks}
-    if len(shapes) > 1:
+    if len({_shape(task) for task in tasks}) > 1:
         raise ValueError("tasks of different shapes cannot be vectorised")
     first = tasks[0]
 
@@ -183,6 +182,10 @@ def vectorised(learner: GradientLearner, tasks: Sequence[Task]) -> MetaGradient:
     )
 
 
+def _shape(task: Task) -> tuple[object, ...]:
+    return task.support.shape, task.query.shape, task.classes
+
+
 def gradient_step(learner: GradientLearner, found: MetaGradient, *, scale: float = 1.0) -> LiteStep:
     """Add a meta-gradient to the `.grad`s of what is learned."""
     for name, parameter in learner.named_parameters():
@@ -197,6 +200,10 @@ def vectorised_step(
 ) -> Iterator[LiteStep]:
     """As `gradient_step` of each task in turn, computed all at once; `scale` is of each."""
     if not tasks:
+        return
+    if len({_shape(task) for task in tasks}) > 1:  # a photo was lost, and no other to replace it
+        for task in tasks:
+            yield gradient_step(learner, meta_gradient(learner, task), scale=scale)
         return
     found = vectorised(learner, tasks)
     for number in range(len(tasks)):

@@ -56,7 +56,7 @@ def place() -> Place:
     """
     names = {"RANK": "rank", "WORLD_SIZE": "size"}
     names |= {"LOCAL_RANK": "local_rank", "LOCAL_WORLD_SIZE": "local_size"}
-    if int(os.environ.get("WORLD_SIZE") or 1) < 2:
+    if os.environ.get("WORLD_SIZE", "1") in ("", "1"):
         return Place()
     try:
         found = Place(**{field: int(os.environ[name]) for name, field in names.items()})
@@ -112,7 +112,8 @@ def device_name(device: str) -> str:
 class Ranks:
     """All ranks of a run, seen from one of them."""
 
-    def __init__(self, at: Place, heart: Heartbeat | None = None) -> None:
+    def __init__(self, at: Place = Place(), heart: Heartbeat | None = None) -> None:
+        """Without arguments, a process on its own."""
         self.rank, self.size, self.first = at.rank, at.size, at.first
         self._heart = heart
 
@@ -151,6 +152,17 @@ class Ranks:
         self.sum(table)
         pairs = zip(table, lengths.tolist(), strict=True)
         return [bytes(row[:length].tolist()).decode() for row, length in pairs]
+
+    def everyone(self, value: T) -> list[T]:
+        """A value of each rank, in their order; anything that can be pickled."""
+        if self.size == 1:
+            return [value]
+        import torch.distributed
+
+        values: list[Any] = [None] * self.size
+        with self._noticing():
+            torch.distributed.all_gather_object(values, value)
+        return values
 
     def from_first(self, data: bytes) -> bytes:
         """Bytes of the first rank, on all; what the others give is not looked at."""

@@ -258,6 +258,14 @@ def print_run(result: dict[str, Any], next_command: str, *, unit: str, done: int
             f"[yellow]Skipped[/] {result['unreadable']} photos that cannot be read; "
             f"{escape(str(result['log']))} names them."
         )
+    if replaced := result.get("replaced"):
+        err.print(
+            f"[yellow]Replaced[/] by others: {len(replaced)} photos that could not be read any more"
+        )
+        for line in replaced[:_MOST_SKIPPED]:
+            err.print(f"  {escape(line)}")
+        if len(replaced) > _MOST_SKIPPED:
+            err.print(f"  and {len(replaced) - _MOST_SKIPPED} more; see {result['log']}")
     if result.get("not_validated"):
         err.print(
             f"[yellow]Left out[/] of validation: {result['not_validated']} classes with too few "
