@@ -8,19 +8,25 @@ import signal
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from fewshot_lite import training
 from fewshot_lite.data.augment import (
     Augmentation,
     apply_shift,
+    domain_shift,
     draw_shift,
     draw_views,
+    quarter_turns,
     random_views,
 )
+from fewshot_lite.data.episodes import EpisodeConfig, Pool, sample_training_episode
 from fewshot_lite.data.folders import scan_classes
 from fewshot_lite.data.replacing import Replaced
+from fewshot_lite.data.store import ImageStore
 from fewshot_lite.errors import FewshotError
 from fewshot_lite.feed import Feed, pick_workers
 from fewshot_lite.prepared import PreparedTask
@@ -59,6 +65,41 @@ def assert_same(found: list[Task], expected: list[Task]) -> None:
         for name in ("support", "support_labels", "query", "query_labels"):
             assert torch.equal(getattr(one, name), getattr(other, name)), name
         assert one.classes == other.classes
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"rotate": ("shapes",)},
+        {"augment": False},
+        {"augment": False, "rotate": ("shapes",), "no_flip": ("shapes",), "shifts": 1.0},
+        {"shot": 2, "max_way": 3, "rotate": ("shapes",)},
+    ],
+)
+def test_prepared_tasks_are_those_made_in_one_go(shapes: Path, options: dict[str, Any]) -> None:
+    """The order in which randomness is drawn, too: a seed's tasks stay what they were."""
+    config = replace(CONFIG, **options)
+    folder = scan_classes(shapes)
+    found = TrainingTasks([folder], config, SIZE, None)
+    pixels, pool = ImageStore(folder.paths, SIZE), Pool(folder)
+    limits = (config.min_way, config.max_way, config.max_support, config.max_shot, config.queries)
+    for number in NUMBERS:
+        random = training.generator(config.seed, 2, number)
+        episode = sample_training_episode([pool], EpisodeConfig(*limits, config.shot), random)
+        images = pixels[episode.support + episode.query]
+        if config.rotate:
+            turns = torch.randint(4, (episode.classes,), generator=random)
+            labels = torch.tensor(episode.support_labels + episode.query_labels)
+            images = quarter_turns(images, turns[labels])
+        flip = torch.full((len(images),), not config.no_flip)
+        views = images.float() / 255
+        if config.augment:
+            views = random_views(images, SIZE, Augmentation(min_area=0.5), flip, random)
+        if float(torch.rand((), generator=random)) < config.shifts:
+            views = domain_shift(views, random)
+        task = found.task(number)
+        assert torch.equal(torch.cat([task.support, task.query]), views)
+        assert task.query_labels.tolist() == episode.query_labels
 
 
 @fork

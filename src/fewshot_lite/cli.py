@@ -28,7 +28,7 @@ from fewshot_lite import (
 from fewshot_lite.cli_options import INTERRUPTED, Force, Json
 from fewshot_lite.errors import FewshotError
 from fewshot_lite.files import DEFAULT_BASE, find_base
-from fewshot_lite.ranks import speaks
+from fewshot_lite.ranks import let_another_speak, speaks
 
 app = typer.Typer(
     name="fewshot-lite",
@@ -161,8 +161,9 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except FewshotError as error:
-        if speaks(error):
-            _print_error(str(error))
+        if not speaks(error):
+            let_another_speak()
+        _print_error(str(error))
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED

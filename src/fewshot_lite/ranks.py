@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,6 +28,8 @@ T = TypeVar("T")
 #: Minutes to wait for all ranks to start, and for the slowest at any later point; a rank that has
 #: died is noticed much sooner.
 _START, _WAIT = 5, 120
+#: Seconds that a rank with an error gives another one to say it first.
+_SILENCE = 60
 
 
 class LostRankError(FewshotError):
@@ -74,6 +77,15 @@ def speaks(error: FewshotError) -> bool:
     local_rank = os.environ.get("LOCAL_RANK", "0") if "WORLD_SIZE" in os.environ else "0"
     # Of a rank that was lost, its neighbour tells too: it may have been the one that speaks.
     return local_rank in (("0", "1") if isinstance(error, LostRankError) else ("0",))
+
+
+def let_another_speak() -> None:
+    """Wait for torchrun to end this process, as it does once the rank that speaks has ended.
+
+    Were this one to end first, torchrun would end the other before it has said what is wrong. It
+    comes back if the other has nothing to say.
+    """
+    time.sleep(_SILENCE)
 
 
 def refuse_ranks(command: str) -> None:
