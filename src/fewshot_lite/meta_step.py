@@ -69,6 +69,7 @@ class StepGradients:
         Raises:
             FewshotError: on all ranks, for what failed on one.
         """
+        self._setup.learner.zero_grad(set_to_none=True)
         table = torch.zeros(len(numbers), 4, dtype=torch.float64)
         positions = self._ranks.share(range(len(numbers)))
 

@@ -207,8 +207,9 @@ def _train(
         log.write(event="end", task=run.done, finished=run.finished)
     if run.finished:
         checkpoints.clear()
-    if outputs.plot is not None and run.done > 0 and group.first:
-        plot_curves(outputs.log, outputs.plot)
+    if outputs.plot is not None and run.done > 0:
+        plot = outputs.plot
+        group.together(lambda: plot_curves(outputs.log, plot) if group.first else None)
     return MetaTrainResult(
         output=outputs.output,
         finished=run.finished,
