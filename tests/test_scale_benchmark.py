@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,10 @@ SCRIPT = Path(__file__).parents[1] / "benchmarks" / "scale.py"
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(SCRIPT), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    alone = os.environ | {"OMP_NUM_THREADS": "1"}  # threads that wait for each other in turns
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=300, check=False, env=alone
+    )
 
 
 @pytest.mark.slow
