@@ -23,6 +23,7 @@ from fewshot_lite import (
     cli_edit,
     cli_evaluate,
     cli_export,
+    cli_lambda,
     cli_training,
 )
 from fewshot_lite.cli_options import INTERRUPTED, Force, Json
@@ -147,6 +148,9 @@ app.add_typer(cli_data.app, name="data")
 
 app.command(epilog="Example: fewshot-lite evaluate default cosine finetune-head ./images")(
     cli_evaluate.evaluate
+)
+app.command("lambda-search", epilog="Example: fewshot-lite lambda-search model.safetensors DATA")(
+    cli_lambda.lambda_search
 )
 
 

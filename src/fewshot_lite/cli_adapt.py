@@ -82,9 +82,14 @@ def adapt(
     model = MetaModel.load(base, weights=weights, device=str(pick_device(device)))
     pictures = report is not None or not no_thumbnails
     try:
-        with render.counting_bar("Reading photos") as progress:
+        with render.counting_bar("Adapting") as progress:
             personal = model.adapt(
-                folder, head=head, strict=strict, thumbnails=pictures, on_done=progress
+                folder,
+                head=head,
+                strict=strict,
+                thumbnails=pictures,
+                on_done=progress,
+                on_fold=progress,
             )
     except StrictError as error:
         if not json:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fewshot_lite.cli_options import INTERRUPTED, Device, Force, Json, Precision
-from fewshot_lite.comparison.names import parse_models
+from fewshot_lite.comparison.names import check_pattern, parse_models
 from fewshot_lite.data.folders import require_folder
 from fewshot_lite.errors import UsageError
 from fewshot_lite.figures import check_figure, require_matplotlib
@@ -51,8 +51,9 @@ def evaluate(
         typer.Argument(
             metavar="MODEL... DATA",
             help="Models: default, a checkpoint, or cosine, euclidean, mahalanobis, linear, knn, "
-            "finetune-head, finetune-film, also as NAME:BACKBONE. Data: class folders, a folder of "
-            "such data sets, or a benchmark's folder; left out with --support and --query.",
+            "finetune-head, finetune-film, finetune, also as NAME:BACKBONE. Data: class folders, a "
+            "folder of such data sets, or a benchmark's folder; left out with --support and "
+            "--query.",
             show_default=False,
         ),
     ],
@@ -112,8 +113,17 @@ def evaluate(
     baseline_backbone: Annotated[
         str, typer.Option(metavar="NAME|FILE", help="Of baselines that name none.")
     ] = DEFAULT_BASE,
-    finetune_steps: Annotated[int, typer.Option(help="Steps of finetune-*.")] = 50,
+    finetune_steps: Annotated[int, typer.Option(help="Steps of finetune and finetune-*.")] = 50,
     finetune_lr: Annotated[float, typer.Option(help="Their learning rate (Adam).")] = 1e-3,
+    pattern: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIGITS",
+            help="Of finetune and finetune-film: which layers are updated, from the images up, the "
+            "head last, e.g. 000011 of resnet18.",
+            show_default="all",
+        ),
+    ] = None,
     image_size: Annotated[
         int | None, typer.Option(help="Pixels.", show_default="each model's own")
     ] = None,
@@ -147,6 +157,7 @@ def evaluate(
         raise UsageError("DATA is an empty word. Give the folder of the data, or . for this one.")
     models, data = (words, None) if pair else (words[:-1], Path(words[-1]))
     names = parse_models(models, baseline_backbone)
+    check_pattern(pattern, names)
     options = ProtocolOptions(
         ways=None if ways is None else parse_spans("--ways", ways, least=2),
         shots=None if shots is None else parse_spans("--shots", shots, least=1),
@@ -186,9 +197,8 @@ def evaluate(
 
     if plot is not None:
         require_matplotlib()
-    session = Session(
-        device, precision, image_size, micro_batch, FineTuning(finetune_steps, finetune_lr)
-    )
+    tuning = FineTuning(finetune_steps, finetune_lr, pattern)
+    session = Session(device, precision, image_size, micro_batch, tuning)
     with join() as ranks, StopRequest() as stop, _bars(ranks) as report:
         outcome = compare_models(
             names,

@@ -88,7 +88,9 @@ def _of_prepared(
     with torch.no_grad():
         learned = learner.learned()
         size = number if learner.coupled else micro_batch
-        features = map_batches(lambda x: learner.features_from(learned, x), support, size)
+        features = support.new_zeros(number, learner.backbone.feature_dim)
+        if learner.head.way is None:  # a learned head does not look at them
+            features = map_batches(lambda x: learner.features_from(learned, x), support, size)
         start = learner.start(learned, features, task.support_labels, task.classes)
         objective = learner.objective(support, task.support_labels, micro_batch)
         path: list[Params] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -11,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot_lite import __version__, checkpoint
 from fewshot_lite.backbones import Backbone, load_backbone
 from fewshot_lite.bases import Base, parse_base
 from fewshot_lite.config import HeadName
+from fewshot_lite.cross_adaptation import cross_adapt
 from fewshot_lite.data.folders import ImageFolder, Skipped, scan_classes
 from fewshot_lite.data.preflight import Examiner, Finding, StrictError
 from fewshot_lite.data.store import decode
@@ -24,8 +27,14 @@ from fewshot_lite.data.thumbnails import make_thumbnails
 from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.files import DEFAULT_BASE
 from fewshot_lite.film import folded
-from fewshot_lite.heads.choice import adapted_choice, choose_head, untrained_head
-from fewshot_lite.learners import Frozen, GradientLearner, Learner, make_learner
+from fewshot_lite.heads.choice import (
+    adapted_choice,
+    check_adapted_head,
+    choose_head,
+    untrained_head,
+)
+from fewshot_lite.heads.linear_start import LinearStart
+from fewshot_lite.learners import Frozen, GradientLearner, Learner, TaskClassifier, make_learner
 from fewshot_lite.personal import DAMAGE, Adaptation, PersonalModel, what_is_damaged
 from fewshot_lite.prediction import check_not_unknown
 
@@ -130,8 +139,9 @@ class MetaModel:
         strict: bool = False,
         thumbnails: bool = True,
         on_done: Callable[[int, int], None] | None = None,
+        on_fold: Callable[[int, int], None] | None = None,
     ) -> PersonalModel:
-        """Adapt to a person's classes in one forward pass.
+        """Adapt to a person's classes: in one forward pass, or by the learner's gradient steps.
 
         Args:
             photos: a folder with one folder of photos per class, or images, uint8 or float in
@@ -141,6 +151,8 @@ class MetaModel:
             strict: fail if anything is wrong with the folder (`data.preflight` says what may be).
             thumbnails: keep small pictures of the photos, for reports (`fewshot_lite.report`).
             on_done: called with (photos decoded, photos in all).
+            on_fold: of learners that adapt by gradient, with (folds done, folds in all) of
+                `cross_adaptation`.
 
         Returns:
             The personal model; its `adaptation` tells what was used and what was skipped.
@@ -156,14 +168,19 @@ class MetaModel:
         used_photos: tuple[str, ...] = ()
         root: Path | None = None
         paths: tuple[Path, ...] = ()
+        by_gradient = isinstance(self.learner, GradientLearner)
+        if by_gradient:
+            check_adapted_head(head)
         if isinstance(photos, Tensor):
             images, names, numbers = _labelled(photos, labels, self.image_size)
+            self._check_way("labels", len(names))
             left_out = (0,) * len(names)
         else:
             if labels is not None:
                 raise UsageError("labels: for images only; a folder's class folders name them.")
             folder = scan_classes(Path(photos))
             check_not_unknown(folder.class_names)
+            self._check_way(str(folder.root), len(folder.class_names))
             images, good, skipped, findings = _read(folder, self.image_size, strict, on_done)
             names = folder.class_names
             numbers = [folder.labels[i] for i in good]
@@ -173,10 +190,16 @@ class MetaModel:
             left_out = tuple(sum(h in s.path.parents for s in skipped) for h in homes)
         device = self.learner.backbone.mean.device
         targets = torch.tensor(numbers, device=device)
-        classifier = self.learner.adapt(images.to(device), targets, len(names))
+        images = images.to(device)
+        classifier = self.learner.adapt(images, targets, len(names))
         support = classifier.support_features
-        if isinstance(self.learner, GradientLearner):
-            choice = adapted_choice(head, classifier.statistics)
+        strangeness: Tensor | None = None
+        logits: Tensor | None = None
+        if by_gradient:
+            _check_descended(classifier, targets)
+            crossed = cross_adapt(self.learner, images, targets, len(names), on_done=on_fold)
+            choice = adapted_choice(classifier.statistics, crossed.logits, targets)
+            strangeness, logits = crossed.strangeness, choice.factor * crossed.logits
         else:
             choice = choose_head(head, self.learner.head, support, targets, len(names))
         personal = PersonalModel(
@@ -194,6 +217,8 @@ class MetaModel:
                 "created": datetime.now(UTC).isoformat(timespec="seconds"),
             },
             used_photos,
+            strangeness,
+            left_out_logits=logits,
             thumbnails=_small(images) if thumbnails else (),
         )
         seconds = time.perf_counter() - start
@@ -202,6 +227,32 @@ class MetaModel:
             names, used, left_out, skipped, seconds, findings, root, paths
         )
         return personal
+
+    def _check_way(self, where: str, classes: int) -> None:
+        """Refuse a number of classes that a head learned for another cannot tell apart."""
+        head = self.learner.head
+        way = head.way if isinstance(head, LinearStart) else None
+        if way not in (None, classes):
+            raise UsageError(
+                f"{where}: {classes} classes, but the head of this base was learned for {way}. "
+                f"Give {way}, or a --base that was meta-trained with --inner-head means."
+            )
+
+
+def _check_descended(classifier: TaskClassifier, labels: Tensor) -> None:
+    """Refuse what came of steps too long, though finite: far worse than guessing.
+
+    Raises:
+        FewshotError: twice the loss of guessing, or more.
+    """
+    logits = classifier.learner.head.logits(classifier.statistics, classifier.support_features)
+    loss = float(F.cross_entropy(logits, labels))
+    guessing = math.log(logits.shape[1])
+    if not loss < 2 * guessing:
+        raise FewshotError(
+            f"Adapting diverged: after its steps the loss on the photos is {loss:.3g}, "
+            f"and that of guessing {guessing:.3g}. Meta-train the base with a smaller --inner-lr."
+        )
 
 
 def _labelled(

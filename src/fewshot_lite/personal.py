@@ -25,6 +25,8 @@ from fewshot_lite.data.preflight import Finding
 from fewshot_lite.data.thumbnails import packed, unpacked
 from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.files import DEFAULT_PERSONAL, check_output
+from fewshot_lite.heads.adapted import AdaptedHead
+from fewshot_lite.heads.leave_one_out import left_out_logits
 from fewshot_lite.heads.registry import AnyHead, describe_head, make_head
 from fewshot_lite.learners.base import map_batches
 from fewshot_lite.prediction import Prediction
@@ -79,6 +81,7 @@ class PersonalModel:
         photos: tuple[str, ...] = (),
         left_out: Tensor | None = None,
         thumbnails: tuple[bytes, ...] = (),
+        left_out_logits: Tensor | None = None,
     ) -> None:
         """Put together; use `MetaModel.adapt` or `PersonalModel.load`.
 
@@ -95,7 +98,16 @@ class PersonalModel:
                 (`StrangerDetector.left_out`), if that is known already.
             thumbnails: N small JPEGs of the support photos for reports (`data.thumbnails`), or
                 none.
+            left_out_logits: float32 (N, K), what models adapted without them say of the support
+                photos (`cross_adaptation`).
+
+        Raises:
+            ValueError: an adapted head without `left_out` and `left_out_logits`, which its features
+                cannot tell; or another with the latter.
         """
+        adapted = isinstance(head, AdaptedHead)
+        if adapted != (left_out_logits is not None) or (adapted and left_out is None):
+            raise ValueError("left_out_logits: go with an adapted head, and with left_out")
         self.backbone = backbone.eval().requires_grad_(False)
         self.head = head.requires_grad_(False)
         self.features = features
@@ -107,6 +119,7 @@ class PersonalModel:
         self.thumbnails = thumbnails
         self._statistics = self.head.fit(features, labels, len(class_names))
         self._left_out = left_out
+        self._left_out_logits = left_out_logits
 
     @classmethod
     def load(cls, path: str | Path = DEFAULT_PERSONAL, *, device: str = "cpu") -> PersonalModel:
@@ -133,6 +146,8 @@ class PersonalModel:
             backbone.network.load_state_dict(_under("network.", tensors))
             head = make_head(meta["head"])
             head.load_state_dict(_under("head.", tensors))
+            if not all(bool(v.isfinite().all()) for v in head.state_dict().values()):
+                raise ValueError("head is not finite")
             names = meta["class_names"]
             if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
                 raise ValueError("class_names is no list of names")
@@ -158,6 +173,10 @@ class PersonalModel:
                 if not torch.equal(left_out.isfinite(), shots > 1):
                     raise ValueError("support.left_out is not finite")
                 left_out = left_out.to(device)
+            logits = tensors.get("support.left_out_logits")
+            if logits is not None:
+                _check_left_out_logits(logits, labels, len(names))
+                logits = logits.to(device)
             jpegs = _thumbnails(tensors, len(labels))
             return cls(
                 backbone.to(device),
@@ -170,6 +189,7 @@ class PersonalModel:
                 tuple(photos),
                 left_out,
                 jpegs,
+                logits,
             )
         except DAMAGE as error:
             raise FewshotError(f"--model {path}: damaged ({what_is_damaged(error)}).") from None
@@ -202,6 +222,8 @@ class PersonalModel:
             "support.labels": self.labels,
             "support.left_out": self.strangers.left_out,
         }
+        if self._left_out_logits is not None:
+            tensors["support.left_out_logits"] = self._left_out_logits
         jpegs = self.thumbnails if thumbnails else ()
         if jpegs:
             joined, sizes = packed(jpegs)
@@ -228,6 +250,22 @@ class PersonalModel:
     def strangers(self) -> StrangerDetector:
         """Tells photos of none of the classes; made when it is first asked for."""
         return StrangerDetector(self.features, self.labels, len(self.class_names), self._left_out)
+
+    @property
+    def adapted_by_gradient(self) -> bool:
+        """Whether gradient steps on the photos made the network and the head."""
+        return isinstance(self.head, AdaptedHead)
+
+    @torch.no_grad()
+    def left_out_logits(self) -> Tensor:
+        """What the other support photos make of each, (N, K); NaN for a class's only photo.
+
+        Left out of the head alone (`heads.leave_one_out`); where gradient steps adapted the
+        network, of all of the adaptation, a fold at a time (`cross_adaptation`).
+        """
+        if self._left_out_logits is not None:
+            return self._left_out_logits
+        return left_out_logits(self.head, self.features, self.labels, len(self.class_names))
 
     @torch.no_grad()
     def embed(self, images: Tensor, *, micro_batch: int = 64) -> Tensor:
@@ -345,6 +383,15 @@ def _narrow(tensor: Tensor) -> Tensor:
         return tensor
     half = tensor.half()
     return half if torch.equal(half.float(), tensor) else tensor
+
+
+def _check_left_out_logits(logits: Tensor, labels: Tensor, classes: int) -> None:
+    """ValueError if they do not fit the support set."""
+    if logits.dtype != torch.float32 or logits.shape != (len(labels), classes):
+        raise ValueError("support.left_out_logits has another shape or type")
+    shots = torch.bincount(labels)[labels]
+    if not torch.equal(logits.isfinite(), (shots > 1)[:, None].expand_as(logits)):
+        raise ValueError("support.left_out_logits are not finite")
 
 
 def _thumbnails(tensors: dict[str, Tensor], number: int) -> tuple[bytes, ...]:

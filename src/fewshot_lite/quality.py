@@ -2,7 +2,8 @@
 
 What is left out is left out of the head alone: the set encoder saw every photo when it modulated
 the backbone, and photos of one session are alike. So it tells what to expect of more photos like
-these.
+these. Where gradient steps adapted the network to the labels, it would tell nothing: there photos
+are left out of the whole adaptation, a quarter at a time (`cross_adaptation`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from fewshot_lite.heads.leave_one_out import left_out_logits
+from fewshot_lite.cross_adaptation import most_left_out
 from fewshot_lite.personal import PersonalModel
 from fewshot_lite.statistics import wilson_interval
 
@@ -75,6 +76,8 @@ class Quality:
     class_names: tuple[str, ...]
     confusion: tuple[tuple[int, ...], ...]
     """K rows, the classes that photos are in; K columns, what they were taken for."""
+    anew: bool = False
+    """Whether photos were left out of all of the adaptation, a quarter of them at a time."""
 
 
 def assess(personal: PersonalModel) -> Quality:
@@ -85,8 +88,8 @@ def assess(personal: PersonalModel) -> Quality:
     as many photos. Measured by `benchmarks/leave_one_out.py`.
     """
     names, labels = personal.class_names, personal.labels.cpu()
-    logits = left_out_logits(personal.head, personal.features, personal.labels, len(names))
-    logits = logits.double().cpu()
+    anew = personal.adapted_by_gradient
+    logits = personal.left_out_logits().double().cpu()
     known = ~logits.isnan().any(1)
     shots = torch.bincount(labels, minlength=len(names))
     answers = logits.nan_to_num(0).argmax(1)
@@ -96,7 +99,7 @@ def assess(personal: PersonalModel) -> Quality:
     confusion.index_put_((labels[known], answers[known]), one, accumulate=True)
     accuracy = interval = None
     if bool(known.any()):
-        wrong = (~right[known]).double() * (1 - _GAIN / shots[labels[known]])
+        wrong = (~right[known]).double() * _still_wrong(shots[labels[known]], anew=anew)
         accuracy = float(1 - wrong.mean())
         count = _INDEPENDENT * int(known.sum())
         interval = wilson_interval(accuracy * count, count)
@@ -110,7 +113,20 @@ def assess(personal: PersonalModel) -> Quality:
         suspicious=_suspicious(personal, logits, labels, known),
         class_names=names,
         confusion=tuple(tuple(row) for row in confusion.tolist()),
+        anew=anew,
     )
+
+
+def _still_wrong(shots: Tensor, *, anew: bool) -> Tensor:
+    """The share of errors that is left with all `shots` photos, float64: see `_GAIN`."""
+    shots = shots.double()
+    if not anew:
+        return 1 - _GAIN / shots
+    out = most_left_out(shots.long())
+    share = torch.ones_like(shots)
+    for back in range(int(out.max())):
+        share *= torch.where(back < out, 1 - _GAIN / (shots - back), 1)
+    return share
 
 
 def calibrated(logits: Tensor, labels: Tensor) -> Tensor:

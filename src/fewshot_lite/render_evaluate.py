@@ -24,7 +24,7 @@ def print_comparison(comparison: Comparison) -> None:
     best = {s.name: _best(s) for s in comparison.sections}
 
     def accuracy(section: Section, name: str) -> str:
-        text = _percent(section.accuracy[name])
+        text = percent(section.accuracy[name])
         return f"[bold]{text}[/]" if name == best[section.name] else text
 
     _print(f"Accuracy in % ± 95 % interval ({_tasks(comparison)})", comparison, accuracy)
@@ -33,7 +33,7 @@ def print_comparison(comparison: Comparison) -> None:
 
         def difference(section: Section, name: str) -> str:
             figure = section.difference(name, reference)
-            return "" if figure is None else _percent(figure, sign=True)
+            return "" if figure is None else percent(figure, sign=True)
 
         title = f"Difference to {render.escape(reference)}, task by task"
         _print(title, comparison, difference)
@@ -52,7 +52,7 @@ def print_orbit(table: OrbitTable) -> None:
             rows.add_row(
                 render.escape(name),
                 *(
-                    _percent(Figure(f.mean, f.half_width))
+                    percent(Figure(f.mean, f.half_width))
                     for f in (found.over_videos, found.over_users)
                 ),
             )
@@ -112,7 +112,7 @@ def _print_costs(comparison: Comparison) -> None:
         table.add_row(
             render.escape(model["name"]),
             *_cost_cells(comparison.costs[model["name"]]),
-            _count(model["parameters"]),
+            count(model["parameters"]),
             _memory(comparison.costs[model["name"]].peak_memory),
             str(model["image_size"]),
             render.escape(model["backbone"]),
@@ -127,19 +127,21 @@ def _cost_cells(cost: ModelCost) -> list[str]:
             "" if value is None else f"{value:.3g}" if value < 100 else f"{value:.0f}"
             for value in times
         ),
-        _count(cost.adapt_macs),
-        _count(cost.query_macs),
+        count(cost.adapt_macs),
+        count(cost.query_macs),
     ]
 
 
-def _percent(figure: Figure, *, sign: bool = False) -> str:
+def percent(figure: Figure, *, sign: bool = False) -> str:
+    """A figure in %, with its interval if it has one; nothing if it is none."""
     if math.isnan(figure.mean):
         return ""
     mean = f"{round(100 * figure.mean, 1) + 0:+.1f}" if sign else f"{100 * figure.mean:.1f}"
     return mean if math.isnan(figure.interval) else f"{mean} ± {100 * figure.interval:.1f}"
 
 
-def _count(number: float | None) -> str:
+def count(number: float | None) -> str:
+    """A large number with a unit; nothing for None."""
     if number is None:
         return ""
     for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):

@@ -23,9 +23,10 @@ def print_quality(quality: Quality) -> None:
         )
         return
     low, high = quality.interval
+    how = "leaving out each of" if not quality.anew else "adapting anew without a quarter of"
     out.print(
         f"To expect of new photos like these: [bold]{quality.accuracy:.0%}[/] named right "
-        f"({low:.0%} to {high:.0%}; by leaving out each of {quality.photos} photos)."
+        f"({low:.0%} to {high:.0%}; by {how} {quality.photos} photos)."
     )
     if quality.alone:
         named = ", ".join(map(escape, quality.alone[:_MOST_CLASSES]))

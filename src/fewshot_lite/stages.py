@@ -102,6 +102,7 @@ def stages_of(network: nn.Module) -> list[Stage]:
             _children(network.features),
             ("classifier",),
             lambda x: network.classifier(network.avgpool(x).flatten(1)),
+            joined=nn.BatchNorm2d,  # in VGG beside its convolution, elsewhere inside blocks
         )
     if isinstance(network, models.ConvNeXt):
         return _chain(
@@ -127,6 +128,7 @@ def _chain(
     parts: Iterable[tuple[str, str]],
     tail_modules: tuple[str, ...],
     tail: Callable[[Tensor], Tensor],
+    joined: type[nn.Module] | tuple[type[nn.Module], ...] = (),
 ) -> list[Stage]:
     """Stages of modules one after the other; those without parameters join the one before.
 
@@ -134,10 +136,13 @@ def _chain(
         parts: name of the stage and of the module, in order.
         tail_modules: with what comes after the last, joined to it.
         tail: that.
+        joined: kinds of modules that join the one before, too.
     """
     groups: list[tuple[str, list[str]]] = []
     for name, path in parts:
-        if groups and not any(True for _ in network.get_submodule(path).parameters()):
+        module = network.get_submodule(path)
+        bare = not any(True for _ in module.parameters())
+        if groups and (bare or isinstance(module, joined)):
             groups[-1][1].append(path)
         else:
             groups.append((name, [path]))

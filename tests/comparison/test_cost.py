@@ -6,12 +6,20 @@ import time
 
 import pytest
 import torch
+from gradient_models import gradient_model
 from torch import Tensor, nn
 
 from fewshot_lite.backbones import Backbone
 from fewshot_lite.comparison.cost import MacMeter, measure, peak_memory
 from fewshot_lite.comparison.finetuning import FineTuning
-from fewshot_lite.comparison.methods import Classifier, FineTunedFilm, Method, Passes
+from fewshot_lite.comparison.methods import (
+    Classifier,
+    FineTunedFilm,
+    LearnerMethod,
+    Method,
+    Passes,
+)
+from photos import SIZE
 from tiny import TinyBackbone, random_task
 
 #: Of TinyBackbone on an image of 16 px: 3 → 6 channels on 7 × 7, 6 → 6 on 3 × 3.
@@ -98,3 +106,28 @@ def test_peak_memory_is_that_of_the_block() -> None:
         del held
     assert after - before > 50 * 2**20
     assert before > 2**20
+
+
+@pytest.mark.parametrize(
+    ("options", "passes"),
+    [
+        # Features to begin with, two steps forward and backward, features in the end.
+        ({"learner": "fomaml", "statistics": "running"}, 1 + 2 * 2 + 1),
+        ({"learner": "maml", "statistics": "support"}, 1 + 2 * 2 + 1),
+        ({"learner": "imaml", "statistics": "running", "pattern": "00001"}, 1),
+    ],
+)
+def test_gradient_steps_of_torch_func_count_forward_and_backward(
+    options: dict[str, str], passes: int
+) -> None:
+    learner = gradient_model(**options).learner
+    support = torch.randint(0, 256, (4, 3, SIZE, SIZE), dtype=torch.uint8)
+    with torch.no_grad(), MacMeter() as meter:
+        learner.backbone(support)
+    alone, layer = meter.macs, 4 * 2 * learner.backbone.feature_dim
+    method = LearnerMethod("", learner, SIZE, Passes())
+    labels = torch.tensor([0, 1, 0, 1])
+    _, cost = measure(method, support, labels, 2, [support], metered=True)
+    # The head: class means, then as many steps.
+    assert cost.adapt_macs == passes * alone + layer + 2 * 2 * layer
+    assert cost.query_macs == (alone + layer) / 4

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fewshot_lite.comparison.finetuning import FineTuning, fine_tune_film, fine_tune_head
+from fewshot_lite.backbones import Backbone
+from fewshot_lite.comparison.finetuning import (
+    FineTuning,
+    fine_tune_film,
+    fine_tune_head,
+    fine_tune_weights,
+)
+from fewshot_lite.comparison.layers import layers_of, updated_by
+from fewshot_lite.errors import UsageError
 from tiny import TinyBackbone, random_task
 
 
@@ -108,3 +117,118 @@ def test_a_balanced_task_in_float32_does_not_show_the_micro_batch() -> None:
     ]
     torch.testing.assert_close(found[0].bias, found[1].bias, rtol=1e-3, atol=1e-7)
     torch.testing.assert_close(found[0].weight, found[1].weight, rtol=1e-3, atol=1e-6)
+
+
+def conv4() -> Backbone:
+    return Backbone("conv4", 32).double().requires_grad_(False).eval()
+
+
+@pytest.mark.parametrize("pattern", [None, "11111", "00111", "01001", "00001"])
+@pytest.mark.parametrize("micro_batch", [2, 100])
+def test_weights_are_fitted_as_by_adam_on_the_whole_network(
+    pattern: str | None, micro_batch: int
+) -> None:
+    task = random_task([2, 3], queries=4, size=32)
+    backbone, settings = conv4(), FineTuning(3, 0.01, pattern)
+    before = {k: v.clone() for k, v in backbone.state_dict().items()}
+    parameters, layer = fine_tune_weights(
+        backbone,
+        task.support,
+        task.support_labels,
+        2,
+        settings,
+        micro_batch=micro_batch,
+        cast=contextlib.nullcontext,
+    )
+    for name, value in backbone.state_dict().items():
+        assert torch.equal(value, before[name]), f"{name} of the backbone itself was changed"
+    row = [digit == "1" for digit in pattern or "11111"]
+    blocks = [f"network.features.{k}." for k in range(4) if row[k]]
+    reference = conv4()
+    wanted = {k: v for k, v in reference.named_parameters() if k.startswith(tuple(blocks))}
+    for value in wanted.values():
+        value.requires_grad_(True)
+    head = nn.Linear(backbone.feature_dim, 2).double()
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    optimizer = torch.optim.Adam([*head.parameters(), *wanted.values()], lr=0.01)
+    for _ in range(3):
+        optimizer.zero_grad()
+        F.cross_entropy(head(reference(task.support)), task.support_labels).backward()
+        optimizer.step()
+    assert set(parameters) == set(wanted)
+    for name, value in wanted.items():
+        torch.testing.assert_close(parameters[name], value.detach(), rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(layer.weight, head.weight.detach(), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("fine_tune", [fine_tune_weights, fine_tune_film])
+def test_lower_stages_run_once_at_every_scale(
+    fine_tune: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same as if the layers below were run at each step, which is how it is without stages."""
+    task = random_task([2, 2], queries=1, size=32)
+    backbone = Backbone("mobilenet_v3_small", 32).double().requires_grad_(False).eval()
+    backbone.look_at((1, 2))
+    settings = FineTuning(3, 0.01, "00000000000111")
+    arguments = (task.support, task.support_labels, 2, settings)
+    options = {"micro_batch": 3, "cast": contextlib.nullcontext}
+    runs = []
+    backbone.network.features[0].register_forward_hook(lambda *a: runs.append(len(a[1][0])))
+    found, layer = fine_tune(backbone, *arguments, **options)  # type: ignore[operator]
+    assert sum(runs) == 2 * len(task.support)
+    assert not [name for name in found if name.startswith("network.features.10.")]
+    assert [name for name in found if name.startswith("network.features.11.")]
+    monkeypatch.setattr(
+        "fewshot_lite.comparison.finetuning.updated_by",
+        lambda *a: replace(updated_by(*a), lowest=0),
+    )
+    whole, other = fine_tune(backbone, *arguments, **options)  # type: ignore[operator]
+    for name in whole:
+        torch.testing.assert_close(found[name], whole[name], rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(layer.weight, other.weight, rtol=1e-6, atol=1e-9)
+
+
+def test_film_under_a_pattern_adapts_those_norm_layers_alone() -> None:
+    task = random_task([2, 2], queries=1, size=32)
+    found, _ = fine_tune_film(
+        conv4(),
+        task.support,
+        task.support_labels,
+        2,
+        FineTuning(2, 0.01, "01001"),
+        micro_batch=9,
+        cast=contextlib.nullcontext,
+    )
+    assert set(found) == {"network.features.1.1.weight", "network.features.1.1.bias"}
+
+
+def test_the_head_alone_is_the_head_on_features() -> None:
+    task = random_task([3, 2], queries=1, size=32)
+    backbone = conv4()
+    found, layer = fine_tune_weights(
+        backbone,
+        task.support,
+        task.support_labels,
+        2,
+        FineTuning(5, 0.01, "00001"),
+        micro_batch=2,
+        cast=contextlib.nullcontext,
+    )
+    assert not found
+    head = fine_tune_head(backbone(task.support), task.support_labels, 2, FineTuning(5, 0.01))
+    torch.testing.assert_close(layer.weight, head.weight)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("0011", "must have 5 digits 0 or 1, for block1, block2, block3, block4, head"),
+        ("11110", "must end in 1"),
+        ("00011,00001", "must be one row for fine-tuning"),
+    ],
+)
+def test_patterns_that_do_not_fit_are_refused(pattern: str, message: str) -> None:
+    with pytest.raises(UsageError, match=f"--pattern {pattern}: {message}"):
+        updated_by(pattern, conv4())
+    assert layers_of(conv4())[-1] == "head"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fewshot_lite.comparison.names import BASELINES, parse_models
+from fewshot_lite.comparison.names import BASELINES, check_pattern, parse_models
 from fewshot_lite.errors import UsageError
 
 
@@ -49,3 +49,22 @@ def test_a_file_named_like_a_baseline_needs_a_separator(
 def test_what_cannot_be_meant_is_refused(texts: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         parse(*texts)
+
+
+@pytest.mark.parametrize(
+    ("models", "pattern", "message"),
+    [
+        (["cosine", "finetune-head"], "01", "for finetune-film and finetune, and neither is"),
+        (["finetune"], "", "must have a digit 0 or 1 for each layer"),
+        (["finetune"], "0x1", "--pattern 0x1: must have a digit 0 or 1 for each layer"),
+    ],
+)
+def test_patterns_are_of_what_has_layers(models: list[str], pattern: str, message: str) -> None:
+    names = parse_models(models, "resnet18")
+    with pytest.raises(UsageError, match=message):
+        check_pattern(pattern, names)
+    check_pattern(None, names)
+
+
+def test_a_pattern_is_taken_by_fine_tuning() -> None:
+    check_pattern("000011", parse_models(["cosine", "finetune-film"], "resnet18"))

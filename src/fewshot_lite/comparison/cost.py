@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import TransformType, get_interpreter_stack
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -48,12 +50,14 @@ class MacMeter(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.macs = 0.0
         self._stack = contextlib.ExitStack()
+        self._transforms = _Transforms()
 
     def __enter__(self) -> MacMeter:
         # The fused attention of torch's "fast path" is one operation that nobody counts.
         before = torch.backends.mha.get_fastpath_enabled()
         torch.backends.mha.set_fastpath_enabled(False)
         self._stack.callback(torch.backends.mha.set_fastpath_enabled, before)
+        self._stack.enter_context(self._transforms)
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
@@ -74,10 +78,30 @@ class MacMeter(TorchDispatchMode):
         count = flop_registry.get(func._overloadpacket)
         in_backward = torch._C._current_graph_task_id() != -1
         if count is not None and not in_backward:
-            factor = 2 if torch.is_grad_enabled() else 1
+            factor = 2 if torch.is_grad_enabled() or self._transforms.differentiating else 1
             # A multiply-accumulate is two of torch's floating-point operations.
             self.macs += factor * count(*args, **kwargs, out_val=result) / 2
         return result
+
+
+class _Transforms(TorchFunctionMode):
+    """Whether torch.func differentiates what runs.
+
+    It does so whatever grad mode is outside, and what it hands down to the operations themselves
+    shows no sign of it. The calls above them see it.
+    """
+
+    differentiating = False
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        before, stack = self.differentiating, get_interpreter_stack() or ()
+        self.differentiating = any(layer.key() == TransformType.Grad for layer in stack)
+        try:
+            return func(*args, **(kwargs or {}))
+        finally:
+            self.differentiating = before
 
 
 def measure(

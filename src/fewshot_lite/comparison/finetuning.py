@@ -2,7 +2,9 @@
 
 Bronskill et al. 2021, section 5.1, and the ORBIT code: 50 steps of Adam at 1e-3 on the whole
 support set, a linear layer that starts at zero (`init_zeros`), the backbone's statistics fixed;
-with FiLM, γ and β of each norm layer too. Nothing is drawn at random.
+with FiLM, γ and β of each norm layer too, or else all of the backbone's weights. Nothing is drawn
+at random. Of a pattern (`inner.patterns`) only the layers that it names are updated, and what lies
+below the lowest of them is run once, not at each step.
 
 What is learned is kept in float64. Adam divides a gradient by its own size: where the true gradient
 is zero (the biases at the first step of a balanced task), rounding errors of float32 would become
@@ -11,7 +13,7 @@ steps of full length, and the size of micro-batches would show in the result.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -20,8 +22,10 @@ from torch import Tensor
 from torch.func import functional_call
 
 from fewshot_lite.backbones import Backbone
+from fewshot_lite.comparison.layers import updated_by
 from fewshot_lite.film import NormParameters, modulate
-from fewshot_lite.learners.base import Cast
+from fewshot_lite.learners.base import Cast, map_batches
+from fewshot_lite.stages import Staged
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ class FineTuning:
     steps: int = 50
     lr: float = 1e-3
     """Of Adam."""
+    pattern: str | None = None
+    """Which layers are updated, e.g. "00011"; None for all."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,6 @@ def fine_tune_head(features: Tensor, labels: Tensor, classes: int, settings: Fin
     return layer.detach()
 
 
-@torch.enable_grad()
 def fine_tune_film(
     backbone: Backbone,
     images: Tensor,
@@ -88,36 +93,120 @@ def fine_tune_film(
 
     Returns:
         The norm parameters of the adapted backbone, and the layer on its features.
+
+    Raises:
+        UsageError: as `updated_by`.
     """
-    layer = Linear.zeros(classes, backbone.feature_dim, images.device)
+    updated = updated_by(settings.pattern, backbone)
     dtype = _precise(images.device)
+    norms = {n: m for n, m in backbone.norm_layers().items() if f"{n}.weight" in updated.names}
     film = {
         name: (
-            torch.ones_like(norm.weight, dtype=dtype),
-            torch.zeros_like(norm.weight, dtype=dtype),
+            torch.ones_like(norm.weight, dtype=dtype, requires_grad=True),
+            torch.zeros_like(norm.weight, dtype=dtype, requires_grad=True),
         )
-        for name, norm in backbone.norm_layers().items()
+        for name, norm in norms.items()
     }
-    learned = [t.requires_grad_() for pair in film.values() for t in pair]
+    learned = [t for pair in film.values() for t in pair]
+    support = _Support(backbone, images, labels, updated.lowest, micro_batch, cast)
+    layer = _descend(support, classes, settings, learned, lambda: _modulated(backbone, film))
+    with torch.no_grad():
+        return _modulated(backbone, film), layer
+
+
+def fine_tune_weights(
+    backbone: Backbone,
+    images: Tensor,
+    labels: Tensor,
+    classes: int,
+    settings: FineTuning,
+    *,
+    micro_batch: int,
+    cast: Cast,
+) -> tuple[NormParameters, Linear]:
+    """Fit a linear layer and the backbone's own weights; all else as `fine_tune_film`."""
+    updated = updated_by(settings.pattern, backbone)
+    dtype = _precise(images.device)
+    own = {n: value for n, value in backbone.named_parameters() if n in updated.names}
+    learned = {n: v.detach().clone().to(dtype).requires_grad_() for n, v in own.items()}
+
+    def rounded() -> NormParameters:
+        return {name: value.to(own[name].dtype) for name, value in learned.items()}
+
+    support = _Support(backbone, images, labels, updated.lowest, micro_batch, cast)
+    layer = _descend(support, classes, settings, list(learned.values()), rounded)
+    with torch.no_grad():
+        return rounded(), layer
+
+
+class _Support:
+    """A support set, and what the stages below `lowest` make of it, once."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        images: Tensor,
+        labels: Tensor,
+        lowest: int,
+        micro_batch: int,
+        cast: Cast,
+    ) -> None:
+        self.backbone, self.labels = backbone, labels
+        self._lowest, self._size, self._cast = lowest, micro_batch, cast
+        self._staged = Staged(backbone)
+        self._below = [images] if lowest == 0 else [self._lower(images, s) for s in backbone.scales]
+
+    @torch.no_grad()
+    def _lower(self, images: Tensor, scale: int) -> Tensor:
+        def run(x: Tensor) -> Tensor:
+            below: Tensor = self._staged(self.backbone.prepared(x, scale), 0, self._lowest)
+            return below
+
+        return map_batches(run, images, self._size, self._cast)
+
+    def backward(self, layer: Linear, parameters: Callable[[], NormParameters]) -> None:
+        """Add the gradient of the mean loss to the `.grad`s, micro-batch by micro-batch."""
+        batches = zip(*(part.split(self._size) for part in self._below), strict=True)
+        for parts, labels in zip(batches, self.labels.split(self._size), strict=True):
+            with self._cast():
+                features = self._features(parts, parameters())
+            loss = F.cross_entropy(layer(features), labels, reduction="sum")
+            (loss / len(self.labels)).backward()
+
+    def _features(self, parts: tuple[Tensor, ...], parameters: NormParameters) -> Tensor:
+        """(B, d) of a micro-batch, one part for each scale; of images if all stages are run."""
+        if self._lowest == 0:
+            found: Tensor = functional_call(self.backbone, parameters, parts)
+            return found
+        named = {f"backbone.{name}": value for name, value in parameters.items()}
+        inputs = [(part, self._lowest) for part in parts]
+        return torch.cat([functional_call(self._staged, named, x) for x in inputs], dim=1)
+
+
+@torch.enable_grad()
+def _descend(
+    support: _Support,
+    classes: int,
+    settings: FineTuning,
+    learned: list[Tensor],
+    parameters: Callable[[], NormParameters],
+) -> Linear:
+    """Adam's steps on a linear layer and on `learned`, which `parameters` makes a network of."""
+    layer = Linear.zeros(classes, support.backbone.feature_dim, support.labels.device)
     optimizer = torch.optim.Adam([layer.weight, layer.bias, *learned], lr=settings.lr)
     for _ in range(settings.steps):
         optimizer.zero_grad()
-        batches = zip(images.split(micro_batch), labels.split(micro_batch), strict=True)
-        for some_images, some_labels in batches:
-            with cast():
-                features = functional_call(backbone, _modulated(backbone, film), (some_images,))
-            loss = F.cross_entropy(layer(features), some_labels, reduction="sum")
-            (loss / len(images)).backward()
+        support.backward(layer, parameters)
         optimizer.step()
-    with torch.no_grad():
-        return _modulated(backbone, film), layer.detach()
+    return layer.detach()
 
 
 def _modulated(backbone: Backbone, film: Mapping[str, tuple[Tensor, Tensor]]) -> NormParameters:
     parameters: NormParameters = {}
-    for name, norm in backbone.norm_layers().items():
-        gamma, beta = (value.to(norm.weight.dtype) for value in film[name])
-        parameters |= modulate(name, norm, gamma, beta)
+    norms = backbone.norm_layers()
+    for name, values in film.items():
+        gamma, beta = (value.to(norms[name].weight.dtype) for value in values)
+        parameters |= modulate(name, norms[name], gamma, beta)
     return parameters
 
 

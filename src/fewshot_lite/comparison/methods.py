@@ -19,11 +19,19 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from fewshot_lite.backbones import Backbone
-from fewshot_lite.comparison.finetuning import FineTuning, fine_tune_film, fine_tune_head
+from fewshot_lite.comparison.finetuning import (
+    FineTuning,
+    fine_tune_film,
+    fine_tune_head,
+    fine_tune_weights,
+)
 from fewshot_lite.config import HeadName
+from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.heads import Statistics
 from fewshot_lite.heads.choice import choose_head
-from fewshot_lite.learners.base import Cast, Learner, map_batches
+from fewshot_lite.learners import GradientLearner
+from fewshot_lite.learners.base import Cast, Learner, TaskClassifier, map_batches
+from fewshot_lite.support_norm import SupportNorm
 
 #: Query images (B, 3, S, S) or features (B, d) to logits (B, K).
 Classifier = Callable[[Tensor], Tensor]
@@ -102,11 +110,19 @@ class LearnerMethod(Method):
         return _count(self.learner)
 
     def adapt(self, images: Tensor, labels: Tensor, classes: int) -> Classifier:
-        passes = self.passes
-        adapted = self.learner.adapt(
-            images, labels, classes, micro_batch=passes.micro_batch, cast=passes.cast
-        )
-        return adapted.logits
+        return self.adapted(images, labels, classes).logits
+
+    def adapted(self, images: Tensor, labels: Tensor, classes: int) -> TaskClassifier:
+        """The learner adapted to support images as `adapt` takes them.
+
+        Raises:
+            FewshotError: it cannot be; the message names the method.
+        """
+        size, cast = self.passes.micro_batch, self.passes.cast
+        try:
+            return self.learner.adapt(images, labels, classes, micro_batch=size, cast=cast)
+        except FewshotError as error:
+            raise type(error)(f"{self.name}: {error}") from None
 
 
 class FilmHeadMethod(LearnerMethod):
@@ -115,23 +131,29 @@ class FilmHeadMethod(LearnerMethod):
     def __init__(
         self, name: str, learner: Learner, head: HeadName, image_size: int, passes: Passes
     ) -> None:
+        """A method; `head` as `adapt --head` takes it.
+
+        Raises:
+            UsageError: the learner adapts features to their labels, which favours any head.
+        """
         super().__init__(name, learner, image_size, passes)
+        if isinstance(learner, GradientLearner):
+            raise UsageError(
+                f"{name}: {learner.name} adapts by gradient steps, its head together with the "
+                f"features. Give {name.partition(':')[2] or 'the checkpoint'} alone."
+            )
         self.head: HeadName = head
 
     def adapt(self, images: Tensor, labels: Tensor, classes: int) -> Classifier:
-        size, cast = self.passes.micro_batch, self.passes.cast
-        adapted = self.learner.adapt(images, labels, classes, micro_batch=size, cast=cast)
+        adapted = self.adapted(images, labels, classes)
         support = adapted.support_features
         with torch.no_grad():
             head = choose_head(self.head, self.learner.head, support, labels, classes).head
             statistics = head.fit(support, labels, classes)
 
-        def features(queries: Tensor) -> Tensor:
-            return self.learner.features(queries, adapted.parameters)
-
         @torch.no_grad()
         def classify(queries: Tensor) -> Tensor:
-            return head.logits(statistics, map_batches(features, queries, size, cast))
+            return head.logits(statistics, adapted.features(queries))
 
         return classify
 
@@ -154,6 +176,7 @@ class HeadMethod(FrozenMethod):
     def __init__(
         self, name: str, head: Head, backbone: Backbone, image_size: int, passes: Passes
     ) -> None:
+        _check_own_statistics(name, backbone)
         super().__init__(name, backbone, image_size, passes)
         self.head = head
 
@@ -179,6 +202,7 @@ class _FineTuned(Method):
         image_size: int,
         passes: Passes,
     ) -> None:
+        _check_own_statistics(name, backbone)
         super().__init__(name, backbone, image_size, passes)
         self.settings = settings
 
@@ -193,9 +217,11 @@ class FineTunedHead(_FineTuned, FrozenMethod):
 class FineTunedFilm(_FineTuned):
     """Gradient steps on a linear layer and on FiLM parameters, through the backbone."""
 
+    fine_tune = staticmethod(fine_tune_film)
+
     def adapt(self, images: Tensor, labels: Tensor, classes: int) -> Classifier:
         size, cast = self.passes.micro_batch, self.passes.cast
-        parameters, layer = fine_tune_film(
+        parameters, layer = self.fine_tune(
             self.backbone, images, labels, classes, self.settings, micro_batch=size, cast=cast
         )
 
@@ -208,6 +234,25 @@ class FineTunedFilm(_FineTuned):
             return layer(map_batches(features, queries, size, cast))
 
         return classify
+
+
+def _check_own_statistics(name: str, backbone: Backbone) -> None:
+    """Refuse a backbone that is none by itself.
+
+    Raises:
+        UsageError: its norm layers never had statistics but those of support sets.
+    """
+    if any(isinstance(module, SupportNorm) for module in backbone.modules()):
+        raise UsageError(
+            f"{name}: the backbone was meta-trained with the support set's norm statistics, and "
+            "has none of its own. Give the baseline another backbone."
+        )
+
+
+class FineTunedWeights(FineTunedFilm):
+    """Gradient steps on a linear layer and on the backbone's weights."""
+
+    fine_tune = staticmethod(fine_tune_weights)
 
 
 def _count(module: nn.Module) -> int:

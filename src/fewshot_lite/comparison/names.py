@@ -20,7 +20,11 @@ BASELINES = {
     "knn": "nearest neighbours by cosine",
     "finetune-head": "gradient steps on a linear layer",
     "finetune-film": "gradient steps on a linear layer and on FiLM parameters",
+    "finetune": "gradient steps on a linear layer and on all weights",
 }
+
+#: Those whose gradient steps go through layers of the backbone: they take a pattern.
+TAKE_PATTERNS = ("finetune-film", "finetune")
 
 #: Heads on features as FiLM adapts them to the task: what `adapt --head` makes of a checkpoint.
 FILM_HEADS: dict[str, HeadName] = {
@@ -66,6 +70,25 @@ def parse_models(texts: Sequence[str], baseline_backbone: str = DEFAULT_BASE) ->
         if name in names[:number]:
             raise UsageError(f"{name.text}: named twice. Name each model once.")
     return names
+
+
+def check_pattern(pattern: str | None, names: Sequence[ModelName]) -> None:
+    """Refuse a pattern that no model of a comparison takes, or that cannot be one.
+
+    How many digits it must have depends on the network: see `layers.updated_by`.
+
+    Raises:
+        UsageError: there is no such model, or something other than 0 and 1 in it.
+    """
+    if pattern is None:
+        return
+    if not any(name.baseline in TAKE_PATTERNS for name in names):
+        raise UsageError(
+            f"--pattern {pattern}: for {' and '.join(TAKE_PATTERNS)}, and neither is compared; a "
+            "meta-trained model has its own. Leave it out."
+        )
+    if not pattern or set(pattern) - {"0", "1", ","}:
+        raise UsageError(f"--pattern {pattern}: must have a digit 0 or 1 for each layer.")
 
 
 def _parse(text: str, baseline_backbone: str) -> ModelName:

@@ -18,17 +18,19 @@ from fewshot_lite.backbones import (
     published_size,
 )
 from fewshot_lite.comparison.finetuning import FineTuning
+from fewshot_lite.comparison.layers import updated_by
 from fewshot_lite.comparison.methods import (
     FilmHeadMethod,
     FineTunedFilm,
     FineTunedHead,
+    FineTunedWeights,
     Head,
     HeadMethod,
     LearnerMethod,
     Method,
     Passes,
 )
-from fewshot_lite.comparison.names import FILM_HEADS, ModelName
+from fewshot_lite.comparison.names import FILM_HEADS, TAKE_PATTERNS, ModelName
 from fewshot_lite.config import Precision
 from fewshot_lite.devices import autocast
 from fewshot_lite.errors import FewshotError, UsageError
@@ -101,6 +103,7 @@ class _Opener:
             "backbone": method.backbone.name,
             "image_size": size,
             "parameters": method.parameters,
+            **_pattern_of(name, self._settings.fine_tuning),
             **{key: value for key, value in origin.items() if key != "name"},
         }
         return Opened(method, description)
@@ -152,8 +155,10 @@ class _Opener:
         tuning = self._settings.fine_tuning
         if baseline == "finetune-head":
             return FineTunedHead(text, tuning, backbone, size, passes)
-        if baseline == "finetune-film":
-            return FineTunedFilm(text, tuning, backbone, size, passes)
+        if baseline in TAKE_PATTERNS:
+            _check_pattern(text, tuning.pattern, backbone)
+            kind = FineTunedFilm if baseline == "finetune-film" else FineTunedWeights
+            return kind(text, tuning, backbone, size, passes)
         return HeadMethod(text, _head(baseline, passes.device), backbone, size, passes)
 
     def _passes(self, backbone: Backbone) -> Passes:
@@ -168,6 +173,21 @@ class _Opener:
 
     def _size(self, own: int) -> int:
         return self._settings.image_size or own
+
+
+def _pattern_of(name: ModelName, tuning: FineTuning) -> dict[str, str]:
+    """The pattern of a model that takes one, if there is one."""
+    if tuning.pattern is None or name.baseline not in TAKE_PATTERNS:
+        return {}
+    return {"pattern": tuning.pattern}
+
+
+def _check_pattern(text: str, pattern: str | None, backbone: Backbone) -> None:
+    """Refuse a pattern that does not fit, by the name of the model that it does not fit."""
+    try:
+        updated_by(pattern, backbone)
+    except UsageError as error:
+        raise UsageError(f"{text}: {error}") from None
 
 
 def _check_size(method: Method) -> None:

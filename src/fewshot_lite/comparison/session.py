@@ -134,7 +134,7 @@ def _config(
         "images": _fingerprint(protocol),
         "precision": session.precision,
         "device": device,
-        "fine_tuning": session.fine_tuning.__dict__,
+        "fine_tuning": {k: v for k, v in session.fine_tuning.__dict__.items() if v is not None},
     }
 
 

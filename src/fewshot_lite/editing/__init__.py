@@ -5,6 +5,9 @@ after any change the head is fitted on those there are, and its temperature: exa
 the head anew on all of the photos gives. (A head that `adapt` was told to choose stays the one
 that was chosen.) The functions leave the model as it is and give a changed one, which shares
 its network.
+
+Where gradient steps on the photos made the network and the head, there is no such equality: their
+classes can be renamed, and no more.
 """
 
 from fewshot_lite.editing.adding import add, add_features

@@ -13,7 +13,14 @@ from fewshot_lite.data.folders import Skipped
 from fewshot_lite.data.store import decode
 from fewshot_lite.data.thumbnails import make_thumbnails
 from fewshot_lite.editing.additions import Additions, find_additions
-from fewshot_lite.editing.edits import Duplicate, Edit, film_kept, named, rebuilt
+from fewshot_lite.editing.edits import (
+    Duplicate,
+    Edit,
+    check_photos_may_change,
+    film_kept,
+    named,
+    rebuilt,
+)
 from fewshot_lite.editing.names import check_name
 from fewshot_lite.errors import FewshotError
 from fewshot_lite.personal import PersonalModel
@@ -42,9 +49,11 @@ def add(
         on_done: called with (photos decoded, photos in all).
 
     Raises:
-        UsageError: a path that is missing, or needs a name; a class name that will not do.
+        UsageError: a path that is missing, or needs a name; a class name that will not do; a model
+            that was adapted by gradient.
         FewshotError: nothing to add; a new class of which no photo can be read.
     """
+    check_photos_may_change(personal)
     paths = [Path(photos)] if isinstance(photos, str | Path) else [Path(photo) for photo in photos]
     if name is not None:
         check_name(name, personal.class_names)
@@ -87,8 +96,10 @@ def add_features(
         thumbnails: M small pictures (`data.thumbnails`), or none; a model without any takes none.
 
     Raises:
+        UsageError: a model that was adapted by gradient.
         FewshotError: all are duplicates, or all of a new class; features that are not finite.
     """
+    check_photos_may_change(personal)
     paths = photos if paths is None else paths
     features = features.to(personal.features)
     if not bool(features.isfinite().all()):

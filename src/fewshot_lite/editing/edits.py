@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from fewshot_lite.data.folders import Skipped
+from fewshot_lite.errors import UsageError
+from fewshot_lite.heads.adapted import AdaptedHead
 from fewshot_lite.heads.calibration import scaled, temperature_factor
 from fewshot_lite.heads.registry import AnyHead
 from fewshot_lite.personal import PersonalModel
@@ -66,6 +68,20 @@ def worth_readapting(personal: PersonalModel) -> bool:
     return film_share(personal) < _ENOUGH
 
 
+def check_photos_may_change(personal: PersonalModel) -> None:
+    """Refuse a model whose network knows its photos by more than what is kept of them.
+
+    Raises:
+        UsageError: gradient steps on all of its photos made it.
+    """
+    if personal.adapted_by_gradient:
+        base = _recorded(personal, "base", {}).get("name", "not recorded")
+        raise UsageError(
+            "MODEL: was made by gradient steps on all of its photos, so that none can be added or "
+            f"taken out. Adapt anew to all that it should have; its base was {base}."
+        )
+
+
 def rebuilt(
     personal: PersonalModel,
     features: Tensor,
@@ -76,14 +92,24 @@ def rebuilt(
     film_kept: int,
     edit: dict[str, Any],
 ) -> PersonalModel:
-    """The model with other photos; classes in alphabetical order, as `adapt` has them."""
+    """The model with other photos; classes in alphabetical order, as `adapt` has them.
+
+    One that was adapted by gradient has the same photos in the same order, in classes renamed.
+    """
     names = tuple(sorted(set(labels)))
     number = {name: k for k, name in enumerate(names)}
     film = _recorded(personal, "film", {"made_from": len(personal.labels)})
     date = datetime.now(UTC).isoformat(timespec="seconds")
     history = [*_recorded(personal, "edits", []), {"date": date, **edit}]
     targets = torch.tensor([number[label] for label in labels], device=personal.labels.device)
-    head, chosen = _calibrated(personal, features, targets, len(names))
+    head: AnyHead
+    left_out = logits = None
+    if isinstance(personal.head, AdaptedHead):
+        order = [int(personal.labels[targets == k][0]) for k in range(len(names))]
+        head, chosen = personal.head.reordered(order), dict[str, Any]()
+        left_out, logits = personal.strangers.left_out, personal.left_out_logits()[:, order]
+    else:
+        head, chosen = _calibrated(personal, features, targets, len(names))
     return PersonalModel(
         personal.backbone,
         head,
@@ -98,7 +124,9 @@ def rebuilt(
             "edits": history[-_HISTORY:],
         },
         tuple(photos),
-        thumbnails=tuple(thumbnails),
+        left_out,
+        tuple(thumbnails),
+        logits,
     )
 
 

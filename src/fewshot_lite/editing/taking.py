@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from fewshot_lite.editing.edits import Edit, film_kept, named, rebuilt
+from fewshot_lite.editing.edits import Edit, check_photos_may_change, film_kept, named, rebuilt
 from fewshot_lite.editing.names import check_known, check_name
 from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.personal import PersonalModel
@@ -17,9 +17,11 @@ def remove(
     """Take out classes, and single photos by their names in the model.
 
     Raises:
-        UsageError: a class or photo that there is not; nothing named.
+        UsageError: a class or photo that there is not; nothing named; a model that was adapted by
+            gradient.
         FewshotError: fewer than two classes would be left, or a class without photos.
     """
+    check_photos_may_change(personal)
     if not classes and not photos:
         raise UsageError("Name a class to remove, or a photo with --photo.")
     for name in classes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -28,6 +30,13 @@ class AdaptedHead(nn.Module):
         head = cls(*weight.shape)
         head.weight, head.bias = weight.detach().clone(), bias.detach().clone()
         return head.to(weight.device)
+
+    def reordered(self, order: Sequence[int]) -> AdaptedHead:
+        """A copy in which class k is what class order[k] is here."""
+        head = AdaptedHead.of(self.weight[list(order)], self.bias[list(order)])
+        with torch.no_grad():
+            head.log_temperature.copy_(self.log_temperature)
+        return head
 
     def fit(self, features: Tensor, labels: Tensor, classes: int) -> Statistics:
         """The weights (K, d) and biases (K,) as they are.

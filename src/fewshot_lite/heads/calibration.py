@@ -40,7 +40,13 @@ def temperature_factor(head: AnyHead, features: Tensor, labels: Tensor, classes:
     """
     if int(torch.bincount(labels, minlength=classes).max()) < 2:
         return 1.0
-    logits = left_out_logits(head, features, labels, classes).double().cpu()
+    return likeliest_factor(left_out_logits(head, features, labels, classes), labels)
+
+
+@torch.no_grad()
+def likeliest_factor(logits: Tensor, labels: Tensor) -> float:
+    """t, from logits (N, K) of images left out, NaN for those that were not; labels int64 (N,)."""
+    logits = logits.double().cpu()
     known = logits.isfinite().all(1)
     if not bool(known.any()):
         return 1.0

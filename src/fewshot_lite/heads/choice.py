@@ -17,7 +17,7 @@ from fewshot_lite.config import HeadName
 from fewshot_lite.errors import UsageError
 from fewshot_lite.heads import Statistics
 from fewshot_lite.heads.adapted import AdaptedHead
-from fewshot_lite.heads.calibration import scaled, temperature_factor
+from fewshot_lite.heads.calibration import likeliest_factor, scaled, temperature_factor
 from fewshot_lite.heads.leave_one_out import left_out_logits
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
 from fewshot_lite.heads.mean import MeanHead
@@ -97,22 +97,30 @@ def choose_head(
     return Choice(head, best, accuracies, wanted, factor, alone and wanted == "auto")
 
 
-def adapted_choice(wanted: HeadName, statistics: Statistics) -> Choice:
-    """The head that gradient steps adapted together with the backbone.
-
-    Args:
-        wanted: "default": features that were adapted to their labels cannot tell heads apart.
-        statistics: its "weight" (K, d) and "bias" (K,).
+def check_adapted_head(wanted: HeadName) -> None:
+    """Refuse a choice where there is none: features adapted to their labels favour any head.
 
     Raises:
         UsageError: another head is wanted.
     """
     if wanted != "default":
         raise UsageError(
-            f"--head {wanted}: must be left out with a model that adapts by gradient steps, which "
+            f"--head {wanted}: must be left out with a base that adapts by gradient steps, which "
             "adapt its head too."
         )
-    return Choice(AdaptedHead.of(statistics["weight"], statistics["bias"]), "adapted")
+
+
+def adapted_choice(statistics: Statistics, left_out: Tensor, labels: Tensor) -> Choice:
+    """The head that gradient steps adapted together with the backbone.
+
+    Args:
+        statistics: its "weight" (K, d) and "bias" (K,).
+        left_out: logits (N, K) of the support images by models adapted without them.
+        labels: int64 (N,) of 0..K-1.
+    """
+    factor = likeliest_factor(left_out, labels)
+    head = scaled(AdaptedHead.of(statistics["weight"], statistics["bias"]), factor)
+    return Choice(head, "adapted", factor=factor)
 
 
 def default_head(own: AnyHead) -> tuple[str, AnyHead]:

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fewshot_lite.heads.adapted import AdaptedHead
 from fewshot_lite.heads.generated import GeneratedLinearHead
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
 from fewshot_lite.heads.mean import MeanHead
@@ -58,8 +59,11 @@ def left_out_logits(head: AnyHead, features: Tensor, labels: Tensor, classes: in
         that are their class's only one.
 
     Raises:
-        ValueError: a class without images.
+        ValueError: a class without images; a head that was adapted together with the features,
+            which no fit to the others undoes (`cross_adaptation` does).
     """
+    if isinstance(head, AdaptedHead):
+        raise ValueError("an adapted head cannot be fitted without an image")
     if isinstance(head, MeanHead):
         members = [left_out_logits(one, features, labels, classes) for one in head.members]
         return torch.stack(members).mean(0)

@@ -231,7 +231,10 @@ class GradientLearner(Learner):
 
         # What the head alone is adapted on are features.
         below = map_batches(lower, prepared, size) if stage else prepared
-        start = self.start(learned, map_batches(upper(learned), below, size), labels, classes)
+        features = below.new_zeros(len(images), self.backbone.feature_dim)
+        if self.head.way is None:  # a learned head does not look at them
+            features = map_batches(upper(learned), below, size)
+        start = self.start(learned, features, labels, classes)
         end = self.solve(self.objective(below, labels, size, stage), start)
         features = map_batches(upper(end), below, size)
         values = [*end.values(), features]

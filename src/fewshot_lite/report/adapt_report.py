@@ -130,11 +130,14 @@ def _in_words(quality: Quality) -> Html:
             "class has two photos. Add a few to each."
         )
     low, high = (100 * bound for bound in quality.interval)
+    how = "each left out in turn and named by the others"
+    if quality.anew:
+        how = "each named by a model that was adapted anew, without it and a quarter of the others"
     words = (
         f"Of 100 new photos like these, about {100 * quality.accuracy:.0f} will be named right; "
         f"anything from {low:.0f} to {high:.0f} would be no surprise. This is known from the "
-        f"{counted(quality.photos, 'photo')} themselves, each left out in turn and named by the "
-        "others. Photos of other things, or taken elsewhere, may fare worse."
+        f"{counted(quality.photos, 'photo')} themselves, {how}. Photos of other things, or taken "
+        "elsewhere, may fare worse."
     )
     if quality.alone:
         words += (

@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot_lite.heads.features import root_features
-from fewshot_lite.heads.leave_one_out import left_out_logits
 from fewshot_lite.heads.means import class_means
 from fewshot_lite.personal import PersonalModel
 
@@ -86,8 +85,7 @@ def typical_photos(
 @torch.no_grad()
 def left_out_answers(personal: PersonalModel) -> list[int | None]:
     """What each support photo is taken for by the others; None for its class's only photo."""
-    classes = len(personal.class_names)
-    logits = left_out_logits(personal.head, personal.features, personal.labels, classes)
+    logits = personal.left_out_logits()
     alone = logits.isnan().any(1).tolist()
     answers = logits.nan_to_num(0).argmax(1).tolist()
     return [None if nothing else k for nothing, k in zip(alone, answers, strict=True)]

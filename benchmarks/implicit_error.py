@@ -1,0 +1,137 @@
+"""Error of iMAML's meta-gradient against inner steps and conjugate gradient steps.
+
+    python benchmarks/implicit_error.py MODEL DATA [--tasks 3] [--plot FILE]
+
+MODEL is an iMAML checkpoint. The reference differentiates through `--unrolled` inner steps in one
+graph (float64). Beside the network as it is stands one without kinks (Softplus for ReLU, mean for
+max pooling, same weights): at kinks the implicit function theorem that iMAML rests on says nothing.
+The figures of Rajeswaran et al. 2019 (figure 2) are of a synthetic problem.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from common import emit, open_data
+from fewshot_lite.evaluation import fixed_episodes, make_task
+from fewshot_lite.inner.params import Params
+from fewshot_lite.learners import ImplicitMaml
+from fewshot_lite.meta_gradient import meta_gradient, unrolled_gradient
+from fewshot_lite.meta_model import MetaModel
+from fewshot_lite.task import Task
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--way", type=int, default=5)
+    parser.add_argument("--shot", type=int, default=1)
+    parser.add_argument("--queries", type=int, default=3)
+    parser.add_argument("--tasks", type=int, default=3)
+    parser.add_argument("--unrolled", type=int, default=100)
+    parser.add_argument("--inner-lr", type=float, default=0.05)
+    parser.add_argument("--inner-steps", default="5,10,25,50,100")
+    parser.add_argument("--cg-steps", default="1,2,5,10,20")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--plot", type=Path)
+    args = parser.parse_args()
+    model = MetaModel.load(args.model)
+    _, store, pool = open_data(args.data, model.image_size)
+    episodes = fixed_episodes(
+        pool, way=args.way, shot=args.shot, queries=args.queries, tasks=args.tasks, seed=args.seed
+    )
+    inner = [int(n) for n in args.inner_steps.split(",")]
+    products = [int(n) for n in args.cg_steps.split(",")]
+    rows: list[dict[str, Any]] = []
+    for network in ("smooth", "as it is"):
+        learner = MetaModel.load(args.model).learner.double()
+        assert isinstance(learner, ImplicitMaml)
+        learner.inner_lr, learner.inner_solver = args.inner_lr, "gd"
+        if network == "smooth":
+            _smooth(learner.backbone.network)
+        for number, episode in enumerate(episodes):
+            task = make_task(store, episode)
+            _set(learner, args.unrolled, 1)
+            exact = unrolled_gradient(learner, _float(task)).gradients
+            grid = [(steps, max(products)) for steps in inner]
+            grid += [(args.unrolled, cg) for cg in products]
+            for steps, cg in dict.fromkeys(grid):
+                _set(learner, steps, cg)
+                found = meta_gradient(learner, _float(task))
+                row = {
+                    "network": network,
+                    "task": number,
+                    "inner_steps": steps,
+                    "cg_steps": cg,
+                    **_compare(found.gradients, exact),
+                }
+                row["negative_curvature"] = int(found.negative_curvature)
+                rows.append(row)
+                print(row, file=sys.stderr)
+    emit("implicit_error", vars(args), rows)
+    if args.plot:
+        draw_figure(rows, args.unrolled, max(products), args.plot)
+
+
+def _set(learner: ImplicitMaml, steps: int, cg: int) -> None:
+    learner.inner_steps, learner.cg_steps = steps, cg
+    learner.set_pattern(None)
+
+
+def _float(task: Task) -> Task:
+    return Task(
+        task.support.double() / 255,
+        task.support_labels,
+        task.query.double() / 255,
+        task.query_labels,
+        task.classes,
+    )
+
+
+def _smooth(network: nn.Module) -> None:
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.ReLU):
+                setattr(parent, name, nn.Softplus(beta=4))
+            elif isinstance(child, nn.MaxPool2d):
+                setattr(parent, name, nn.AvgPool2d(2))
+
+
+def _compare(found: Params, exact: Params) -> dict[str, float]:
+    a = torch.cat([found[name].flatten() for name in exact])
+    b = torch.cat([exact[name].flatten() for name in exact])
+    return {
+        "error": float((a - b).norm() / b.norm()),
+        "cosine": float(nn.functional.cosine_similarity(a, b, dim=0)),
+    }
+
+
+def draw_figure(rows: list[dict[str, Any]], unrolled: int, products: int, path: Path) -> None:
+    """Relative error, one line a network: mean over tasks."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.4, 3.4), layout="constrained")
+    panels = (("cg_steps", "inner_steps", unrolled), ("inner_steps", "cg_steps", products))
+    for axes, (key, fixed, value) in zip(figure.subplots(1, 2, sharey=True), panels, strict=True):
+        for network in dict.fromkeys(row["network"] for row in rows):
+            chosen = [r for r in rows if r["network"] == network and r[fixed] == value]
+            x = sorted({row[key] for row in chosen})
+            y = [[row["error"] for row in chosen if row[key] == at] for at in x]
+            axes.plot(x, [sum(e) / len(e) for e in y], marker="o", label=network)
+        axes.set(xlabel=f"{key.replace('_', ' ')} ({fixed.replace('_', ' ')}: {value})")
+        axes.set(yscale="log", xscale="log")
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("relative error of the meta-gradient")
+    figure.axes[0].legend(fontsize=8, title="Conv-4")
+    figure.savefig(path, dpi=130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""Lambda patterns: accuracy against the time to adapt, of every pattern of a checkpoint.
+
+    python benchmarks/lambda_patterns.py MODEL DATA --inner-steps 1,5 --tasks 200 --plot FIGURE.png
+
+MODEL is a checkpoint of maml, fomaml or imaml (or finetune:NETWORK). For each number of inner steps
+a search (all patterns where they are no more than --max-patterns, else greedy: --max-patterns 20
+makes it so for a resnet18) on the same tasks, the patterns taking turns on each, times as ratios to
+the full pattern's on the same task. Of each: the selected pattern, its speed-up and what it loses,
+and the best pattern against the full one. What is selected on the tasks that measure it is
+flattered: so the selected and the best pattern are measured again on tasks of another seed
+("again"), with paired differences and their 95 % intervals.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from common import emit
+from fewshot_lite.lambda_search.measuring import Measured
+from fewshot_lite.lambda_search.options import SearchOptions, parse_searched
+from fewshot_lite.lambda_search.result import Search
+from fewshot_lite.lambda_search.search import measure_patterns, search_patterns
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--inner-steps", default="1,5")
+    parser.add_argument("--max-drop", type=float, default=0.01)
+    parser.add_argument("--way", type=int)
+    parser.add_argument("--shots", type=int, default=5)
+    parser.add_argument("--queries", type=int, default=10)
+    parser.add_argument("--tasks", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--max-patterns", type=int, default=64)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--plot", type=Path, help="draw a figure there")
+    args = parser.parse_args()
+
+    name = parse_searched(args.model)
+    searches, result = [], []
+    for steps in (int(s) for s in args.inner_steps.split(",")):
+        options = SearchOptions(
+            max_drop=args.max_drop,
+            way=args.way,
+            shots=args.shots,
+            queries=args.queries,
+            tasks=args.tasks,
+            seed=args.seed,
+            inner_steps=steps,
+            max_patterns=args.max_patterns,
+        )
+        search = search_patterns(
+            name, args.data, options, device=args.device, on_done=partial(_say, steps)
+        )
+        best = max(search.measured[1:], key=lambda m: m.accuracy.mean)
+        again = measure_patterns(
+            name,
+            args.data,
+            [search.chosen.pattern, best.pattern],
+            replace(options, seed=args.seed + 1),
+            device=args.device,
+        )
+        searches.append(search)
+        result.append(summary(search, best, again))
+        print(result[-1]["in_words"], file=sys.stderr)
+    emit("lambda_patterns", vars(args), result)
+    if args.plot:
+        draw_figure(searches, args.plot)
+
+
+def _say(steps: int, turn: int, done: int, total: int) -> None:
+    if done % max(1, total // 10) == 0 or done == total:
+        print(f"{steps} steps, round {turn}: {done} of {total}", file=sys.stderr, flush=True)
+
+
+def summary(search: Search, best: Measured, again: Search) -> dict[str, Any]:
+    """A search with its two claims, and what became of them on other tasks."""
+    full = again.full
+    by_pattern = {m.pattern: m for m in again.measured}
+    chosen, winner = by_pattern[search.chosen.pattern], by_pattern[best.pattern]
+    lost, gained = chosen.minus(full), winner.minus(full)
+    better = gained.mean - gained.interval > 0
+    return {
+        "in_words": (
+            f"{search.inner_steps} inner steps: {chosen.pattern} adapts {1 / chosen.ratio:.2f} "
+            f"times as fast, accuracy {100 * lost.mean:+.2f} ± {100 * lost.interval:.2f} points; "
+            f"the best, {winner.pattern}, {100 * gained.mean:+.2f} ± {100 * gained.interval:.2f}: "
+            f"{'better than' if better else 'not told from'} the full pattern"
+        ),
+        "inner_steps": search.inner_steps,
+        "chosen": search.chosen.pattern,
+        "speed_up": 1 / chosen.ratio,
+        "difference": lost.to_json(),
+        "best": best.pattern,
+        "best_difference": gained.to_json(),
+        "best_beats_full": better,
+        "again": [m.to_json(full) for m in again.measured],
+        "search": search.to_json(),
+    }
+
+
+def draw_figure(searches: list[Search], path: Path) -> None:
+    """A panel for each number of inner steps."""
+    from matplotlib.figure import Figure
+
+    from fewshot_lite.lambda_search.plot import draw
+
+    figure = Figure(figsize=(5.5 * len(searches), 4.2), layout="constrained")
+    panels = figure.subplots(1, len(searches), squeeze=False)[0]
+    for axes, search in zip(panels, searches, strict=True):
+        draw(axes, search)
+        axes.set_title(f"{search.inner_steps} inner step{'s' if search.inner_steps > 1 else ''}")
+    figure.savefig(path, dpi=130)
+
+
+if __name__ == "__main__":
+    main()
