@@ -186,7 +186,7 @@ def test_a_frozen_rank_ends_the_job(data: Path, tmp_path: Path) -> None:
     [
         (["-o", "none/m"], "there is no folder"),
         (["-o", "m", "--lr", "-1"], "--lr -1"),
-        (["-o", "m", "--min-way", "20", "--max-way", "20"], "Too few classes"),
+        (["-o", "m", "--min-way", "12", "--max-way", "12"], "Too few classes"),
     ],
 )
 def test_what_fails_is_said_once(

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from fewshot_lite import __version__, training
 from fewshot_lite.averaging import using
+from fewshot_lite.files import remove_leftovers
 from fewshot_lite.meta_model import MetaModel
 from fewshot_lite.meta_setup import Setup
 from fewshot_lite.meta_state import Run
@@ -38,10 +39,14 @@ class Checkpoints:
     def resume(self) -> str:
         """Go on from the newest state that is whole; says why it is not the newest of all.
 
-        A run that was killed before it had one begins anew.
+        A run that was killed before it had one begins anew. What it left of a file that it was
+        writing is removed.
         """
+        state_file = training.state_path(self.output)
+        if self.ranks.first:
+            remove_leftovers(self.output)
         state, reason = resume_on_all(
-            training.state_path(self.output),
+            state_file,
             self.output,
             self.ranks,
             self.setup.learner,
