@@ -107,7 +107,8 @@ class Feed:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._tasks.close()
+        with contextlib.suppress(RuntimeError):  # of a worker that dies at last
+            self._tasks.close()
         # Torch tells of a worker's end by a signal: this may come from anywhere in the loop.
         if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
             raise FewshotError(
@@ -166,11 +167,15 @@ class Feed:
                 worker_init_fn=functools.partial(_begin_worker, current_limit()),
                 generator=torch.Generator(),  # or the caller's randomness would move on
             )
-            items = iter(loader)
-        for item in items:
-            if isinstance(item, str):
-                raise FewshotError(item)
-            yield item
+            items: Any = iter(loader)
+        try:
+            for item in items:
+                if isinstance(item, str):
+                    raise FewshotError(item)
+                yield item
+        finally:
+            # Now: an exception's frames hold it, and until then any worker's end raises anywhere.
+            items._shutdown_workers()
 
 
 class _Prepared(Dataset["PreparedTask | str"]):
