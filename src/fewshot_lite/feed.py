@@ -31,6 +31,10 @@ from fewshot_lite.task import Task
 _AHEAD, _WORKER_THREADS = 2, 2
 #: "auto" takes no more processes: one task's images are a few hundred photos.
 _MOST_WORKERS = 8
+_DIED = (
+    "A worker that prepares tasks died; memory (or /dev/shm) may have run out. Use fewer "
+    "--workers, or --workers 0."
+)
 
 
 class TaskSource(Protocol):
@@ -111,10 +115,7 @@ class Feed:
             self._tasks.close()
         # Torch tells of a worker's end by a signal: this may come from anywhere in the loop.
         if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
-            raise FewshotError(
-                "A worker that prepares tasks died; memory (or /dev/shm) may have run out. "
-                "Use fewer --workers, or --workers 0."
-            ) from None
+            raise FewshotError(_DIED) from None
 
     def next(self) -> Task:
         """The next task.
@@ -173,6 +174,8 @@ class Feed:
                 if isinstance(item, str):
                     raise FewshotError(item)
                 yield item
+        except (ConnectionError, EOFError, FileNotFoundError):  # its end of a socket is gone
+            raise FewshotError(_DIED) from None
         finally:
             # Now: an exception's frames hold it, and until then any worker's end raises anywhere.
             items._shutdown_workers()
