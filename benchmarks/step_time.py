@@ -97,7 +97,7 @@ def bare_passes(learner: Learner, task: Task, h: int, size: int, cast: Cast) -> 
             embeddings.sum().backward()
 
 
-def clock(function: Callable[[], None], device: torch.device) -> float:
+def clock(function: Callable[[], object], device: torch.device) -> float:
     """Seconds of one call, the device's work included."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

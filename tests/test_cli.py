@@ -581,7 +581,7 @@ def test_ctrl_c_in_training_leaves_a_model_and_says_how_to_go_on(
             os.kill(os.getpid(), signal.SIGINT)
         return lite_step(*args, **options)
 
-    monkeypatch.setattr("fewshot_lite.meta_training.lite_step", step)
+    monkeypatch.setattr("fewshot_lite.meta_step.lite_step", step)
     words = ["meta-train", data.name, "-o", "my model.safetensors", *QUICK_TRAIN, "--force"]
     outcome = run(*words)
     assert (outcome.code, outcome.err) == (130, "")

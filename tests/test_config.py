@@ -59,6 +59,21 @@ META_TRAIN: list[tuple[str, dict[str, Any]]] = [
     ("--shifts 1.5", {"shifts": 1.5}),
     ("--shifts -0.5", {"shifts": -0.5}),
     ("--shifts nan", {"shifts": math.nan}),
+    ("--schedule linear", {"schedule": "linear"}),
+    ("--optimizer sgd", {"optimizer": "sgd"}),
+    ("--warmup -1", {"warmup": -1.0}),
+    ("--warmup nan", {"warmup": math.nan}),
+    ("--warmup 2001", {"warmup": 2001}),
+    ("--weight-decay 0.1", {"weight_decay": 0.1}),
+    ("--weight-decay -1", {"weight_decay": -1.0, "optimizer": "adamw"}),
+    ("--lr-factor head=-1", {"lr_factor": {"head": -1}}),
+    ("--lr-factor head=nan", {"lr_factor": {"head": math.nan}}),
+    ("--clip-norm 0", {"clip_norm": 0.0}),
+    ("--clip-norm nan", {"clip_norm": math.nan}),
+    ("--ema 0", {"ema": 0.0}),
+    ("--ema 1", {"ema": 1.0}),
+    ("--patience 2", {"patience": 2}),
+    ("--patience -1", {"patience": -1, "validate_every": 1}),
 ]
 
 

@@ -244,10 +244,22 @@ def test_steps_add_to_the_gradients_of_what_is_learned(task: Task) -> None:
         assert torch.allclose(parameter.grad, 0.5 * found.gradients[name])
     assert step.loss == pytest.approx(float(found.loss))
     made.zero_grad()
-    steps = vectorised_step(made, [task, task], scale=0.25)
+    steps = list(vectorised_step(made, [task, task], scale=0.25))
     assert len(steps) == 2
     for name, parameter in made.named_parameters():
         assert torch.allclose(parameter.grad, 0.5 * found.gradients[name])
+
+
+def test_tasks_of_different_shapes_are_stepped_one_by_one(task: Task) -> None:
+    made = conv4(Maml, inner_steps=1)
+    tasks = [task, random_task([2, 2, 2], 3, SIZE)]
+    assert len(list(vectorised_step(made, tasks, scale=0.5))) == 2
+    found = {name: p.grad for name, p in made.named_parameters()}
+    made.zero_grad(set_to_none=True)
+    for one in tasks:
+        gradient_step(made, meta_gradient(made, one), scale=0.5)
+    assert all(torch.equal(found[name], p.grad) for name, p in made.named_parameters())
+    assert list(vectorised_step(made, [])) == []
 
 
 def test_a_frozen_backbone_gets_no_gradient(task: Task) -> None:

@@ -99,12 +99,12 @@ def test_vectorised_steps_train_the_same(shapes: Path, tmp_path: Path) -> None:
 def test_a_resumed_run_is_the_undisturbed_run(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fewshot_lite import meta_training
+    from fewshot_lite import meta_step
 
     config = replace(CONFIG, learner="imaml", save_every=2)
     whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
     meta_train(shapes, whole, config)
-    real, count = meta_training.meta_gradient, 0
+    real, count = meta_step.meta_gradient, 0
 
     def die_at_the_third(*args: Any, **kwargs: Any) -> Any:
         nonlocal count
@@ -114,7 +114,7 @@ def test_a_resumed_run_is_the_undisturbed_run(
         return real(*args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(meta_training, "meta_gradient", die_at_the_third)
+        patch.setattr(meta_step, "meta_gradient", die_at_the_third)
         with pytest.raises(RuntimeError, match="killed"):
             meta_train(shapes, parts, config)
     meta_train(shapes, parts, config, resume=True)
@@ -125,14 +125,14 @@ def test_a_resumed_run_is_the_undisturbed_run(
 def test_negative_curvature_is_logged(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fewshot_lite import meta_training
+    from fewshot_lite import meta_step
 
-    real = meta_training.meta_gradient
+    real = meta_step.meta_gradient
 
     def negative(*args: Any, **kwargs: Any) -> Any:
         return replace(real(*args, **kwargs), negative_curvature=torch.tensor(1))
 
-    monkeypatch.setattr(meta_training, "meta_gradient", negative)
+    monkeypatch.setattr(meta_step, "meta_gradient", negative)
     result = meta_train(shapes, tmp_path / "m.safetensors", replace(CONFIG, learner="imaml"))
     assert result.log is not None
     events = [json.loads(line) for line in result.log.read_text().splitlines()]
@@ -205,6 +205,7 @@ def test_rotate_names_a_data_set(shapes: Path, tmp_path: Path) -> None:
         ({"vectorise": True, "gradient": "full", "learner": "maml"}, "--vectorise: must be left"),
         ({"shot": 60}, "--shot 60: 3 classes make 180"),
         ({"scales": (1, 2)}, "--scales: must be left out with --learner fomaml"),
+        ({"compile": True}, "--compile: must be left out with --learner fomaml"),
         ({"precision": "bfloat16"}, "--precision bfloat16: must be left out"),
         ({"sampling": "informed"}, "--sampling informed: must be left out"),
         ({"h": 3}, "--h 3: must be left out with --learner fomaml"),

@@ -60,7 +60,8 @@ def saved(tmp_path: Path) -> Path:
 
 def load(path: Path, config: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
     module = network()
-    return training.load_state(path, module, adam(module), config or CONFIG)
+    state = training.load_state(path, module, adam(module), config or CONFIG)
+    return state.step, state.notes
 
 
 @pytest.mark.parametrize("make", [adam, sgd])
@@ -75,7 +76,8 @@ def test_a_resumed_run_goes_on_exactly(tmp_path: Path, make: Any) -> None:
     torch.manual_seed(99)  # other weights at first
     other = network().to(memory_format=torch.channels_last)
     again = make(other)
-    step, notes = training.load_state(path, other, again, CONFIG)
+    state = training.load_state(path, other, again, CONFIG)
+    step, notes = state.step, state.notes
     assert (step, notes) == (3, {"scores": {"a": 0.1 + 0.2}})
     steps(other, again, range(3, 6))
 

@@ -29,6 +29,7 @@ from fewshot_lite import (
 from fewshot_lite.cli_options import INTERRUPTED, Force, Json
 from fewshot_lite.errors import FewshotError
 from fewshot_lite.files import DEFAULT_BASE, find_base
+from fewshot_lite.ranks import let_another_speak, speaks
 
 app = typer.Typer(
     name="fewshot-lite",
@@ -164,6 +165,8 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except FewshotError as error:
+        if not speaks(error):
+            let_another_speak()
         _print_error(str(error))
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ from fewshot_lite.cli_options import INTERRUPTED, Device, Force, Json, Precision
 from fewshot_lite.comparison.names import check_pattern, parse_models
 from fewshot_lite.data.folders import require_folder
 from fewshot_lite.errors import UsageError
+from fewshot_lite.figures import check_figure, require_matplotlib
 from fewshot_lite.files import DEFAULT_BASE, check_output
 from fewshot_lite.protocols.options import (
     QUERIES,
@@ -30,13 +32,13 @@ from fewshot_lite.protocols.options import (
 
 if TYPE_CHECKING:
     from fewshot_lite.comparison.caches import ImageCache
-    from fewshot_lite.comparison.session import OpenData
+    from fewshot_lite.comparison.session import OpenData, Outcome
     from fewshot_lite.data.photos import Source
     from fewshot_lite.protocols.base import EvaluationProtocol
+    from fewshot_lite.ranks import Ranks
     from fewshot_lite.training import Report
 
 _OPTIONS = ProtocolOptions()
-_PLOTS = (".png", ".svg", ".pdf")
 
 
 def _shown(spans: tuple[Span, ...]) -> str:
@@ -181,22 +183,23 @@ def evaluate(
         {"--output": output, "--csv": csv, "--plot": plot, "--submission": submission},
         [name.base for name in names],
     )
-    if plot is not None and plot.suffix.lower() not in _PLOTS:
-        raise UsageError(f"--plot {plot}: must end in {', '.join(_PLOTS)}.")
+    if plot is not None:
+        check_figure(plot)
 
     from fewshot_lite import render, render_evaluate
     from fewshot_lite.comparison.finetuning import FineTuning
     from fewshot_lite.comparison.orbit import write_submission
-    from fewshot_lite.comparison.plots import require_matplotlib, write_plot
+    from fewshot_lite.comparison.plots import write_plot
     from fewshot_lite.comparison.session import Session, compare_models
     from fewshot_lite.comparison.tables import write_csv
+    from fewshot_lite.ranks import join
     from fewshot_lite.training import Progress, StopRequest
 
     if plot is not None:
         require_matplotlib()
     tuning = FineTuning(finetune_steps, finetune_lr, pattern)
     session = Session(device, precision, image_size, micro_batch, tuning)
-    with StopRequest() as stop, render.training_bars() as report:
+    with join() as ranks, StopRequest() as stop, _bars(ranks) as report:
         outcome = compare_models(
             names,
             _opener(data, support, query, options, protocol, submission, report),
@@ -205,8 +208,11 @@ def evaluate(
             force=force,
             on_done=lambda done, total: report(Progress(done, total, "Evaluating")),
             stop=lambda: bool(stop),
+            ranks=ranks,
         )
     comparison = outcome.comparison
+    if not ranks.first:  # which shows and writes what all found
+        sys.exit(_exit_code(outcome))
     if json:
         skipped = [{"path": item.path, "reason": item.reason} for item in outcome.skipped]
         videos = {name: {m: asdict(f) for m, f in by.items()} for name, by in outcome.orbit.items()}
@@ -225,7 +231,7 @@ def evaluate(
         _say_how_to_go_on(output)
         if csv or plot or submission:
             render.err.print("Files of figures are written once all tasks are done.")
-        sys.exit(INTERRUPTED)  # not typer.Exit: what there is to say has been said
+        sys.exit(_exit_code(outcome))  # not typer.Exit: what there is to say has been said
     # Last: the figures of a long run have been shown, whatever becomes of these files.
     if csv is not None:
         write_csv(comparison, csv)
@@ -237,7 +243,20 @@ def evaluate(
         ):
             render.err.print(f"[yellow]Note[/] {render.escape(problem)}")
     if outcome.skipped:
-        raise typer.Exit(1)
+        raise typer.Exit(_exit_code(outcome))
+
+
+def _exit_code(outcome: Outcome) -> int:
+    if not outcome.comparison.finished:
+        return INTERRUPTED
+    return 1 if outcome.skipped else 0
+
+
+def _bars(ranks: Ranks) -> AbstractContextManager[Report]:
+    """Progress, of the first process alone."""
+    from fewshot_lite import render
+
+    return render.training_bars() if ranks.first else nullcontext(lambda progress: None)
 
 
 def _opener(

@@ -11,11 +11,11 @@ import typer
 from fewshot_lite.cli_options import INTERRUPTED, Device, Force, Json
 from fewshot_lite.data.folders import require_folder
 from fewshot_lite.errors import UsageError
+from fewshot_lite.figures import check_figure
 from fewshot_lite.files import check_output
 from fewshot_lite.lambda_search.options import SearchOptions, parse_searched
 
 _DEFAULT = SearchOptions()
-_PLOTS = (".png", ".svg", ".pdf")
 
 
 def lambda_search(
@@ -79,15 +79,15 @@ def lambda_search(
     for flag, path in (("--output", output), ("--plot", plot)):
         if path is not None:
             check_output(path, force=force, flag=flag)
-    if plot is not None and plot.suffix.lower() not in _PLOTS:
-        raise UsageError(f"--plot {plot}: must end in {', '.join(_PLOTS)}.")
+    if plot is not None:
+        check_figure(plot)
     taken = {Path(name.base).resolve(), output.resolve() if output else None}
     if plot is not None and plot.resolve() in taken:
         raise UsageError(f"--plot {plot}: a model's file. Give another name.")
 
     from fewshot_lite import render, render_lambda
-    from fewshot_lite.comparison.plots import require_matplotlib
     from fewshot_lite.data.folders import Skipped
+    from fewshot_lite.figures import require_matplotlib
     from fewshot_lite.lambda_search.plot import write_plot
     from fewshot_lite.lambda_search.search import search_patterns
     from fewshot_lite.lambda_search.storing import store

@@ -9,11 +9,14 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from fewshot_lite.cli_config import as_flags, read_config, to_toml, use_preset
 from fewshot_lite.cli_options import INTERRUPTED, Device, Force, Json, Precision, Resume
-from fewshot_lite.config import MetaTrainConfig, PretrainConfig
+from fewshot_lite.config import MetaTrainConfig, PretrainConfig, check_workers
 from fewshot_lite.data.folders import require_folder
 from fewshot_lite.errors import UsageError
+from fewshot_lite.figures import check_figure
 from fewshot_lite.files import check_output
+from fewshot_lite.ranks import place, refuse_ranks
 
 _TRAIN = MetaTrainConfig()
 _PRE = PretrainConfig()
@@ -70,12 +73,22 @@ def pretrain(
         seed=seed,
     )
     config.check()
+    refuse_ranks("pretrain")
     _check_run(data, output, resume=resume, force=force)
     from fewshot_lite import render
     from fewshot_lite.pretraining import pretrain as run
 
     with render.training_bars() as report:
-        result = run(data, output, config, device=device, resume=resume, force=force, report=report)
+        result = run(
+            data,
+            output,
+            config,
+            device=device,
+            resume=resume,
+            force=force,
+            report=report,
+            notice=render.print_note,
+        )
     unseen = ["--unseen-only"] if leave_out else []
     onward = render.command(
         "meta-train", data, "-o", "model.safetensors", "--weights", output, *unseen
@@ -84,8 +97,36 @@ def pretrain(
 
 
 def meta_train(
-    data: Annotated[Path, typer.Argument(help="Class folders, or a folder of such data sets.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the checkpoint goes.")],
+    data: Annotated[
+        Path | None,
+        typer.Argument(help="Class folders, or a folder of such data sets.", show_default=False),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Where the checkpoint goes.  [required]"),
+    ] = None,
+    preset: Annotated[
+        str,
+        typer.Option(
+            metavar="default|paper",
+            is_eager=True,
+            callback=use_preset,
+            help="Where flags start from; paper is Simple CNAPs with LITE as published.",
+        ),
+    ] = "default",
+    config_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            metavar="FILE.toml",
+            is_eager=True,
+            callback=read_config,
+            help="Flags by name, e.g. tasks-per-step = 16; those given here win.",
+        ),
+    ] = None,
+    show_config: Annotated[
+        bool, typer.Option("--show-config", help="Print what the flags come to, as TOML, and end.")
+    ] = False,
     learner: Annotated[
         str,
         typer.Option(metavar="NAME", help="simple-cnaps, cnaps, protonets, maml, fomaml or imaml."),
@@ -178,7 +219,33 @@ def meta_train(
     queries: Annotated[int, typer.Option(help="Most query images of a class.")] = _TRAIN.queries,
     tasks: Annotated[int, typer.Option(help="Tasks in all.")] = _TRAIN.tasks,
     tasks_per_step: Annotated[int, typer.Option()] = _TRAIN.tasks_per_step,
-    lr: Annotated[float, typer.Option(help="Peak learning rate (Adam).")] = _TRAIN.lr,
+    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = _TRAIN.lr,
+    schedule: Annotated[
+        Literal["cosine", "constant"], typer.Option(help="Of the learning rate, after the warm-up.")
+    ] = _TRAIN.schedule,
+    warmup: Annotated[
+        float, typer.Option(help="Share of the tasks to warm up over, or, from 1 on, tasks.")
+    ] = _TRAIN.warmup,
+    optimizer: Annotated[Literal["adam", "adamw"], typer.Option()] = _TRAIN.optimizer,
+    weight_decay: Annotated[
+        float | None, typer.Option(help="Of adamw.  [default: 0.01]")
+    ] = _TRAIN.weight_decay,
+    lr_factor: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GROUP=FACTOR",
+            help="On the learning rate of set-encoder, film, head or backbone; can be repeated.",
+        ),
+    ] = None,
+    clip_norm: Annotated[
+        float | None, typer.Option(help="Longest gradient of a step.  [default: any]")
+    ] = _TRAIN.clip_norm,
+    ema: Annotated[
+        float | None,
+        typer.Option(
+            metavar="DECAY", help="Validate and save averaged weights, e.g. 0.999.  [default: off]"
+        ),
+    ] = _TRAIN.ema,
     penalty: Annotated[float, typer.Option(help="Weight of the FiLM penalty.")] = _TRAIN.penalty,
     shifts: Annotated[
         float, typer.Option(help="Share of tasks shifted to another domain (grey, inverted, …).")
@@ -208,13 +275,45 @@ def meta_train(
         Path | None, typer.Option(help="Data for validation.  [default: a tenth of the classes]")
     ] = None,
     validate_every: Annotated[
-        int, typer.Option(help="Tasks between validations; 0 for none.")
+        int, typer.Option(help="Tasks between validations, of which the best is kept; 0 for none.")
     ] = _TRAIN.validate_every,
+    patience: Annotated[
+        int, typer.Option(help="End after so many validations without a better one; 0 for never.")
+    ] = _TRAIN.patience,
     save_every: Annotated[
         int, typer.Option(help="Tasks between checkpoints; what a crash costs at most.")
     ] = _TRAIN.save_every,
     micro_batch: Annotated[str, typer.Option(metavar="N|auto", help="Images in a pass.")] = "auto",
     precision: Precision = _TRAIN.precision,
+    tf32: Annotated[
+        bool | None,
+        typer.Option(
+            "--tf32/--no-tf32",
+            help="On CUDA: float32 convolutions in TF32; heads never.",
+            show_default="torch's own, on",
+        ),
+    ] = _TRAIN.tf32,
+    compile: Annotated[
+        bool, typer.Option("--compile", help="Make kernels with torch.compile.")
+    ] = _TRAIN.compile,
+    workers: Annotated[
+        str,
+        typer.Option(
+            metavar="N|auto",
+            help="Processes that read photos; 0 for a thread. auto: by device and memory.",
+        ),
+    ] = "auto",
+    cache: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Keep resized images here, for this run and others."),
+    ] = None,
+    tensorboard: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write the curves here as well.")
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw the curves at the end (.png, .svg, .pdf)."),
+    ] = None,
     seed: Annotated[int, typer.Option()] = _TRAIN.seed,
     device: Device = "auto",
     resume: Resume = False,
@@ -251,6 +350,13 @@ def meta_train(
         tasks=tasks,
         tasks_per_step=tasks_per_step,
         lr=lr,
+        schedule=schedule,
+        warmup=warmup,
+        optimizer=optimizer,
+        weight_decay=weight_decay,
+        lr_factor=_factors(lr_factor or []),
+        clip_norm=clip_norm,
+        ema=ema,
         penalty=penalty,
         shifts=shifts,
         augment=augment,
@@ -259,13 +365,35 @@ def meta_train(
         no_flip=tuple(no_flip or ()),
         tracks=tuple(tracks or ()),
         validate_every=validate_every,
+        patience=patience,
         save_every=save_every,
         micro_batch=_number_or(micro_batch, "auto", "--micro-batch"),
         precision=precision,
+        tf32=tf32,
+        compile=compile,
         seed=seed,
     )
     config.check()
-    _check_run(data, output, resume=resume, force=force)
+    processes = _number_or(workers, "auto", "--workers")
+    check_workers(processes)
+    if show_config:
+        given = {"output": output, "validate": validate, "cache": cache}
+        given |= {"tensorboard": tensorboard, "plot": plot}
+        others = {name: str(value) for name, value in given.items() if value is not None}
+        others |= {"device": device}
+        threads = {} if processes is None else {"workers": processes}
+        sys.stdout.write(to_toml(as_flags(config) | others | threads))
+        return
+    if data is None:
+        raise UsageError("Missing argument 'DATA', a folder. Try `fewshot-lite meta-train --help`.")
+    if output is None:
+        raise UsageError("Missing option '--output' / '-o'. Try `fewshot-lite meta-train --help`.")
+    if plot is not None:
+        check_figure(plot, output)
+    if place().first:  # the others may come when its files are there
+        _check_run(data, output, resume=resume, force=force)
+        if plot is not None:
+            check_output(plot, force=force or resume, flag="--plot")
     from fewshot_lite import render
     from fewshot_lite.meta_training import meta_train as run
 
@@ -278,7 +406,12 @@ def meta_train(
             device=device,
             resume=resume,
             force=force,
+            workers=processes,
+            cache=cache,
+            tensorboard=tensorboard,
+            plot=plot,
             report=report,
+            notice=render.print_note,
         )
     onward = render.command("adapt", "./my_objects", "--base", output)
     _finish(asdict(result), onward, unit="tasks", done=result.tasks, json=json)
@@ -292,6 +425,18 @@ def _number_or(text: str, word: str, flag: str) -> int | None:
         return int(text)
     except ValueError:
         raise UsageError(f"{flag} {text}: give a number or '{word}'.") from None
+
+
+def _factors(texts: list[str]) -> dict[str, float]:
+    """GROUP=FACTOR, repeated."""
+    factors = {}
+    for text in texts:
+        name, _, factor = text.partition("=")
+        try:
+            factors[name] = float(factor)
+        except ValueError:
+            raise UsageError(f"--lr-factor {text}: give GROUP=FACTOR, e.g. head=2.") from None
+    return factors
 
 
 def _scales(text: str) -> tuple[int, ...]:
@@ -308,12 +453,17 @@ def _check_run(data: Path, output: Path, *, resume: bool, force: bool) -> None:
 
 
 def _finish(result: dict[str, Any], onward: str, *, unit: str, done: int, json: bool) -> None:
-    """Say how a training run ended and how to go on; exit code 130 if it was interrupted."""
+    """Say how a training run ended and how to go on.
+
+    The exit code is 130 if it was interrupted, and 0 if a cluster took its machine back (SIGTERM).
+    """
     from fewshot_lite import render
 
-    if json:
+    if not place().first:
+        pass
+    elif json:
         render.print_json(result)
     else:
         render.print_run(result, onward, unit=unit, done=done)
-    if not result["finished"]:
+    if not (result["finished"] or result["terminated"]):
         sys.exit(INTERRUPTED)  # not typer.Exit: what there is to say has been said

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from fewshot_lite.errors import UsageError
 
@@ -11,6 +11,8 @@ Precision = Literal["auto", "float32", "bfloat16"]
 Sampling = Literal["uniform", "informed", "balanced"]
 Gradient = Literal["lite", "full", "small-task"]
 Metric = Literal["euclidean", "cosine"]
+Schedule = Literal["cosine", "constant"]
+OptimizerName = Literal["adam", "adamw"]
 #: Of the learners that adapt by gradient; see `learners.gradient_learner` and `learners.imaml`.
 InnerHead = Literal["means", "learned"]
 NormStatistics = Literal["running", "support"]
@@ -141,7 +143,22 @@ class MetaTrainConfig:
     tasks: int = 2000
     tasks_per_step: int = 8
     lr: float = 1e-3
-    """Adam; short warm-up, then a cosine to 0."""
+    """Peak learning rate."""
+    schedule: Schedule = "cosine"
+    """After the warm-up: a cosine to 0, or constant."""
+    warmup: float = 0.05
+    """The learning rate grows linearly at first: over this share of the tasks, or from 1 on over
+    this many tasks; 0 for none."""
+    optimizer: OptimizerName = "adam"
+    weight_decay: float | None = None
+    """Of adamw, on matrices and kernels alone; None is 0.01."""
+    lr_factor: dict[str, float] = field(default_factory=dict)
+    """Factors on the learning rates of groups of parameters, by name: set-encoder, film, head,
+    backbone, as far as the learner has them."""
+    clip_norm: float | None = None
+    """Most that the norm of a step's gradient may be; longer ones are shortened to it."""
+    ema: float | None = None
+    """Decay of an exponential average of the weights, which then is what is validated and saved."""
     penalty: float = 0.001
     """Weight of the FiLM penalty."""
     shifts: float = 0.5
@@ -158,12 +175,18 @@ class MetaTrainConfig:
     """Data sets with files named TRACK_FRAME; a track stays on one side of a task."""
     validate_every: int = 0
     """Tasks between validations; 0 for none."""
+    patience: int = 0
+    """The run ends after this many validations in a row that were not the best; 0 for never."""
     save_every: int = 200
     """Tasks between checkpoints; does not change the result."""
     micro_batch: int | None = None
     """Images in a pass; None fits it to the image size and the device. Does not change what is
     learned but for rounding."""
     precision: Precision = "auto"
+    tf32: bool | None = None
+    """Of convolutions in float32, on CUDA; None is torch's own setting, which is to use it."""
+    compile: bool = False
+    """Make kernels of the backbone's passes with torch.compile."""
     seed: int = 0
 
     def check(self) -> None:
@@ -180,15 +203,19 @@ class MetaTrainConfig:
         check_seed(self.seed)
         check_not_negative(
             validate_every=self.validate_every,
+            patience=self.patience,
             penalty=self.penalty,
+            warmup=self.warmup,
+            weight_decay=self.weight_decay or 0,
             backbone_lr=0 if self.backbone_lr is None else self.backbone_lr,
         )
+        self._check_optimisation()
         for name, takers in _TAKERS.items():
             value = getattr(self, name)
             if value not in (None, False) and self.learner not in takers:
-                given = "" if value is True else f" {value}"
                 raise UsageError(
-                    f"{_flag(name)}{given}: must be left out with --learner {self.learner}; only "
+                    f"{flag(name)}{'' if value is True else f' {value}'}: must be left out with "
+                    f"--learner {self.learner}; only "
                     f"{' and '.join(takers)} {'has' if len(takers) == 1 else 'have'} it."
                 )
         self._check_inner()
@@ -224,12 +251,39 @@ class MetaTrainConfig:
         if not 0 <= self.shifts <= 1:
             raise UsageError(f"--shifts {self.shifts}: must be between 0 and 1.")
 
+    def _check_optimisation(self) -> None:
+        if self.schedule not in get_args(Schedule):
+            raise UsageError(f"--schedule {self.schedule}: must be cosine or constant.")
+        if self.optimizer not in get_args(OptimizerName):
+            raise UsageError(f"--optimizer {self.optimizer}: must be adam or adamw.")
+        if self.warmup >= 1 and self.warmup > self.tasks:
+            raise UsageError(f"--warmup {self.warmup}: must be at most --tasks {self.tasks}.")
+        if self.weight_decay is not None and self.optimizer != "adamw":
+            raise UsageError(
+                f"--weight-decay {self.weight_decay}: must be left out with --optimizer "
+                f"{self.optimizer}; adamw is the one that decays weights."
+            )
+        for name, factor in self.lr_factor.items():
+            if not 0 <= factor <= _HUGE:
+                raise UsageError(
+                    f"--lr-factor {name}={factor}: must be 0 or more, and at most a billion."
+                )
+        if self.clip_norm is not None:
+            check_positive(clip_norm=self.clip_norm)
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise UsageError(f"--ema {self.ema}: must be between 0 and 1, e.g. 0.999.")
+        if self.patience and not self.validate_every:
+            raise UsageError(
+                f"--patience {self.patience}: must be left out without --validate-every, whose "
+                "results it waits for."
+            )
+
     def _check_inner(self) -> None:
         """What has to do with learners that adapt by gradient."""
         for name in ("inner_steps", "cg_steps"):
             if (getattr(self, name) or 0) > MOST_INNER_STEPS:
                 raise UsageError(
-                    f"{_flag(name)} {getattr(self, name)}: must be at most {MOST_INNER_STEPS}."
+                    f"{flag(name)} {getattr(self, name)}: must be at most {MOST_INNER_STEPS}."
                 )
         check_positive(
             inner_steps=1 if self.inner_steps is None else self.inner_steps,
@@ -276,6 +330,11 @@ class MetaTrainConfig:
                 f"--precision bfloat16: must be left out with --learner {self.learner}, whose "
                 "second derivatives need float32."
             )
+        if self.compile:
+            raise UsageError(
+                f"--compile: must be left out with --learner {self.learner}; compiled kernels have "
+                "no second derivatives."
+            )
         if self.sampling != "uniform":
             raise UsageError(
                 f"--sampling {self.sampling}: must be left out with --learner {self.learner}."
@@ -294,18 +353,41 @@ class MetaTrainConfig:
             )
 
 
+_PAPER = MetaTrainConfig(
+    backbone="efficientnet_b0",
+    weights="default",
+    image_size=224,
+    max_way=50,
+    max_support=500,
+    max_shot=100,
+    tasks=10_000,
+    tasks_per_step=16,
+    schedule="constant",
+    warmup=0.0,
+    shifts=0.0,
+)
+#: What `--preset` takes. "paper" is Bronskill et al. 2021, appendix: Simple CNAPs with LITE.
+PRESETS = {"default": MetaTrainConfig(), "paper": _PAPER}
+
+
 def check_positive(**values: float) -> None:
     """Refuse counts and rates that are not positive, by the name of their flag."""
     for name, value in values.items():
         if not 0 < value <= _HUGE:
-            raise UsageError(f"{_flag(name)} {value}: must be more than 0, and at most a billion.")
+            raise UsageError(f"{flag(name)} {value}: must be more than 0, and at most a billion.")
 
 
 def check_not_negative(**values: float) -> None:
     """Refuse negative weights and periods, by the name of their flag."""
     for name, value in values.items():
         if not 0 <= value <= _HUGE:
-            raise UsageError(f"{_flag(name)} {value}: must be 0 or more, and at most a billion.")
+            raise UsageError(f"{flag(name)} {value}: must be 0 or more, and at most a billion.")
+
+
+def check_workers(workers: int | None) -> None:
+    """Refuse numbers of processes that no machine has."""
+    if workers is not None and not 0 <= workers <= 1024:
+        raise UsageError(f"--workers {workers}: must be between 0 and 1024, or 'auto'.")
 
 
 def check_seed(seed: int) -> None:
@@ -314,5 +396,6 @@ def check_seed(seed: int) -> None:
         raise UsageError(f"--seed {seed}: must fit in 64 bits.")
 
 
-def _flag(name: str) -> str:
+def flag(name: str) -> str:
+    """The flag of a field of a configuration."""
     return "--lambda" if name == "lam" else f"--{name.replace('_', '-')}"

@@ -64,6 +64,7 @@ def evaluate(
     *,
     micro_batch: int = 64,
     cast: Cast = contextlib.nullcontext,
+    make: Callable[[ImageStore, Episode], Task] = make_task,
     on_done: Callable[[int, int], None] | None = None,
 ) -> dict[str, Score]:
     """Score learners on the same tasks.
@@ -71,11 +72,12 @@ def evaluate(
     Args:
         learners: by the name that their score gets.
         store: the images that the episodes index, at the learners' size.
+        make: reads an episode.
         on_done: called with (tasks done, tasks in all).
     """
     accuracies: dict[str, list[float]] = {name: [] for name in learners}
     for number, episode in enumerate(episodes, start=1):
-        plain = make_task(store, episode)
+        plain = make(store, episode)
         for name, learner in learners.items():
             task = plain.to(learner.backbone.mean.device)
             classifier = learner.adapt(

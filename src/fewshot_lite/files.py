@@ -42,11 +42,16 @@ def check_output(path: Path, *, force: bool, flag: str = "--output") -> None:
 
 
 @contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, renamed to it at the end: `path` is whole or untouched."""
+def atomic_path(path: Path, *, prefix: str = "") -> Iterator[Path]:
+    """A temporary path beside `path`, renamed to it at the end: `path` is whole or untouched.
+
+    Args:
+        prefix: how the temporary name begins, by which what a killed program leaves is known; as
+            `remove_leftovers` looks for unless given.
+    """
     import tempfile  # not needed for help texts, and not cheap
 
-    handle, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=".fewshot-lite-")
+    handle, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=prefix or _temporary(path))
     os.close(handle)
     temporary = Path(name)
     try:
@@ -59,6 +64,21 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> str:
+    """What the names of temporary files for `path` begin with."""
+    return f".fewshot-lite-{path.name[:100]}-"  # names are 255 characters at most
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove temporary files that a process left beside `path` when it was killed.
+
+    No other process may be writing `path`.
+    """
+    for entry in path.absolute().parent.iterdir():
+        if entry.name.startswith(_temporary(path)) and entry.is_file():
+            entry.unlink(missing_ok=True)
 
 
 def sha256(path: Path) -> str:

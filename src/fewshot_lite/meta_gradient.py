@@ -16,7 +16,7 @@ set's statistics (`support_norm`): there is no mean over images to estimate.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -165,8 +165,7 @@ def vectorised(learner: GradientLearner, tasks: Sequence[Task]) -> MetaGradient:
     Raises:
         ValueError: tasks of different shapes.
     """
-    shapes = {(t.support.shape, t.query.shape, t.classes) for t in tasks}
-    if len(shapes) > 1:
+    if len({_shape(task) for task in tasks}) > 1:
         raise ValueError("tasks of different shapes cannot be vectorised")
     first = tasks[0]
 
@@ -184,6 +183,10 @@ def vectorised(learner: GradientLearner, tasks: Sequence[Task]) -> MetaGradient:
             torch.stack([task.query_labels for task in ready]),
         )
     )
+
+
+def _shape(task: Task) -> tuple[object, ...]:
+    return task.support.shape, task.query.shape, task.classes
 
 
 def gradient_step(learner: GradientLearner, found: MetaGradient, *, scale: float = 1.0) -> LiteStep:
@@ -214,10 +217,15 @@ def check_subset(learner: GradientLearner, h: int | None, default: int | None) -
 
 def vectorised_step(
     learner: GradientLearner, tasks: Sequence[Task], *, scale: float = 1.0
-) -> list[LiteStep]:
-    """As `gradient_step` of each task, all at once; `scale` is of each."""
+) -> Iterator[LiteStep]:
+    """As `gradient_step` of each task in turn, computed all at once; `scale` is of each."""
+    if not tasks:
+        return
+    if len({_shape(task) for task in tasks}) > 1:  # a photo was lost, and no other to replace it
+        for task in tasks:
+            yield gradient_step(learner, meta_gradient(learner, task), scale=scale)
+        return
     found = vectorised(learner, tasks)
-    steps = []
     for number in range(len(tasks)):
         one = MetaGradient(
             {k: v[number] for k, v in found.gradients.items()},
@@ -225,8 +233,7 @@ def vectorised_step(
             found.accuracy[number],
             found.negative_curvature[number],
         )
-        steps.append(gradient_step(learner, one, scale=scale))
-    return steps
+        yield gradient_step(learner, one, scale=scale)
 
 
 def _prepared(learner: GradientLearner, task: Task) -> Task:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,8 @@ class PretrainResult:
     unreadable: int = 0
     """Photos that were left out; the log names them."""
     log: Path | None = None
+    terminated: bool = False
+    """Stopped by SIGTERM."""
 
 
 class _Supervised(nn.Module):
@@ -69,6 +71,7 @@ def pretrain(
     resume: bool = False,
     force: bool = False,
     report: Report | None = None,
+    notice: Callable[[str], None] | None = None,
 ) -> PretrainResult:
     """Train a backbone to classify the images of a folder, or of several.
 
@@ -78,13 +81,14 @@ def pretrain(
         output: the backbone, written at the end of each epoch.
         resume: go on with the run that wrote `output`'s state.
         report: called with progress.
+        notice: called with what a person should know, e.g. that a state was damaged.
 
     Raises:
         UsageError, FewshotError: bad configuration, data or output.
     """
     config.check()
     if resume:
-        training.check_state(training.state_path(output))
+        resume = training.check_resume(output)
     else:
         training.check_new_run(output, force=force)
     where = pick_device(device)
@@ -117,16 +121,22 @@ def pretrain(
     state_file = training.state_path(output)
     settings = asdict(config) | {"images": len(images), "classes": len(model.head.bias)}
     step, averages = 0, training.Averages()
+    reason = ""
     if resume:
-        step, notes = training.load_state(state_file, model, optimizer, settings)
-        averages = training.Averages(**notes["averages"])
+        found, reason = training.find_state(state_file)
+        state = training.load_state(found, model, optimizer, settings)
+        step, averages = state.step, training.Averages(**state.notes["averages"])
 
     depthwise = has_depthwise_convolutions(backbone)
     log_file = training.log_path(output)
     log = training.JsonLines(log_file, append=resume)
     log.write(event="start", step=step, config=settings, torch=torch.__version__)
-    for path, reason in images.unreadable:
-        log.write(event="unreadable", path=path, reason=reason)
+    if reason:
+        log.write(event="damaged state", reason=reason)
+        if notice is not None:
+            notice(reason)
+    for path, problem in images.unreadable:
+        log.write(event="unreadable", path=path, reason=problem)
 
     def save() -> None:
         notes = {"averages": asdict(averages)}
@@ -170,7 +180,7 @@ def pretrain(
             save()
         log.write(event="end", step=step, finished=step == total)
     if step == total:
-        state_file.unlink(missing_ok=True)
+        training.clear(state_file)
     figures = averages.values
     return PretrainResult(
         output,
@@ -181,6 +191,7 @@ def pretrain(
         figures.get("accuracy", math.nan),
         len(images.unreadable),
         log_file,
+        stop.terminated and step < total,
     )
 
 

@@ -25,6 +25,7 @@ from rich.table import Table
 
 from fewshot_lite import plain_json
 from fewshot_lite.errors import FewshotError
+from fewshot_lite.ranks import place
 
 if TYPE_CHECKING:
     from fewshot_lite.data.folders import Skipped
@@ -257,6 +258,14 @@ def print_run(result: dict[str, Any], next_command: str, *, unit: str, done: int
             f"[yellow]Skipped[/] {result['unreadable']} photos that cannot be read; "
             f"{escape(str(result['log']))} names them."
         )
+    if replaced := result.get("replaced"):
+        err.print(
+            f"[yellow]Replaced[/] by others: {len(replaced)} photos that could not be read any more"
+        )
+        for line in replaced[:_MOST_SKIPPED]:
+            err.print(f"  {escape(line)}")
+        if len(replaced) > _MOST_SKIPPED:
+            err.print(f"  and {len(replaced) - _MOST_SKIPPED} more; see {result['log']}")
     if result.get("not_validated"):
         err.print(
             f"[yellow]Left out[/] of validation: {result['not_validated']} classes with too few "
@@ -266,6 +275,10 @@ def print_run(result: dict[str, Any], next_command: str, *, unit: str, done: int
         out.print(f"Done after {done} {unit}{figures}: [bold]{output}[/]")
         if result.get("exact"):
             out.print(f"  {result['exact']} tasks had no more than --h images; all were taken")
+        if result.get("best_after"):
+            out.print(
+                f"  the weights are those after {result['best_after']} tasks, which scored best"
+            )
         for name, value in result.get("validation", {}).items():
             out.print(f"  validation {escape(name)}: {value:.1%}")
         out.print(f"Next: [bold]{escape(next_command)}[/]")
@@ -280,4 +293,8 @@ def print_run(result: dict[str, Any], next_command: str, *, unit: str, done: int
 
 def _invocation() -> list[str]:
     """This command as it was typed, without flags that must not be repeated."""
-    return ["fewshot-lite", *(w for w in sys.argv[1:] if w not in ("--resume", "--force"))]
+    ranks = place().local_size
+    launch = ["fewshot-lite"]
+    if ranks > 1:
+        launch = ["torchrun", "--nproc-per-node", str(ranks), "-m", "fewshot_lite"]
+    return [*launch, *(w for w in sys.argv[1:] if w not in ("--resume", "--force"))]

@@ -15,6 +15,8 @@ class StopRequest:
 
     def __init__(self) -> None:
         self._asked = False
+        self.terminated = False
+        """Whether it was SIGTERM that asked: a cluster that wants its machine back."""
         self._previous: dict[signal.Signals, Any] = {}
 
     def __bool__(self) -> bool:
@@ -41,3 +43,4 @@ class StopRequest:
         if self._asked:
             raise KeyboardInterrupt
         self._asked = True
+        self.terminated = number == signal.SIGTERM

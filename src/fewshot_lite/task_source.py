@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from fewshot_lite import training
 from fewshot_lite.config import MetaTrainConfig
-from fewshot_lite.data.augment import Augmentation, domain_shift, quarter_turns, random_views
+from fewshot_lite.data.augment import Augmentation, draw_shift, draw_views
 from fewshot_lite.data.episodes import (
     Episode,
     EpisodeConfig,
@@ -18,11 +20,15 @@ from fewshot_lite.data.episodes import (
     usable_pools,
 )
 from fewshot_lite.data.folders import LabelledImages
+from fewshot_lite.data.image_cache import Notify, cached_images
 from fewshot_lite.data.photos import Source
+from fewshot_lite.data.replacing import Replaced, read_episode
 from fewshot_lite.data.store import ImageStore
 from fewshot_lite.errors import UsageError
-from fewshot_lite.evaluation import evaluate, fixed_episodes
+from fewshot_lite.evaluation import Score, evaluate, fixed_episodes
 from fewshot_lite.learners.base import Cast, Learner
+from fewshot_lite.prepared import PreparedTask
+from fewshot_lite.ranks import Place, Ranks, place
 from fewshot_lite.task import Task
 from fewshot_lite.training import Progress, Report
 
@@ -34,6 +40,15 @@ _VALIDATION_TASKS = 50
 _SHOT = _QUERIES = 5
 
 
+@dataclass(frozen=True)
+class Cache:
+    """Where resized images are kept between runs."""
+
+    folder: Path
+    notify: Notify | None = None
+    """Told why what lay there was not used."""
+
+
 class TrainingTasks:
     """Where training tasks come from: task number -> task, always the same one."""
 
@@ -43,9 +58,10 @@ class TrainingTasks:
         config: MetaTrainConfig,
         size: int,
         report: Report | None,
+        cache: Cache | None = None,
     ) -> None:
         images = sum(len(folder.paths) for folder in folders)
-        opened = [_open(folder, images, config, size, report) for folder in folders]
+        opened = [_open(folder, images, config, size, report, cache) for folder in folders]
         episodes = EpisodeConfig(
             config.min_way,
             config.max_way,
@@ -77,35 +93,61 @@ class TrainingTasks:
         """Classes that tasks are drawn from."""
         return sum(pool.classes for pool in self.pools)
 
+    @property
+    def kept(self) -> bool:
+        """Whether images are there without decoding."""
+        return all(store.kept for store in self._stores)
+
+    def share(self) -> None:
+        """Let other processes read the same memory; raises UsageError if it is too small."""
+        for store in self._stores:
+            store.share()
+
+    def read_with(self, threads: int) -> None:
+        """Read photos with so many threads."""
+        for store in self._stores:
+            store.threads = threads
+
     def task(self, number: int) -> Task:
-        """Training task of this number, augmented."""
+        """Training task of this number, augmented, on the CPU."""
+        return self.prepare(number).on(torch.device("cpu"))
+
+    def prepare(self, number: int) -> PreparedTask:
+        """Training task of this number, not augmented yet.
+
+        Raises:
+            FewshotError: a class has too few images left that can be read.
+        """
         random = training.generator(self._config.seed, 2, number)
         episode = sample_training_episode(self.pools, self._episodes, random)
-        views = self._views(episode, random)
-        split = len(episode.support)
-        return Task(
-            support=views[:split],
-            support_labels=torch.tensor(episode.support_labels),
-            query=views[split:],
-            query_labels=torch.tensor(episode.query_labels),
-            classes=episode.classes,
+        pool = self.pools[episode.data_set]
+        pixels, episode, replaced = read_episode(
+            self._stores[episode.data_set],
+            pool,
+            episode,
+            lambda: training.generator(self._config.seed, 5, number),
         )
-
-    def _views(self, episode: Episode, random: torch.Generator) -> Tensor:
-        """Support and query images together: float (N + Q, 3, S, S) in [0, 1]."""
-        pixels = self._stores[episode.data_set][episode.support + episode.query]
-        name = self.pools[episode.data_set].name
-        if name in self._config.rotate:
-            turns = torch.randint(4, (episode.classes,), generator=random)
-            labels = torch.tensor(episode.support_labels + episode.query_labels)
-            pixels = quarter_turns(pixels, turns[labels])
-        flip = torch.full((len(pixels),), name not in self._config.no_flip)
-        views = pixels.float() / 255
+        labels = torch.tensor(episode.support_labels + episode.query_labels)
+        turns = None
+        if pool.name in self._config.rotate:
+            turns = torch.randint(4, (episode.classes,), generator=random)[labels]
+        views = None
         if self._config.augment:
-            views = random_views(pixels, self._size, Augmentation(min_area=0.5), flip, random)
-        if float(torch.rand((), generator=random)) < self._config.shifts:
-            views = domain_shift(views, random)
-        return views
+            flip = torch.full((len(pixels),), pool.name not in self._config.no_flip)
+            views = draw_views(Augmentation(min_area=0.5), flip, random)
+        shifted = float(torch.rand((), generator=random)) < self._config.shifts
+        return PreparedTask(
+            number=number,
+            pixels=pixels,
+            support_labels=labels[: len(episode.support)],
+            query_labels=labels[len(episode.support) :],
+            classes=episode.classes,
+            size=self._size,
+            turns=turns,
+            views=views,
+            shift=draw_shift(random) if shifted else None,
+            replaced=replaced,
+        )
 
 
 class ValidationTasks:
@@ -117,14 +159,18 @@ class ValidationTasks:
         config: MetaTrainConfig,
         size: int,
         report: Report | None,
+        cache: Cache | None = None,
     ) -> None:
         self.pools: list[Pool] = []
         self.left_out: list[tuple[str, list[str]]] = []
         """Data sets of which classes were left out as too small, and those classes."""
+        self.on_replaced: Callable[[Replaced], None] = lambda replaced: None
+        """Called with an image that could not be read, each time."""
+        self._seed = config.seed
         self._runs: list[tuple[str, ImageStore, list[Episode]]] = []
         images = sum(len(folder.paths) for folder in folders)
         for folder in folders:
-            store, pool = _open(folder, images, config, size, report)
+            store, pool = _open(folder, images, config, size, report, cache)
             pool.leave_out_small(_SHOT, _QUERIES)
             kept = set(pool.class_names) if pool.classes >= 2 else set()
             left_out = [name for name in folder.class_names if name not in kept]
@@ -149,20 +195,70 @@ class ValidationTasks:
             )
 
     def run(
-        self, learner: Learner, micro_batch: int, cast: Cast, report: Report | None
+        self,
+        learner: Learner,
+        micro_batch: int,
+        cast: Cast,
+        report: Report | None,
+        ranks: Ranks | None = None,
     ) -> dict[str, float]:
-        """Accuracy by data set, and their mean."""
+        """Accuracy by data set, and their mean; the tasks of each are shared out among ranks."""
         scores: dict[str, float] = {}
+        ranks = ranks or Ranks(Place())
         for position, (name, store, episodes) in enumerate(self._runs):
-            score = evaluate({"": learner}, store, episodes, micro_batch=micro_batch, cast=cast)[""]
+            read = functools.partial(self._read, self.pools[position])
+            score = _shared_score(learner, store, episodes, read, micro_batch, cast, ranks)
             scores[name] = round(score.mean, 4)
             if report is not None:
                 report(Progress(position + 1, len(self._runs), "Validating", {name: score.mean}))
         return {**scores, "mean": round(sum(scores.values()) / len(scores), 4)}
 
+    def _read(self, pool: Pool, store: ImageStore, episode: Episode) -> Task:
+        """The images of an episode as they are; of a damaged one, others each time alike."""
+        pixels, episode, replaced = read_episode(
+            store, pool, episode, lambda: training.generator(self._seed, 7, *episode.support)
+        )
+        for item in replaced:
+            self.on_replaced(item)
+        split = len(episode.support)
+        return Task(
+            support=pixels[:split],
+            support_labels=torch.tensor(episode.support_labels),
+            query=pixels[split:],
+            query_labels=torch.tensor(episode.query_labels),
+            classes=episode.classes,
+        )
+
+
+def _shared_score(
+    learner: Learner,
+    store: ImageStore,
+    episodes: Sequence[Episode],
+    read: Callable[[ImageStore, Episode], Task],
+    micro_batch: int,
+    cast: Cast,
+    ranks: Ranks,
+) -> Score:
+    """The score of one process that does all the tasks, to the bit."""
+    own = ranks.share(range(len(episodes)))
+    accuracies = torch.zeros(len(episodes), dtype=torch.float64)
+
+    def score() -> tuple[float, ...]:
+        mine = [episodes[number] for number in own]
+        scores = evaluate({"": learner}, store, mine, micro_batch=micro_batch, cast=cast, make=read)
+        return scores[""].accuracies
+
+    accuracies[list(own)] = torch.tensor(ranks.together(score), dtype=torch.float64)
+    return Score(tuple(ranks.sum(accuracies).tolist()))
+
 
 def _open(
-    folder: LabelledImages, images: int, config: MetaTrainConfig, size: int, report: Report | None
+    folder: LabelledImages,
+    images: int,
+    config: MetaTrainConfig,
+    size: int,
+    report: Report | None,
+    cache: Cache | None,
 ) -> tuple[ImageStore, Pool]:
     """The images of a data set, and which of them episodes can be drawn from.
 
@@ -174,8 +270,11 @@ def _open(
         if report is not None and (done % 100 == 0 or done == total):
             report(Progress(done, total, f"Reading {folder.name}"))
 
-    memory = _MEMORY * total // max(1, images)
-    store = ImageStore(folder.paths, size, memory_limit=memory, on_done=count)
+    cached = None
+    if cache is not None:
+        cached = cached_images(cache.folder, folder, size, on_done=count, notify=cache.notify)
+    memory = _MEMORY * total // max(1, images) // place().local_size  # ranks of one machine
+    store = ImageStore(folder.paths, size, memory_limit=memory, on_done=count, cached=cached)
     tracks = folder.name in config.tracks
     return store, Pool(folder, unreadable=list(store.problems), tracks=tracks)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,13 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import nn
 
-from fewshot_lite import checkpoint, plain_json
+from fewshot_lite import plain_json
 from fewshot_lite.backbones import Backbone
 from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.files import check_output
+from fewshot_lite.states import check_state as check_state
+from fewshot_lite.states import clear as clear
+from fewshot_lite.states import find_state as find_state
+from fewshot_lite.states import load_state as load_state
+from fewshot_lite.states import previous as previous
+from fewshot_lite.states import save_state as save_state
+from fewshot_lite.states import state_path as state_path
 from fewshot_lite.stopping import StopRequest as StopRequest
 
 
@@ -47,11 +52,6 @@ def generator(*numbers: int) -> torch.Generator:
     """
     digest = hashlib.sha256(repr(numbers).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-
-
-def state_path(output: Path) -> Path:
-    """Where a run that writes `output` keeps what it needs to resume."""
-    return output.with_name(output.name.removesuffix(".safetensors") + ".state.safetensors")
 
 
 def log_path(output: Path) -> Path:
@@ -79,7 +79,8 @@ def check_new_run(output: Path, *, force: bool) -> None:
             `check_output`.
     """
     check_output(output, force=force)
-    for path, what in ((state_path(output), "state"), (log_path(output), "log")):
+    states = [(path, "state") for path in (state_path(output), previous(state_path(output)))]
+    for path, what in [*states, (log_path(output), "log")]:
         if path.exists() and not force:
             raise UsageError(
                 f"--output {output}: {path}, where this run's {what} would go, exists already. "
@@ -87,78 +88,16 @@ def check_new_run(output: Path, *, force: bool) -> None:
             )
 
 
-def check_state(path: Path) -> None:
-    """Refuse to resume before the work is done that it is for, if there is nothing to resume."""
-    if not path.exists():
-        raise UsageError(f"--resume: there is nothing to resume, {path} does not exist.")
-
-
-def save_state(
-    path: Path,
-    modules: nn.Module,
-    optimizer: Optimizer,
-    step: int,
-    config: dict[str, Any],
-    notes: dict[str, Any],
-) -> None:
-    """Write everything a run needs to go on: weights, optimiser, step, configuration, notes."""
-    tensors = {f"weights.{name}": tensor for name, tensor in modules.state_dict().items()}
-    for index, slots in optimizer.state_dict()["state"].items():
-        for name, value in slots.items():
-            if isinstance(value, Tensor):
-                tensors[f"optimizer.{index}.{name}"] = value
-    checkpoint.save(path, "state", tensors, {"step": step, "config": config, "notes": notes})
-
-
-def load_state(
-    path: Path, modules: nn.Module, optimizer: Optimizer, config: dict[str, Any]
-) -> tuple[int, dict[str, Any]]:
-    """Restore what `save_state` wrote and return the step and the notes.
+def check_resume(output: Path) -> bool:
+    """Whether there is a state to go on from; a run killed before its first has begun, no more.
 
     Raises:
-        UsageError: there is no state, or the run had another configuration.
-        FewshotError: the file is damaged or does not fit.
+        UsageError: no run that writes `output` was interrupted.
     """
-    check_state(path)
-    state = checkpoint.load(path, "state", flag="--resume")
-    then, step, notes = (state.meta.get(key) for key in ("config", "step", "notes"))
-    if not (isinstance(then, dict) and isinstance(step, int) and isinstance(notes, dict)):
-        raise FewshotError(f"--resume: {path}: its description is damaged.")
-    for name, value in json.loads(json.dumps(config)).items():
-        if then.get(name) != value:
-            raise UsageError(
-                f"--resume: the run in {path} had {_as_typed(name, then.get(name))}, not "
-                f"{_as_typed(name, value)}. Give the same, or start anew."
-            )
-    weights = _under("weights.", state.tensors)
-    slots: dict[int, dict[str, Tensor]] = {}
-    try:
-        for key, tensor in _under("optimizer.", state.tensors).items():
-            index, _, name = key.partition(".")
-            slots.setdefault(int(index), {})[name] = tensor
-        modules.load_state_dict(weights)
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": slots})
-    except (RuntimeError, ValueError, KeyError):
-        raise FewshotError(f"--resume: {path} does not fit this run. Start anew.") from None
-    return step, notes
-
-
-def _as_typed(name: str, value: Any) -> str:
-    """A setting as its flag, and what the data count as such."""
-    if name in ("images", "classes"):
-        return f"{value} {name}"
-    flag = f"--{name.replace('_', '-')}"
-    if value is None and name == "h":
-        return f"{flag} all"
-    if value is None or value is False or value == []:
-        return f"no {flag}"
-    if value is True:
-        return flag
-    return " ".join(f"{flag} {item}" for item in (value if isinstance(value, list) else [value]))
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    if not output.exists() and log_path(output).exists():
+        return state_path(output).exists() or previous(state_path(output)).exists()
+    check_state(state_path(output))
+    return True
 
 
 class JsonLines:
@@ -171,17 +110,43 @@ class JsonLines:
             self._file = path.open("a" if append else "w", encoding="utf-8")
         except OSError as error:
             raise FewshotError(f"{path}: the log cannot be written ({error.strerror}).") from None
+        self._path = path
         self._start = time.time()
 
     def write(self, **values: Any) -> None:
-        """Append a line; the seconds since the start are added."""
+        """Append a line; the seconds since the start are added.
+
+        Raises:
+            FewshotError: it cannot be written, e.g. as the disk is full.
+        """
         seconds = round(time.time() - self._start, 2)
-        self._file.write(plain_json.dumps({"seconds": seconds, **values}) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(plain_json.dumps({"seconds": seconds, **values}) + "\n")
+            self._file.flush()
+        except OSError as error:
+            self.close()
+            raise FewshotError(
+                f"{self._path}: the log cannot be written ({error.strerror}). The last checkpoint "
+                "is whole: make room, then go on with --resume."
+            ) from None
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # of a line that could not be written, and was said so
+            self._file.close()
+
+
+class NoLines(JsonLines):
+    """The log of a rank that has none."""
+
+    def __init__(self) -> None:
+        """Open nothing."""
+
+    def write(self, **values: Any) -> None:
+        """Write nothing."""
+
+    def close(self) -> None:
+        """Close nothing."""
 
 
 def _cut_unfinished_line(path: Path) -> None:

@@ -8,19 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from fewshot_lite.comparison.results import Comparison, Section
-from fewshot_lite.errors import FewshotError
-from fewshot_lite.files import atomic_path
-
-#: Endings that matplotlib is asked for.
-ENDINGS = (".png", ".svg", ".pdf")
-
-
-def require_matplotlib() -> None:
-    """Raise FewshotError if matplotlib is not there: before the work is done, not after it."""
-    try:
-        import matplotlib  # type: ignore[import-not-found, unused-ignore]  # noqa: F401
-    except ImportError:
-        raise FewshotError("--plot: needs an extra: pip install 'fewshot-lite[plot]'") from None
+from fewshot_lite.figures import require_matplotlib, save_figure
 
 
 def write_plot(comparison: Comparison, path: Path) -> None:
@@ -44,13 +32,7 @@ def write_plot(comparison: Comparison, path: Path) -> None:
     left.set_ylabel("accuracy (%)")
     right.set_ylabel("accuracy (%), mean")
     canvas.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    with atomic_path(path) as temporary:
-        canvas.savefig(temporary, format=path.suffix[1:].lower(), dpi=150, metadata=undated(path))
-
-
-def undated(path: Path) -> dict[str, None]:
-    """Leaves the date out, so that the same figures give the same file."""
-    return {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower(), {})
+    save_figure(canvas, path)
 
 
 def _bars(axes: Any, comparison: Comparison, sections: list[Section]) -> None:

@@ -14,6 +14,7 @@ from fewshot_lite.comparison.log import TaskLog
 from fewshot_lite.comparison.methods import FrozenMethod, Method
 from fewshot_lite.comparison.scores import TaskRecord, TaskScore, score_task
 from fewshot_lite.protocols.base import EvaluationProtocol, EvaluationTask
+from fewshot_lite.ranks import Ranks
 
 #: Tasks of each group that methods with cached features do in full, to be timed: the first is
 #: counted (and warms up), the others are timed.
@@ -33,6 +34,7 @@ def run(
     tasks: dict[str, int] | None = None,
     on_done: Callable[[int, int], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
+    ranks: Ranks | None = None,
 ) -> bool:
     """Score methods on the tasks of a protocol that the log does not hold yet.
 
@@ -44,19 +46,37 @@ def run(
             all, for a method that is not named.
         on_done: called with (tasks done, tasks in all).
         stop: asked after each task; True ends the run.
+        ranks: processes that share the tasks out; the first one's log and `stop` hold for all.
 
     Returns:
         Whether all tasks are done.
     """
     runner = _Runner(methods, images, tasks or {})
+    ranks = ranks or Ranks()
+    log.records |= ranks.everyone(log.records)[0]
+    begun = 0  # tasks that were begun by anyone
+    mine: TaskRecord | None = None
     for number in range(len(protocol)):
         if number in log.records:
             runner.skip(log.records[number].group)
         else:
-            log.add(runner.run(number, protocol.task(number)))
+            task = protocol.task(number)
+            if begun % ranks.size == ranks.rank:
+                mine = runner.run(number, task)
+            else:
+                runner.skip(task.group)
+            begun += 1
+        last = number + 1 == len(protocol)
+        if not last and begun % ranks.size:
+            continue  # until each has a task
+        found = ranks.everyone((mine, stop()))
+        mine = None
+        for record, _ in found:
+            if record is not None:
+                log.add(record)
         if on_done is not None:
             on_done(number + 1, len(protocol))
-        if stop() and number + 1 < len(protocol):
+        if found[0][1] and not last:
             return False
     return True
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fewshot_lite import plain_json
 from fewshot_lite.comparison.caches import ImageCache
 from fewshot_lite.comparison.finetuning import FineTuning
 from fewshot_lite.comparison.log import TaskLog
@@ -20,8 +21,10 @@ from fewshot_lite.comparison.scores import TaskRecord
 from fewshot_lite.config import Precision
 from fewshot_lite.data.folders import Skipped
 from fewshot_lite.devices import pick_device
+from fewshot_lite.errors import FewshotError
 from fewshot_lite.protocols.base import EvaluationProtocol
 from fewshot_lite.protocols.registry import sections_of
+from fewshot_lite.ranks import Ranks, device_name
 
 #: Opens the data once the size of images is known: images are then read once, not twice.
 OpenData = Callable[[ImageCache, int], EvaluationProtocol]
@@ -62,6 +65,7 @@ def compare_models(
     limits: dict[str, int] | None = None,
     on_done: Callable[[int, int], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
+    ranks: Ranks | None = None,
 ) -> Outcome:
     """Compare models on the tasks of a protocol.
 
@@ -72,11 +76,13 @@ def compare_models(
         force: overwrite a log of another comparison.
         limits: by a model's name, on how many tasks of each group it is run.
         on_done, stop: as `running.run` has them.
+        ranks: processes that share the tasks out; all return the same, the first one writes.
 
     Raises:
         UsageError, FewshotError: models, data or a log that cannot be used.
     """
-    device = pick_device(session.device)
+    ranks = ranks or Ranks()
+    device = pick_device(device_name(session.device))
     settings = OpenSettings(
         device, session.precision, session.micro_batch, session.image_size, session.fine_tuning
     )
@@ -84,7 +90,8 @@ def compare_models(
     images = ImageCache()
     protocol = open_data(images, opened[0].method.image_size)
     config = _config(opened, protocol, session, device.type, limits or {})
-    with TaskLog(log, config, force=force) as tasks:
+    _check_alike(config, ranks)
+    with TaskLog(log if ranks.first else None, config, force=force) as tasks:
         finished = run(
             [model.method for model in opened],
             protocol,
@@ -93,6 +100,7 @@ def compare_models(
             tasks=limits,
             on_done=on_done,
             stop=stop,
+            ranks=ranks,
         )
         records = [tasks.records[number] for number in sorted(tasks.records)]
     comparison = compare(
@@ -128,6 +136,18 @@ def _config(
         "device": device,
         "fine_tuning": {k: v for k, v in session.fine_tuning.__dict__.items() if v is not None},
     }
+
+
+def _check_alike(config: dict[str, Any], ranks: Ranks) -> None:
+    """Refuse processes with other models, data or settings than the first one's."""
+    texts = ranks.everyone({name: plain_json.dumps(value) for name, value in config.items()})
+    for number, theirs in enumerate(texts):
+        for name, text in theirs.items():
+            if text != texts[0].get(name):
+                raise FewshotError(
+                    f"Rank {number} has other {name.replace('_', ' ')} than rank 0. All need the "
+                    "same version, models, data and flags."
+                )
 
 
 def _fingerprint(protocol: EvaluationProtocol) -> str:

@@ -2,6 +2,10 @@
 
 torchvision's transforms draw one crop for a batch or work image by image; one `grid_sample` draws
 a crop of its own for each image at a cost that does not show beside a training step.
+
+What is random is drawn on the CPU, by itself (`draw_views`, `draw_shift`): a few numbers an image,
+which travel beside the uint8 images to the device that applies them. The same numbers give the same
+views on the CPU wherever they were drawn; a GPU's interpolation rounds otherwise, to about 1e-6.
 """
 
 from __future__ import annotations
@@ -28,25 +32,36 @@ class Augmentation:
     """Largest relative change of brightness, contrast and saturation."""
 
 
-def random_views(
-    images: Tensor,
-    size: int,
-    augmentation: Augmentation,
-    flip: Tensor,
-    generator: torch.Generator,
-) -> Tensor:
-    """A random view of each image.
+@dataclass(frozen=True)
+class Views:
+    """What is random in the views of B images."""
+
+    crops: Tensor
+    """(B, 2, 3), from places in a view to places in the image, as `affine_grid` takes them."""
+    colours: Tensor | None
+    """(3, B, 1, 1, 1), factors of brightness, contrast and saturation; None leaves colours."""
+
+    def __getitem__(self, part: slice) -> Views:
+        """Those of some of the images."""
+        return Views(self.crops[part], None if self.colours is None else self.colours[:, part])
+
+
+@dataclass(frozen=True)
+class Shift:
+    """What is random in the change of appearance of a task; see `domain_shift`."""
+
+    kind: int
+    numbers: tuple[float, ...] = ()
+
+
+def draw_views(augmentation: Augmentation, flip: Tensor, generator: torch.Generator) -> Views:
+    """Draw a random view of each image.
 
     Args:
-        images: uint8 (B, 3, S, S).
-        size: side of the views.
         flip: bool (B,), on the CPU: which images may be mirrored (characters and signs may not).
         generator: CPU generator that all randomness comes from.
-
-    Returns:
-        float32 (B, 3, size, size) in [0, 1].
     """
-    batch = len(images)
+    batch = len(flip)
 
     def uniform(low: float, high: float) -> Tensor:
         return low + (high - low) * torch.rand(batch, generator=generator)
@@ -63,29 +78,79 @@ def random_views(
     shift_x = uniform(-1.0, 1.0) * (1 - width)
     shift_y = uniform(-1.0, 1.0) * (1 - height)
     cos, sin = torch.cos(angle), torch.sin(angle)
-    theta = torch.stack(
+    crops = torch.stack(
         [
             torch.stack([mirror * width * cos, -height * sin, shift_x], dim=1),
             torch.stack([mirror * width * sin, height * cos, shift_y], dim=1),
         ],
         dim=1,
-    )  # (B, 2, 3)
-    grid = F.affine_grid(theta.to(images.device), [batch, 3, size, size], align_corners=False)
-    views = F.grid_sample(
+    )
+    if augmentation.colour == 0:
+        return Views(crops, None)
+    jitter = 2 * torch.rand(3, batch, 1, 1, 1, generator=generator) - 1
+    return Views(crops, 1 + augmentation.colour * jitter)
+
+
+def apply_views(images: Tensor, size: int, views: Views) -> Tensor:
+    """The views that were drawn, on the device of the images.
+
+    Args:
+        images: uint8 (B, 3, S, S).
+        size: side of the views.
+
+    Returns:
+        float32 (B, 3, size, size) in [0, 1].
+    """
+    crops = views.crops.to(images.device, non_blocking=True)
+    grid = F.affine_grid(crops, [len(images), 3, size, size], align_corners=False)
+    result: Tensor = F.grid_sample(
         images.float() / 255, grid, padding_mode="reflection", align_corners=False
     )
-    return _jitter(views, augmentation.colour, generator)
+    if views.colours is None:
+        return result
+    brightness, contrast, saturation = views.colours.to(images.device, non_blocking=True)
+    result = result * brightness
+    result = result.mean(dim=(1, 2, 3), keepdim=True).lerp(result, contrast)
+    result = result.mean(dim=1, keepdim=True).lerp(result, saturation)
+    return result.clamp(0, 1)
 
 
-def _jitter(views: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    if strength == 0:
-        return views
-    factors = 1 + strength * (2 * torch.rand(3, len(views), 1, 1, 1, generator=generator) - 1)
-    brightness, contrast, saturation = factors.to(views.device)
-    views = views * brightness
-    views = views.mean(dim=(1, 2, 3), keepdim=True).lerp(views, contrast)
-    views = views.mean(dim=1, keepdim=True).lerp(views, saturation)
-    return views.clamp(0, 1)
+def random_views(
+    images: Tensor,
+    size: int,
+    augmentation: Augmentation,
+    flip: Tensor,
+    generator: torch.Generator,
+) -> Tensor:
+    """A random view of each image: drawn and applied; the arguments are those of both.
+
+    Returns:
+        float32 (B, 3, size, size) in [0, 1].
+    """
+    return apply_views(images, size, draw_views(augmentation, flip, generator))
+
+
+def draw_shift(generator: torch.Generator) -> Shift:
+    """Draw a change of appearance from a CPU generator."""
+    kind = int(torch.randint(4, (), generator=generator))
+    if kind == 2:
+        return Shift(kind, tuple(torch.randperm(3, generator=generator).tolist()))
+    if kind == 3:
+        return Shift(kind, tuple(torch.rand(2, generator=generator).tolist()))
+    return Shift(kind)
+
+
+def apply_shift(views: Tensor, shift: Shift) -> Tensor:
+    """The change that was drawn; views are float (B, 3, S, S) in [0, 1]."""
+    if shift.kind == 0:
+        return views.mean(dim=1, keepdim=True).expand_as(views)
+    if shift.kind == 1:
+        return 1 - views
+    if shift.kind == 2:
+        return views[:, list(map(int, shift.numbers))]
+    contrast, level = shift.numbers
+    faded: Tensor = (views - 0.5) * (0.3 + 0.4 * contrast) + 0.3 + 0.4 * level
+    return faded.clamp(0, 1)
 
 
 def domain_shift(views: Tensor, generator: torch.Generator) -> Tensor:
@@ -101,16 +166,7 @@ def domain_shift(views: Tensor, generator: torch.Generator) -> Tensor:
     Returns:
         As `views`.
     """
-    kind = int(torch.randint(4, (), generator=generator))
-    if kind == 0:
-        return views.mean(dim=1, keepdim=True).expand_as(views)
-    if kind == 1:
-        return 1 - views
-    if kind == 2:
-        return views[:, torch.randperm(3, generator=generator)]
-    contrast, level = torch.rand(2, generator=generator).tolist()
-    faded: Tensor = (views - 0.5) * (0.3 + 0.4 * contrast) + 0.3 + 0.4 * level
-    return faded.clamp(0, 1)
+    return apply_shift(views, draw_shift(generator))
 
 
 def quarter_turns(images: Tensor, turns: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ shots.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,6 +97,23 @@ class Pool:
             return _two_sides(groups, queries, generator)
         support = [index for group in groups for index in group]
         return _shuffled(support, generator), _shuffled(query, generator)[:queries]
+
+    def class_of(self, index: int) -> int:
+        """Number of the class that an image is of."""
+        for number, groups in enumerate(self.groups):
+            if index in self.query_only[number] or any(index in group for group in groups):
+                return number
+        raise ValueError(f"image {index} is in no episode of {self.name}")
+
+    def others(self, index: int, opposite: Collection[int]) -> list[int]:
+        """Images that may stand for one in an episode: of its class, none of a group on the
+        opposite side."""
+        number = self.class_of(index)
+        if index in self.query_only[number]:
+            return [other for other in self.query_only[number] if other != index]
+        apart = set(opposite)
+        free = [group for group in self.groups[number] if apart.isdisjoint(group)]
+        return [other for group in free for other in group if other != index]
 
     def leave_out_small(self, shot: int, queries: int) -> list[str]:
         """Leave out classes that may lack images for such tasks; return their names."""

@@ -85,6 +85,11 @@ def pixel_limit(max_pixels: int | None) -> Iterator[None]:
         _default_limit = before
 
 
+def current_limit() -> int:
+    """The limit that holds now, to hand on to another process."""
+    return _default_limit
+
+
 def load_square(
     source: Source, size: int, *, max_pixels: int | None = None
 ) -> npt.NDArray[np.uint8]:

@@ -6,8 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from fewshot_lite.comparison.plots import require_matplotlib, undated
-from fewshot_lite.files import atomic_path
+from fewshot_lite.figures import require_matplotlib, save_figure
 from fewshot_lite.lambda_search.result import Search
 
 
@@ -23,8 +22,7 @@ def write_plot(search: Search, path: Path) -> None:
     canvas = Canvas(figsize=(7, 4.5), layout="constrained")
     axes = canvas.subplots()
     draw(axes, search)
-    with atomic_path(path) as temporary:
-        canvas.savefig(temporary, format=path.suffix[1:].lower(), dpi=150, metadata=undated(path))
+    save_figure(canvas, path)
 
 
 def draw(axes: Any, search: Search) -> None:

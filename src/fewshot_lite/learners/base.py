@@ -78,13 +78,17 @@ class Learner(nn.Module, ABC):
 
     @abstractmethod
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        """The learned parameters with their learning rates, as optimisers take them."""
+        """The learned parameters with their learning rates, as optimisers take them.
+
+        Each group has a "name", which `--lr-factor` takes.
+        """
 
     def backbone_groups(self, lr: float) -> list[dict[str, Any]]:
         """The backbone's share of `parameter_groups`; none if it is frozen."""
         if self.backbone_lr <= 0:
             return []
-        return [{"params": list(self.backbone.parameters()), "lr": lr * self.backbone_lr}]
+        parameters = list(self.backbone.parameters())
+        return [{"name": "backbone", "params": parameters, "lr": lr * self.backbone_lr}]
 
     @abstractmethod
     def hyperparameters(self) -> dict[str, Any]:

@@ -65,8 +65,9 @@ class FilmLearner(Learner):
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         return [
-            {"params": [*self.set_encoder.parameters(), *self.film.parameters()], "lr": lr},
-            {"params": list(self.head.parameters()), "lr": lr * self.head_lr},
+            {"name": "set-encoder", "params": list(self.set_encoder.parameters()), "lr": lr},
+            {"name": "film", "params": list(self.film.parameters()), "lr": lr},
+            {"name": "head", "params": list(self.head.parameters()), "lr": lr * self.head_lr},
             *self.backbone_groups(lr),
         ]
 

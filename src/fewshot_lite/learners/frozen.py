@@ -26,7 +26,7 @@ class Frozen(Learner):
         self.eval()
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        return [{"params": list(self.head.parameters()), "lr": lr}]
+        return [{"name": "head", "params": list(self.head.parameters()), "lr": lr}]
 
     def hyperparameters(self) -> dict[str, Any]:
         return {"head": describe_head(self.head)}

@@ -261,7 +261,8 @@ class GradientLearner(Learner):
         return TaskClassifier(self, parameters, statistics, features, micro_batch, cast)
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        return [{"params": list(self.head.parameters()), "lr": lr}, *self.backbone_groups(lr)]
+        head = {"name": "head", "params": list(self.head.parameters()), "lr": lr}
+        return [head, *self.backbone_groups(lr)]
 
     def hyperparameters(self) -> dict[str, Any]:
         return {

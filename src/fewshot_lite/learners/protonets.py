@@ -31,7 +31,7 @@ class ProtoNets(Learner):
         self.eval()
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        head = {"params": list(self.head.parameters()), "lr": lr * 20}
+        head = {"name": "head", "params": list(self.head.parameters()), "lr": lr * 20}
         return [head, *self.backbone_groups(lr)]
 
     def hyperparameters(self) -> dict[str, Any]:

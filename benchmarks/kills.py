@@ -1,0 +1,123 @@
+"""Kill a short run of meta-training at random moments and resume it: are the weights the same?
+
+    python benchmarks/kills.py DATA --kills 20
+
+Each of the runs is killed once with SIGKILL, every third while it writes a state or a checkpoint,
+resumed until it ends, and compared bit for bit with a run that was left alone. Runs are forked from
+one process that has imported torch, so that most of their time is training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import random
+import tempfile
+import time
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from common import emit
+from fewshot_lite import training
+from fewshot_lite.config import MetaTrainConfig
+from fewshot_lite.meta_training import meta_train
+
+_CONFIG = MetaTrainConfig(
+    learner="protonets",
+    backbone="shufflenet_v2_x0_5",
+    image_size=32,
+    min_way=3,
+    max_way=4,
+    max_support=12,
+    max_shot=4,
+    queries=2,
+    h=4,
+    tasks=10,
+    tasks_per_step=2,
+    save_every=2,
+    ema=0.9,
+    clip_norm=1.0,
+    precision="float32",
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    draw = random.Random(args.seed)
+    runs = []
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Path(folder) / "whole.safetensors"
+        begun = time.monotonic()
+        finish(start(args.data, whole, resume=False))
+        seconds = time.monotonic() - begun
+        for number in range(args.kills):
+            output = Path(folder) / f"run{number}" / "model.safetensors"
+            output.parent.mkdir()
+            process = start(args.data, output, resume=False)
+            time.sleep(draw.uniform(0, seconds))
+            while number % 3 == 0 and process.is_alive() and not writes(output):
+                time.sleep(0.0005)
+            writing = writes(output)
+            process.kill()
+            process.join()
+            ended = process.exitcode == 0
+            had_state = any(path.exists() for path in states(output))
+            if not ended:
+                finish(start(args.data, output, resume=training.log_path(output).exists()))
+            runs.append(
+                {
+                    "ended_before": ended,
+                    "while_writing": writing and not ended,
+                    "had_state": had_state,
+                    "same_weights": output.read_bytes() == whole.read_bytes(),
+                    "left_behind": sorted(path.name for path in output.parent.iterdir()),
+                }
+            )
+    emit(
+        "kills",
+        vars(args),
+        {
+            "seconds_of_a_run": round(seconds, 1),
+            "killed": sum(not run["ended_before"] for run in runs),
+            "killed_while_writing": sum(bool(run["while_writing"]) for run in runs),
+            "killed_before_the_first_state": sum(not run["had_state"] for run in runs),
+            "same_weights": sum(bool(run["same_weights"]) for run in runs),
+            "runs": runs,
+        },
+    )
+
+
+def start(data: Path, output: Path, *, resume: bool) -> BaseProcess:
+    """A run in a process of its own."""
+    context = multiprocessing.get_context("fork")
+    process = context.Process(
+        target=meta_train, args=(data, output, _CONFIG), kwargs={"resume": resume}
+    )
+    process.start()
+    return process
+
+
+def finish(process: BaseProcess) -> None:
+    """Wait for a run that must succeed."""
+    process.join()
+    if process.exitcode != 0:
+        raise SystemExit(f"A run ended with exit code {process.exitcode}.")
+
+
+def states(output: Path) -> tuple[Path, Path]:
+    """Where the last two states of a run lie."""
+    newest = training.state_path(output)
+    return newest, training.previous(newest)
+
+
+def writes(output: Path) -> bool:
+    """Whether a run is writing a state or a checkpoint."""
+    return any(output.parent.glob(".fewshot-lite-*"))
+
+
+if __name__ == "__main__":
+    main()
