@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.optim import SGD, Adam, Optimizer
 
-from fewshot_lite import checkpoint, training
+from fewshot_lite import checkpoint, states, training
 from fewshot_lite.backbones import Backbone
 from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.training import Averages, JsonLines, StopRequest
@@ -150,8 +150,9 @@ def test_a_state_with_a_damaged_description_is_refused(saved: Path, meta: dict[s
 
 def test_a_state_with_odd_tensor_names_is_refused(saved: Path) -> None:
     tensors = {f"weights.{k}": v for k, v in network().state_dict().items()}
-    meta = {"config": CONFIG, "step": 3, "notes": {}}
-    checkpoint.save(saved, "state", tensors | {"optimizer.x.y": torch.zeros(1)}, meta)
+    tensors["optimizer.x.y"] = torch.zeros(1)
+    meta = {"config": CONFIG, "step": 3, "notes": {}, "checksum": states._checksum(tensors)}
+    checkpoint.save(saved, "state", tensors, meta)
     with pytest.raises(FewshotError, match="does not fit"):
         load(saved)
 

@@ -140,6 +140,7 @@ def load_state(
         UsageError: there is no state, or the run had another configuration.
         FewshotError: the file is damaged or does not fit.
     """
+    check_state(path)
     state = _read(path)
     then = state.meta["config"]
     for name, value in json.loads(json.dumps(config)).items():
