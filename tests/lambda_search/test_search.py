@@ -97,7 +97,7 @@ class FakeBench:
 def greedy(
     bench: FakeBench, *, most: int = 100, head_stays: bool = False, stop: bool = False
 ) -> tuple[dict[str, Measured], bool]:
-    subject = SimpleNamespace(layers=("a", "b", "c"), head_stays=head_stays)
+    subject = SimpleNamespace(layers=("a", "b", "c"), something_adapts=False, head_stays=head_stays)
     return _greedy(cast(Any, bench), cast(Subject, subject), most, None, lambda: stop)
 
 
@@ -132,7 +132,9 @@ def test_a_head_that_starts_at_zero_is_always_updated() -> None:
     bench = FakeBench(worth=(0.1, 0.0, 0.2), cost=(0.1, 0.2, 0.6))
     patterns, _ = greedy(bench, head_stays=True)
     assert set(patterns) == {"111", "011", "101", "001"}
-    subject = cast(Subject, SimpleNamespace(layers=("a", "b", "head"), head_stays=True))
+    subject = cast(
+        Subject, SimpleNamespace(layers=("a", "b", "head"), something_adapts=False, head_stays=True)
+    )
     assert all_patterns(subject) == ["111", "101", "011", "001"]
 
 
@@ -252,6 +254,10 @@ def test_a_pattern_that_diverges_is_named(home: Path, monkeypatch: pytest.Monkey
 
 def test_a_head_for_another_way_is_refused(home: Path) -> None:
     fixed = name(home / "fixed.safetensors")
+    patterns = all_patterns(open_subject(fixed, 1, "cpu"))
+    assert patterns is not None
+    assert len(patterns) == 31  # it knows no classes without adapting something
+    assert "00000" not in patterns
     with pytest.raises(UsageError, match=r"--way 3: the head of .* learned for 2 classes"):
         search_patterns(fixed, home / "data", SearchOptions(way=3))
     options = SearchOptions(shots=1, queries=1, tasks=1, max_patterns=2)

@@ -135,7 +135,8 @@ def all_patterns(subject: Subject) -> list[str] | None:
     if layers > 16:
         return None
     end = "1" if subject.head_stays else ""
-    return ["".join(digits) + end for digits in product("10", repeat=layers)]
+    patterns = ["".join(digits) + end for digits in product("10", repeat=layers)]
+    return [p for p in patterns if "1" in p or not subject.something_adapts]
 
 
 def _way(subject: Subject, options: SearchOptions) -> int:
@@ -163,6 +164,7 @@ def _greedy(
     for number in range(1, len(full) + 1):
         droppable = len(full) - subject.head_stays
         tried = [_without(current, i) for i in range(droppable) if current[i] == "1"]
+        tried = [p for p in tried if "1" in p or not subject.something_adapts]
         tried = tried[: max(0, most - max(len(found), 1))]
         if not tried:
             break

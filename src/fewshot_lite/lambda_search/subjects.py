@@ -33,6 +33,8 @@ class Subject:
         """Classes that its head is made for; None: any number."""
         self.head_stays = False
         """Whether the head is updated by every pattern: where it starts at zero."""
+        self.something_adapts = True
+        """Whether a pattern must update something: a head from class means classifies without."""
         if isinstance(method, LearnerMethod):
             learner = method.learner
             if not isinstance(learner, GradientLearner):
@@ -40,6 +42,7 @@ class Subject:
             learner.inner_steps = inner_steps or learner.inner_steps
             learner.set_pattern(None)
             self.layers, self.way = learner.layers, learner.head.way
+            self.something_adapts = self.way is not None
             self.inner_steps = learner.inner_steps
         else:
             assert isinstance(method, FineTunedFilm | FineTunedWeights)
