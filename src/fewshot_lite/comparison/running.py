@@ -46,7 +46,7 @@ def run(
             all, for a method that is not named.
         on_done: called with (tasks done, tasks in all).
         stop: asked after each task; True ends the run.
-        ranks: processes that share the tasks out; the first one's log and `stop` hold for all.
+        ranks: processes that share the tasks out; the first one's log and any one's `stop` hold.
 
     Returns:
         Whether all tasks are done.
@@ -69,14 +69,14 @@ def run(
         last = number + 1 == len(protocol)
         if not last and begun % ranks.size:
             continue  # until each has a task
-        found = ranks.everyone((mine, stop()))
+        found = ranks.everyone(mine)
         mine = None
-        for record, _ in found:
+        for record in found:
             if record is not None:
                 log.add(record)
         if on_done is not None:
             on_done(number + 1, len(protocol))
-        if found[0][1] and not last:
+        if not last and ranks.any(stop()):
             return False
     return True
 
