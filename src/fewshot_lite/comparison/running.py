@@ -76,7 +76,7 @@ def run(
                 log.add(record)
         if on_done is not None:
             on_done(number + 1, len(protocol))
-        if not last and ranks.any(stop()):
+        if not last and any(ranks.everyone(stop())):
             return False
     return True
 
