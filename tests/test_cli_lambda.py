@@ -16,6 +16,8 @@ from fewshot_lite.learners import FirstOrderMaml, GradientLearner
 from fewshot_lite.meta_model import MetaModel
 from photos import classes, contents, draw_classes, tiny_model
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["run"]  # the fixture
 
 SIZE = 16

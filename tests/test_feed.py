@@ -34,6 +34,8 @@ from fewshot_lite.task import Task
 from fewshot_lite.task_source import Cache, TrainingTasks
 from photos import QUICK, SIZE, classes, draw_classes
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 CONFIG = replace(QUICK, shifts=0.5)
 NUMBERS = [3, 4, 5, 9]

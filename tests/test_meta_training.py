@@ -611,6 +611,7 @@ def test_a_run_ends_when_it_has_waited_long_enough(
     assert not list(tmp_path.glob("*.state*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("learner", ["protonets", "simple-cnaps"])
 def test_averaged_weights_are_written_and_survive_a_crash(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, learner: str

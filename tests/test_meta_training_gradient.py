@@ -18,6 +18,8 @@ from fewshot_lite.meta_model import MetaModel
 from fewshot_lite.meta_training import meta_train
 from photos import draw_classes
 
+pytestmark = pytest.mark.slow
+
 CONFIG = MetaTrainConfig(
     learner="fomaml",
     backbone="conv4",

@@ -23,6 +23,8 @@ from fewshot_lite.quality import assess
 from fewshot_lite.report.reasons import left_out_answers
 from photos import SIZE, contents, draw_classes
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["run"]  # the fixture
 
 SHOTS = {"keys": 6, "mug": 1, "pen": 3}

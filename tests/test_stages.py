@@ -12,6 +12,8 @@ from fewshot_lite.networks import _FAMILIES
 from fewshot_lite.stages import Staged, stages_of
 from fewshot_lite.vision_models import Uninitialised, models
 
+pytestmark = pytest.mark.slow
+
 #: A small member of each class of networks, its number of stages, and a size of images.
 FAMILIES = {
     "resnet18": (5, 32),

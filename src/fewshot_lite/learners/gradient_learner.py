@@ -223,12 +223,14 @@ class GradientLearner(Learner):
         is not used for adapting, only for queries.
 
         Raises:
-            ValueError: a part of the learner is in training mode.
+            ValueError: a part of the learner is in training mode, or a class has no image.
             UsageError: a learned head for another number of classes.
             FewshotError: the steps diverged.
         """
         self.check_evaluation_mode()
         self.head.check_way(classes)
+        if set(labels.tolist()) != set(range(classes)):
+            raise ValueError(f"every one of the {classes} classes needs a support image")
         learned, stage = self.learned(), self.pattern.lowest
         size = len(images) if self.coupled else micro_batch
         record: Recorded = {}
