@@ -29,6 +29,8 @@ from fewshot_lite.meta_model import MetaModel
 from fewshot_lite.meta_training import MetaTrainResult, meta_train
 from photos import QUICK, SIZE, classes, contents, draw_classes
 
+pytestmark = pytest.mark.slow
+
 STEP = "fewshot_lite.meta_step.lite_step"
 
 
