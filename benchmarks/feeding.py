@@ -27,11 +27,11 @@ import torch
 import fewshot_lite.task_source
 from common import emit
 from fewshot_lite.backbones import has_depthwise_convolutions
-from fewshot_lite.config import MetaTrainConfig
 from fewshot_lite.data.folders import LabelledImages, scan_classes
 from fewshot_lite.devices import autocast, pick_device, pick_micro_batch
 from fewshot_lite.feed import Feed
 from fewshot_lite.lite import lite_step
+from fewshot_lite.meta_config import MetaTrainConfig
 from fewshot_lite.task import Task
 from fewshot_lite.task_source import Cache, TrainingTasks
 from tasks import random_learner

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from common import emit
 from fewshot_lite import training
-from fewshot_lite.config import MetaTrainConfig
+from fewshot_lite.meta_config import MetaTrainConfig
 from fewshot_lite.meta_training import meta_train
 
 _CONFIG = MetaTrainConfig(

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from common import emit
-from fewshot_lite.config import MetaTrainConfig
+from fewshot_lite.meta_config import MetaTrainConfig
 from fewshot_lite.meta_training import meta_train
 
 ARMS: dict[str, dict[str, Any]] = {

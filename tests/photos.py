@@ -14,9 +14,10 @@ import torch
 from PIL import Image, ImageDraw
 
 from fewshot_lite.backbones import Backbone
-from fewshot_lite.config import MetaTrainConfig, PretrainConfig
 from fewshot_lite.learners import SimpleCnaps
+from fewshot_lite.meta_config import MetaTrainConfig
 from fewshot_lite.meta_model import MetaModel
+from fewshot_lite.pretrain_config import PretrainConfig
 
 #: Side of the tests' images.
 SIZE = 32

@@ -13,7 +13,7 @@ from typer.main import get_command
 
 from fewshot_lite import cli
 from fewshot_lite.cli_config import _OTHERS, as_flags, to_toml
-from fewshot_lite.config import PRESETS, MetaTrainConfig
+from fewshot_lite.meta_config import PRESETS, MetaTrainConfig
 
 
 @pytest.fixture

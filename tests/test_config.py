@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from fewshot_lite.config import MetaTrainConfig, PretrainConfig
 from fewshot_lite.errors import UsageError
+from fewshot_lite.meta_config import MetaTrainConfig
+from fewshot_lite.pretrain_config import PretrainConfig
 
 PRETRAIN: list[tuple[str, dict[str, Any]]] = [
     ("--epochs 0", {"epochs": 0}),
@@ -182,7 +183,8 @@ def test_argument_errors_come_without_torch(tmp_path: Path) -> None:
 
 def test_functions_of_the_public_api_are_functions_whatever_was_imported_before() -> None:
     import fewshot_lite
-    import fewshot_lite.cli_training
+    import fewshot_lite.cli_meta_train
+    import fewshot_lite.cli_pretrain
     import fewshot_lite.evaluation
     import fewshot_lite.meta_training
     import fewshot_lite.pretraining

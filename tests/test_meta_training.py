@@ -19,12 +19,12 @@ import torch
 
 from fewshot_lite import checkpoint
 from fewshot_lite.backbones import Backbone
-from fewshot_lite.config import BY_GRADIENT, MetaTrainConfig
 from fewshot_lite.data.folders import scan_classes
 from fewshot_lite.data.store import decode
 from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.learners import LEARNERS
 from fewshot_lite.lite import LiteStep, lite_step
+from fewshot_lite.meta_config import BY_GRADIENT, MetaTrainConfig
 from fewshot_lite.meta_model import MetaModel
 from fewshot_lite.meta_training import MetaTrainResult, meta_train
 from photos import QUICK, SIZE, classes, contents, draw_classes

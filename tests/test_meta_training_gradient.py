@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from fewshot_lite import checkpoint
-from fewshot_lite.config import MetaTrainConfig
 from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.learners import GradientLearner
+from fewshot_lite.meta_config import MetaTrainConfig
 from fewshot_lite.meta_model import MetaModel
 from fewshot_lite.meta_training import meta_train
 from photos import draw_classes

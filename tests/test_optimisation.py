@@ -10,9 +10,9 @@ from torch import nn
 from torch.optim import Adam, AdamW
 
 from fewshot_lite.backbones import Backbone
-from fewshot_lite.config import MetaTrainConfig
 from fewshot_lite.errors import UsageError
 from fewshot_lite.learners import ProtoNets, SimpleCnaps
+from fewshot_lite.meta_config import MetaTrainConfig
 from fewshot_lite.optimisation import (
     gradient_norm,
     make_optimizer,

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 
 from fewshot_lite import checkpoint, lite
-from fewshot_lite.config import MetaTrainConfig
 from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.learners import SimpleCnaps
+from fewshot_lite.meta_config import MetaTrainConfig
 from fewshot_lite.meta_model import MetaModel
 from fewshot_lite.meta_training import meta_train
 from fewshot_lite.personal import PersonalModel

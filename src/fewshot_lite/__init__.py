@@ -14,16 +14,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fewshot_lite.config import MetaTrainConfig, PretrainConfig
     from fewshot_lite.data.photos import load_square
     from fewshot_lite.editing import add, remove, rename
     from fewshot_lite.errors import FewshotError, UsageError
     from fewshot_lite.evaluation import evaluate
     from fewshot_lite.export.writing import export_model
+    from fewshot_lite.meta_config import MetaTrainConfig
     from fewshot_lite.meta_model import MetaModel, load
     from fewshot_lite.meta_training import meta_train
     from fewshot_lite.personal import PersonalModel
     from fewshot_lite.personal_files import open_personal
+    from fewshot_lite.pretrain_config import PretrainConfig
     from fewshot_lite.pretraining import pretrain
 
 __version__ = "0.1.0"
@@ -38,10 +39,10 @@ _HOMES = {
     "load_square": "data.photos",
     "open_personal": "personal_files",
     "MetaModel": "meta_model",
-    "MetaTrainConfig": "config",
+    "MetaTrainConfig": "meta_config",
     "meta_train": "meta_training",
     "PersonalModel": "personal",
-    "PretrainConfig": "config",
+    "PretrainConfig": "pretrain_config",
     "pretrain": "pretraining",
     "remove": "editing",
     "rename": "editing",

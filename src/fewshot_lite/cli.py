@@ -24,7 +24,8 @@ from fewshot_lite import (
     cli_evaluate,
     cli_export,
     cli_lambda,
-    cli_training,
+    cli_meta_train,
+    cli_pretrain,
 )
 from fewshot_lite.cli_options import INTERRUPTED, Force, Json
 from fewshot_lite.errors import FewshotError
@@ -139,10 +140,10 @@ def info(
 
 
 app.command(epilog="Example: fewshot-lite pretrain ./images --output backbone.safetensors")(
-    cli_training.pretrain
+    cli_pretrain.pretrain
 )
 app.command("meta-train", epilog="Example: fewshot-lite meta-train ./images -o model.safetensors")(
-    cli_training.meta_train
+    cli_meta_train.meta_train
 )
 app.add_typer(cli_data.app, name="data")
 

@@ -16,8 +16,9 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import typer
 
-from fewshot_lite.config import PRESETS, MetaTrainConfig, flag
+from fewshot_lite.config import flag
 from fewshot_lite.errors import UsageError
+from fewshot_lite.meta_config import PRESETS, MetaTrainConfig
 
 #: What a file may give besides the configuration, and what it is.
 _OTHERS: dict[str, Any] = {"data": str, "output": str, "preset": str, "validate": str}

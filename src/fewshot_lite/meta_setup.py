@@ -14,7 +14,7 @@ import torch
 from fewshot_lite import __version__, training
 from fewshot_lite.arithmetic import check_tf32, compile_backbone
 from fewshot_lite.backbones import has_depthwise_convolutions, load_backbone
-from fewshot_lite.config import BY_GRADIENT, MetaTrainConfig, flag
+from fewshot_lite.config import flag
 from fewshot_lite.data.folders import LabelledImages
 from fewshot_lite.data.training_sets import has_validation_sets, scan_data_sets
 from fewshot_lite.devices import autocast, pick_micro_batch
@@ -23,6 +23,7 @@ from fewshot_lite.learners import make_learner
 from fewshot_lite.learners.base import Cast, Learner
 from fewshot_lite.learners.film_learner import FilmLearner
 from fewshot_lite.learners.gradient_learner import GradientLearner
+from fewshot_lite.meta_config import BY_GRADIENT, MetaTrainConfig
 from fewshot_lite.meta_gradient import check_subset
 from fewshot_lite.optimisation import make_optimizer
 from fewshot_lite.task_source import (

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from fewshot_lite.averaging import AveragedWeights
 from fewshot_lite.best import Best
-from fewshot_lite.config import BY_GRADIENT, MetaTrainConfig
 from fewshot_lite.errors import FewshotError
+from fewshot_lite.meta_config import BY_GRADIENT, MetaTrainConfig
 from fewshot_lite.meta_step import StepFigures
 from fewshot_lite.resuming import part
 from fewshot_lite.states import State

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from fewshot_lite import training
 from fewshot_lite.baselines import full_step, small_task
-from fewshot_lite.config import MetaTrainConfig
 from fewshot_lite.feed import Feed
 from fewshot_lite.gradients import GradientSum
 from fewshot_lite.learners.gradient_learner import GradientLearner
 from fewshot_lite.lite import LiteStep, lite_step
+from fewshot_lite.meta_config import MetaTrainConfig
 from fewshot_lite.meta_gradient import (
     gradient_step,
     meta_gradient,

@@ -14,12 +14,13 @@ import torch
 from fewshot_lite import ranks, training
 from fewshot_lite.arithmetic import tf32
 from fewshot_lite.averaging import AveragedWeights
-from fewshot_lite.config import MetaTrainConfig, check_workers
+from fewshot_lite.config import check_workers
 from fewshot_lite.curves import plot_curves
 from fewshot_lite.data.image_cache import check_cache_folder
 from fewshot_lite.devices import pick_device
 from fewshot_lite.feed import Feed
 from fewshot_lite.meta_checkpoints import Checkpoints
+from fewshot_lite.meta_config import MetaTrainConfig
 from fewshot_lite.meta_log import Outputs, Replacements, open_log
 from fewshot_lite.meta_setup import Setup, facts, prepare
 from fewshot_lite.meta_state import Run

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer
 
-from fewshot_lite.config import MetaTrainConfig
 from fewshot_lite.errors import UsageError
 from fewshot_lite.learners.base import Learner
+from fewshot_lite.meta_config import MetaTrainConfig
 
 
 def make_optimizer(learner: Learner, config: MetaTrainConfig) -> Optimizer:

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from fewshot_lite import __version__, checkpoint, training
 from fewshot_lite.backbones import Backbone, has_depthwise_convolutions, load_backbone
-from fewshot_lite.config import PretrainConfig
 from fewshot_lite.data.augment import Augmentation, random_views
 from fewshot_lite.data.folders import LabelledImages
 from fewshot_lite.data.photos import Source
@@ -28,6 +27,7 @@ from fewshot_lite.data.store import ImageStore
 from fewshot_lite.data.training_sets import scan_data_sets
 from fewshot_lite.devices import autocast, pick_device
 from fewshot_lite.errors import FewshotError, UsageError
+from fewshot_lite.pretrain_config import PretrainConfig
 from fewshot_lite.training import Progress, Report
 
 

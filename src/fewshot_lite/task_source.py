@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 
 from fewshot_lite import training
-from fewshot_lite.config import MetaTrainConfig
 from fewshot_lite.data.augment import Augmentation, draw_shift, draw_views
 from fewshot_lite.data.episodes import (
     Episode,
@@ -27,6 +26,7 @@ from fewshot_lite.data.store import ImageStore
 from fewshot_lite.errors import UsageError
 from fewshot_lite.evaluation import Score, evaluate, fixed_episodes
 from fewshot_lite.learners.base import Cast, Learner
+from fewshot_lite.meta_config import MetaTrainConfig
 from fewshot_lite.prepared import PreparedTask
 from fewshot_lite.ranks import Place, Ranks, place
 from fewshot_lite.task import Task
