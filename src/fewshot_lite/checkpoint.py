@@ -153,6 +153,11 @@ def read_any(
     return found, meta
 
 
+def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with a prefix, by the rest of their names."""
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
 def image_size(meta: dict[str, Any]) -> int:
     """The image size that a description names.
 

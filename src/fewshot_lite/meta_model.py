@@ -20,6 +20,7 @@ from fewshot_lite.backbones import Backbone, load_backbone
 from fewshot_lite.bases import Base, parse_base
 from fewshot_lite.config import HeadName
 from fewshot_lite.cross_adaptation import cross_adapt
+from fewshot_lite.damage import damage_as
 from fewshot_lite.data.folders import ImageFolder, Skipped, scan_classes
 from fewshot_lite.data.preflight import Examiner, Finding, StrictError
 from fewshot_lite.data.store import decode
@@ -35,7 +36,7 @@ from fewshot_lite.heads.choice import (
 )
 from fewshot_lite.heads.linear_start import LinearStart
 from fewshot_lite.learners import Frozen, GradientLearner, Learner, TaskClassifier, make_learner
-from fewshot_lite.personal import DAMAGE, Adaptation, PersonalModel, what_is_damaged
+from fewshot_lite.personal import Adaptation, PersonalModel
 from fewshot_lite.prediction import check_not_unknown
 
 
@@ -78,7 +79,7 @@ class MetaModel:
         assert path is not None
         file = checkpoint.load(path, "meta", flag="--base")
         meta = file.meta
-        try:
+        with damage_as(f"{path}: damaged or from another version"):
             size = checkpoint.image_size(meta)
             backbone = Backbone(meta["backbone"], size, initialise=False)
             backbone.look_at(checkpoint.scales(meta))
@@ -86,9 +87,6 @@ class MetaModel:
                 backbone.standardise(meta["mean"], meta["std"])
             learner = make_learner(meta["learner"], backbone, meta["hyperparameters"])
             learner.load_state_dict(file.tensors)
-        except DAMAGE as error:
-            detail = what_is_damaged(error)
-            raise FewshotError(f"{path}: damaged or from another version ({detail}).") from None
         learner.requires_grad_(False)
         return cls(
             learner.to(device),

@@ -17,18 +17,19 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 
-from fewshot_lite import __version__, checkpoint
+from fewshot_lite import checkpoint, personal_store
 from fewshot_lite.backbones import Backbone
+from fewshot_lite.damage import damage_as
 from fewshot_lite.data.folders import Skipped
 from fewshot_lite.data.prefetch import decoded_batches
 from fewshot_lite.data.preflight import Finding
-from fewshot_lite.data.thumbnails import packed, unpacked
-from fewshot_lite.errors import FewshotError, UsageError
+from fewshot_lite.errors import UsageError
 from fewshot_lite.files import DEFAULT_PERSONAL, check_output
 from fewshot_lite.heads.adapted import AdaptedHead
 from fewshot_lite.heads.leave_one_out import left_out_logits
-from fewshot_lite.heads.registry import AnyHead, describe_head, make_head
+from fewshot_lite.heads.registry import AnyHead
 from fewshot_lite.learners.base import map_batches
+from fewshot_lite.personal_store import Parts
 from fewshot_lite.prediction import Prediction
 from fewshot_lite.strangers import StrangerDetector
 
@@ -136,63 +137,8 @@ class PersonalModel:
                 "yours with --model."
             )
         file = checkpoint.load(path, "personal", flag="--model")
-        meta, tensors = file.meta, file.tensors
-        try:
-            size = checkpoint.image_size(meta)
-            backbone = Backbone(meta["backbone"], size, initialise=False)
-            backbone.look_at(checkpoint.scales(meta))
-            if "mean" in meta:
-                backbone.standardise(meta["mean"], meta["std"])
-            backbone.network.load_state_dict(_under("network.", tensors))
-            head = make_head(meta["head"])
-            head.load_state_dict(_under("head.", tensors))
-            if not all(bool(v.isfinite().all()) for v in head.state_dict().values()):
-                raise ValueError("head is not finite")
-            names = meta["class_names"]
-            if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-                raise ValueError("class_names is no list of names")
-            features, labels = tensors["support.features"], tensors["support.labels"]
-            if labels.dtype != torch.int64 or set(labels.tolist()) != set(range(len(names))):
-                raise ValueError("support.labels do not fit the class names")
-            shape = (len(labels), backbone.feature_dim)
-            if features.dtype != torch.float32 or features.shape != shape:
-                raise ValueError("support.features has another shape or type")
-            if not bool(features.isfinite().all()):
-                raise ValueError("support.features are not finite")
-            photos = meta.get("photos", [])
-            if not all(isinstance(photo, str) for photo in photos) or len(photos) not in (
-                0,
-                len(labels),
-            ):
-                raise ValueError("photos do not fit support.labels")
-            left_out = tensors.get("support.left_out")
-            if left_out is not None:
-                shots = torch.bincount(labels)[labels]
-                if left_out.dtype != torch.float32 or left_out.shape != labels.shape:
-                    raise ValueError("support.left_out has another shape or type")
-                if not torch.equal(left_out.isfinite(), shots > 1):
-                    raise ValueError("support.left_out is not finite")
-                left_out = left_out.to(device)
-            logits = tensors.get("support.left_out_logits")
-            if logits is not None:
-                _check_left_out_logits(logits, labels, len(names))
-                logits = logits.to(device)
-            jpegs = _thumbnails(tensors, len(labels))
-            return cls(
-                backbone.to(device),
-                head.to(device),
-                features.to(device),
-                labels.to(device),
-                tuple(names),
-                size,
-                meta["provenance"],
-                tuple(photos),
-                left_out,
-                jpegs,
-                logits,
-            )
-        except DAMAGE as error:
-            raise FewshotError(f"--model {path}: damaged ({what_is_damaged(error)}).") from None
+        with damage_as(f"--model {path}: damaged"):
+            return cls(**vars(personal_store.read(file, device)))
 
     def save(
         self,
@@ -213,37 +159,20 @@ class PersonalModel:
         """
         path = Path(path)
         check_output(path, force=force)
-        tensors = {
-            f"network.{k}": _narrow(v) for k, v in self.backbone.network.state_dict().items()
-        }
-        tensors |= {f"head.{k}": v for k, v in self.head.state_dict().items()}
-        tensors |= {
-            "support.features": self.features,
-            "support.labels": self.labels,
-            "support.left_out": self.strangers.left_out,
-        }
-        if self._left_out_logits is not None:
-            tensors["support.left_out_logits"] = self._left_out_logits
-        jpegs = self.thumbnails if thumbnails else ()
-        if jpegs:
-            joined, sizes = packed(jpegs)
-            tensors["support.thumbnails"] = torch.from_numpy(joined)
-            tensors["support.thumbnail_sizes"] = torch.from_numpy(sizes)
-        meta = {
-            "version": __version__,
-            "backbone": self.backbone.name,
-            "image_size": self.image_size,
-            "scales": list(self.backbone.scales),
-            "mean": self.backbone.mean.flatten().tolist(),
-            "std": self.backbone.std.flatten().tolist(),
-            "head": describe_head(self.head),
-            "class_names": list(self.class_names),
-            "shots": torch.bincount(self.labels, minlength=len(self.class_names)).tolist(),
-            "photos": list(self.photos),
-            "thumbnails": sum(map(bool, jpegs)),
-            "provenance": self.provenance,
-        }
-        checkpoint.save(path, "personal", tensors, meta)
+        parts = Parts(
+            self.backbone,
+            self.head,
+            self.features,
+            self.labels,
+            self.class_names,
+            self.image_size,
+            self.provenance,
+            self.photos,
+            self.strangers.left_out,
+            self.thumbnails if thumbnails else (),
+            self._left_out_logits,
+        )
+        personal_store.write(path, parts)
         return path
 
     @cached_property
@@ -363,48 +292,3 @@ class PersonalModel:
             names = (self.class_names[k] for k in classes)
             labels = tuple(zip(names, values, strict=True))
             yield Prediction(None, labels, None, strange > threshold, strange)
-
-
-#: What building a model from a file's contents raises if they do not belong together.
-DAMAGE = (AttributeError, KeyError, TypeError, ValueError, RuntimeError, UsageError)
-
-
-def what_is_damaged(error: Exception) -> str:
-    """One line for a `DAMAGE` error; torch puts a headline above the first thing that is wrong."""
-    if isinstance(error, KeyError):
-        return f"{error} is missing"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[min(1, len(lines) - 1)].rstrip(".") if lines else type(error).__name__
-
-
-def _narrow(tensor: Tensor) -> Tensor:
-    """Half precision where nothing is lost by it, as for weights that a base stored in half."""
-    if not tensor.is_floating_point() or tensor.ndim < 2:
-        return tensor
-    half = tensor.half()
-    return half if torch.equal(half.float(), tensor) else tensor
-
-
-def _check_left_out_logits(logits: Tensor, labels: Tensor, classes: int) -> None:
-    """ValueError if they do not fit the support set."""
-    if logits.dtype != torch.float32 or logits.shape != (len(labels), classes):
-        raise ValueError("support.left_out_logits has another shape or type")
-    shots = torch.bincount(labels)[labels]
-    if not torch.equal(logits.isfinite(), (shots > 1)[:, None].expand_as(logits)):
-        raise ValueError("support.left_out_logits are not finite")
-
-
-def _thumbnails(tensors: dict[str, Tensor], number: int) -> tuple[bytes, ...]:
-    """The support photos' thumbnails, if the file has any; ValueError if they do not fit."""
-    if "support.thumbnails" not in tensors:
-        return ()
-    joined, sizes = tensors["support.thumbnails"], tensors["support.thumbnail_sizes"]
-    if joined.dtype != torch.uint8 or joined.ndim != 1:
-        raise ValueError("support.thumbnails has another shape or type")
-    if sizes.dtype != torch.int64 or sizes.shape != (number,):
-        raise ValueError("support.thumbnail_sizes do not fit support.labels")
-    return unpacked(joined.numpy(), sizes.tolist())
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -149,17 +149,17 @@ def load_state(
                 f"--resume: the run in {path} had {as_typed(name, then.get(name))}, not "
                 f"{as_typed(name, value)}. Give the same, or start anew."
             )
-    weights = _under("weights.", state.tensors)
+    weights = checkpoint.under("weights.", state.tensors)
     slots: dict[int, dict[str, Tensor]] = {}
     try:
-        for key, tensor in _under("optimizer.", state.tensors).items():
+        for key, tensor in checkpoint.under("optimizer.", state.tensors).items():
             index, _, name = key.partition(".")
             slots.setdefault(int(index), {})[name] = tensor
         modules.load_state_dict(weights)
         optimizer.load_state_dict({**optimizer.state_dict(), "state": slots})
     except (RuntimeError, ValueError, KeyError):
         raise FewshotError(f"--resume: {path} does not fit this run. Start anew.") from None
-    return State(state.meta["step"], state.meta["notes"], _under("more.", state.tensors))
+    return State(state.meta["step"], state.meta["notes"], checkpoint.under("more.", state.tensors))
 
 
 def clear(path: Path) -> None:
@@ -201,7 +201,3 @@ def as_typed(name: str, value: Any) -> str:
     if value is True:
         return flag
     return " ".join(f"{flag} {item}" for item in (value if isinstance(value, list) else [value]))
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
