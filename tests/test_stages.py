@@ -79,6 +79,7 @@ def test_stages_put_together_are_the_network(name: str, stages: int, size: int) 
     network = build(name, size)
     staged = Staged(Built(network))
     assert len(staged.stages) == stages
+    assert staged.layers == (*(stage.name for stage in staged.stages), "head")
     x = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         whole = network(x).flatten(1)

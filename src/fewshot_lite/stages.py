@@ -49,6 +49,11 @@ class Staged(nn.Module):
             x = stage.run(x)
         return x.flatten(1) if stop is None else x
 
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """What a pattern has digits for: the stages, from the images up, and the head."""
+        return (*(stage.name for stage in self.stages), "head")
+
     def parameter_names(self) -> list[list[str]]:
         """Names of each stage's parameters, "backbone.network.…", every parameter once."""
         names: list[list[str]] = []

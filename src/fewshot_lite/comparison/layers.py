@@ -20,32 +20,27 @@ class Updated:
     """The first stage with any of them; their number if there is none."""
 
 
-def layers_of(backbone: Backbone) -> tuple[str, ...]:
-    """What a pattern has digits for: the backbone's stages, from the images up, and the head."""
-    return (*(stage.name for stage in Staged(backbone).stages), "head")
-
-
 def updated_by(pattern: str | None, backbone: Backbone) -> Updated:
     """The parameters that a pattern updates, of those that the backbone has.
 
     Raises:
         UsageError: it does not fit, changes from step to step, or leaves the head as it is.
     """
-    layers = layers_of(backbone)
-    row = (True,) * len(layers)
+    staged = Staged(backbone)
+    row = (True,) * len(staged.layers)
     if pattern is not None:
         if "," in pattern:
             raise UsageError(
                 f"--pattern {pattern}: must be one row for fine-tuning, whose steps all update the "
                 "same layers."
             )
-        row = Pattern.parse(pattern, layers, 1).rows[0]
+        row = Pattern.parse(pattern, staged.layers, 1).rows[0]
     if not row[-1]:
         raise UsageError(
             f"--pattern {pattern}: must end in 1: fine-tuning's head starts at zero, and while it "
             "stays there nothing below it learns."
         )
-    by_stage = Staged(backbone).parameter_names()
+    by_stage = staged.parameter_names()
     wanted = [names if on else [] for on, names in zip(row, by_stage, strict=False)]
     lowest = next((number for number, names in enumerate(wanted) if names), len(wanted))
     found = frozenset(name.removeprefix("backbone.") for names in wanted for name in names)

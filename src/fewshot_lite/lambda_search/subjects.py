@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fewshot_lite.comparison.layers import layers_of
 from fewshot_lite.comparison.methods import FineTunedFilm, FineTunedWeights, LearnerMethod, Method
 from fewshot_lite.comparison.names import ModelName
 from fewshot_lite.comparison.opening import OpenSettings, open_models
@@ -12,6 +11,7 @@ from fewshot_lite.devices import pick_device
 from fewshot_lite.errors import UsageError
 from fewshot_lite.lambda_search.options import what_to_give
 from fewshot_lite.learners import GradientLearner
+from fewshot_lite.stages import Staged
 
 
 class Subject:
@@ -47,7 +47,7 @@ class Subject:
         else:
             assert isinstance(method, FineTunedFilm | FineTunedWeights)
             method.settings = replace(method.settings, steps=inner_steps or method.settings.steps)
-            self.layers, self.head_stays = layers_of(method.backbone), True
+            self.layers, self.head_stays = Staged(method.backbone).layers, True
             self.inner_steps = method.settings.steps
 
     def under(self, pattern: str) -> Method:

@@ -92,7 +92,7 @@ class GradientLearner(Learner):
     @property
     def layers(self) -> tuple[str, ...]:
         """Names of what a pattern has digits for: the backbone's stages and the head."""
-        return (*(stage.name for stage in Staged(self.backbone).stages), "head")
+        return Staged(self.backbone).layers
 
     def set_pattern(self, text: str | None) -> None:
         """Choose the layers that are updated from now on; None for all.
