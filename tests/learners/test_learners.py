@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from fewshot_lite.backbones import Backbone
 from fewshot_lite.errors import UsageError
 from fewshot_lite.learners import LEARNERS, Learner, make_learner
 from fewshot_lite.task import Task
@@ -195,6 +197,24 @@ def test_hyperparameters_build_the_learner_again(
     again = make_learner(name, TinyBackbone(), learner.hyperparameters()).double()
     again.load_state_dict(learner.state_dict())
     assert torch.equal(adapted_logits(again, task), adapted_logits(learner, task))
+
+
+@EACH
+def test_a_copy_of_a_learner_that_has_run_runs_its_own_weights(name: str, task: Task) -> None:
+    def made() -> Learner:
+        return make_learner(name, Backbone("conv4", 16, seed=0), SMALL[name]).double()
+
+    learner, again = made(), made()
+    names = set(learner.state_dict())
+    before = adapted_logits(learner, task)
+    assert set(learner.state_dict()) == names
+    other = copy.deepcopy(learner)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(1.1)
+    again.load_state_dict(other.state_dict())
+    assert torch.equal(adapted_logits(other, task), adapted_logits(again, task))
+    assert torch.equal(adapted_logits(learner, task), before)
 
 
 def test_an_unknown_learner_is_answered_with_the_known_ones() -> None:

@@ -14,6 +14,7 @@ import math
 import sys
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any, get_args
 
 import torch
@@ -92,7 +93,7 @@ class GradientLearner(Learner):
     @property
     def layers(self) -> tuple[str, ...]:
         """Names of what a pattern has digits for: the backbone's stages and the head."""
-        return Staged(self.backbone).layers
+        return self._staged.layers
 
     def set_pattern(self, text: str | None) -> None:
         """Choose the layers that are updated from now on; None for all.
@@ -119,7 +120,7 @@ class GradientLearner(Learner):
 
     def updated_names(self) -> list[tuple[str, ...]]:
         """The parameters that each inner step updates."""
-        layers = [*map(tuple, Staged(self.backbone).parameter_names()), _HEAD]
+        layers = [*map(tuple, self._staged.parameter_names()), _HEAD]
         return [
             tuple(
                 name for wanted, layer in zip(row, layers, strict=True) if wanted for name in layer
@@ -277,6 +278,15 @@ class GradientLearner(Learner):
             "backbone_lr": self.backbone_lr,
         }
 
+    @cached_property
+    def _staged(self) -> Staged:
+        """The backbone in stages; cached past `Module.__setattr__`, so it is no submodule."""
+        return Staged(self.backbone)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the stages: a copy's would still run the modules of the original."""
+        return {name: value for name, value in self.__dict__.items() if name != "_staged"}
+
     def _run(
         self,
         params: Mapping[str, Tensor],
@@ -289,7 +299,7 @@ class GradientLearner(Learner):
         """Stages `start` to before `stop`, of which the first `rows` images are the support set."""
         weights = {k: v for k, v in params.items() if k.startswith("backbone.")}
         with support_rows(self.backbone.network, rows, record):
-            result: Tensor = functional_call(Staged(self.backbone), weights, (x, start, stop))
+            result: Tensor = functional_call(self._staged, weights, (x, start, stop))
         return result
 
 
