@@ -14,7 +14,7 @@ from typing import Any, ClassVar, get_args
 from torch import Tensor
 
 from fewshot_lite.backbones import Backbone
-from fewshot_lite.config import MOST_INNER_STEPS, InnerHead, InnerSolver, NormStatistics
+from fewshot_lite.config import MOST_INNER_STEPS, InnerSolver
 from fewshot_lite.errors import UsageError
 from fewshot_lite.inner.descent import gradient_descent, hessian_free
 from fewshot_lite.inner.implicit import implicit_gradient
@@ -34,28 +34,26 @@ class ImplicitMaml(GradientLearner):
         backbone: Backbone,
         *,
         inner_steps: int = 16,
-        inner_lr: float = 0.1,
-        inner_head: InnerHead = "means",
-        way: int | None = None,
-        statistics: NormStatistics = "running",
-        pattern: str | None = None,
-        backbone_lr: float = 1.0,
         lam: float = 2.0,
         cg_steps: int = 5,
         inner_solver: InnerSolver = "gd",
+        **shared: Any,
     ) -> None:
-        """Assemble; arguments as `GradientLearner`, and
+        """Assemble around a backbone.
 
         Args:
+            backbone: used as it is, not copied.
+            inner_steps: T.
             lam: λ.
             cg_steps: of the meta-gradient, and of each Newton step.
             inner_solver: "gd", or "hessian-free": Newton steps with a line search, where `inner_lr`
                 has no part.
+            shared: the rest of what `GradientLearner` takes.
 
         Raises:
-            ValueError: also for numbers of these that no run can have had.
-            UsageError: also for a pattern that changes from step to step: there is one inner
-                problem, over one set of layers.
+            ValueError: as `GradientLearner`; also for numbers of these that no run can have had.
+            UsageError: as `GradientLearner`; also for a pattern that changes from step to step:
+                there is one inner problem, over one set of layers.
         """
         if not isinstance(cg_steps, int) or not 1 <= cg_steps <= MOST_INNER_STEPS:
             raise ValueError(f"cg_steps {cg_steps!r}")
@@ -64,16 +62,7 @@ class ImplicitMaml(GradientLearner):
         if inner_solver not in get_args(InnerSolver):
             raise ValueError(f"inner_solver {inner_solver!r}")
         self.lam, self.cg_steps, self.inner_solver = lam, cg_steps, inner_solver
-        super().__init__(
-            backbone,
-            inner_steps=inner_steps,
-            inner_lr=inner_lr,
-            inner_head=inner_head,
-            way=way,
-            statistics=statistics,
-            pattern=pattern,
-            backbone_lr=backbone_lr,
-        )
+        super().__init__(backbone, inner_steps=inner_steps, **shared)
 
     def set_pattern(self, text: str | None) -> None:
         super().set_pattern(text)
