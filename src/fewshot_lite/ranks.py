@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from fewshot_lite import plain_json
 from fewshot_lite.errors import FewshotError, UsageError
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ T = TypeVar("T")
 _START, _WAIT = 5, 120
 #: Seconds that a rank with an error gives another one to say it first.
 _SILENCE = 60
+#: Characters of a fact that a message can hold.
+_LONGEST = 80
 
 
 class LostRankError(FewshotError):
@@ -216,16 +219,17 @@ class Ranks:
             remedy: what to do about a difference.
 
         Raises:
-            UsageError: on all ranks, with the first difference.
+            UsageError: on all ranks, with the first difference; its values, if they are short.
         """
-        found = [json.loads(text) for text in self.gather(json.dumps(facts, default=str))]
+        found = [json.loads(text) for text in self.gather(plain_json.dumps(facts))]
         for rank, other in enumerate(found):
             for name, value in found[0].items():
-                if other.get(name) != value:
-                    raise UsageError(
-                        f"Rank {rank} of {self.size} has {name} {other.get(name)}, rank 0 has "
-                        f"{value}. {remedy}"
-                    )
+                theirs = other.get(name)
+                if theirs != value:
+                    short = max(len(str(theirs)), len(str(value))) <= _LONGEST
+                    what = f"{name} {theirs}, rank 0 has {value}"
+                    what = what if short else f"other {name} than rank 0"
+                    raise UsageError(f"Rank {rank} of {self.size} has {what}. {remedy}")
 
     @contextlib.contextmanager
     def _noticing(self) -> Iterator[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -17,8 +18,7 @@ from fewshot_lite.comparison import running
 from fewshot_lite.comparison.caches import ImageCache
 from fewshot_lite.comparison.log import TaskLog
 from fewshot_lite.comparison.scores import TaskRecord, TaskScore
-from fewshot_lite.comparison.session import _check_alike
-from fewshot_lite.errors import FewshotError
+from fewshot_lite.errors import UsageError
 from fewshot_lite.protocols.base import EvaluationTask
 from fewshot_lite.ranks import Place, Ranks
 from photos import classes, draw_classes, tiny_model
@@ -44,6 +44,9 @@ class _Rank(Ranks):
         values = list(self.job.values)
         self.job.barrier.wait()
         return values
+
+    def gather(self, text: str) -> list[str]:
+        return self.everyone(text)
 
 
 class Protocol:
@@ -120,13 +123,22 @@ def test_all_stop_where_the_first_does_and_any_number_goes_on(
     assert path.read_text() == whole.read_text()
 
 
-def test_ranks_that_differ_are_refused() -> None:
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [
+        (["a", "b"], "models ['b'], rank 0 has ['a']"),
+        (["a" * 99, "b"], "other models than rank 0"),
+        (["a", "b" * 99], "other models than rank 0"),
+    ],
+)
+def test_ranks_that_differ_are_refused(models: list[str], message: str) -> None:
     job, errors = Together(2), {}
 
     def work(rank: Ranks) -> None:
         try:
-            _check_alike({"tasks": 9, "models": ["ab"[rank.rank]]}, rank)
-        except FewshotError as error:
+            facts = {"tasks": 9, "loss": math.nan, "models": [models[rank.rank]]}
+            rank.check_same(facts, "Start them alike.")
+        except UsageError as error:
             errors[rank.rank] = str(error)
 
     threads = [threading.Thread(target=work, args=(rank,)) for rank in job.ranks]
@@ -134,8 +146,7 @@ def test_ranks_that_differ_are_refused() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert errors[0] == errors[1]
-    assert errors[0].startswith("Rank 1 has other models than rank 0.")
+    assert errors[0] == errors[1] == f"Rank 1 of 2 has {message}. Start them alike."
 
 
 @pytest.mark.slow

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fewshot_lite import plain_json
 from fewshot_lite.comparison.caches import ImageCache
 from fewshot_lite.comparison.finetuning import FineTuning
 from fewshot_lite.comparison.log import TaskLog
@@ -21,7 +20,6 @@ from fewshot_lite.comparison.scores import TaskRecord
 from fewshot_lite.config import Precision
 from fewshot_lite.data.folders import Skipped
 from fewshot_lite.devices import pick_device
-from fewshot_lite.errors import FewshotError
 from fewshot_lite.protocols.base import EvaluationProtocol
 from fewshot_lite.protocols.registry import sections_of
 from fewshot_lite.ranks import Ranks, device_name
@@ -90,7 +88,8 @@ def compare_models(
     images = ImageCache()
     protocol = open_data(images, opened[0].method.image_size)
     config = _config(opened, protocol, session, device.type, limits or {})
-    _check_alike(config, ranks)
+    facts = {name.replace("_", " "): value for name, value in config.items()}
+    ranks.check_same(facts, "All need the same version, models, data and flags.")
     with TaskLog(log if ranks.first else None, config, force=force) as tasks:
         finished = run(
             [model.method for model in opened],
@@ -136,18 +135,6 @@ def _config(
         "device": device,
         "fine_tuning": {k: v for k, v in session.fine_tuning.__dict__.items() if v is not None},
     }
-
-
-def _check_alike(config: dict[str, Any], ranks: Ranks) -> None:
-    """Refuse processes with other models, data or settings than the first one's."""
-    texts = ranks.everyone({name: plain_json.dumps(value) for name, value in config.items()})
-    for number, theirs in enumerate(texts):
-        for name, text in theirs.items():
-            if text != texts[0].get(name):
-                raise FewshotError(
-                    f"Rank {number} has other {name.replace('_', ' ')} than rank 0. All need the "
-                    "same version, models, data and flags."
-                )
 
 
 def _fingerprint(protocol: EvaluationProtocol) -> str:
