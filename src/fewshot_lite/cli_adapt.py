@@ -102,6 +102,7 @@ def adapt(
     adaptation = personal.adaptation
     assert adaptation is not None
     if json:
+        render.print_skipped(adaptation.skipped)  # why the exit code is 1; stdout is JSON alone
         render.print_json(
             {
                 "model": output,
