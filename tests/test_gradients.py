@@ -1,4 +1,4 @@
-"""The sum of tasks' gradients does not depend on their order, and is what `.grad` would hold."""
+"""The sum of tasks' gradients rounds to the same in any order, and is what `.grad` would hold."""
 
 from __future__ import annotations
 
