@@ -139,7 +139,7 @@ def test_imaml_agrees_with_many_unrolled_steps(
     unrolled = conv4(ImplicitMaml, **options, inner_steps=80, inner_lr=0.05)
     exact = unrolled_gradient(unrolled, task).gradients
     found = meta_gradient(conv4(ImplicitMaml, **options, **solver, cg_steps=15), task)
-    assert error(found.gradients, exact) < 1e-5
+    assert error(found.gradients, exact) < 1e-6  # 3e-8 at most
     assert int(found.negative_curvature) == 0
     rough = meta_gradient(conv4(ImplicitMaml, **options, **solver, cg_steps=1), task)
     assert error(rough.gradients, exact) > 1e-4
