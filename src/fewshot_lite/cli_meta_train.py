@@ -176,6 +176,10 @@ def meta_train(
     shifts: Annotated[
         float, typer.Option(help="Share of tasks shifted to another domain (grey, inverted, …).")
     ] = _TRAIN.shifts,
+    instances: Annotated[
+        float,
+        typer.Option(help="Share of tasks whose classes are single photos, told by their views."),
+    ] = _TRAIN.instances,
     augment: Annotated[
         bool, typer.Option("--augment/--no-augment", help="Random crops, flips and colours.")
     ] = _TRAIN.augment,
@@ -285,6 +289,7 @@ def meta_train(
         ema=ema,
         penalty=penalty,
         shifts=shifts,
+        instances=instances,
         augment=augment,
         rotate=tuple(rotate or ()),
         unseen_only=unseen_only,

@@ -115,6 +115,8 @@ class MetaTrainConfig:
     """Weight of the FiLM penalty."""
     shifts: float = 0.5
     """Share of tasks whose images are all shifted alike: grey, inverted, other colours."""
+    instances: float = 0.0
+    """Share of tasks whose classes are single images, told apart by their views."""
     augment: bool = True
     """Random crops, flips and colours."""
     rotate: tuple[str, ...] = ()
@@ -202,6 +204,12 @@ class MetaTrainConfig:
             )
         if not 0 <= self.shifts <= 1:
             raise UsageError(f"--shifts {self.shifts}: must be between 0 and 1.")
+        if not 0 <= self.instances <= 1:
+            raise UsageError(f"--instances {self.instances}: must be between 0 and 1.")
+        if self.instances and not self.augment:
+            raise UsageError(
+                "--no-augment: must be left out with --instances, whose tasks are made of views."
+            )
 
     def _check_optimisation(self) -> None:
         if self.schedule not in get_args(Schedule):

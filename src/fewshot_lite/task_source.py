@@ -10,11 +10,12 @@ from pathlib import Path
 import torch
 
 from fewshot_lite import training
-from fewshot_lite.data.augment import Augmentation, draw_shift, draw_views
+from fewshot_lite.data.augment import Augmentation, Shift, draw_shift, draw_views
 from fewshot_lite.data.episodes import (
     Episode,
     EpisodeConfig,
     Pool,
+    sample_instances,
     sample_training_episode,
     usable_pools,
 )
@@ -34,6 +35,9 @@ from fewshot_lite.training import Progress, Report
 
 #: Bytes of decoded images to keep, all data sets together; beyond, they are read at each use.
 _MEMORY = 8 * 2**30
+
+#: Of one image, in tasks whose classes are single images: as from another place, in another light.
+_OTHER_VIEWS = Augmentation(min_area=0.35, rotation=20.0, colour=0.4)
 
 #: Validation: this many tasks, fixed by the seed, of so many support and query images a class.
 _VALIDATION_TASKS = 50
@@ -119,6 +123,9 @@ class TrainingTasks:
             FewshotError: a class has too few images left that can be read.
         """
         random = training.generator(self._config.seed, 2, number)
+        apart = training.generator(self._config.seed, 8, number)
+        if float(torch.rand((), generator=apart)) < self._config.instances:
+            return self._prepare_instances(number, apart)
         episode = sample_training_episode(self.pools, self._episodes, random)
         pool = self.pools[episode.data_set]
         pixels, episode, replaced = read_episode(
@@ -135,7 +142,6 @@ class TrainingTasks:
         if self._config.augment:
             flip = torch.full((len(pixels),), pool.name not in self._config.no_flip)
             views = draw_views(Augmentation(min_area=0.5), flip, random)
-        shifted = float(torch.rand((), generator=random)) < self._config.shifts
         return PreparedTask(
             number=number,
             pixels=pixels,
@@ -145,9 +151,40 @@ class TrainingTasks:
             size=self._size,
             turns=turns,
             views=views,
-            shift=draw_shift(random) if shifted else None,
+            shift=self._shift(random),
             replaced=replaced,
         )
+
+    def _prepare_instances(self, number: int, random: torch.Generator) -> PreparedTask:
+        """A task that tells single images apart; each is read once and seen in many views."""
+        episode, shot, queries = sample_instances(self.pools, self._episodes, random)
+        pool = self.pools[episode.data_set]
+        pixels, episode, replaced = read_episode(
+            self._stores[episode.data_set],
+            pool,
+            episode,
+            lambda: training.generator(self._config.seed, 5, number),
+        )
+        support, query = (
+            torch.tensor(episode.support_labels).repeat_interleave(n) for n in (shot, queries)
+        )
+        labels = torch.cat([support, query])
+        flip = torch.full((len(labels),), pool.name not in self._config.no_flip)
+        return PreparedTask(
+            number=number,
+            pixels=pixels[labels],
+            support_labels=support,
+            query_labels=query,
+            classes=episode.classes,
+            size=self._size,
+            views=draw_views(_OTHER_VIEWS, flip, random),
+            shift=self._shift(random),
+            replaced=replaced,
+        )
+
+    def _shift(self, random: torch.Generator) -> Shift | None:
+        shifted = float(torch.rand((), generator=random)) < self._config.shifts
+        return draw_shift(random) if shifted else None
 
 
 class ValidationTasks:

@@ -17,6 +17,11 @@ import torch
 from fewshot_lite.data.folders import LabelledImages
 from fewshot_lite.errors import FewshotError, UsageError
 
+#: Images of a class in a task whose classes are single images.
+_ALIKE = 3
+#: Of an image in a task whose classes are single images: more are much the same.
+_MOST_VIEWS = 5
+
 
 @dataclass(frozen=True)
 class EpisodeConfig:
@@ -98,6 +103,10 @@ class Pool:
         support = [index for group in groups for index in group]
         return _shuffled(support, generator), _shuffled(query, generator)[:queries]
 
+    def images_of(self, number: int) -> list[int]:
+        """All images of a class, those for queries alone among them."""
+        return [index for group in self.groups[number] for index in group] + self.query_only[number]
+
     def class_of(self, index: int) -> int:
         """Number of the class that an image is of."""
         for number, groups in enumerate(self.groups):
@@ -175,6 +184,31 @@ def sample_training_episode(
     sides = [pool.two_sides(c, queries, generator) for c in classes]
     shots = _shots([len(support) for support, _ in sides], config, generator)
     return _episode(number, [(s[:n], q) for n, (s, q) in zip(shots, sides, strict=True)])
+
+
+def sample_instances(
+    pools: Sequence[Pool], config: EpisodeConfig, generator: torch.Generator
+) -> tuple[Episode, int, int]:
+    """A task whose classes are single images, as one's own things are; its images are their views.
+
+    Up to three images come from each class of the pool, so that some resemble each other.
+
+    Returns:
+        episode: its support has one image of each of 0..K-1, and no queries.
+        shot, queries: how many views of each image the support set and the queries have.
+    """
+    number = _integer(0, len(pools) - 1, generator)
+    pool = pools[number]
+    way = _integer(config.min_way, config.max_way, generator)
+    images: list[int] = []
+    for k in torch.randperm(pool.classes, generator=generator).tolist():
+        images += _shuffled(pool.images_of(k), generator)[:_ALIKE]
+    images = images[:way]
+    way = len(images)
+    most = max(1, min(config.max_shot, config.max_support // way, _MOST_VIEWS))
+    shot = _integer(1, most, generator) if config.shot is None else config.shot
+    queries = min(config.queries, _MOST_VIEWS) if config.shot is None else config.queries
+    return Episode(number, images, list(range(way)), [], [], way), shot, queries
 
 
 def sample_fixed_episode(

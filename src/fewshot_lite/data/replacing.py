@@ -75,7 +75,7 @@ def read_episode(
     labels = episode.support_labels + episode.query_labels
     support = [position for position in kept if position < split]
     query = [position for position in kept if position >= split]
-    for side in (support, query):
+    for side in (support, query) if episode.query else (support,):
         missing = set(range(episode.classes)) - {labels[position] for position in side}
         if missing:
             number = pool.class_of(wanted[labels.index(min(missing))])
