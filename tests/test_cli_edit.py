@@ -89,6 +89,7 @@ def test_unreadable_photos_are_skipped_with_exit_code_1(run: Run, here: Path) ->
     outcome = run("add", MODEL, "half", "--force", "--json")
     assert outcome.code == 1
     assert [item["path"] for item in outcome.json["skipped"]] == ["half/pen/01.png"]
+    assert "Skipped half/pen/01.png: " in outcome.err  # beside JSON alone on stdout
     assert classes(here / MODEL)["pen"] == 1
     outcome = run("add", MODEL, "more", "hollow", "--force")
     assert outcome.code == 1

@@ -133,6 +133,7 @@ def _finish(edit: Edit, target: Path, *, force: bool, json: bool) -> None:
 
     edit.model.save(target, force=force)
     if json:
+        render.print_skipped(edit.skipped)  # why the exit code is 1; stdout is JSON alone
         render.print_json(render_edit.edit_json(edit, target))
     else:
         render_edit.print_edit(edit, target)

@@ -213,6 +213,7 @@ def evaluate(
     comparison = outcome.comparison
     if not ranks.first:  # which shows and writes what all found
         sys.exit(_exit_code(outcome))
+    render.print_skipped(outcome.skipped)  # why the exit code is 1, also beside JSON
     if json:
         skipped = [{"path": item.path, "reason": item.reason} for item in outcome.skipped]
         videos = {name: {m: asdict(f) for m, f in by.items()} for name, by in outcome.orbit.items()}
@@ -224,7 +225,6 @@ def evaluate(
             }
         )
     else:
-        render.print_skipped(outcome.skipped)
         render_evaluate.print_comparison(comparison)
         render_evaluate.print_orbit(outcome.orbit)
     if not comparison.finished:
