@@ -6,7 +6,8 @@ For each data set and number of shots: the accuracy on held-back photos; the mea
 expects and of the plain share right when left out, their mean absolute errors, and how often the
 interval holds the accuracy (that is itself of few photos: where a data set has few, the interval
 cannot hold it as often). Then, with a share of the labels made wrong: how many photos are called
-suspicious, and how many of those rightly; and how many are with the labels as they are.
+suspicious, and how many of those rightly; and how many are with the labels as they are. (Not of
+models that adapt by gradient, whose network depends on the labels.)
 """
 
 from __future__ import annotations
@@ -59,8 +60,11 @@ def of_task(task: PersonalTask, share: float, rng: Random) -> dict[str, float]:
     true = float((answers == task.truth).double().mean())
     plain = quality.right / quality.photos
     low, high = wilson_interval(quality.right, quality.photos)
-    changed, wrong = mislabelled(personal, share, rng)
-    flagged = {item.index for item in assess(changed).suspicious}
+    flagged: set[int] = set()
+    wrong: set[int] = set()
+    if not personal.adapted_by_gradient:
+        changed, wrong = mislabelled(personal, share, rng)
+        flagged = {item.index for item in assess(changed).suspicious}
     return {
         "true": true,
         "expected": quality.accuracy,
@@ -109,14 +113,15 @@ def main() -> None:
             hits, without = sums.pop("found"), sums.pop("flagged without")
             row: dict[str, Any] = {"data": name, "shot": shot}
             row |= {key: round(100 * value / len(found), 1) for key, value in sums.items()}
-            row["mislabelled"] = {
-                "planted": planted,
-                "flagged": flagged,
-                "found": hits,
-                "precision": round(100 * hits / max(flagged, 1), 1),
-                "recall": round(100 * hits / planted, 1),
-                "flagged without any, a task": round(without / len(found), 2),
-            }
+            if planted:
+                row["mislabelled"] = {
+                    "planted": planted,
+                    "flagged": flagged,
+                    "found": hits,
+                    "precision": round(100 * hits / max(flagged, 1), 1),
+                    "recall": round(100 * hits / planted, 1),
+                    "flagged without any, a task": round(without / len(found), 2),
+                }
             row["seconds"] = round(time.perf_counter() - start, 1)
             rows.append(row)
     emit("leave_one_out", vars(args), rows)
