@@ -276,3 +276,11 @@ def test_weight_decay_is_for_matrices_and_kernels() -> None:
     assert (decayed["weight_decay"], others["weight_decay"]) == (0.1, 0.0)
     assert [tuple(p.shape) for p in decayed["params"]] == [(2, 16)]
     assert {tuple(p.shape) for p in others["params"]} == {(4,), (2,)}
+
+
+@pytest.mark.parametrize(
+    ("weights", "recorded"),
+    [("none", "none"), ("default", "default"), ("/home/someone/b.pth", "b.pth")],
+)
+def test_files_that_are_passed_on_do_not_say_where_others_lay(weights: str, recorded: str) -> None:
+    assert training.without_paths({"weights": weights, "lr": 1})["weights"] == recorded

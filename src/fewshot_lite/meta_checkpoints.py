@@ -83,7 +83,7 @@ class Checkpoints:
             run.tensors(),
         )
         record = {
-            "training": asdict(run.config),
+            "training": training.without_paths(asdict(run.config)),
             "tasks": [run.done, run.config.tasks],
             "data": {pool.name: pool.class_names for pool in setup.train.pools},
             "backbone": {k: v for k, v in setup.source.items() if k != "pretrained"},

@@ -304,7 +304,7 @@ def _describe(
         "std": backbone.std.flatten().tolist(),
         "start": source.get("weights"),
         "steps": [step, total],
-        "training": asdict(config),
+        "training": training.without_paths(asdict(config)),
         "classes": {folder.name: list(folder.class_names) for folder in folders},
         "figures": figures,
     }

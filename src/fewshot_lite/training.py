@@ -178,3 +178,8 @@ def split_decay(modules: Sequence[nn.Module], weight_decay: float) -> list[dict[
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
+
+
+def without_paths(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration as a file that is passed on records it: files by name, not where they lay."""
+    return config | {"weights": Path(config["weights"]).name}
