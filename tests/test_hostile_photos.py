@@ -46,8 +46,10 @@ def test_adapt_names_each_once_and_learns_from_the_others(
     run: Run, folder: Path, bad: set[str], odd: set[str]
 ) -> None:
     outcome = adapt(run, folder, "--json")
-    assert (outcome.code, outcome.err) == (1, "")
+    assert outcome.code == 1
     assert Counter(item["path"] for item in outcome.json["skipped"]) == Counter(bad)
+    told = [f"Skipped {item['path']}: {item['reason']}" for item in outcome.json["skipped"]]
+    assert outcome.err.splitlines() == told  # beside JSON alone on stdout
     assert outcome.json["classes"] == {"keys": 3, "mug": 3 + len(odd)}
     for item in outcome.json["skipped"]:
         assert 0 < len(item["reason"]) < 130, item
