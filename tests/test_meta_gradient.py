@@ -26,6 +26,8 @@ from fewshot_lite.sampling import Chosen
 from fewshot_lite.task import Task
 from tiny import TinyBackbone, random_task
 
+pytestmark = pytest.mark.slow
+
 SIZE = 16
 
 

@@ -16,6 +16,7 @@ from fewshot_lite.files import models_folder
 README = Path(__file__).parents[1] / "README.md"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not any(models_folder().glob("*.safetensors")), reason="no shipped model in this checkout"
 )
