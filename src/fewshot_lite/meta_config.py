@@ -116,7 +116,8 @@ class MetaTrainConfig:
     shifts: float = 0.5
     """Share of tasks whose images are all shifted alike: grey, inverted, other colours."""
     instances: float = 0.0
-    """Share of tasks whose classes are single images, told apart by their views."""
+    """Share of tasks whose classes are single images, told apart by their views; they are not turned
+    as `rotate` has it."""
     augment: bool = True
     """Random crops, flips and colours."""
     rotate: tuple[str, ...] = ()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from fewshot_lite import training
 from fewshot_lite.data.augment import Augmentation, Shift, draw_shift, draw_views
@@ -126,14 +127,9 @@ class TrainingTasks:
         apart = training.generator(self._config.seed, 8, number)
         if float(torch.rand((), generator=apart)) < self._config.instances:
             return self._prepare_instances(number, apart)
-        episode = sample_training_episode(self.pools, self._episodes, random)
-        pool = self.pools[episode.data_set]
-        pixels, episode, replaced = read_episode(
-            self._stores[episode.data_set],
-            pool,
-            episode,
-            lambda: training.generator(self._config.seed, 5, number),
-        )
+        wanted = sample_training_episode(self.pools, self._episodes, random)
+        pool = self.pools[wanted.data_set]
+        pixels, episode, replaced = self._read(number, wanted)
         labels = torch.tensor(episode.support_labels + episode.query_labels)
         turns = None
         if pool.name in self._config.rotate:
@@ -157,14 +153,9 @@ class TrainingTasks:
 
     def _prepare_instances(self, number: int, random: torch.Generator) -> PreparedTask:
         """A task that tells single images apart; each is read once and seen in many views."""
-        episode, shot, queries = sample_instances(self.pools, self._episodes, random)
-        pool = self.pools[episode.data_set]
-        pixels, episode, replaced = read_episode(
-            self._stores[episode.data_set],
-            pool,
-            episode,
-            lambda: training.generator(self._config.seed, 5, number),
-        )
+        wanted, shot, queries = sample_instances(self.pools, self._episodes, random)
+        pool = self.pools[wanted.data_set]
+        pixels, episode, replaced = self._read(number, wanted)
         support, query = (
             torch.tensor(episode.support_labels).repeat_interleave(n) for n in (shot, queries)
         )
@@ -180,6 +171,15 @@ class TrainingTasks:
             views=draw_views(_OTHER_VIEWS, flip, random),
             shift=self._shift(random),
             replaced=replaced,
+        )
+
+    def _read(self, number: int, episode: Episode) -> tuple[Tensor, Episode, tuple[Replaced, ...]]:
+        """The images of an episode; those that fail are replaced, for each task number alike."""
+        return read_episode(
+            self._stores[episode.data_set],
+            self.pools[episode.data_set],
+            episode,
+            lambda: training.generator(self._config.seed, 5, number),
         )
 
     def _shift(self, random: torch.Generator) -> Shift | None:

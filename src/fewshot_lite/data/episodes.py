@@ -103,10 +103,6 @@ class Pool:
         support = [index for group in groups for index in group]
         return _shuffled(support, generator), _shuffled(query, generator)[:queries]
 
-    def images_of(self, number: int) -> list[int]:
-        """All images of a class, those for queries alone among them."""
-        return [index for group in self.groups[number] for index in group] + self.query_only[number]
-
     def class_of(self, index: int) -> int:
         """Number of the class that an image is of."""
         for number, groups in enumerate(self.groups):
@@ -191,7 +187,8 @@ def sample_instances(
 ) -> tuple[Episode, int, int]:
     """A task whose classes are single images, as one's own things are; its images are their views.
 
-    Up to three images come from each class of the pool, so that some resemble each other.
+    Up to three images come from a class of the pool, so that some resemble each other, of different
+    groups: two frames of one track are no two things.
 
     Returns:
         episode: its support has one image of each of 0..K-1, and no queries.
@@ -202,7 +199,11 @@ def sample_instances(
     way = _integer(config.min_way, config.max_way, generator)
     images: list[int] = []
     for k in torch.randperm(pool.classes, generator=generator).tolist():
-        images += _shuffled(pool.images_of(k), generator)[:_ALIKE]
+        if len(images) >= way:
+            break
+        groups = pool.groups[k]
+        for g in torch.randperm(len(groups), generator=generator)[:_ALIKE].tolist():
+            images.append(groups[g][_integer(0, len(groups[g]) - 1, generator)])
     images = images[:way]
     way = len(images)
     most = max(1, min(config.max_shot, config.max_support // way, _MOST_VIEWS))
