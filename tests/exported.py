@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import OrderedDict
 from functools import cache
 from pathlib import Path
 
@@ -24,8 +25,9 @@ def small_personal(head: AnyHead | None = None, shots: tuple[int, ...] = (6, 6))
     """A model of one convolution, with that many support images of each class."""
     torch.manual_seed(0)
     backbone = Backbone("shufflenet_v2_x0_5", SIZE, initialise=False)
-    pools = (nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    backbone.network = nn.Sequential(nn.Conv2d(3, WIDTH, 3, 2), nn.ReLU(), *pools)
+    layers = {"conv": nn.Conv2d(3, WIDTH, 3, 2), "relu": nn.ReLU()}
+    layers |= {"avgpool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
+    backbone.network = nn.Sequential(OrderedDict(layers))
     backbone.feature_dim = WIDTH
     labels = torch.arange(len(shots)).repeat_interleave(torch.tensor(shots))
     hues = torch.rand(len(shots), 3, 1, 1)

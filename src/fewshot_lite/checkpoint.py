@@ -168,17 +168,3 @@ def image_size(meta: dict[str, Any]) -> int:
     if type(size) is not int or not SMALLEST <= size <= LARGEST:
         raise ValueError(f"image_size {size!r}")
     return size
-
-
-def scales(meta: dict[str, Any]) -> list[int]:
-    """The scales that a description names; those written before there were any name none.
-
-    Raises:
-        ValueError: no list of numbers that a backbone can look at.
-    """
-    found = meta.get("scales", [1])
-    if not (isinstance(found, list) and 0 < len(found) <= LARGEST):
-        raise ValueError(f"scales {found!r}")
-    if not all(type(scale) is int and 1 <= scale <= LARGEST for scale in found):
-        raise ValueError(f"scales {found!r}")
-    return found

@@ -12,7 +12,7 @@ import typer
 from fewshot_lite.cli_config import as_flags, read_config, to_toml, use_preset
 from fewshot_lite.cli_options import Device, Force, Json, Precision, Resume
 from fewshot_lite.cli_training import check_run, finish
-from fewshot_lite.config import check_workers
+from fewshot_lite.config import Pooling, check_workers
 from fewshot_lite.errors import UsageError
 from fewshot_lite.figures import check_figure
 from fewshot_lite.files import check_output
@@ -131,6 +131,9 @@ def meta_train(
             metavar="N,N", help="See images reduced by these factors; 1,2 as they are and halved."
         ),
     ] = "1",
+    pooling: Annotated[
+        Pooling, typer.Option(help="Keep each channel's mean over the last map, or its maximum.")
+    ] = _TRAIN.pooling,
     min_way: Annotated[int, typer.Option(help="Fewest classes of a task.")] = _TRAIN.min_way,
     max_way: Annotated[int, typer.Option(help="Most classes of a task.")] = _TRAIN.max_way,
     max_support: Annotated[
@@ -271,6 +274,7 @@ def meta_train(
         gradient=gradient,
         image_size=image_size,
         scales=_scales(scales),
+        pooling=pooling,
         min_way=min_way,
         max_way=max_way,
         max_support=max_support,

@@ -12,6 +12,8 @@ Gradient = Literal["lite", "full", "small-task"]
 Metric = Literal["euclidean", "cosine"]
 Schedule = Literal["cosine", "constant"]
 OptimizerName = Literal["adam", "adamw"]
+#: What is kept of a backbone's last map; see `backbones.Backbone.pool_by`.
+Pooling = Literal["mean", "max"]
 #: Of the learners that adapt by gradient; see `learners.gradient_learner` and `learners.imaml`.
 InnerHead = Literal["means", "learned"]
 NormStatistics = Literal["running", "support"]

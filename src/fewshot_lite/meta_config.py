@@ -14,6 +14,7 @@ from fewshot_lite.config import (
     Metric,
     NormStatistics,
     OptimizerName,
+    Pooling,
     Precision,
     Sampling,
     Schedule,
@@ -84,6 +85,8 @@ class MetaTrainConfig:
     """None takes the pre-trained backbone's, 224 for torchvision's weights, else 96."""
     scales: tuple[int, ...] = (1,)
     """Factors by which images are reduced; the features of all are put side by side."""
+    pooling: Pooling = "mean"
+    """What is kept of each channel of the backbone's last map."""
     min_way: int = 5
     max_way: int = 20
     max_support: int = 100
@@ -116,8 +119,8 @@ class MetaTrainConfig:
     shifts: float = 0.5
     """Share of tasks whose images are all shifted alike: grey, inverted, other colours."""
     instances: float = 0.0
-    """Share of tasks whose classes are single images, told apart by their views; they are not turned
-    as `rotate` has it."""
+    """Share of tasks whose classes are single images, told apart by their views; `rotate` does not
+    turn them."""
     augment: bool = True
     """Random crops, flips and colours."""
     rotate: tuple[str, ...] = ()
@@ -193,6 +196,8 @@ class MetaTrainConfig:
                 f"--scales {','.join(map(str, self.scales))}: must be different whole numbers of "
                 "at least 1, e.g. 1,2."
             )
+        if self.pooling not in get_args(Pooling):
+            raise UsageError(f"--pooling {self.pooling}: must be mean or max.")
         if not 2 <= self.min_way <= self.max_way:
             raise UsageError(
                 f"--min-way {self.min_way}, --max-way {self.max_way}: must be at least 2, and the "

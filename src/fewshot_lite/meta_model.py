@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot_lite import __version__, checkpoint
-from fewshot_lite.backbones import Backbone, load_backbone
+from fewshot_lite.backbone_record import describe_backbone, described_backbone
+from fewshot_lite.backbones import load_backbone
 from fewshot_lite.bases import Base, parse_base
 from fewshot_lite.config import HeadName
 from fewshot_lite.cross_adaptation import cross_adapt
@@ -80,17 +81,13 @@ class MetaModel:
         file = checkpoint.load(path, "meta", flag="--base")
         meta = file.meta
         with damage_as(f"{path}: damaged or from another version"):
-            size = checkpoint.image_size(meta)
-            backbone = Backbone(meta["backbone"], size, initialise=False)
-            backbone.look_at(checkpoint.scales(meta))
-            if "mean" in meta:
-                backbone.standardise(meta["mean"], meta["std"])
+            backbone = described_backbone(meta)
             learner = make_learner(meta["learner"], backbone, meta["hyperparameters"])
             learner.load_state_dict(file.tensors)
         learner.requires_grad_(False)
         return cls(
             learner.to(device),
-            size,
+            checkpoint.image_size(meta),
             meta.get("record", {}),
             {"name": path.stem, "sha256": checkpoint.sha256(path)},
         )
@@ -118,11 +115,7 @@ class MetaModel:
                 "version": __version__,
                 "learner": learner.name,
                 "hyperparameters": learner.hyperparameters(),
-                "backbone": learner.backbone.name,
-                "image_size": self.image_size,
-                "scales": list(learner.backbone.scales),
-                "mean": learner.backbone.mean.flatten().tolist(),
-                "std": learner.backbone.std.flatten().tolist(),
+                **describe_backbone(learner.backbone, self.image_size),
                 "record": self.record,
             },
             half=half,

@@ -139,6 +139,7 @@ def _make_learner(config: MetaTrainConfig, where: torch.device) -> tuple[Learner
         config.backbone, config.weights, config.image_size, seed=config.seed
     )
     backbone.look_at(config.scales)
+    backbone.pool_by(config.pooling)
     training.check_image_size(backbone, backbone.image_size)
     if config.compile:
         compile_backbone(backbone, where)

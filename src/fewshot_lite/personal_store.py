@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fewshot_lite import __version__, checkpoint
+from fewshot_lite.backbone_record import describe_backbone, described_backbone
 from fewshot_lite.backbones import Backbone
 from fewshot_lite.checkpoint import Checkpoint
 from fewshot_lite.data.thumbnails import packed, unpacked
@@ -40,8 +41,8 @@ def read(file: Checkpoint, device: str) -> Parts:
         one of `damage.DAMAGE`: they do not belong together.
     """
     meta, tensors = file.meta, file.tensors
-    size = checkpoint.image_size(meta)
-    backbone = _backbone(file, size)
+    backbone = described_backbone(meta)
+    backbone.network.load_state_dict(checkpoint.under("network.", tensors))
     head = make_head(meta["head"])
     head.load_state_dict(checkpoint.under("head.", tensors))
     if not all(bool(v.isfinite().all()) for v in head.state_dict().values()):
@@ -69,7 +70,7 @@ def read(file: Checkpoint, device: str) -> Parts:
         features.to(device),
         labels.to(device),
         tuple(names),
-        size,
+        checkpoint.image_size(meta),
         meta["provenance"],
         tuple(photos),
         left_out,
@@ -94,11 +95,7 @@ def write(path: Path, parts: Parts) -> None:
         tensors["support.thumbnail_sizes"] = torch.from_numpy(sizes)
     meta = {
         "version": __version__,
-        "backbone": backbone.name,
-        "image_size": parts.image_size,
-        "scales": list(backbone.scales),
-        "mean": backbone.mean.flatten().tolist(),
-        "std": backbone.std.flatten().tolist(),
+        **describe_backbone(backbone, parts.image_size),
         "head": describe_head(parts.head),
         "class_names": list(parts.class_names),
         "shots": torch.bincount(parts.labels, minlength=len(parts.class_names)).tolist(),
@@ -107,17 +104,6 @@ def write(path: Path, parts: Parts) -> None:
         "provenance": parts.provenance,
     }
     checkpoint.save(path, "personal", tensors, meta)
-
-
-def _backbone(file: Checkpoint, size: int) -> Backbone:
-    """The adapted network."""
-    meta = file.meta
-    backbone = Backbone(meta["backbone"], size, initialise=False)
-    backbone.look_at(checkpoint.scales(meta))
-    if "mean" in meta:
-        backbone.standardise(meta["mean"], meta["std"])
-    backbone.network.load_state_dict(checkpoint.under("network.", file.tensors))
-    return backbone
 
 
 def _narrow(tensor: Tensor) -> Tensor:

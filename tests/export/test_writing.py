@@ -91,6 +91,16 @@ def test_scales_are_inside(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_pooling_is_inside(tmp_path: Path) -> None:
+    personal = small_personal()
+    mean = personal.probabilities(NOISE.permute(0, 3, 1, 2))
+    personal.backbone.pool_by("max")
+    assert not torch.allclose(personal.probabilities(NOISE.permute(0, 3, 1, 2)), mean)
+    export_model(personal, tmp_path / "p.onnx")
+    assert_answers_alike(personal, OnnxModel.load(tmp_path / "p.onnx").outputs(NOISE.numpy()))
+
+
+@pytest.mark.slow
 def test_one_file_with_its_description_and_without_paths_of_this_computer() -> None:
     personal, data = small_personal(), exported_small_personal()
     network = onnx.load_from_string(data)
