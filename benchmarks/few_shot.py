@@ -11,41 +11,21 @@ are 1.96·std/√tasks; "paired" is the model minus the row, task by task, with 
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from scores import bare_features, cast_for, minus, percent, score_heads
 
 from common import emit, open_data
-from fewshot_lite.backbones import has_depthwise_convolutions
-from fewshot_lite.data.episodes import Episode
-from fewshot_lite.devices import autocast, pick_device
-from fewshot_lite.evaluation import Score, evaluate, fixed_episodes
+from fewshot_lite.devices import pick_device
+from fewshot_lite.evaluation import evaluate, fixed_episodes
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
 from fewshot_lite.heads.prototypes import PrototypeHead
 from fewshot_lite.heads.registry import AnyHead
-from fewshot_lite.learners.base import map_batches
 from fewshot_lite.meta_model import MetaModel
-
-
-def score_heads(
-    heads: dict[str, AnyHead], features: Tensor, episodes: list[Episode]
-) -> dict[str, Score]:
-    """Accuracy of heads on features (images of the data set, d) that no adaptation changes."""
-    accuracies: dict[str, list[float]] = {name: [] for name in heads}
-    for episode in episodes:
-        support, query = features[episode.support], features[episode.query]
-        labels = torch.tensor(episode.support_labels, device=features.device)
-        truth = torch.tensor(episode.query_labels, device=features.device)
-        for name, head in heads.items():
-            statistics = head.fit(support, labels, episode.classes)
-            correct = head.logits(statistics, query).argmax(1) == truth
-            accuracies[name].append(float(correct.double().mean()))
-    return {name: Score(tuple(values)) for name, values in accuracies.items()}
 
 
 def main() -> None:
@@ -74,9 +54,7 @@ def main() -> None:
     }
     for head in heads.values():
         head.to(device)
-    cast = functools.partial(
-        autocast, device, "auto", depthwise=has_depthwise_convolutions(backbone)
-    )
+    cast = cast_for(backbone, device)
     only = None
     if args.classes:
         file, _, key = args.classes.rpartition(":")
@@ -85,8 +63,7 @@ def main() -> None:
     for data in args.data:
         folder, store, pool = open_data(data, args.image_size or model.image_size, only)
         way = min(args.way, pool.classes)
-        images = (store[part.tolist()] for part in torch.arange(len(store)).split(256))
-        features = torch.cat([map_batches(backbone, x.to(device), 64, cast) for x in images])
+        features = bare_features(backbone, store, device)
         for shot in (int(s) for s in args.shots.split(",")):
             smallest = min(sum(len(g) for g in groups) for groups in pool.groups)
             queries = min(args.queries, smallest - shot)
@@ -98,10 +75,7 @@ def main() -> None:
             scores |= score_heads(heads, features, episodes)
             seconds = time.perf_counter() - start
             for name, score in scores.items():
-                differences = [
-                    a - b for a, b in zip(scores["model"].accuracies, score.accuracies, strict=True)
-                ]
-                paired = Score(tuple(differences))
+                paired = minus(scores["model"], score)
                 rows.append(
                     {
                         "data": folder.name,
@@ -109,10 +83,8 @@ def main() -> None:
                         "shot": shot,
                         "queries": queries,
                         "row": name,
-                        "accuracy": round(100 * score.mean, 2),
-                        "interval": round(100 * score.interval, 2),
-                        "paired": round(100 * paired.mean, 2),
-                        "paired_interval": round(100 * paired.interval, 2),
+                        **percent(score),
+                        **percent(paired, "paired", "paired_interval"),
                         "seconds": round(seconds, 1),
                     }
                 )

@@ -3,10 +3,12 @@
     python benchmarks/heads.py MODEL DATA [DATA ...] --shots 1,5,10 --tasks 100
 
 Tasks have all classes of a set up to `--way`. The backbone is adapted by FiLM once a task, and all
-rows see the same features; the rows "…, no FiLM" see those of the backbone as it is. "default" is
-what `adapt` uses, "auto" what `adapt --head auto` chooses on the support set of each task. "paired"
-is the row minus the model's own head, task by task, with its 95 % interval, 1.96·std/√tasks; of the
-means over sets, √(Σ variance of a set's mean) takes the place of std/√tasks.
+rows see the same features; the rows "…, no FiLM" see those of the backbone as it is, and
+`--no-film` prints these alone, of features computed once a set. Networks run in bfloat16 where that
+is faster (`adapt` itself does not). "default" is what `adapt` uses, "auto" what `adapt --head auto`
+chooses on the support set of each task. "paired" is the row minus the model's own head, task by
+task, with its 95 % interval, 1.96·std/√tasks; of the means over sets, √(Σ variance of a set's mean)
+takes the place of std/√tasks.
 
 "ece" is the expected calibration error (15 bins, over all queries of a set) with the temperature
 fitted on the support set, "ece_before" with the head's constants. No constant of a head is chosen
@@ -25,11 +27,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from scores import bare_features, cast_for, minus, percent
 from torch import Tensor
 
 from common import emit, open_data
 from fewshot_lite.comparison.scores import TaskScore, calibration_error, score_task
 from fewshot_lite.config import HeadName
+from fewshot_lite.devices import pick_device
 from fewshot_lite.evaluation import Score, fixed_episodes, make_task
 from fewshot_lite.heads.calibration import scaled
 from fewshot_lite.heads.choice import Choice, choose_head
@@ -57,9 +61,10 @@ class Row:
 
 
 class Cell:
-    """All heads on the tasks of one set and number of shots."""
+    """Heads on the tasks of one set and number of shots; one row is what others are paired with."""
 
-    def __init__(self) -> None:
+    def __init__(self, heads: tuple[HeadName, ...], reference: str) -> None:
+        self.heads, self.reference = heads, reference
         self.rows: defaultdict[str, Row] = defaultdict(Row)
         self.chosen: Counter[str] = Counter()
 
@@ -69,12 +74,12 @@ class Cell:
         """Score every head on the features of one task."""
         classes = int(labels.max()) + 1
         self._score(_OWN + end, Choice(own, _OWN), support, labels, query, truth)
-        for name in _HEADS:
+        for name in self.heads:
             start = time.perf_counter()
             choice = choose_head(name, own, support, labels, classes)
             self.rows[name + end].seconds += time.perf_counter() - start
             self._score(name + end, choice, support, labels, query, truth)
-            if name == "auto" and not end:
+            if name == "auto" and end == self.reference.removeprefix(_OWN):
                 self.chosen[choice.name] += 1
 
     def _score(
@@ -100,20 +105,17 @@ class Cell:
         return {name: self._figures(row) for name, row in self.rows.items()}
 
     def differences(self, name: str) -> Score:
-        """A row minus the model's own head."""
-        own = self.rows[_OWN].accuracies()
-        pairs = zip(self.rows[name].accuracies(), own, strict=True)
-        return Score(tuple(a - b for a, b in pairs))
+        """A row minus the reference."""
+        own = Score(tuple(self.rows[self.reference].accuracies()))
+        return minus(Score(tuple(self.rows[name].accuracies())), own)
 
     def _figures(self, row: Row) -> dict[str, float]:
         name = next(n for n, r in self.rows.items() if r is row)
         score, paired = Score(tuple(row.accuracies())), self.differences(name)
         tasks = len(row.losses)
         return {
-            "accuracy": round(100 * score.mean, 2),
-            "interval": round(100 * score.interval, 2),
-            "paired": round(100 * paired.mean, 2),
-            "paired_interval": round(100 * paired.interval, 2),
+            **percent(score),
+            **percent(paired, "paired", "paired_interval"),
             "ece_before": round(calibration_error(row.before), 4),
             "ece": round(calibration_error(row.after), 4),
             "loss_before": round(sum(before for before, _ in row.losses) / tasks, 4),
@@ -136,10 +138,11 @@ def mean_over_sets(cells: list[Cell]) -> dict[str, dict[str, float]]:
 
 def run_set(model: MetaModel, path: Path, args: argparse.Namespace) -> dict[int, Cell]:
     """All shots of one data set."""
-    learner = model.learner
+    learner, device = model.learner, pick_device("cpu")
+    cast = cast_for(learner.backbone, device)
     folder, store, pool = open_data(path, model.image_size)
-    parts = (store[part.tolist()] for part in torch.arange(len(store)).split(256))
-    bare = torch.cat([map_batches(learner.backbone, images, 64) for images in parts])
+    bare = bare_features(learner.backbone, store, device)
+    film = learner.has_set_encoder and not args.no_film
     smallest = min(sum(len(group) for group in groups) for groups in pool.groups)
     cells = {}
     for shot in (int(s) for s in args.shots.split(",")):
@@ -147,23 +150,25 @@ def run_set(model: MetaModel, path: Path, args: argparse.Namespace) -> dict[int,
         if queries < 1:
             print(f"{folder.name}: too few photos for {shot} shots", file=sys.stderr, flush=True)
             continue
-        cell = cells[shot] = Cell()
+        cell = cells[shot] = Cell(args.heads, _OWN if film else _OWN + _UNADAPTED)
         way = min(args.way, pool.classes)
         for episode in fixed_episodes(
             pool, way=way, shot=shot, queries=queries, tasks=args.tasks, seed=args.seed
         ):
-            task = make_task(store, episode)
-            labels, truth = task.support_labels, task.query_labels
-            adapted = learner.adapt(task.support, labels, task.classes)
+            labels, truth = (
+                torch.tensor(x) for x in (episode.support_labels, episode.query_labels)
+            )
+            if film:
+                task = make_task(store, episode)
+                adapted = learner.adapt(task.support, labels, task.classes, cast=cast)
 
-            def features(images: Tensor, theta: Any = adapted.parameters) -> Tensor:
-                return learner.features(images, theta)
+                def features(images: Tensor, theta: Any = adapted.parameters) -> Tensor:
+                    return learner.features(images, theta)
 
-            query = map_batches(features, task.query, 64)
-            cell.add(learner.head, adapted.support_features, labels, query, truth, "")
-            if learner.has_set_encoder:
-                support, query = bare[episode.support], bare[episode.query]
-                cell.add(learner.head, support, labels, query, truth, _UNADAPTED)
+                query = map_batches(features, task.query, 64, cast)
+                cell.add(learner.head, adapted.support_features, labels, query, truth, "")
+            support, query = bare[episode.support], bare[episode.query]
+            cell.add(learner.head, support, labels, query, truth, _UNADAPTED)
         print(f"{folder.name}, {shot} shots: done", file=sys.stderr, flush=True)
     return cells
 
@@ -177,7 +182,12 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=3, help="a class")
     parser.add_argument("--tasks", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--heads", default=",".join(_HEADS), help="besides the model's own")
+    parser.add_argument("--no-film", action="store_true", help="the backbone as it is alone")
     args = parser.parse_args()
+    args.heads = tuple(args.heads.split(","))
+    if not set(args.heads) <= set(_HEADS):
+        parser.error(f"--heads: choose among {', '.join(_HEADS)}")
 
     model = MetaModel.load(args.model)
     sets = {path.name: run_set(model, path, args) for path in args.data}

@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 from fewshot_lite import checkpoint
-from fewshot_lite.backbones import Backbone, load_backbone
+from fewshot_lite.backbones import Backbone, has_depthwise_convolutions, load_backbone
 from fewshot_lite.data.augment import Augmentation, random_views
 from fewshot_lite.data.store import ImageStore
 from fewshot_lite.data.training_sets import scan_data_sets
@@ -42,35 +44,56 @@ def averaged(a: dict[str, Tensor], b: dict[str, Tensor], weight: float) -> dict[
     }
 
 
-def images_of(data: Path, seen: dict[str, list[str]]) -> ImageStore:
-    """Images that the backbones were trained on, in random order."""
+def images_of(
+    data: Path, seen: dict[str, list[str]], no_flip: list[str]
+) -> tuple[ImageStore, list[bool]]:
+    """Images that the backbones were trained on, in random order, and which may be mirrored.
+
+    Raises:
+        FewshotError: there are none.
+    """
     folders = [f.select(set(seen.get(f.name, []))) for f in scan_data_sets(data)]
     largest = max(len(folder.paths) for folder in folders)
-    paths = []
+    if not largest:
+        raise FewshotError(f"{data}: has no classes that the backbones were trained on.")
+    found = []
     for folder in folders:
         most = _LARGEST if len(folder.paths) == largest else _OTHER
-        paths += Random(0).sample(list(folder.paths), min(len(folder.paths), most))
-    Random(1).shuffle(paths)
-    return ImageStore(paths, _DECODED)
+        paths = Random(0).sample(list(folder.paths), min(len(folder.paths), most))
+        found += [(path, folder.name not in no_flip) for path in paths]
+    Random(1).shuffle(found)
+    return ImageStore([path for path, _ in found], _DECODED), [mirrored for _, mirrored in found]
 
 
 @torch.no_grad()
-def take_statistics(backbone: Backbone, images: ImageStore) -> None:
+def take_statistics(backbone: Backbone, images: ImageStore, mirrored: list[bool]) -> None:
     """Replace the running statistics of all BatchNorm layers by means over these images."""
-    for module in backbone.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.reset_running_stats()
-            module.momentum = None  # cumulative
-    backbone.train().to(memory_format=torch.channels_last)
-    random = torch.Generator().manual_seed(0)
-    flip = torch.ones(_BATCH, dtype=torch.bool)
-    device = torch.device("cpu")
-    for number, start in enumerate(range(0, len(images) - _BATCH + 1, _BATCH)):
-        pixels = images[list(range(start, start + _BATCH))]
-        size = _SIZES[number % len(_SIZES)]
-        with autocast(device, "auto", depthwise=False):
-            backbone(random_views(pixels, size, Augmentation(), flip, random))
+    backbone.to(memory_format=torch.channels_last)
+    update_bn(_views(images, mirrored), _Cast(backbone))
     backbone.eval()
+
+
+class _Cast(nn.Module):
+    """The backbone in bfloat16, as it was trained."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.depthwise = has_depthwise_convolutions(backbone)
+
+    def forward(self, images: Tensor) -> Tensor:
+        with autocast(torch.device("cpu"), "auto", depthwise=self.depthwise):
+            features: Tensor = self.backbone(images)
+        return features
+
+
+def _views(images: ImageStore, mirrored: list[bool]) -> Iterator[Tensor]:
+    random = torch.Generator().manual_seed(0)
+    for number, start in enumerate(range(0, len(images) - _BATCH + 1, _BATCH)):
+        batch = list(range(start, start + _BATCH))
+        size = _SIZES[number % len(_SIZES)]
+        flip = torch.tensor([mirrored[i] for i in batch])
+        yield random_views(images[batch], size, Augmentation(), flip, random)
 
 
 def main() -> None:
@@ -82,17 +105,20 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--force", action="store_true")
     args = parser.parse_args()
+    share: float = args.weight_of_b
+    if not 0 <= share <= 1:
+        parser.error(f"--weight-of-b {share}: must be between 0 and 1")
     try:
         check_output(args.output, force=args.force)
         first, second = (checkpoint.load(path, "backbone") for path in (args.a, args.b))
         if first.meta["backbone"] != second.meta["backbone"]:
             parser.error(f"{args.a} and {args.b} are of different networks")
+        meta = {key: value for key, value in second.meta.items() if key != "figures"}  # of b alone
         backbone, _ = load_backbone(None, str(args.b), _DECODED, seed=0)
-        weights = averaged(first.tensors, second.tensors, args.weight_of_b)
-        backbone.network.load_state_dict(weights)
-        take_statistics(backbone, images_of(args.data, second.meta["classes"]))
-        share = args.weight_of_b
-        meta = second.meta | {"averaged": {str(args.a): 1 - share, str(args.b): share}}
+        backbone.network.load_state_dict(averaged(first.tensors, second.tensors, share))
+        no_flip = meta.get("training", {}).get("no_flip", [])
+        take_statistics(backbone, *images_of(args.data, meta.get("classes", {}), no_flip))
+        meta["averaged"] = {args.a.name: 1 - share, args.b.name: share}
         checkpoint.save(args.output, "backbone", backbone.network.state_dict(), meta, half=True)
     except FewshotError as error:
         sys.exit(f"Error: {error}")
