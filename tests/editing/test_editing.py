@@ -44,7 +44,7 @@ HEADS: dict[str, Callable[[], AnyHead]] = {
     "cosine": lambda: PrototypeHead("cosine"),
     "generated": lambda: GeneratedLinearHead(WIDTH),
     "linear": lambda: RidgeHead(),
-    "mean": lambda: MeanHead([MahalanobisHead(root=True), RidgeHead()]),
+    "mean": lambda: MeanHead([MahalanobisHead(root=True), RidgeHead(), PrototypeHead("cosine")]),
 }
 
 

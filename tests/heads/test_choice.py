@@ -15,6 +15,7 @@ from fewshot_lite.heads.choice import choose_head, left_out_accuracy, untrained_
 from fewshot_lite.heads.generated import GeneratedLinearHead
 from fewshot_lite.heads.leave_one_out import left_out_logits
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
+from fewshot_lite.heads.mean import MeanHead
 from fewshot_lite.heads.prototypes import PrototypeHead
 from fewshot_lite.heads.registry import AnyHead, describe_head
 from fewshot_lite.heads.ridge import RidgeHead
@@ -22,6 +23,8 @@ from fewshot_lite.heads.ridge import RidgeHead
 CLASSES, SHOT, WIDTH = 4, 6, 24
 LABELS = torch.arange(CLASSES).repeat_interleave(SHOT)
 OWN = MahalanobisHead(0.6, 0.3, root=True)
+#: What the mean is of, in its order.
+ALONE: tuple[HeadName, ...] = ("mahalanobis", "linear", "cosine")
 NAMES: tuple[HeadName, ...] = ("mahalanobis", "cosine", "euclidean", "linear")
 
 
@@ -65,6 +68,18 @@ def test_the_default_is_for_the_head_of_the_base(own: AnyHead, name: str) -> Non
     choice = choose_head("default", own, support(1.0), LABELS, CLASSES)
     assert choice.name == name
     assert choice.accuracies == {}
+
+
+def test_the_mean_is_of_the_heads_that_can_be_had_alone() -> None:
+    features = support(1.0)
+    mean = choose_head("default", OWN, features, LABELS, CLASSES)
+    assert isinstance(mean.head, MeanHead)
+    alone = [choose_head(name, OWN, features, LABELS, CLASSES) for name in ALONE]
+    for member, choice in zip(mean.head.members, alone, strict=True):
+        own = scaled(choice.head, mean.factor / choice.factor)
+        assert describe_head(member) == describe_head(own)
+        for name, value in own.state_dict().items():
+            torch.testing.assert_close(member.state_dict()[name], value)
 
 
 def test_auto_takes_another_head_only_if_it_is_clearly_better(

@@ -78,7 +78,7 @@ def test_heads_of_class_means(shots: list[int], head: AnyHead) -> None:
 @SUPPORTS
 def test_a_mean_of_heads_of_which_one_has_no_closed_form(shots: list[int]) -> None:
     features, labels = support_set(shots, 2.0)
-    head = MeanHead([MahalanobisHead(), RidgeHead()]).double()
+    head = MeanHead([MahalanobisHead(), RidgeHead(), PrototypeHead("cosine")]).double()
     expected = refitted(head, features, labels, len(shots))
     found = left_out_logits(head, features, labels, len(shots))
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8, equal_nan=True)

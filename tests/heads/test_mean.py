@@ -9,6 +9,7 @@ import torch
 
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
 from fewshot_lite.heads.mean import MeanHead
+from fewshot_lite.heads.prototypes import PrototypeHead
 from fewshot_lite.heads.registry import describe_head, make_head
 from fewshot_lite.heads.ridge import RidgeHead
 
@@ -16,17 +17,20 @@ LABELS = torch.tensor([0, 0, 0, 1, 1, 2])
 
 
 def test_logits_are_the_mean_of_the_heads() -> None:
-    heads = MahalanobisHead(0.5, 0.2, root=True), RidgeHead(2.0, 3.0)
+    heads = MahalanobisHead(0.5, 0.2, root=True), RidgeHead(2.0, 3.0), PrototypeHead("cosine")
     features, queries = torch.rand(6, 8), torch.rand(5, 8)
     mean = MeanHead(heads)
     alone = [head.logits(head.fit(features, LABELS, 3), queries) for head in heads]
     got = mean.logits(mean.fit(features, LABELS, 3), queries)
-    torch.testing.assert_close(got, (alone[0] + alone[1]) / 2)
+    torch.testing.assert_close(got, sum(alone) / 3)
 
 
 @pytest.mark.parametrize(
     "head",
-    [RidgeHead(2.0, 3.0, root=False), MeanHead([MahalanobisHead(0.5, 0.2), RidgeHead(2.0, 3.0)])],
+    [
+        RidgeHead(2.0, 3.0, root=False),
+        MeanHead([MahalanobisHead(0.5, 0.2), RidgeHead(2.0, 3.0), PrototypeHead("cosine")]),
+    ],
     ids=["linear", "mean"],
 )
 def test_a_described_head_is_made_again(head: RidgeHead | MeanHead) -> None:

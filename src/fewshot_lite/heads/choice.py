@@ -1,12 +1,14 @@
 """Which head a personal model gets: all read the same cached features, the backbone is passed once.
 
-`benchmarks/heads.py` compares them. The mean of the Mahalanobis head and the linear one was best on
-the validation sets: a base with a Mahalanobis head adapts with that, and others keep their own.
+`benchmarks/heads.py` compares them. The mean of the Mahalanobis head, the linear one and cosines
+with class means was best on the validation sets: a base with a Mahalanobis head adapts with that,
+and others keep their own.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -126,7 +128,7 @@ def adapted_choice(statistics: Statistics, left_out: Tensor, labels: Tensor) -> 
 def default_head(own: AnyHead) -> tuple[str, AnyHead]:
     """Name and head that a base with this head adapts with, unless told otherwise."""
     if isinstance(own, MahalanobisHead):
-        return "mean", MeanHead([own, RidgeHead()])
+        return "mean", MeanHead([own, RidgeHead(), _cosine_head()])
     if isinstance(own, PrototypeHead):
         return own.metric, own
     if isinstance(own, RidgeHead):
@@ -173,9 +175,15 @@ def _named(name: str, own: AnyHead, features: Tensor) -> AnyHead:
         return own if isinstance(own, MahalanobisHead) else untrained_head()
     if isinstance(own, PrototypeHead) and own.metric == name:
         return own
-    head = PrototypeHead("cosine" if name == "cosine" else "euclidean")
-    start = float(head.log_temperature.detach().exp())
     if name == "cosine":
-        return scaled(head, _COSINE / start)
+        return _cosine_head()
+    head = PrototypeHead("euclidean")
+    start = float(head.log_temperature.detach().exp())
     spread = (features - features.mean(0)).square().sum(1).mean().clamp(min=1e-12)
     return scaled(head, _EUCLIDEAN / (start * float(spread)))
+
+
+def _cosine_head() -> PrototypeHead:
+    head = PrototypeHead("cosine")
+    torch.nn.init.constant_(head.log_temperature, math.log(_COSINE))
+    return head

@@ -1,8 +1,8 @@
 """Several heads as one: the mean of their logits, that is, the geometric mean of probabilities.
 
-Heads that err differently, as distances to classes and a linear layer between them do, are better
-together than each alone (Hinton 1999, "Products of experts"), and all read the same features: the
-backbone is passed once.
+Heads that err differently, as distances to classes, a linear layer between them and angles to their
+means do, are better together than each alone (Hinton 1999, "Products of experts"), and all read the
+same features: the backbone is passed once.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from fewshot_lite.heads import Statistics
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
+from fewshot_lite.heads.prototypes import PrototypeHead
 from fewshot_lite.heads.ridge import RidgeHead
 
-Member = MahalanobisHead | RidgeHead
+Member = MahalanobisHead | RidgeHead | PrototypeHead
 
 
 class MeanHead(nn.Module):
