@@ -4,13 +4,12 @@
 
 Each backbone is a file (what `pretrain` or `meta-train` wrote), or a torchvision name for its time
 and size with random weights, at an image size and, after slashes, at scales (default: 1) and with a
-pooling (default: what the file has, "mean" for a backbone). For each:
-parameters, megabytes in half precision, milliseconds an image in batches of 32 (the best of five,
-taken in turns over all backbones) and beside the first one's; and the accuracy of the heads that
-`adapt` uses for a backbone without a head of its own ("mean"), of cosine class means, and of a
-linear one, all on the same tasks, with 95 % intervals, 1.96·std/√tasks; of the mean over sets,
-√(Σ variance of a set's mean). "paired" is the mean over sets of the row's first head minus that of
-the first backbone's.
+pooling (default: what the file has, "mean" for a backbone). For each: parameters, megabytes in half
+precision, milliseconds an image in batches of 32 (the best of five, taken in turns over all
+backbones) and beside the first one's; and the accuracy of what `adapt` uses for a backbone without
+a head of its own ("mean") and of the heads that this is the mean of, all on the same tasks, with
+95 % intervals, 1.96·std/√tasks; of the mean over sets, √(Σ variance of a set's mean). "paired" is
+the mean over sets of the row's first head minus that of the first backbone's.
 """
 
 from __future__ import annotations
@@ -111,6 +110,7 @@ def score(
     features = bare_features(candidate.backbone, store, pick_device("cpu"))
     heads = {
         "mean": default_head(untrained_head())[1],
+        "mahalanobis": untrained_head(),
         "cosine": PrototypeHead("cosine"),
         "linear": RidgeHead(),
     }
@@ -163,7 +163,7 @@ def main() -> None:
                     **{name: round(100 * scores[head].mean, 2) for name, scores in cells.items()},
                     **over_sets([scores[head] for scores in cells.values()]),
                 }
-                for head in ("mean", "cosine", "linear")
+                for head in ("mean", "mahalanobis", "cosine", "linear")
             }
             pairs = zip(own, first.setdefault(shot, own), strict=True)
             row[f"{shot}-shot"]["paired"] = over_sets([minus(a, b) for a, b in pairs])
