@@ -28,6 +28,7 @@ from common import emit, open_data
 from fewshot_lite import checkpoint
 from fewshot_lite.backbones import Backbone, load_backbone
 from fewshot_lite.config import Pooling
+from fewshot_lite.data.folders import require_folder
 from fewshot_lite.devices import pick_device
 from fewshot_lite.errors import FewshotError
 from fewshot_lite.evaluation import Score, fixed_episodes
@@ -141,6 +142,8 @@ def main() -> None:
     args = parser.parse_args()
     try:
         shots = [int(text) for text in args.shots.split(",")]
+        for path in args.data:
+            require_folder(path)
         candidates = [Candidate.parse(text) for text in args.backbones]
     except (FewshotError, ValueError) as error:
         parser.error(str(error))

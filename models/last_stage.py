@@ -42,6 +42,8 @@ def main() -> None:
                 link(args.out / name / folder, args.data / name / folder)
         for text in args.more:
             name, _, more = text.partition("=")
+            if not more:
+                parser.error(f"--more {text}: give SET=FOLDER")
             if name not in classes:
                 parser.error(f"--more {text}: {args.backbone} was trained on no {name!r}")
             for folder in scan_classes(Path(more)).class_names:
