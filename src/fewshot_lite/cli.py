@@ -187,6 +187,7 @@ def main() -> None:
         if message := describe().strip():  # nothing if it was a call for help, which is printed
             context = getattr(error, "ctx", None)
             hint = f" Try `{context.command_path} --help`." if context else ""
+            message = message.replace("Value error, ", "")  # says who found it, not what is wrong
             _print_error(message.rstrip(".") + "." + hint)
         sys.exit(getattr(error, "exit_code", 2))
     if code == INTERRUPTED:
