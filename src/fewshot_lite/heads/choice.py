@@ -33,7 +33,7 @@ _BETA, _TEMPERATURE = 0.7, 0.18
 #: images from their mean, as features are of any size.
 _COSINE, _EUCLIDEAN = 9.0, 3.0
 #: Factor on the mean's logits: where its members differ it is less sure than it is right. The
-#: likeliest factors for 1, 2 and 5 shots and 3, 5 and 10 ways are 1.2 to 1.7, means over seven sets.
+#: likeliest factors for 1, 2 and 5 shots and 3, 5 and 10 ways are 1.2 to 1.7, over seven sets.
 _MEAN = 1.3
 #: What a head must be better than the default by in cross-validation: with a few dozen photos,
 #: smaller differences are chance, and following them costs more than it gains.
