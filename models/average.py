@@ -118,7 +118,7 @@ def main() -> None:
         backbone.network.load_state_dict(averaged(first.tensors, second.tensors, share))
         no_flip = meta.get("training", {}).get("no_flip", [])
         take_statistics(backbone, *images_of(args.data, meta.get("classes", {}), no_flip))
-        meta["averaged"] = {args.a.name: 1 - share, args.b.name: share}
+        meta["averaged"] = {args.a.name: round(1 - share, 6), args.b.name: share}
         checkpoint.save(args.output, "backbone", backbone.network.state_dict(), meta, half=True)
     except FewshotError as error:
         sys.exit(f"Error: {error}")
