@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -16,6 +17,7 @@ import fewshot_lite
 from fewshot_lite.data.episodes import Pool
 from fewshot_lite.data.folders import ImageFolder, scan_classes
 from fewshot_lite.data.store import ImageStore
+from fewshot_lite.protocols.options import ProtocolOptions, parse_spans
 
 
 def machine() -> dict[str, Any]:
@@ -61,3 +63,18 @@ def open_data(
         folder = folder.select(only)
     store = ImageStore(folder.paths, size)
     return folder, store, Pool(folder, unreadable=list(store.problems))
+
+
+def protocol_options(args: argparse.Namespace) -> ProtocolOptions:
+    """Tasks of `--ways`, `--shots`, `--queries`, `--tasks` and `--seed`.
+
+    Raises:
+        UsageError: ways or shots that are none.
+    """
+    return ProtocolOptions(
+        ways=parse_spans("--ways", args.ways, least=2),
+        shots=parse_spans("--shots", args.shots, least=1),
+        queries=args.queries,
+        tasks=args.tasks,
+        seed=args.seed,
+    )

@@ -17,14 +17,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from common import emit
+from common import emit, protocol_options
 from fewshot_lite.comparison.caches import ImageCache
 from fewshot_lite.comparison.names import BASELINES, parse_models
 from fewshot_lite.comparison.session import Session, compare_models
 from fewshot_lite.data.folders import ImageFolder, scan_classes
 from fewshot_lite.files import DEFAULT_BASE
 from fewshot_lite.protocols.folders import FolderProtocol
-from fewshot_lite.protocols.options import ProtocolOptions, parse_spans
 
 _SLOW = ("finetune-film", "finetune")
 
@@ -67,13 +66,7 @@ def main() -> None:
     args = parser.parse_args()
 
     names = parse_models(args.models.split(","), args.baseline_backbone)
-    options = ProtocolOptions(
-        ways=parse_spans("--ways", args.ways, least=2),
-        shots=parse_spans("--shots", args.shots, least=1),
-        queries=args.queries,
-        tasks=args.tasks,
-        seed=args.seed,
-    )
+    options = protocol_options(args)
     folders = open_folders(args.data, args.classes)
 
     def open_data(images: ImageCache, size: int) -> FolderProtocol:

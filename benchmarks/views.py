@@ -16,14 +16,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from common import emit
+from common import emit, protocol_options
 from fewshot_lite.comparison.caches import ImageCache
 from fewshot_lite.comparison.names import parse_models
 from fewshot_lite.comparison.session import Session, compare_models
 from fewshot_lite.data.folders import ImageFolder, scan_classes
 from fewshot_lite.errors import FewshotError
 from fewshot_lite.protocols.folders import FolderProtocol
-from fewshot_lite.protocols.options import ProtocolOptions, parse_spans
 
 _SIDE = 60
 
@@ -60,16 +59,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
-    options = ProtocolOptions(
-        ways=parse_spans("--ways", args.ways, least=2),
-        shots=parse_spans("--shots", args.shots, least=1),
-        queries=args.queries,
-        tasks=args.tasks,
-        seed=args.seed,
-    )
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as place:
         try:
+            options = protocol_options(args)
             names = parse_models(args.models.split(","), args.baseline_backbone)
             side, above = split(args.data, Path(place))
         except FewshotError as error:

@@ -13,6 +13,7 @@ from random import Random
 import torch
 from PIL import Image, ImageDraw
 
+from fewshot_lite import checkpoint
 from fewshot_lite.backbones import Backbone
 from fewshot_lite.learners import SimpleCnaps
 from fewshot_lite.meta_config import MetaTrainConfig
@@ -107,3 +108,11 @@ def contents(folder: Path) -> dict[str, bytes]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def redescribe(path: Path, changes: dict[str, object], without: str = "") -> None:
+    """Give a meta-trained model's file a description that differs from what was written."""
+    file = checkpoint.load(path, "meta")
+    dropped = ("kind", "format", without)
+    meta = {key: value for key, value in file.meta.items() if key not in dropped}
+    checkpoint.save(path, "meta", file.tensors, meta | changes)

@@ -8,14 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from fewshot_lite import checkpoint
 from fewshot_lite.backbones import Backbone
 from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.meta_config import MetaTrainConfig
 from fewshot_lite.meta_model import MetaModel
 from fewshot_lite.meta_training import meta_train
 from fewshot_lite.personal import PersonalModel
-from photos import QUICK, SIZE, classes, draw_classes, tiny_model
+from photos import QUICK, SIZE, classes, draw_classes, redescribe, tiny_model
 
 
 def test_features_are_the_largest_values_of_the_last_map() -> None:
@@ -71,9 +70,7 @@ def test_it_is_kept_in_base_and_personal_models(tmp_path: Path) -> None:
 def test_damage_is_one_line(tmp_path: Path, damage: object) -> None:
     path = tmp_path / "base.safetensors"
     tiny_model().save(path)
-    file = checkpoint.load(path, "meta")
-    meta = {k: v for k, v in file.meta.items() if k not in ("kind", "format")}
-    checkpoint.save(path, "meta", file.tensors, meta | {"pooling": damage})
+    redescribe(path, {"pooling": damage})
     with pytest.raises(FewshotError, match=r"damaged.*pooling"):
         MetaModel.load(path)
 
@@ -81,9 +78,7 @@ def test_damage_is_one_line(tmp_path: Path, damage: object) -> None:
 def test_files_from_before_there_was_a_choice_have_the_mean(tmp_path: Path) -> None:
     path = tmp_path / "base.safetensors"
     tiny_model().save(path)
-    file = checkpoint.load(path, "meta")
-    meta = {k: v for k, v in file.meta.items() if k not in ("kind", "format", "pooling")}
-    checkpoint.save(path, "meta", file.tensors, meta)
+    redescribe(path, {}, without="pooling")
     assert MetaModel.load(path).learner.backbone.pooling == "mean"
 
 

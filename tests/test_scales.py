@@ -9,14 +9,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fewshot_lite import checkpoint, lite
+from fewshot_lite import lite
 from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.learners import SimpleCnaps
 from fewshot_lite.meta_config import MetaTrainConfig
 from fewshot_lite.meta_model import MetaModel
 from fewshot_lite.meta_training import meta_train
 from fewshot_lite.personal import PersonalModel
-from photos import QUICK, SIZE, classes, draw_classes, tiny_model
+from photos import QUICK, SIZE, classes, draw_classes, redescribe, tiny_model
 from tiny import TinyBackbone, random_task
 
 
@@ -81,9 +81,7 @@ def test_scales_are_kept_in_base_and_personal_models(tmp_path: Path) -> None:
 def test_damaged_scales_are_one_line(tmp_path: Path, damage: object) -> None:
     path = tmp_path / "base.safetensors"
     tiny_model().save(path)
-    file = checkpoint.load(path, "meta")
-    meta = {k: v for k, v in file.meta.items() if k not in ("kind", "format")}
-    checkpoint.save(path, "meta", file.tensors, meta | {"scales": damage})
+    redescribe(path, {"scales": damage})
     with pytest.raises(FewshotError, match="damaged"):
         MetaModel.load(path)
 
