@@ -145,8 +145,10 @@ def main() -> None:
         for path in args.data:
             require_folder(path)
         candidates = [Candidate.parse(text) for text in args.backbones]
-    except (FewshotError, ValueError) as error:
+    except FewshotError as error:
         parser.error(str(error))
+    except ValueError as error:
+        parser.error(f"--backbones or --shots: {error}; give e.g. FILE@128/1,2/max, 1,5")
     times = milliseconds(candidates)
     rows: list[dict[str, Any]] = []
     for candidate, time_each in zip(candidates, times, strict=True):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ import torch
 from scores import bare_features, cast_for, minus, percent, score_heads
 
 from common import emit, open_data
+from fewshot_lite.data.folders import require_folder
 from fewshot_lite.devices import pick_device
+from fewshot_lite.errors import FewshotError
 from fewshot_lite.evaluation import evaluate, fixed_episodes
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
 from fewshot_lite.heads.prototypes import PrototypeHead
@@ -43,7 +46,15 @@ def main() -> None:
     args = parser.parse_args()
 
     device = pick_device(args.device)
-    model = MetaModel.load(args.model, device=str(device))
+    try:
+        args.shots = [int(text) for text in args.shots.split(",")]
+        for path in args.data:
+            require_folder(path)
+        model = MetaModel.load(args.model, device=str(device))
+    except FewshotError as error:
+        parser.error(str(error))
+    except ValueError:
+        parser.error(f"--shots {args.shots}: give whole numbers, e.g. 1,5")
     backbone = model.learner.backbone
     heads: dict[str, AnyHead] = {
         "own head, not adapted": model.learner.head,
@@ -64,9 +75,11 @@ def main() -> None:
         folder, store, pool = open_data(data, args.image_size or model.image_size, only)
         way = min(args.way, pool.classes)
         features = bare_features(backbone, store, device)
-        for shot in (int(s) for s in args.shots.split(",")):
+        for shot in args.shots:
             smallest = min(sum(len(g) for g in groups) for groups in pool.groups)
             queries = min(args.queries, smallest - shot)
+            if queries < 1:
+                sys.exit(f"{data}: too few photos of a class for {shot} shots and a query")
             episodes = fixed_episodes(
                 pool, way=way, shot=shot, queries=queries, tasks=args.tasks, seed=args.seed
             )

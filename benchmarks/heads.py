@@ -33,7 +33,9 @@ from torch import Tensor
 from common import emit, open_data
 from fewshot_lite.comparison.scores import TaskScore, calibration_error, score_task
 from fewshot_lite.config import HeadName
+from fewshot_lite.data.folders import require_folder
 from fewshot_lite.devices import pick_device
+from fewshot_lite.errors import FewshotError
 from fewshot_lite.evaluation import Score, fixed_episodes, make_task
 from fewshot_lite.heads.calibration import scaled
 from fewshot_lite.heads.choice import Choice, choose_head
@@ -145,7 +147,7 @@ def run_set(model: MetaModel, path: Path, args: argparse.Namespace) -> dict[int,
     film = learner.has_set_encoder and not args.no_film
     smallest = min(sum(len(group) for group in groups) for groups in pool.groups)
     cells = {}
-    for shot in (int(s) for s in args.shots.split(",")):
+    for shot in args.shots:
         queries = min(args.queries, smallest - shot)
         if queries < 1:
             print(f"{folder.name}: too few photos for {shot} shots", file=sys.stderr, flush=True)
@@ -189,7 +191,15 @@ def main() -> None:
     if not set(args.heads) <= set(_HEADS):
         parser.error(f"--heads: choose among {', '.join(_HEADS)}")
 
-    model = MetaModel.load(args.model)
+    try:
+        args.shots = [int(text) for text in args.shots.split(",")]
+        for path in args.data:
+            require_folder(path)
+        model = MetaModel.load(args.model)
+    except FewshotError as error:
+        parser.error(str(error))
+    except ValueError:
+        parser.error(f"--shots {args.shots}: give whole numbers, e.g. 1,5")
     sets = {path.name: run_set(model, path, args) for path in args.data}
     shots = sorted({shot for cells in sets.values() for shot in cells})
     result = {

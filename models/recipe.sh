@@ -6,7 +6,11 @@
 # other 40 classes, which the twin never sees. OUT is a folder for what comes out.
 # An interrupted run goes on where it was. With a GPU and time, raise --epochs and --tasks.
 set -euo pipefail
+[ $# -eq 3 ] || { echo "usage: bash models/recipe.sh DATA NOVEL OUT" >&2; exit 2; }
 data=$1 novel=$2 out=$3
+for folder in "$data" "$novel"; do
+  [ -d "$folder" ] || { echo "$folder: no such folder" >&2; exit 2; }
+done
 here=$(dirname "$0")
 # On Linux with glibc: large pages and no returning of memory between steps; faster where it was tried.
 export GLIBC_TUNABLES=glibc.malloc.hugetlb=1

@@ -215,14 +215,21 @@ def test_a_damaged_description_is_refused(tmp_path: Path, entry: str) -> None:
     assert message == f"{path}: its description is damaged."
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+def test_earlier_format_versions_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    entry = json.dumps({"format": 1, "kind": "meta"})
+    save_file({"a": torch.zeros(2)}, path, metadata={"fewshot_lite": entry})
+    assert checkpoint.load(path, "meta").meta["format"] == 1
+
+
+@pytest.mark.parametrize("version", [0, 3, "1", True, None])
 def test_another_format_version_is_refused(tmp_path: Path, version: object) -> None:
     path = tmp_path / "x"
     entry = json.dumps({"format": version, "kind": "meta"})
     save_file({"a": torch.ones(2)}, path, metadata={"fewshot_lite": entry})
     error, message = refusal(path, "meta")
     assert error is FewshotError
-    assert f"format version {version}, and this fewshot-lite reads version 1" in message
+    assert f"format version {version}, and this fewshot-lite reads 1 to 2" in message
     assert "Upgrade" in message
 
 

@@ -19,8 +19,8 @@ from fewshot_lite.errors import FewshotError, UsageError
 from fewshot_lite.files import atomic_path
 from fewshot_lite.files import sha256 as sha256
 
-#: Raised with every change that older versions could not read.
-FORMAT = 1
+#: Raised with every change that older versions could not read; all up to it are read. 2: pooling.
+FORMAT = 2
 #: Sides of images in pixels that models are made for.
 SMALLEST, LARGEST = 16, 1024
 _KEY = "fewshot_lite"
@@ -143,9 +143,9 @@ def read_any(
         version, kind = meta["format"], meta["kind"]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise FewshotError(f"{path}: its description is damaged.") from None
-    if version != FORMAT:
+    if type(version) is not int or not 1 <= version <= FORMAT:
         raise FewshotError(
-            f"{path}: format version {version}, and this fewshot-lite reads version {FORMAT}. "
+            f"{path}: format version {version}, and this fewshot-lite reads 1 to {FORMAT}. "
             "Upgrade fewshot-lite, or make the file anew."
         )
     if not isinstance(kind, str):
