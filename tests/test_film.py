@@ -49,7 +49,12 @@ def explicitly_modulated(
     return features
 
 
-@pytest.fixture(scope="module", params=["resnet18", "efficientnet_b0", "convnext_tiny", "vit_b_16"])
+NETWORKS = ["resnet18", "efficientnet_b0", "convnext_tiny"]
+
+
+@pytest.fixture(
+    scope="module", params=[*NETWORKS, pytest.param("vit_b_16", marks=pytest.mark.slow)]
+)
 def outputs(request: pytest.FixtureRequest) -> Outputs:
     torch.manual_seed(0)
     backbone = Backbone(request.param, image_size=32).eval().double().requires_grad_(False)

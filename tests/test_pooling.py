@@ -32,6 +32,7 @@ def test_features_are_the_largest_values_of_the_last_map() -> None:
     torch.testing.assert_close(backbone(images), mean)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenet_v3_small", "regnet_y_400mf"])
 def test_networks_that_end_in_a_mean(name: str) -> None:
     backbone = Backbone(name, 64).eval()
@@ -42,7 +43,7 @@ def test_networks_that_end_in_a_mean(name: str) -> None:
     assert not torch.equal(backbone(images), mean)
 
 
-@pytest.mark.parametrize("name", ["vgg11_bn", "densenet121", "conv4"])
+@pytest.mark.parametrize("name", ["densenet121", "conv4"])
 def test_networks_that_do_not(name: str) -> None:
     backbone = Backbone(name, 32, initialise=False)
     backbone.pool_by("mean")
@@ -82,6 +83,7 @@ def test_files_from_before_there_was_a_choice_have_the_mean(tmp_path: Path) -> N
     assert MetaModel.load(path).learner.backbone.pooling == "mean"
 
 
+@pytest.mark.slow
 def test_meta_training_with_it(tmp_path: Path) -> None:
     data = draw_classes(tmp_path / "things", classes(5, photos=8))
     output = tmp_path / "model.safetensors"
@@ -94,6 +96,7 @@ def test_a_configuration_without_such_pooling() -> None:
         MetaTrainConfig(pooling="sum").check()  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_run_refuses_it_where_it_cannot_be(tmp_path: Path) -> None:
     data = draw_classes(tmp_path / "things", classes(5, photos=8))
     output = tmp_path / "model.safetensors"

@@ -65,6 +65,7 @@ def test_spread_keeps_classes_together_and_sorts_within_them() -> None:
     assert second in ([2, 4, 0], [0, 4, 2])
 
 
+@pytest.mark.slow
 def test_informed_sampling_takes_each_image_with_its_probability_in_any_order_of_classes() -> None:
     labels = torch.tensor([2, 0, 1, 2, 1, 0, 0, 1, 2, 0])
     v = torch.randn(10, 4)

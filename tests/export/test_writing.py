@@ -33,7 +33,11 @@ NOISE = torch.randint(0, 256, (5, SIZE, SIZE, 3), dtype=torch.uint8)
 #: Heads, and images of each class.
 HEADS = [
     # Fewer images than features.
-    (MeanHead([MahalanobisHead(), RidgeHead()]), (1, 3, 2, 1)),
+    pytest.param(
+        MeanHead([MahalanobisHead(), RidgeHead(), PrototypeHead("cosine")]),
+        (1, 3, 2, 1),
+        marks=pytest.mark.slow,
+    ),
     *(  # a conversion takes a second or two
         pytest.param(head, shots, marks=pytest.mark.slow)
         for head, shots in [
