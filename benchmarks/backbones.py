@@ -24,11 +24,10 @@ from typing import Any, cast
 import torch
 from scores import bare_features, cast_for, minus, over_sets, score_heads
 
-from common import emit, open_data
+from common import check_arguments, emit, open_data
 from fewshot_lite import checkpoint
 from fewshot_lite.backbones import Backbone, load_backbone
 from fewshot_lite.config import Pooling
-from fewshot_lite.data.folders import require_folder
 from fewshot_lite.devices import pick_device
 from fewshot_lite.errors import FewshotError
 from fewshot_lite.evaluation import Score, fixed_episodes
@@ -140,15 +139,14 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=600)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    check_arguments(parser, args)
+    shots: list[int] = args.shots
     try:
-        shots = [int(text) for text in args.shots.split(",")]
-        for path in args.data:
-            require_folder(path)
         candidates = [Candidate.parse(text) for text in args.backbones]
     except FewshotError as error:
         parser.error(str(error))
     except ValueError as error:
-        parser.error(f"--backbones or --shots: {error}; give e.g. FILE@128/1,2/max, 1,5")
+        parser.error(f"--backbones: {error}; give e.g. FILE@128/1,2/max")
     times = milliseconds(candidates)
     rows: list[dict[str, Any]] = []
     for candidate, time_each in zip(candidates, times, strict=True):

@@ -15,8 +15,9 @@ import torchvision
 
 import fewshot_lite
 from fewshot_lite.data.episodes import Pool
-from fewshot_lite.data.folders import ImageFolder, scan_classes
+from fewshot_lite.data.folders import ImageFolder, require_folder, scan_classes
 from fewshot_lite.data.store import ImageStore
+from fewshot_lite.errors import FewshotError
 from fewshot_lite.protocols.options import ProtocolOptions, parse_spans
 
 
@@ -78,3 +79,16 @@ def protocol_options(args: argparse.Namespace) -> ProtocolOptions:
         tasks=args.tasks,
         seed=args.seed,
     )
+
+
+def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Make a list of `--shots`, and end with one line where that or a data set cannot be."""
+    try:
+        args.shots = [int(text) for text in args.shots.split(",")]
+    except ValueError:
+        parser.error(f"--shots {args.shots}: give whole numbers, e.g. 1,5")
+    try:
+        for path in args.data:
+            require_folder(path)
+    except FewshotError as error:
+        parser.error(str(error))

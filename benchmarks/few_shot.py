@@ -20,8 +20,7 @@ from typing import Any
 import torch
 from scores import bare_features, cast_for, minus, percent, score_heads
 
-from common import emit, open_data
-from fewshot_lite.data.folders import require_folder
+from common import check_arguments, emit, open_data
 from fewshot_lite.devices import pick_device
 from fewshot_lite.errors import FewshotError
 from fewshot_lite.evaluation import evaluate, fixed_episodes
@@ -46,15 +45,11 @@ def main() -> None:
     args = parser.parse_args()
 
     device = pick_device(args.device)
+    check_arguments(parser, args)
     try:
-        args.shots = [int(text) for text in args.shots.split(",")]
-        for path in args.data:
-            require_folder(path)
         model = MetaModel.load(args.model, device=str(device))
     except FewshotError as error:
         parser.error(str(error))
-    except ValueError:
-        parser.error(f"--shots {args.shots}: give whole numbers, e.g. 1,5")
     backbone = model.learner.backbone
     heads: dict[str, AnyHead] = {
         "own head, not adapted": model.learner.head,

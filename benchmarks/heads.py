@@ -30,10 +30,9 @@ import torch
 from scores import bare_features, cast_for, minus, percent
 from torch import Tensor
 
-from common import emit, open_data
+from common import check_arguments, emit, open_data
 from fewshot_lite.comparison.scores import TaskScore, calibration_error, score_task
 from fewshot_lite.config import HeadName
-from fewshot_lite.data.folders import require_folder
 from fewshot_lite.devices import pick_device
 from fewshot_lite.errors import FewshotError
 from fewshot_lite.evaluation import Score, fixed_episodes, make_task
@@ -191,15 +190,11 @@ def main() -> None:
     if not set(args.heads) <= set(_HEADS):
         parser.error(f"--heads: choose among {', '.join(_HEADS)}")
 
+    check_arguments(parser, args)
     try:
-        args.shots = [int(text) for text in args.shots.split(",")]
-        for path in args.data:
-            require_folder(path)
         model = MetaModel.load(args.model)
     except FewshotError as error:
         parser.error(str(error))
-    except ValueError:
-        parser.error(f"--shots {args.shots}: give whole numbers, e.g. 1,5")
     sets = {path.name: run_set(model, path, args) for path in args.data}
     shots = sorted({shot for cells in sets.values() for shot in cells})
     result = {
