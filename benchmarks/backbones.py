@@ -25,16 +25,16 @@ import torch
 from scores import bare_features, cast_for, minus, over_sets, score_heads
 
 from common import check_arguments, emit, open_data
-from fewshot_lite import checkpoint
-from fewshot_lite.backbones import Backbone, load_backbone
-from fewshot_lite.config import Pooling
-from fewshot_lite.devices import pick_device
-from fewshot_lite.errors import FewshotError
-from fewshot_lite.evaluation import Score, fixed_episodes
+from fewshot_lite.core import checkpoint
+from fewshot_lite.core.config import Pooling
+from fewshot_lite.core.devices import pick_device
+from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.evaluation.accuracy import Score, fixed_episodes
 from fewshot_lite.heads.choice import default_head, untrained_head
 from fewshot_lite.heads.prototypes import PrototypeHead
 from fewshot_lite.heads.ridge import RidgeHead
-from fewshot_lite.meta_model import MetaModel
+from fewshot_lite.networks.backbone import Backbone, load_backbone
+from fewshot_lite.personal.meta_model import MetaModel
 
 _BATCH = 32
 _REPEATS = 5

@@ -30,13 +30,13 @@ import torch
 from PIL import Image
 
 from common import emit
-from fewshot_lite.bulk import Outputs, classify_files, find_photos
-from fewshot_lite.data.decoding import decode_pixels
-from fewshot_lite.data.folders import Skipped
 from fewshot_lite.demo.drawings import draw, write_folder
+from fewshot_lite.images.decoding import decode_pixels
+from fewshot_lite.images.folders import Skipped
 from fewshot_lite.learners.base import map_batches
-from fewshot_lite.meta_model import load
-from fewshot_lite.personal import PersonalModel
+from fewshot_lite.personal.bulk import Outputs, classify_files, find_photos
+from fewshot_lite.personal.meta_model import load
+from fewshot_lite.personal.model import PersonalModel
 
 KINDS = ("mug", "key", "leaf")
 BATCH = 64

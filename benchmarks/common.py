@@ -14,11 +14,11 @@ import torch
 import torchvision
 
 import fewshot_lite
+from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.data.episodes import Pool
-from fewshot_lite.data.folders import ImageFolder, require_folder, scan_classes
 from fewshot_lite.data.store import ImageStore
-from fewshot_lite.errors import FewshotError
-from fewshot_lite.protocols.options import ProtocolOptions, parse_spans
+from fewshot_lite.evaluation.protocols.options import ProtocolOptions, parse_spans
+from fewshot_lite.images.folders import ImageFolder, require_folder, scan_classes
 
 
 def machine() -> dict[str, Any]:

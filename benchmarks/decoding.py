@@ -22,8 +22,8 @@ from random import Random
 from PIL import Image
 
 from common import emit
-from fewshot_lite.data.decoding import look_through, worker_count
-from fewshot_lite.data.folders import scan_classes
+from fewshot_lite.images.decoding import look_through, worker_count
+from fewshot_lite.images.folders import scan_classes
 
 _FULLY = """
 from PIL.JpegImagePlugin import JpegImageFile
@@ -31,7 +31,7 @@ JpegImageFile.draft = lambda *_: None
 """
 _RUN = """
 import sys
-from fewshot_lite.cli import main
+from fewshot_lite.cli.app import main
 sys.argv = ["fewshot-lite", "adapt", {folder!r}, "--output", {output!r}, "--force"]
 main()
 """

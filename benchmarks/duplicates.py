@@ -22,11 +22,11 @@ import numpy as np
 from PIL import Image
 
 from common import emit
-from fewshot_lite.data.copies import find_copies
-from fewshot_lite.data.decoding import look_through
-from fewshot_lite.data.folders import scan_classes
-from fewshot_lite.data.looks import Looks, similar_pairs
-from fewshot_lite.data.photos import Source, Square
+from fewshot_lite.images.copies import find_copies
+from fewshot_lite.images.decoding import look_through
+from fewshot_lite.images.fingerprints import Looks, similar_pairs
+from fewshot_lite.images.folders import scan_classes
+from fewshot_lite.images.photo import Source, Square
 
 #: Copies of fewer pixels a side than this are thumbnails that nobody adapts to.
 SMALLEST = 20

@@ -23,15 +23,15 @@ import torch
 from torch import Tensor
 
 from common import emit, open_data
-from fewshot_lite.backbones import has_depthwise_convolutions
+from fewshot_lite.core.devices import autocast, pick_device
+from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.data.episodes import Episode, Pool
 from fewshot_lite.data.store import ImageStore
-from fewshot_lite.devices import autocast, pick_device
-from fewshot_lite.errors import FewshotError
-from fewshot_lite.evaluation import Score, fixed_episodes
+from fewshot_lite.evaluation.accuracy import Score, fixed_episodes
 from fewshot_lite.learners import Learner
 from fewshot_lite.learners.base import Cast, map_batches, task_embedding
-from fewshot_lite.meta_model import MetaModel
+from fewshot_lite.networks.backbone import has_depthwise_convolutions
+from fewshot_lite.personal.meta_model import MetaModel
 
 Split = tuple[int, int]
 

@@ -24,16 +24,16 @@ from typing import Any
 
 import torch
 
-import fewshot_lite.task_source
+import fewshot_lite.data.task_source
 from common import emit
-from fewshot_lite.backbones import has_depthwise_convolutions
-from fewshot_lite.data.folders import LabelledImages, scan_classes
-from fewshot_lite.devices import autocast, pick_device, pick_micro_batch
-from fewshot_lite.feed import Feed
-from fewshot_lite.lite import lite_step
-from fewshot_lite.meta_config import MetaTrainConfig
-from fewshot_lite.task import Task
-from fewshot_lite.task_source import Cache, TrainingTasks
+from fewshot_lite.core.devices import autocast, pick_device, pick_micro_batch
+from fewshot_lite.data.task_source import Cache, TrainingTasks
+from fewshot_lite.images.folders import LabelledImages, scan_classes
+from fewshot_lite.learners.task import Task
+from fewshot_lite.lite.step import lite_step
+from fewshot_lite.networks.backbone import has_depthwise_convolutions
+from fewshot_lite.training.feed import Feed
+from fewshot_lite.training.meta_config import MetaTrainConfig
 from tasks import random_learner
 
 _WARM_UP = 2
@@ -80,7 +80,7 @@ def main() -> None:
 def _open(
     source: str, folder: LabelledImages, config: MetaTrainConfig, size: int, scratch: Path
 ) -> TrainingTasks:
-    fewshot_lite.task_source._MEMORY = 0 if source == "disk" else 64 * 2**30
+    fewshot_lite.data.task_source._MEMORY = 0 if source == "disk" else 64 * 2**30
     cache = Cache(scratch) if source == "cache" else None
     return TrainingTasks([folder], config, size, None, cache)
 

@@ -21,13 +21,13 @@ import torch
 from scores import bare_features, cast_for, minus, percent, score_heads
 
 from common import check_arguments, emit, open_data
-from fewshot_lite.devices import pick_device
-from fewshot_lite.errors import FewshotError
-from fewshot_lite.evaluation import evaluate, fixed_episodes
+from fewshot_lite.core.devices import pick_device
+from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.evaluation.accuracy import evaluate, fixed_episodes
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
 from fewshot_lite.heads.prototypes import PrototypeHead
 from fewshot_lite.heads.registry import AnyHead
-from fewshot_lite.meta_model import MetaModel
+from fewshot_lite.personal.meta_model import MetaModel
 
 
 def main() -> None:

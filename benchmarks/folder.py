@@ -16,10 +16,10 @@ import time
 from pathlib import Path
 
 from common import emit
-from fewshot_lite.data.folders import ImageFolder, scan_classes
-from fewshot_lite.files import DEFAULT_BASE
-from fewshot_lite.meta_model import MetaModel
-from fewshot_lite.statistics import wilson_interval
+from fewshot_lite.core.files import DEFAULT_BASE
+from fewshot_lite.core.intervals import wilson_interval
+from fewshot_lite.images.folders import ImageFolder, scan_classes
+from fewshot_lite.personal.meta_model import MetaModel
 
 
 def split(folder: ImageFolder, shots: int, seed: int) -> tuple[list[Path], list[Path]]:

@@ -24,15 +24,16 @@ import torch
 from torch import Tensor
 
 from common import emit, open_data
-from fewshot_lite import lite, sampling
-from fewshot_lite.baselines import small_task
 from fewshot_lite.data.episodes import sample_fixed_episode
-from fewshot_lite.evaluation import make_task
+from fewshot_lite.evaluation.accuracy import make_task
 from fewshot_lite.learners import Learner
-from fewshot_lite.meta_model import MetaModel
-from fewshot_lite.sampling import Chosen
-from fewshot_lite.task import Task
-from fewshot_lite.training import generator
+from fewshot_lite.learners.task import Task
+from fewshot_lite.lite import sampling
+from fewshot_lite.lite import step as lite
+from fewshot_lite.lite.baselines import small_task
+from fewshot_lite.lite.sampling import Chosen
+from fewshot_lite.personal.meta_model import MetaModel
+from fewshot_lite.training.run import generator
 
 DRAWS = 300
 Row = dict[str, Any]

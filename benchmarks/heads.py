@@ -31,16 +31,16 @@ from scores import bare_features, cast_for, minus, percent
 from torch import Tensor
 
 from common import check_arguments, emit, open_data
-from fewshot_lite.comparison.scores import TaskScore, calibration_error, score_task
-from fewshot_lite.config import HeadName
-from fewshot_lite.devices import pick_device
-from fewshot_lite.errors import FewshotError
-from fewshot_lite.evaluation import Score, fixed_episodes, make_task
+from fewshot_lite.core.config import HeadName
+from fewshot_lite.core.devices import pick_device
+from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.evaluation.accuracy import Score, fixed_episodes, make_task
+from fewshot_lite.evaluation.scores import TaskScore, calibration_error, score_task
 from fewshot_lite.heads.calibration import scaled
 from fewshot_lite.heads.choice import Choice, choose_head
 from fewshot_lite.heads.registry import AnyHead
 from fewshot_lite.learners.base import map_batches
-from fewshot_lite.meta_model import MetaModel
+from fewshot_lite.personal.meta_model import MetaModel
 
 _HEADS: tuple[HeadName, ...] = ("mahalanobis", "cosine", "euclidean", "linear", "default", "auto")
 _OWN = "own head"

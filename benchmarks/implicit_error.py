@@ -19,12 +19,12 @@ import torch
 from torch import nn
 
 from common import emit, open_data
-from fewshot_lite.evaluation import fixed_episodes, make_task
-from fewshot_lite.inner.params import Params
+from fewshot_lite.evaluation.accuracy import fixed_episodes, make_task
 from fewshot_lite.learners import ImplicitMaml
-from fewshot_lite.meta_gradient import meta_gradient, unrolled_gradient
-from fewshot_lite.meta_model import MetaModel
-from fewshot_lite.task import Task
+from fewshot_lite.learners.task import Task
+from fewshot_lite.maml.meta_gradient import meta_gradient, unrolled_gradient
+from fewshot_lite.maml.params import Params
+from fewshot_lite.personal.meta_model import MetaModel
 
 
 def main() -> None:

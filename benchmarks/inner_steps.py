@@ -24,10 +24,10 @@ from typing import Any
 import torch
 
 from common import emit
-from fewshot_lite.backbones import Backbone
 from fewshot_lite.learners import FirstOrderMaml, GradientLearner, ImplicitMaml, Maml
-from fewshot_lite.meta_gradient import meta_gradient, unrolled_gradient
-from fewshot_lite.task import Task
+from fewshot_lite.learners.task import Task
+from fewshot_lite.maml.meta_gradient import meta_gradient, unrolled_gradient
+from fewshot_lite.networks.backbone import Backbone
 
 ARMS: dict[str, type[GradientLearner]] = {
     "fomaml": FirstOrderMaml,

@@ -18,9 +18,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from common import emit
-from fewshot_lite import training
-from fewshot_lite.meta_config import MetaTrainConfig
-from fewshot_lite.meta_training import meta_train
+from fewshot_lite.training import run as training
+from fewshot_lite.training.meta_config import MetaTrainConfig
+from fewshot_lite.training.meta_train import meta_train
 
 _CONFIG = MetaTrainConfig(
     learner="protonets",

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from common import emit
-from fewshot_lite.lambda_search.measuring import Measured
-from fewshot_lite.lambda_search.options import SearchOptions, parse_searched
-from fewshot_lite.lambda_search.result import Search
-from fewshot_lite.lambda_search.search import measure_patterns, search_patterns
+from fewshot_lite.evaluation.lambda_search.measuring import Measured
+from fewshot_lite.evaluation.lambda_search.options import SearchOptions, parse_searched
+from fewshot_lite.evaluation.lambda_search.result import Search
+from fewshot_lite.evaluation.lambda_search.search import measure_patterns, search_patterns
 
 
 def main() -> None:
@@ -110,7 +110,7 @@ def draw_figure(searches: list[Search], path: Path) -> None:
     """A panel for each number of inner steps."""
     from matplotlib.figure import Figure
 
-    from fewshot_lite.lambda_search.plot import draw
+    from fewshot_lite.evaluation.lambda_search.plot import draw
 
     figure = Figure(figsize=(5.5 * len(searches), 4.2), layout="constrained")
     panels = figure.subplots(1, len(searches), squeeze=False)[0]

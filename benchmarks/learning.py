@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from common import emit
-from fewshot_lite.meta_config import MetaTrainConfig
-from fewshot_lite.meta_training import meta_train
+from fewshot_lite.training.meta_config import MetaTrainConfig
+from fewshot_lite.training.meta_train import meta_train
 
 ARMS: dict[str, dict[str, Any]] = {
     "uniform, H=40": {"h": 40, "sampling": "uniform"},

@@ -22,10 +22,10 @@ import torch
 from personal_tasks import PersonalTask, PersonalTasks
 
 from common import emit
-from fewshot_lite.meta_model import MetaModel
-from fewshot_lite.personal import PersonalModel
-from fewshot_lite.quality import assess
-from fewshot_lite.statistics import wilson_interval
+from fewshot_lite.core.intervals import wilson_interval
+from fewshot_lite.personal.meta_model import MetaModel
+from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.quality import assess
 
 
 def mislabelled(

@@ -24,9 +24,9 @@ from typing import Any
 import torch
 
 from common import emit
-from fewshot_lite.editing import add_features, remove
-from fewshot_lite.meta_model import MetaModel
-from fewshot_lite.personal import PersonalModel
+from fewshot_lite.personal.editing import add_features, remove
+from fewshot_lite.personal.meta_model import MetaModel
+from fewshot_lite.personal.model import PersonalModel
 from memory import peak
 from tasks import random_learner
 

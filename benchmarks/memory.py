@@ -19,9 +19,9 @@ from typing import Any
 import torch
 
 from common import emit
-from fewshot_lite.baselines import full_step
-from fewshot_lite.devices import pick_device, pick_micro_batch
-from fewshot_lite.lite import lite_step
+from fewshot_lite.core.devices import pick_device, pick_micro_batch
+from fewshot_lite.lite.baselines import full_step
+from fewshot_lite.lite.step import lite_step
 from tasks import random_learner, random_task
 
 

@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from common import emit, open_data
-from fewshot_lite.evaluation import evaluate, fixed_episodes
+from fewshot_lite.evaluation.accuracy import evaluate, fixed_episodes
 from fewshot_lite.learners import Learner
-from fewshot_lite.meta_config import MetaTrainConfig
-from fewshot_lite.meta_model import MetaModel
-from fewshot_lite.meta_training import meta_train
+from fewshot_lite.personal.meta_model import MetaModel
+from fewshot_lite.training.meta_config import MetaTrainConfig
+from fewshot_lite.training.meta_train import meta_train
 
 _SIZE = 28
 _PAPERS = MetaTrainConfig(

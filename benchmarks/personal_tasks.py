@@ -12,8 +12,8 @@ from torch import Tensor
 
 from common import open_data
 from fewshot_lite.learners.base import map_batches
-from fewshot_lite.meta_model import MetaModel
-from fewshot_lite.personal import PersonalModel
+from fewshot_lite.personal.meta_model import MetaModel
+from fewshot_lite.personal.model import PersonalModel
 
 #: Images of a class that are decoded at most.
 _MOST = 80

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from fewshot_lite.data.folders import scan_classes
-from fewshot_lite.files import DEFAULT_PERSONAL
-from fewshot_lite.personal import PersonalModel
-from fewshot_lite.prediction import Prediction
+from fewshot_lite.core.files import DEFAULT_PERSONAL
+from fewshot_lite.images.folders import scan_classes
+from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.prediction import Prediction
 
 TILE, GAP, TEXT = 112, 6, 20
 SHOWN, ASKED = 4, 4

@@ -36,12 +36,12 @@ import torch.nn.functional as F
 
 from common import emit
 from fewshot_lite.data.store import decode
-from fewshot_lite.data.thumbnails import make_thumbnails
 from fewshot_lite.demo.drawings import write_folder
-from fewshot_lite.meta_model import MetaModel
-from fewshot_lite.personal import PersonalModel
-from fewshot_lite.report import ClassifyReport, adapt_page
-from fewshot_lite.report.reasons import likeness
+from fewshot_lite.images.thumbnails import make_thumbnails
+from fewshot_lite.personal.meta_model import MetaModel
+from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.report import ClassifyReport, adapt_page
+from fewshot_lite.personal.report.reasons import likeness
 
 _SHOTS = 8
 

@@ -26,13 +26,13 @@ from step_time import bare_passes, clock
 from torch import Tensor
 
 from common import emit
-from fewshot_lite.backbones import has_depthwise_convolutions
+from fewshot_lite.core.devices import autocast, pick_device, pick_micro_batch
 from fewshot_lite.data.augment import Augmentation, draw_views
-from fewshot_lite.devices import autocast, pick_device, pick_micro_batch
+from fewshot_lite.data.prepared import PreparedTask
 from fewshot_lite.learners.base import Cast, Learner
-from fewshot_lite.lite import lite_step
-from fewshot_lite.prepared import PreparedTask
-from fewshot_lite.task import Task
+from fewshot_lite.learners.task import Task
+from fewshot_lite.lite.step import lite_step
+from fewshot_lite.networks.backbone import has_depthwise_convolutions
 from memory import peak
 from tasks import random_learner, random_task
 

@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from fewshot_lite.backbones import Backbone, has_depthwise_convolutions
+from fewshot_lite.core.devices import autocast
 from fewshot_lite.data.episodes import Episode
 from fewshot_lite.data.store import ImageStore
-from fewshot_lite.devices import autocast
-from fewshot_lite.evaluation import Score
+from fewshot_lite.evaluation.accuracy import Score
 from fewshot_lite.heads.registry import AnyHead
 from fewshot_lite.learners.base import Cast, map_batches
+from fewshot_lite.networks.backbone import Backbone, has_depthwise_convolutions
 
 
 def cast_for(backbone: Backbone, device: torch.device) -> Cast:

@@ -17,11 +17,11 @@ from collections.abc import Callable
 import torch
 
 from common import emit
-from fewshot_lite.backbones import has_depthwise_convolutions
-from fewshot_lite.devices import autocast, pick_device, pick_micro_batch
+from fewshot_lite.core.devices import autocast, pick_device, pick_micro_batch
 from fewshot_lite.learners.base import Cast, Learner, map_batches
-from fewshot_lite.lite import lite_step
-from fewshot_lite.task import Task
+from fewshot_lite.learners.task import Task
+from fewshot_lite.lite.step import lite_step
+from fewshot_lite.networks.backbone import has_depthwise_convolutions
 from tasks import random_learner, random_task
 
 

@@ -23,8 +23,8 @@ from torch import Tensor
 
 from common import emit
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
-from fewshot_lite.meta_model import MetaModel
-from fewshot_lite.personal import PersonalModel
+from fewshot_lite.personal.meta_model import MetaModel
+from fewshot_lite.personal.model import PersonalModel
 
 
 def all_scores(personal: PersonalModel, features: Tensor) -> dict[str, Tensor]:

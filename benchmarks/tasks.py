@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from fewshot_lite.backbones import load_backbone
 from fewshot_lite.learners import Learner, make_learner
-from fewshot_lite.task import Task
+from fewshot_lite.learners.task import Task
+from fewshot_lite.networks.backbone import load_backbone
 
 
 def random_learner(name: str, backbone: str, size: int) -> Learner:

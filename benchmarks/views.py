@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from common import emit, protocol_options
-from fewshot_lite.comparison.caches import ImageCache
-from fewshot_lite.comparison.names import parse_models
-from fewshot_lite.comparison.session import Session, compare_models
-from fewshot_lite.data.folders import ImageFolder, scan_classes
-from fewshot_lite.errors import FewshotError
-from fewshot_lite.protocols.folders import FolderProtocol
+from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.evaluation.caches import ImageCache
+from fewshot_lite.evaluation.names import parse_models
+from fewshot_lite.evaluation.protocols.folders import FolderProtocol
+from fewshot_lite.evaluation.session import Session, compare_models
+from fewshot_lite.images.folders import ImageFolder, scan_classes
 
 _SIDE = 60
 

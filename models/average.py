@@ -20,14 +20,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
-from fewshot_lite import checkpoint
-from fewshot_lite.backbones import Backbone, has_depthwise_convolutions, load_backbone
+from fewshot_lite.core import checkpoint
+from fewshot_lite.core.devices import autocast
+from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.core.files import check_output
 from fewshot_lite.data.augment import Augmentation, random_views
 from fewshot_lite.data.store import ImageStore
 from fewshot_lite.data.training_sets import scan_data_sets
-from fewshot_lite.devices import autocast
-from fewshot_lite.errors import FewshotError
-from fewshot_lite.files import check_output
+from fewshot_lite.networks.backbone import Backbone, has_depthwise_convolutions, load_backbone
 
 _BATCH = 64
 #: Images of the largest data set, and of each of the others.

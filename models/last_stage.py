@@ -14,9 +14,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from fewshot_lite import checkpoint
-from fewshot_lite.data.folders import scan_classes
-from fewshot_lite.errors import FewshotError
+from fewshot_lite.core import checkpoint
+from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.images.folders import scan_classes
 
 
 def link(target: Path, source: Path) -> None:

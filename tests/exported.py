@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from fewshot_lite.backbones import Backbone
-from fewshot_lite.export.writing import export_model
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
 from fewshot_lite.heads.registry import AnyHead
-from fewshot_lite.personal import PersonalModel
+from fewshot_lite.networks.backbone import Backbone
+from fewshot_lite.personal.export.writing import export_model
+from fewshot_lite.personal.model import PersonalModel
 from photos import SIZE
 
 #: Width of the features.

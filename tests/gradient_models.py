@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from fewshot_lite.backbones import Backbone
 from fewshot_lite.learners import FirstOrderMaml, GradientLearner, ImplicitMaml, Maml
-from fewshot_lite.meta_model import MetaModel
+from fewshot_lite.networks.backbone import Backbone
+from fewshot_lite.personal.meta_model import MetaModel
 from photos import SIZE
 
 LEARNERS: dict[str, type[GradientLearner]] = {

@@ -13,12 +13,12 @@ from random import Random
 import torch
 from PIL import Image, ImageDraw
 
-from fewshot_lite import checkpoint
-from fewshot_lite.backbones import Backbone
+from fewshot_lite.core import checkpoint
 from fewshot_lite.learners import SimpleCnaps
-from fewshot_lite.meta_config import MetaTrainConfig
-from fewshot_lite.meta_model import MetaModel
-from fewshot_lite.pretrain_config import PretrainConfig
+from fewshot_lite.networks.backbone import Backbone
+from fewshot_lite.personal.meta_model import MetaModel
+from fewshot_lite.training.meta_config import MetaTrainConfig
+from fewshot_lite.training.pretrain_config import PretrainConfig
 
 #: Side of the tests' images.
 SIZE = 32

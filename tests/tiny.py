@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from fewshot_lite.backbones import MEAN, STD, Backbone
-from fewshot_lite.task import Task
+from fewshot_lite.learners.task import Task
+from fewshot_lite.networks.backbone import MEAN, STD, Backbone
 
 
 class TinyBackbone(Backbone):

@@ -19,7 +19,7 @@ from google_crc32c import value as crc32c
 from PIL import Image
 from scipy.io import savemat
 
-from fewshot_lite.data.tfrecord import masked
+from fewshot_lite.published.tfrecord import masked
 
 Pixels = npt.NDArray[np.uint8]
 Name = Callable[[Pixels], str]

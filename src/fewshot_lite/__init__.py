@@ -14,38 +14,38 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fewshot_lite.data.photos import load_square
-    from fewshot_lite.editing import add, remove, rename
-    from fewshot_lite.errors import FewshotError, UsageError
-    from fewshot_lite.evaluation import evaluate
-    from fewshot_lite.export.writing import export_model
-    from fewshot_lite.meta_config import MetaTrainConfig
-    from fewshot_lite.meta_model import MetaModel, load
-    from fewshot_lite.meta_training import meta_train
-    from fewshot_lite.personal import PersonalModel
-    from fewshot_lite.personal_files import open_personal
-    from fewshot_lite.pretrain_config import PretrainConfig
-    from fewshot_lite.pretraining import pretrain
+    from fewshot_lite.core.errors import FewshotError, UsageError
+    from fewshot_lite.evaluation.accuracy import evaluate
+    from fewshot_lite.images.photo import load_square
+    from fewshot_lite.personal.editing import add, remove, rename
+    from fewshot_lite.personal.export.writing import export_model
+    from fewshot_lite.personal.meta_model import MetaModel, load
+    from fewshot_lite.personal.model import PersonalModel
+    from fewshot_lite.personal.opening import open_personal
+    from fewshot_lite.training.meta_config import MetaTrainConfig
+    from fewshot_lite.training.meta_train import meta_train
+    from fewshot_lite.training.pretrain import pretrain
+    from fewshot_lite.training.pretrain_config import PretrainConfig
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "add": "editing",
-    "load": "meta_model",
-    "FewshotError": "errors",
-    "UsageError": "errors",
-    "evaluate": "evaluation",
-    "export_model": "export.writing",
-    "load_square": "data.photos",
-    "open_personal": "personal_files",
-    "MetaModel": "meta_model",
-    "MetaTrainConfig": "meta_config",
-    "meta_train": "meta_training",
-    "PersonalModel": "personal",
-    "PretrainConfig": "pretrain_config",
-    "pretrain": "pretraining",
-    "remove": "editing",
-    "rename": "editing",
+    "add": "personal.editing",
+    "load": "personal.meta_model",
+    "FewshotError": "core.errors",
+    "UsageError": "core.errors",
+    "evaluate": "evaluation.accuracy",
+    "export_model": "personal.export.writing",
+    "load_square": "images.photo",
+    "open_personal": "personal.opening",
+    "MetaModel": "personal.meta_model",
+    "MetaTrainConfig": "training.meta_config",
+    "meta_train": "training.meta_train",
+    "PersonalModel": "personal.model",
+    "PretrainConfig": "training.pretrain_config",
+    "pretrain": "training.pretrain",
+    "remove": "personal.editing",
+    "rename": "personal.editing",
 }
 
 __all__ = [

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.data.episodes import (
     Episode,
     EpisodeConfig,
@@ -16,8 +17,7 @@ from fewshot_lite.data.episodes import (
     sample_training_episode,
     usable_pools,
 )
-from fewshot_lite.data.folders import ImageFolder
-from fewshot_lite.errors import FewshotError
+from fewshot_lite.images.folders import ImageFolder
 
 MANY = 200  # episodes to look at
 

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 import torch
 
+from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.data import image_cache
-from fewshot_lite.data.folders import ImageFolder, scan_classes
 from fewshot_lite.data.image_cache import CachedImages, cached_images, check_cache_folder
 from fewshot_lite.data.store import ImageStore, decode
-from fewshot_lite.errors import FewshotError, UsageError
+from fewshot_lite.images.folders import ImageFolder, scan_classes
 from photos import SIZE, classes, contents, draw_classes
 
 

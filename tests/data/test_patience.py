@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from fewshot_lite.data.patience import read_in_time
-from fewshot_lite.data.photos import PhotoError, Source, Square
+from fewshot_lite.images.photo import PhotoError, Source, Square
 
 
 @dataclass(frozen=True)

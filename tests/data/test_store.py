@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from fewshot_lite.data.photos import load_square
+from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.data.store import ImageStore, decode
-from fewshot_lite.errors import FewshotError
+from fewshot_lite.images.photo import load_square
 
 IN_MEMORY, FROM_DISK = 2**30, 0
 

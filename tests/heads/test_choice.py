@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fewshot_lite.config import HeadName
+from fewshot_lite.core.config import HeadName
 from fewshot_lite.heads.calibration import scaled, temperature_factor
 from fewshot_lite.heads.choice import choose_head, left_out_accuracy, untrained_head
 from fewshot_lite.heads.generated import GeneratedLinearHead

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fewshot_lite.config import Metric
+from fewshot_lite.core.config import Metric
 from fewshot_lite.heads.prototypes import PrototypeHead
 
 METRICS = pytest.mark.parametrize("metric", ["euclidean", "cosine"])

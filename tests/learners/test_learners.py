@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from fewshot_lite.backbones import Backbone
-from fewshot_lite.errors import UsageError
+from fewshot_lite.core.errors import UsageError
 from fewshot_lite.learners import LEARNERS, Learner, make_learner
-from fewshot_lite.task import Task
+from fewshot_lite.learners.task import Task
+from fewshot_lite.networks.backbone import Backbone
 from tiny import TinyBackbone, random_task
 
 SMALL: dict[str, dict[str, Any]] = {

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from fewshot_lite.data.folders import ImageFolder, require_folder, scan_collection
-from fewshot_lite.data.image_sizes import size_range
+from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.data.summary import DataSet, Summary
-from fewshot_lite.errors import FewshotError
+from fewshot_lite.images.folders import ImageFolder, require_folder, scan_collection
+from fewshot_lite.images.image_sizes import size_range
 
 #: Files of one data set whose headers are read; of more, evenly spread ones.
 _LOOKED_AT = 20_000
@@ -34,13 +34,13 @@ def check(root: Path) -> Summary:
 
 def _published() -> Iterator[Callable[[Path], Summary | None]]:
     """The readers of published formats; each is imported when those before it gave up."""
-    from fewshot_lite.data.meta_dataset import describe as meta_dataset
+    from fewshot_lite.published.meta_dataset import describe as meta_dataset
 
     yield meta_dataset
-    from fewshot_lite.data.orbit import describe as orbit
+    from fewshot_lite.published.orbit import describe as orbit
 
     yield orbit
-    from fewshot_lite.data.vtab.describe import describe as vtab
+    from fewshot_lite.published.vtab.describe import describe as vtab
 
     yield vtab
 

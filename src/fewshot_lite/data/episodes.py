@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
-from fewshot_lite.data.folders import LabelledImages
-from fewshot_lite.errors import FewshotError, UsageError
+from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.images.folders import LabelledImages
 
 #: Images of a class in a task whose classes are single images.
 _ALIKE = 3

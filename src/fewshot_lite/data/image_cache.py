@@ -25,11 +25,11 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from fewshot_lite.data.decoding import decode_pixels
-from fewshot_lite.data.folders import LabelledImages
-from fewshot_lite.data.photos import Source
-from fewshot_lite.errors import FewshotError, UsageError
-from fewshot_lite.files import atomic_path
+from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.core.files import atomic_path
+from fewshot_lite.images.decoding import decode_pixels
+from fewshot_lite.images.folders import LabelledImages
+from fewshot_lite.images.photo import Source
 
 #: Raised when the pixels of the same photo change, or the format does.
 _FORMAT = 1

@@ -6,7 +6,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 
-from fewshot_lite.data.photos import PhotoError, Source, Square, read_square
+from fewshot_lite.images.photo import PhotoError, Source, Square, read_square
 
 #: Seconds in which not one of the photos being read came: a disk or a network that hangs.
 PATIENCE = 60.0

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.data.episodes import Episode, Pool
 from fewshot_lite.data.store import ImageStore
-from fewshot_lite.errors import FewshotError
 
 
 @dataclass(frozen=True)

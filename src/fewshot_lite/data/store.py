@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fewshot_lite.data.decoding import decode_pixels, worker_count
+from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.data.image_cache import CachedImages
 from fewshot_lite.data.patience import read_in_time
-from fewshot_lite.data.photos import Source, Square
-from fewshot_lite.errors import FewshotError, UsageError
+from fewshot_lite.images.decoding import decode_pixels, worker_count
+from fewshot_lite.images.photo import Source, Square
 
 
 def decode(

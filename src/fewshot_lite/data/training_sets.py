@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from fewshot_lite.data.folders import LabelledImages, require_folder, scan_collection
-from fewshot_lite.data.meta_dataset import SPLIT_NAMES, is_meta_dataset, scan_meta_dataset
-from fewshot_lite.data.orbit import find_orbit, scan_orbit
+from fewshot_lite.images.folders import LabelledImages, require_folder, scan_collection
+from fewshot_lite.published.meta_dataset import SPLIT_NAMES, is_meta_dataset, scan_meta_dataset
+from fewshot_lite.published.orbit import find_orbit, scan_orbit
 
 
 def scan_data_sets(

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fewshot_lite.data.folders import is_system_name
+from fewshot_lite.core.errors import UsageError
+from fewshot_lite.core.files import DEFAULT_BASE, DEFAULT_PERSONAL
+from fewshot_lite.core.intervals import wilson_interval
 from fewshot_lite.demo.drawings import write_folder
-from fewshot_lite.errors import UsageError
-from fewshot_lite.files import DEFAULT_BASE, DEFAULT_PERSONAL
-from fewshot_lite.meta_model import MetaModel
-from fewshot_lite.statistics import wilson_interval
+from fewshot_lite.images.folders import is_system_name
+from fewshot_lite.personal.meta_model import MetaModel
 
 #: What is drawn. (`drawings` knows more kinds; mugs and mushrooms look alike at 96 px.)
 KINDS = ("fish", "guitar", "house", "key", "leaf", "umbrella")

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fewshot_lite.config import HeadName
-from fewshot_lite.errors import UsageError
+from fewshot_lite.core.config import HeadName
+from fewshot_lite.core.errors import UsageError
 from fewshot_lite.heads import Statistics
 from fewshot_lite.heads.adapted import AdaptedHead
 from fewshot_lite.heads.calibration import likeliest_factor, scaled, temperature_factor

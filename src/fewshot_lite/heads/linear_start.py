@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fewshot_lite.errors import UsageError
+from fewshot_lite.core.errors import UsageError
 from fewshot_lite.heads import Statistics
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fewshot_lite.config import Metric
+from fewshot_lite.core.config import Metric
 from fewshot_lite.heads import Statistics
 from fewshot_lite.heads.means import class_means
 

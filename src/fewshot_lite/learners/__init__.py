@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fewshot_lite.backbones import Backbone
-from fewshot_lite.errors import UsageError
+from fewshot_lite.core.errors import UsageError
 from fewshot_lite.learners.base import Learner, TaskClassifier
 from fewshot_lite.learners.cnaps import Cnaps
 from fewshot_lite.learners.frozen import Frozen
-from fewshot_lite.learners.gradient_learner import GradientLearner
-from fewshot_lite.learners.imaml import ImplicitMaml
-from fewshot_lite.learners.maml import FirstOrderMaml, Maml
 from fewshot_lite.learners.protonets import ProtoNets
 from fewshot_lite.learners.simple_cnaps import SimpleCnaps
+from fewshot_lite.maml.gradient_learner import GradientLearner
+from fewshot_lite.maml.imaml import ImplicitMaml
+from fewshot_lite.maml.maml import FirstOrderMaml, Maml
+from fewshot_lite.networks.backbone import Backbone
 
 #: What can be meta-trained, the default first.
 LEARNERS: dict[str, Callable[..., Learner]] = {

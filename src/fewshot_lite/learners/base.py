@@ -20,11 +20,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from fewshot_lite.backbones import Backbone, check_images_apart
-from fewshot_lite.errors import FewshotError
-from fewshot_lite.film import NormParameters
+from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.heads import Statistics
 from fewshot_lite.heads.registry import AnyHead
+from fewshot_lite.networks.backbone import Backbone, check_images_apart
+from fewshot_lite.networks.film import NormParameters
 
 #: Makes the context that networks run in, e.g. autocast.
 Cast = Callable[[], contextlib.AbstractContextManager[None]]

@@ -6,11 +6,11 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from fewshot_lite.backbones import Backbone
-from fewshot_lite.errors import UsageError
-from fewshot_lite.film import FilmGenerator, NormParameters
+from fewshot_lite.core.errors import UsageError
 from fewshot_lite.learners.base import Learner
-from fewshot_lite.set_encoder import SetEncoder
+from fewshot_lite.networks.backbone import Backbone
+from fewshot_lite.networks.film import FilmGenerator, NormParameters
+from fewshot_lite.networks.set_encoder import SetEncoder
 
 
 class FilmLearner(Learner):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from fewshot_lite.backbones import Backbone
 from fewshot_lite.heads.registry import AnyHead, describe_head, make_head
 from fewshot_lite.learners.base import Learner
+from fewshot_lite.networks.backbone import Backbone
 
 
 class Frozen(Learner):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from fewshot_lite.backbones import Backbone
-from fewshot_lite.config import Metric
+from fewshot_lite.core.config import Metric
 from fewshot_lite.heads.prototypes import PrototypeHead
 from fewshot_lite.learners.base import Learner
+from fewshot_lite.networks.backbone import Backbone
 
 
 class ProtoNets(Learner):

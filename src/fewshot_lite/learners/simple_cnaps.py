@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from fewshot_lite.backbones import Backbone
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
 from fewshot_lite.learners.film_learner import FilmLearner
+from fewshot_lite.networks.backbone import Backbone
 
 
 class SimpleCnaps(FilmLearner):

@@ -1,0 +1,132 @@
+"""`fewshot-lite adapt`: parsing and rendering."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fewshot_lite.cli.options import Device, Force, Json, MaxPixels
+from fewshot_lite.core.config import HeadName
+from fewshot_lite.core.errors import UsageError
+from fewshot_lite.core.files import DEFAULT_BASE, DEFAULT_PERSONAL, check_output
+from fewshot_lite.images.folders import PHOTO_ENDINGS, require_folder
+from fewshot_lite.personal.bases import parse_base
+from fewshot_lite.personal.report.writing import check_report
+
+
+def adapt(
+    folder: Annotated[Path, typer.Argument(help="A folder with one folder of photos per class.")],
+    base: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="The meta-trained model to adapt; or, with a network, any of torchvision's by "
+            "name, e.g. efficientnet_b0.",
+        ),
+    ] = DEFAULT_BASE,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Of torchvision's network: a file instead of a download."),
+    ] = None,
+    head: Annotated[
+        HeadName,
+        typer.Option(help="What tells classes apart; auto chooses by cross-validation."),
+    ] = "default",
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Where the personal model goes.")
+    ] = DEFAULT_PERSONAL,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.html",
+            help="Write a page to look at: doubtful photos, copies, what is taken for what.",
+        ),
+    ] = None,
+    no_thumbnails: Annotated[
+        bool,
+        typer.Option("--no-thumbnails", help="Keep no small pictures of the photos in the model."),
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail if `check` would find anything in the folder.")
+    ] = False,
+    max_pixels: MaxPixels = None,
+    device: Device = "auto",
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Learn the classes of a folder of photos, in one forward pass."""
+    require_folder(folder)
+    check_output(output, force=force)
+    sources = parse_base(base, weights).files
+    if report is not None:
+        taken = [("--output", output), *(("--base", source) for source in sources)]
+        check_report(report, force=force, others=taken)
+    for source in sources:
+        if output.exists() and source.exists() and output.samefile(source):
+            flag = "--weights" if source == weights else "--base"
+            raise UsageError(f"--output {output}: the same file as {flag}. Give another name.")
+    if output.suffix.lower() in PHOTO_ENDINGS:
+        raise UsageError(f"--output {output}: the name of a photo. End it in .safetensors.")
+    from fewshot_lite.cli.render import terminal as render
+    from fewshot_lite.cli.render.check import findings_json, print_findings
+    from fewshot_lite.cli.render.head import print_head
+    from fewshot_lite.cli.render.quality import print_quality, quality_json
+    from fewshot_lite.core.devices import pick_device
+    from fewshot_lite.images.preflight import StrictError
+    from fewshot_lite.personal.meta_model import MetaModel
+    from fewshot_lite.personal.quality import assess
+    from fewshot_lite.personal.report import write_adapt_report
+
+    model = MetaModel.load(base, weights=weights, device=str(pick_device(device)))
+    pictures = report is not None or not no_thumbnails
+    try:
+        with render.counting_bar("Adapting") as progress:
+            personal = model.adapt(
+                folder,
+                head=head,
+                strict=strict,
+                thumbnails=pictures,
+                on_done=progress,
+                on_fold=progress,
+            )
+    except StrictError as error:
+        if not json:
+            print_findings(error.findings, render.err)
+        raise
+    personal.save(output, force=force, thumbnails=not no_thumbnails)
+    quality = assess(personal)
+    if report is not None:
+        write_adapt_report(personal, report, model=output, quality=quality, force=force)
+    adaptation = personal.adaptation
+    assert adaptation is not None
+    if json:
+        render.print_skipped(adaptation.skipped)  # why the exit code is 1; stdout is JSON alone
+        render.print_json(
+            {
+                "model": output,
+                **({"report": report} if report is not None else {}),
+                "classes": dict(zip(adaptation.class_names, adaptation.used, strict=True)),
+                "skipped": [
+                    {"path": item.path, "reason": item.reason} for item in adaptation.skipped
+                ],
+                "findings": findings_json(adaptation.findings),
+                "quality": quality_json(quality),
+                "seconds": adaptation.seconds,
+                "base": personal.provenance["base"],
+                "head": personal.provenance["head"],
+            }
+        )
+    else:
+        others = [finding for finding in adaptation.findings if finding.kind != "skipped"]
+        print_findings(others, render.err)
+        where = () if output == DEFAULT_PERSONAL else ("--model", output)
+        render.print_adaptation(adaptation, output)
+        print_quality(quality)
+        print_head(personal.provenance["head"])
+        if report is not None:
+            render.out.print(f"Report: [bold]{render.escape(str(report))}[/]")
+        render.print_next([render.command("classify", "photo.jpg", *where)])
+    if adaptation.skipped:
+        raise typer.Exit(1)

@@ -1,0 +1,193 @@
+"""The command line: parses and renders; what it does is in the modules that the commands call.
+
+Those import torch, which takes seconds, so they are imported inside the commands, and so is all of
+Rich that help texts do not need: those and argument errors come at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fewshot_lite import __version__
+from fewshot_lite.cli import adapt as cli_adapt
+from fewshot_lite.cli import check as cli_check
+from fewshot_lite.cli import classify as cli_classify
+from fewshot_lite.cli import data as cli_data
+from fewshot_lite.cli import edit as cli_edit
+from fewshot_lite.cli import evaluate as cli_evaluate
+from fewshot_lite.cli import export as cli_export
+from fewshot_lite.cli import lambda_search as cli_lambda
+from fewshot_lite.cli import meta_train as cli_meta_train
+from fewshot_lite.cli import pretrain as cli_pretrain
+from fewshot_lite.cli.options import INTERRUPTED, Force, Json
+from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.core.files import DEFAULT_BASE, find_base
+from fewshot_lite.training.ranks import let_another_speak, speaks
+
+app = typer.Typer(
+    name="fewshot-lite",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Teach a classifier your own things from a few photos: offline, in seconds.\n\n"
+    "[bold]Try it[/]: fewshot-lite demo\n\n"
+    "[bold]Your photos[/], one folder per thing:\n\n"
+    "  fewshot-lite adapt ./my_objects\n\n"
+    "  fewshot-lite classify photo.jpg\n\n"
+    "[bold]A base model of your own[/]: fewshot-lite pretrain, then fewshot-lite meta-train",
+)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(f"fewshot-lite {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print it."),
+    ] = False,
+) -> None:
+    pass
+
+
+app.command(epilog="Example: fewshot-lite adapt ./my_objects --output mine.safetensors")(
+    cli_adapt.adapt
+)
+app.command(epilog="Example: fewshot-lite check ./my_objects --strict")(cli_check.check)
+app.command(epilog="Example: fewshot-lite classify photo.jpg holiday/ --top 1")(
+    cli_classify.classify
+)
+app.command(epilog="Example: fewshot-lite add personal.safetensors ./new_objects --force")(
+    cli_edit.add
+)
+app.command(epilog="Example: fewshot-lite remove personal.safetensors mug keys --force")(
+    cli_edit.remove
+)
+app.command(epilog="Example: fewshot-lite rename personal.safetensors mug 'red mug' --force")(
+    cli_edit.rename
+)
+
+
+app.command(epilog="Example: fewshot-lite export personal.safetensors --format onnx")(
+    cli_export.export
+)
+
+
+@app.command(epilog="Example: fewshot-lite demo --output ./drawings")
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to create.")] = Path(
+        "fewshot-lite-demo"
+    ),
+    base: Annotated[
+        str, typer.Option(metavar="NAME|FILE", help="The meta-trained model to adapt.")
+    ] = DEFAULT_BASE,
+    seed: Annotated[int, typer.Option(help="Of the drawings.")] = 0,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Draw a few kinds of things, adapt to some drawings, name the others."""
+    find_base(base)
+    from fewshot_lite.cli.render import terminal as render
+    from fewshot_lite.demo.run import run_demo
+
+    with render.err.status("") as status:
+        result = run_demo(
+            output,
+            base=base,
+            seed=seed,
+            force=force,
+            on_phase=lambda phase: status.update(f"{phase}…"),
+        )
+    if json:
+        render.print_json(asdict(result) | {"accuracy": result.accuracy})
+    else:
+        render.print_demo(result)
+
+
+@app.command(epilog="Example: fewshot-lite info personal.safetensors")
+def info(
+    file: Annotated[Path, typer.Argument(help="A file that fewshot-lite wrote.")],
+    json: Json = False,
+) -> None:
+    """Say what a file is, where it is from and what it scored."""
+    from fewshot_lite.cli.render import terminal as render
+
+    if file.suffix.lower() == ".onnx":
+        from fewshot_lite.personal.onnx_model import OnnxModel
+
+        meta = OnnxModel.load(file, flag="").about
+    else:
+        from fewshot_lite.core.checkpoint import read_meta
+
+        meta = read_meta(file)
+    if json:
+        render.print_json(meta)
+    else:
+        render.print_info(meta, file, file.stat().st_size)
+
+
+app.command(epilog="Example: fewshot-lite pretrain ./images --output backbone.safetensors")(
+    cli_pretrain.pretrain
+)
+app.command("meta-train", epilog="Example: fewshot-lite meta-train ./images -o model.safetensors")(
+    cli_meta_train.meta_train
+)
+app.add_typer(cli_data.app, name="data")
+
+app.command(epilog="Example: fewshot-lite evaluate default cosine finetune-head ./images")(
+    cli_evaluate.evaluate
+)
+app.command("lambda-search", epilog="Example: fewshot-lite lambda-search model.safetensors DATA")(
+    cli_lambda.lambda_search
+)
+
+
+def _print_error(message: str) -> None:
+    from fewshot_lite.cli.render import terminal as render
+
+    render.print_error(message)
+
+
+def main() -> None:
+    """Entry point: every known failure is one line and an exit code."""
+    try:
+        code = app(standalone_mode=False)
+    except FewshotError as error:
+        if not speaks(error):
+            let_another_speak()
+        _print_error(str(error))
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    except BrokenPipeError:  # `fewshot-lite classify photos/ | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:  # a full disk, a folder taken away: no fault of the program
+        where = f"{error.filename}: " if error.filename else ""
+        _print_error(f"{where}{error.strerror or error}.")
+        sys.exit(1)
+    except Exception as error:
+        # What Click raises for arguments. Its class has no name that all versions of Typer export.
+        describe = getattr(error, "format_message", None)
+        if describe is None:
+            raise
+        if message := describe().strip():  # nothing if it was a call for help, which is printed
+            context = getattr(error, "ctx", None)
+            hint = f" Try `{context.command_path} --help`." if context else ""
+            message = message.replace("Value error, ", "")  # says who found it, not what is wrong
+            _print_error(message.rstrip(".") + "." + hint)
+        sys.exit(getattr(error, "exit_code", 2))
+    if code == INTERRUPTED:
+        _print_error("Interrupted.")
+    sys.exit(code)

@@ -1,0 +1,57 @@
+"""`fewshot-lite check`: parsing and rendering."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fewshot_lite.cli.options import Json, MaxPixels
+from fewshot_lite.images.folders import require_folder
+
+#: Side in pixels of what the shipped model sees.
+_IMAGE_SIZE = 128
+
+
+def check(
+    folder: Annotated[Path, typer.Argument(help="A folder with one folder of photos per class.")],
+    image_size: Annotated[
+        int,
+        typer.Option(min=16, max=1024, help="Side of what your model sees, for what is tiny."),
+    ] = _IMAGE_SIZE,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 whatever was found.")
+    ] = False,
+    max_pixels: MaxPixels = None,
+    json: Json = False,
+) -> None:
+    """Look for what is wrong with a folder of photos; nothing is learned or written.
+
+    Files that cannot be read, copies within a class and across classes, tiny photos, classes with
+    one photo, imbalance. The exit code is 1 if adapt would skip files or fail, or with --strict if
+    anything was found.
+    """
+    require_folder(folder)
+    from fewshot_lite.cli.render import terminal as render
+    from fewshot_lite.cli.render.check import findings_json, print_check
+    from fewshot_lite.images.folders import scan_classes
+    from fewshot_lite.images.preflight import SERIOUS, check_scanned
+
+    scanned = scan_classes(folder)
+    with render.counting_bar("Reading photos") as progress:
+        findings = check_scanned(scanned, image_size, on_done=progress)
+    if json:
+        counts = {name: scanned.labels.count(k) for k, name in enumerate(scanned.class_names)}
+        render.print_json(
+            {
+                "folder": folder,
+                "image_size": image_size,
+                "files": counts,
+                "findings": findings_json(findings),
+            }
+        )
+    else:
+        print_check(scanned, findings)
+    if any(strict or finding.kind in SERIOUS for finding in findings):
+        raise typer.Exit(1)

@@ -1,0 +1,205 @@
+"""`fewshot-lite classify`: parsing and rendering."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from fewshot_lite.cli.options import Device, Force, Json, MaxPixels
+from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.core.files import DEFAULT_PERSONAL
+from fewshot_lite.images.folders import Skipped
+from fewshot_lite.personal.prediction import check_reject
+
+if TYPE_CHECKING:
+    from io import BufferedIOBase
+
+    from fewshot_lite.personal.bulk import Tally
+    from fewshot_lite.personal.prediction import Prediction
+
+#: As an argument: paths come from standard input.
+STDIN = Path("-")
+
+_FILES = "Files and folders"
+_REJECT = 0.05
+
+
+def classify(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(help="Photos, or folders of photos; - reads paths from stdin, one a line."),
+    ],
+    model: Annotated[
+        Path, typer.Option("--model", "-m", help="The personal model; what `adapt` wrote.")
+    ] = DEFAULT_PERSONAL,
+    top: Annotated[int, typer.Option(min=1, help="How many class names to give.")] = 3,
+    reject: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Photos stranger than all but this share of your own are 'unknown'.  "
+            "[default: 0.05]",
+        ),
+    ] = None,
+    no_reject: Annotated[
+        bool, typer.Option("--no-reject", help="Name every photo, be it ever so strange.")
+    ] = False,
+    max_pixels: MaxPixels = None,
+    device: Device = "auto",
+    json: Json = False,
+    jsonl: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE|-", help="Write a JSON object a line.", rich_help_panel=_FILES),
+    ] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE|-", help="Write a row a file.", rich_help_panel=_FILES),
+    ] = None,
+    force: Force = False,
+    sort_into: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Copy each photo into DIR/<its class>; never moves or overwrites one.",
+            rich_help_panel=_FILES,
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.html",
+            help="Write a page to look at: what is sure, unsure, unknown, and why.",
+            rich_help_panel=_FILES,
+        ),
+    ] = None,
+    link: Annotated[
+        bool,
+        typer.Option(
+            "--link",
+            help="With --sort-into: symbolic links instead of copies.",
+            rich_help_panel=_FILES,
+        ),
+    ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            help="Go on with photos that arrive in the folders, until Ctrl-C.",
+            rich_help_panel=_FILES,
+        ),
+    ] = False,
+    null: Annotated[
+        bool,
+        typer.Option(
+            "--null",
+            "-0",
+            help="Paths on stdin end in NUL, as of find -print0.",
+            rich_help_panel=_FILES,
+        ),
+    ] = False,
+) -> None:
+    """Name what photos show.
+
+    Answers come in the order of the files, as text unless --json, --jsonl or --csv are given.
+
+    Those can be given together, but only one of them can go to stdout.
+
+    A file is there when all of it is written; with --watch it grows row by row, and a report is
+    written at the end.
+
+    The exit code is 1 if any file failed.
+    """
+    from fewshot_lite.personal.bulk import Outputs, check_watched, classify_files, watch_folders
+    from fewshot_lite.personal.bulk.writers import STDOUT
+
+    if no_reject and reject is not None:
+        raise UsageError("--reject and --no-reject: give one of them.")
+    reject = _REJECT if reject is None else reject
+    check_reject(reject)
+    share = None if no_reject else reject
+    named = _named(paths, watch=watch, null=null)
+    outputs = Outputs(csv, jsonl, STDOUT if json else None, sort_into, link, force, report, model)
+    outputs.check(named, model)
+    if watch:
+        check_watched(named)
+    from fewshot_lite.cli.render import classify as render_classify
+    from fewshot_lite.cli.render import terminal as render
+    from fewshot_lite.personal.opening import open_personal
+
+    personal = open_personal(
+        model, device=device, with_photos=report is not None, on_note=render.print_note
+    )
+    if watch:
+        from fewshot_lite.core.stopping import StopRequest
+
+        with StopRequest() as stop, render_classify.show(outputs, live=True) as on_prediction:
+            tally = watch_folders(
+                personal,
+                named,
+                outputs,
+                top=top,
+                reject=share,
+                on_prediction=on_prediction,
+                stopped=lambda: bool(stop),
+            )
+    else:
+        found = _found(paths, outputs.paths, null=null)
+        first = list(islice(found, 2))
+        with render_classify.show(outputs, live=False) as on_prediction:
+            if len(first) == 1 and not (outputs.files or outputs.on_stdout):
+                on_prediction = _failing(on_prediction)
+            tally = classify_files(
+                personal,
+                chain(first, found),
+                outputs,
+                top=top,
+                reject=share,
+                on_prediction=on_prediction,
+            )
+    render_classify.print_tally(tally, outputs)
+    if tally.failed:
+        raise typer.Exit(1)
+
+
+def _named(paths: list[Path], *, watch: bool, null: bool) -> list[Path]:
+    """The paths on the command line without that for stdin."""
+    from_stdin = paths.count(STDIN)
+    if from_stdin > 1:
+        raise UsageError("-: given twice, but stdin can be read once.")
+    if null and not from_stdin:
+        raise UsageError("--null: for paths from stdin alone. Add - to read them.")
+    if watch and from_stdin:
+        raise UsageError("--watch: for folders, not for paths from stdin.")
+    return [path for path in paths if path != STDIN]
+
+
+def _found(paths: list[Path], leave_out: list[Path], *, null: bool) -> Iterator[Path | Skipped]:
+    """Photos of the command line, with those of stdin where `STDIN` stands."""
+    from fewshot_lite.personal.bulk import find_photos, read_paths
+
+    for path in paths:
+        if path != STDIN:
+            yield from find_photos([path], leave_out=leave_out)
+        elif sys.stdin is None:
+            raise UsageError("-: there is no stdin to read paths from.")
+        else:
+            stream = cast("BufferedIOBase", sys.stdin.buffer)
+            yield from find_photos(read_paths(stream, null=null), leave_out=leave_out)
+
+
+def _failing(
+    on_prediction: Callable[[Prediction, Tally], None],
+) -> Callable[[Prediction, Tally], None]:
+    """For one file alone, whose problem is an error and not one of a list."""
+
+    def fail(prediction: Prediction, tally: Tally) -> None:
+        if prediction.problem is not None:
+            raise FewshotError(f"{prediction.path}: {prediction.problem}.")
+        on_prediction(prediction, tally)
+
+    return fail

@@ -1,0 +1,49 @@
+"""`fewshot-lite data`: what a folder of images holds, before hours are spent on it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fewshot_lite.cli.options import Json
+from fewshot_lite.core.errors import UsageError
+
+app = typer.Typer(no_args_is_help=True, help="Look at data sets.")
+
+
+@app.callback()
+def _data() -> None:
+    """Look at data sets."""
+
+
+@app.command(epilog="Example: fewshot-lite data check ./vtab")
+def check(
+    path: Annotated[
+        str,
+        typer.Argument(
+            metavar="PATH",
+            help="Class folders, a folder of several such, or Meta-Dataset, VTAB-v2 or ORBIT.",
+        ),
+    ],
+    json: Json = False,
+) -> None:
+    """Recognise the format, count classes and images, name what is missing or damaged.
+
+    The exit code is 1 if there are problems.
+    """
+    if not path:  # which Path would take for the folder one is in
+        raise UsageError("PATH is an empty word. Give a folder, or . for this one.")
+    from fewshot_lite.cli.render import terminal as render
+    from fewshot_lite.cli.render.data import print_summary
+    from fewshot_lite.data.check import check as check_folder
+
+    summary = check_folder(Path(path))
+    if json:
+        render.print_json(asdict(summary))
+    else:
+        print_summary(summary)
+    if summary.problems:
+        raise typer.Exit(1)

@@ -1,0 +1,142 @@
+"""`fewshot-lite add`, `remove` and `rename`: parsing and rendering."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fewshot_lite.cli.options import Device, Json
+from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.core.files import check_output
+from fewshot_lite.images.folders import PHOTO_ENDINGS
+
+if TYPE_CHECKING:
+    from fewshot_lite.personal.editing import Edit
+    from fewshot_lite.personal.model import PersonalModel
+
+Model = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="The personal model; what `adapt` wrote.")
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="Where the changed model goes."),
+]
+InPlace = Annotated[
+    bool, typer.Option("--force", help="Change MODEL itself, or overwrite the output.")
+]
+
+#: What `export` writes, by its ending.
+_EXPORTED = frozenset([".onnx", ".pt2"])
+
+
+def add(
+    model: Model,
+    folder: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FOLDER",
+            help="A folder with one folder of photos per class; or, with --class, photos.",
+        ),
+    ],
+    name: Annotated[
+        str | None,
+        typer.Option("--class", metavar="NAME", help="What photos and folders of photos show."),
+    ] = None,
+    output: Output = None,
+    force: InPlace = False,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Add photos to a personal model's classes, and new classes, without the old photos."""
+    target = _check(model, output, force=force)
+    from fewshot_lite.cli.render import terminal as render
+    from fewshot_lite.personal.editing import add
+
+    personal = _load(model, device)
+    with render.counting_bar("Reading photos") as progress:
+        edit = add(personal, folder, name, on_done=progress)
+    _finish(edit, target, force=force, json=json)
+
+
+def remove(
+    model: Model,
+    classes: Annotated[
+        list[str] | None, typer.Argument(metavar="CLASS", help="Classes to take out.")
+    ] = None,
+    photo: Annotated[
+        list[str] | None,
+        typer.Option("--photo", metavar="NAME", help="A single photo, e.g. mug/IMG_0012.jpg."),
+    ] = None,
+    output: Output = None,
+    force: InPlace = False,
+    json: Json = False,
+) -> None:
+    """Take classes or single photos out of a personal model."""
+    target = _check(model, output, force=force)
+    from fewshot_lite.personal.editing import remove
+
+    _finish(remove(_load(model), classes or (), photo or ()), target, force=force, json=json)
+
+
+def rename(
+    model: Model,
+    old: Annotated[str, typer.Argument(metavar="OLD", help="The class.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="Its name from now on.")],
+    output: Output = None,
+    force: InPlace = False,
+    json: Json = False,
+) -> None:
+    """Give a class of a personal model another name."""
+    target = _check(model, output, force=force)
+    from fewshot_lite.personal.editing import rename
+
+    _finish(rename(_load(model), old, new), target, force=force, json=json)
+
+
+def _check(model: Path, output: Path | None, *, force: bool) -> Path:
+    """Where the changed model goes; refused before anything is loaded if it cannot go there."""
+    if model.suffix.lower() in _EXPORTED:
+        raise UsageError(
+            f"{model}: an exported model, which cannot be changed. Change the personal model it "
+            "was made from, and export that again."
+        )
+    if not model.exists():
+        raise UsageError(f"{model}: no such file. Make one with `fewshot-lite adapt FOLDER`.")
+    if model.is_dir():
+        raise UsageError(f"{model}: a folder. Name the personal model first.")
+    if output is None and not force:
+        raise UsageError(
+            f"{model}: is not changed unless asked to. Use --force to change it, or --output FILE "
+            "for a changed copy."
+        )
+    target = model if output is None else output
+    if target.suffix.lower() in PHOTO_ENDINGS:
+        raise UsageError(f"--output {target}: the name of a photo. End it in .safetensors.")
+    check_output(target, force=force, flag="--force" if output is None else "--output")
+    return target
+
+
+def _load(model: Path, device: str = "cpu") -> PersonalModel:
+    from fewshot_lite.core.devices import pick_device
+    from fewshot_lite.personal.model import PersonalModel
+
+    try:
+        return PersonalModel.load(model, device=str(pick_device(device)))
+    except FewshotError as error:  # here the model is no flag
+        raise type(error)(str(error).removeprefix("--model ")) from None
+
+
+def _finish(edit: Edit, target: Path, *, force: bool, json: bool) -> None:
+    from fewshot_lite.cli.render import edit as render_edit
+    from fewshot_lite.cli.render import terminal as render
+
+    edit.model.save(target, force=force)
+    if json:
+        render.print_skipped(edit.skipped)  # why the exit code is 1; stdout is JSON alone
+        render.print_json(render_edit.edit_json(edit, target))
+    else:
+        render_edit.print_edit(edit, target)
+    if edit.skipped:
+        raise typer.Exit(1)

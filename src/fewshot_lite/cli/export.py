@@ -1,0 +1,68 @@
+"""`fewshot-lite export`: parsing and rendering."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fewshot_lite.cli.options import Force, Json
+from fewshot_lite.core.errors import UsageError
+from fewshot_lite.core.files import DEFAULT_PERSONAL
+from fewshot_lite.personal.export.formats import ENDINGS, Format, check_export
+
+
+def export(
+    model: Annotated[
+        Path, typer.Argument(help="The personal model; what `adapt` wrote.")
+    ] = DEFAULT_PERSONAL,
+    format: Annotated[
+        Format,
+        typer.Option(help="onnx: for onnxruntime and others; torch-export: for torch.export.load."),
+    ] = "onnx",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The file to write.",
+            show_default="that of the model, ending in .onnx or .pt2",
+        ),
+    ] = None,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Write a personal model as one file that runs elsewhere, without fewshot-lite.
+
+    It takes pixels and gives probabilities and strangeness; that it answers as the model does is
+    checked before it is kept. `classify` starts sooner with an .onnx file beside the model.
+    """
+    if model.is_dir():
+        raise UsageError(f"{model}: a folder. Give the personal model that `adapt` wrote.")
+    output = output or model.with_suffix(ENDINGS[format])
+    check_export(output, format, source=model, force=force)
+    if not model.exists():
+        raise UsageError(f"{model}: no such file. Give the personal model that `adapt` wrote.")
+    from fewshot_lite.cli.render import terminal as render
+    from fewshot_lite.personal.export.writing import export_model
+
+    with render.err.status("Exporting…"):
+        result = export_model(model, output, format=format, force=force)
+    if json:
+        render.print_json(asdict(result))
+        return
+    size, parity = result.image_size, result.parity
+    render.out.print(
+        f"Exported to [bold]{render.escape(str(output))}[/] ({result.bytes / 1e6:.1f} MB): "
+        f"pixels uint8 (batch, {size}, {size}, 3) to probabilities (batch, "
+        f"{len(result.class_names)}) and strangeness (batch)"
+    )
+    render.out.print(
+        f"On {parity.images} images it answers as the model does: probabilities within "
+        f"{parity.probability:.0e}, strangeness within {parity.strangeness:.0e} of it"
+    )
+    if format == "onnx":
+        next_command = render.command("classify", "photo.jpg", "--model", output)
+        render.out.print(f"Next: [bold]{render.escape(next_command)}[/]")

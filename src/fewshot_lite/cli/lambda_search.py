@@ -1,0 +1,129 @@
+"""The command that searches Lambda patterns: `lambda-search`. Registered in `cli`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fewshot_lite.cli.options import INTERRUPTED, Device, Force, Json
+from fewshot_lite.core.errors import UsageError
+from fewshot_lite.core.figures import check_figure
+from fewshot_lite.core.files import check_output
+from fewshot_lite.evaluation.lambda_search.options import SearchOptions, parse_searched
+from fewshot_lite.images.folders import require_folder
+
+_DEFAULT = SearchOptions()
+
+
+def lambda_search(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A checkpoint of maml, fomaml or imaml; or finetune:MODEL, finetune-film:MODEL, "
+            "for a look only.",
+            show_default=False,
+        ),
+    ],
+    data: Annotated[
+        Path, typer.Argument(help="Class folders to draw tasks from, not those trained on.")
+    ],
+    max_drop: Annotated[
+        float, typer.Option(help="Mean accuracy that may be lost; 0.01 is one point.")
+    ] = _DEFAULT.max_drop,
+    way: Annotated[
+        int | None,
+        typer.Option(help="Classes of a task.", show_default="5, or what a learned head is for"),
+    ] = None,
+    shots: Annotated[int, typer.Option(help="Support images of a class.")] = _DEFAULT.shots,
+    queries: Annotated[int, typer.Option(help="Query images of a class.")] = _DEFAULT.queries,
+    tasks: Annotated[int, typer.Option(help="Of each data set.")] = _DEFAULT.tasks,
+    seed: Annotated[int, typer.Option(help="Of the tasks.")] = _DEFAULT.seed,
+    inner_steps: Annotated[
+        int | None,
+        typer.Option(
+            help="Stored with the pattern.", show_default="the model's own, of finetune 50"
+        ),
+    ] = None,
+    max_patterns: Annotated[
+        int, typer.Option(help="Measure all if they are no more; else search greedily.")
+    ] = _DEFAULT.max_patterns,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Store the pattern here: a new file, or with --force MODEL itself.",
+        ),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the figures to this file (.png, .svg, .pdf).")
+    ] = None,
+    device: Device = "auto",
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Find which layers need no update in adaptation: faster, with little accuracy lost."""
+    name = parse_searched(model)
+    options = SearchOptions(max_drop, way, shots, queries, tasks, seed, inner_steps, max_patterns)
+    options.check()
+    require_folder(data)
+    if output is not None and name.baseline is not None:
+        raise UsageError(
+            f"--output {output}: {model} has no pattern to store. Leave it out, and give "
+            f"`evaluate {model} DATA` the --pattern."
+        )
+    for flag, path in (("--output", output), ("--plot", plot)):
+        if path is not None:
+            check_output(path, force=force, flag=flag)
+    if plot is not None:
+        check_figure(plot)
+    taken = {Path(name.base).resolve(), output.resolve() if output else None}
+    if plot is not None and plot.resolve() in taken:
+        raise UsageError(f"--plot {plot}: a model's file. Give another name.")
+
+    from fewshot_lite.cli.render import lambda_search as render_lambda
+    from fewshot_lite.cli.render import terminal as render
+    from fewshot_lite.core.figures import require_matplotlib
+    from fewshot_lite.evaluation.lambda_search.plot import write_plot
+    from fewshot_lite.evaluation.lambda_search.search import search_patterns
+    from fewshot_lite.evaluation.lambda_search.storing import store
+    from fewshot_lite.images.folders import Skipped
+    from fewshot_lite.training.run import Progress, StopRequest
+
+    if plot is not None:
+        require_matplotlib()
+    with StopRequest() as stop, render.training_bars() as report:
+        found = search_patterns(
+            name,
+            data,
+            options,
+            device=device,
+            on_done=lambda turn, done, total: report(
+                Progress(done, total, "Measuring" if turn == 1 else f"Round {turn}")
+            ),
+            stop=lambda: bool(stop),
+        )
+    skipped = tuple(Skipped(path, reason) for path, reason in found.unreadable.items())
+    stored = output if found.finished else None
+    if stored is not None:
+        store(found, stored)
+    if json:
+        listed = [{"path": item.path, "reason": item.reason} for item in skipped]
+        render.print_json({**found.to_json(), "output": stored, "skipped": listed})
+    else:
+        render.print_skipped(skipped)
+        render_lambda.print_search(found, stored, name.baseline is None)
+    if not found.finished:
+        done = len(found.full.accuracies)
+        render.err.print(
+            f"Interrupted after {done} task{'s' if done > 1 else ''}; nothing was written."
+        )
+        sys.exit(INTERRUPTED)
+    if plot is not None:
+        write_plot(found, plot)
+    if skipped:
+        raise typer.Exit(1)

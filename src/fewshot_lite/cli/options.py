@@ -1,0 +1,40 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+#: Exit code of a program ended by Ctrl-C.
+INTERRUPTED = 130
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite the output.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", metavar="NAME")]
+
+
+def _limit_pixels(context: typer.Context, value: int | None) -> int | None:
+    if value is not None:
+        from fewshot_lite.images.photo import pixel_limit
+
+        context.with_resource(pixel_limit(value))  # as long as the command runs
+    return value
+
+
+#: Does its work by being there: the command need not look at it.
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(
+        "--max-pixels",
+        min=1,
+        metavar="N",
+        callback=_limit_pixels,
+        help="Refuse images of more pixels; 250 million unless given.",
+    ),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
+Precision = Annotated[
+    Literal["auto", "float32", "bfloat16"],
+    typer.Option(help="Of the networks; auto is bfloat16 where that is faster."),
+]

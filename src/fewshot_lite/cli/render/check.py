@@ -1,0 +1,72 @@
+"""What `check` prints, and `adapt` of the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from fewshot_lite.cli.render import terminal as render
+from fewshot_lite.images.folders import ImageFolder
+from fewshot_lite.images.preflight import SERIOUS, Finding, Kind
+
+#: Findings of a kind, and files of a finding, that are named one by one.
+_MOST, _MOST_FILES = 50, 6
+
+_TITLES: dict[Kind, str] = {
+    "skipped": "Skipped",
+    "no-photo": "No photo",
+    "one-class": "One class",
+    "two-labels": "Two labels",
+    "same-file": "Same file",
+    "near-copy": "Near copy",
+    "tiny": "Tiny",
+    "one-photo": "One photo",
+    "imbalance": "Imbalance",
+}
+
+
+def print_findings(findings: Sequence[Finding], to: Console) -> None:
+    """A line for each, up to so many of a kind."""
+    for kind, title in _TITLES.items():
+        own = [finding for finding in findings if finding.kind == kind]
+        style = "bold red" if kind in SERIOUS or kind == "two-labels" else "yellow"
+        for finding in own[:_MOST]:
+            detail = render.escape(finding.detail)
+            to.print(f"[{style}]{title}[/] {_names(finding.paths)}: {detail}")
+        if len(own) > _MOST:
+            to.print(f"[{style}]{title}[/] {len(own) - _MOST} more (--json lists all)")
+
+
+def print_check(folder: ImageFolder, findings: Sequence[Finding]) -> None:
+    """What was found, and a line that counts it."""
+    print_findings(findings, render.out)
+    counts = {kind: sum(finding.kind == kind for finding in findings) for kind in _TITLES}
+    found = ", ".join(f"{_TITLES[kind].lower()} {n}" for kind, n in counts.items() if n)
+    root = render.escape(str(folder.root))
+    classes = len(folder.class_names)
+    render.out.print(
+        f"{len(folder.paths):,} photos of {classes:,} class{'es' if classes > 1 else ''} in "
+        f"[bold]{root}[/]: {found or 'nothing found that is wrong'}."
+    )
+
+
+def findings_json(findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    """Findings as JSON-able values."""
+    return [
+        {
+            "kind": finding.kind,
+            "paths": [str(path) for path in finding.paths],
+            "classes": list(finding.classes),
+            "detail": finding.detail,
+        }
+        for finding in findings
+    ]
+
+
+def _names(paths: Sequence[Path]) -> str:
+    shown = ", ".join(render.escape(str(path)) for path in paths[:_MOST_FILES])
+    more = len(paths) - _MOST_FILES
+    return f"{shown} and {more} more" if more > 0 else shown

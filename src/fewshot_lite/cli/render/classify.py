@@ -1,0 +1,88 @@
+"""What `classify` prints."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fewshot_lite.cli.render.terminal import counting_bar, err, escape, out
+
+if TYPE_CHECKING:
+    from fewshot_lite.personal.bulk import Outputs, Tally
+    from fewshot_lite.personal.prediction import Prediction
+
+
+def print_prediction(prediction: Prediction) -> None:
+    """One photo, one line: path, class, probability, runners-up; of an unknown, what is nearest."""
+    path = escape(str(prediction.path))
+    if prediction.problem is not None:
+        err.print(f"[yellow]Skipped[/] {path}: {escape(prediction.problem)}")
+        return
+    label = f"{path}: [bold]{escape(prediction.label or '')}[/]"
+    others = [f"{escape(name)} {p:.0%}" for name, p in prediction.labels]
+    before = "nearest: "
+    if not prediction.unknown:
+        label += f" {prediction.probability:.0%}"
+        others, before = others[1:], ""
+    tail = f"  [dim]({before}{'  '.join(others)})[/]" if others else ""
+    out.print(label + tail)
+
+
+@contextmanager
+def show(outputs: Outputs, *, live: bool) -> Iterator[Callable[[Prediction, Tally], None]]:
+    """What is to be called with each answer: prints it if nothing else does, else counts on a bar.
+
+    Args:
+        outputs: any file, or JSON on stdout, is in place of text.
+        live: let others read each line at once.
+    """
+
+    def name_problem(prediction: Prediction) -> None:
+        if prediction.problem is not None and not outputs.on_stdout:  # else it is in there
+            print_prediction(prediction)
+
+    if not (outputs.answer_files or outputs.on_stdout):
+
+        def print_line(prediction: Prediction, tally: Tally) -> None:
+            print_prediction(prediction)
+            if live:
+                sys.stdout.flush()
+
+        yield print_line
+    elif outputs.on_stdout and out.is_terminal:  # a bar would run through what is printed
+        yield lambda prediction, tally: None
+    else:
+        with counting_bar("Classifying") as progress:
+
+            def count(prediction: Prediction, tally: Tally) -> None:
+                name_problem(prediction)
+                progress(tally.files, None)
+
+            yield count
+
+
+def print_tally(tally: Tally, outputs: Outputs) -> None:
+    """What was written and what failed, on stderr."""
+    done = tally.files - tally.failed
+    for path in outputs.files.values():
+        err.print(f"Wrote {_path(path)}: {_counted(tally.files, 'file')}, {done} classified.")
+    if outputs.sort_into is not None:
+        verb = "Linked" if outputs.link else "Copied"
+        there = f", {tally.left} were there already" if tally.left else ""
+        err.print(
+            f"{verb} {_counted(tally.placed, 'photo')} into {_path(outputs.sort_into)}{there}."
+        )
+    if tally.failed:
+        noun = "file" if tally.files == 1 else "files"
+        err.print(f"{tally.failed} of {tally.files} {noun} could not be classified.")
+
+
+def _path(path: Path) -> str:
+    return f"[bold]{escape(str(path))}[/]"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")

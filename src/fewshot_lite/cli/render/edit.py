@@ -1,0 +1,84 @@
+"""What `add`, `remove` and `rename` print."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from rich.table import Table
+
+from fewshot_lite.cli.render.terminal import command, err, escape, out, print_skipped
+from fewshot_lite.core.files import DEFAULT_PERSONAL
+from fewshot_lite.personal.editing import film_share, worth_readapting
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fewshot_lite.personal.editing import Edit
+
+_MOST_NAMED = 20
+
+
+def print_edit(edit: Edit, path: Path) -> None:
+    """The table of classes as they are now, what was left out, and what to type next."""
+    table = Table("class", box=None, pad_edge=False)
+    table.add_column("photos", justify="right")
+    table.add_column("change", justify="right")
+    notes = {name: f"{change:+d}" for name, change in edit.changes.items()}
+    notes |= dict.fromkeys(edit.new, "new")
+    notes |= {new: f"was {old}" for old, new in edit.renamed.items()}
+    for name, photos in _photos(edit).items():
+        table.add_row(escape(name), str(photos), escape(notes.get(name, "")))
+    for name in _gone(edit):
+        table.add_row(escape(name), "0", "gone")
+    out.print(table)
+    print_skipped(edit.skipped)
+    for item in edit.duplicates[:_MOST_NAMED]:
+        err.print(
+            f"[yellow]Not added[/] {escape(item.path)}: the model has it already, as "
+            f"{escape(item.photo)} of {escape(repr(item.label))}"
+        )
+    if len(edit.duplicates) > _MOST_NAMED:
+        err.print(
+            f"[yellow]Not added[/] {len(edit.duplicates) - _MOST_NAMED} more that the model has "
+            "already (--json lists all)"
+        )
+    if worth_readapting(edit.model):
+        err.print(
+            f"[yellow]Adapting anew may pay:[/] FiLM is from {film_share(edit.model):.0%} of these "
+            f"photos. Where all are at hand: {escape(command('adapt', 'FOLDER'))}"
+        )
+    total = len(edit.model.labels)
+    classes = len(edit.model.class_names)
+    out.print(f"{total} photos of {classes} classes: [bold]{escape(str(path))}[/]")
+    where = () if path == DEFAULT_PERSONAL else ("--model", path)
+    out.print(f"Next: [bold]{escape(command('classify', 'photo.jpg', *where))}[/]")
+
+
+def edit_json(edit: Edit, path: Path) -> dict[str, Any]:
+    """An edit as JSON-able values."""
+    return {
+        "model": path,
+        "classes": _photos(edit),
+        "changes": edit.changes,
+        "new": edit.new,
+        "gone": _gone(edit),
+        "renamed": edit.renamed,
+        "skipped": [{"path": item.path, "reason": item.reason} for item in edit.skipped],
+        "duplicates": [
+            {"path": item.path, "photo": item.photo, "class": item.label}
+            for item in edit.duplicates
+        ],
+        "film_share": film_share(edit.model),
+        "worth_readapting": worth_readapting(edit.model),
+    }
+
+
+def _photos(edit: Edit) -> dict[str, int]:
+    """Photos of each class."""
+    shots = torch.bincount(edit.model.labels, minlength=len(edit.model.class_names)).tolist()
+    return dict(zip(edit.model.class_names, shots, strict=True))
+
+
+def _gone(edit: Edit) -> list[str]:
+    return [name for name in edit.changes if name not in edit.model.class_names]

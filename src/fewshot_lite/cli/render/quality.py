@@ -1,0 +1,62 @@
+"""What people see of `quality`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from fewshot_lite.cli.render.terminal import escape, out
+
+if TYPE_CHECKING:
+    from fewshot_lite.personal.quality import Quality, Suspicion
+
+_MOST_PAIRS = 3
+_MOST_PHOTOS = 5
+_MOST_CLASSES = 3
+
+
+def print_quality(quality: Quality) -> None:
+    """A line for the accuracy to expect, and one for what is wrong, where something is."""
+    if quality.accuracy is None or quality.interval is None:
+        out.print(
+            "How good it is cannot be told, nor what is unknown to it: no class has two photos."
+        )
+        return
+    low, high = quality.interval
+    how = "leaving out each of" if not quality.anew else "adapting anew without a quarter of"
+    out.print(
+        f"To expect of new photos like these: [bold]{quality.accuracy:.0%}[/] named right "
+        f"({low:.0%} to {high:.0%}; by {how} {quality.photos} photos)."
+    )
+    if quality.alone:
+        named = ", ".join(map(escape, quality.alone[:_MOST_CLASSES]))
+        more = ", ..." if len(quality.alone) > _MOST_CLASSES else ""
+        out.print(f"  That is without {named}{more}: one photo tells nothing.")
+    if quality.confused:
+        pairs = ", ".join(
+            f"{escape(pair.classes[0])} and {escape(pair.classes[1])} "
+            f"({pair.mistaken} of {pair.photos} photos)"
+            for pair in quality.confused[:_MOST_PAIRS]
+        )
+        out.print(f"  Most taken for each other: {pairs}")
+    for item in quality.suspicious[:_MOST_PHOTOS]:
+        out.print(
+            f"  [yellow]In the wrong class?[/] {_name(item)} looks like {escape(item.looks_like)}"
+        )
+    if len(quality.suspicious) > _MOST_PHOTOS:
+        rest = len(quality.suspicious) - _MOST_PHOTOS
+        out.print(f"  [yellow]In the wrong class?[/] {rest} more (--json lists all)")
+
+
+def _name(item: Suspicion) -> str:
+    if item.photo is None:
+        return f"support photo {item.index + 1} ({escape(item.label)})"
+    return escape(item.photo)
+
+
+def quality_json(quality: Quality) -> dict[str, Any]:
+    """Quality as JSON-able values."""
+    values = asdict(quality)
+    if quality.interval is not None:
+        values["interval"] = {"low": quality.interval[0], "high": quality.interval[1]}
+    return values

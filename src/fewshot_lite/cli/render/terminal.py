@@ -1,0 +1,304 @@
+"""What people see on the terminal. Results go to stdout, all else to stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import shlex
+import sys
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import rich.markup
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from fewshot_lite.core import jsons as plain_json
+from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.training.ranks import place
+
+if TYPE_CHECKING:
+    from fewshot_lite.demo.run import DemoResult
+    from fewshot_lite.images.folders import Skipped
+    from fewshot_lite.personal.model import Adaptation
+    from fewshot_lite.training.run import Progress as Step
+
+#: Wider than any line: tables in files and pipes are neither wrapped nor cut.
+_NO_LIMIT = 100_000
+
+
+def _console(*, stderr: bool) -> Console:
+    """Colours on a terminal, plain lines elsewhere; names are printed as they are spelled."""
+    stream = sys.stderr if stderr else sys.stdout
+    with contextlib.suppress(AttributeError, ValueError):  # replaced by something simpler
+        # Names that the encoding lacks must not end the program.
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    width = None if stream.isatty() else _NO_LIMIT
+    return Console(stderr=stderr, soft_wrap=True, highlight=False, emoji=False, width=width)
+
+
+out = _console(stderr=False)
+err = _console(stderr=True)
+
+_MOST_SKIPPED = 50
+#: The latest changes of a personal model that `info` tells; --json has all that it keeps.
+_MOST_EDITS = 5
+
+
+def escape(text: str) -> str:
+    """Text as Rich prints it literally; line breaks and control characters as their escapes."""
+    visible = "".join(
+        repr(c)[1:-1] if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text
+    )
+    return rich.markup.escape(visible)
+
+
+def print_error(message: str) -> None:
+    """One line on stderr."""
+    err.print(f"[bold red]Error:[/] {escape(' '.join(message.strip().splitlines()))}")
+
+
+def print_note(message: str) -> None:
+    """One line on stderr that nothing is wrong with."""
+    err.print(f"[dim]{escape(message)}[/]")
+
+
+def print_json(value: Any) -> None:
+    """A result for programs: JSON on stdout, with names as they are spelled if it can have them."""
+    text = plain_json.dumps(value, indent=2, ascii_only=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = plain_json.dumps(value, indent=2)
+    sys.stdout.write(text + "\n")
+
+
+def command(*words: object) -> str:
+    """A command line as it has to be typed."""
+    return shlex.join(["fewshot-lite", *(str(word) for word in words)])
+
+
+@contextmanager
+def training_bars() -> Iterator[Callable[[Step], None]]:
+    """A bar for each phase of a training run; silent when stderr is no terminal."""
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[values]}"),
+        console=err,
+        disable=not err.is_terminal,
+    ) as progress:
+        bars: dict[str, TaskID] = {}
+
+        def report(step: Step) -> None:
+            values = "  ".join(f"{name} {value:.3g}" for name, value in step.values.items())
+            if step.phase not in bars:
+                bars[step.phase] = progress.add_task(escape(step.phase), values="")
+            progress.update(
+                bars[step.phase], total=step.total, completed=step.step, values=escape(values)
+            )
+
+        yield report
+
+
+@contextmanager
+def counting_bar(description: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar driven by (done, total), where the total may be None: not known."""
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=err,
+        disable=not err.is_terminal,
+        transient=True,
+    ) as progress:
+        bar = progress.add_task(description, total=None)
+        yield lambda done, total: progress.update(bar, completed=done, total=total)
+
+
+def print_skipped(skipped: Sequence[Skipped]) -> None:
+    """The files that were left out, each with its reason."""
+    for item in skipped[:_MOST_SKIPPED]:
+        err.print(f"[yellow]Skipped[/] {escape(str(item.path))}: {escape(item.reason)}")
+    if len(skipped) > _MOST_SKIPPED:
+        err.print(f"[yellow]Skipped[/] {len(skipped) - _MOST_SKIPPED} more (--json lists all)")
+
+
+def print_adaptation(adaptation: Adaptation, path: object) -> None:
+    """The table of classes and where the model is."""
+    table = Table("class", box=None, pad_edge=False)
+    table.add_column("photos used", justify="right")
+    table.add_column("skipped", justify="right")
+    for number, name in enumerate(adaptation.class_names):
+        skipped = adaptation.left_out[number]
+        table.add_row(escape(name), str(adaptation.used[number]), str(skipped or ""))
+    out.print(table)
+    print_skipped(adaptation.skipped)
+    total = sum(adaptation.used)
+    out.print(
+        f"Adapted to {total} photos of {len(adaptation.class_names)} classes "
+        f"in {adaptation.seconds:.1f} s: [bold]{escape(str(path))}[/]"
+    )
+
+
+def print_next(examples: Sequence[str]) -> None:
+    """What to type next."""
+    out.print("Next: " + "\n      ".join(f"[bold]{escape(line)}[/]" for line in examples))
+
+
+def print_demo(result: DemoResult) -> None:
+    """The demo's outcome and the commands to go on with."""
+    low, high = result.interval
+    for path, answer in result.mistakes:
+        out.print(f"[yellow]Taken for {escape(answer)}:[/] {escape(str(path))}")
+    out.print(
+        f"Drew {len(result.classes)} kinds of things ({', '.join(result.classes)}), adapted to "
+        f"{result.adapted_on} drawings in {result.seconds_to_adapt:.1f} s, and named "
+        f"{result.correct} of {result.total} held-back ones right: "
+        f"[bold green]{result.accuracy:.1%}[/] (95 % interval {low:.0%} to {high:.0%})."
+    )
+    first = next(iter(sorted(result.held_back.glob("*/*.jpg"))))
+    out.print("Look at them, then try:")
+    out.print(f"  [bold]{escape(command('classify', first, '--model', result.model))}[/]")
+    out.print("On your own photos, one folder per thing:")
+    out.print(f"  [bold]{escape(command('adapt', './my_objects'))}[/]")
+    out.print(f"  [bold]{escape(command('classify', 'photo.jpg'))}[/]")
+
+
+def print_info(meta: dict[str, Any], path: object, size: int) -> None:
+    """What a checkpoint is, a line for each thing worth knowing."""
+    try:
+        rows = list(_info_rows(meta))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise FewshotError(f"{path}: its description is damaged.") from None
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column()
+    for name, value in rows:
+        table.add_row(escape(name), escape(value))
+    out.print(f"[bold]{escape(str(path))}[/]: {_KINDS.get(meta['kind'], meta['kind'])}")
+    table.add_row("size", f"{size / 1e6:.1f} MB")
+    out.print(table)
+
+
+_KINDS = {
+    "backbone": "a pre-trained backbone (for meta-train --weights)",
+    "meta": "a meta-trained model (for adapt --base)",
+    "exported": "a personal model in ONNX (for classify --model)",
+    "personal": "a personal model (for classify --model)",
+    "state": "the state of an unfinished training run (for --resume)",
+}
+
+
+def _info_rows(meta: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for key in ("learner", "backbone", "image_size", "version"):
+        if key in meta:
+            yield key.replace("_", " "), str(meta[key])
+    if meta.get("scales", [1]) != [1]:
+        yield "scales", ", ".join(map(str, meta["scales"]))
+    if meta.get("pooling", "mean") != "mean":
+        yield "last map", f"the {meta['pooling']} of each channel"
+    if "class_names" in meta:
+        pairs = zip(meta["class_names"], meta["shots"], strict=True)
+        yield "classes", ", ".join(f"{name} ({shots})" for name, shots in pairs)
+    if meta.get("thumbnails"):
+        yield "thumbnails", f"of {meta['thumbnails']} photos"
+    record = meta.get("record", meta)
+    for key in ("tasks", "steps"):
+        if key in record:
+            done, total = record[key]
+            yield key, f"{done} of {total}"
+    if "step" in meta:
+        yield "step", str(meta["step"])
+    if "provenance" in meta:
+        origin = meta["provenance"]
+        base = origin.get("base", {})
+        yield "made", f"{origin.get('created', '?')} with fewshot-lite {origin.get('version', '?')}"
+        yield "base", f"{base.get('name', '?')} (SHA-256 {base.get('sha256', '?')[:16]}…)"
+        for edit in origin.get("edits", [])[-_MOST_EDITS:]:
+            yield "changed", _edit_in_words(edit)
+    for name, names in (record.get("data") or record.get("classes") or {}).items():
+        yield "trained on", f"{name}: {len(names)} classes"
+    for name, value in (record.get("figures") or {}).items():
+        if isinstance(value, float):
+            yield name.replace("_", " "), f"{value:.4g}"
+        elif value:
+            yield name.replace("_", " "), plain_json.dumps(value)
+
+
+def _edit_in_words(edit: dict[str, Any]) -> str:
+    """One of a personal model's edits, as `editing` records them."""
+    [(kind, classes)] = [item for item in edit.items() if item[0] != "date"]
+    names = (
+        f"{name} ({value})" if isinstance(value, int) else f"{name} to {value}"
+        for name, value in classes.items()
+    )
+    return f"{edit['date']} {kind} {', '.join(names)}"
+
+
+def print_run(result: dict[str, Any], next_command: str, *, unit: str, done: int) -> None:
+    """How a training run ended, and how to go on."""
+    output = escape(str(result["output"]))
+    figures = ""
+    if math.isfinite(result["loss"]):  # there was a step
+        figures = f" (loss {result['loss']:.3f}, accuracy {result['accuracy']:.1%})"
+    if result.get("skipped"):
+        err.print(f"[yellow]Skipped[/] {result['skipped']} steps: their loss was not finite.")
+    if result["unreadable"]:
+        err.print(
+            f"[yellow]Skipped[/] {result['unreadable']} photos that cannot be read; "
+            f"{escape(str(result['log']))} names them."
+        )
+    if replaced := result.get("replaced"):
+        err.print(
+            f"[yellow]Replaced[/] by others: {len(replaced)} photos that could not be read any more"
+        )
+        for line in replaced[:_MOST_SKIPPED]:
+            err.print(f"  {escape(line)}")
+        if len(replaced) > _MOST_SKIPPED:
+            err.print(f"  and {len(replaced) - _MOST_SKIPPED} more; see {result['log']}")
+    if result.get("not_validated"):
+        err.print(
+            f"[yellow]Left out[/] of validation: {result['not_validated']} classes with too few "
+            f"photos; {escape(str(result['log']))} names them."
+        )
+    if result["finished"]:
+        out.print(f"Done after {done} {unit}{figures}: [bold]{output}[/]")
+        if result.get("exact"):
+            out.print(f"  {result['exact']} tasks had no more than --h images; all were taken")
+        if result.get("best_after"):
+            out.print(
+                f"  the weights are those after {result['best_after']} tasks, which scored best"
+            )
+        for name, value in result.get("validation", {}).items():
+            out.print(f"  validation {escape(name)}: {value:.1%}")
+        out.print(f"Next: [bold]{escape(next_command)}[/]")
+    else:
+        out.print(
+            f"Stopped after {done} of {result['total']} {unit}{figures}. "
+            f"[bold]{output}[/] is usable as it is."
+        )
+        again = " ".join([*(shlex.quote(word) for word in _invocation()), "--resume"])
+        out.print(f"Go on with: [bold]{escape(again)}[/]")
+
+
+def _invocation() -> list[str]:
+    """This command as it was typed, without flags that must not be repeated."""
+    ranks = place().local_size
+    launch = ["fewshot-lite"]
+    if ranks > 1:
+        launch = ["torchrun", "--nproc-per-node", str(ranks), "-m", "fewshot_lite"]
+    return [*launch, *(w for w in sys.argv[1:] if w not in ("--resume", "--force"))]

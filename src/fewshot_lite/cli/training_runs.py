@@ -1,0 +1,36 @@
+"""How both commands that train begin and end; see `cli_pretrain` and `cli_meta_train`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from fewshot_lite.cli.options import INTERRUPTED
+from fewshot_lite.core.files import check_output
+from fewshot_lite.images.folders import require_folder
+from fewshot_lite.training.ranks import place
+
+
+def check_run(data: Path, output: Path, *, resume: bool, force: bool) -> None:
+    """Refuse data and an output that no run can have, before torch is imported."""
+    require_folder(data)
+    if not resume:
+        check_output(output, force=force)
+
+
+def finish(result: dict[str, Any], onward: str, *, unit: str, done: int, json: bool) -> None:
+    """Say how a training run ended and how to go on.
+
+    The exit code is 130 if it was interrupted, and 0 if a cluster took its machine back (SIGTERM).
+    """
+    from fewshot_lite.cli.render import terminal as render
+
+    if not place().first:
+        pass
+    elif json:
+        render.print_json(result)
+    else:
+        render.print_run(result, onward, unit=unit, done=done)
+    if not (result["finished"] or result["terminated"]):
+        sys.exit(INTERRUPTED)  # not typer.Exit: what there is to say has been said

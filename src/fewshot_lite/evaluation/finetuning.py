@@ -1,0 +1,215 @@
+"""Fine-tuning to a task: what LITE's one forward pass is compared with.
+
+Bronskill et al. 2021, section 5.1, and the ORBIT code: 50 steps of Adam at 1e-3 on the whole
+support set, a linear layer that starts at zero (`init_zeros`), the backbone's statistics fixed;
+with FiLM, γ and β of each norm layer too, or else all of the backbone's weights. Nothing is drawn
+at random. Of a pattern (`inner.patterns`) only the layers that it names are updated, and what lies
+below the lowest of them is run once, not at each step.
+
+What is learned is kept in float64. Adam divides a gradient by its own size: where the true gradient
+is zero (the biases at the first step of a balanced task), rounding errors of float32 would become
+steps of full length, and the size of micro-batches would show in the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import functional_call
+
+from fewshot_lite.evaluation.layers import updated_by
+from fewshot_lite.learners.base import Cast, map_batches
+from fewshot_lite.networks.backbone import Backbone
+from fewshot_lite.networks.film import NormParameters, modulate
+from fewshot_lite.networks.stages import Staged
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """The optimiser's settings."""
+
+    steps: int = 50
+    lr: float = 1e-3
+    """Of Adam."""
+    pattern: str | None = None
+    """Which layers are updated, e.g. "00011"; None for all."""
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A linear layer: weight (K, d), bias (K,)."""
+
+    weight: Tensor
+    bias: Tensor
+
+    @classmethod
+    def zeros(cls, classes: int, width: int, device: torch.device) -> Linear:
+        """The layer as it starts."""
+        dtype = _precise(device)
+        return cls(
+            torch.zeros(classes, width, dtype=dtype, device=device, requires_grad=True),
+            torch.zeros(classes, dtype=dtype, device=device, requires_grad=True),
+        )
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Logits (B, K) of features (B, d)."""
+        return F.linear(features.to(self.weight.dtype), self.weight, self.bias)
+
+    def detach(self) -> Linear:
+        """The layer without its graph."""
+        return Linear(self.weight.detach(), self.bias.detach())
+
+
+@torch.enable_grad()
+def fine_tune_head(features: Tensor, labels: Tensor, classes: int, settings: FineTuning) -> Linear:
+    """Fit a linear layer to support features (N, d) with labels (N,)."""
+    layer = Linear.zeros(classes, features.shape[1], features.device)
+    optimizer = torch.optim.Adam([layer.weight, layer.bias], lr=settings.lr)
+    for _ in range(settings.steps):
+        optimizer.zero_grad()
+        F.cross_entropy(layer(features), labels).backward()
+        optimizer.step()
+    return layer.detach()
+
+
+def fine_tune_film(
+    backbone: Backbone,
+    images: Tensor,
+    labels: Tensor,
+    classes: int,
+    settings: FineTuning,
+    *,
+    micro_batch: int,
+    cast: Cast,
+) -> tuple[NormParameters, Linear]:
+    """Fit a linear layer and FiLM to support images (N, 3, S, S) with labels (N,).
+
+    The loss is a sum over images, so its gradient is added up over micro-batches: their size sets
+    the memory and does not change the result.
+
+    Returns:
+        The norm parameters of the adapted backbone, and the layer on its features.
+
+    Raises:
+        UsageError: as `updated_by`.
+    """
+    updated = updated_by(settings.pattern, backbone)
+    dtype = _precise(images.device)
+    norms = {n: m for n, m in backbone.norm_layers().items() if f"{n}.weight" in updated.names}
+    film = {
+        name: (
+            torch.ones_like(norm.weight, dtype=dtype, requires_grad=True),
+            torch.zeros_like(norm.weight, dtype=dtype, requires_grad=True),
+        )
+        for name, norm in norms.items()
+    }
+    learned = [t for pair in film.values() for t in pair]
+    support = _Support(backbone, images, labels, updated.lowest, micro_batch, cast)
+    layer = _descend(support, classes, settings, learned, lambda: _modulated(backbone, film))
+    with torch.no_grad():
+        return _modulated(backbone, film), layer
+
+
+def fine_tune_weights(
+    backbone: Backbone,
+    images: Tensor,
+    labels: Tensor,
+    classes: int,
+    settings: FineTuning,
+    *,
+    micro_batch: int,
+    cast: Cast,
+) -> tuple[NormParameters, Linear]:
+    """Fit a linear layer and the backbone's own weights; all else as `fine_tune_film`."""
+    updated = updated_by(settings.pattern, backbone)
+    dtype = _precise(images.device)
+    own = {n: value for n, value in backbone.named_parameters() if n in updated.names}
+    learned = {n: v.detach().clone().to(dtype).requires_grad_() for n, v in own.items()}
+
+    def rounded() -> NormParameters:
+        return {name: value.to(own[name].dtype) for name, value in learned.items()}
+
+    support = _Support(backbone, images, labels, updated.lowest, micro_batch, cast)
+    layer = _descend(support, classes, settings, list(learned.values()), rounded)
+    with torch.no_grad():
+        return rounded(), layer
+
+
+class _Support:
+    """A support set, and what the stages below `lowest` make of it, once."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        images: Tensor,
+        labels: Tensor,
+        lowest: int,
+        micro_batch: int,
+        cast: Cast,
+    ) -> None:
+        self.backbone, self.labels = backbone, labels
+        self._lowest, self._size, self._cast = lowest, micro_batch, cast
+        self._staged = Staged(backbone)
+        self._below = [images] if lowest == 0 else [self._lower(images, s) for s in backbone.scales]
+
+    @torch.no_grad()
+    def _lower(self, images: Tensor, scale: int) -> Tensor:
+        def run(x: Tensor) -> Tensor:
+            below: Tensor = self._staged(self.backbone.prepared(x, scale), 0, self._lowest)
+            return below
+
+        return map_batches(run, images, self._size, self._cast)
+
+    def backward(self, layer: Linear, parameters: Callable[[], NormParameters]) -> None:
+        """Add the gradient of the mean loss to the `.grad`s, micro-batch by micro-batch."""
+        batches = zip(*(part.split(self._size) for part in self._below), strict=True)
+        for parts, labels in zip(batches, self.labels.split(self._size), strict=True):
+            with self._cast():
+                features = self._features(parts, parameters())
+            loss = F.cross_entropy(layer(features), labels, reduction="sum")
+            (loss / len(self.labels)).backward()
+
+    def _features(self, parts: tuple[Tensor, ...], parameters: NormParameters) -> Tensor:
+        """(B, d) of a micro-batch, one part for each scale; of images if all stages are run."""
+        if self._lowest == 0:
+            found: Tensor = functional_call(self.backbone, parameters, parts)
+            return found
+        named = {f"backbone.{name}": value for name, value in parameters.items()}
+        inputs = [(part, self._lowest) for part in parts]
+        return torch.cat([functional_call(self._staged, named, x) for x in inputs], dim=1)
+
+
+@torch.enable_grad()
+def _descend(
+    support: _Support,
+    classes: int,
+    settings: FineTuning,
+    learned: list[Tensor],
+    parameters: Callable[[], NormParameters],
+) -> Linear:
+    """Adam's steps on a linear layer and on `learned`, which `parameters` makes a network of."""
+    layer = Linear.zeros(classes, support.backbone.feature_dim, support.labels.device)
+    optimizer = torch.optim.Adam([layer.weight, layer.bias, *learned], lr=settings.lr)
+    for _ in range(settings.steps):
+        optimizer.zero_grad()
+        support.backward(layer, parameters)
+        optimizer.step()
+    return layer.detach()
+
+
+def _modulated(backbone: Backbone, film: Mapping[str, tuple[Tensor, Tensor]]) -> NormParameters:
+    parameters: NormParameters = {}
+    norms = backbone.norm_layers()
+    for name, values in film.items():
+        gamma, beta = (value.to(norms[name].weight.dtype) for value in values)
+        parameters |= modulate(name, norms[name], gamma, beta)
+    return parameters
+
+
+def _precise(device: torch.device) -> torch.dtype:
+    """The widest floats of a device; Apple's have no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64

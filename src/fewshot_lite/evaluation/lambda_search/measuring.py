@@ -1,0 +1,205 @@
+"""Accuracy and time of patterns, task by task.
+
+The patterns take turns on each task, beginning with another one each time, so that whatever slows
+the machine down for a while slows all of them down. Times are medians over tasks; so are ratios,
+each of two times on the same task.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import flop_registry
+
+from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.evaluation.accuracy import Score
+from fewshot_lite.evaluation.caches import ImageCache
+from fewshot_lite.evaluation.cost import MacMeter, measure
+from fewshot_lite.evaluation.lambda_search.subjects import Subject
+from fewshot_lite.evaluation.protocols.base import EvaluationProtocol, EvaluationTask
+from fewshot_lite.evaluation.results import Figure
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One pattern on the first tasks; of each, in their order."""
+
+    pattern: str
+    accuracies: tuple[float, ...]
+    times: tuple[float, ...]
+    """To adapt, in milliseconds."""
+    full_times: tuple[float, ...]
+    """Of the full pattern on the same tasks, in the same turns."""
+    macs: float
+    """Multiply-accumulates of adapting to the first task, forward and backward."""
+
+    @property
+    def accuracy(self) -> Figure:
+        """Mean accuracy with its 95 % interval."""
+        score = Score(self.accuracies)
+        return Figure(score.mean, score.interval)
+
+    @property
+    def ms(self) -> float:
+        """Median time to adapt."""
+        return median(self.times)
+
+    @property
+    def ratio(self) -> float:
+        """Median share of the full pattern's time on the same task."""
+        return median(t / full for t, full in zip(self.times, self.full_times, strict=True))
+
+    def minus(self, other: Measured) -> Figure:
+        """Mean difference of accuracy to another pattern, task by task."""
+        pairs = zip(self.accuracies, other.accuracies, strict=False)
+        score = Score(tuple(a - b for a, b in pairs))
+        return Figure(score.mean, score.interval)
+
+    def to_json(self, full: Measured) -> dict[str, Any]:
+        """The figures, JSON-able."""
+        return {
+            "pattern": self.pattern,
+            "accuracy": self.accuracy.to_json(),
+            "difference": self.minus(full).to_json(),
+            "adapt_ms": self.ms,
+            "times_as_fast": 1 / self.ratio,
+            "adapt_macs": self.macs,
+            "tasks": len(self.accuracies),
+        }
+
+
+class ProductMeter(MacMeter):
+    """Multiply-accumulates of all matrix products and convolutions that run, backward too.
+
+    The papers' way of counting, `MacMeter`'s, takes the backward pass for as much as the forward
+    pass; but leaving parts of it out is what patterns are for.
+    """
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        count = flop_registry.get(func._overloadpacket)
+        if count is not None:
+            self.macs += count(*args, **kwargs, out_val=result) / 2
+        return result
+
+
+class Bench:
+    """The tasks, and what was counted on them."""
+
+    def __init__(self, subject: Subject, protocol: EvaluationProtocol, images: ImageCache) -> None:
+        self._subject, self._protocol, self._images = subject, protocol, images
+        self._macs: dict[str, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._protocol)
+
+    def measure(
+        self,
+        patterns: Sequence[str],
+        full: str,
+        *,
+        on_done: Callable[[int, int], None] | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> tuple[dict[str, Measured], bool]:
+        """Try patterns on all tasks, or on the first ones until asked to stop.
+
+        Args:
+            patterns: with or without the full one, which is tried in any case.
+            on_done: called with (trials done, trials in all): a pattern on a task each.
+            stop: asked after each trial; a task that not all patterns were tried on does not count.
+
+        Returns:
+            By pattern; and whether all tasks are done.
+
+        Raises:
+            FewshotError: adapting diverged; the message names the pattern.
+            KeyboardInterrupt: stopped before the first task was done.
+        """
+        patterns = list(dict.fromkeys([full, *patterns]))
+        new = [p for p in patterns if p not in self._macs]
+        total, done = len(new) + len(self) * len(patterns), 0
+        accuracies: dict[str, list[float]] = {p: [] for p in patterns}
+        times: dict[str, list[float]] = {p: [] for p in patterns}
+
+        def go_on() -> bool:
+            nonlocal done
+            done += 1
+            if on_done is not None:
+                on_done(done, total)
+            return done == total or not stop()
+
+        for pattern in new:
+            self._count(pattern)
+            if not go_on():
+                raise KeyboardInterrupt  # there is nothing to show
+        for number in range(len(self)):
+            task = self._protocol.task(number)
+            first = number % len(patterns)
+            for pattern in patterns[first:] + patterns[:first]:
+                accuracy, ms = self._try(pattern, task)
+                accuracies[pattern].append(accuracy)
+                times[pattern].append(ms)
+                if not go_on():
+                    whole = min(map(len, times.values()))
+                    if not whole:
+                        raise KeyboardInterrupt
+                    return self._collect(accuracies, times, full, whole), False
+        return self._collect(accuracies, times, full, len(self)), True
+
+    def _collect(
+        self,
+        accuracies: Mapping[str, list[float]],
+        times: Mapping[str, list[float]],
+        full: str,
+        tasks: int,
+    ) -> dict[str, Measured]:
+        """Of the tasks that all patterns were tried on."""
+        reference = tuple(times[full][:tasks])
+        return {
+            p: Measured(p, tuple(found[:tasks]), tuple(times[p][:tasks]), reference, self._macs[p])
+            for p, found in accuracies.items()
+        }
+
+    def _try(self, pattern: str, task: EvaluationTask) -> tuple[float, float]:
+        """Share of queries named right, and milliseconds to adapt."""
+        subject, (support, query) = self._subject, self._pixels(task)
+        with self._named(pattern):
+            logits, cost = measure(
+                subject.under(pattern),
+                support,
+                torch.tensor(task.support_labels),
+                len(task.class_names),
+                [query],
+            )
+        right = logits.argmax(1) == torch.tensor(task.query_labels)
+        return float(right.double().mean()), cost.adapt_ms
+
+    def _count(self, pattern: str) -> None:
+        """Count products on the first task, which warms up too."""
+        task = self._protocol.task(0)
+        device = self._subject.device
+        support = self._pixels(task)[0].to(device)
+        labels = torch.tensor(task.support_labels, device=device)
+        with self._named(pattern), ProductMeter() as meter:
+            self._subject.under(pattern).adapt(support, labels, len(task.class_names))
+        self._macs[pattern] = meter.macs
+
+    @contextlib.contextmanager
+    def _named(self, pattern: str) -> Iterator[None]:
+        """Failures say under which pattern."""
+        try:
+            yield
+        except FewshotError as error:
+            raise type(error)(f"Pattern {pattern}: {error}") from None
+
+    def _pixels(self, task: EvaluationTask) -> tuple[torch.Tensor, torch.Tensor]:
+        size = self._subject.image_size
+        return self._images.images(task.support, size), self._images.images(task.query, size)

@@ -1,0 +1,198 @@
+"""The search for a pattern that adapts faster and loses little.
+
+Khabarlak 2022 (arXiv 2206.05930) selects the fastest pattern within an allowed loss of accuracy. Of
+the paper its abstract was at hand: the search is this project's own. All patterns are measured if
+they are few. Else it is greedy: from the full pattern on, of the layers that are still updated, the
+one is left out that costs least accuracy for the time it saves; one that costs none is preferred,
+and among those the one that saves most time.
+
+That the same tasks choose a pattern and measure it flatters it a little, the more the more patterns
+there are and the fewer tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
+from pathlib import Path
+
+from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.evaluation.caches import ImageCache
+from fewshot_lite.evaluation.lambda_search.measuring import Bench, Measured
+from fewshot_lite.evaluation.lambda_search.options import SearchOptions
+from fewshot_lite.evaluation.lambda_search.result import ALIKE, Search
+from fewshot_lite.evaluation.lambda_search.subjects import Subject, open_subject
+from fewshot_lite.evaluation.names import ModelName
+from fewshot_lite.evaluation.protocols.folders import FolderProtocol
+from fewshot_lite.evaluation.protocols.options import ProtocolOptions, Span
+from fewshot_lite.images.folders import scan_collection
+
+#: Called with (round of the search, trials done, trials in all): a pattern on a task each.
+OnDone = Callable[[int, int, int], None]
+
+
+def search_patterns(
+    name: ModelName,
+    data: Path,
+    options: SearchOptions,
+    *,
+    device: str = "auto",
+    on_done: OnDone | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Search:
+    """Measure patterns of a model on tasks from class folders, or from a folder of such data sets.
+
+    Args:
+        name: as `options.parse_searched` reads it.
+        stop: asked after each trial; True ends the search with what it has.
+
+    Raises:
+        UsageError, FewshotError: a model without an inner loop, data that no such task can be drawn
+            from, or a loop that diverges.
+        KeyboardInterrupt: stopped before there was anything to show.
+    """
+    setting = _Setting(name, data, options, device)
+    subject = setting.subject
+    patterns = all_patterns(subject)
+    greedy = patterns is None or len(patterns) > options.max_patterns
+    if greedy or patterns is None:
+        measured, finished = _greedy(setting.bench, subject, options.max_patterns, on_done, stop)
+    else:
+        measured, finished = setting.bench.measure(
+            patterns, "1" * len(subject.layers), on_done=_of_round(on_done, 1), stop=stop
+        )
+    return setting.search(measured, greedy, finished)
+
+
+def measure_patterns(
+    name: ModelName,
+    data: Path,
+    patterns: Sequence[str],
+    options: SearchOptions,
+    *,
+    device: str = "auto",
+) -> Search:
+    """As `search_patterns`, of these patterns and the full one; nothing is searched.
+
+    Raises:
+        UsageError: also for a pattern that does not fit.
+    """
+    setting = _Setting(name, data, options, device)
+    full = "1" * len(setting.subject.layers)
+    measured, finished = setting.bench.measure(patterns, full)
+    return setting.search(measured, False, finished)
+
+
+class _Setting:
+    """Model and tasks of a search."""
+
+    def __init__(self, name: ModelName, data: Path, options: SearchOptions, device: str) -> None:
+        options.check()
+        self.options = options
+        self.subject = subject = open_subject(name, options.inner_steps, device)
+        self.way = way = _way(subject, options)
+        self.folders = scan_collection(data)
+        for folder in self.folders:
+            if len(folder.class_names) < way:
+                remedy = "Add classes." if subject.way else "Add classes, or lower --way."
+                raise FewshotError(
+                    f"{folder.root}: has {len(folder.class_names)} classes, too few for {way}-way "
+                    f"tasks. {remedy}"
+                )
+        images = ImageCache()
+        self.protocol = FolderProtocol(
+            self.folders,
+            ProtocolOptions(
+                ways=(Span(way, way),),
+                shots=(Span(options.shots, options.shots),),
+                queries=options.queries,
+                tasks=options.tasks,
+                seed=options.seed,
+            ),
+            find_unreadable=lambda sources: images.problems(sources, subject.image_size),
+        )
+        self.bench = Bench(subject, self.protocol, images)
+
+    def search(self, measured: Mapping[str, Measured], greedy: bool, finished: bool) -> Search:
+        """What was found."""
+        return Search(
+            self.subject.name,
+            self.subject.layers,
+            self.subject.inner_steps,
+            self.way,
+            self.options,
+            tuple(folder.name for folder in self.folders),
+            tuple(measured.values()),
+            greedy,
+            finished,
+            {Path(str(path)): reason for path, reason in self.protocol.unreadable.items()},
+        )
+
+
+def all_patterns(subject: Subject) -> list[str] | None:
+    """Every pattern, the full one first; None where there are more than anybody would wait for."""
+    layers = len(subject.layers) - subject.head_stays
+    if layers > 16:
+        return None
+    end = "1" if subject.head_stays else ""
+    patterns = ["".join(digits) + end for digits in product("10", repeat=layers)]
+    return [p for p in patterns if "1" in p or not subject.something_adapts]
+
+
+def _way(subject: Subject, options: SearchOptions) -> int:
+    if subject.way is not None and options.way not in (None, subject.way):
+        raise UsageError(
+            f"--way {options.way}: the head of {subject.name} was learned for {subject.way} "
+            "classes. Leave the flag out."
+        )
+    return options.way or subject.way or 5
+
+
+def _greedy(
+    bench: Bench,
+    subject: Subject,
+    most: int,
+    on_done: OnDone | None,
+    stop: Callable[[], bool],
+) -> tuple[dict[str, Measured], bool]:
+    """Rounds of leaving one layer out, until none is left or `most` patterns were measured.
+
+    A round that is stopped counts only if it is the first.
+    """
+    current = full = "1" * len(subject.layers)
+    found: dict[str, Measured] = {}
+    for number in range(1, len(full) + 1):
+        droppable = len(full) - subject.head_stays
+        tried = [_without(current, i) for i in range(droppable) if current[i] == "1"]
+        tried = [p for p in tried if "1" in p or not subject.something_adapts]
+        tried = tried[: max(0, most - max(len(found), 1))]
+        if not tried:
+            break
+        measured, finished = bench.measure(
+            [current, *tried], full, on_done=_of_round(on_done, number), stop=stop
+        )
+        if not finished and found:
+            return found, False
+        found = measured | found  # what was measured before stays as it was
+        found = {full: found[full]} | found
+        if not finished:
+            return found, False
+        current = min(tried, key=lambda p: _price(measured[current], measured[p]))
+    return found, True
+
+
+def _price(before: Measured, after: Measured) -> tuple[float, float]:
+    """Accuracy lost for the time saved; less is better. What loses none is ranked by time alone."""
+    lost = before.accuracy.mean - after.accuracy.mean
+    saved = before.ratio - after.ratio
+    return (0.0, -saved) if lost <= 0 else (lost / max(saved, ALIKE), 0.0)
+
+
+def _without(pattern: str, layer: int) -> str:
+    return f"{pattern[:layer]}0{pattern[layer + 1 :]}"
+
+
+def _of_round(on_done: OnDone | None, number: int) -> Callable[[int, int], None] | None:
+    if on_done is None:
+        return None
+    return lambda done, total: on_done(number, done, total)

@@ -1,0 +1,33 @@
+"""The chosen pattern in a checkpoint, where `adapt` and `evaluate` use it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fewshot_lite.core.files import find_base
+from fewshot_lite.evaluation.lambda_search.result import Search
+from fewshot_lite.learners import GradientLearner
+from fewshot_lite.personal.meta_model import MetaModel
+
+
+def store(search: Search, path: Path) -> None:
+    """Write the searched checkpoint with the chosen pattern, the inner steps and a record.
+
+    Args:
+        search: of a checkpoint, finished.
+        path: a new file or the checkpoint itself.
+
+    Raises:
+        ValueError: a search of fine-tuning, or one that was interrupted.
+        FewshotError: it cannot be written.
+    """
+    if not search.finished:
+        raise ValueError("the search was interrupted")
+    model = MetaModel.load(find_base(search.model))
+    learner = model.learner
+    if not isinstance(learner, GradientLearner):
+        raise ValueError(f"{search.model} has no pattern to store")
+    learner.inner_steps = search.inner_steps
+    learner.set_pattern(search.chosen.pattern)
+    model.record["lambda_search"] = search.record()
+    model.save(path)

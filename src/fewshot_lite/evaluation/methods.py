@@ -1,0 +1,259 @@
+"""What adapts to a task: a meta-trained learner, a head on a fixed backbone, or fine-tuning.
+
+    images, labels --adapt--> classifier: images -> logits
+
+A method that leaves the backbone as it is can be given features instead (`FrozenMethod.fit`), so
+that each image goes through the backbone once in a whole comparison.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from fewshot_lite.core.config import HeadName
+from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.evaluation.finetuning import (
+    FineTuning,
+    fine_tune_film,
+    fine_tune_head,
+    fine_tune_weights,
+)
+from fewshot_lite.heads import Statistics
+from fewshot_lite.heads.choice import choose_head
+from fewshot_lite.learners import GradientLearner
+from fewshot_lite.learners.base import Cast, Learner, TaskClassifier, map_batches
+from fewshot_lite.networks.backbone import Backbone
+from fewshot_lite.networks.support_norm import SupportNorm
+
+#: Query images (B, 3, S, S) or features (B, d) to logits (B, K).
+Classifier = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Passes:
+    """How networks are run."""
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    micro_batch: int = 64
+    """Images in a pass; does not change results."""
+    cast: Cast = contextlib.nullcontext
+
+
+class Head(Protocol):
+    """Two functions of features; see `heads`."""
+
+    def fit(self, features: Tensor, labels: Tensor, classes: int) -> Statistics:
+        """Statistics of support features (N, d) with labels (N,) of 0..K-1."""
+        ...
+
+    def logits(self, statistics: Statistics, features: Tensor) -> Tensor:
+        """Logits (Q, K) of query features (Q, d)."""
+        ...
+
+
+class Method(ABC):
+    """One of the models of a comparison."""
+
+    def __init__(self, name: str, backbone: Backbone, image_size: int, passes: Passes) -> None:
+        """A method around a backbone on `passes.device`, used as it is.
+
+        Args:
+            name: as tables show it.
+            image_size: side of the images that it is given, in pixels.
+        """
+        self.name = name
+        self.backbone = backbone
+        self.image_size = image_size
+        self.passes = passes
+
+    @property
+    def parameters(self) -> int:
+        """Numbers that are kept for adapting; what is made for a task does not count."""
+        return _count(self.backbone)
+
+    @abstractmethod
+    def adapt(self, images: Tensor, labels: Tensor, classes: int) -> Classifier:
+        """Adapt to support images.
+
+        Args:
+            images: uint8 (N, 3, S, S) on the device.
+            labels: int64 (N,) of 0..K-1, every class present.
+            classes: K.
+
+        Returns:
+            From query images, uint8 (B, 3, S, S), to logits (B, K).
+        """
+
+    def bare(self, images: Tensor) -> Tensor:
+        """Features (B, d) of the backbone as it is: what any method costs at least."""
+        with torch.no_grad():
+            return map_batches(self.backbone, images, self.passes.micro_batch, self.passes.cast)
+
+
+class LearnerMethod(Method):
+    """A meta-trained learner."""
+
+    def __init__(self, name: str, learner: Learner, image_size: int, passes: Passes) -> None:
+        super().__init__(name, learner.backbone, image_size, passes)
+        self.learner = learner
+
+    @property
+    def parameters(self) -> int:
+        return _count(self.learner)
+
+    def adapt(self, images: Tensor, labels: Tensor, classes: int) -> Classifier:
+        return self.adapted(images, labels, classes).logits
+
+    def adapted(self, images: Tensor, labels: Tensor, classes: int) -> TaskClassifier:
+        """The learner adapted to support images as `adapt` takes them.
+
+        Raises:
+            FewshotError: it cannot be; the message names the method.
+        """
+        size, cast = self.passes.micro_batch, self.passes.cast
+        try:
+            return self.learner.adapt(images, labels, classes, micro_batch=size, cast=cast)
+        except FewshotError as error:
+            raise type(error)(f"{self.name}: {error}") from None
+
+
+class FilmHeadMethod(LearnerMethod):
+    """A head of one's choice on what a meta-trained learner makes of the features."""
+
+    def __init__(
+        self, name: str, learner: Learner, head: HeadName, image_size: int, passes: Passes
+    ) -> None:
+        """A method; `head` as `adapt --head` takes it.
+
+        Raises:
+            UsageError: the learner adapts features to their labels, which favours any head.
+        """
+        super().__init__(name, learner, image_size, passes)
+        if isinstance(learner, GradientLearner):
+            raise UsageError(
+                f"{name}: {learner.name} adapts by gradient steps, its head together with the "
+                f"features. Give {name.partition(':')[2] or 'the checkpoint'} alone."
+            )
+        self.head: HeadName = head
+
+    def adapt(self, images: Tensor, labels: Tensor, classes: int) -> Classifier:
+        adapted = self.adapted(images, labels, classes)
+        support = adapted.support_features
+        with torch.no_grad():
+            head = choose_head(self.head, self.learner.head, support, labels, classes).head
+            statistics = head.fit(support, labels, classes)
+
+        @torch.no_grad()
+        def classify(queries: Tensor) -> Tensor:
+            return head.logits(statistics, adapted.features(queries))
+
+        return classify
+
+
+class FrozenMethod(Method):
+    """A method that looks at features of the backbone as it is."""
+
+    @abstractmethod
+    def fit(self, features: Tensor, labels: Tensor, classes: int) -> Classifier:
+        """As `adapt`, from support features (N, d) to a function of query features (B, d)."""
+
+    def adapt(self, images: Tensor, labels: Tensor, classes: int) -> Classifier:
+        classify = self.fit(self.bare(images), labels, classes)
+        return lambda queries: classify(self.bare(queries))
+
+
+class HeadMethod(FrozenMethod):
+    """A head that is fitted in closed form or to convergence."""
+
+    def __init__(
+        self, name: str, head: Head, backbone: Backbone, image_size: int, passes: Passes
+    ) -> None:
+        _check_own_statistics(name, backbone)
+        super().__init__(name, backbone, image_size, passes)
+        self.head = head
+
+    def fit(self, features: Tensor, labels: Tensor, classes: int) -> Classifier:
+        with torch.no_grad():
+            statistics = self.head.fit(features, labels, classes)
+
+        @torch.no_grad()
+        def classify(queries: Tensor) -> Tensor:
+            return self.head.logits(statistics, queries)
+
+        return classify
+
+
+class _FineTuned(Method):
+    """What the two kinds of fine-tuning share: the optimiser's settings."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: FineTuning,
+        backbone: Backbone,
+        image_size: int,
+        passes: Passes,
+    ) -> None:
+        _check_own_statistics(name, backbone)
+        super().__init__(name, backbone, image_size, passes)
+        self.settings = settings
+
+
+class FineTunedHead(_FineTuned, FrozenMethod):
+    """Gradient steps on a linear layer; features are computed once."""
+
+    def fit(self, features: Tensor, labels: Tensor, classes: int) -> Classifier:
+        return torch.no_grad()(fine_tune_head(features, labels, classes, self.settings).__call__)
+
+
+class FineTunedFilm(_FineTuned):
+    """Gradient steps on a linear layer and on FiLM parameters, through the backbone."""
+
+    fine_tune = staticmethod(fine_tune_film)
+
+    def adapt(self, images: Tensor, labels: Tensor, classes: int) -> Classifier:
+        size, cast = self.passes.micro_batch, self.passes.cast
+        parameters, layer = self.fine_tune(
+            self.backbone, images, labels, classes, self.settings, micro_batch=size, cast=cast
+        )
+
+        def features(queries: Tensor) -> Tensor:
+            found: Tensor = functional_call(self.backbone, parameters, (queries,))
+            return found
+
+        @torch.no_grad()
+        def classify(queries: Tensor) -> Tensor:
+            return layer(map_batches(features, queries, size, cast))
+
+        return classify
+
+
+def _check_own_statistics(name: str, backbone: Backbone) -> None:
+    """Refuse a backbone that is none by itself.
+
+    Raises:
+        UsageError: its norm layers never had statistics but those of support sets.
+    """
+    if any(isinstance(module, SupportNorm) for module in backbone.modules()):
+        raise UsageError(
+            f"{name}: the backbone was meta-trained with the support set's norm statistics, and "
+            "has none of its own. Give the baseline another backbone."
+        )
+
+
+class FineTunedWeights(FineTunedFilm):
+    """Gradient steps on a linear layer and on the backbone's weights."""
+
+    fine_tune = staticmethod(fine_tune_weights)
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

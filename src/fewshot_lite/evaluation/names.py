@@ -1,0 +1,142 @@
+"""What can be compared, as it is named on the command line; without importing torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fewshot_lite.core.config import HeadName
+from fewshot_lite.core.errors import UsageError
+from fewshot_lite.core.files import DEFAULT_BASE, models_folder
+
+#: What adapts without meta-training, with what it does.
+BASELINES = {
+    "cosine": "class means by cosine",
+    "euclidean": "class means by Euclidean distance",
+    "mahalanobis": "the head of Simple CNAPs",
+    "linear": "logistic regression on the features",
+    "knn": "nearest neighbours by cosine",
+    "finetune-head": "gradient steps on a linear layer",
+    "finetune-film": "gradient steps on a linear layer and on FiLM parameters",
+    "finetune": "gradient steps on a linear layer and on all weights",
+}
+
+#: Those whose gradient steps go through layers of the backbone: they take a pattern.
+TAKE_PATTERNS = ("finetune-film", "finetune")
+
+#: Heads on features as FiLM adapts them to the task: what `adapt --head` makes of a checkpoint.
+FILM_HEADS: dict[str, HeadName] = {
+    "film-default": "default",
+    "film-auto": "auto",
+    "film-mahalanobis": "mahalanobis",
+    "film-cosine": "cosine",
+    "film-euclidean": "euclidean",
+    "film-linear": "linear",
+}
+
+
+@dataclass(frozen=True)
+class ModelName:
+    """One of the models to compare."""
+
+    text: str
+    """As it was given, and as tables show it."""
+    baseline: str | None
+    """A key of `BASELINES` or `FILM_HEADS`; None for a meta-trained checkpoint as it is."""
+    base: str
+    """The checkpoint, or the baseline's backbone: `default`, a file or torchvision's name."""
+
+
+def parse_models(texts: Sequence[str], baseline_backbone: str = DEFAULT_BASE) -> list[ModelName]:
+    """The models of a comparison.
+
+    Args:
+        texts: each `default`, a checkpoint, a baseline's name, or `NAME:BACKBONE`. A file named
+            like a baseline is meant only if written with a path separator or its ending.
+        baseline_backbone: of baselines that name none.
+
+    Raises:
+        UsageError: an unknown name, a file that is not there, or one model named twice.
+    """
+    if not texts:
+        raise UsageError(
+            "No model to evaluate: the last argument is the data. Before it, give "
+            f"{DEFAULT_BASE}, a file, or {_known()}."
+        )
+    names = [_parse(text, baseline_backbone) for text in texts]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            raise UsageError(f"{name.text}: named twice. Name each model once.")
+    return names
+
+
+def check_pattern(pattern: str | None, names: Sequence[ModelName]) -> None:
+    """Refuse a pattern that no model of a comparison takes, or that cannot be one.
+
+    How many digits it must have depends on the network: see `layers.updated_by`.
+
+    Raises:
+        UsageError: there is no such model, or something other than 0 and 1 in it.
+    """
+    if pattern is None:
+        return
+    if not any(name.baseline in TAKE_PATTERNS for name in names):
+        raise UsageError(
+            f"--pattern {pattern}: for {' and '.join(TAKE_PATTERNS)}, and neither is compared; a "
+            "meta-trained model has its own. Leave it out."
+        )
+    if not pattern or set(pattern) - {"0", "1", ","}:
+        raise UsageError(f"--pattern {pattern}: must have a digit 0 or 1 for each layer.")
+
+
+def _parse(text: str, baseline_backbone: str) -> ModelName:
+    if not text:
+        raise UsageError(f"A model's name is empty. Give {DEFAULT_BASE}, a file, or {_known()}.")
+    name, colon, backbone = text.partition(":")
+    if name in BASELINES or name in FILM_HEADS:
+        if colon and not backbone:
+            raise UsageError(
+                f"{text}: no backbone after the colon. Give a checkpoint or torchvision's name."
+            )
+        return ModelName(text, name, _existing(backbone or baseline_backbone, text))
+    if text == DEFAULT_BASE:
+        _require_shipped(text)
+    if text in (DEFAULT_BASE, *_shipped()) or Path(text).exists():
+        return ModelName(text, None, text)
+    if _is_written_as_a_path(text):
+        raise UsageError(f"{text}: no such file.")
+    raise UsageError(
+        f"{text}: no such model. Give {DEFAULT_BASE}, a file, or {_known()}; the latter also as "
+        "NAME:BACKBONE with a file or torchvision's name for a network."
+    )
+
+
+def _existing(backbone: str, text: str) -> str:
+    if backbone == DEFAULT_BASE:
+        _require_shipped(text)
+    if _is_written_as_a_path(backbone) and not Path(backbone).exists():
+        raise UsageError(f"{text}: there is no file {backbone}.")
+    return backbone
+
+
+def _is_written_as_a_path(text: str) -> bool:
+    separators = [os.sep, *([os.altsep] if os.altsep else [])]
+    return any(s in text for s in separators) or Path(text).suffix in (".safetensors", ".pth")
+
+
+def _require_shipped(text: str) -> None:
+    if not _shipped():
+        raise UsageError(
+            f"{text}: the shipped model is not there (no checkpoint in {models_folder()}). Name a "
+            "file in its place, for a baseline as NAME:FILE or with --baseline-backbone."
+        )
+
+
+def _shipped() -> list[str]:
+    return [path.stem for path in models_folder().glob("*.safetensors")]
+
+
+def _known() -> str:
+    return ", ".join(BASELINES)

@@ -1,0 +1,257 @@
+"""From names to methods, each checkpoint and each backbone in memory once."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fewshot_lite.core import checkpoint
+from fewshot_lite.core.config import Precision
+from fewshot_lite.core.devices import autocast
+from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.core.files import find_base
+from fewshot_lite.evaluation.finetuning import FineTuning
+from fewshot_lite.evaluation.layers import updated_by
+from fewshot_lite.evaluation.methods import (
+    FilmHeadMethod,
+    FineTunedFilm,
+    FineTunedHead,
+    FineTunedWeights,
+    Head,
+    HeadMethod,
+    LearnerMethod,
+    Method,
+    Passes,
+)
+from fewshot_lite.evaluation.names import FILM_HEADS, TAKE_PATTERNS, ModelName
+from fewshot_lite.heads.linear import LogisticHead
+from fewshot_lite.heads.mahalanobis import MahalanobisHead
+from fewshot_lite.heads.nearest import NearestHead
+from fewshot_lite.heads.prototypes import PrototypeHead
+from fewshot_lite.networks.backbone import (
+    Backbone,
+    has_depthwise_convolutions,
+    load_backbone,
+    published_size,
+)
+from fewshot_lite.networks.torchvision_models import models
+from fewshot_lite.personal.meta_model import MetaModel
+
+
+@dataclass(frozen=True)
+class OpenSettings:
+    """What the methods of a comparison share."""
+
+    device: torch.device
+    precision: Precision = "auto"
+    micro_batch: int = 64
+    image_size: int | None = None
+    """Other than the models' own, in pixels."""
+    fine_tuning: FineTuning = FineTuning()  # noqa: RUF009 (frozen)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model ready to run, and what it is."""
+
+    method: Method
+    description: dict[str, Any]
+    """JSON-able: backbone, weights, image size, parameters."""
+
+
+def open_models(names: Sequence[ModelName], settings: OpenSettings) -> list[Opened]:
+    """Load what is compared.
+
+    Raises:
+        UsageError: a file of another kind, an unknown network, an image size it cannot take.
+        FewshotError: a damaged file; weights that cannot be had.
+    """
+    opener = _Opener(settings)
+    return [opener.open(name) for name in names]
+
+
+class _Opener:
+    def __init__(self, settings: OpenSettings) -> None:
+        self._settings = settings
+        self._models: dict[Path, MetaModel] = {}
+        self._backbones: dict[str, tuple[Backbone, int, dict[str, Any]]] = {}
+
+    def open(self, name: ModelName) -> Opened:
+        if name.baseline is None or name.baseline in FILM_HEADS:
+            path = find_base(name.base)
+            model = self._model(path, name.text)
+            size = self._size(model.image_size)
+            learner, passes = model.learner, self._passes(model.learner.backbone)
+            method: Method = (
+                LearnerMethod(name.text, learner, size, passes)
+                if name.baseline is None
+                else FilmHeadMethod(name.text, learner, FILM_HEADS[name.baseline], size, passes)
+            )
+            origin = {"learner": learner.name, **model.source}
+        else:
+            backbone, size, origin = self._backbone(name.base, name.text)
+            method = self._baseline(name.text, name.baseline, backbone, size)
+        _check_size(method)
+        description = {
+            "name": name.text,
+            "baseline": name.baseline,
+            "backbone": method.backbone.name,
+            "image_size": size,
+            "parameters": method.parameters,
+            **_pattern_of(name, self._settings.fine_tuning),
+            **{key: value for key, value in origin.items() if key != "name"},
+        }
+        return Opened(method, description)
+
+    def _model(self, path: Path, text: str) -> MetaModel:
+        if path not in self._models:
+            kind = checkpoint.read_meta(path)["kind"]
+            if kind == "personal":
+                raise UsageError(
+                    f"{text}: a personal model, whose classes are fixed; it cannot adapt to other "
+                    "tasks. Give the base model that it was made from."
+                )
+            if kind != "meta":
+                raise UsageError(
+                    f"{text}: {checkpoint.describe(kind)}, which does not adapt by itself. "
+                    f"Give a baseline on it, e.g. cosine:{text}"
+                )
+            self._models[path] = MetaModel.load(path, device=str(self._settings.device))
+        return self._models[path]
+
+    def _backbone(self, base: str, text: str) -> tuple[Backbone, int, dict[str, Any]]:
+        """The backbone of a checkpoint, a pre-trained one, or torchvision's of this name."""
+        if base not in self._backbones:
+            path = Path(base) if Path(base).is_file() else _shipped(base, text)
+            if path is not None and self._is_meta(path):
+                model = self._model(path, text)
+                backbone, size = model.learner.backbone, self._size(model.image_size)
+                record: dict[str, Any] = dict(model.source)
+            elif path is not None:
+                backbone, record = _load(text, _architecture(path), path, self._settings.image_size)
+                size = self._size(backbone.image_size)
+                record = {key: record[key] for key in ("weights", "sha256")}
+            else:
+                size = self._size(published_size(base))
+                backbone, record = _load(text, base, None, size)
+            backbone.to(self._settings.device).requires_grad_(False)
+            self._backbones[base] = (backbone, size, record)
+        return self._backbones[base]
+
+    @staticmethod
+    def _is_meta(path: Path) -> bool:
+        if path.suffix != ".safetensors":
+            return False
+        _, meta = checkpoint.read_any(path, tensors=False)
+        return meta is not None and meta["kind"] == "meta"
+
+    def _baseline(self, text: str, baseline: str, backbone: Backbone, size: int) -> Method:
+        passes = self._passes(backbone)
+        tuning = self._settings.fine_tuning
+        if baseline == "finetune-head":
+            return FineTunedHead(text, tuning, backbone, size, passes)
+        if baseline in TAKE_PATTERNS:
+            _check_pattern(text, tuning.pattern, backbone)
+            kind = FineTunedFilm if baseline == "finetune-film" else FineTunedWeights
+            return kind(text, tuning, backbone, size, passes)
+        return HeadMethod(text, _head(baseline, passes.device), backbone, size, passes)
+
+    def _passes(self, backbone: Backbone) -> Passes:
+        settings = self._settings
+        cast = functools.partial(
+            autocast,
+            settings.device,
+            settings.precision,
+            depthwise=has_depthwise_convolutions(backbone),
+        )
+        return Passes(settings.device, settings.micro_batch, cast)
+
+    def _size(self, own: int) -> int:
+        return self._settings.image_size or own
+
+
+def _pattern_of(name: ModelName, tuning: FineTuning) -> dict[str, str]:
+    """The pattern of a model that takes one, if there is one."""
+    if tuning.pattern is None or name.baseline not in TAKE_PATTERNS:
+        return {}
+    return {"pattern": tuning.pattern}
+
+
+def _check_pattern(text: str, pattern: str | None, backbone: Backbone) -> None:
+    """Refuse a pattern that does not fit, by the name of the model that it does not fit."""
+    try:
+        updated_by(pattern, backbone)
+    except UsageError as error:
+        raise UsageError(f"{text}: {error}") from None
+
+
+def _check_size(method: Method) -> None:
+    """Refuse a size that the network cannot take, by one image of it."""
+    size = method.image_size
+    image = torch.zeros(1, 3, size, size, dtype=torch.uint8, device=method.passes.device)
+    try:
+        method.bare(image)
+    except (AssertionError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise UsageError(
+            f"{method.name}: {method.backbone.name} cannot take images of {size} px ({reason}). "
+            "Give another --image-size."
+        ) from None
+
+
+def _shipped(base: str, text: str) -> Path | None:
+    """The file of a shipped model; None for torchvision's names."""
+    if Path(base).is_dir() and base not in _torchvision_names():
+        raise UsageError(f"{text}: {base} is a folder. Give a checkpoint, or torchvision's name.")
+    try:
+        path = find_base(base)
+    except UsageError:
+        return None
+    return path if path.is_file() else None
+
+
+def _architecture(path: Path) -> str | None:
+    """What torchvision's files are named after, as efficientnet_b0_rwightman-7f5810bc.pth is."""
+    if path.suffix == ".safetensors":
+        return None  # its description says, or it is a resnet18
+    named = [
+        name for name in _torchvision_names() if path.name.startswith((f"{name}-", f"{name}_"))
+    ]
+    return max(named, key=len, default=None)
+
+
+def _torchvision_names() -> list[str]:
+    """The classification networks that torchvision has."""
+    names: list[str] = models.list_models(module=models)
+    return names
+
+
+def _load(
+    text: str, name: str | None, path: Path | None, image_size: int | None
+) -> tuple[Backbone, dict[str, Any]]:
+    """`load_backbone`, whose messages are of the flags of training, in the words of `evaluate`."""
+    try:
+        return load_backbone(name, str(path) if path else "default", image_size)
+    except FewshotError as error:
+        message = str(error).replace("--weights ", "", 1)
+        if path is None and " Without a network " in message:
+            message = message.partition(" Without a network ")[0] + (
+                " Without a network give NAME:FILE, with a checkpoint of fewshot-lite or a copy of "
+                "torchvision's file under its own name."
+            )
+        raise type(error)(f"{text}: {message}") from None
+
+
+def _head(baseline: str, device: torch.device) -> Head:
+    if baseline == "linear":
+        return LogisticHead()
+    if baseline == "knn":
+        return NearestHead()
+    if baseline == "mahalanobis":
+        return MahalanobisHead().to(device)
+    return PrototypeHead("cosine" if baseline == "cosine" else "euclidean").to(device)

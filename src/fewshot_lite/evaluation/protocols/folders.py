@@ -1,0 +1,269 @@
+"""Tasks from folders: of one data set at a time, or with support and query from two folders.
+
+Episodes are those of `data.episodes`: classes are drawn, then images of each; way and shot are
+fixed, or drawn for each task from a range. Each task has a generator of its own, so that the first
+tasks are the same however many there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.data.episodes import Pool, sample_fixed_episode
+from fewshot_lite.evaluation.protocols.base import EvaluationTask
+from fewshot_lite.evaluation.protocols.options import QUERIES, SHOTS, WAYS, ProtocolOptions, Span
+from fewshot_lite.evaluation.protocols.tracks import check_track_names, check_tracks
+from fewshot_lite.images.folders import ImageFolder
+from fewshot_lite.images.photo import Source
+from fewshot_lite.training.run import generator
+
+#: Tasks of each group unless asked otherwise; Meta-Dataset's number.
+TASKS = 600
+
+#: Which of these cannot be read, and why.
+FindUnreadable = Callable[[Sequence[Source]], Mapping[Source, str]]
+
+
+class _DataSet(Protocol):
+    """Images that tasks can be drawn from."""
+
+    name: str
+    root: Path
+    class_names: tuple[str, ...]
+
+    def counts(self) -> list[tuple[int, int, int]]:
+        """For each class: images for the support, for queries, for both together."""
+        ...
+
+    def draw(self, way: int, shot: int, queries: int, random: torch.Generator) -> EvaluationTask:
+        """A task; its group is left empty."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Group:
+    name: str
+    section: str
+    data: _DataSet
+    way: Span
+    shot: Span
+
+
+class FolderProtocol:
+    """Tasks of image folders, for each data set, way and shot in turn."""
+
+    name = "folders"
+
+    def __init__(
+        self,
+        folders: Sequence[ImageFolder],
+        options: ProtocolOptions,
+        *,
+        query: ImageFolder | None = None,
+        find_unreadable: FindUnreadable = lambda sources: {},
+    ) -> None:
+        """Check that every task can be drawn.
+
+        Args:
+            folders: the data sets, as `scan_classes` or `scan_collection` found them.
+            query: where the queries are from, if not from the same folder; then `folders` is one.
+            find_unreadable: what it names is left out, and listed in `unreadable`.
+
+        Raises:
+            UsageError: `options.tracks` names another data set, or one whose files have no tracks.
+            FewshotError: too few classes, a class with too few images for shots and queries, or
+                two folders whose classes differ.
+        """
+        self.unreadable: dict[Source, str] = {}
+        self.notes: list[str] = []
+        self._seed, self._queries = options.seed, options.queries or QUERIES
+        self._tasks = options.tasks or TASKS
+        if query is None:
+            check_track_names(options.tracks, folders)
+            data: list[_DataSet] = [
+                _Single(f, self._find(f, find_unreadable), tracks=f.name in options.tracks)
+                for f in folders
+            ]
+        else:
+            (support,) = folders
+            bad = self._find(support, find_unreadable) | self._find(query, find_unreadable)
+            data = [_Pair(support, query, bad)]
+        self._groups = [
+            self._group(data_set, way, shot)
+            for way in options.ways or WAYS
+            for shot in options.shots or SHOTS
+            for data_set in data
+        ]
+
+    @property
+    def groups(self) -> list[str]:
+        """Data set, way and shot."""
+        return [group.name for group in self._groups]
+
+    @property
+    def sections(self) -> dict[str, list[str]]:
+        """Groups of the same way (as asked for) and shot, which tables show together."""
+        sections: dict[str, list[str]] = {}
+        for group in self._groups:
+            sections.setdefault(group.section, []).append(group.name)
+        return sections
+
+    def __len__(self) -> int:
+        return len(self._groups) * self._tasks
+
+    def task(self, number: int) -> EvaluationTask:
+        """Task of this number; the groups follow each other."""
+        group = self._groups[number // self._tasks]
+        seed, local = self._seed, number % self._tasks
+        drawn = generator(seed, 6, local)
+        way, shot = _drawn(group.way, drawn), _drawn(group.shot, drawn)
+        task = group.data.draw(way, shot, self._queries, generator(seed, 4, local))
+        return EvaluationTask(**{**task.__dict__, "group": group.name})
+
+    def _find(self, folder: ImageFolder, find_unreadable: FindUnreadable) -> set[Source]:
+        bad = find_unreadable(folder.paths)
+        self.unreadable |= bad
+        return set(bad)
+
+    def _group(self, data: _DataSet, way: Span, shot: Span) -> _Group:
+        """A group whose tasks all can be drawn; ways that no data set has are lowered."""
+        classes = len(data.class_names)
+        if classes < 2:
+            raise FewshotError(
+                f"{data.root}: one class only, so there is nothing to tell apart. Add a folder of "
+                "something else."
+            )
+        lowered = Span(min(way.low, classes), min(way.high, classes))
+        if lowered != way:
+            note = f"{data.name}: {classes} classes, so its tasks are {lowered}-way, not {way}-way."
+            self.notes += [] if note in self.notes else [note]
+        _check_counts(data, shot, self._queries)
+        if isinstance(data, _Single):
+            data.check_tracks(shot.high, self._queries)
+        name, section = f"{data.name}, {lowered}-way {shot}-shot", f"all, {way}-way {shot}-shot"
+        return _Group(name, section, data, lowered, shot)
+
+
+def _drawn(span: Span, random: torch.Generator) -> int:
+    return int(torch.randint(span.low, span.high + 1, (), generator=random))
+
+
+_REMEDY = "Lower --shots or --queries, or add photos."
+
+
+def _check_counts(data: _DataSet, shot: Span, queries: int) -> None:
+    """Refuse a class from which a task could not be drawn."""
+    for name, (support, query, both) in zip(data.class_names, data.counts(), strict=True):
+        if support < shot.high:
+            raise FewshotError(
+                f"{data.root}: class {name!r} has {support} readable photos, too few for "
+                f"{shot.high} shots. {_REMEDY}"
+            )
+        if query < queries:
+            raise FewshotError(
+                f"{data.root}: class {name!r} has {query} readable photos for {queries} queries. "
+                f"{_REMEDY}"
+            )
+        if both < shot.high + queries:
+            raise FewshotError(
+                f"{data.root}: class {name!r} has {both} readable photos, too few for {shot.high} "
+                f"shots and {queries} queries. {_REMEDY}"
+            )
+
+
+class _Single:
+    """One folder: no image, and no track if there are such, is in both sides of a task."""
+
+    def __init__(
+        self, folder: ImageFolder, unreadable: set[Source], *, tracks: bool = False
+    ) -> None:
+        self.name, self.root = folder.name, folder.root
+        self.class_names = folder.class_names
+        self._folder = folder
+        left_out = [i for i, path in enumerate(folder.paths) if path in unreadable]
+        self._tracks = tracks
+        self._pool = Pool(folder, unreadable=left_out, tracks=tracks)
+        self._kept = set(range(len(folder.paths))).difference(left_out)
+        self._counts = [len(self._kept.intersection(i)) for i in folder.indices_by_class()]
+
+    def counts(self) -> list[tuple[int, int, int]]:
+        return [(count, count, count) for count in self._counts]
+
+    def check_tracks(self, shot: int, queries: int) -> None:
+        """Raise FewshotError if whole tracks could leave too few images on one side."""
+        if self._tracks:
+            check_tracks(self._folder, self._kept, shot, queries, _REMEDY)
+
+    def draw(self, way: int, shot: int, queries: int, random: torch.Generator) -> EvaluationTask:
+        episode = sample_fixed_episode(self._pool, way, shot, queries, random)
+        paths, labels = self._folder.paths, self._folder.labels
+        names: dict[int, str] = {}
+        for index, label in zip(episode.support, episode.support_labels, strict=True):
+            names[label] = self.class_names[labels[index]]
+        return EvaluationTask(
+            group="",
+            class_names=tuple(names[k] for k in range(episode.classes)),
+            support=tuple(paths[i] for i in episode.support),
+            support_labels=tuple(episode.support_labels),
+            query=tuple(paths[i] for i in episode.query),
+            query_labels=tuple(episode.query_labels),
+        )
+
+
+class _Pair:
+    """Two folders of the same classes, as photos taken under different conditions."""
+
+    def __init__(self, support: ImageFolder, query: ImageFolder, unreadable: set[Source]) -> None:
+        _check_same_classes(support, query)
+        self.name = f"{support.name} → {query.name}"
+        self.root = support.root
+        self.class_names = support.class_names
+        self._support = _by_class(support, unreadable)
+        self._query = _by_class(query, unreadable)
+
+    def counts(self) -> list[tuple[int, int, int]]:
+        pairs = zip(self._support, self._query, strict=True)
+        return [(len(s), len(q), len(s) + len(q)) for s, q in pairs]
+
+    def draw(self, way: int, shot: int, queries: int, random: torch.Generator) -> EvaluationTask:
+        order = torch.randperm(len(self.class_names), generator=random)[:way].tolist()
+        support = [_some(self._support[c], shot, random) for c in order]
+        query = [_some(self._query[c], queries, random) for c in order]
+        return EvaluationTask(
+            group="",
+            class_names=tuple(self.class_names[c] for c in order),
+            support=tuple(path for paths in support for path in paths),
+            support_labels=tuple(k for k, paths in enumerate(support) for _ in paths),
+            query=tuple(path for paths in query for path in paths),
+            query_labels=tuple(k for k, paths in enumerate(query) for _ in paths),
+        )
+
+
+def _by_class(folder: ImageFolder, unreadable: set[Source]) -> list[list[Path]]:
+    paths = [[folder.paths[i] for i in indices] for indices in folder.indices_by_class()]
+    return [[path for path in part if path not in unreadable] for part in paths]
+
+
+def _some(paths: Sequence[Path], number: int, random: torch.Generator) -> list[Path]:
+    return [paths[i] for i in torch.randperm(len(paths), generator=random)[:number].tolist()]
+
+
+def _check_same_classes(support: ImageFolder, query: ImageFolder) -> None:
+    only_support = sorted(set(support.class_names) - set(query.class_names))
+    only_query = sorted(set(query.class_names) - set(support.class_names))
+    if only_support or only_query:
+        found = [
+            f"{folder.root} alone has {', '.join(map(repr, names[:5]))}"
+            + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+            for folder, names in ((support, only_support), (query, only_query))
+            if names
+        ]
+        raise FewshotError(
+            f"--support and --query: the class folders differ: {'; '.join(found)}. Name them alike."
+        )

@@ -1,0 +1,111 @@
+"""What a protocol is asked for, checked without importing torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from fewshot_lite.core.config import check_seed
+from fewshot_lite.core.errors import UsageError
+
+ProtocolKind = Literal["auto", "folder", "meta-dataset", "vtab", "orbit"]
+Split = Literal["train", "validation", "test"]
+OrbitYear = Literal["2022", "2021"]
+
+
+@dataclass(frozen=True)
+class Span:
+    """A number, or a range from which one is drawn for each task."""
+
+    low: int
+    high: int
+
+    def __str__(self) -> str:
+        return str(self.low) if self.low == self.high else f"{self.low}–{self.high}"
+
+
+#: What folders are evaluated with unless asked otherwise.
+WAYS, SHOTS, QUERIES = (Span(5, 5),), (Span(1, 1), Span(5, 5)), 10
+
+
+@dataclass(frozen=True)
+class ProtocolOptions:
+    """What a protocol is asked for; None is its own choice.
+
+    Published protocols have rules of their own: what they cannot follow is refused, not ignored
+    (`refuse_given`).
+    """
+
+    ways: tuple[Span, ...] | None = None
+    """Classes of a task of folders; None for `WAYS`."""
+    shots: tuple[Span, ...] | None = None
+    """Support images of a class; None for `SHOTS`."""
+    queries: int | None = None
+    """Query images of a class; None for `QUERIES`."""
+    tracks: tuple[str, ...] = ()
+    """Names of data sets whose files are TRACK_FRAME: a track is on one side of a task."""
+    tasks: int | None = None
+    """Of each data set, way and shot; None for 600 of folders, and as published elsewhere."""
+    seed: int = 0
+    split: Split | None = None
+    """Of data sets that come with splits; None for the test split."""
+    orbit: OrbitYear | None = None
+    """Which version of ORBIT's protocol; None for that of 2022."""
+    all_frames: bool = False
+    """Of ORBIT: keep frames that do not show the object."""
+
+    def refuse_given(self, what: str, *names: str) -> None:
+        """Raise UsageError if one of these was asked for, of data that it cannot be asked of."""
+        for name in names:
+            if getattr(self, name) not in (None, False, ()):
+                flag = f"--{name.replace('_', '-')}"
+                raise UsageError(f"{flag}: {what}. Leave the flag out.")
+
+    def check(self) -> None:
+        """Raise UsageError for values that no comparison can have."""
+        for flag, value in (("--queries", self.queries), ("--tasks", self.tasks)):
+            if value is not None and value < 1:
+                raise UsageError(f"{flag} {value}: must be at least 1.")
+        check_seed(self.seed)
+
+
+def parse_spans(flag: str, text: str, *, least: int) -> tuple[Span, ...]:
+    """`5`, `1,5`, `5-20` or `1,5-10` as numbers and ranges.
+
+    Raises:
+        UsageError: anything else, or a number below `least`.
+    """
+    try:
+        spans = tuple(_span(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(
+            f"{flag} {text}: give a number, several (1,5) or a range to draw from (1-10)."
+        ) from None
+    for span in spans:
+        if span.low < least:
+            raise UsageError(f"{flag} {text}: must be at least {least}.")
+        if span.high < span.low:
+            raise UsageError(f"{flag} {text}: the range {span} ends before it begins.")
+    return tuple(dict.fromkeys(spans))
+
+
+def _span(text: str) -> Span:
+    low, dash, high = text.partition("-")
+    return Span(int(low), int(high) if dash else int(low))
+
+
+def check_pair(support: Path | None, query: Path | None) -> bool:
+    """Whether support and query folders are given.
+
+    Raises:
+        UsageError: one without the other, or the same folder twice.
+    """
+    if (support is None) != (query is None):
+        given, missing = ("--support", "--query") if query is None else ("--query", "--support")
+        raise UsageError(f"{given}: needs {missing} too, the folder of the other photos.")
+    if support is None or query is None:
+        return False
+    if support.exists() and query.exists() and support.samefile(query):
+        raise UsageError(f"--support and --query: both are {support}. Give it as DATA instead.")
+    return True

@@ -1,0 +1,128 @@
+"""Which protocol a folder is evaluated with: the one asked for, or that of its format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.evaluation.protocols.base import EvaluationProtocol
+from fewshot_lite.evaluation.protocols.folders import FindUnreadable, FolderProtocol
+from fewshot_lite.evaluation.protocols.options import ProtocolKind, ProtocolOptions
+from fewshot_lite.images.folders import require_folder, scan_classes, scan_collection
+from fewshot_lite.published.meta_dataset import SPLIT_NAMES, is_meta_dataset
+from fewshot_lite.published.meta_dataset.protocol import MetaDatasetProtocol
+from fewshot_lite.published.orbit import find_orbit
+from fewshot_lite.published.orbit.protocol import RULES, OrbitProtocol
+from fewshot_lite.published.vtab.catalogue import GROUPS, TASKS, look
+from fewshot_lite.published.vtab.protocol import VtabProtocol
+
+#: Options that tasks of folders alone have, and that ORBIT alone has.
+_OF_FOLDERS, _OF_ORBIT = ("ways", "shots", "queries", "tracks"), ("orbit", "all_frames")
+
+
+def open_protocol(
+    path: Path,
+    options: ProtocolOptions,
+    *,
+    kind: ProtocolKind = "auto",
+    find_unreadable: FindUnreadable = lambda sources: {},
+) -> EvaluationProtocol:
+    """A protocol over the data in a folder.
+
+    Args:
+        path: an image folder, a collection of them, or a published benchmark's folder.
+        options: what is asked for, or left to the protocol.
+        kind: "auto" goes by what lies in the folder.
+        find_unreadable: for photos of folders, which are then left out.
+
+    Raises:
+        UsageError: an option that the protocol does not have.
+        UsageError, FewshotError: the data are not there, or are not what the protocol needs.
+    """
+    require_folder(path)
+    if kind == "auto":
+        kind = recognise(path)
+    _refuse(options, path, kind)
+    split = options.split or "test"
+    if kind == "meta-dataset":
+        return MetaDatasetProtocol(
+            path,
+            split=SPLIT_NAMES[split],
+            tasks=options.tasks or 600,
+            seed=options.seed,
+        )
+    if kind == "vtab":
+        return VtabProtocol(path, seed=options.seed)
+    if kind == "orbit":
+        return OrbitProtocol(
+            path,
+            RULES[options.orbit or "2022"],
+            mode=split,
+            all_frames=options.all_frames,
+            tasks_per_user=options.tasks,
+            seed=options.seed,
+        )
+    return FolderProtocol(scan_collection(path), options, find_unreadable=find_unreadable)
+
+
+def _refuse(options: ProtocolOptions, path: Path, kind: ProtocolKind) -> None:
+    """Refuse options that the protocol would ignore."""
+    if kind == "folder":
+        what = f"{path} holds class folders, which have none of this"
+        options.refuse_given(what, "split", *_OF_ORBIT)
+        return
+    name = {"meta-dataset": "Meta-Dataset", "vtab": "VTAB-v2", "orbit": "ORBIT"}[kind]
+    what = f"for class folders alone; the tasks of {name} ({path}) are as published"
+    options.refuse_given(what, *_OF_FOLDERS)
+    if kind != "orbit":
+        options.refuse_given(f"for ORBIT alone, and {path} holds {name}", *_OF_ORBIT)
+    if kind == "vtab":
+        options.refuse_given("VTAB has one task a data set, from fixed splits", "tasks", "split")
+
+
+def open_pair(
+    support: Path,
+    query: Path,
+    options: ProtocolOptions,
+    *,
+    find_unreadable: FindUnreadable = lambda sources: {},
+) -> FolderProtocol:
+    """Support from one image folder and queries from another, of the same classes.
+
+    Raises:
+        UsageError: an option that folders do not have.
+        UsageError, FewshotError: as `scan_classes` and `FolderProtocol`.
+    """
+    what = "does not go with --support and --query, which are class folders"
+    options.refuse_given(what, "tracks", "split", *_OF_ORBIT)
+    return FolderProtocol(
+        [scan_classes(support)],
+        options,
+        query=scan_classes(query),
+        find_unreadable=find_unreadable,
+    )
+
+
+def sections_of(protocol: EvaluationProtocol) -> Mapping[str, Sequence[str]]:
+    """Groups that tables show together, by the name of their mean; all of them if nothing else."""
+    if isinstance(protocol, FolderProtocol):
+        return protocol.sections
+    if isinstance(protocol, VtabProtocol):
+        return {
+            **{kind: [task.name for task in TASKS if task.group == kind] for kind in GROUPS},
+            "all": protocol.groups,
+        }
+    return {"all": protocol.groups}
+
+
+def recognise(path: Path) -> ProtocolKind:
+    """The protocol of what lies in a folder: that of plain folders if it is nothing else."""
+    if is_meta_dataset(path):
+        return "meta-dataset"
+    if find_orbit(path):
+        return "orbit"
+    try:
+        return "vtab" if look(path).found else "folder"
+    except FewshotError:
+        return "folder"

@@ -1,0 +1,55 @@
+"""Whether tasks can be drawn with each track (of frames, of views) on one side of a task only."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.data.episodes import least_images
+from fewshot_lite.images.folders import ImageFolder
+
+
+def check_track_names(names: Sequence[str], folders: Sequence[ImageFolder]) -> None:
+    """Refuse names that are no data set's, and data sets whose files are not TRACK_FRAME.
+
+    Raises:
+        UsageError: either.
+    """
+    known = {folder.name: folder for folder in folders}
+    for name in names:
+        if name not in known:
+            there = ", ".join(known)
+            raise UsageError(f"--tracks {name}: there is no such data set, only {there}.")
+        odd = next((path for path in known[name].paths if "_" not in path.stem), None)
+        if odd is not None:
+            raise UsageError(
+                f"--tracks {name}: {odd} is not named TRACK_FRAME, as in 00012_003.jpg. Rename "
+                "the files, or leave the flag out."
+            )
+
+
+def check_tracks(folder: ImageFolder, kept: set[int], shot: int, queries: int, remedy: str) -> None:
+    """Refuse a class that could leave a task with too few images on one side.
+
+    Args:
+        kept: indices of the images that can be read.
+        shot, queries: the most that a task takes of a class.
+        remedy: a sentence for the message.
+
+    Raises:
+        FewshotError: naming the class.
+    """
+    for name, indices in zip(folder.class_names, folder.indices_by_class(), strict=True):
+        tracks = Counter(folder.paths[i].stem.rpartition("_")[0] for i in indices if i in kept)
+        support, query = least_images(list(tracks.values()), queries)
+        place = f"{folder.root}: class {name!r} has {len(tracks)} tracks of {tracks.total()} photos"
+        if query < queries:
+            raise FewshotError(
+                f"{place}, too few for {queries} queries from whole tracks. {remedy}"
+            )
+        if support < shot:
+            raise FewshotError(
+                f"{place}; those that {queries} queries leave may be only {support}, too few for "
+                f"{shot} shots. {remedy}"
+            )

@@ -1,0 +1,323 @@
+"""Class folders on disk: which photos there are and what they show.
+
+    my_objects/            an image folder: one folder per class
+        mug/  a.jpg b.jpg
+        keys/ c.jpg
+
+A *collection* is a folder of such image folders; tasks then come from one of them at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from fewshot_lite.core.errors import FewshotError, UsageError
+
+if TYPE_CHECKING:  # `--help` does without numpy
+    from fewshot_lite.images.photo import Source
+
+#: Endings taken for photos when a folder is searched. Other files are named and skipped.
+PHOTO_ENDINGS = frozenset(
+    [
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".gif",
+        ".webp",
+        ".bmp",
+        ".dib",
+        ".tif",
+        ".tiff",
+        ".heic",
+        ".heif",
+        ".hif",
+        ".avif",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+        ".tga",
+        ".ico",
+        ".jp2",
+    ]
+)
+
+#: What cameras' cards, file managers and NAS boxes leave in folders: never photos, never named.
+_SYSTEM_NAMES = frozenset(
+    [
+        "thumbs.db",
+        "ehthumbs.db",
+        "desktop.ini",
+        "$recycle.bin",
+        "system volume information",
+        "lost+found",
+        "@eadir",
+        "#recycle",
+        "__macosx",
+        "icon\r",
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file that was left out and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """A data set: `paths[i]` shows `class_names[labels[i]]`, wherever it is stored."""
+
+    name: str
+    root: Path
+    class_names: tuple[str, ...]
+    paths: tuple[Source, ...]
+    labels: tuple[int, ...]
+    skipped: tuple[Skipped, ...] = field(default=())
+    groups: tuple[str, ...] = ()
+    """What each image is a frame of (a video), where the format tells: one side of a task only."""
+    query_groups: frozenset[str] = frozenset()
+    """Groups for queries alone; where there are any, the others are for the support alone."""
+
+    def indices_by_class(self) -> list[list[int]]:
+        """Indices into `paths` for each class, in order."""
+        groups: list[list[int]] = [[] for _ in self.class_names]
+        for index, label in enumerate(self.labels):
+            groups[label].append(index)
+        return groups
+
+    def select(self, names: set[str]) -> Self:
+        """The same data set with these classes alone, labels renumbered."""
+        kept = [name for name in self.class_names if name in names]
+        number = {self.class_names.index(name): i for i, name in enumerate(kept)}
+        chosen = [i for i, label in enumerate(self.labels) if label in number]
+        return replace(
+            self,
+            class_names=tuple(kept),
+            paths=tuple(self.paths[i] for i in chosen),
+            labels=tuple(number[self.labels[i]] for i in chosen),
+            groups=tuple(self.groups[i] for i in chosen) if self.groups else (),
+        )
+
+
+@dataclass(frozen=True)
+class ImageFolder(LabelledImages):
+    """The photos of a folder of class folders.
+
+    Classes are in alphabetical order and their photos too, so the same folder gives the same
+    indices anywhere.
+    """
+
+    paths: tuple[Path, ...]
+
+
+def is_system_name(name: str) -> bool:
+    """True for hidden files and what operating systems leave behind."""
+    return name.startswith(".") or name.lower() in _SYSTEM_NAMES
+
+
+def walk_photos(
+    folder: Path, *, leave_out: Collection[str] = ()
+) -> Iterator[tuple[Path, str | None]]:
+    """All files under a folder, sorted, as (path, None) or (path, why it is no photo).
+
+    Hidden and system files are passed over. A sub-folder that cannot be read and a link that leads
+    back to a folder already being walked are named and not entered. The names in one folder and in
+    those above it are in memory, no more.
+
+    Args:
+        folder: where to begin.
+        leave_out: folders to pass over, as `os.path.realpath` spells them.
+    """
+    yield from _walk(folder, frozenset(), leave_out)
+
+
+def _walk(
+    folder: Path, above: frozenset[str], leave_out: Collection[str] = ()
+) -> Iterator[tuple[Path, str | None]]:
+    real = os.path.realpath(folder)
+    if real in leave_out:
+        return
+    if real in above:
+        yield folder, "a link to a folder that contains it"
+        return
+    try:
+        names = _visible_names(folder)
+    except OSError:
+        yield folder, "folder cannot be read"
+        return
+    for name in names:
+        entry = folder / name
+        if _is_folder(entry):
+            yield from _walk(entry, above | {real}, leave_out)
+        elif entry.suffix.lower() in PHOTO_ENDINGS:
+            yield entry, None
+        else:
+            yield entry, "not a photo (by its ending)"
+
+
+def _visible(folder: Path) -> list[Path]:
+    """What lies directly in a folder, by name, without system files.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    return [folder / name for name in _visible_names(folder)]
+
+
+def _visible_names(folder: Path) -> list[str]:
+    """As `_visible`: names take a quarter of the memory that paths do."""
+    if not os.access(folder, os.R_OK | os.X_OK):  # names alone can be listed without X_OK
+        raise PermissionError
+    return sorted(name for name in os.listdir(folder) if not is_system_name(name))  # noqa: PTH208
+
+
+def _is_folder(path: Path) -> bool:
+    """As `Path.is_dir`, which raises for a link to where one may not look."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The visible folders directly inside a folder, by name.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    return [path for path in _visible(folder) if _is_folder(path)]
+
+
+def require_folder(folder: Path) -> Path:
+    """The folder itself, or a usage error that says what is wrong with it."""
+    try:
+        exists = folder.exists()
+    except OSError as error:  # within a folder that may not be searched, a name too long
+        raise UsageError(f"{folder}: {error.strerror}.") from None
+    if not exists:
+        raise UsageError(f"{folder}: no such folder.")
+    if not folder.is_dir():
+        raise UsageError(
+            f"{folder}: a file, not a folder. Give a folder with one folder per class."
+        )
+    try:
+        _visible(folder)
+    except OSError:
+        raise UsageError(f"{folder}: no permission to read this folder.") from None
+    return folder
+
+
+def scan_classes(folder: Path, name: str | None = None) -> ImageFolder:
+    """Find the class folders of a folder and their photos (nothing is decoded).
+
+    A class folder without photos is a class all the same; the caller knows whether that will do.
+
+    Raises:
+        UsageError: the folder is missing, a file or unreadable.
+        FewshotError: it has no class folders, or class names that cannot be told apart or written.
+    """
+    require_folder(folder)
+    folders = subfolders(folder)
+    if not folders:
+        loose = [path for path, problem in walk_photos(folder) if problem is None]
+        if loose:
+            raise FewshotError(
+                f"{folder}: photos lie directly in the folder. Put them into one folder per class, "
+                f"e.g. {folder / 'mug' / loose[0].name} and {folder / 'keys'}{os.sep}..."
+            )
+        raise FewshotError(
+            f"{folder}: no class folders. It needs one folder per class with that class's photos "
+            "inside."
+        )
+    _check_names(folder, [path.name for path in folders])
+    paths: list[Path] = []
+    labels: list[int] = []
+    skipped = [
+        Skipped(path, "not inside a class folder")
+        for path in _visible(folder)
+        if not _is_folder(path)
+    ]
+    above = frozenset([os.path.realpath(folder)])  # a link back to it would mix the classes
+    for label, path in enumerate(folders):
+        for photo, problem in _walk(path, above):
+            if problem is None:
+                paths.append(photo)
+                labels.append(label)
+            else:
+                skipped.append(Skipped(photo, problem))
+    return ImageFolder(
+        name=name or folder.resolve().name,
+        root=folder,
+        class_names=tuple(path.name for path in folders),
+        paths=tuple(paths),
+        labels=tuple(labels),
+        skipped=tuple(skipped),
+    )
+
+
+def _check_names(folder: Path, names: list[str]) -> None:
+    seen: dict[str, str] = {}
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:  # e.g. umlauts out of an old ZIP file
+            raise FewshotError(
+                f"{folder}: the name of the class folder {name!r} is not valid Unicode. Rename it."
+            ) from None
+        # macOS stores an accent apart from its letter, other systems with it.
+        twin = seen.setdefault(unicodedata.normalize("NFC", name).lower(), name)
+        if twin != name:
+            raise FewshotError(
+                f"{folder}: the class folders {twin!r} and {name!r} differ only in case or in how "
+                "accents are stored. Rename or merge them."
+            )
+
+
+def scan_collection(folder: Path) -> list[ImageFolder]:
+    """An image folder, or each image folder of a collection, for training.
+
+    A folder is a collection if its sub-folders hold folders and no photos of their own. Empty and
+    unreadable sub-folders tell nothing either way.
+
+    Raises:
+        UsageError: as `scan_classes`.
+        FewshotError: as `scan_classes`, or nothing in the folder holds photos.
+    """
+    require_folder(folder)
+    inner = subfolders(folder)
+    if _is_collection(inner):
+        found = [scan_classes(path, path.name) for path in inner]
+    else:
+        found = [scan_classes(folder)]
+    if not any(data.paths for data in found):
+        raise FewshotError(f"{folder}: no photos in its class folders.")
+    return found
+
+
+def _is_collection(inner: list[Path]) -> bool:
+    holds_folders = False
+    for path in chain.from_iterable(map(_contents, inner)):
+        if _is_folder(path):
+            holds_folders = True
+        elif path.suffix.lower() in PHOTO_ENDINGS:
+            return False
+    return holds_folders
+
+
+def _contents(folder: Path) -> list[Path]:
+    try:
+        return _visible(folder)
+    except OSError:
+        return []

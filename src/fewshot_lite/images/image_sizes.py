@@ -1,0 +1,43 @@
+"""Widths and heights of images from their headers, without decoding them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from fewshot_lite.images.photo import PhotoError, load_square
+
+Sizes = tuple[tuple[int, int], tuple[int, int]]
+
+#: Most unreadable files that are named one by one.
+_MOST_NAMED = 5
+
+
+def size_range(paths: Sequence[Path]) -> tuple[Sizes | None, list[str]]:
+    """Smallest and largest (width, height) by area, and what is wrong with files that are.
+
+    The sizes are those stored: a photo that is to be turned upright counts as it lies.
+    """
+    sizes: list[tuple[int, int]] = []
+    unreadable: list[str] = []
+    for path in paths:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # damaged EXIF, many pixels: no matter here
+                with Image.open(path) as image:
+                    sizes.append(image.size)
+        except Exception:  # HEIC without its plugin, no image, missing: the decoder says which
+            try:
+                load_square(path, 16)
+            except PhotoError as error:
+                unreadable.append(f"{path}: {error}.")
+    if len(unreadable) > _MOST_NAMED:
+        more = len(unreadable) - _MOST_NAMED
+        unreadable = [*unreadable[:_MOST_NAMED], f"{more:,} more files cannot be read."]
+    if not sizes:
+        return None, unreadable
+    sizes.sort(key=lambda size: size[0] * size[1])
+    return (sizes[0], sizes[-1]), unreadable

@@ -1,0 +1,195 @@
+"""What is wrong with a folder of photos, found before anything is learned from it.
+
+    for finding in check("my_objects"):
+        print(finding.kind, finding.detail, *finding.paths)
+
+Photos are decoded once; `adapt` checks those that it decodes anyway. Nothing here needs torch.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.images.copies import find_copies
+from fewshot_lite.images.decoding import look_through
+from fewshot_lite.images.fingerprints import Looks
+from fewshot_lite.images.folders import ImageFolder, Skipped, scan_classes
+from fewshot_lite.images.photo import Square
+
+Kind = Literal[
+    "skipped",  # a file that is not read, or no photo
+    "no-photo",  # a class without any that can be read
+    "one-class",  # nothing to tell apart
+    "two-labels",  # one photo, or copies of it, in folders of different classes
+    "same-file",  # the same bytes within a class
+    "near-copy",  # re-saved, resized or slightly cropped copies within a class
+    "tiny",  # far smaller than what the model sees
+    "one-photo",  # a class with one photo, or copies of one
+    "imbalance",  # many times as many photos of one class as of another
+]
+
+#: With these `adapt` leaves out files or fails; the others are for a person to judge.
+SERIOUS = frozenset[Kind](["skipped", "no-photo", "one-class"])
+
+#: A photo whose shorter side is enlarged more than so many times is tiny.
+_MOST_ENLARGED = 2
+#: Photos of the largest class to one of the smallest.
+_IMBALANCE = 10
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to look at."""
+
+    kind: Kind
+    paths: tuple[Path, ...]
+    """The files, or the folders of the classes, that it is about."""
+    classes: tuple[str, ...]
+    """The classes, without repetition; empty for files outside of all."""
+    detail: str
+    """What is the matter, without the paths."""
+
+
+class StrictError(FewshotError):
+    """Something was found where nothing may be."""
+
+    def __init__(self, root: Path, findings: Sequence[Finding]) -> None:
+        counts = Counter(finding.kind for finding in findings)
+        listed = ", ".join(f"{kind} {count}" for kind, count in counts.items())
+        first = findings[0]
+        names = ", ".join(str(path) for path in first.paths[:2])
+        super().__init__(
+            f"{root}: not as --strict wants it ({listed}), e.g. {names}: {first.detail}. "
+            "`fewshot-lite check` lists all; put it right or leave --strict out."
+        )
+        self.findings = tuple(findings)
+
+
+class Examiner:
+    """Looks at the photos of a folder as they are decoded, and then tells what it found.
+
+        examiner = Examiner(folder, size)
+        images, problems = decode(folder.paths, size, look=examiner.look)
+        findings = examiner.findings(problems)
+
+    It keeps about a kilobyte of each photo.
+    """
+
+    def __init__(self, folder: ImageFolder, size: int) -> None:
+        self.folder = folder
+        self.size = size
+        self._looks = Looks(len(folder.paths))
+        self._tiny: dict[int, Square] = {}
+        self._lock = threading.Lock()
+
+    def look(self, position: int, square: Square) -> None:
+        """See one photo; threads may call this at the same time."""
+        self._looks.set(position, square.pixels)
+        if min(square.width, square.height) * _MOST_ENLARGED < self.size:
+            with self._lock:
+                self._tiny[position] = square._replace(pixels=square.pixels[:0])
+
+    def findings(self, problems: dict[int, str]) -> tuple[Finding, ...]:
+        """All that was found, the most serious first.
+
+        Args:
+            problems: position in the folder's paths -> why it was not read.
+        """
+        folder = self.folder
+        good = [i for i in range(len(folder.paths)) if i not in problems]
+        classes = len(folder.class_names)
+        copies = find_copies(folder.paths, folder.labels, self._looks, good, classes)
+        found: list[Finding] = []
+        skipped = [*folder.skipped, *(Skipped(folder.paths[i], why) for i, why in problems.items())]
+        for item in sorted(skipped, key=lambda item: str(item.path)):
+            found.append(Finding("skipped", (item.path,), self._home(item.path), item.reason))
+        counts = [0] * classes
+        for i in good:
+            counts[folder.labels[i]] += 1
+        found += self._few_photos(counts, copies.distinct)
+        for group in copies.across:
+            exact = "the same file" if group.exact else "one photo or nearly"
+            names = self._names(group.members)
+            detail = f"{exact} under {len(names)} labels ({', '.join(map(repr, names))})"
+            found.append(self._on_photos("two-labels", group.members, detail))
+        for group in copies.within:
+            kind: Kind = "same-file" if group.exact else "near-copy"
+            detail = "the same bytes" if group.exact else "nearly alike"
+            found.append(self._on_photos(kind, group.members, detail))
+        for i, square in sorted(self._tiny.items()):
+            seen = f"the model sees {self.size} x {self.size}"
+            detail = f"{square.width} x {square.height} pixels, and {seen}"
+            found.append(self._on_photos("tiny", (i,), detail))
+        return tuple(found)
+
+    def _few_photos(self, counts: Sequence[int], distinct: Sequence[int]) -> list[Finding]:
+        """Classes without photos or with one, and imbalance; of each class its photos."""
+        names, root = self.folder.class_names, self.folder.root
+        found = []
+        if len(names) < 2:
+            found.append(Finding("one-class", (root,), names, "one class: nothing to tell apart"))
+        for name, count, different in zip(names, counts, distinct, strict=True):
+            if count == 0:
+                detail = "no photo in it can be read"
+                found.append(Finding("no-photo", (root / name,), (name,), detail))
+            elif different == 1:
+                detail = "one photo only" if count == 1 else f"{count} copies of one photo"
+                found.append(Finding("one-photo", (root / name,), (name,), detail))
+        shown = [k for k, count in enumerate(counts) if count]
+        if shown:
+            most, fewest = max(shown, key=counts.__getitem__), min(shown, key=counts.__getitem__)
+            if counts[most] >= _IMBALANCE * counts[fewest]:
+                detail = f"{counts[most]} photos of {names[most]!r}, "
+                detail += f"{counts[fewest]} of {names[fewest]!r}"
+                paths = (root / names[most], root / names[fewest])
+                found.append(Finding("imbalance", paths, (names[most], names[fewest]), detail))
+        return found
+
+    def _on_photos(self, kind: Kind, members: tuple[int, ...], detail: str) -> Finding:
+        paths = tuple(self.folder.paths[i] for i in members)
+        return Finding(kind, paths, self._names(members), detail)
+
+    def _names(self, members: tuple[int, ...]) -> tuple[str, ...]:
+        labels = sorted({self.folder.labels[i] for i in members})
+        return tuple(self.folder.class_names[label] for label in labels)
+
+    def _home(self, path: Path) -> tuple[str, ...]:
+        """The class in whose folder a file lies."""
+        inside = path.relative_to(self.folder.root).parts
+        known = inside[0] in self.folder.class_names
+        return inside[:1] if known else ()
+
+
+def check(
+    folder: str | Path, size: int = 128, *, on_done: Callable[[int, int], None] | None = None
+) -> tuple[Finding, ...]:
+    """Look at a folder of photos and learn nothing from it.
+
+    Args:
+        folder: one folder of photos per class.
+        size: side in pixels of what the model sees, for what is tiny.
+        on_done: called with (photos decoded, photos in all).
+
+    Returns:
+        What was found, the most serious first; empty if all is well.
+
+    Raises:
+        UsageError: the folder is missing, a file or unreadable.
+        FewshotError: it has no class folders, or class names that cannot be told apart.
+    """
+    return check_scanned(scan_classes(Path(folder)), size, on_done=on_done)
+
+
+def check_scanned(
+    folder: ImageFolder, size: int, *, on_done: Callable[[int, int], None] | None = None
+) -> tuple[Finding, ...]:
+    """As `check`, of a folder that has been scanned."""
+    examiner, total = Examiner(folder, size), len(folder.paths)
+    count = (lambda done: on_done(done, total)) if on_done else None
+    return examiner.findings(look_through(folder.paths, size, examiner.look, on_done=count))

@@ -1,0 +1,1 @@
+"""LITE: unbiased gradients of large support sets in constant memory. `step` is the algorithm."""

@@ -1,0 +1,72 @@
+"""What LITE is compared with: plain back-propagation, and small tasks.
+
+Bronskill et al. 2021, section 5.3: plain back-propagation through the whole task needs memory for
+all of it at once; a small task, the support set sub-sampled to H images, has a gradient of low
+variance, but of another task.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+import torch
+import torch.nn.functional as F
+
+from fewshot_lite.learners.base import Cast, Learner, map_batches
+from fewshot_lite.learners.task import Task
+from fewshot_lite.lite.step import LiteStep
+
+
+def full_step(
+    learner: Learner,
+    task: Task,
+    *,
+    penalty_weight: float = 0.001,
+    scale: float = 1.0,
+    cast: Cast = contextlib.nullcontext,
+) -> LiteStep:
+    """Add a task's exact gradient to the `.grad`s, through one graph of all its images.
+
+    Arguments as `lite.lite_step`.
+
+    Raises:
+        ValueError: a part of the learner is in training mode, or `task.check` refuses the task.
+    """
+    learner.check_evaluation_mode()
+    task.check()
+    z = None
+    if learner.has_set_encoder:
+        z = map_batches(learner.embed, task.support, len(task.support), cast).mean(0)
+    theta = learner.norm_parameters(z)
+    with cast():
+        support = learner.features(task.support, theta)
+        query = learner.features(task.query, theta)
+    statistics = learner.head.fit(support, task.support_labels, task.classes)
+    logits = learner.head.logits(statistics, query)
+    loss = F.cross_entropy(logits, task.query_labels)
+    (scale * (loss + penalty_weight * learner.penalty())).backward()
+    correct = (logits.argmax(1) == task.query_labels).double().mean()
+    return LiteStep(float(loss.detach()), float(correct))
+
+
+def small_task(task: Task, h: int, generator: torch.Generator) -> Task:
+    """The task with its support set sub-sampled to H images, at least one of each class.
+
+    Raises:
+        ValueError: `task.check` refuses the task.
+    """
+    task.check()
+    order = torch.randperm(len(task.support), generator=generator).to(task.support_labels.device)
+    labels = task.support_labels[order]
+    first = torch.stack([(labels == k).nonzero()[0, 0] for k in range(task.classes)])
+    others = torch.ones(len(order), dtype=torch.bool, device=order.device)
+    others[first] = False
+    rest = others.nonzero().flatten()[: max(0, h - task.classes)]
+    kept = order[torch.cat([first, rest])].sort().values
+    return Task(
+        support=task.support[kept],
+        support_labels=task.support_labels[kept],
+        query=task.query,
+        query_labels=task.query_labels,
+        classes=task.classes,
+    )

@@ -1,0 +1,225 @@
+"""LITE: the gradient of a task with a large support set, in the memory of one micro-batch.
+
+Bronskill et al., "Memory Efficient Meta-Learning with Large Images", NeurIPS 2021: forward the
+whole support set, back-propagate a random subset, keep the gradient unbiased.
+
+For support images x_1..x_N, z = mean_n e(x_n; φ), θ = g(z), f_n = b(x_n; θ, ψ), F = (f_1..f_N):
+
+  1. `forward_support`      no graph: all e(x_n) -> z -> θ -> F. Keep z, θ and F as leaves.
+  2. `backward_queries`     L, the mean loss over queries: v_n = ∂L/∂f_n, ∂L/∂θ, ψ.grad.
+  3. `backward_support`     for a subset H with inclusion probabilities π_n, recompute f_n with a
+                            graph and back-propagate Σ_{n∈H} v_nᵀ f_n / π_n into θ and ψ.
+  4. `backward_set_encoder` ∂L/∂θ -> g -> u = ∂L/∂z; for an independent subset H', back-propagate
+                            Σ_{m∈H'} uᵀ e(x_m) / (N π'_m) into φ.
+
+Any loss depends on the support images through f_n and e(x_m) alone, each of which depends on its
+own image, so every step is linear in what is sampled given what is not, and the expectation is the
+exact gradient. (To a balanced sample corrections of mean zero are added, see `sampling.balance`.)
+Two departures from the published code make that so: each sum is scaled at its own node, by 1/π,
+rather than the gradient as a whole or not at all; and the subsets are independent, as ∂L/∂θ of
+step 3 multiplies ∂e/∂φ of step 4. With every image back-propagated (`h=None`) the gradient is
+exact, at the same memory.
+
+Images of a task must not be coupled inside e or b: no batch statistics (learners stay in evaluation
+mode). Dropout and stochastic depth are off for the same reason: the second pass over an image must
+repeat the first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fewshot_lite.core.config import Sampling
+from fewshot_lite.learners.base import Cast, Learner, map_batches, task_embedding
+from fewshot_lite.learners.task import Task
+from fewshot_lite.lite import sampling
+from fewshot_lite.lite.sampling import Chosen
+from fewshot_lite.networks.film import NormParameters
+
+
+@dataclass(frozen=True)
+class LiteStep:
+    """What a step did, besides adding to `.grad`."""
+
+    loss: float
+    """Mean cross-entropy of the queries."""
+    accuracy: float
+    """Share of the queries that were right."""
+    negative_curvature: int = 0
+    """Of iMAML: solutions that stopped there."""
+
+
+@dataclass(frozen=True)
+class SupportPass:
+    """Step 1's leaves, and θ as a function of z for step 4."""
+
+    z: Tensor | None  # (Z,), leaf
+    generated: NormParameters  # g(z), with its graph to z, g and the backbone's norm layers
+    theta: NormParameters  # the same values as leaves
+    features: Tensor  # F, (N, d), leaf
+
+
+def lite_step(
+    learner: Learner,
+    task: Task,
+    generator: torch.Generator,
+    *,
+    h: int | None = 40,
+    sampler: Sampling = "uniform",
+    micro_batch: int = 64,
+    penalty_weight: float = 0.001,
+    scale: float = 1.0,
+    cast: Cast = contextlib.nullcontext,
+) -> LiteStep:
+    """Add an unbiased estimate of a task's gradient to the `.grad` of the learner's parameters.
+
+    Args:
+        learner: its `.grad`s are added to, its state is not touched.
+        task: support and queries, on the learner's device.
+        generator: CPU generator that the subsets are drawn from.
+        h: H, support images back-propagated; None for all, the exact gradient.
+        sampler: "uniform" without replacement (the paper's), "informed", π_n ∝ ‖v_n‖, or
+            "balanced", informed with what the sample misses of Σ v_n made up for.
+        micro_batch: images in a pass; does not change the result.
+        penalty_weight: of the learner's penalty.
+        scale: of the whole gradient; 1/T for a step of T tasks.
+        cast: makes the context that networks run in. Heads run in float32 or better.
+
+    Returns:
+        Loss and accuracy on the queries. If the loss is not finite the step stopped half-way, and
+        the `.grad`s must be dropped. They may overflow where the loss does not: look at them too.
+
+    Raises:
+        ValueError: a part of the learner is in training mode, `task.check` refuses the task, or H
+            or the micro-batch is less than 1.
+    """
+    learner.check_evaluation_mode()
+    task.check()
+    if micro_batch < 1 or (h is not None and h < 1):
+        raise ValueError(f"h={h}, micro_batch={micro_batch}: must be at least 1 (h: or None)")
+    number = len(task.support)
+    forward = forward_support(learner, task, micro_batch, cast)
+    loss, accuracy = backward_queries(learner, task, forward, scale, micro_batch, cast)
+    v = forward.features.grad
+    if v is None or not torch.isfinite(loss):
+        return LiteStep(float(loss), accuracy)
+    if h is None:
+        chosen = sampling.everything(number)
+    elif sampler == "informed":
+        chosen = sampling.informed(v, task.support_labels, h, generator)
+    elif sampler == "balanced":
+        chosen = sampling.balanced(v, h, generator)
+    else:
+        chosen = sampling.uniform(number, h, generator)
+    backward_support(learner, task, forward, v, chosen, micro_batch, cast)
+    # ‖u‖ is the same for all images, so there is nothing to inform the second subset.
+    chosen = sampling.uniform(number, number if h is None else h, generator)
+    backward_set_encoder(learner, task, forward, chosen, micro_batch, cast)
+    penalty = scale * penalty_weight * learner.penalty()
+    if penalty.requires_grad:
+        penalty.backward()
+    return LiteStep(float(loss), accuracy)
+
+
+def forward_support(learner: Learner, task: Task, micro_batch: int, cast: Cast) -> SupportPass:
+    """Step 1: z (Z,), θ and F (N, d) without a graph over images; the graph z -> θ is kept."""
+    z = None
+    if learner.has_set_encoder:
+        with torch.no_grad():
+            z = task_embedding(learner, task.support, micro_batch, cast)
+        z.requires_grad_()
+    generated = learner.norm_parameters(z)
+    theta = {name: value.detach().requires_grad_() for name, value in generated.items()}
+    with torch.no_grad():
+        features = map_batches(
+            lambda x: learner.features(x, theta), task.support, micro_batch, cast
+        )
+    return SupportPass(z, generated, theta, features.requires_grad_())
+
+
+def backward_queries(
+    learner: Learner, task: Task, forward: SupportPass, scale: float, micro_batch: int, cast: Cast
+) -> tuple[Tensor, float]:
+    """Step 2: the queries' loss, and its gradient into F, θ, ψ and the head.
+
+    The head's statistics are computed once and cut off as leaves of their own, so that the graph of
+    a micro-batch does not reach behind them.
+    """
+    statistics = learner.head.fit(forward.features, task.support_labels, task.classes)
+    leaves = {
+        name: value.detach().requires_grad_() if value.requires_grad else value
+        for name, value in statistics.items()
+    }
+    total = torch.zeros((), device=task.query.device)
+    correct = torch.zeros((), device=task.query.device)
+    for images, labels in zip(
+        task.query.split(micro_batch), task.query_labels.split(micro_batch), strict=True
+    ):
+        with cast():
+            features = learner.features(images, forward.theta)
+        logits = learner.head.logits(leaves, features)  # (B, K)
+        loss = F.cross_entropy(logits, labels, reduction="sum") / len(task.query)
+        (scale * loss).backward()
+        total += loss.detach()
+        correct += (logits.argmax(1) == labels).sum()
+    pairs = [(statistics[n], leaf.grad) for n, leaf in leaves.items() if leaf.grad is not None]
+    torch.autograd.backward([s for s, _ in pairs], [g for _, g in pairs])
+    return total, float(correct) / len(task.query)
+
+
+def backward_support(
+    learner: Learner,
+    task: Task,
+    forward: SupportPass,
+    v: Tensor,
+    chosen: Chosen,
+    micro_batch: int,
+    cast: Cast,
+) -> None:
+    """Step 3: Σ_{n∈H} v_nᵀ f_n / π_n into θ and ψ; v is (N, d)."""
+    weighted = v[chosen.indices.to(v.device)] * chosen.weights.to(v)[:, None]  # (H, d)
+    if chosen.correction is not None:
+        weighted = weighted + chosen.correction.to(v)
+    for indices, gradients in _split(chosen.indices, weighted, micro_batch):
+        with cast():
+            features = learner.features(task.support[indices], forward.theta)  # (B, d)
+        if not features.requires_grad:  # nothing in the backbone is adapted or learned
+            return
+        features.backward(gradients)
+
+
+def backward_set_encoder(
+    learner: Learner,
+    task: Task,
+    forward: SupportPass,
+    chosen: Chosen,
+    micro_batch: int,
+    cast: Cast,
+) -> None:
+    """Step 4: ∂L/∂θ through g to u = ∂L/∂z, then Σ_{m∈H'} uᵀ e(x_m) / (N π'_m) into φ."""
+    pairs = [
+        (forward.generated[name], leaf.grad)
+        for name, leaf in forward.theta.items()
+        if leaf.grad is not None and forward.generated[name].requires_grad
+    ]
+    if pairs:
+        torch.autograd.backward([t for t, _ in pairs], [g for _, g in pairs])
+    if forward.z is None or forward.z.grad is None:
+        return
+    u = forward.z.grad  # (Z,)
+    weighted = u * (chosen.weights / len(task.support)).to(u)[:, None]  # (H', Z)
+    for indices, gradients in _split(chosen.indices, weighted, micro_batch):
+        with cast():
+            embeddings = learner.embed(task.support[indices])  # (B, Z)
+        embeddings.backward(gradients.to(embeddings.dtype))
+
+
+def _split(indices: Tensor, gradients: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Micro-batches of the chosen images and of what flows back into each."""
+    return zip(indices.to(gradients.device).split(size), gradients.split(size), strict=True)

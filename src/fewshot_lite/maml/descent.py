@@ -1,0 +1,97 @@
+"""Inner loops: from the start φ⁰ towards the minimum of L̂(φ) + (λ/2) ‖φ - φ⁰‖²."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from fewshot_lite.maml.conjugate import conjugate_gradient
+from fewshot_lite.maml.objective import Objective
+from fewshot_lite.maml.params import Params, add, dot
+
+#: Halvings of a step that a line search tries.
+_MOST_HALVINGS = 10
+#: Share of the decrease that the slope promises which a step must have (Armijo).
+_ENOUGH = 1e-4
+
+
+def gradient_descent(
+    objective: Objective,
+    start: Mapping[str, Tensor],
+    names: Sequence[tuple[str, ...]],
+    rate: float,
+    *,
+    proximal: float = 0.0,
+    path: list[Params] | None = None,
+) -> Params:
+    """One step of gradient descent for each entry of `names`.
+
+    Args:
+        objective: L̂.
+        start: φ⁰, all parameters.
+        names: the parameters that each step updates.
+        rate: α.
+        proximal: λ.
+        path: if given, φ before each step is appended; the only memory that grows with steps.
+
+    Returns:
+        φ, all parameters.
+    """
+    params = dict(start)
+    for updated in names:
+        if path is not None:
+            path.append(params)
+        if not updated:
+            continue
+        gradient, _ = objective.gradient(params, updated)
+        if proximal:
+            away = {k: params[k] - start[k] for k in updated}
+            gradient = add(gradient, away, proximal)
+        params = add(params, gradient, -rate)
+    return params
+
+
+def hessian_free(
+    objective: Objective,
+    start: Mapping[str, Tensor],
+    names: tuple[str, ...],
+    steps: int,
+    *,
+    proximal: float,
+    cg_steps: int,
+) -> Params:
+    """Newton steps by conjugate gradients, each with a line search (Martens 2010; iMAML-HF).
+
+    Arguments as `gradient_descent`; `cg_steps` is of each Newton step. A step that does not lower
+    the objective ends the loop.
+    """
+    params = dict(start)
+    if not names:
+        return params
+    for _ in range(steps):
+        gradient, loss = objective.gradient(params, names)
+        away = {k: params[k] - start[k] for k in names}
+        gradient = add(gradient, away, proximal)
+        value = loss + proximal / 2 * dot(away, away)
+
+        def multiply(p: Params, params: Params = params) -> Params:
+            return add(objective.hessian_product(params, p, names), p, proximal)
+
+        direction = conjugate_gradient(multiply, gradient, cg_steps).x  # downhill is minus it
+        slope = -dot(gradient, direction)
+        step = 1.0
+        for _ in range(_MOST_HALVINGS):
+            tried = add(params, direction, -step)
+            moved = {k: tried[k] - start[k] for k in names}
+            after = objective.value(tried) + proximal / 2 * dot(moved, moved)
+            if bool(after <= value + _ENOUGH * step * slope):
+                break
+            step /= 2
+        else:
+            return params
+        params = tried
+        if float(torch.sqrt(dot(gradient, gradient))) < 1e-10:
+            return params
+    return params

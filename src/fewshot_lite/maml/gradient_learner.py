@@ -1,0 +1,332 @@
+"""What MAML, first-order MAML and iMAML share: adapting by gradient steps on the support set.
+
+    φ⁰ = (θ, head before the first step)    start
+    φ* = inner loop on L̂ from φ⁰            solve
+    ∂L_test(φ*)/∂φ⁰ from ∂L_test/∂φ*         pull_back     (what tells these learners apart)
+
+Parameters are dictionaries: "backbone.…" as this module names them, "head.weight" and "head.bias".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import sys
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from fewshot_lite.core.config import MOST_INNER_STEPS, InnerHead, NormStatistics
+from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.heads.linear_start import LinearStart
+from fewshot_lite.learners.base import Cast, Learner, TaskClassifier, map_batches
+from fewshot_lite.lite.sampling import Chosen
+from fewshot_lite.maml.objective import Objective
+from fewshot_lite.maml.params import Params
+from fewshot_lite.maml.patterns import Pattern
+from fewshot_lite.networks.backbone import Backbone
+from fewshot_lite.networks.stages import Staged
+from fewshot_lite.networks.support_norm import Recorded, SupportNorm, support_rows, use_support_norm
+
+_HEAD = ("head.weight", "head.bias")
+
+
+class GradientLearner(Learner):
+    """A backbone whose weights, or some layers of them, take gradient steps in adaptation.
+
+    Runs in float32: differences between steps are what second derivatives are made of.
+    """
+
+    head: LinearStart  # type: ignore[assignment]  # no head of fixed features
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        inner_steps: int = 5,
+        inner_lr: float = 0.1,
+        inner_head: InnerHead = "means",
+        way: int | None = None,
+        statistics: NormStatistics = "running",
+        pattern: str | None = None,
+        backbone_lr: float = 1.0,
+    ) -> None:
+        """Assemble around a backbone.
+
+        Args:
+            backbone: used as it is, not copied.
+            inner_steps: T.
+            inner_lr: α.
+            inner_head: where the head stands before the first step; see `LinearStart`.
+            way: K of a learned head.
+            statistics: what BatchNorm layers normalise by: their running statistics, or the support
+                set's; see `support_norm`.
+            pattern: which layers are updated (`Pattern.parse`); None for all.
+            backbone_lr: learning rate of the backbone's start as a share of the learner's.
+
+        Raises:
+            UsageError: a learned head without a way, a pattern that does not fit, or a backbone
+                that looks at several scales.
+            ValueError: numbers or names that no run can have had, as of a damaged file.
+        """
+        _check_numbers(inner_steps=inner_steps, inner_lr=inner_lr, backbone_lr=backbone_lr)
+        if inner_head not in get_args(InnerHead) or statistics not in get_args(NormStatistics):
+            raise ValueError(f"inner_head {inner_head!r}, statistics {statistics!r}")
+        super().__init__(backbone, backbone_lr)
+        if backbone.scales != (1,):
+            raise UsageError(f"--scales: must be left out with --learner {self.name}.")
+        if inner_head == "learned" and way is None:
+            raise UsageError("--inner-head learned: give one way, --min-way equal to --max-way.")
+        self.inner_steps, self.inner_lr, self.inner_head = inner_steps, inner_lr, inner_head
+        self.statistics = statistics
+        if statistics == "support":
+            use_support_norm(backbone.network)
+        self.head = LinearStart(backbone.feature_dim, way if inner_head == "learned" else None)
+        self.set_pattern(pattern)
+        self.eval()
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of what a pattern has digits for: the backbone's stages and the head."""
+        return self._staged.layers
+
+    def set_pattern(self, text: str | None) -> None:
+        """Choose the layers that are updated from now on; None for all.
+
+        Raises:
+            UsageError: as `Pattern.parse`.
+        """
+        layers = self.layers
+        self.pattern = (
+            Pattern.everything(len(layers), self.inner_steps)
+            if text is None
+            else Pattern.parse(text, layers, self.inner_steps)
+        )
+        if self.inner_head == "learned" and not any(self.pattern.updated):
+            raise UsageError(
+                f"--pattern {text}: adapts nothing, and a learned head knows no classes without. "
+                "Let a layer adapt, or use --inner-head means."
+            )
+
+    @property
+    def coupled(self) -> bool:
+        """Whether support images change each other's features: then they go through together."""
+        return any(isinstance(module, SupportNorm) for module in self.backbone.modules())
+
+    def updated_names(self) -> list[tuple[str, ...]]:
+        """The parameters that each inner step updates."""
+        layers = [*map(tuple, self._staged.parameter_names()), _HEAD]
+        return [
+            tuple(
+                name for wanted, layer in zip(row, layers, strict=True) if wanted for name in layer
+            )
+            for row in self.pattern.rows
+        ]
+
+    def learned(self) -> Params:
+        """What meta-training learns, and the rest of the backbone, without a graph."""
+        return {name: parameter.detach() for name, parameter in self.named_parameters()}
+
+    def features_from(
+        self,
+        params: Mapping[str, Tensor],
+        x: Tensor,
+        stage: int = 0,
+        record: Recorded | None = None,
+    ) -> Tensor:
+        """Features (B, d) of support images, or of what stage `stage - 1` made of them."""
+        return self._run(params, x, len(x), stage, None, record)
+
+    def logits_from(self, params: Mapping[str, Tensor], x: Tensor, stage: int = 0) -> Tensor:
+        """Logits (B, K) of support images."""
+        return self.head.logits(_head_of(params), self.features_from(params, x, stage))
+
+    def query_logits(
+        self, params: Mapping[str, Tensor], support: Tensor, queries: Tensor
+    ) -> Tensor:
+        """Logits (Q, K) of prepared queries, with their graph to what the support set gives."""
+        if not self.coupled:
+            return self.logits_from(params, queries)
+        both = torch.cat([support, queries])
+        features = self._run(params, both, len(support), 0, None, None)
+        return self.head.logits(_head_of(params), features[len(support) :])
+
+    def start(
+        self, learned: Mapping[str, Tensor], features: Tensor, labels: Tensor, classes: int
+    ) -> Params:
+        """φ⁰: the backbone as it was learned, and the head for the support features (N, d)."""
+        own = {k.removeprefix("head."): v for k, v in learned.items() if k.startswith("head.")}
+        head: dict[str, Tensor] = functional_call(
+            _Fit(self.head), {f"head.{k}": v for k, v in own.items()}, (features, labels, classes)
+        )
+        backbone = {k: v for k, v in learned.items() if k.startswith("backbone.")}
+        return backbone | {f"head.{name}": value for name, value in head.items()}
+
+    def objective(self, x: Tensor, labels: Tensor, micro_batch: int, stage: int = 0) -> Objective:
+        """L̂ of prepared support images, or of what stage `stage - 1` made of them."""
+
+        def logits(params: Mapping[str, Tensor], x: Tensor) -> Tensor:
+            return self.logits_from(params, x, stage)
+
+        return Objective(logits, x, labels, None if self.coupled else micro_batch)
+
+    @abstractmethod
+    def solve(
+        self, objective: Objective, start: Params, path: list[Params] | None = None
+    ) -> Params:
+        """φ* of the inner loop from φ⁰; the way there is appended to `path` if there is one."""
+
+    @abstractmethod
+    def pull_back(
+        self,
+        objective: Objective,
+        path: list[Params],
+        end: Params,
+        gradient: Params,
+        draw: Callable[[], Chosen | None],
+    ) -> tuple[Params, Tensor]:
+        """From ∂L_test/∂φ* to ∂L_test/∂φ⁰, over all of φ.
+
+        Args:
+            objective: L̂ of the support set.
+            path: what `solve` appended, if `needs_path`.
+            end: φ*.
+            gradient: ∂L_test/∂φ*.
+            draw: for a product with a Hessian, the images that estimate it; None for all.
+
+        Returns:
+            The gradient, and int64 (): times that negative curvature was met.
+        """
+
+    @property
+    def needs_path(self) -> bool:
+        """Whether `pull_back` looks at where the inner loop went."""
+        return False
+
+    @torch.no_grad()
+    def adapt(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        classes: int,
+        *,
+        micro_batch: int = 64,
+        cast: Cast = contextlib.nullcontext,
+    ) -> TaskClassifier:
+        """Adapt to a support set by gradient steps; arguments as `Learner.adapt`.
+
+        Stages below the lowest that is updated are run once, however many steps there are. `cast`
+        is not used for adapting, only for queries.
+
+        Raises:
+            ValueError: a part of the learner is in training mode, or a class has no image.
+            UsageError: a learned head for another number of classes.
+            FewshotError: the steps diverged.
+        """
+        self.check_evaluation_mode()
+        self.head.check_way(classes)
+        if set(labels.tolist()) != set(range(classes)):
+            raise ValueError(f"every one of the {classes} classes needs a support image")
+        learned, stage = self.learned(), self.pattern.lowest
+        size = len(images) if self.coupled else micro_batch
+        record: Recorded = {}
+        prepared = self.backbone.prepared(images)
+
+        def lower(x: Tensor) -> Tensor:
+            return self._run(learned, x, len(x), 0, stage, record)
+
+        def upper(params: Params) -> Callable[[Tensor], Tensor]:
+            return lambda x: self.features_from(params, x, stage, record)
+
+        # What the head alone is adapted on are features.
+        below = map_batches(lower, prepared, size) if stage else prepared
+        features = below.new_zeros(len(images), self.backbone.feature_dim)
+        if self.head.way is None:  # a learned head does not look at them
+            features = map_batches(upper(learned), below, size)
+        start = self.start(learned, features, labels, classes)
+        end = self.solve(self.objective(below, labels, size, stage), start)
+        features = map_batches(upper(end), below, size)
+        values = [*end.values(), features]
+        if not all(bool(torch.isfinite(value).all()) for value in values):
+            raise FewshotError(
+                f"Adapting diverged within {self.inner_steps} inner steps of {self.inner_lr}. "
+                "Meta-train the model with a smaller --inner-lr."
+            )
+        updated = {name for names in self.updated_names() for name in names} - set(_HEAD)
+        parameters = {k.removeprefix("backbone."): end[k] for k in end if k in updated}
+        parameters |= {f"network.{name}": value for name, value in record.items()}
+        statistics = {"weight": end["head.weight"], "bias": end["head.bias"]}
+        return TaskClassifier(self, parameters, statistics, features, micro_batch, cast)
+
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        head = {"name": "head", "params": list(self.head.parameters()), "lr": lr}
+        return [head, *self.backbone_groups(lr)]
+
+    def hyperparameters(self) -> dict[str, Any]:
+        return {
+            "inner_steps": self.inner_steps,
+            "inner_lr": self.inner_lr,
+            "inner_head": self.inner_head,
+            "way": self.head.way,
+            "statistics": self.statistics,
+            "pattern": None if all(map(all, self.pattern.rows)) else str(self.pattern),
+            "backbone_lr": self.backbone_lr,
+        }
+
+    @cached_property
+    def _staged(self) -> Staged:
+        """The backbone in stages; cached past `Module.__setattr__`, so it is no submodule."""
+        return Staged(self.backbone)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the stages: a copy's would still run the modules of the original."""
+        return {name: value for name, value in self.__dict__.items() if name != "_staged"}
+
+    def _run(
+        self,
+        params: Mapping[str, Tensor],
+        x: Tensor,
+        rows: int,
+        start: int,
+        stop: int | None,
+        record: Recorded | None,
+    ) -> Tensor:
+        """Stages `start` to before `stop`, of which the first `rows` images are the support set."""
+        weights = {k: v for k, v in params.items() if k.startswith("backbone.")}
+        with support_rows(self.backbone.network, rows, record):
+            result: Tensor = functional_call(self._staged, weights, (x, start, stop))
+        return result
+
+
+def _check_numbers(*, inner_steps: int, **rates: float) -> None:
+    """Refuse what a damaged file may hold.
+
+    Raises:
+        ValueError: it is out of range.
+    """
+    if not isinstance(inner_steps, int) or not 1 <= inner_steps <= MOST_INNER_STEPS:
+        raise ValueError(f"inner_steps {inner_steps!r}")
+    for name, value in rates.items():
+        least = 0 if name == "backbone_lr" else sys.float_info.min
+        if not isinstance(value, int | float) or not least <= value < math.inf:
+            raise ValueError(f"{name} {value!r}")
+
+
+class _Fit(torch.nn.Module):
+    """`LinearStart.fit` as a module's forward, which is what `functional_call` takes."""
+
+    def __init__(self, head: LinearStart) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, features: Tensor, labels: Tensor, classes: int) -> dict[str, Tensor]:
+        return self.head.fit(features, labels, classes)
+
+
+def _head_of(params: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {"weight": params["head.weight"], "bias": params["head.bias"]}

@@ -1,0 +1,103 @@
+"""iMAML: meta-gradients from the inner problem's solution alone (Rajeswaran et al. 2019).
+
+Inner problem (equation 3): φ* = argmin L̂(φ) + (λ/2) ‖φ - φ⁰‖². Its solution's derivative follows
+from the implicit function theorem (`inner.implicit`): how φ* was found does not matter, and nothing
+of the way there is kept. The published code departs from this (inner steps without the proximal
+term, another matrix); this is the formula.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, get_args
+
+from torch import Tensor
+
+from fewshot_lite.core.config import MOST_INNER_STEPS, InnerSolver
+from fewshot_lite.core.errors import UsageError
+from fewshot_lite.lite.sampling import Chosen
+from fewshot_lite.maml.descent import gradient_descent, hessian_free
+from fewshot_lite.maml.gradient_learner import GradientLearner
+from fewshot_lite.maml.implicit import implicit_gradient
+from fewshot_lite.maml.objective import Objective
+from fewshot_lite.maml.params import Params
+from fewshot_lite.networks.backbone import Backbone
+
+
+class ImplicitMaml(GradientLearner):
+    """The start is a prior: adaptation stays near it, the nearer the larger λ."""
+
+    name: ClassVar[str] = "imaml"
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        inner_steps: int = 16,
+        lam: float = 2.0,
+        cg_steps: int = 5,
+        inner_solver: InnerSolver = "gd",
+        **shared: Any,
+    ) -> None:
+        """Assemble around a backbone.
+
+        Args:
+            backbone: used as it is, not copied.
+            inner_steps: T.
+            lam: λ.
+            cg_steps: of the meta-gradient, and of each Newton step.
+            inner_solver: "gd", or "hessian-free": Newton steps with a line search, where `inner_lr`
+                has no part.
+            shared: the rest of what `GradientLearner` takes.
+
+        Raises:
+            ValueError: as `GradientLearner`; also for numbers of these that no run can have had.
+            UsageError: as `GradientLearner`; also for a pattern that changes from step to step:
+                there is one inner problem, over one set of layers.
+        """
+        if not isinstance(cg_steps, int) or not 1 <= cg_steps <= MOST_INNER_STEPS:
+            raise ValueError(f"cg_steps {cg_steps!r}")
+        if not isinstance(lam, int | float) or not 0 < lam <= 1e9:
+            raise ValueError(f"lam {lam!r}")
+        if inner_solver not in get_args(InnerSolver):
+            raise ValueError(f"inner_solver {inner_solver!r}")
+        self.lam, self.cg_steps, self.inner_solver = lam, cg_steps, inner_solver
+        super().__init__(backbone, inner_steps=inner_steps, **shared)
+
+    def set_pattern(self, text: str | None) -> None:
+        super().set_pattern(text)
+        if not self.pattern.constant:
+            raise UsageError(
+                f"--pattern {text}: must be one row for imaml, whose inner problem is over one set "
+                "of layers."
+            )
+
+    def solve(
+        self, objective: Objective, start: Params, path: list[Params] | None = None
+    ) -> Params:
+        names = self.updated_names()
+        if self.inner_solver == "hessian-free":
+            steps = self.inner_steps
+            return hessian_free(
+                objective, start, names[0], steps, proximal=self.lam, cg_steps=self.cg_steps
+            )
+        return gradient_descent(
+            objective, start, names, self.inner_lr, proximal=self.lam, path=path
+        )
+
+    def pull_back(
+        self,
+        objective: Objective,
+        path: list[Params],
+        end: Params,
+        gradient: Params,
+        draw: Callable[[], Chosen | None],
+    ) -> tuple[Params, Tensor]:
+        updated = self.updated_names()[0]
+        return implicit_gradient(
+            objective, end, gradient, updated, lam=self.lam, cg_steps=self.cg_steps
+        )
+
+    def hyperparameters(self) -> dict[str, Any]:
+        own = {"lam": self.lam, "cg_steps": self.cg_steps, "inner_solver": self.inner_solver}
+        return {**super().hyperparameters(), **own}

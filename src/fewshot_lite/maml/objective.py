@@ -1,0 +1,124 @@
+"""L̂(φ), the mean loss over the support images, with its gradient and Hessian-vector products.
+
+All three are means over images, as long as these are not coupled: so they are summed up over
+micro-batches, and their memory does not depend on N.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import grad, grad_and_value, jvp, vjp
+
+from fewshot_lite.lite.sampling import Chosen
+from fewshot_lite.maml.params import Params, add, only
+
+#: Parameters and inputs (B, …) to logits (B, K).
+Logits = Callable[[Mapping[str, Tensor], Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Mean cross-entropy of images as a function of parameters."""
+
+    logits: Logits
+    inputs: Tensor
+    """(N, …): images, or what a stage that is not adapted made of them."""
+    labels: Tensor
+    """int64 (N,)."""
+    micro_batch: int | None
+    """Images in a pass; None where images are coupled, and all go through together."""
+
+    def value(self, params: Mapping[str, Tensor]) -> Tensor:
+        """L̂, ()."""
+        parts = [self._sum(params, x, y, None) for x, y, _ in self._batches(None)]
+        return torch.stack(parts).sum()
+
+    def gradient(
+        self, params: Mapping[str, Tensor], names: tuple[str, ...]
+    ) -> tuple[Params, Tensor]:
+        """∇L̂ with respect to the parameters of these names, and L̂."""
+        wrt = only(params, names)
+        total: Params = {}
+        values = []
+        for x, y, _ in self._batches(None):
+
+            def part(w: Params, x: Tensor = x, y: Tensor = y) -> Tensor:
+                return self._sum({**params, **w}, x, y, None)
+
+            found, value = grad_and_value(part)(wrt)
+            total = add(total, found) if total else found
+            values.append(value)
+        return total, torch.stack(values).sum()
+
+    def hessian_product(
+        self,
+        params: Mapping[str, Tensor],
+        vector: Mapping[str, Tensor],
+        names: tuple[str, ...],
+        chosen: Chosen | None = None,
+    ) -> Params:
+        """∂²L̂/∂w∂u · vector: rows of the parameters of these names, columns of `vector`'s.
+
+        Args:
+            vector: over names that are among `names`; 0 elsewhere.
+            chosen: of which images, with what weights, the mean is estimated; None: all.
+        """
+        wrt = only(params, names)
+        direction = {k: vector[k] if k in vector else torch.zeros_like(v) for k, v in wrt.items()}
+        total: Params = {}
+        for x, y, weights in self._batches(chosen):
+
+            def slope(w: Params, x: Tensor = x, y: Tensor = y, s: Any = weights) -> Params:
+                found: Params = grad(lambda w: self._sum({**params, **w}, x, y, s))(w)
+                return found
+
+            product = _along(slope, wrt, direction)
+            total = add(total, product) if total else product
+        return total
+
+    def _sum(
+        self, params: Mapping[str, Tensor], x: Tensor, y: Tensor, weights: Tensor | None
+    ) -> Tensor:
+        """These images' share of L̂."""
+        losses = F.cross_entropy(self.logits(params, x), y, reduction="none")
+        return (losses if weights is None else losses * weights).sum() / len(self.labels)
+
+    def _batches(self, chosen: Chosen | None) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+        x, y, weights = self.inputs, self.labels, None
+        if chosen is not None and len(chosen.indices) < len(y):
+            indices = chosen.indices.to(y.device)
+            x, y, weights = x[indices], y[indices], chosen.weights.to(x)
+        size = self.micro_batch or len(y)
+        for start in range(0, len(y), size):
+            part = slice(start, start + size)
+            yield x[part], y[part], None if weights is None else weights[part]
+
+
+@functools.cache
+def _load_forward_mode() -> None:
+    """What torch loads at the first use of forward mode warns of its own deprecated parts."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        jvp(torch.sin, (torch.zeros(()),), (torch.zeros(()),))
+
+
+def _along(slope: Callable[[Params], Params], at: Params, direction: Params) -> Params:
+    """The derivative of a gradient along a direction: forward over reverse where torch can."""
+    _load_forward_mode()
+    try:
+        product: Params = jvp(slope, (at,), (direction,))[1]
+    except (NotImplementedError, RuntimeError) as error:
+        if "forward" not in str(error):
+            raise
+        pull = vjp(slope, at)[1]  # the Hessian is symmetric
+        product = pull(direction)[0]
+    return product

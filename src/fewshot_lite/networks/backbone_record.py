@@ -1,0 +1,48 @@
+"""What a checkpoint says of its backbone besides the weights, and the backbone it says that of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fewshot_lite.core.checkpoint import LARGEST, image_size
+from fewshot_lite.networks.backbone import Backbone
+
+
+def describe_backbone(backbone: Backbone, size: int) -> dict[str, Any]:
+    """JSON-able; what `described_backbone` builds it anew from.
+
+    Args:
+        size: side of the images it is used with.
+    """
+    return {
+        "backbone": backbone.name,
+        "image_size": size,
+        "scales": list(backbone.scales),
+        "pooling": backbone.pooling,
+        "mean": backbone.mean.flatten().tolist(),
+        "std": backbone.std.flatten().tolist(),
+    }
+
+
+def described_backbone(meta: dict[str, Any]) -> Backbone:
+    """The backbone of a description, its weights still to be loaded.
+
+    Raises:
+        one of `damage.DAMAGE`: what no `describe_backbone` wrote.
+    """
+    backbone = Backbone(meta["backbone"], image_size(meta), initialise=False)
+    backbone.look_at(_scales(meta))
+    backbone.pool_by(meta.get("pooling", "mean"))
+    if "mean" in meta:
+        backbone.standardise(meta["mean"], meta["std"])
+    return backbone
+
+
+def _scales(meta: dict[str, Any]) -> list[int]:
+    """Those written before there were any name none."""
+    found = meta.get("scales", [1])
+    if not (isinstance(found, list) and 0 < len(found) <= LARGEST):
+        raise ValueError(f"scales {found!r}")
+    if not all(type(scale) is int and 1 <= scale <= LARGEST for scale in found):
+        raise ValueError(f"scales {found!r}")
+    return found

@@ -1,0 +1,118 @@
+"""FiLM as other values of the normalisation layers' own parameters.
+
+Feature-wise linear modulation after a normalisation layer, γ·(w·x̂ + b) + β, is that layer with
+w' = γw and b' = γb + β. So no network is rewritten: an adapted backbone is `functional_call` with
+generated norm parameters, and a personal model is the plain network with those values stored.
+
+The generator follows the published CNAPs code (Requeima et al. 2019, section 2.2): for each norm
+layer, from the task embedding z, γ = 1 + ρ ⊙ G(z) and β = σ ⊙ B(z) with small learned ρ, σ.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from fewshot_lite.networks.backbone import Backbone, NormLayer
+
+#: What an adapted backbone has of its own, by name in the backbone: norm parameters (C,), and of
+#: learners that adapt by gradient other weights and norm statistics too.
+NormParameters = dict[str, Tensor]
+
+
+class FilmGenerator(nn.Module):
+    """θ = g(z): the norm parameters of a backbone from a task embedding."""
+
+    def __init__(
+        self, backbone: Backbone, embedding_dim: int, hidden_dim: int | None = None
+    ) -> None:
+        """One small network per norm layer and per parameter.
+
+        Args:
+            backbone: its norm layers are generated for.
+            embedding_dim: Z, width of the task embedding.
+            hidden_dim: width inside; Z if not given.
+        """
+        super().__init__()
+        hidden = hidden_dim or embedding_dim
+        self.layers = nn.ModuleDict(
+            {
+                _key(name): _LayerGenerator(layer, embedding_dim, hidden)
+                for name, layer in backbone.norm_layers().items()
+            }
+        )
+
+    def forward(self, backbone: Backbone, z: Tensor) -> NormParameters:
+        """Norm parameters w' = γw, b' = γb + β for a task.
+
+        Args:
+            backbone: gives w and b; gradients reach them if they are learned.
+            z: (Z,) task embedding.
+        """
+        parameters: NormParameters = {}
+        for name, layer in backbone.norm_layers().items():
+            generate = cast(_LayerGenerator, self.layers[_key(name)])
+            gamma, beta = generate(z)
+            parameters |= modulate(name, layer, gamma, beta)
+        return parameters
+
+    def penalty(self) -> Tensor:
+        """‖ρ‖² + ‖σ‖² over all layers, (): what keeps FiLM near the identity."""
+        layers = cast(Iterable[_LayerGenerator], self.layers.values())
+        terms = [g.rho.square().sum() + g.sigma.square().sum() for g in layers]
+        return torch.stack(terms).sum()
+
+
+class _LayerGenerator(nn.Module):
+    """γ = 1 + ρ ⊙ G(z) and β = σ ⊙ B(z) of one norm layer."""
+
+    def __init__(self, layer: NormLayer, embedding_dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        channels = layer.weight.numel()
+        self.gamma = _mlp(embedding_dim, hidden_dim, channels)
+        self.beta = _mlp(embedding_dim, hidden_dim, channels)
+        self.rho = nn.Parameter(0.001 * torch.randn(channels))
+        self.sigma = nn.Parameter(0.001 * torch.randn(channels))
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        return 1 + self.rho * self.gamma(z), self.sigma * self.beta(z)
+
+
+def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(inputs, hidden), nn.LayerNorm(hidden), nn.ReLU(), nn.Linear(hidden, outputs)
+    )
+
+
+def modulate(name: str, layer: NormLayer, gamma: Tensor, beta: Tensor) -> NormParameters:
+    """w' = γw and b' = γb + β of one norm layer, (C,) each, by their names in the backbone.
+
+    Raises:
+        ValueError: the layer has no bias to carry β.
+    """
+    if layer.bias is None:
+        raise ValueError(f"norm layer {name} has no bias")
+    return {f"{name}.weight": gamma * layer.weight, f"{name}.bias": gamma * layer.bias + beta}
+
+
+def fold(backbone: Backbone, parameters: NormParameters) -> None:
+    """Store parameters in the backbone itself, in place: it then is the adapted network."""
+    named = dict(backbone.named_parameters()) | dict(backbone.named_buffers())
+    with torch.no_grad():
+        for name, value in parameters.items():
+            named[name].copy_(value)
+
+
+def folded(backbone: Backbone, parameters: NormParameters) -> Backbone:
+    """A copy of the backbone that is the adapted network."""
+    backbone = copy.deepcopy(backbone)
+    fold(backbone, parameters)
+    return backbone
+
+
+def _key(name: str) -> str:
+    return name.replace(".", "/")  # nn.ModuleDict allows no dots

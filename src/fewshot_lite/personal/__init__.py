@@ -1,0 +1,1 @@
+"""The personal model: adapting to a folder of photos, classifying, editing, exporting."""

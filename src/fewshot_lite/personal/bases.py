@@ -1,0 +1,83 @@
+"""What `--base` and `--weights` name together, found before torch is imported.
+
+    --base default | NAME | FILE      a meta-trained checkpoint: shipped, by its name, or a file
+    --base resnet18                   torchvision's network with its ImageNet weights
+    --base resnet18 --weights FILE    the same with weights of one's own
+
+A file in the way of a network's name is not meant: write ./resnet18 for it.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from fewshot_lite.core.errors import UsageError
+from fewshot_lite.core.files import DEFAULT_BASE, find_base, models_folder
+from fewshot_lite.networks.names import NETWORKS, near
+
+
+@dataclass(frozen=True)
+class Base:
+    """Either a meta-trained checkpoint or a network with weights."""
+
+    checkpoint: Path | None = None
+    network: str | None = None
+    """torchvision's name."""
+    weights: Path | None = None
+    """Of the network; None for torchvision's own."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What will be read from disk, as far as it is named."""
+        return tuple(path for path in (self.checkpoint, self.weights) if path is not None)
+
+
+def parse_base(base: str | Path = DEFAULT_BASE, weights: str | Path | None = None) -> Base:
+    """What is meant.
+
+    Raises:
+        UsageError: no such file, model or network; weights for what is no network.
+    """
+    text = str(base)
+    shipped = [path.stem for path in sorted(models_folder().glob("*.safetensors"))]
+    known = text in (DEFAULT_BASE, *shipped)
+    if text in NETWORKS and not (known and weights is None):
+        return Base(network=text, weights=_weights(weights))
+    if weights is not None:
+        hint = near(text) or " E.g. --base resnet18 --weights FILE."
+        raise UsageError(
+            f"--weights {weights}: goes with --base and the name of one of torchvision's "
+            f"networks, not with {text!r}.{hint}"
+        )
+    path = Path(base)
+    if known or path.exists() or path.suffix or os.sep in text:
+        _refuse_state_dict(path)
+        return Base(checkpoint=find_base(base))
+    hint = near(text, (DEFAULT_BASE, *shipped))
+    raise UsageError(
+        f"--base {base}: no such file, and no model of this name.{hint} Shipped: "
+        f"{', '.join((DEFAULT_BASE, *shipped)) if shipped else 'none'}. With a network, any of "
+        "torchvision's, e.g. efficientnet_b0."
+    )
+
+
+def _weights(weights: str | Path | None) -> Path | None:
+    if weights is None or str(weights) == "default":
+        return None
+    path = Path(weights)
+    if not path.exists():
+        raise UsageError(f"--weights {path}: no such file.")
+    if path.is_dir():
+        raise UsageError(f"--weights {path}: a folder, not a file.")
+    return path
+
+
+def _refuse_state_dict(path: Path) -> None:
+    if path.suffix in (".pth", ".pt") and path.is_file():
+        name = max((n for n in NETWORKS if path.name.startswith(n)), key=len, default="resnet18")
+        raise UsageError(
+            f"--base {path}: weights of a network, not a model of fewshot-lite. Name the network: "
+            f"--base {name} --weights {path}"
+        )

@@ -1,0 +1,45 @@
+"""Classifying as many photos as there are, in constant memory.
+
+    from fewshot_lite import PersonalModel
+    from fewshot_lite.personal.bulk import Outputs, classify_files, find_photos
+
+    model = PersonalModel.load("personal.safetensors")
+    outputs = Outputs(csv=Path("out.csv"), sort_into=Path("sorted"))
+    photos = find_photos([Path("photos")], leave_out=outputs.paths)
+    tally = classify_files(model, photos, outputs)
+
+Answers come in the order of the files. Importing this does not import torch.
+"""
+
+from __future__ import annotations
+
+from fewshot_lite.personal.bulk.inputs import find_photos, read_paths
+from fewshot_lite.personal.bulk.outputs import Outputs
+from fewshot_lite.personal.bulk.running import (
+    Classifier,
+    Tally,
+    check_watched,
+    classify_files,
+    watch_folders,
+)
+from fewshot_lite.personal.bulk.sorting import Sorter, folder_names
+from fewshot_lite.personal.bulk.watching import Watcher
+from fewshot_lite.personal.bulk.writers import CsvWriter, JsonLinesWriter, JsonWriter, as_record
+
+__all__ = [
+    "Classifier",
+    "CsvWriter",
+    "JsonLinesWriter",
+    "JsonWriter",
+    "Outputs",
+    "Sorter",
+    "Tally",
+    "Watcher",
+    "as_record",
+    "check_watched",
+    "classify_files",
+    "find_photos",
+    "folder_names",
+    "read_paths",
+    "watch_folders",
+]

@@ -1,0 +1,189 @@
+"""Where answers go besides the terminal: checked before the work, opened together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fewshot_lite.core.errors import UsageError
+from fewshot_lite.core.files import check_output
+from fewshot_lite.images.folders import PHOTO_ENDINGS
+from fewshot_lite.personal.bulk.sorting import Sorter, SortingProblem
+from fewshot_lite.personal.bulk.writers import (
+    STDOUT,
+    CsvWriter,
+    JsonLinesWriter,
+    JsonWriter,
+    Writer,
+    open_output,
+)
+from fewshot_lite.personal.prediction import Prediction
+from fewshot_lite.personal.report.writing import check_page_name
+
+if TYPE_CHECKING:
+    from fewshot_lite.personal.report.looking import Model
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Files and folders that a run writes; any of them together, but one at most on stdout."""
+
+    csv: Path | None = None
+    """A file with a row for each photo; `STDOUT`, "-", for standard output, as below."""
+    jsonl: Path | None = None
+    """A file with a JSON object a line."""
+    json: Path | None = None
+    """A file with one JSON array."""
+    sort_into: Path | None = None
+    """A folder that photos are copied into, by class."""
+    link: bool = False
+    """Symbolic links instead of copies."""
+    force: bool = False
+    """Files that are there are replaced; in `sort_into` nothing ever is."""
+    report: Path | None = None
+    """A page to look at, with few of the photos; written at the end, also when watching."""
+    source: Path | None = None
+    """The model's file, for the report to name."""
+
+    @property
+    def answer_files(self) -> dict[str, Path]:
+        """The files that have all answers, by their flags."""
+        named = {"--csv": self.csv, "--jsonl": self.jsonl, "--json": self.json}
+        return {flag: path for flag, path in named.items() if path is not None and path != STDOUT}
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """All files by their flags."""
+        return self.answer_files | ({"--report": self.report} if self.report else {})
+
+    @property
+    def on_stdout(self) -> list[str]:
+        """The flags of what goes to standard output."""
+        named = {"--csv": self.csv, "--jsonl": self.jsonl, "--json": self.json}
+        return [flag for flag, path in named.items() if path == STDOUT]
+
+    @property
+    def paths(self) -> list[Path]:
+        """All that is written, for the search for photos to leave out."""
+        return [*self.files.values(), *([self.sort_into] if self.sort_into else [])]
+
+    def check(self, inputs: Iterable[Path], model: Path | None = None) -> None:
+        """Refuse what cannot be written, or is needed otherwise.
+
+        Args:
+            inputs: photos and folders.
+            model: the file that the model is from.
+
+        Raises:
+            UsageError: says what to change.
+        """
+        if len(self.on_stdout) > 1:
+            flags = " and ".join(self.on_stdout)
+            raise UsageError(f"{flags}: only one can go to stdout. Name a file for the other.")
+        taken = {os.path.realpath(path): str(path) for path in inputs if not path.is_dir()}
+        if model is not None:
+            taken[os.path.realpath(model)] = "the model"
+        if self.report is not None:
+            check_page_name(self.report)
+        for flag, path in self.files.items():
+            if path.suffix.lower() in PHOTO_ENDINGS:
+                raise UsageError(f"{flag} {path}: the name of a photo. Give another, e.g. out.csv.")
+            real = os.path.realpath(path)
+            if real in taken:
+                raise UsageError(f"{flag} {path}: the same file as {taken[real]}. Name another.")
+            taken[real] = flag
+            check_output(path, force=self.force, flag=flag)
+        if self.sort_into is None:
+            if self.link:
+                raise UsageError("--link: for --sort-into DIR alone.")
+            return
+        self._check_folder(self.sort_into, inputs, taken)
+
+    def _check_folder(self, folder: Path, inputs: Iterable[Path], taken: dict[str, str]) -> None:
+        real = os.path.realpath(folder)
+        if real in taken:
+            raise UsageError(f"--sort-into {folder}: the same path as {taken[real]}. Name another.")
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"--sort-into {folder}: a file, not a folder. Give another name.")
+        above = folder.absolute().parent
+        if not above.is_dir():
+            raise UsageError(f"--sort-into {folder}: there is no folder {above}. Create it first.")
+        if not os.access(folder if folder.exists() else above, os.W_OK | os.X_OK):
+            raise UsageError(f"--sort-into {folder}: cannot be written to.")
+        for path in inputs:
+            inside = os.path.realpath(path)
+            if inside == real or inside.startswith(real.rstrip(os.sep) + os.sep):
+                raise UsageError(
+                    f"--sort-into {folder}: {path} is or lies in it. Give a folder beside the "
+                    "photos, or one inside theirs, which is then left out."
+                )
+
+    @contextmanager
+    def open(
+        self,
+        class_names: Sequence[str],
+        *,
+        top: int = 3,
+        live: bool = False,
+        model: Model | None = None,
+    ) -> Iterator[Sink]:
+        """Open all; files are there, whole, if the block ends well.
+
+        Args:
+            class_names: of the model.
+            top: class names to a row of CSV, unless there are fewer classes.
+            live: write files in place, row by row, for others to read along.
+            model: what answers, for a report.
+
+        Raises:
+            FewshotError: one cannot be written.
+        """
+        with ExitStack() as stack:
+            writers: list[Writer] = []
+            if self.csv is not None:
+                output = stack.enter_context(open_output(self.csv, "--csv", live=live))
+                writers.append(CsvWriter(output, min(top, len(class_names))))
+            if self.jsonl is not None:
+                output = stack.enter_context(open_output(self.jsonl, "--jsonl", live=live))
+                writers.append(JsonLinesWriter(output))
+            if self.json is not None:
+                output = stack.enter_context(open_output(self.json, "--json", live=live))
+                writers.append(JsonWriter(output))
+            if self.report is not None and model is not None:
+                from fewshot_lite.personal.report.classify_report import ClassifyReport, PageWriter
+
+                output = stack.enter_context(open_output(self.report, "--report"))
+                writers.append(PageWriter(ClassifyReport(model, source=self.source), output))
+            sorter = None
+            if self.sort_into is not None:
+                sorter = Sorter(self.sort_into, class_names, link=self.link)
+            yield Sink(writers, sorter)
+            for writer in writers:
+                writer.end()
+
+
+class Sink:
+    """Opened outputs."""
+
+    def __init__(self, writers: Sequence[Writer], sorter: Sorter | None) -> None:
+        self._writers = writers
+        self.sorter = sorter
+
+    def take(self, prediction: Prediction) -> Prediction:
+        """Put the photo in its folder and the answer in the files.
+
+        Returns:
+            The answer, with a problem if the photo could not be put in its folder.
+        """
+        if self.sorter is not None and prediction.path is not None and prediction.label is not None:
+            try:
+                self.sorter.place(prediction.path, prediction.label)
+            except SortingProblem as problem:
+                prediction = replace(prediction, problem=str(problem))
+        for writer in self._writers:
+            writer.write(prediction)
+        return prediction

@@ -1,0 +1,164 @@
+"""From files to answers: once through, or for as long as photos arrive."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
+from pathlib import Path
+from typing import Protocol
+
+from fewshot_lite.core.errors import UsageError
+from fewshot_lite.images.folders import Skipped
+from fewshot_lite.personal.bulk.outputs import Outputs, Sink
+from fewshot_lite.personal.bulk.watching import Watcher
+from fewshot_lite.personal.prediction import Prediction
+
+
+class Classifier(Protocol):
+    """What names photos: a `PersonalModel`, for one."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """K names."""
+        ...
+
+    @property
+    def image_size(self) -> int:
+        """Side of its images in pixels; asked for by a report alone."""
+        ...
+
+    def classify_stream(
+        self, paths: Iterable[Path | Skipped], *, top: int = 3, reject: float | None = 0.05
+    ) -> Iterator[Prediction]:
+        """An answer for each path, in order, taking paths as they are needed."""
+        ...
+
+
+@dataclass
+class Tally:
+    """What a run came to."""
+
+    files: int = 0
+    """All that had an answer or a problem."""
+    failed: int = 0
+    """Those with a problem."""
+    labels: Counter[str] = field(default_factory=Counter)
+    """Photos of each class, and of none."""
+    placed: int = 0
+    """Photos copied or linked into class folders."""
+    left: int = 0
+    """Photos that were there already."""
+
+    def add(self, prediction: Prediction) -> None:
+        """Count an answer."""
+        self.files += 1
+        self.failed += prediction.problem is not None
+        if prediction.label is not None:
+            self.labels[prediction.label] += 1
+
+
+#: Called with each answer and the tally so far.
+OnPrediction = Callable[[Prediction, Tally], None]
+
+
+def classify_files(
+    model: Classifier,
+    paths: Iterable[Path | Skipped],
+    outputs: Outputs | None = None,
+    *,
+    top: int = 3,
+    reject: float | None = 0.05,
+    on_prediction: OnPrediction | None = None,
+) -> Tally:
+    """Classify files and write the answers, a few batches of them in memory at a time.
+
+    Args:
+        model: what names them.
+        paths: from `find_photos`, say; taken as they are needed.
+        outputs: where answers go; `Outputs.check` says beforehand what is wrong with them.
+        top: class names an answer has.
+        reject: as for `PersonalModel.classify`.
+        on_prediction: called with each answer, after it was written.
+
+    Raises:
+        FewshotError: an output could not be written; then none of the files is there.
+    """
+    outputs = outputs or Outputs()
+    tally = Tally()
+    with outputs.open(model.class_names, top=top, model=model) as sink:
+        _pass(model, paths, sink, tally, top, reject, on_prediction)
+    return tally
+
+
+def watch_folders(
+    model: Classifier,
+    folders: Sequence[Path],
+    outputs: Outputs | None = None,
+    *,
+    top: int = 3,
+    reject: float | None = 0.05,
+    on_prediction: OnPrediction | None = None,
+    stopped: Callable[[], bool],
+    interval: float = 1.0,
+) -> Tally:
+    """Classify the photos in folders, and go on with those that arrive; see `Watcher`.
+
+    Files are written in place, each answer at once.
+
+    Args:
+        model, outputs, top, reject, on_prediction: as for `classify_files`.
+        folders: with all that is below them.
+        stopped: asked often; True ends the run after the photos under way.
+        interval: seconds between looks at least; as long as a look took if that is more.
+
+    Raises:
+        UsageError: one of them is no folder.
+        FewshotError: an output could not be written.
+    """
+    check_watched(folders)
+    outputs = outputs or Outputs()
+    watcher = Watcher(folders, leave_out=outputs.paths)
+    tally = Tally()
+    with outputs.open(model.class_names, top=top, live=True, model=model) as sink:
+        while not stopped():
+            start = time.monotonic()
+            arrived = takewhile(lambda _: not stopped(), watcher.look())
+            _pass(model, arrived, sink, tally, top, reject, on_prediction)
+            now = time.monotonic()
+            until = now + max(interval, now - start)
+            while not stopped() and (left := until - time.monotonic()) > 0:
+                time.sleep(min(left, 0.1))
+    return tally
+
+
+def check_watched(paths: Iterable[Path]) -> None:
+    """Refuse to watch what is no folder.
+
+    Raises:
+        UsageError: names it.
+    """
+    for path in paths:
+        if not path.is_dir():
+            raise UsageError(f"--watch: {path} is no folder. Give folders that photos arrive in.")
+
+
+def _pass(
+    model: Classifier,
+    paths: Iterable[Path | Skipped],
+    sink: Sink,
+    tally: Tally,
+    top: int,
+    reject: float | None,
+    on_prediction: OnPrediction | None,
+) -> None:
+    answers = model.classify_stream(paths, top=top, reject=reject)
+    for prediction in answers:
+        taken = sink.take(prediction)
+        tally.add(taken)
+        if sink.sorter is not None:
+            tally.placed, tally.left = sink.sorter.placed, sink.sorter.left
+        if on_prediction is not None:
+            on_prediction(taken, tally)

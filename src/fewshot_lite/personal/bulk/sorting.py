@@ -1,0 +1,171 @@
+"""Photos copied, or linked, into a folder for each class. Nothing is moved, deleted, overwritten.
+
+A photo that is there already is left, so sorting again what was sorted changes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import filecmp
+import os
+import re
+import shutil
+import tempfile
+import unicodedata
+from collections.abc import Iterable
+from itertools import count
+from pathlib import Path
+
+from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.personal.prediction import UNKNOWN
+
+#: Of which no later photo would be spared.
+_FATAL = frozenset([errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+
+#: Names that Windows keeps for devices, with any ending.
+_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+
+#: Bytes of a folder's name; disks take 255.
+_LONGEST_NAME = 200
+
+
+class SortingProblem(Exception):
+    """One photo that could not be put where it belongs; the message is the reason alone."""
+
+
+class Sorter:
+    """Puts photos into class folders."""
+
+    def __init__(self, folder: Path, class_names: Iterable[str], *, link: bool = False) -> None:
+        """Make the folder, if it is not there.
+
+        Args:
+            folder: gets a folder for each class that a photo is found of, and for unknown ones.
+            class_names: of the model.
+            link: make symbolic links instead of copies.
+
+        Raises:
+            FewshotError: it cannot be made.
+        """
+        self.folder = folder
+        self.link = link
+        self.placed = 0
+        self.left = 0
+        self._folders = folder_names([*class_names, UNKNOWN])
+        self._make(folder)
+
+    def place(self, photo: Path, label: str) -> Path:
+        """Put a photo into the folder of its class.
+
+        Returns:
+            Where it lies now: under its name, or with a number if another photo had that name.
+
+        Raises:
+            SortingProblem: this photo could not be copied.
+            FewshotError: nor could any other: the disk is full, say.
+        """
+        home = self.folder / self._folders[label]
+        self._make(home)
+        for number in count(1):
+            name = photo.name if number == 1 else f"{photo.stem}-{number}{photo.suffix}"
+            target = home / name
+            try:
+                if os.path.lexists(target):
+                    if _same(photo, target):
+                        self.left += 1
+                        return target
+                    continue
+                (_link if self.link else _copy)(photo, target)
+            except FileExistsError:  # another program was quicker
+                continue
+            except OSError as error:
+                reason = (error.strerror or str(error)).lower()
+                if error.errno in _FATAL:
+                    raise FewshotError(
+                        f"--sort-into {self.folder}: could not be written ({reason})."
+                    ) from None
+                verb = "linked" if self.link else "copied"
+                raise SortingProblem(f"could not be {verb} into {home} ({reason})") from None
+            self.placed += 1
+            return target
+        raise AssertionError  # `count` does not end
+
+    def _make(self, folder: Path) -> None:
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            there = isinstance(error, FileExistsError)
+            reason = "a file, not a folder" if there else (error.strerror or str(error)).lower()
+            where = f"--sort-into {self.folder}"
+            if folder != self.folder:
+                where += f": {folder}"
+            raise FewshotError(f"{where}: {reason}.") from None
+
+
+def folder_names(labels: Iterable[str]) -> dict[str, str]:
+    """A folder's name for each label: safe on any system, and no two that a disk may take for one.
+
+    Most are the labels themselves; earlier ones keep their names.
+    """
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    for label in dict.fromkeys(labels):
+        safe = _safe_name(label)
+        for number in count(1):
+            name = safe if number == 1 else f"{safe}-{number}"
+            key = unicodedata.normalize("NFC", name).casefold()
+            if key not in taken:
+                break
+        taken.add(key)
+        names[label] = name
+    return names
+
+
+def _safe_name(label: str) -> str:
+    name = "".join(
+        "_" if c in '<>:"/\\|?*' or unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c
+        for c in label
+    )
+    name = name.encode()[:_LONGEST_NAME].decode(errors="ignore")
+    name = name.rstrip(". ")  # Windows drops them
+    if name.startswith(".") or _DEVICES.fullmatch(name):  # hidden, or a device
+        name = "_" + name
+    return name or "_"
+
+
+def _same(photo: Path, other: Path) -> bool:
+    """Whether they are one file, or have the same bytes."""
+    try:
+        return other.samefile(photo) or filecmp.cmp(photo, other, shallow=False)
+    except OSError:  # a link to nowhere
+        return False
+
+
+def _link(photo: Path, target: Path) -> None:
+    target.symlink_to(photo.absolute())
+
+
+def _copy(photo: Path, target: Path) -> None:
+    """Copy under another name first: `target` is whole, or is not there.
+
+    Raises:
+        FileExistsError: `target` is there.
+    """
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".fewshot-lite-")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        shutil.copyfile(photo, temporary)
+        with contextlib.suppress(PermissionError):  # of times; disks of other systems
+            shutil.copystat(photo, temporary)
+        try:
+            os.link(temporary, target)  # unlike a rename it never overwrites
+        except FileExistsError:
+            raise
+        except OSError:  # a disk without hard links
+            if os.path.lexists(target):
+                raise FileExistsError(errno.EEXIST, "exists", str(target)) from None
+            temporary.rename(target)
+    finally:
+        temporary.unlink(missing_ok=True)

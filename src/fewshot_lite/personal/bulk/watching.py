@@ -1,0 +1,66 @@
+"""Photos as they arrive in folders, by looking again and again."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+
+from fewshot_lite.images.folders import Skipped, walk_photos
+
+#: Seconds since a file was written after which the first look takes it for whole.
+_OLD = 60.0
+
+
+class Watcher:
+    """Hands out each photo once, when it is no longer being written.
+
+    A photo is whole when its size and time are those of the look before; at the first look, when
+    it is a minute old. One that is replaced later is another photo. Files without a photo's ending
+    are passed over: they may be downloads under way. What was handed out is remembered, about 100
+    bytes a photo.
+    """
+
+    def __init__(self, folders: Iterable[Path], *, leave_out: Collection[Path] = ()) -> None:
+        """Nothing is looked at yet.
+
+        Args:
+            folders: with all that is below them.
+            leave_out: folders in them that are passed over.
+        """
+        self._folders = tuple(folders)
+        self._leave_out = frozenset(os.path.realpath(path) for path in leave_out)
+        self._seen: set[int] = set()
+        self._growing: dict[Path, tuple[int, int]] = {}
+        self._old: float | None = None
+
+    def look(self) -> Iterator[Path | Skipped]:
+        """What has become whole since the last look, folder by folder and sorted by name."""
+        before, self._growing = self._growing, {}
+        old = time.time() - _OLD if self._old is None else self._old
+        self._old = 0.0
+        for folder in self._folders:
+            for path, problem in walk_photos(folder, leave_out=self._leave_out):
+                if problem is not None:
+                    if not os.path.isfile(path) and self._is_new(path, problem):  # noqa: PTH113
+                        yield Skipped(path, problem)  # a folder that cannot be entered
+                    continue
+                try:
+                    status = os.stat(path)  # noqa: PTH116
+                except OSError:  # gone again, or a link to nowhere
+                    continue
+                state = (status.st_mtime_ns, status.st_size)
+                if hash((path, state)) in self._seen:
+                    continue
+                if before.get(path) == state or status.st_mtime < old:
+                    self._is_new(path, state)
+                    yield path
+                else:
+                    self._growing[path] = state
+
+    def _is_new(self, path: Path, state: object) -> bool:
+        key = hash((path, state))  # 64 bits: of a million photos, two share one in 10^7 cases
+        new = key not in self._seen
+        self._seen.add(key)
+        return new

@@ -1,0 +1,224 @@
+"""Photos are added to classes that there are, and new classes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.data.store import decode
+from fewshot_lite.images.folders import Skipped
+from fewshot_lite.images.thumbnails import make_thumbnails
+from fewshot_lite.personal.editing.additions import Additions, find_additions
+from fewshot_lite.personal.editing.edits import (
+    Duplicate,
+    Edit,
+    check_photos_may_change,
+    film_kept,
+    named,
+    rebuilt,
+)
+from fewshot_lite.personal.editing.names import check_name
+from fewshot_lite.personal.model import PersonalModel
+
+#: Photos in memory at a time.
+_CHUNK = 256
+#: Features this near, as a share of their length, are of the same pixels. Measured at 96 px: the
+#: same photo in another batch 4e-7, saved again as JPEG at quality 98 from 1e-3 up, other photos of
+#: the same thing 0.07 and more.
+_SAME = 5e-4
+
+
+def add(
+    personal: PersonalModel,
+    photos: str | Path | Sequence[str | Path],
+    name: str | None = None,
+    *,
+    on_done: Callable[[int, int], None] | None = None,
+) -> Edit:
+    """Add photos to classes that there are, and new classes.
+
+    Args:
+        personal: the model; it is not changed.
+        photos: a folder of class folders; or, with a name, photos or folders of photos.
+        name: the class that they show.
+        on_done: called with (photos decoded, photos in all).
+
+    Raises:
+        UsageError: a path that is missing, or needs a name; a class name that will not do; a model
+            that was adapted by gradient.
+        FewshotError: nothing to add; a new class of which no photo can be read.
+    """
+    check_photos_may_change(personal)
+    paths = [Path(photos)] if isinstance(photos, str | Path) else [Path(photo) for photo in photos]
+    if name is not None:
+        check_name(name, personal.class_names)
+    found = find_additions(paths, name)
+    names = list(personal.class_names)
+    for label, _ in found.homes:
+        check_name(label, names)
+        names.append(label)
+    features, good, unread, jpegs = _embed(personal, found.paths, on_done)
+    skipped = sorted((*found.skipped, *unread), key=lambda item: str(item.path))
+    _check_read(personal, found, good, skipped)
+    return add_features(
+        personal,
+        features,
+        [found.labels[i] for i in good],
+        [found.names[i] for i in good],
+        paths=[str(found.paths[i]) for i in good],
+        thumbnails=jpegs,
+        skipped=skipped,
+    )
+
+
+def add_features(
+    personal: PersonalModel,
+    features: Tensor,
+    labels: Sequence[str],
+    photos: Sequence[str],
+    *,
+    paths: Sequence[str] | None = None,
+    thumbnails: Sequence[bytes] = (),
+    skipped: Iterable[Skipped] = (),
+) -> Edit:
+    """As `add`, for photos that have gone through the model's network.
+
+    Args:
+        features: (M, d).
+        labels: M class names.
+        photos: M names for the model; one that it has already is numbered.
+        paths: M places to name duplicates by; the names unless given.
+        thumbnails: M small pictures (`data.thumbnails`), or none; a model without any takes none.
+
+    Raises:
+        UsageError: a model that was adapted by gradient.
+        FewshotError: all are duplicates, or all of a new class; features that are not finite.
+    """
+    check_photos_may_change(personal)
+    paths = photos if paths is None else paths
+    features = features.to(personal.features)
+    if not bool(features.isfinite().all()):
+        raise FewshotError(
+            "The model's values for these photos are not finite: it is damaged. Adapt anew."
+        )
+    old_labels = [personal.class_names[k] for k in personal.labels.tolist()]
+    names = named(personal)
+    twins = _twins(personal.features, features)
+    kept, duplicates = [], []
+    all_labels, all_names = [*old_labels, *labels], [*names, *photos]
+    for i, twin in enumerate(twins):
+        if twin is None:
+            kept.append(i)
+        else:
+            duplicates.append(Duplicate(paths[i], all_names[twin], all_labels[twin]))
+    new = tuple(sorted(set(labels) - set(personal.class_names)))
+    added = Counter(labels[i] for i in kept)
+    for label in new:
+        if not added[label]:
+            path = next(p for p, of in zip(paths, labels, strict=True) if of == label)
+            same = next(duplicate for duplicate in duplicates if duplicate.path == path)
+            raise FewshotError(
+                f"{label!r}: has no photo of its own: {path} is {same.photo!r} of {same.label!r}. "
+                "To give a class another name, use rename."
+            )
+    if not kept:
+        raise FewshotError(f"Nothing to add: all {len(labels)} photos are in the model already.")
+    taken = set(names)
+    for i in kept:
+        names.append(_free(photos[i], taken))
+        taken.add(names[-1])
+    model = rebuilt(
+        personal,
+        torch.cat([personal.features, features[kept]]),
+        [*old_labels, *(labels[i] for i in kept)],
+        names,
+        thumbnails=_joined(personal, [thumbnails[i] if thumbnails else b"" for i in kept]),
+        film_kept=film_kept(personal),
+        edit={"add": dict(added)},
+    )
+    return Edit(model, dict(added), new, tuple(skipped), tuple(duplicates))
+
+
+def _embed(
+    personal: PersonalModel,
+    paths: Sequence[Path],
+    on_done: Callable[[int, int], None] | None,
+) -> tuple[Tensor, list[int], list[Skipped], list[bytes]]:
+    """Features (M, d) of the photos that can be read, their positions, and those that cannot.
+
+    And thumbnails of those read, if the model has any.
+    """
+    features = [personal.features[:0]]
+    jpegs: list[bytes] = []
+    good: list[int] = []
+    unread: list[Skipped] = []
+    for start in range(0, len(paths), _CHUNK):
+        chunk = paths[start : start + _CHUNK]
+
+        def done(count: int, start: int = start) -> None:
+            if on_done is not None:
+                on_done(start + count, len(paths))
+
+        images, problems = decode(chunk, personal.image_size, on_done=done)
+        unread += [Skipped(chunk[i], why) for i, why in problems.items()]
+        read = [i for i in range(len(chunk)) if i not in problems]
+        if read:
+            features.append(personal.embed(images[read]))
+            if personal.thumbnails:
+                jpegs += make_thumbnails(images[read].numpy())
+        good += [start + i for i in read]
+    return torch.cat(features), good, unread, jpegs
+
+
+def _joined(personal: PersonalModel, more: Sequence[bytes]) -> tuple[bytes, ...]:
+    return (*personal.thumbnails, *more) if personal.thumbnails else ()
+
+
+def _check_read(
+    personal: PersonalModel, found: Additions, good: Sequence[int], skipped: Sequence[Skipped]
+) -> None:
+    """As `adapt`, refuse a class of which nothing can be read, if it is a new one."""
+    read = {found.labels[i] for i in good}
+    for label, home in found.homes:
+        if label not in read and (label not in personal.class_names or not read):
+            why = next((s for s in skipped if s.path == home or home in s.path.parents), None)
+            if why is not None and why.path == home:
+                raise FewshotError(f"{home}: {why.reason}.")
+            detail = f" ({why.path.name}: {why.reason})" if why else ""
+            raise FewshotError(
+                f"{home}: no photo in it can be read{detail}. Put photos in, or remove the folder."
+            )
+
+
+def _twins(old: Tensor, new: Tensor) -> list[int | None]:
+    """For each new row (M, d) the row that it repeats, of the old ones (N, d) and new ones before.
+
+    New rows are counted from N.
+    """
+    every = torch.cat([old, new]).cpu()
+    positions = torch.arange(len(every))
+    found: list[int | None] = []
+    for start in range(0, len(new), _CHUNK):
+        rows = every[len(old) + start :][:_CHUNK]
+        # Not by way of a product of matrices, which leaves small distances to rounding.
+        distances = torch.cdist(rows, every, compute_mode="donot_use_mm_for_euclid_dist")
+        mine = len(old) + start + torch.arange(len(rows))
+        near = distances <= _SAME * rows.norm(dim=1, keepdim=True)
+        near &= positions < mine[:, None]
+        first = near.float().argmax(dim=1)
+        found += [int(first[i]) if hit else None for i, hit in enumerate(near.any(dim=1).tolist())]
+    return found
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """The name, or the name numbered if it is taken: other photos may have the same file name."""
+    candidate, number = name, 1
+    while candidate in taken:
+        number += 1
+        candidate = f"{name} ({number})"
+    return candidate

@@ -1,0 +1,113 @@
+"""What is to be added to a personal model: photos on disk, each with its class."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.images.folders import (
+    Skipped,
+    require_folder,
+    scan_classes,
+    subfolders,
+    walk_photos,
+)
+
+
+@dataclass(frozen=True)
+class Additions:
+    """Photos to add (nothing is decoded yet)."""
+
+    paths: tuple[Path, ...]
+    labels: tuple[str, ...]
+    """The class name of each."""
+    names: tuple[str, ...]
+    """What each is called in the model: its class, then where it was in the class's folder."""
+    homes: tuple[tuple[str, Path], ...]
+    """Class names with the folders or files given for them, which may hold no photo."""
+    skipped: tuple[Skipped, ...]
+
+
+def find_additions(paths: Sequence[Path], name: str | None = None) -> Additions:
+    """Look for photos in what was given.
+
+    Args:
+        paths: folders of class folders; or, with a name, photos and folders of photos.
+        name: the class that all of them show.
+
+    Raises:
+        UsageError: a path that is missing or of the other kind.
+        FewshotError: nothing there, or class folders as `scan_classes` refuses them.
+    """
+    found: list[tuple[Path, str, str]] = []
+    homes: list[tuple[str, Path]] = []
+    skipped: list[Skipped] = []
+    for path in paths:
+        if name is None:
+            _check_class_folders(path)
+            folder = scan_classes(path)
+            homes += [(label, path / label) for label in folder.class_names]
+            skipped += folder.skipped
+            counts = [len(indices) for indices in folder.indices_by_class()]
+            for label, count in zip(folder.class_names, counts, strict=True):
+                if not count:
+                    skipped.append(Skipped(path / label, "no photos in this folder"))
+            for photo, number in zip(folder.paths, folder.labels, strict=True):
+                found.append((photo, folder.class_names[number], _spelled(photo, path)))
+            continue
+        homes.append((name, path))
+        root = path if path.is_dir() else path.parent
+        for photo, problem in _photos(path):
+            if problem is None:
+                found.append((photo, name, f"{name}/{_spelled(photo, root)}"))
+            else:
+                skipped.append(Skipped(photo, problem))
+    return Additions(
+        tuple(photo for photo, _, _ in found),
+        tuple(label for _, label, _ in found),
+        tuple(spelled for _, _, spelled in found),
+        tuple(homes),
+        tuple(skipped),
+    )
+
+
+def _check_class_folders(path: Path) -> None:
+    """Refuse what needs --class."""
+    if path.is_file():
+        raise UsageError(f"{path}: a file, not a folder. For a photo, say what it shows: --class.")
+    require_folder(path)
+    photos = [entry for entry, problem in walk_photos(path) if problem is None]
+    if photos and not subfolders(path):
+        raise UsageError(
+            f"{path}: photos lie directly in the folder. Say what they show with --class, "
+            f"e.g. --class {path.resolve().name!r}."
+        )
+
+
+def _photos(path: Path) -> Iterator[tuple[Path, str | None]]:
+    """A photo, or those of a folder of one class; each with what keeps it from being read."""
+    if not path.is_dir():
+        if not os.path.lexists(path):
+            raise UsageError(f"{path}: no such file or folder.")
+        yield path, None
+        return
+    require_folder(path)
+    inner = subfolders(path)
+    found = list(walk_photos(path))
+    if inner and not any(photo.parent == path for photo, problem in found if problem is None):
+        names = ", ".join(repr(folder.name) for folder in inner[:3])
+        raise UsageError(
+            f"--class: {path} holds folders ({names}) and no photos of its own. Leave out --class "
+            "if they are classes, or else name the folders themselves."
+        )
+    if not found:
+        raise FewshotError(f"{path}: no photos in this folder.")
+    yield from found
+
+
+def _spelled(path: Path, root: Path) -> str:
+    """As `adapt` names photos: relative, with /, and valid Unicode whatever the disk has."""
+    return os.fsencode(path.relative_to(root).as_posix()).decode(errors="replace")

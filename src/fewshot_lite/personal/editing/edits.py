@@ -1,0 +1,171 @@
+"""An edit of a personal model, and what the model remembers of its edits.
+
+Photos that FiLM was made from stand before those added later, so that their number tells which.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fewshot_lite.core.errors import UsageError
+from fewshot_lite.heads.adapted import AdaptedHead
+from fewshot_lite.heads.calibration import scaled, temperature_factor
+from fewshot_lite.heads.registry import AnyHead
+from fewshot_lite.images.folders import Skipped
+from fewshot_lite.personal.model import PersonalModel
+
+#: Below this share of photos that FiLM was made from, adapting anew is suggested.
+_ENOUGH = 0.5
+#: Edits that a file remembers.
+_HISTORY = 50
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """A photo that was not added: the model has it already."""
+
+    path: str
+    photo: str
+    """Its name in the model."""
+    label: str
+    """Its class in the model."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A changed model, and what was changed."""
+
+    model: PersonalModel
+    changes: dict[str, int]
+    """Photos more (or, negative, fewer) of each class, where it has others now."""
+    new: tuple[str, ...] = ()
+    """Classes that were not there before."""
+    skipped: tuple[Skipped, ...] = ()
+    """Files that were not read, and why."""
+    duplicates: tuple[Duplicate, ...] = ()
+    renamed: dict[str, str] = field(default_factory=dict)
+    """Names that were, and what they are now."""
+
+
+def film_share(personal: PersonalModel) -> float:
+    """The share of the model's photos that FiLM was made from: 1 until others are added."""
+    return film_kept(personal) / len(personal.labels)
+
+
+def worth_readapting(personal: PersonalModel) -> bool:
+    """Whether adapting anew on all photos may be worth it: FiLM is from less than half of them.
+
+    The task embedding is a mean over photos, so the share is how far it can have moved.
+    """
+    return film_share(personal) < _ENOUGH
+
+
+def check_photos_may_change(personal: PersonalModel) -> None:
+    """Refuse a model whose network knows its photos by more than what is kept of them.
+
+    Raises:
+        UsageError: gradient steps on all of its photos made it.
+    """
+    if personal.adapted_by_gradient:
+        base = _recorded(personal, "base", {}).get("name", "not recorded")
+        raise UsageError(
+            "MODEL: was made by gradient steps on all of its photos, so that none can be added or "
+            f"taken out. Adapt anew to all that it should have; its base was {base}."
+        )
+
+
+def rebuilt(
+    personal: PersonalModel,
+    features: Tensor,
+    labels: Sequence[str],
+    photos: Sequence[str],
+    *,
+    thumbnails: Sequence[bytes],
+    film_kept: int,
+    edit: dict[str, Any],
+) -> PersonalModel:
+    """The model with other photos; classes in alphabetical order, as `adapt` has them.
+
+    One that was adapted by gradient has the same photos in the same order, in classes renamed.
+    """
+    names = tuple(sorted(set(labels)))
+    number = {name: k for k, name in enumerate(names)}
+    film = _recorded(personal, "film", {"made_from": len(personal.labels)})
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    history = [*_recorded(personal, "edits", []), {"date": date, **edit}]
+    targets = torch.tensor([number[label] for label in labels], device=personal.labels.device)
+    head: AnyHead
+    left_out = logits = None
+    if isinstance(personal.head, AdaptedHead):
+        order = [int(personal.labels[targets == k][0]) for k in range(len(names))]
+        head, chosen = personal.head.reordered(order), dict[str, Any]()
+        left_out, logits = personal.strangers.left_out, personal.left_out_logits()[:, order]
+    else:
+        head, chosen = _calibrated(personal, features, targets, len(names))
+    return PersonalModel(
+        personal.backbone,
+        head,
+        features,
+        targets,
+        names,
+        personal.image_size,
+        {
+            **personal.provenance,
+            **chosen,
+            "film": {**film, "still_here": film_kept},
+            "edits": history[-_HISTORY:],
+        },
+        tuple(photos),
+        left_out,
+        tuple(thumbnails),
+        logits,
+    )
+
+
+def _calibrated(
+    personal: PersonalModel, features: Tensor, labels: Tensor, classes: int
+) -> tuple[AnyHead, dict[str, Any]]:
+    """The head at the temperature that `adapt` would give it for these photos; its new record.
+
+    `adapt` keeps by what factor it changed the temperature, so that the change can be taken back.
+    """
+    record = _recorded(personal, "head", {})
+    old = record.get("temperature_factor")
+    if not isinstance(old, float) or not 0 < old < math.inf:
+        return personal.head, {}
+    head = scaled(personal.head, 1 / old)
+    factor = temperature_factor(head, features, labels, classes)
+    return scaled(head, factor), {"head": {**record, "temperature_factor": factor}}
+
+
+def film_kept(personal: PersonalModel) -> int:
+    """How many of the model's photos FiLM was made from; they are the first."""
+    number = len(personal.labels)
+    still_here = _recorded(personal, "film", {}).get("still_here")
+    return min(number, max(0, still_here)) if isinstance(still_here, int) else number
+
+
+def _recorded(personal: PersonalModel, key: str, default: Any) -> Any:
+    """An entry of the model's record, unless it is of another type than it has to be."""
+    value = personal.provenance.get(key)
+    return value if isinstance(value, type(default)) else default
+
+
+def named(personal: PersonalModel) -> list[str]:
+    """The photos' names; where the model does not know them, their class and number in it."""
+    if personal.photos:
+        return list(personal.photos)
+    seen: Counter[int] = Counter()
+    names = []
+    for k in personal.labels.tolist():
+        seen[k] += 1
+        names.append(f"{personal.class_names[k]}/#{seen[k]}")
+    return names

@@ -1,0 +1,41 @@
+"""Names of classes and photos: which there are, and what a class can be called."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+from fewshot_lite.core.errors import UsageError
+from fewshot_lite.personal.prediction import check_not_unknown
+
+
+def check_known(name: str, known: Sequence[str], what: str) -> None:
+    if name in known:
+        return
+    close = get_close_matches(name, known, n=1)
+    hint = f" Is it {close[0]!r}?" if close else f" It has {_some(known)}."
+    raise UsageError(f"{name!r}: the model has no {what} of this name.{hint}")
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:5])
+    return shown + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def check_name(name: str, others: Iterable[str]) -> None:
+    """Refuse what could not be a class folder's name, and names that cannot be told apart."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{name!r}: not valid Unicode. Give the class another name.") from None
+    if not name.strip() or name in (".", "..") or "/" in name or not name.isprintable():
+        raise UsageError(f"{name!r}: no name for a class: it has to do for a folder.")
+    check_not_unknown([name])
+    key = unicodedata.normalize("NFC", name).lower()
+    for other in others:
+        if other != name and unicodedata.normalize("NFC", other).lower() == key:
+            raise UsageError(
+                f"{name!r} and the model's class {other!r} differ only in case or in how accents "
+                "are stored. Spell them alike."
+            )

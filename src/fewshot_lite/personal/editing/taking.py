@@ -1,0 +1,91 @@
+"""Classes and photos are taken out, and classes get other names."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.personal.editing.edits import (
+    Edit,
+    check_photos_may_change,
+    film_kept,
+    named,
+    rebuilt,
+)
+from fewshot_lite.personal.editing.names import check_known, check_name
+from fewshot_lite.personal.model import PersonalModel
+
+
+def remove(
+    personal: PersonalModel, classes: Sequence[str] = (), photos: Sequence[str] = ()
+) -> Edit:
+    """Take out classes, and single photos by their names in the model.
+
+    Raises:
+        UsageError: a class or photo that there is not; nothing named; a model that was adapted by
+            gradient.
+        FewshotError: fewer than two classes would be left, or a class without photos.
+    """
+    check_photos_may_change(personal)
+    if not classes and not photos:
+        raise UsageError("Name a class to remove, or a photo with --photo.")
+    for name in classes:
+        check_known(name, personal.class_names, "class")
+    names = named(personal)
+    for name in photos:
+        check_known(name, names, "photo")
+    left = [name for name in personal.class_names if name not in classes]
+    if len(left) < 2:
+        rest = f"only {left[0]!r}" if left else "no class"
+        raise FewshotError(
+            f"With {rest} left, there would be nothing to tell apart. Add other classes first."
+        )
+    labels = [personal.class_names[k] for k in personal.labels.tolist()]
+    gone = set(photos)
+    kept = [i for i, label in enumerate(labels) if label in left and names[i] not in gone]
+    for name in left:
+        if name not in {labels[i] for i in kept}:
+            raise FewshotError(
+                f"{name!r}: no photo of it would be left. To remove the class, name it itself."
+            )
+    removed = Counter(labels)
+    removed.subtract(labels[i] for i in kept)
+    changes = {name: -number for name, number in removed.items() if number}
+    first = film_kept(personal)
+    model = rebuilt(
+        personal,
+        personal.features[kept],
+        [labels[i] for i in kept],
+        [names[i] for i in kept] if personal.photos else (),
+        thumbnails=[personal.thumbnails[i] for i in kept] if personal.thumbnails else (),
+        film_kept=sum(i < first for i in kept),
+        edit={"remove": {name: -number for name, number in changes.items()}},
+    )
+    return Edit(model, changes)
+
+
+def rename(personal: PersonalModel, old: str, new: str) -> Edit:
+    """Give a class another name. Its photos keep theirs: they are files.
+
+    Raises:
+        UsageError: no such class; a name that is taken or will not do.
+    """
+    check_known(old, personal.class_names, "class")
+    others = [name for name in personal.class_names if name != old]
+    if new in others:
+        raise UsageError(f"{new!r}: the model has a class of this name already.")
+    if new == old:
+        raise UsageError(f"{new!r}: the class has this name already.")
+    check_name(new, others)
+    names = [new if name == old else name for name in personal.class_names]
+    model = rebuilt(
+        personal,
+        personal.features,
+        [names[k] for k in personal.labels.tolist()],
+        personal.photos,
+        thumbnails=personal.thumbnails,
+        film_kept=film_kept(personal),
+        edit={"rename": {old: new}},
+    )
+    return Edit(model, {}, renamed={old: new})

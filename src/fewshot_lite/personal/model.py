@@ -1,0 +1,295 @@
+"""The personal model: a plain torchvision network, class statistics and names, in one file.
+
+FiLM lies folded in the network's norm layers. Of the support set the file keeps the features and
+labels, from which the head is fitted anew at load: N·d numbers; matrices would be d·d a class.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, overload
+
+import torch
+from torch import Tensor
+
+from fewshot_lite.core import checkpoint
+from fewshot_lite.core.damage import damage_as
+from fewshot_lite.core.errors import UsageError
+from fewshot_lite.core.files import DEFAULT_PERSONAL, check_output
+from fewshot_lite.heads.adapted import AdaptedHead
+from fewshot_lite.heads.leave_one_out import left_out_logits
+from fewshot_lite.heads.registry import AnyHead
+from fewshot_lite.images.folders import Skipped
+from fewshot_lite.images.prefetch import decoded_batches
+from fewshot_lite.images.preflight import Finding
+from fewshot_lite.learners.base import map_batches
+from fewshot_lite.networks.backbone import Backbone
+from fewshot_lite.personal import store as personal_store
+from fewshot_lite.personal.novelty import StrangerDetector
+from fewshot_lite.personal.prediction import Prediction
+from fewshot_lite.personal.store import Parts
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a personal model makes of images, as tensors."""
+
+    probabilities: Tensor
+    """float32 (B, K), among the classes."""
+    strangeness: Tensor
+    """float32 (B,): above `PersonalModel.strangers.threshold(reject)`, none of the classes."""
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """What adapting used."""
+
+    class_names: tuple[str, ...]
+    used: tuple[int, ...]
+    """Photos used of each class."""
+    left_out: tuple[int, ...]
+    """Files skipped in each class's folder."""
+    skipped: tuple[Skipped, ...]
+    """All that was skipped, and why."""
+    seconds: float
+    findings: tuple[Finding, ...] = ()
+    """What is wrong with the folder, the files skipped among it; see `data.preflight`."""
+    root: Path | None = None
+    """The folder."""
+    paths: tuple[Path, ...] = ()
+    """The support photos' files, in the model's order."""
+
+
+class PersonalModel:
+    """A classifier of a person's own classes."""
+
+    #: How this model came about; None in one that was loaded from a file.
+    adaptation: Adaptation | None = None
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        head: AnyHead,
+        features: Tensor,
+        labels: Tensor,
+        class_names: tuple[str, ...],
+        image_size: int,
+        provenance: dict[str, Any],
+        photos: tuple[str, ...] = (),
+        left_out: Tensor | None = None,
+        thumbnails: tuple[bytes, ...] = (),
+        left_out_logits: Tensor | None = None,
+    ) -> None:
+        """Put together; use `MetaModel.adapt` or `PersonalModel.load`.
+
+        Args:
+            backbone: the adapted network.
+            features: float32 (N, d) of the support images under it.
+            labels: int64 (N,) of 0..K-1.
+            class_names: K names.
+            image_size: side of the images in pixels.
+            provenance: JSON-able record of base, version and date.
+            photos: N names of the support photos, relative to the folder they were in; empty if
+                they are not known.
+            left_out: float32 (N,), how strange the support images are to one another
+                (`StrangerDetector.left_out`), if that is known already.
+            thumbnails: N small JPEGs of the support photos for reports (`data.thumbnails`), or
+                none.
+            left_out_logits: float32 (N, K), what models adapted without them say of the support
+                photos (`cross_adaptation`).
+
+        Raises:
+            ValueError: an adapted head without `left_out` and `left_out_logits`, which its features
+                cannot tell; or another with the latter.
+        """
+        adapted = isinstance(head, AdaptedHead)
+        if adapted != (left_out_logits is not None) or (adapted and left_out is None):
+            raise ValueError("left_out_logits: go with an adapted head, and with left_out")
+        self.backbone = backbone.eval().requires_grad_(False)
+        self.head = head.requires_grad_(False)
+        self.features = features
+        self.labels = labels
+        self.class_names = class_names
+        self.image_size = image_size
+        self.provenance = provenance
+        self.photos = photos
+        self.thumbnails = thumbnails
+        self._statistics = self.head.fit(features, labels, len(class_names))
+        self._left_out = left_out
+        self._left_out_logits = left_out_logits
+
+    @classmethod
+    def load(cls, path: str | Path = DEFAULT_PERSONAL, *, device: str = "cpu") -> PersonalModel:
+        """Read a personal model.
+
+        Raises:
+            UsageError: no such file, or a file of another kind.
+            FewshotError: a damaged file.
+        """
+        path = Path(path)
+        if path == DEFAULT_PERSONAL and not path.exists():
+            raise UsageError(
+                f"There is no {path} here. Make one with `fewshot-lite adapt FOLDER`, or name "
+                "yours with --model."
+            )
+        file = checkpoint.load(path, "personal", flag="--model")
+        with damage_as(f"--model {path}: damaged"):
+            return cls(**vars(personal_store.read(file, device)))
+
+    def save(
+        self,
+        path: str | Path = DEFAULT_PERSONAL,
+        *,
+        force: bool = False,
+        thumbnails: bool = True,
+    ) -> Path:
+        """Write the model, whole or not at all.
+
+        Args:
+            path: where to.
+            force: it may be there.
+            thumbnails: with the small pictures of its photos, if it has any.
+
+        Raises:
+            UsageError: the file exists and `force` is not set, or its folder is not there.
+        """
+        path = Path(path)
+        check_output(path, force=force)
+        parts = Parts(
+            self.backbone,
+            self.head,
+            self.features,
+            self.labels,
+            self.class_names,
+            self.image_size,
+            self.provenance,
+            self.photos,
+            self.strangers.left_out,
+            self.thumbnails if thumbnails else (),
+            self._left_out_logits,
+        )
+        personal_store.write(path, parts)
+        return path
+
+    @cached_property
+    def strangers(self) -> StrangerDetector:
+        """Tells photos of none of the classes; made when it is first asked for."""
+        return StrangerDetector(self.features, self.labels, len(self.class_names), self._left_out)
+
+    @property
+    def adapted_by_gradient(self) -> bool:
+        """Whether gradient steps on the photos made the network and the head."""
+        return isinstance(self.head, AdaptedHead)
+
+    @torch.no_grad()
+    def left_out_logits(self) -> Tensor:
+        """What the other support photos make of each, (N, K); NaN for a class's only photo.
+
+        Left out of the head alone (`heads.leave_one_out`); where gradient steps adapted the
+        network, of all of the adaptation, a fold at a time (`cross_adaptation`).
+        """
+        if self._left_out_logits is not None:
+            return self._left_out_logits
+        return left_out_logits(self.head, self.features, self.labels, len(self.class_names))
+
+    @torch.no_grad()
+    def embed(self, images: Tensor, *, micro_batch: int = 64) -> Tensor:
+        """Features (B, d) of images as `outputs` takes them."""
+        return map_batches(self.backbone, images.to(self.features.device), micro_batch)
+
+    @torch.no_grad()
+    def outputs(self, images: Tensor, *, micro_batch: int = 64) -> Outputs:
+        """Class probabilities and strangeness.
+
+        Args:
+            images: (B, 3, S, S), uint8 or float in [0, 1], S = `image_size`.
+            micro_batch: images that go through the network at a time.
+        """
+        return self.outputs_of(self.embed(images, micro_batch=micro_batch))
+
+    def outputs_of(self, features: Tensor) -> Outputs:
+        """As `outputs`, from features (B, d) of the images."""
+        logits = self.head.logits(self._statistics, features)
+        return Outputs(logits.softmax(dim=1).float(), self.strangers.strangeness(features))
+
+    @torch.no_grad()
+    def probabilities(self, images: Tensor, *, micro_batch: int = 64) -> Tensor:
+        """Class probabilities alone, float32 (B, K), of images as `outputs` takes."""
+        features = self.embed(images, micro_batch=micro_batch)
+        return self.head.logits(self._statistics, features).softmax(dim=1).float()
+
+    @overload
+    def classify(  # type: ignore[overload-overlap]  # a str is meant as one path
+        self, photos: str | Path, *, top: int = 3, reject: float | None = 0.05
+    ) -> Prediction: ...
+    @overload
+    def classify(
+        self, photos: Iterable[str | Path], *, top: int = 3, reject: float | None = 0.05
+    ) -> list[Prediction]: ...
+
+    def classify(
+        self,
+        photos: str | Path | Iterable[str | Path],
+        *,
+        top: int = 3,
+        reject: float | None = 0.05,
+    ) -> Prediction | list[Prediction]:
+        """Name what photos show.
+
+        Args:
+            photos: a path, or several. Unreadable photos come back with their problem.
+            top: how many class names each answer has.
+            reject: the share of one's own photos that may be called unknown for it that strangers
+                are; None to name every photo.
+
+        Raises:
+            UsageError: `reject` is not from 0 to below 1.
+        """
+        if isinstance(photos, str | Path):
+            return next(self.classify_stream([Path(photos)], top=top, reject=reject))
+        paths = (Path(photo) for photo in photos)
+        return list(self.classify_stream(paths, top=top, reject=reject))
+
+    def classify_stream(
+        self,
+        paths: Iterable[Path | Skipped],
+        *,
+        top: int = 3,
+        batch: int = 64,
+        reject: float | None = 0.05,
+    ) -> Iterator[Prediction]:
+        """As `classify`, in the order of `paths`, which are taken as they are needed.
+
+        Photos are decoded while others go through the network, `3 * batch` of them in memory at
+        most. Files that are known to be no photos come back with the reason.
+        """
+        threshold = math.inf if reject is None else self.strangers.threshold(reject)
+        with contextlib.closing(decoded_batches(paths, self.image_size, batch=batch)) as batches:
+            for decoded in batches:
+                answers = self._answers(torch.from_numpy(decoded.pixels), top, threshold)
+                for position, path in enumerate(decoded.paths):
+                    if position in decoded.problems:
+                        yield Prediction(path, (), decoded.problems[position])
+                    else:
+                        yield replace(next(answers), path=path)
+
+    def _answers(self, images: Tensor, top: int, threshold: float) -> Iterator[Prediction]:
+        if not len(images):
+            return
+        outputs = self.outputs(images)
+        best = outputs.probabilities.cpu().sort(dim=1, descending=True, stable=True)
+        rows = zip(
+            best.values[:, :top].tolist(),
+            best.indices[:, :top].tolist(),
+            outputs.strangeness.tolist(),
+            strict=True,
+        )
+        for values, classes, strange in rows:
+            names = (self.class_names[k] for k in classes)
+            labels = tuple(zip(names, values, strict=True))
+            yield Prediction(None, labels, None, strange > threshold, strange)

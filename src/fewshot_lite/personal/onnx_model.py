@@ -1,0 +1,194 @@
+"""A personal model that was exported to ONNX, run by onnxruntime; importing torch is not needed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.images.folders import Skipped
+from fewshot_lite.images.prefetch import decoded_batches
+from fewshot_lite.personal.prediction import Prediction, check_reject
+
+#: The one entry of the file's metadata, JSON.
+METADATA_KEY = "fewshot_lite"
+#: Thresholds are kept for 1/1000, 2/1000 ... of one's own photos rejected.
+THRESHOLD_STEPS = 1000
+
+#: Images that go through the network at a time.
+_MICRO_BATCH = 16
+
+
+def has_onnxruntime() -> bool:
+    """Whether exported models can be run."""
+    return find_spec("onnxruntime") is not None
+
+
+class OnnxModel:
+    """A classifier of a person's own classes: answers as `PersonalModel`, from an exported file."""
+
+    def __init__(self, session: Any, about: dict[str, Any]) -> None:
+        """Put together; use `OnnxModel.load`.
+
+        Args:
+            session: onnxruntime's, of inputs and outputs as `personal.export` writes them.
+            about: the file's description.
+        """
+        self._session = session
+        self.about = about
+        self.class_names: tuple[str, ...] = tuple(about["class_names"])
+        self.image_size: int = about["image_size"]
+        self.provenance: dict[str, Any] = about["provenance"]
+        self.source_sha256: str | None = about["source"].get("sha256")
+        """Hash of the file that it was exported from."""
+        # No photo at 0; beyond the last step as at it.
+        self._thresholds = [math.inf, *(math.inf if t is None else t for t in about["thresholds"])]
+
+    @classmethod
+    def load(cls, path: str | Path, *, flag: str = "--model") -> OnnxModel:
+        """Read an exported model.
+
+        Args:
+            path: what `export` wrote.
+            flag: the flag that named it, for messages.
+
+        Raises:
+            UsageError: no such file, or onnxruntime is not installed.
+            FewshotError: damaged, or an ONNX file of another kind.
+        """
+        path, where = Path(path), f"{flag} {path}".strip()
+        if not path.exists():
+            raise UsageError(f"{where}: no such file.")
+        if path.is_dir():
+            raise UsageError(f"{where}: a folder, not a file.")
+        if not has_onnxruntime():
+            raise UsageError(f"{where}: needs an extra: pip install 'fewshot-lite[onnx]'.")
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # what is wrong is raised as well
+        # Threads that wait by spinning take the cores from those that decode.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            session = onnxruntime.InferenceSession(
+                path, options, providers=["CPUExecutionProvider"]
+            )
+            entry = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        except Exception:  # onnxruntime's errors have no base of their own
+            raise FewshotError(f"{where}: damaged, or not an ONNX file.") from None
+        if entry is None:
+            raise FewshotError(f"{where}: an ONNX file, but not one of fewshot-lite's.")
+        try:
+            about = json.loads(entry)
+            _check(about, session)
+            return cls(session, about)
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+            raise FewshotError(f"{where}: its description is damaged.") from None
+
+    def outputs(
+        self, pixels: npt.NDArray[np.uint8]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Class probabilities (B, K) and strangeness (B,) of images, uint8 (B, S, S, 3), RGB."""
+        parts = [
+            self._session.run(
+                ["probabilities", "strangeness"], {"pixels": pixels[i : i + _MICRO_BATCH]}
+            )
+            for i in range(0, len(pixels), _MICRO_BATCH)
+        ]
+        return np.concatenate([p for p, _ in parts]), np.concatenate([s for _, s in parts])
+
+    def threshold(self, reject: float) -> float:
+        """The strangeness above which a photo is unknown, as `StrangerDetector.threshold`.
+
+        Exact at whole thousandths; between them it is interpolated.
+
+        Raises:
+            UsageError: `reject` is not from 0 to below 1.
+        """
+        check_reject(reject)
+        place = min(reject * THRESHOLD_STEPS, len(self._thresholds) - 1)
+        below = round(place) if math.isclose(place, round(place)) else math.floor(place)
+        low = self._thresholds[below]
+        if place <= below or math.isinf(low):
+            return low
+        return low + (place - below) * (self._thresholds[below + 1] - low)
+
+    @overload
+    def classify(  # type: ignore[overload-overlap]  # a str is meant as one path
+        self, photos: str | Path, *, top: int = 3, reject: float | None = 0.05
+    ) -> Prediction: ...
+    @overload
+    def classify(
+        self, photos: Iterable[str | Path], *, top: int = 3, reject: float | None = 0.05
+    ) -> list[Prediction]: ...
+
+    def classify(
+        self,
+        photos: str | Path | Iterable[str | Path],
+        *,
+        top: int = 3,
+        reject: float | None = 0.05,
+    ) -> Prediction | list[Prediction]:
+        """Name what photos show, as `PersonalModel.classify`."""
+        if isinstance(photos, str | Path):
+            return next(self.classify_stream([Path(photos)], top=top, reject=reject))
+        paths = (Path(photo) for photo in photos)
+        return list(self.classify_stream(paths, top=top, reject=reject))
+
+    def classify_stream(
+        self,
+        paths: Iterable[Path | Skipped],
+        *,
+        top: int = 3,
+        batch: int = 64,
+        reject: float | None = 0.05,
+    ) -> Iterator[Prediction]:
+        """As `classify`, in the order of `paths`, as `PersonalModel.classify_stream`."""
+        threshold = math.inf if reject is None else self.threshold(reject)
+        with contextlib.closing(decoded_batches(paths, self.image_size, batch=batch)) as batches:
+            for decoded in batches:
+                answers = self._answers(decoded.pixels, top, threshold)
+                for position, path in enumerate(decoded.paths):
+                    if position in decoded.problems:
+                        yield Prediction(path, (), decoded.problems[position])
+                    else:
+                        yield replace(next(answers), path=path)
+
+    def _answers(
+        self, images: npt.NDArray[np.uint8], top: int, threshold: float
+    ) -> Iterator[Prediction]:
+        """Of images (B, 3, S, S)."""
+        if not len(images):
+            return
+        probabilities, strangeness = self.outputs(images.transpose(0, 2, 3, 1))
+        order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+        for row, best, strange in zip(probabilities, order, strangeness.tolist(), strict=True):
+            labels = tuple((self.class_names[k], float(row[k])) for k in best)
+            yield Prediction(None, labels, None, strange > threshold, strange)
+
+
+def _check(about: dict[str, Any], session: Any) -> None:
+    """Raise ValueError, KeyError or TypeError where description and network do not fit."""
+    size, names, thresholds = about["image_size"], about["class_names"], about["thresholds"]
+    shapes = {p.name: p.shape for p in (*session.get_inputs(), *session.get_outputs())}
+    whole = (
+        isinstance(names, list)
+        and all(isinstance(name, str) for name in names)
+        and len(thresholds) == THRESHOLD_STEPS - 1
+        and all(t is None or isinstance(t, float) for t in thresholds)
+        and isinstance(about["provenance"], dict)
+        and shapes["pixels"][1:] == [size, size, 3]
+        and shapes["probabilities"][1:] == [len(names)]
+        and len(shapes["strangeness"]) == 1
+    )
+    if not whole:
+        raise ValueError

@@ -1,0 +1,68 @@
+"""The answer for one photo, whichever engine gave it; importing it does not import torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fewshot_lite.core.errors import UsageError
+
+#: The label of a photo of none of the classes.
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one photo."""
+
+    path: Path | None
+    labels: tuple[tuple[str, float], ...]
+    """Class names with probabilities, the likeliest first; empty if the photo was not read.
+
+    Also of an unknown photo: what it would be if it had to be one of the classes."""
+    problem: str | None = None
+    """Why the photo was not read."""
+    unknown: bool = False
+    """Whether it shows none of the classes, by the threshold that was asked for."""
+    strangeness: float | None = None
+    """How unlike all classes it is; None if the photo was not read."""
+
+    @property
+    def label(self) -> str | None:
+        """The likeliest class, or `UNKNOWN`; None if the photo was not read."""
+        if self.unknown:
+            return UNKNOWN
+        return self.labels[0][0] if self.labels else None
+
+    @property
+    def probability(self) -> float | None:
+        """Of the likeliest class; None if unknown: probabilities are among the classes alone."""
+        return self.labels[0][1] if self.labels and not self.unknown else None
+
+
+def check_reject(share: float) -> None:
+    """Refuse what is no share of one's own photos that may be called unknown.
+
+    Raises:
+        UsageError: it is not from 0 to below 1.
+    """
+    if not 0 <= share < 1:
+        raise UsageError(
+            f"--reject {share:g}: give the share of your own photos that may be called unknown, "
+            "from 0 to below 1, e.g. 0.05."
+        )
+
+
+def check_not_unknown(names: Iterable[str]) -> None:
+    """Refuse a class that could not be told from strangers by its name.
+
+    Raises:
+        UsageError: there is one.
+    """
+    for name in names:
+        if name.strip().lower() == UNKNOWN:
+            raise UsageError(
+                f"{name!r}: what strangers are called by `classify`, so no class can have this "
+                "name. Rename it, e.g. to 'other'."
+            )

@@ -1,0 +1,188 @@
+"""Meta-Dataset's tasks: 600 of each data set's TEST classes, of variable way and shot.
+
+Triantafillou et al. 2020; the test sets of MD-v2 are those of Dumoulin et al. 2021, "Comparing
+transfer and meta learning approaches on a unified few-shot classification benchmark".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.evaluation.protocols.base import EvaluationTask
+from fewshot_lite.images.photo import Source
+from fewshot_lite.published.meta_dataset.reader import open_class, read_specs
+from fewshot_lite.published.meta_dataset.sampler import CompositionSampler, EpisodeRules
+from fewshot_lite.published.meta_dataset.spec import DataSetSpec
+from fewshot_lite.published.tfrecord import RecordFile
+from fewshot_lite.training import run as training
+
+#: What MD-v2 is a mean over.
+MD_V2 = (
+    "omniglot",
+    "aircraft",
+    "cu_birds",
+    "dtd",
+    "quickdraw",
+    "fungi",
+    "traffic_sign",
+    "mscoco",
+)
+
+#: The stream of `training.generator` that these tasks come from.
+_STREAM = 7
+
+
+class MetaDatasetProtocol:
+    """Tasks from the converted data sets in a folder, one data set after the other.
+
+    Task t of a data set is a function of the seed, the data set's name and t: which other data sets
+    there are changes nothing. Images are drawn from a class's whole file, without replacement.
+    """
+
+    name = "Meta-Dataset"
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        split: str = "TEST",
+        tasks: int = 600,
+        seed: int = 0,
+        data_sets: Sequence[str] | None = None,
+        related: bool = True,
+        rules: EpisodeRules | None = None,
+    ) -> None:
+        """Read the specifications and go through all class files of the split.
+
+        Args:
+            root: a folder of converted data sets, or one of them.
+            split: whose classes to draw from.
+            tasks: of each data set.
+            data_sets: only these.
+            related: classes by alphabet (Omniglot) and by WordNet (ImageNet), as published.
+            rules: other than published ones.
+
+        Raises:
+            UsageError: no such folder or data set, tasks below 1.
+            FewshotError: a specification or a class file is missing or wrong; no data set has
+                enough classes.
+        """
+        if tasks < 1:
+            raise UsageError(f"--tasks {tasks}: at least 1 is needed.")
+        specs = _chosen(read_specs(root), data_sets, root)
+        self._tasks, self._seed = tasks, seed
+        self._samplers: dict[str, CompositionSampler] = {}
+        self._notes: list[str] = []
+        kept = [spec for spec in specs if self._open(spec, split, rules, related=related)]
+        if not kept:
+            raise FewshotError(
+                f"{root}: no data set with enough classes in its {split} split. {self._notes[0]}"
+            )
+        self._specs = {spec.name: spec for spec in kept}
+        self._files: dict[str, dict[int, RecordFile]] = {
+            spec.name: {number: open_class(spec, number) for number in spec.splits[split]}
+            for spec in kept
+        }
+        if split == "TEST":
+            self._notes += _md_v2_notes(list(self._specs))
+
+    @property
+    def groups(self) -> Sequence[str]:
+        """The data sets, by name."""
+        return tuple(self._specs)
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """How classes are drawn, and what is left out."""
+        return tuple(self._notes)
+
+    def __len__(self) -> int:
+        return self._tasks * len(self._specs)
+
+    def task(self, number: int) -> EvaluationTask:
+        """Task 0..len-1: `tasks` of the first data set, then those of the next."""
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        position, count = divmod(number, self._tasks)
+        name = self.groups[position]
+        random = training.generator(self._seed, _STREAM, int.from_bytes(name.encode()), count)
+        drawn = self._samplers[name].sample(random)
+        support: list[tuple[Source, int]] = []
+        query: list[tuple[Source, int]] = []
+        for label, (number, shots) in enumerate(zip(drawn.classes, drawn.shots, strict=True)):
+            records = self._files[name][number]
+            order = torch.randperm(len(records), generator=random)[: shots + drawn.queries]
+            images = [(records[i], label) for i in order.tolist()]
+            support += images[:shots]
+            query += images[shots:]
+        names = self._specs[name].class_names
+        return EvaluationTask(
+            group=name,
+            class_names=tuple(names[number] for number in drawn.classes),
+            support=tuple(image for image, _ in support),
+            support_labels=tuple(label for _, label in support),
+            query=tuple(image for image, _ in query),
+            query_labels=tuple(label for _, label in query),
+        )
+
+    def _open(
+        self, spec: DataSetSpec, split: str, rules: EpisodeRules | None, *, related: bool
+    ) -> bool:
+        """Whether tasks can be drawn from a data set; notes tell what is special about it."""
+        if split not in spec.splits:
+            raise UsageError(f"{split}: no such split. There are {', '.join(spec.splits)}.")
+        if not spec.splits[split]:
+            self._notes.append(f"{spec.name}: left out, it has no {split} classes.")
+            return False
+        try:
+            sampler = CompositionSampler(spec, split, rules, related=related)
+        except FewshotError as error:
+            self._notes.append(f"{spec.name}: left out. {error}")
+            return False
+        self._samplers[spec.name] = sampler
+        self._notes += _sampling_notes(spec, sampler)
+        return True
+
+
+def _chosen(specs: list[DataSetSpec], names: Sequence[str] | None, root: Path) -> list[DataSetSpec]:
+    if names is None:
+        return specs
+    unknown = set(names) - {spec.name for spec in specs}
+    if unknown:
+        raise UsageError(f"{root}: there is no data set {min(unknown)!r} in it.")
+    return [spec for spec in specs if spec.name in names]
+
+
+def _sampling_notes(spec: DataSetSpec, sampler: CompositionSampler) -> list[str]:
+    notes = []
+    if sampler.kind == "two-level":
+        notes.append(f"{spec.name}: the classes of a task are of one superclass, as published.")
+    elif sampler.kind == "hierarchy":
+        notes.append(
+            f"{spec.name}: the classes of a task lie below one node of WordNet, as published."
+        )
+    elif spec.kind != "plain":
+        notes.append(
+            f"{spec.name}: classes are drawn from all alike (flat), not by its hierarchy as "
+            "published; the figures are not comparable."
+        )
+    if sampler.left_out:
+        notes.append(f"{spec.name}: {sampler.left_out} classes with fewer than 2 images left out.")
+    return notes
+
+
+def _md_v2_notes(names: list[str]) -> list[str]:
+    notes = []
+    missing = [name for name in MD_V2 if name not in names]
+    others = [name for name in names if name not in MD_V2]
+    if missing:
+        notes.append(
+            f"The mean is not that of MD-v2: {', '.join(missing)} of its 8 data sets not there."
+        )
+    if others:
+        notes.append(f"Not among the 8 test sets of MD-v2: {', '.join(others)}.")
+    return notes

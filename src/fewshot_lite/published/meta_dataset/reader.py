@@ -1,0 +1,108 @@
+"""The images of Meta-Dataset's folders: which data sets there are, and their records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.images.folders import LabelledImages, require_folder, subfolders
+from fewshot_lite.published.meta_dataset.spec import SPEC_FILE, DataSetSpec, read_spec
+from fewshot_lite.published.tfrecord import Record, RecordFile
+
+#: Images of one class that training makes use of: QuickDraw has up to 344,000.
+MOST_IMAGES = 2000
+
+
+def is_meta_dataset(root: Path) -> bool:
+    """True for a folder of converted data sets, or for one of them: class files and their spec."""
+    try:
+        return root.is_dir() and next(converted_folders(root), None) is not None
+    except OSError:
+        return False
+
+
+def read_specs(root: Path) -> list[DataSetSpec]:
+    """The specifications of the data sets in a folder, by name.
+
+    Raises:
+        UsageError: no such folder, or no permission.
+        FewshotError: not of this format; a specification missing or wrong (see `read_spec`).
+    """
+    require_folder(root)
+    specs = [read_spec(folder) for folder in converted_folders(root)]
+    if not specs:
+        raise FewshotError(
+            f"{root}: no converted data sets of Meta-Dataset. It needs a folder for each, with "
+            f"{SPEC_FILE} and the class files 0.tfrecords, 1.tfrecords, ..."
+        )
+    return specs
+
+
+def converted_folders(root: Path) -> Iterator[Path]:
+    """The folder itself or those in it that hold a specification or class files."""
+    for folder in [root, *subfolders(root)]:
+        # The old specification counts too: its message says how to bring it up to date.
+        spec = any(folder.joinpath(SPEC_FILE).with_suffix(s).exists() for s in (".json", ".pkl"))
+        if spec or folder.joinpath("0.tfrecords").exists():
+            yield folder
+            if folder == root:
+                return
+
+
+def open_class(spec: DataSetSpec, number: int) -> RecordFile:
+    """The records of a class.
+
+    Raises:
+        FewshotError: the file is missing, cut off or damaged, or does not hold as many records as
+            the specification says.
+    """
+    path = spec.class_file(number)
+    records = RecordFile(path)
+    if len(records) != spec.images[number]:
+        raise FewshotError(
+            f"{path}: {len(records)} records, but {SPEC_FILE} says {spec.images[number]} for class "
+            f"{spec.class_names[number]!r}. Convert or copy the data set again."
+        )
+    return records
+
+
+def scan_meta_dataset(root: Path, split: str, *, most: int = MOST_IMAGES) -> list[LabelledImages]:
+    """The data sets that have classes in a split, as training takes them.
+
+    Args:
+        root: a folder of converted data sets, or one of them.
+        split: TRAIN, VALID or TEST.
+        most: images of one class, evenly spaced over its file, where there are more.
+
+    Raises:
+        UsageError: no such folder or split.
+        FewshotError: a specification or a class file is missing or wrong; no classes.
+    """
+    specs = [spec for spec in read_specs(root) if _classes(spec, split)]
+    if not specs:
+        raise FewshotError(f"{root}: none of its data sets has classes in the {split} split.")
+    return [_labelled(spec, split, most) for spec in specs]
+
+
+def _classes(spec: DataSetSpec, split: str) -> range:
+    if split not in spec.splits:
+        raise UsageError(f"{split}: no such split. There are {', '.join(spec.splits)}.")
+    return spec.splits[split]
+
+
+def _labelled(spec: DataSetSpec, split: str, most: int) -> LabelledImages:
+    classes = spec.splits[split]
+    chosen = [_spaced(open_class(spec, number), most) for number in classes]
+    return LabelledImages(
+        name=spec.name,
+        root=spec.folder,
+        class_names=tuple(spec.class_names[number] for number in classes),
+        paths=tuple(record for records in chosen for record in records),
+        labels=tuple(label for label, records in enumerate(chosen) for _ in records),
+    )
+
+
+def _spaced(records: RecordFile, most: int) -> list[Record]:
+    count = min(most, len(records))
+    return [records[i * len(records) // count] for i in range(count)]

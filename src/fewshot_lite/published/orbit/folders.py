@@ -1,0 +1,88 @@
+"""ORBIT for meta-training: one data set a user, a class an object, videos never on both sides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.images.folders import ImageFolder, Skipped
+from fewshot_lite.published.orbit.layout import User, Video, find_mode, read_users
+
+#: Frames of a video that are close in time show the same; as the published code subsamples.
+STRIDE = 30
+
+#: What lies after is not used, by the published code too.
+MAX_FRAMES = 1000
+
+
+def scan_orbit(folder: Path, mode: str = "train", *, stride: int = STRIDE) -> list[ImageFolder]:
+    """The users of ORBIT as data sets whose tasks have clean support and clutter query frames.
+
+    Every `stride`-th of the first 1,000 frames of a video is taken (data/datasets.py of
+    https://github.com/microsoft/ORBIT-Dataset, `uniform`). A task then draws shots from all of
+    them, where the published code draws videos first and up to 10 frames of each.
+
+    Args:
+        folder: ORBIT's root, or a folder of users such as ROOT/train.
+        mode: which users, if it is the root.
+        stride: 1 for all frames.
+
+    Returns:
+        one data set a user with at least 2 objects that have clean and clutter frames. What is
+        left out is in `skipped`.
+
+    Raises:
+        UsageError: the folder is not ORBIT or lacks the mode.
+        FewshotError: no user is left.
+    """
+    found = find_mode(folder, mode)
+    sets = [_data_set(found.users, user, stride) for user in read_users(found)]
+    usable = [data for data in sets if len(data.class_names) >= 2]
+    if not usable:
+        raise FewshotError(
+            f"{found.users}: no user has 2 objects with frames in clean and in clutter videos. "
+            "Unpack ORBIT again; the copy seems incomplete."
+        )
+    return usable
+
+
+def _data_set(users: Path, user: User, stride: int) -> ImageFolder:
+    root = users / user.name
+    names: list[str] = []
+    paths: list[Path] = []
+    labels: list[int] = []
+    groups: list[str] = []
+    query_groups: list[str] = []
+    skipped = [
+        Skipped(video.folder, "a video without frames")
+        for thing in user.objects
+        for video in thing.videos
+        if not video.frames
+    ]
+    for thing in user.objects:
+        clean, clutter = (_with_frames(videos) for videos in (thing.clean, thing.clutter))
+        if not clean or not clutter:
+            kind = "clutter" if clean else "clean"
+            skipped.append(Skipped(root / thing.name, f"an object without {kind} videos"))
+            continue
+        for video in clean + clutter:
+            chosen = range(0, min(len(video.frames), MAX_FRAMES), stride)
+            paths += [video.path(frame) for frame in chosen]
+            labels += [len(names)] * len(chosen)
+            groups += [video.name] * len(chosen)
+        query_groups += [video.name for video in clutter]
+        names.append(thing.name)
+    return ImageFolder(
+        name=user.name,
+        root=root,
+        class_names=tuple(names),
+        paths=tuple(paths),
+        labels=tuple(labels),
+        skipped=tuple(skipped),
+        groups=tuple(groups),
+        query_groups=frozenset(query_groups),
+    )
+
+
+def _with_frames(videos: tuple[Video, ...]) -> list[Video]:
+    return [video for video in videos if video.frames]

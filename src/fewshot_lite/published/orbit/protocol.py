@@ -1,0 +1,268 @@
+"""ORBIT's evaluation: a model is personalised on a user's clean videos and asked about clutter.
+
+The rules are those of "Testing protocol (updated Dec 2022)" in the README of
+https://github.com/microsoft/ORBIT-Dataset and of its data/datasets.py; the first ones are those
+of the paper (Massiceti et al. 2021, section 5). Where the two sources differ, or we from both, the
+protocol's `notes` say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import torch
+
+from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.evaluation.protocols.base import EvaluationTask
+from fewshot_lite.images.photo import Source
+from fewshot_lite.published.orbit.annotations import frames_with_object, require_annotations
+from fewshot_lite.published.orbit.layout import User, Video, find_mode, read_users
+from fewshot_lite.training.run import generator
+
+#: What the published code does not look beyond: frames of a video, videos of an object.
+FRAME_CAP, VIDEO_CAP = 1000, 15
+
+#: Support frames of a video, and the distance between them where they are drawn uniformly.
+SUPPORT_FRAMES, SUPPORT_STRIDE = 10, 30
+
+_T = TypeVar("_T")
+
+#: How the frames of a clean video are chosen.
+Support = Literal["uniform", "random"]
+
+Metric = Literal["frame_accuracy", "frames_to_recognition", "video_accuracy"]
+
+
+@dataclass(frozen=True)
+class OrbitRules:
+    """What one version of the protocol asks for."""
+
+    name: str
+    tasks_per_user: int
+    support: Support
+    query_frames: int | None
+    """Frames drawn from each query video; None: every one."""
+    object_present: bool
+    """Only query frames annotated as showing the object."""
+    least_frames: int
+    """Query videos with fewer of those are left out."""
+    metrics: tuple[Metric, ...]
+    """Those that are sound for it: frames to recognition needs frames that follow one another."""
+
+
+RULES = {
+    "2022": OrbitRules(
+        name="ORBIT 2022",
+        tasks_per_user=50,
+        support="uniform",
+        query_frames=200,
+        object_present=True,
+        least_frames=50,
+        metrics=("frame_accuracy",),
+    ),
+    "2021": OrbitRules(
+        name="ORBIT 2021",
+        tasks_per_user=5,
+        support="random",
+        query_frames=None,
+        object_present=False,
+        least_frames=1,
+        metrics=("frame_accuracy", "frames_to_recognition", "video_accuracy"),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class _Object:
+    """What tasks draw from: usable frames, by position, of each query video."""
+
+    name: str
+    support: tuple[Video, ...]
+    query: tuple[tuple[Video, tuple[int, ...]], ...]
+
+
+class OrbitProtocol:
+    """Tasks by user, each with all of the user's objects (see `protocols.base`)."""
+
+    def __init__(
+        self,
+        root: Path,
+        rules: OrbitRules = RULES["2022"],
+        *,
+        mode: str = "test",
+        query: Literal["clutter", "clean"] = "clutter",
+        support: Support | None = None,
+        all_frames: bool = False,
+        tasks_per_user: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Look through the users' videos; nothing is decoded.
+
+        Args:
+            root: ORBIT's root, or a folder of users such as ROOT/test.
+            rules: a version of the protocol (`RULES`).
+            mode: whose users, if it is the root.
+            query: which videos queries come from. With "clean", the support comes from the first 5
+                clean videos of an object (all but one where there are fewer than 6), the queries
+                from the rest.
+            support: "uniform" takes every 30th frame of a clean video, up to 10; "random" 1 to 10
+                frames; without, as the rules have it.
+            all_frames: keep frames that do not show the object: needs no annotations.
+            tasks_per_user: in place of the protocol's number.
+            seed: of the draws.
+
+        Raises:
+            UsageError: not ORBIT, the mode is missing, or no tasks.
+            FewshotError: annotations are missing or damaged, or no user can be evaluated.
+        """
+        self.rules = rules
+        self.tasks_per_user = rules.tasks_per_user if tasks_per_user is None else tasks_per_user
+        if self.tasks_per_user < 1:
+            raise UsageError(f"--tasks {self.tasks_per_user}: at least one a user.")
+        self._folder = find_mode(root, mode)
+        self._query, self._support, self._seed = query, support or rules.support, seed
+        self._filter = rules.object_present and not all_frames
+        if self._filter:
+            require_annotations(self._folder.annotations)
+        self._left_out: list[str] = []
+        found = {user.name: self._objects(user) for user in read_users(self._folder)}
+        self._users: dict[str, list[_Object]] = {}
+        for user, objects in found.items():
+            if len(objects) >= 2:
+                self._users[user] = objects
+            else:
+                self._left_out.append(
+                    f"User {user} left out: {_count_objects(objects)}; a task needs 2."
+                )
+        if not self._users:
+            raise FewshotError(
+                f"{self._folder.users}: no user has 2 objects with clean videos and {query} videos "
+                f"to evaluate on. {' '.join(self._left_out[:3])} Complete the data set; "
+                "`fewshot-lite data check` names all that is missing."
+            )
+
+    @property
+    def name(self) -> str:
+        """As tables show it."""
+        return f"{self.rules.name} ({self._query} videos, {self._folder.mode} users)"
+
+    @property
+    def groups(self) -> Sequence[str]:
+        """The users with at least 2 objects."""
+        return tuple(self._users)
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What was left out, and how this differs from the published protocol."""
+        return (*self._departures(), *self._left_out)
+
+    def __len__(self) -> int:
+        """All tasks of all users, those of a user in a row."""
+        return len(self._users) * self.tasks_per_user
+
+    def task(self, number: int) -> EvaluationTask:
+        """Task 0..len-1: `query_parts` are the names of the videos, frames in order of time."""
+        user = self.groups[number // self.tasks_per_user]
+        objects = self._users[user]
+        draw = generator(self._seed, 5, number)
+        support: list[tuple[Source, int]] = []
+        query: list[tuple[Source, int, str]] = []
+        for label, thing in enumerate(objects):
+            for video in _up_to(VIDEO_CAP, thing.support, draw):
+                support += [(video.path(f), label) for f in self._support_frames(video, draw)]
+            for video, usable in _up_to(VIDEO_CAP, thing.query, draw):
+                frames = usable[:FRAME_CAP]
+                chosen = _up_to(self.rules.query_frames or FRAME_CAP, frames, draw)
+                query += [(video.path(f), label, video.name) for f in chosen]
+        return EvaluationTask(
+            group=user,
+            class_names=tuple(thing.name for thing in objects),
+            support=tuple(path for path, _ in support),
+            support_labels=tuple(label for _, label in support),
+            query=tuple(path for path, _, _ in query),
+            query_labels=tuple(label for _, label, _ in query),
+            query_parts=tuple(video for _, _, video in query),
+        )
+
+    def _support_frames(self, video: Video, draw: torch.Generator) -> Sequence[int]:
+        frames = range(min(len(video.frames), FRAME_CAP))
+        if self._support == "uniform":
+            return frames[::SUPPORT_STRIDE][:SUPPORT_FRAMES]
+        most = min(len(frames), SUPPORT_FRAMES)
+        return _up_to(int(torch.randint(1, most + 1, (), generator=draw)), frames, draw)
+
+    def _objects(self, user: User) -> list[_Object]:
+        """The user's objects with something on both sides; what they lack goes into the notes."""
+        usable = []
+        for thing in user.objects:
+            place = f"{user.name}/{thing.name}"
+            clean = tuple(video for video in thing.clean if video.frames)
+            first, rest = clean, thing.clutter
+            if self._query == "clean":
+                cut = min(5, len(clean) - 1)
+                first, rest = (clean[:cut], clean[cut:]) if cut > 0 else ((), clean)
+            query = tuple(pair for video in rest if (pair := self._usable(video)))
+            if first and query:
+                usable.append(_Object(thing.name, first, query))
+                continue
+            kind = self._query if first else "clean"
+            self._left_out.append(f"{place} left out: no {kind} videos with enough frames.")
+        return usable
+
+    def _usable(self, video: Video) -> tuple[Video, tuple[int, ...]] | None:
+        """A query video and its frames; None, with a note, if they are too few."""
+        if not video.frames:
+            frames: list[int] = []
+        elif self._filter:
+            frames = frames_with_object(video, self._folder.annotations)
+        else:
+            frames = list(range(len(video.frames)))
+        if len(frames) >= self.rules.least_frames:
+            return video, tuple(frames)
+        self._left_out.append(
+            f"Video {video.name} left out: {len(frames)} of its {len(video.frames)} frames can be "
+            f"used, fewer than {self.rules.least_frames}."
+        )
+        return None
+
+    def _departures(self) -> list[str]:
+        frames = {
+            "uniform": f"every {SUPPORT_STRIDE}th of a clean video, up to {SUPPORT_FRAMES}",
+            "random": f"1 to {SUPPORT_FRAMES} random ones of a clean video",
+        }[self._support]
+        notes = [
+            f"Users: {len(self._users)}; tasks of each: {self.tasks_per_user}; support frames: "
+            f"{frames}.",
+            f"Frames after the first {FRAME_CAP} usable ones of a video and videos beyond "
+            f"{VIDEO_CAP} of an object are not used, as in the published code; each frame is "
+            "classified by itself.",
+        ]
+        if self._support != self.rules.support:
+            notes.append(f"Departs: {self._support} support frames, not {self.rules.support} ones.")
+        if self.tasks_per_user != self.rules.tasks_per_user:
+            notes.append(
+                f"Departs: tasks a user: {self.tasks_per_user}, not {self.rules.tasks_per_user}."
+            )
+        if self.rules.object_present and not self._filter:
+            notes.append("Departs: frames that do not show the object are evaluated too.")
+        if self.rules is RULES["2021"]:
+            notes.append(
+                "Departs: the first baselines averaged the features of 8 frames in a row; here a "
+                "clip is one frame."
+            )
+        return notes
+
+
+def _count_objects(objects: Sequence[_Object]) -> str:
+    return f"{len(objects)} usable object{'' if len(objects) == 1 else 's'}"
+
+
+def _up_to(most: int, items: Sequence[_T], draw: torch.Generator) -> Sequence[_T]:
+    """All items, or as many drawn at random, in their order."""
+    if len(items) <= most:
+        return items
+    chosen = torch.randperm(len(items), generator=draw)[:most].sort().values
+    return [items[i] for i in chosen.tolist()]

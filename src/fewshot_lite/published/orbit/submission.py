@@ -1,0 +1,82 @@
+"""Predictions as the server of the ORBIT Few-Shot Object Recognition Challenge takes them.
+
+The format is that of `TestEvaluator.save` in utils/eval_metrics.py of
+https://github.com/microsoft/ORBIT-Dataset, for the challenge of 2023 (EvalAI, challenge 1896):
+
+    {"P177": [{"task_object_list": ["bag", "keys"],
+               "task_videos": {"P177--bag--clutter--ID": {"17": 0, "42": 1}}}, ...one a task],
+     ...one a user}
+
+Frames are named by their numbers, predictions by positions in the task's list of objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.core.files import atomic_path
+from fewshot_lite.core.jsons import dumps
+from fewshot_lite.evaluation.protocols.base import EvaluationTask
+from fewshot_lite.published.orbit.layout import frame_number
+
+#: The server wants as many tasks of every user.
+CHALLENGE_TASKS = 50
+
+_Task = dict[str, list[str] | dict[str, dict[str, int]]]
+
+
+class Submission:
+    """Collects the predictions of tasks, in order of their numbers, and writes them."""
+
+    def __init__(self) -> None:
+        self._users: dict[str, list[_Task]] = {}
+
+    def add(self, task: EvaluationTask, predictions: Sequence[int]) -> None:
+        """Note the predictions of the next task of a user.
+
+        Args:
+            task: of `protocols.orbit.OrbitProtocol`.
+            predictions: the class 0..K-1 of each of its Q query frames.
+
+        Raises:
+            ValueError: not as many predictions as frames, or one that is no class of the task.
+            FewshotError: a frame whose name has no number.
+        """
+        videos: dict[str, dict[str, int]] = {}
+        frames = zip(task.query, task.query_parts, predictions, strict=True)
+        for source, video, prediction in frames:
+            if not 0 <= prediction < len(task.class_names):
+                raise ValueError(f"{prediction} is no class of a {len(task.class_names)}-way task")
+            name = Path(str(source)).name
+            videos.setdefault(video, {})[str(frame_number(name))] = int(prediction)
+        entry: _Task = {"task_object_list": list(task.class_names), "task_videos": videos}
+        self._users.setdefault(task.group, []).append(entry)
+
+    def problems(self) -> list[str]:
+        """Why the server would not score it, if so: a sentence each."""
+        return [
+            f"{user}: {len(tasks)} tasks; the challenge wants {CHALLENGE_TASKS}."
+            for user, tasks in self._users.items()
+            if len(tasks) != CHALLENGE_TASKS
+        ]
+
+    def write(self, path: Path, *, force: bool = False) -> None:
+        """Write the JSON, whole or not at all.
+
+        Raises:
+            UsageError: the file exists and `force` is not set, or its folder does not.
+            FewshotError: nothing to write, or no place for it.
+        """
+        if not self._users:
+            raise FewshotError(f"{path}: there are no predictions to write.")
+        if path.exists() and not force:
+            raise UsageError(f"{path}: exists already. Use --force to overwrite it.")
+        if not path.absolute().parent.is_dir():
+            raise UsageError(f"{path}: there is no folder {path.absolute().parent}.")
+        try:
+            with atomic_path(path) as temporary:
+                temporary.write_text(dumps(self._users), encoding="utf-8")
+        except OSError as error:
+            raise FewshotError(f"{path}: cannot be written ({error.strerror}).") from None

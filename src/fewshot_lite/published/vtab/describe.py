@@ -1,0 +1,100 @@
+"""What `data check` says of a folder with VTAB tasks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.data.summary import DataSet, Summary
+from fewshot_lite.images.image_sizes import size_range
+from fewshot_lite.published.vtab.catalogue import GROUPS, TASKS, Found, look, missing_line
+from fewshot_lite.published.vtab.pool import Pool, Splits
+from fewshot_lite.published.vtab.stored import WholeImage
+
+#: What the protocol takes.
+SUPPORT = 1000
+
+#: Images of a split whose sizes are looked at, and whose files are opened.
+_LOOKED_AT = 50
+
+
+def describe(root: Path) -> Summary | None:
+    """Tasks, images, splits; what is damaged, incomplete, missing. None if nothing is there."""
+    contents = look(root)
+    if not contents.found and not contents.problems:
+        return None
+    data_sets: list[DataSet] = []
+    problems = list(contents.problems.values())
+    notes: list[str] = []
+    for found in contents.found:
+        try:
+            splits = found.splits()
+            data_set, unreadable = _data_set(found, splits)
+        except FewshotError as error:
+            problems.append(str(error))
+            continue
+        data_sets.append(data_set)
+        problems += [*_incomplete(found, splits), *unreadable]
+        notes += [f"{found.task.name}: {note}." for note in splits.notes]
+    held = [found.task.group for found in contents.found]
+    groups = ", ".join(
+        f"{group} {held.count(group)} of {sum(t.group == group for t in TASKS)}" for group in GROUPS
+    )
+    notes.insert(0, f"{len(held)} of {len(TASKS)} tasks: {groups}.")
+    notes += [f"{missing_line(task)}." for task in contents.absent]
+    return Summary("VTAB-v2", root, tuple(data_sets), tuple(problems), tuple(notes))
+
+
+def _named(splits: Splits) -> list[tuple[str, Pool]]:
+    named = [("train", splits.train)]
+    if splits.val is not None:
+        named.append(("val", splits.val))
+    return [*named, ("test", splits.test)]
+
+
+def _data_set(found: Found, splits: Splits) -> tuple[DataSet, list[str]]:
+    """The row of a task, and files of it that cannot be opened."""
+    named = _named(splits)
+    sizes = []
+    unreadable: list[str] = []
+    for _, pool in named:
+        if pool.size is not None:
+            sizes.append(pool.size)
+            continue
+        some = np.unique(np.linspace(0, len(pool) - 1, min(len(pool), _LOOKED_AT)).astype(np.int64))
+        images = (image.source for image in pool.sources(some) if isinstance(image, WholeImage))
+        paths = [path for path in images if isinstance(path, Path)]
+        seen, bad = size_range(paths)
+        sizes += seen or ()
+        unreadable += bad
+    smallest = min(sizes, key=lambda s: s[0] * s[1], default=None)
+    largest = max(sizes, key=lambda s: s[0] * s[1], default=None)
+    row = DataSet(
+        name=found.task.name,
+        classes=len(splits.class_names),
+        images=sum(len(pool) for _, pool in named),
+        splits=tuple((name, len(pool)) for name, pool in named),
+        sizes=(smallest, largest) if smallest and largest else None,
+    )
+    return row, unreadable
+
+
+def _incomplete(found: Found, splits: Splits) -> list[str]:
+    task = found.task
+    problems = []
+    if len(splits.class_names) != task.classes:
+        problems.append(
+            f"{found.folder}: {len(splits.class_names)} classes; {task.name} has {task.classes}. "
+            f"Complete it from {task.url}."
+        )
+    available = len(splits.train) + (0 if splits.val is None else len(splits.val))
+    if available < SUPPORT:
+        problems.append(
+            f"{found.folder}: {available:,} training images; {task.name} takes {SUPPORT:,}. "
+            f"Complete it from {task.url}."
+        )
+    if not len(splits.test):
+        problems.append(f"{found.folder}: no test images. Complete it from {task.url}.")
+    return problems

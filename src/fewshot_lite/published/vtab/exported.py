@@ -1,0 +1,66 @@
+"""Two layouts that serve any task: lists of images, and class folders.
+
+Lists are how VTAB-1k is passed on as plain images in the order of TensorFlow Datasets, so with the
+very 1,000 images of the paper (`vtab-1k/<task>/train800val200.txt`, `test.txt`: a path from the
+task's folder and a label a line). Class folders are what anyone can export a task to.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.images.folders import scan_classes
+from fewshot_lite.published.vtab.errors import reading
+from fewshot_lite.published.vtab.pool import Pool, Splits, file_pool
+
+#: The files of the first layout.
+LISTS = ("train800val200.txt", "test.txt")
+#: The folders of the second; `val` may be there too.
+FOLDERS = ("train", "test")
+
+
+def from_lists(folder: Path, classes: int) -> Splits:
+    """Lines `images/train800val200/000000.jpg 3`."""
+    train, test = (_listed(folder / name, classes) for name in LISTS)
+    return Splits(tuple(str(label) for label in range(classes)), train, test)
+
+
+def _listed(listing: Path, classes: int) -> Pool:
+    paths: list[Path] = []
+    labels: list[int] = []
+    with reading(listing):
+        for number, line in enumerate(listing.read_text(encoding="utf-8").splitlines(), start=1):
+            if not line.strip():
+                continue
+            path, _, label = line.rpartition(" ")
+            if not path or not label.isdecimal() or int(label) >= classes:
+                raise FewshotError(
+                    f"{listing}, line {number}: {line[:80]!r} is not a path and a label from 0 to "
+                    f"{classes - 1}. Fetch the list again."
+                )
+            paths.append(listing.parent / path)
+            labels.append(int(label))
+    return file_pool(paths, labels)
+
+
+def from_class_folders(folder: Path) -> Splits:
+    """`train/<class>/*` and `test/<class>/*`; `val/<class>/*` gives a fifth of the support set."""
+    train = scan_classes(folder / "train")
+    number = {name: label for label, name in enumerate(train.class_names)}
+
+    def other(split: str) -> Pool:
+        data = scan_classes(folder / split)
+        for name in data.class_names:
+            if name not in number:
+                raise FewshotError(
+                    f"{folder / split / name}: this class is not in {folder / 'train'}. The class "
+                    "folders of all splits must have the same names."
+                )
+        labels = [number[data.class_names[label]] for label in data.labels]
+        return file_pool(data.paths, np.array(labels, dtype=np.int64))
+
+    val = other("val") if (folder / "val").is_dir() else None
+    return Splits(train.class_names, file_pool(train.paths, train.labels), other("test"), val)

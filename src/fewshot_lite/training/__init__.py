@@ -1,0 +1,1 @@
+"""Meta-training and supervised pre-training: configuration, loop, state, log and ranks."""

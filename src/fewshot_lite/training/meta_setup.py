@@ -1,0 +1,172 @@
+"""What a meta-training run works with: data and learner, made ready before the first task."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fewshot_lite import __version__
+from fewshot_lite.core.config import flag
+from fewshot_lite.core.devices import autocast, pick_micro_batch
+from fewshot_lite.core.errors import UsageError
+from fewshot_lite.core.precision import check_tf32, compile_backbone
+from fewshot_lite.data.task_source import (
+    Cache,
+    TrainingTasks,
+    ValidationTasks,
+    hold_out_classes,
+    unseen_classes,
+)
+from fewshot_lite.data.training_sets import has_validation_sets, scan_data_sets
+from fewshot_lite.images.folders import LabelledImages
+from fewshot_lite.learners import make_learner
+from fewshot_lite.learners.base import Cast, Learner
+from fewshot_lite.learners.film_learner import FilmLearner
+from fewshot_lite.maml.gradient_learner import GradientLearner
+from fewshot_lite.maml.meta_gradient import check_subset
+from fewshot_lite.networks.backbone import has_depthwise_convolutions, load_backbone
+from fewshot_lite.training import run as training
+from fewshot_lite.training.meta_config import BY_GRADIENT, MetaTrainConfig
+from fewshot_lite.training.optimisation import make_optimizer
+from fewshot_lite.training.run import Report
+
+#: The first tasks, and how many of their images the set encoder's constants are taken from.
+_REFERENCE_TASKS, _REFERENCE_IMAGES = 8, 256
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Data and learner, in place."""
+
+    learner: Learner
+    image_size: int
+    source: dict[str, Any]
+    """Where the backbone comes from."""
+    train: TrainingTasks
+    validation: ValidationTasks
+    folders: Sequence[LabelledImages]
+    """Of training and of validation."""
+    where: torch.device
+    micro_batch: int
+    cast: Cast
+    standardise: Callable[[], None]
+    """Called after each step, so that embeddings stay centred; see `SetEncoder`."""
+
+    def fingerprint(self) -> str:
+        """A hash of the files by name and class, and of which could be read."""
+        digest = hashlib.sha256()
+        for folder in self.folders:
+            names = [str(path).replace(str(folder.root), "") for path in folder.paths]
+            digest.update(repr((folder.name, folder.class_names, folder.labels, names)).encode())
+        for pools in (self.train.pools, self.validation.pools):
+            digest.update(repr([(pool.name, pool.class_names) for pool in pools]).encode())
+        digest.update(repr([self.train.images, len(self.train.unreadable)]).encode())
+        return digest.hexdigest()[:16]
+
+
+def facts(config: MetaTrainConfig, where: torch.device) -> dict[str, Any]:
+    """What all ranks must have alike before they look at the data."""
+    flags = {flag(name): value for name, value in asdict(config).items()}
+    del flags["--save-every"], flags["--micro-batch"]
+    return {"fewshot-lite": __version__, "torch": torch.__version__, "device": where.type} | flags
+
+
+def prepare(
+    data: Path,
+    config: MetaTrainConfig,
+    where: torch.device,
+    *,
+    validate: Path | None = None,
+    cache: Cache | None = None,
+    report: Report | None = None,
+) -> Setup:
+    """Open the data and make the learner; the arguments are those of `meta_train`.
+
+    Raises:
+        UsageError, FewshotError: a configuration or data that no run can have.
+    """
+    if validate is not None and not config.validate_every:
+        raise UsageError(f"--validate {validate}: say how often with --validate-every.")
+    check_tf32(where, config.tf32)
+    folders = scan_data_sets(data)
+    for option, names in (
+        ("no-flip", config.no_flip),
+        ("tracks", config.tracks),
+        ("rotate", config.rotate),
+    ):
+        unknown = set(names) - {folder.name for folder in folders}
+        if unknown:
+            raise UsageError(f"--{option} {min(unknown)}: there is no such data set in {data}.")
+    learner, source = _make_learner(config, where)
+    if isinstance(learner, GradientLearner) and config.gradient == "lite":
+        check_subset(learner, config.h, MetaTrainConfig.h)
+    make_optimizer(learner, config)  # refuses what it cannot take before photos are read
+    if config.unseen_only:
+        seen = source.get("pretrained", {}).get("classes")
+        folders = [unseen_classes(folder, seen) for folder in folders]
+    held_out: Sequence[LabelledImages] = []
+    if validate is not None or has_validation_sets(data):
+        held_out = scan_data_sets(validate or data, "validation") if config.validate_every else []
+    elif config.validate_every:
+        folders, held_out = hold_out_classes(folders, config.min_way)
+    size = learner.backbone.image_size
+    train = TrainingTasks(folders, config, size, report, cache)
+    validation = ValidationTasks(held_out, config, size, report, cache)
+    learner.to(where).to(memory_format=torch.channels_last)
+    depthwise = has_depthwise_convolutions(learner.backbone)
+    return Setup(
+        learner,
+        size,
+        source,
+        train,
+        validation,
+        folders=[*folders, *held_out],
+        where=where,
+        micro_batch=config.micro_batch or pick_micro_batch(where, size),
+        cast=functools.partial(autocast, where, config.precision, depthwise=depthwise),
+        standardise=_standardiser(learner, train, where),
+    )
+
+
+def _make_learner(config: MetaTrainConfig, where: torch.device) -> tuple[Learner, dict[str, Any]]:
+    """The learner, its random weights drawn from the seed, and where its backbone comes from."""
+    backbone, source = load_backbone(
+        config.backbone, config.weights, config.image_size, seed=config.seed
+    )
+    backbone.look_at(config.scales)
+    backbone.pool_by(config.pooling)
+    training.check_image_size(backbone, backbone.image_size)
+    if config.compile:
+        compile_backbone(backbone, where)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return make_learner(config.learner, backbone, _hyperparameters(config)), source
+
+
+def _hyperparameters(config: MetaTrainConfig) -> dict[str, Any]:
+    """What the learner is built with, as far as it was given."""
+    names = ["backbone_lr", "metric", "inner_steps", "inner_lr", "inner_head", "pattern"]
+    names += ["lam", "cg_steps", "inner_solver", "statistics"]
+    found = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
+    if config.inner_head == "learned":
+        found["way"] = config.max_way
+    if config.learner in BY_GRADIENT and config.weights == "none":
+        found.setdefault("statistics", "support")  # random weights have no statistics
+    return found
+
+
+def _standardiser(
+    learner: Learner, train: TrainingTasks, where: torch.device
+) -> Callable[[], None]:
+    if not isinstance(learner, FilmLearner):
+        return lambda: None
+    images = torch.cat([train.task(number).support for number in range(_REFERENCE_TASKS)])
+    spaced = torch.linspace(0, len(images) - 1, min(len(images), _REFERENCE_IMAGES)).long()
+    reference = images[spaced].to(where)
+    return lambda: learner.set_encoder.standardise(reference)

@@ -1,0 +1,83 @@
+"""How meta-training moves the weights: optimiser, learning rate over the tasks, clipping."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, AdamW, Optimizer
+
+from fewshot_lite.core.errors import UsageError
+from fewshot_lite.learners.base import Learner
+from fewshot_lite.training.meta_config import MetaTrainConfig
+
+
+def make_optimizer(learner: Learner, config: MetaTrainConfig) -> Optimizer:
+    """Adam or AdamW (Loshchilov & Hutter 2019) over a learner's groups of parameters.
+
+    Each group keeps its peak learning rate as "peak", and its name.
+
+    Raises:
+        UsageError: a factor for a group that the learner does not have.
+    """
+    groups = learner.parameter_groups(config.lr)
+    names = [str(group.get("name", "other")) for group in groups]
+    for name in config.lr_factor:
+        if name not in names:
+            raise UsageError(
+                f"--lr-factor {name}={config.lr_factor[name]}: {config.learner} learns no group "
+                f"of parameters of this name here, but {', '.join(names)}."
+            )
+    for name, group in zip(names, groups, strict=True):
+        group["lr"] *= config.lr_factor.get(name, 1.0)
+    if config.optimizer == "adam":
+        optimizer: Optimizer = Adam(groups, lr=config.lr)
+    else:
+        decay = 0.01 if config.weight_decay is None else config.weight_decay
+        optimizer = AdamW([part for group in groups for part in _split(group, decay)], lr=config.lr)
+    for group in optimizer.param_groups:
+        group["peak"] = group["lr"]
+    return optimizer
+
+
+def _split(group: dict[str, Any], weight_decay: float) -> list[dict[str, Any]]:
+    """A group as two: norms, biases and the head's scalars are not decayed."""
+    parameters = list(group["params"])
+    return [
+        group | {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        group | {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def set_learning_rate(optimizer: Optimizer, task: int, config: MetaTrainConfig) -> None:
+    """Set the learning rates for the step that begins with this task."""
+    share = schedule(task, config)
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * share
+
+
+def schedule(task: int, config: MetaTrainConfig) -> float:
+    """Share of the learning rate: linear warm-up, then constant, or a cosine to zero."""
+    warmup = 0
+    if config.warmup > 0:
+        tasks = config.warmup if config.warmup >= 1 else config.warmup * config.tasks
+        warmup = max(1, int(tasks + 1e-9))  # 0.07 * 100 is a little more than 7, 0.29 * 100 less
+    if task < warmup:
+        return (task + config.tasks_per_step) / (warmup + config.tasks_per_step)
+    if config.schedule == "constant":
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * (task - warmup) / max(1, config.tasks - warmup)))
+
+
+def gradient_norm(module: nn.Module, *, clip: float | None) -> Tensor:
+    """Norm of all gradients together, (), before they are shortened to `clip`, if they are longer.
+
+    Gradients whose norm is not finite are left as they are.
+    """
+    parameters = [p for p in module.parameters() if p.grad is not None]
+    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if clip is not None and bool(torch.isfinite(norm)):
+        nn.utils.clip_grads_with_norm_(parameters, clip, norm)
+    return norm

@@ -1,0 +1,203 @@
+"""What a training run needs to go on, on disk: the last two states, each written whole.
+
+The newest may be lost to a failing disk; the one before it is then gone on from. Weights, optimiser
+and whatever else a run carries are in one safetensors file with a checksum; there is no pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from fewshot_lite.core import checkpoint
+from fewshot_lite.core.config import flag as flag_of
+from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.core.files import remove_leftovers
+
+
+@dataclass(frozen=True)
+class State:
+    """What a run goes on with besides its weights and optimiser, which are in place."""
+
+    step: int
+    notes: dict[str, Any]
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    """What `save_state` was given as such."""
+
+
+def state_path(output: Path) -> Path:
+    """Where a run that writes `output` keeps what it needs to resume."""
+    return output.with_name(output.name.removesuffix(".safetensors") + ".state.safetensors")
+
+
+def previous(state: Path) -> Path:
+    """Where the state before the newest one is kept."""
+    return state.with_name(state.name.removesuffix(".safetensors") + ".previous.safetensors")
+
+
+def _new(state: Path) -> Path:
+    """Where a state is written before it takes the place of the newest."""
+    return state.with_name(state.name.removesuffix(".safetensors") + ".new.safetensors")
+
+
+def check_state(path: Path) -> None:
+    """Refuse to resume before the work is done that it is for, if there is nothing to resume."""
+    if not path.exists() and not previous(path).exists():
+        raise UsageError(f"--resume: there is nothing to resume, {path} does not exist.")
+
+
+def find_state(path: Path) -> tuple[Path, str]:
+    """The state to go on from, and why it is not the newest ("" if it is).
+
+    What a run that was killed while it wrote a state left behind is removed.
+
+    Raises:
+        UsageError: there is none.
+        FewshotError: both are damaged, or the newest is and there is no other.
+    """
+    check_state(path)
+    remove_leftovers(_new(path))
+    _new(path).unlink(missing_ok=True)
+    older = previous(path)
+    try:
+        _read(path)
+        return path, ""
+    except FewshotError as error:
+        if not older.exists():
+            raise
+        try:
+            _read(older)
+        except FewshotError as second:
+            raise FewshotError(f"{error} {second}") from None
+        if not path.exists():  # killed between the two renamings of `save_state`
+            return older, ""
+        return older, f"{error} Going on from the state before it, {older}."
+
+
+def save_state(
+    path: Path,
+    modules: nn.Module,
+    optimizer: Optimizer,
+    step: int,
+    config: dict[str, Any],
+    notes: dict[str, Any],
+    tensors: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Write everything a run needs to go on; the newest state so far becomes the previous one.
+
+    Args:
+        path: from `state_path`.
+        config: what must be the same when the run goes on.
+        notes: anything that JSON can hold.
+        tensors: whatever else the run carries.
+
+    Raises:
+        FewshotError: it cannot be written; the states so far are whole.
+    """
+    kept = {f"weights.{name}": tensor for name, tensor in modules.state_dict().items()}
+    for index, slots in optimizer.state_dict()["state"].items():
+        for name, value in slots.items():
+            if isinstance(value, Tensor):
+                kept[f"optimizer.{index}.{name}"] = value
+    kept |= {f"more.{name}": tensor for name, tensor in (tensors or {}).items()}
+    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in kept.items()}
+    meta = {"step": step, "config": config, "notes": notes, "checksum": _checksum(kept)}
+    new = _new(path)
+    try:
+        checkpoint.save(new, "state", kept, meta)
+        if path.exists():
+            path.replace(previous(path))
+        new.replace(path)
+    except FewshotError as error:
+        raise _kept(path, str(error).replace(str(new), str(path))) from None
+    except OSError as error:
+        raise _kept(path, f"{path}: could not be written ({error.strerror}).") from None
+
+
+def _kept(path: Path, reason: str) -> FewshotError:
+    if not path.exists():
+        return FewshotError(reason)
+    return FewshotError(f"{reason} The state before it is whole: make room, then use --resume.")
+
+
+def load_state(
+    path: Path, modules: nn.Module, optimizer: Optimizer, config: dict[str, Any]
+) -> State:
+    """Restore weights and optimiser from a file that `save_state` wrote.
+
+    Args:
+        path: from `find_state`.
+
+    Raises:
+        UsageError: there is no state, or the run had another configuration.
+        FewshotError: the file is damaged or does not fit.
+    """
+    check_state(path)
+    state = _read(path)
+    then = state.meta["config"]
+    for name, value in json.loads(json.dumps(config)).items():
+        if then.get(name) != value:
+            raise UsageError(
+                f"--resume: the run in {path} had {as_typed(name, then.get(name))}, not "
+                f"{as_typed(name, value)}. Give the same, or start anew."
+            )
+    weights = checkpoint.under("weights.", state.tensors)
+    slots: dict[int, dict[str, Tensor]] = {}
+    try:
+        for key, tensor in checkpoint.under("optimizer.", state.tensors).items():
+            index, _, name = key.partition(".")
+            slots.setdefault(int(index), {})[name] = tensor
+        modules.load_state_dict(weights)
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": slots})
+    except (RuntimeError, ValueError, KeyError):
+        raise FewshotError(f"--resume: {path} does not fit this run. Start anew.") from None
+    return State(state.meta["step"], state.meta["notes"], checkpoint.under("more.", state.tensors))
+
+
+def clear(path: Path) -> None:
+    """Remove the states of a run that has ended."""
+    previous(path).unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> checkpoint.Checkpoint:
+    """A state file with a description that holds what it must, and a checksum that is right."""
+    state = checkpoint.load(path, "state", flag="--resume")
+    kinds = {"config": dict, "step": int, "notes": dict}
+    if not all(isinstance(state.meta.get(key), kind) for key, kind in kinds.items()):
+        raise FewshotError(f"--resume: {path}: its description is damaged.")
+    if state.meta.get("checksum") != _checksum(state.tensors):
+        raise FewshotError(f"--resume: {path}: damaged, its checksum is wrong.")
+    return state
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> int:
+    value = 0
+    for name in sorted(tensors):
+        content = tensors[name].contiguous().flatten().view(torch.uint8).numpy()
+        value = zlib.crc32(content.data, zlib.crc32(name.encode(), value))
+    return value
+
+
+def as_typed(name: str, value: Any) -> str:
+    """A setting as its flag, and what the data count as such."""
+    if name in ("images", "classes"):
+        return f"{value} {name}"
+    flag = flag_of(name)
+    if value is None and name == "h":
+        return f"{flag} all"
+    if isinstance(value, dict):
+        value = [f"{key}={item}" for key, item in value.items()]
+    if value is None or value is False or value == []:
+        return f"no {flag}"
+    if value is True:
+        return flag
+    return " ".join(f"{flag} {item}" for item in (value if isinstance(value, list) else [value]))

@@ -1,0 +1,151 @@
+"""Flags from a file and a preset: what wins, what is refused, and what comes out again."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from command_line import run_lines
+from fewshot_lite.cli import app as cli
+from fewshot_lite.cli.config_file import _OTHERS, as_flags, to_toml
+from fewshot_lite.training.meta_config import PRESETS, MetaTrainConfig
+
+
+@pytest.fixture
+def shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> object:
+    """What --show-config prints, parsed, or the error."""
+
+    def show(*words: object) -> dict[str, object] | str:
+        line = ["fewshot-lite", "meta-train", *map(str, words), "--show-config"]
+        monkeypatch.setattr("sys.argv", line)
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return err if ended.value.code else tomllib.loads(out)
+
+    return show
+
+
+def test_presets_are_valid_and_the_paper_is_the_papers() -> None:
+    for preset in PRESETS.values():
+        preset.check()
+    paper = PRESETS["paper"]
+    assert (paper.lr, paper.optimizer, paper.schedule) == (1e-3, "adam", "constant")
+    assert (paper.tasks_per_step, paper.tasks, paper.h) == (16, 10_000, 40)
+    assert (paper.max_support, paper.max_way, paper.image_size) == (500, 50, 224)
+    assert paper.backbone == "efficientnet_b0"
+
+
+def test_line_over_file_over_preset_over_default(shown: object, tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text('tasks = 50\nmax_way = 30\nh = "all"\nscales = [1, 2]\npreset = "paper"\n')
+    found = shown("--config", file, "--tasks", 60)  # type: ignore[operator]
+    assert found["tasks"] == 60
+    assert (found["max-way"], found["h"], found["scales"]) == (30, "all", [1, 2])
+    assert found["image-size"] == 224
+    assert found["min-way"] == 5
+    for words in (
+        ["--preset", "default", "--config", file],
+        ["--config", file, "--preset=default"],
+    ):
+        other = shown(*words)  # type: ignore[operator]
+        assert (other["tasks"], other["max-way"], other["tasks-per-step"]) == (50, 30, 8)
+
+
+def test_what_is_shown_can_be_given_again(shown: object, tmp_path: Path) -> None:
+    words = ["--preset", "paper", "--lr-factor", "film=0.5", "--no-flip", 'a "b"\\\n', "--h", "all"]
+    words += ["--ema", "0.99", "--unseen-only", "--output", "m.safetensors", "--no-flip", "ü"]
+    words += ["--validate-every", "5"]
+    first = shown(*words)  # type: ignore[operator]
+    assert first["no-flip"] == ['a "b"\\\n', "ü"]
+    assert first["lr-factor"] == {"film": 0.5}
+    file = tmp_path / "shown.toml"
+    file.write_text(to_toml(first), "utf-8")
+    assert shown("--config", file) == first  # type: ignore[operator]
+
+
+def test_the_defaults_are_the_configurations(shown: object) -> None:
+    found = shown()  # type: ignore[operator]
+    assert found == tomllib.loads(to_toml(as_flags(MetaTrainConfig()))) | {"device": "auto"}
+
+
+def test_every_flag_can_be_in_a_file() -> None:
+    command = get_command(cli.app).commands["meta-train"]  # type: ignore[attr-defined]
+    flags = {p.name for p in command.params} - {"config_file", "show_config", "help"}
+    assert flags == {field.name for field in fields(MetaTrainConfig)} | set(_OTHERS)
+
+
+def test_flags_of_learners_by_gradient(shown: object, tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text('learner = "imaml"\nlambda = 3\npattern = "00011"\nrotate = ["cards"]\n')
+    found = shown("--config", file, "--shot", 2, "--no-augment")  # type: ignore[operator]
+    assert (found["lambda"], found["pattern"], found["rotate"]) == (3.0, "00011", ["cards"])
+    assert (found["shot"], found["augment"]) == (2, False)
+
+
+def test_a_configuration_of_every_kind_of_value_survives(shown: object, tmp_path: Path) -> None:
+    config = replace(
+        MetaTrainConfig(),
+        learner="protonets",
+        metric="cosine",
+        lr_factor={"head": 2.0},
+        scales=(1, 2),
+        no_flip=("x",),
+        micro_batch=7,
+        clip_norm=2.0,
+        lr=1e-05,
+    )
+    file = tmp_path / "c.toml"
+    file.write_text(to_toml(as_flags(config)))
+    found = shown("--config", file)  # type: ignore[operator]
+    assert found == as_flags(config) | {"device": "auto"}
+    assert set(asdict(config)) == {field.name for field in fields(MetaTrainConfig)}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("tasks = 5.5", "tasks must be a whole number, not 5.5"),
+        ("tasks = true", "tasks must be a whole number, not True"),
+        ('lr = "high"', "lr must be a number, not 'high'"),
+        ("unseen-only = 1", "unseen-only must be true or false, not 1"),
+        ('no-flip = "cards"', "no-flip must be a list of texts, not 'cards'"),
+        ('scales = "1,2"', "scales must be a list of whole numbers, not '1,2'"),
+        ("h = 1.5", "h must be a whole number or 'all', not 1.5"),
+        ("learner = 3", "learner must be a text, not 3"),
+        ('lr-factor = {head = "a"}', "lr-factor must be a table of numbers"),
+        ("taks = 5", "there is no flag 'taks'. Did you mean tasks?"),
+        ("[tasks]\nn = 1", "tasks must be a whole number"),
+        ("config = 'a'", "there is no flag 'config'"),
+        ("tasks = ", "not TOML"),
+        ("tasks = 0", "--tasks 0: must be more than 0"),
+        ("schedule = 'linear'", "Invalid value for '--schedule': 'linear' is not one of"),
+        ("preset = 'nope'", "--preset nope: must be default or paper"),
+    ],
+)
+def test_files_that_make_no_sense(
+    shown: object, tmp_path: Path, content: str, message: str
+) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text(content)
+    found = shown("--config", file)  # type: ignore[operator]
+    assert isinstance(found, str)
+    assert found.startswith("Error: ")
+    assert found.count("\n") == 1
+    assert re.search(message, found)
+
+
+def test_a_file_that_is_not_there(shown: object, tmp_path: Path) -> None:
+    assert "cannot be read (No such file" in shown("--config", tmp_path / "no")  # type: ignore[operator]
+    (tmp_path / "latin").write_bytes(b'learner = "\xe4"')
+    assert "not TOML" in shown("--config", tmp_path / "latin")  # type: ignore[operator]
+
+
+def test_showing_comes_without_torch() -> None:
+    found, _ = run_lines([["meta-train", "--preset", "paper", "--show-config"]])
+    assert found[1][1:3] == (0, False)

@@ -1,0 +1,151 @@
+"""Outputs are refused before the work and written whole; bases are found by name or path."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from fewshot_lite.core import files
+from fewshot_lite.core.errors import UsageError
+from fewshot_lite.core.files import atomic_path, check_output, find_base, models_folder
+
+
+def refusal(path: Path, *, force: bool = False) -> str:
+    """The one line with which an output is refused."""
+    with pytest.raises(UsageError) as caught:
+        check_output(path, force=force)
+    message = str(caught.value)
+    assert message.startswith(f"--output {path}: ")
+    assert "\n" not in message
+    return message
+
+
+def test_a_new_file_in_a_folder_is_a_good_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_output(tmp_path / "new.safetensors", force=False)
+    monkeypatch.chdir(tmp_path)
+    check_output(Path("new.safetensors"), force=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_existing_file_is_overwritten_only_by_force(tmp_path: Path) -> None:
+    path = tmp_path / "old.safetensors"
+    path.touch()
+    assert "exists already. Use --force" in refusal(path)
+    check_output(path, force=True)
+
+
+@pytest.mark.parametrize("force", [True, False])
+def test_a_folder_is_no_output(tmp_path: Path, force: bool) -> None:
+    assert "a folder" in refusal(tmp_path, force=force)
+
+
+@pytest.mark.parametrize("force", [True, False])
+def test_the_folder_of_an_output_must_exist(tmp_path: Path, force: bool) -> None:
+    message = refusal(tmp_path / "missing" / "x.safetensors", force=force)
+    assert f"there is no folder {tmp_path / 'missing'}" in message
+
+
+def test_a_file_is_no_folder_for_an_output(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert "there is no folder" in refusal(tmp_path / "file" / "x.safetensors")
+
+
+def test_the_folder_of_an_output_must_be_writable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: not (path == tmp_path and mode & os.W_OK))
+    assert f"{tmp_path} cannot be written to" in refusal(tmp_path / "x.safetensors", force=True)
+
+
+def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_text("old")
+    with atomic_path(path) as temporary:
+        temporary.write_text("new")
+        assert temporary.parent == tmp_path  # a rename across file systems would not be atomic
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_what_was_there_survives_a_failure(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "x"
+    path.write_text("old")
+    with pytest.raises(error), atomic_path(path) as temporary:  # noqa: PT012
+        temporary.write_text("half of the n")
+        raise error
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_files_are_as_readable_as_the_umask_says(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        with atomic_path(tmp_path / "x"):
+            pass
+    finally:
+        assert os.umask(before) == umask  # looked at, not changed
+    assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == mode
+
+
+@pytest.fixture
+def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of two shipped models."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    for name in ("big.safetensors", "base-v1.2.safetensors", "README.md"):
+        (folder / name).touch()
+    monkeypatch.setattr(files, "models_folder", lambda: folder)
+    return folder
+
+
+def test_a_shipped_model_is_found_by_its_name(shipped: Path) -> None:
+    assert find_base("big") == shipped / "big.safetensors"
+    assert find_base("base-v1.2") == shipped / "base-v1.2.safetensors"
+    assert find_base("default") in shipped.glob("*.safetensors")
+
+
+@pytest.mark.usefixtures("shipped")
+def test_a_path_is_a_base(tmp_path: Path) -> None:
+    existing = tmp_path / "mine"
+    existing.touch()
+    assert find_base(existing) == existing
+    assert find_base(str(existing)) == existing
+    missing = tmp_path / "missing.safetensors"  # whoever reads it says that it is missing
+    assert find_base(missing) == missing
+
+
+@pytest.mark.usefixtures("shipped")
+def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(UsageError) as caught:
+        find_base("nonesuch")
+    message = str(caught.value)
+    assert message.startswith("--base nonesuch: no such file")
+    assert message.endswith("Shipped: default, base-v1.2, big.")
+
+
+@pytest.mark.parametrize("base", ["default", "nonesuch"])
+def test_where_nothing_is_shipped_no_name_is_offered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str
+) -> None:
+    monkeypatch.setattr(files, "models_folder", lambda: tmp_path / "models")
+    with pytest.raises(UsageError, match=rf"^--base {base}: .* Shipped: none\.$"):
+        find_base(base)
+
+
+def test_models_lie_in_the_package_or_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "src" / "fewshot_lite"
+    package.mkdir(parents=True)
+    monkeypatch.setattr(files, "__file__", str(package / "files.py"))
+    assert models_folder() == tmp_path / "models"
+    (package / "models").mkdir()
+    assert models_folder() == package / "models"

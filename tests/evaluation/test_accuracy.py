@@ -1,0 +1,83 @@
+"""Evaluation: every learner sees the same tasks, and the intervals are what they say."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from fewshot_lite.data.episodes import Pool
+from fewshot_lite.data.store import ImageStore
+from fewshot_lite.evaluation.accuracy import Score, evaluate, fixed_episodes, make_task
+from fewshot_lite.images.folders import scan_classes
+from fewshot_lite.learners import ProtoNets
+from photos import classes, draw_classes
+from tiny import TinyBackbone
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[ImageStore, Pool]:
+    folder = scan_classes(draw_classes(tmp_path_factory.mktemp("data"), classes(5, photos=6)))
+    return ImageStore(folder.paths, 16), Pool(folder)
+
+
+def test_mean_and_interval_are_the_protocols() -> None:
+    score = Score((0.2, 0.4, 0.9))
+    assert score.mean == pytest.approx(0.5)
+    deviation = math.sqrt(((0.3**2) + (0.1**2) + (0.4**2)) / 2)  # of the sample, over n - 1
+    assert score.interval == pytest.approx(1.96 * deviation / math.sqrt(3))
+    assert Score((0.5,) * 4).interval == 0
+    assert math.isnan(Score((0.5,)).interval)
+
+
+def test_fixed_episodes_are_the_same_and_more_of_them_begin_alike(
+    data: tuple[ImageStore, Pool],
+) -> None:
+    _, pool = data
+    few = fixed_episodes(pool, way=3, shot=2, queries=2, tasks=3, seed=1)
+    more = fixed_episodes(pool, way=3, shot=2, queries=2, tasks=6, seed=1)
+    other = fixed_episodes(pool, way=3, shot=2, queries=2, tasks=3, seed=2)
+    assert more[:3] == few != other
+    assert len({str(episode) for episode in more}) == 6
+
+
+def test_a_tasks_images_are_those_of_its_episode(data: tuple[ImageStore, Pool]) -> None:
+    store, pool = data
+    (episode,) = fixed_episodes(pool, way=3, shot=2, queries=1, tasks=1, seed=0)
+    task = make_task(store, episode)
+    assert task.support.shape == (6, 3, 16, 16)
+    assert task.query.shape == (3, 3, 16, 16)
+    for position, index in enumerate(episode.support):
+        assert torch.equal(task.support[position], store[[index]][0])
+    assert task.support_labels.tolist() == episode.support_labels
+
+
+def test_all_learners_see_the_same_tasks(data: tuple[ImageStore, Pool]) -> None:
+    store, pool = data
+    episodes = fixed_episodes(pool, way=5, shot=3, queries=3, tasks=4, seed=0)
+    learner = ProtoNets(TinyBackbone())
+    done: list[tuple[int, int]] = []
+    scores = evaluate(
+        {"one": learner, "same": learner, "other": ProtoNets(TinyBackbone())},
+        store,
+        episodes,
+        micro_batch=4,
+        on_done=lambda number, total: done.append((number, total)),
+    )
+    assert list(scores) == ["one", "same", "other"]
+    assert scores["one"] == scores["same"]
+    assert len(scores["one"].accuracies) == 4
+    assert done == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    alone = evaluate({"one": learner}, store, episodes)
+    assert alone["one"] == scores["one"]
+
+
+def test_what_can_be_told_apart_by_its_colour_is_told_apart(
+    data: tuple[ImageStore, Pool], tmp_path: Path
+) -> None:
+    store, pool = data
+    episodes = fixed_episodes(pool, way=5, shot=3, queries=3, tasks=10, seed=0)
+    score = evaluate({"": ProtoNets(TinyBackbone())}, store, episodes)[""]
+    assert score.mean > 0.5  # by chance: 0.2

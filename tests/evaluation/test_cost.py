@@ -1,0 +1,133 @@
+"""Costs: multiply-accumulates as the papers count them, time and memory that are really used."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+from gradient_models import gradient_model
+from torch import Tensor, nn
+
+from fewshot_lite.evaluation.cost import MacMeter, measure, peak_memory
+from fewshot_lite.evaluation.finetuning import FineTuning
+from fewshot_lite.evaluation.methods import (
+    Classifier,
+    FineTunedFilm,
+    LearnerMethod,
+    Method,
+    Passes,
+)
+from fewshot_lite.networks.backbone import Backbone
+from photos import SIZE
+from tiny import TinyBackbone, random_task
+
+#: Of TinyBackbone on an image of 16 px: 3 → 6 channels on 7 × 7, 6 → 6 on 3 × 3.
+_TINY = 7 * 7 * 6 * 3 * 9 + 3 * 3 * 6 * 6 * 9
+
+
+@pytest.mark.slow
+def test_linear_layers_and_convolutions_are_counted() -> None:
+    with torch.no_grad(), MacMeter() as meter:
+        nn.Linear(7, 5)(torch.rand(3, 7))
+    assert meter.macs == 3 * 7 * 5
+    with torch.no_grad(), MacMeter() as meter:
+        TinyBackbone()(torch.rand(4, 3, 16, 16))
+    assert meter.macs == 4 * _TINY
+
+
+def test_a_pass_that_is_back_propagated_counts_twice() -> None:
+    backbone = TinyBackbone()
+    with MacMeter() as meter:
+        backbone(torch.rand(4, 3, 16, 16)).sum().backward()
+    assert meter.macs == 2 * 4 * _TINY
+
+
+def test_attention_is_counted() -> None:
+    attention = nn.MultiheadAttention(8, 2, batch_first=True).eval()
+    x = torch.rand(1, 5, 8)
+    with torch.no_grad(), MacMeter() as meter:
+        attention(x, x, x, need_weights=False)
+    projections, products = 4 * 5 * 8 * 8, 2 * 5 * 5 * 8
+    assert meter.macs == projections + products
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_published_macs_of_a_network() -> None:
+    """ResNet-18: 1.81 GMACs at 224 px with its last layer (torchvision's table), 0.5 M of it."""
+    with torch.no_grad(), MacMeter() as meter:
+        Backbone("resnet18").eval()(torch.rand(1, 3, 224, 224))
+    assert meter.macs == pytest.approx(1.814e9, rel=1e-3)
+
+
+def test_fine_tuning_counts_its_steps_forward_and_backward() -> None:
+    task = random_task([2, 2], queries=3, dtype=torch.float32)
+    backbone = TinyBackbone().requires_grad_(False)
+    method = FineTunedFilm("", FineTuning(steps=3), backbone, 16, Passes(micro_batch=3))
+    chunks = task.query.split(2)
+    _, cost = measure(method, task.support, task.support_labels, 2, chunks, metered=True)
+    layer = 2 * backbone.feature_dim
+    assert cost.adapt_macs == 3 * 2 * 4 * (_TINY + layer)
+    assert cost.query_macs == _TINY + layer
+
+
+class Slow(Method):
+    """Takes 30 ms to adapt and 10 ms a query."""
+
+    def adapt(self, images: Tensor, labels: Tensor, classes: int) -> Classifier:
+        time.sleep(0.03)
+
+        def classify(queries: Tensor) -> Tensor:
+            time.sleep(0.01 * len(queries))
+            return torch.zeros(len(queries), classes)
+
+        return classify
+
+
+def test_times_are_those_of_the_whole_adaptation_and_of_one_query() -> None:
+    images = torch.zeros(6, 3, 16, 16, dtype=torch.uint8)
+    method = Slow("", TinyBackbone(), 16, Passes())
+    logits, cost = measure(
+        method, images, torch.arange(6) % 2, 2, iter(images.split(4)), compared=True
+    )
+    assert logits.shape == (6, 2)
+    assert 30 <= cost.adapt_ms < 300
+    assert 10 <= cost.query_ms < 100
+    assert cost.bare_ms is not None
+    assert 0 < cost.bare_ms < 10
+    assert cost.adapt_macs is None
+
+
+def test_peak_memory_is_that_of_the_block() -> None:
+    with peak_memory(torch.device("cpu")) as peak:
+        before = peak()
+        held = torch.ones(64 * 2**20, dtype=torch.uint8)
+        after = peak()
+        del held
+    assert after - before > 50 * 2**20
+    assert before > 2**20
+
+
+@pytest.mark.parametrize(
+    ("options", "passes"),
+    [
+        # Features to begin with, two steps forward and backward, features in the end.
+        ({"learner": "fomaml", "statistics": "running"}, 1 + 2 * 2 + 1),
+        ({"learner": "maml", "statistics": "support"}, 1 + 2 * 2 + 1),
+        ({"learner": "imaml", "statistics": "running", "pattern": "00001"}, 1),
+    ],
+)
+def test_gradient_steps_of_torch_func_count_forward_and_backward(
+    options: dict[str, str], passes: int
+) -> None:
+    learner = gradient_model(**options).learner
+    support = torch.randint(0, 256, (4, 3, SIZE, SIZE), dtype=torch.uint8)
+    with torch.no_grad(), MacMeter() as meter:
+        learner.backbone(support)
+    alone, layer = meter.macs, 4 * 2 * learner.backbone.feature_dim
+    method = LearnerMethod("", learner, SIZE, Passes())
+    labels = torch.tensor([0, 1, 0, 1])
+    _, cost = measure(method, support, labels, 2, [support], metered=True)
+    # The head: class means, then as many steps.
+    assert cost.adapt_macs == passes * alone + layer + 2 * 2 * layer
+    assert cost.query_macs == (alone + layer) / 4

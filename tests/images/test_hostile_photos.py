@@ -1,0 +1,113 @@
+"""A folder of forty hostile files and a few good ones: all is done, and each bad file is named."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from command_line import Outcome, Run
+from hostile import write_hostile, write_odd
+from photos import contents, draw_classes, tiny_model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Classes "mug" and "keys", three good photos each."""
+    home = tmp_path_factory.mktemp("hostile")
+    tiny_model().save(home / "base.safetensors")
+    return draw_classes(home / "things", {"mug": 3, "keys": 3})
+
+
+@pytest.fixture(scope="module")
+def bad(folder: Path) -> set[str]:
+    """The bad files, beside the good ones of a class."""
+    paths = write_hostile(folder / "mug" / "bad")
+    assert len(paths) >= 40
+    return set(map(str, paths))
+
+
+@pytest.fixture(scope="module")
+def odd(folder: Path) -> set[str]:
+    return set(map(str, write_odd(folder / "mug" / "odd")))
+
+
+def adapt(run: Run, folder: Path, *words: object) -> Outcome:
+    base = folder.parent / "base.safetensors"
+    output = folder.parent / "mine.safetensors"
+    return run("adapt", folder, "--base", base, "-o", output, "--force", *words)
+
+
+def test_adapt_names_each_once_and_learns_from_the_others(
+    run: Run, folder: Path, bad: set[str], odd: set[str]
+) -> None:
+    outcome = adapt(run, folder, "--json")
+    assert outcome.code == 1
+    assert Counter(item["path"] for item in outcome.json["skipped"]) == Counter(bad)
+    assert outcome.json["classes"] == {"keys": 3, "mug": 3 + len(odd)}
+    for item in outcome.json["skipped"]:
+        assert 0 < len(item["reason"]) < 130, item
+        assert "/" not in item["reason"], item
+    again = adapt(run, folder)
+    assert again.code == 1
+    assert "Adapted to " in again.out
+    skipped = [line for line in again.err.splitlines() if line.startswith("Skipped")]
+    assert len(skipped) == len(set(skipped)) == len(bad)
+    assert outcome.err.splitlines() == skipped  # beside JSON alone on stdout
+
+
+def test_classify_names_each_once_and_answers_for_the_others(
+    run: Run, folder: Path, bad: set[str], odd: set[str]
+) -> None:
+    adapt(run, folder)
+    outcome = run("classify", folder, "-m", folder.parent / "mine.safetensors", "--json")
+    assert outcome.code == 1
+    failed = Counter(answer["path"] for answer in outcome.json if answer["problem"])
+    assert failed == Counter(bad)
+    assert len(outcome.json) == len(bad) + len(odd) + 6
+    outcome = run("classify", folder, "-m", folder.parent / "mine.safetensors")
+    assert outcome.code == 1
+    assert len(outcome.out.splitlines()) == len(odd) + 6
+    assert sum(line.startswith("Skipped") for line in outcome.err.splitlines()) == len(bad)
+
+
+def test_check_names_each_once(run: Run, folder: Path, bad: set[str], odd: set[str]) -> None:
+    outcome = run("check", folder, "--image-size", 32, "--json")
+    assert (outcome.code, outcome.err) == (1, "")
+    found = [item for item in outcome.json["findings"] if item["kind"] == "skipped"]
+    assert Counter(path for item in found for path in item["paths"]) == Counter(bad)
+    assert all(item["classes"] == ["mug"] for item in found)
+    tiny = [item["paths"] for item in outcome.json["findings"] if item["kind"] == "tiny"]
+    assert [Path(path).name for (path,) in tiny] == ["a line.png", "one pixel.png"]
+
+
+def test_strict_fails_in_one_line_and_writes_nothing(run: Run, folder: Path, bad: set[str]) -> None:
+    before = contents(folder.parent)
+    outcome = adapt(run, folder, "--strict")
+    assert outcome.code == 1
+    assert outcome.out == ""
+    errors = [line for line in outcome.err.splitlines() if line.startswith("Error: ")]
+    assert len(errors) == 1
+    assert f"skipped {len(bad)}" in errors[0]
+    assert contents(folder.parent) == before
+
+
+def test_the_limit_of_pixels_can_be_raised_and_lowered(run: Run, folder: Path) -> None:
+    home = draw_classes(folder.parent / "large", {"mug": 2, "keys": 2})
+    Image.new("L", (101, 100), 9).save(home / "mug" / "large.png")
+    model = folder.parent / "large.safetensors"
+    commands = {
+        "check": ("check", home),
+        "adapt": ("adapt", home, "--base", folder.parent / "base.safetensors", "-o", model),
+        "classify": ("classify", home, "-m", model),
+    }
+    for name, words in commands.items():
+        force = ("--force",) if name == "adapt" else ()
+        low = run(*words, *force, "--max-pixels", 10_099)
+        assert low.code == 1, name
+        assert "large.png: 101 x 100 is more than 10,099 pixels (--max-pixels" in low.out + low.err
+        assert run(*words, *force, "--max-pixels", 10_100).code == 0, name
+        assert run(*words, *force).code == 0, name  # the limit of one run is not that of the next
+    assert run("check", home, "--max-pixels", 0).code == 2

@@ -1,0 +1,288 @@
+"""What is wrong with a folder of photos: each kind of finding, and no finding where all is well."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from clouds import cropped, photo
+from command_line import Run, is_one_clear_line
+from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.images.preflight import Finding, StrictError, check
+from photos import SIZE, contents, tiny_model
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three classes with three good photos each."""
+    for k, name in enumerate(("bag", "keys", "mug")):
+        (tmp_path / "things" / name).mkdir(parents=True)
+        for i in range(3):
+            photo(3 * k + i).save(tmp_path / "things" / name / f"{i}.png")
+    return tmp_path / "things"
+
+
+def found(folder: Path, size: int = 96) -> list[tuple[str, list[str], tuple[str, ...]]]:
+    """Kind, files relative to the folder and classes of all findings."""
+    return [
+        (item.kind, [path.relative_to(folder).as_posix() for path in item.paths], item.classes)
+        for item in check(folder, size)
+    ]
+
+
+def copy(folder: Path, source: str, target: str) -> Path:
+    (folder / target).write_bytes((folder / source).read_bytes())
+    return folder / target
+
+
+def test_a_good_folder_has_no_findings(folder: Path) -> None:
+    assert check(folder) == ()
+
+
+def test_files_that_are_not_read_are_named_with_their_class(folder: Path) -> None:
+    (folder / "mug" / "a.jpg").write_text("text")
+    (folder / "mug" / "notes.txt").write_text("text")
+    (folder / "stray.jpg").write_text("text")
+    assert found(folder) == [
+        ("skipped", ["mug/a.jpg"], ("mug",)),
+        ("skipped", ["mug/notes.txt"], ("mug",)),
+        ("skipped", ["stray.jpg"], ()),
+    ]
+    assert check(folder)[0].detail == "not an image, or badly damaged"
+
+
+def test_the_same_bytes_and_near_copies_within_a_class(folder: Path) -> None:
+    copy(folder, "mug/1.png", "mug/copy of 1.png")
+    photo(8).save(folder / "mug" / "2 again.jpg", quality=60)
+    assert found(folder) == [
+        ("same-file", ["mug/1.png", "mug/copy of 1.png"], ("mug",)),
+        ("near-copy", ["mug/2 again.jpg", "mug/2.png"], ("mug",)),
+    ]
+
+
+def test_the_same_pixels_in_other_bytes_are_near_copies(folder: Path) -> None:
+    photo(7).save(folder / "mug" / "x.bmp")
+    assert found(folder) == [("near-copy", ["mug/1.png", "mug/x.bmp"], ("mug",))]
+    data = bytearray((folder / "mug" / "1.png").read_bytes())
+    (folder / "mug" / "y.png").write_bytes(data + b"1")
+    (folder / "mug" / "z.png").write_bytes(data + b"2")  # of one length, but not the same
+    members = ["mug/1.png", "mug/x.bmp", "mug/y.png", "mug/z.png"]
+    assert found(folder) == [("near-copy", members, ("mug",))]
+
+
+def test_of_files_that_are_the_same_near_copies_name_one(folder: Path) -> None:
+    copy(folder, "mug/1.png", "mug/copy.png")
+    photo(7).resize((96, 72)).save(folder / "mug" / "small.png")
+    assert found(folder) == [
+        ("same-file", ["mug/1.png", "mug/copy.png"], ("mug",)),
+        ("near-copy", ["mug/1.png", "mug/small.png"], ("mug",)),
+    ]
+
+
+def test_one_photo_under_two_labels_comes_before_other_copies(folder: Path) -> None:
+    copy(folder, "mug/1.png", "bag/x.png")
+    cropped(photo(5), 0.3, 0.9).save(folder / "mug" / "cut.png")
+    copy(folder, "bag/0.png", "bag/y.png")
+    assert found(folder) == [
+        ("two-labels", ["bag/x.png", "mug/1.png"], ("bag", "mug")),
+        ("two-labels", ["keys/2.png", "mug/cut.png"], ("keys", "mug")),
+        ("same-file", ["bag/0.png", "bag/y.png"], ("bag",)),
+    ]
+    details = [item.detail for item in check(folder)]
+    assert details[0] == "the same file under 2 labels ('bag', 'mug')"
+    assert details[1] == "one photo or nearly under 2 labels ('keys', 'mug')"
+
+
+def test_a_link_to_a_photo_of_another_class_is_one_photo_under_two_labels(folder: Path) -> None:
+    (folder / "bag" / "link.png").symlink_to(folder / "mug" / "1.png")
+    assert found(folder) == [("two-labels", ["bag/link.png", "mug/1.png"], ("bag", "mug"))]
+
+
+def test_a_copy_that_vanishes_while_it_is_looked_at_ends_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy(folder, "mug/1.png", "mug/x.png")
+    monkeypatch.setattr("hashlib.file_digest", _raise)
+    assert found(folder) == [("near-copy", ["mug/1.png", "mug/x.png"], ("mug",))]
+
+
+def _raise(*_: object) -> None:
+    raise OSError
+
+
+def test_photos_that_are_enlarged_more_than_twice_are_tiny(folder: Path) -> None:
+    photo(20).resize((48, 60)).save(folder / "mug" / "half.png")
+    photo(21).resize((47, 60)).save(folder / "mug" / "less.png")
+    assert found(folder) == [("tiny", ["mug/less.png"], ("mug",))]
+    assert check(folder, 96)[0].detail == "47 x 60 pixels, and the model sees 96 x 96"
+    assert found(folder, 94) == []
+
+
+def test_classes_with_one_photo_or_none(folder: Path) -> None:
+    (folder / "empty").mkdir()
+    (folder / "broken").mkdir()
+    (folder / "broken" / "a.jpg").touch()
+    for name, kind in (("one", 20), ("many", 21)):
+        (folder / name).mkdir()
+        photo(kind).save(folder / name / "a.png")
+    copy(folder, "many/a.png", "many/b.png")
+    photo(21).save(folder / "many" / "c.jpg")
+    assert found(folder) == [
+        ("skipped", ["broken/a.jpg"], ("broken",)),
+        ("no-photo", ["broken"], ("broken",)),
+        ("no-photo", ["empty"], ("empty",)),
+        ("one-photo", ["many"], ("many",)),
+        ("one-photo", ["one"], ("one",)),
+        ("same-file", ["many/a.png", "many/b.png"], ("many",)),
+        ("near-copy", ["many/a.png", "many/c.jpg"], ("many",)),
+    ]
+    details = [item.detail for item in check(folder) if item.kind == "one-photo"]
+    assert details == ["3 copies of one photo", "one photo only"]
+
+
+def test_ten_times_as_many_photos_are_imbalance(folder: Path) -> None:
+    for i in range(26):
+        photo(30 + i).resize((96, 96)).save(folder / "mug" / f"more {i}.png")
+    assert found(folder) == []
+    photo(60).save(folder / "mug" / "another.png")
+    assert found(folder) == [("imbalance", ["mug", "bag"], ("mug", "bag"))]
+    assert check(folder)[0].detail == "30 photos of 'mug', 3 of 'bag'"
+
+
+def test_one_class_has_nothing_to_be_told_from(tmp_path: Path) -> None:
+    (tmp_path / "mug").mkdir()
+    for i in range(2):
+        photo(i).save(tmp_path / "mug" / f"{i}.png")
+    assert found(tmp_path) == [("one-class", ["."], ("mug",))]
+
+
+def test_what_scanning_refuses_is_refused_here(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such folder"):
+        check(tmp_path / "gone")
+    with pytest.raises(FewshotError, match="needs one folder per class"):
+        check(tmp_path)
+
+
+def test_adapt_finds_the_same_and_strict_forbids_it(folder: Path) -> None:
+    model = tiny_model()
+    good = model.adapt(folder, strict=True).adaptation
+    assert good is not None
+    assert good.findings == ()
+    (folder / "bag" / "bad.jpg").touch()
+    copy(folder, "mug/1.png", "bag/x.png")
+    adaptation = model.adapt(folder).adaptation
+    assert adaptation is not None
+    assert adaptation.findings == check(folder, SIZE)
+    assert [item.kind for item in adaptation.findings] == ["skipped", "two-labels"]
+    with pytest.raises(StrictError, match="skipped 1, two-labels 1") as caught:
+        model.adapt(folder, strict=True)
+    assert caught.value.findings == adaptation.findings
+    assert caught.value.exit_code == 1
+
+
+def test_checking_does_without_torch(folder: Path) -> None:
+    code = (
+        "import sys; from fewshot_lite.cli.app import app; "
+        f"app(['check', {str(folder)!r}], standalone_mode=False); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+# The command line
+
+
+def test_check_prints_a_line_for_each_and_what_is_in_all(run: Run, folder: Path) -> None:
+    outcome = run("check", folder)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out == f"9 photos of 3 classes in {folder}: nothing found that is wrong.\n"
+    copy(folder, "mug/1.png", "bag/[red]x.png")
+    outcome = run("check", folder)
+    assert (outcome.code, outcome.err) == (0, "")
+    first, last = outcome.out.splitlines()
+    named = f"{folder}/bag/[red]x.png, {folder}/mug/1.png"
+    assert first == f"Two labels {named}: the same file under 2 labels ('bag', 'mug')"
+    assert last == f"10 photos of 3 classes in {folder}: two labels 1."
+    assert run("check", folder, "--strict").code == 1
+    (folder / "bag" / "bad.jpg").touch()
+    assert run("check", folder).code == 1
+
+
+def test_check_as_json_lists_all(run: Run, folder: Path) -> None:
+    for i in range(60):
+        (folder / "mug" / f"bad {i}.jpg").touch()
+    outcome = run("check", folder, "--json", "--image-size", 400)
+    assert (outcome.code, outcome.err) == (1, "")
+    findings = outcome.json["findings"]
+    assert sum(item["kind"] == "skipped" for item in findings) == 60
+    assert sum(item["kind"] == "tiny" for item in findings) == 9
+    assert outcome.json["files"] == {"bag": 3, "keys": 3, "mug": 63}
+    assert findings[0] == {
+        "kind": "skipped",
+        "paths": [str(folder / "mug" / "bad 0.jpg")],
+        "classes": ["mug"],
+        "detail": "empty file (0 bytes)",
+    }
+    lines = run("check", folder).out.splitlines()
+    assert lines[-2] == "Skipped 10 more (--json lists all)"
+
+
+def test_adapt_prints_findings_and_goes_on_unless_strict(run: Run, folder: Path) -> None:
+    base, model = folder.parent / "base.safetensors", folder.parent / "mine.safetensors"
+    tiny_model().save(base)
+    copy(folder, "mug/1.png", "bag/x.png")
+    before = contents(folder.parent)
+    words = ("adapt", folder, "--base", base, "-o", model)
+    outcome = run(*words, "--strict")
+    assert (outcome.code, outcome.out) == (1, "")
+    listed, error = outcome.err.splitlines()
+    assert listed.startswith(f"Two labels {folder}/bag/x.png, {folder}/mug/1.png: the same file")
+    assert error.startswith(f"Error: {folder}: not as --strict wants it (two-labels 1), e.g. ")
+    is_one_clear_line(run(*words, "--strict", "--json"), 1, "two-labels 1")
+    assert contents(folder.parent) == before
+    outcome = run(*words)
+    assert (outcome.code, outcome.err.splitlines()) == (0, [listed])
+    assert "Adapted to 10 photos" in outcome.out
+    outcome = run(*words, "--force", "--json")
+    assert [item["kind"] for item in outcome.json["findings"]] == ["two-labels"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ("check missing", 2, "missing: no such folder"),
+        ("check", 2, "Missing argument"),
+        ("check . --image-size 3", 2, "--image-size"),
+        ("check . --max-pixels many", 2, "--max-pixels"),
+        ("check .", 1, "needs one folder per class"),
+    ],
+)
+def test_what_cannot_be_checked(
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: str,
+    code: int,
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    is_one_clear_line(run(*words.split()), code, message)
+
+
+def test_a_finding_says_what_it_is_about() -> None:
+    finding = Finding("tiny", (Path("a.png"),), ("mug",), "1 x 1 pixels")
+    assert (
+        StrictError(Path("things"), [finding])
+        .args[0]
+        .startswith("things: not as --strict wants it (tiny 1), e.g. a.png: 1 x 1 pixels.")
+    )
+
+
+def test_plain_photos_are_no_copies(folder: Path) -> None:
+    Image.new("RGB", (200, 200), "black").save(folder / "mug" / "dark.png")
+    Image.new("RGB", (200, 200), "white").save(folder / "keys" / "light.png")
+    assert found(folder) == []

@@ -1,0 +1,131 @@
+"""Strangeness is a distance, and its threshold loses as many of one's own photos as was asked."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fewshot_lite.core.errors import UsageError
+from fewshot_lite.personal.novelty import StrangerDetector, student_quantile
+
+
+def support_set(shots: list[int], width: int = 12) -> tuple[Tensor, Tensor]:
+    labels = torch.arange(len(shots)).repeat_interleave(torch.tensor(shots))
+    centres = 3 * torch.randn(len(shots), width)
+    return centres[labels] + torch.randn(len(labels), width) + 4, labels
+
+
+def dense(features: Tensor, labels: Tensor, classes: int, queries: Tensor) -> Tensor:
+    """The distance to the nearest class, by matrices."""
+    x, q = (10 * F.normalize(t.double(), dim=1) for t in (features, queries))
+    distances = []
+    for k in range(classes):
+        own = x[labels == k]
+        weight = len(own) / (len(own) + 1)
+        matrix = (1 - weight) * x.T.cov() + torch.eye(x.shape[1])
+        if len(own) > 1:
+            matrix = matrix + weight * own.T.cov()
+        offsets = q - own.mean(0)
+        distances.append((offsets @ matrix.inverse() * offsets).sum(1))
+    return torch.stack(distances, 1).amin(1)
+
+
+def test_strangeness_is_the_distance_to_the_nearest_class() -> None:
+    features, labels = support_set([3, 1, 4])
+    queries = torch.randn(6, 12) + 4
+    found = StrangerDetector(features, labels, 3).strangeness(queries)
+    expected = dense(features, labels, 3, queries).float()
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_how_bright_features_are_does_not_count() -> None:
+    features, labels = support_set([3, 3])
+    detector = StrangerDetector(features, labels, 2)
+    queries = torch.randn(4, 12)
+    torch.testing.assert_close(detector.strangeness(queries), detector.strangeness(9 * queries))
+
+
+def test_left_out_is_the_distance_to_the_others() -> None:
+    features, labels = support_set([3, 1, 4, 2])
+    left_out = StrangerDetector(features, labels, 4).left_out
+    assert left_out.dtype == torch.float32
+    for n in range(len(labels)):
+        if n == 3:  # alone
+            assert math.isnan(left_out[n])
+            continue
+        others = torch.arange(len(labels)) != n
+        expected = dense(features[others], labels[others], 4, features[n : n + 1])
+        torch.testing.assert_close(left_out[n : n + 1], expected.float(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("shots", "reject"), [([4, 4], 0.05), ([10, 10], 0.1), ([10, 10], 0.3)])
+def test_the_share_asked_for_is_lost(shots: list[int], reject: float) -> None:
+    lost, spread = [], []
+    for _ in range(100):
+        features, labels = support_set([n + 20 for n in shots])
+        place = torch.cat([torch.arange(n + 20) < n for n in shots])
+        detector = StrangerDetector(features[place], labels[place], 2)
+        own = detector.strangeness(features[~place])
+        lost.append(float((own > detector.threshold(reject)).float().mean()))
+        spread.append(float((own > detector.threshold(reject / 4)).float().mean()))
+    assert 0.4 * reject < sum(lost) / len(lost) < 1.3 * reject
+    assert sum(spread) < sum(lost)
+
+
+def test_where_photos_are_enough_it_is_their_quantile() -> None:
+    features, labels = support_set([2] * 10)
+    known = torch.arange(1.0, 21.0).flip(0)  # how strange they are, in no order of labels
+    detector = StrangerDetector(features, labels, 10, left_out=known)
+    for reject, rank in ((0.5, 10.5), (0.25, 15.75), (0.95, 1.05), (0.999, 1.0)):
+        assert detector.threshold(reject) == pytest.approx(rank)
+    assert detector.threshold(0.049) < detector.threshold(0.02) < detector.threshold(0.001)
+    assert detector.threshold(0.01) > 20
+
+
+def test_few_photos_give_a_threshold_above_them_all() -> None:
+    features, labels = support_set([5, 5])
+    detector = StrangerDetector(features, labels, 2)
+    assert float(detector.left_out.max()) < detector.threshold(0.05) < 10 * detector.left_out.max()
+
+
+def test_where_nothing_is_known_nobody_is_a_stranger() -> None:
+    features, labels = support_set([1, 1, 1])
+    assert StrangerDetector(features, labels, 3).threshold(0.05) == math.inf
+    features, labels = support_set([3, 3])
+    assert StrangerDetector(features, labels, 2).threshold(0) == math.inf
+
+
+def test_a_photo_many_times_over_is_no_stranger() -> None:
+    features = torch.rand(2, 12).repeat_interleave(4, 0)
+    detector = StrangerDetector(features, torch.tensor([0] * 4 + [1] * 4), 2)
+    assert bool((detector.strangeness(features) < detector.threshold(0.05)).all())
+
+
+@pytest.mark.parametrize("reject", [1.0, -0.01, 5.0, math.nan])
+def test_no_share(reject: float) -> None:
+    detector = StrangerDetector(*support_set([2, 2]), 2)
+    with pytest.raises(UsageError, match=r"--reject .*from 0 to below 1"):
+        detector.threshold(reject)
+
+
+@pytest.mark.parametrize(
+    ("p", "freedom", "expected"),
+    [
+        (0.95, 1, 6.3138),
+        (0.95, 2, 2.9200),
+        (0.95, 3, 2.3534),
+        (0.95, 9, 1.8331),
+        (0.95, 100, 1.6602),
+        (0.975, 5, 2.5706),
+        (0.99, 3, 4.5407),
+        (0.8, 4, 0.9410),
+        (0.5, 7, 0.0),
+        (0.2, 4, -0.9410),
+    ],
+)
+def test_quantiles_are_those_of_the_tables(p: float, freedom: int, expected: float) -> None:
+    assert student_quantile(p, freedom) == pytest.approx(expected, rel=0.01, abs=1e-9)

@@ -1,0 +1,118 @@
+"""A model run by onnxruntime answers as the PersonalModel that it was exported from."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import onnx
+import pytest
+
+from exported import exported_small_personal, small_personal
+from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.images.folders import Skipped
+from fewshot_lite.personal import onnx_model
+from fewshot_lite.personal.onnx_model import OnnxModel
+from photos import draw_classes
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("exported") / "small.onnx"
+    file.write_bytes(exported_small_personal())
+    return file
+
+
+@pytest.fixture(scope="module")
+def exported(file: Path) -> OnnxModel:
+    return OnnxModel.load(file)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = draw_classes(tmp_path_factory.mktemp("things"), {"a": 20, "b": 5})
+    (folder / "a" / "99.png").write_text("no photo")
+    return folder
+
+
+@pytest.mark.parametrize("reject", [0.05, 0.5, 0.999, 0.0, None])
+def test_same_predictions(exported: OnnxModel, folder: Path, reject: float | None) -> None:
+    personal = small_personal()
+    photos = sorted(folder.rglob("*.png"))
+    for mine, theirs in zip(
+        exported.classify(photos, top=2, reject=reject),
+        personal.classify(photos, top=2, reject=reject),
+        strict=True,
+    ):
+        assert (mine.path, mine.problem, mine.unknown) == (
+            theirs.path,
+            theirs.problem,
+            theirs.unknown,
+        )
+        assert [name for name, _ in mine.labels] == [name for name, _ in theirs.labels]
+        assert [p for _, p in mine.labels] == pytest.approx([p for _, p in theirs.labels], abs=1e-4)
+        if theirs.strangeness is not None:
+            assert mine.strangeness == pytest.approx(theirs.strangeness, rel=1e-4)
+
+
+def test_both_kinds_of_answers_occur(exported: OnnxModel, folder: Path) -> None:
+    answers = exported.classify(sorted(folder.rglob("*.png")), reject=0.999)
+    assert {answer.unknown for answer in answers if not answer.problem} == {True}
+    named = exported.classify(folder / "a" / "00.png", top=1, reject=None)
+    assert (len(named.labels), named.unknown) == (1, False)
+
+
+def test_batches_do_not_change_answers(exported: OnnxModel, folder: Path) -> None:
+    photos: list[Path | Skipped] = [*sorted(folder.rglob("*.png")), Skipped(folder, "a folder")]
+    whole, parts = (list(exported.classify_stream(photos, batch=batch)) for batch in (64, 3))
+    assert [(p.path, p.problem, p.label) for p in whole] == [
+        (p.path, p.problem, p.label) for p in parts
+    ]
+    assert whole[-1].problem == "a folder"
+
+
+def test_thresholds(exported: OnnxModel) -> None:
+    detector = small_personal().strangers
+    for reject in (0.001, 0.05, 0.1, 0.5, 0.999):
+        assert exported.threshold(reject) == pytest.approx(detector.threshold(reject), rel=1e-5)
+    assert exported.threshold(0) == math.inf
+    low, between, high = (exported.threshold(reject) for reject in (0.101, 0.1005, 0.1))
+    assert between == pytest.approx((low + high) / 2)
+    assert exported.threshold(0.9999) == exported.threshold(0.999)
+    for reject in (-0.1, 1.0, math.nan):
+        with pytest.raises(UsageError, match=r"--reject .*from 0 to below 1"):
+            exported.threshold(reject)
+
+
+def test_bad_files(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = onnx.load(file)
+    about = json.loads(network.metadata_props[0].value)
+
+    def changed(name: str, **changes: object) -> Path:
+        network.metadata_props[0].value = json.dumps(about | changes)
+        onnx.save(network, tmp_path / name)
+        return tmp_path / name
+
+    (tmp_path / "cut.onnx").write_bytes(file.read_bytes()[:2000])
+    (tmp_path / "empty.onnx").write_bytes(b"")
+    network.metadata_props[0].key = "other"
+    onnx.save(network, tmp_path / "foreign.onnx")
+    network.metadata_props[0].key = "fewshot_lite"
+    for path, message in [
+        (tmp_path / "cut.onnx", "damaged, or not an ONNX file"),
+        (tmp_path / "empty.onnx", "damaged, or not an ONNX file"),
+        (tmp_path / "foreign.onnx", "not one of fewshot-lite's"),
+        (changed("names.onnx", class_names=["one"]), "description is damaged"),
+        (changed("size.onnx", image_size="32"), "description is damaged"),
+        (changed("thresholds.onnx", thresholds=[1.0]), "description is damaged"),
+        (changed("source.onnx", source=None), "description is damaged"),
+        (tmp_path / "gone.onnx", "no such file"),
+        (tmp_path, "a folder"),
+    ]:
+        with pytest.raises(FewshotError, match=message) as error:
+            OnnxModel.load(path)
+        assert str(path) in str(error.value)
+    monkeypatch.setattr(onnx_model, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"pip install 'fewshot-lite\[onnx\]'"):
+        OnnxModel.load(file)

@@ -1,0 +1,147 @@
+"""Which engine opens a personal model, and that torch is not imported where it is not needed."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from io import BytesIO
+from pathlib import Path
+
+import onnx
+import pytest
+from PIL import Image
+
+from exported import exported_small_personal
+from fewshot_lite.core.errors import UsageError
+from fewshot_lite.core.files import sha256
+from fewshot_lite.personal import onnx_model
+from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.onnx_model import OnnxModel
+from fewshot_lite.personal.opening import open_personal
+from photos import draw_classes, tiny_model
+
+README = Path(__file__).parents[2] / "README.md"
+
+#: Runs a program as the command line does, unless it imports what is named first.
+_WITHOUT = """
+import runpy, sys
+sys.argv, banned = sys.argv[2:], sys.argv[1].split(",")
+class Ban:
+    def find_spec(self, name, path=None, target=None):
+        assert name.partition(".")[0] not in banned, name
+sys.meta_path.insert(0, Ban())
+if sys.argv[0].endswith(".py"):
+    runpy.run_path(sys.argv[0], run_name="__main__")
+else:
+    runpy.run_module(sys.argv[0], run_name="__main__")
+"""
+
+
+def run_without(banned: str, *words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", _WITHOUT, banned, *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`mine.safetensors` with the export of another network beside it that says it is of it."""
+    here = tmp_path_factory.mktemp("world")
+    folder = draw_classes(here / "things", {"mug": 3, "keys": 2})
+    tiny_model().adapt(folder).save(here / "mine.safetensors")
+    write_export(here, sha256(here / "mine.safetensors"))
+    return here
+
+
+def write_export(here: Path, source: str) -> None:
+    network = onnx.load(BytesIO(exported_small_personal()))
+    about = json.loads(network.metadata_props[0].value)
+    about["source"] = {"name": "mine.safetensors", "sha256": source}
+    network.metadata_props[0].value = json.dumps(about)
+    onnx.save(network, here / "mine.onnx")
+
+
+def test_the_export_of_this_very_file_is_taken(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes: list[str] = []
+    mine = world / "mine.safetensors"
+    for device in ("auto", "cpu"):
+        assert isinstance(open_personal(mine, device=device, on_note=notes.append), OnnxModel)
+    assert isinstance(open_personal(mine, device="cpu:0", on_note=notes.append), PersonalModel)
+    other = tmp_path / "mine.safetensors"
+    other.write_bytes(mine.read_bytes())
+    assert isinstance(open_personal(other, on_note=notes.append), PersonalModel)
+    (tmp_path / "mine.onnx").write_text("something else of mine")
+    assert isinstance(open_personal(other, on_note=notes.append), PersonalModel)
+    monkeypatch.setattr(onnx_model, "find_spec", lambda name: None)
+    assert isinstance(open_personal(mine, on_note=notes.append), PersonalModel)
+    assert notes == []
+
+
+def test_the_export_of_another_version_is_not(world: Path, tmp_path: Path) -> None:
+    notes: list[str] = []
+    (tmp_path / "mine.safetensors").write_bytes((world / "mine.safetensors").read_bytes())
+    write_export(tmp_path, "0" * 64)
+    model = open_personal(tmp_path / "mine.safetensors", on_note=notes.append)
+    assert isinstance(model, PersonalModel)
+    (note,) = notes
+    assert "mine.onnx was exported from another version of mine.safetensors" in note
+
+
+def test_an_export_alone_will_do(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"There is no personal\.safetensors here"):
+        open_personal()
+    (tmp_path / "personal.onnx").write_bytes((world / "mine.onnx").read_bytes())
+    assert isinstance(open_personal(), OnnxModel)
+    with pytest.raises(UsageError, match=r"--device cuda: personal\.onnx runs on the CPU"):
+        open_personal("personal.onnx", device="cuda")
+    with pytest.raises(UsageError, match=r"p\.pt2: .*Give the \.safetensors file"):
+        open_personal("p.pt2")
+
+
+def test_classify_without_torch(world: Path) -> None:
+    things = world / "things"
+    (world / "bad.jpg").write_text("no photo")
+    got = run_without(
+        "torch,torchvision,safetensors",
+        *("fewshot_lite", "classify", things, world / "bad.jpg"),
+        *("--model", world / "mine.safetensors", "--json", "--top", 1, "--no-reject"),
+    )
+    assert got.returncode == 1, got
+    answers = json.loads(got.stdout)
+    expected = OnnxModel.load(world / "mine.onnx").classify(
+        [Path(answer["path"]) for answer in answers], reject=None
+    )
+    assert [answer["label"] for answer in answers] == [e.label for e in expected]
+    assert answers[-1]["problem"] == "not an image, or badly damaged"
+
+
+def test_the_example_needs_neither_torch_nor_this_package_and_prepares_photos_alike(
+    world: Path, tmp_path: Path
+) -> None:
+    photos = [world / "things" / "mug" / "00.png", tmp_path / "large.jpg"]
+    large = Image.radial_gradient("L").resize((900, 700)).convert("RGB")
+    large.paste((200, 30, 60), (0, 0, 420, 300))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    large.save(photos[1], exif=exif)
+    (example,) = re.findall(r"```py\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    program = world / "run_onnx.py"
+    program.write_text(example, encoding="utf-8")
+    got = run_without("torch,fewshot_lite", program, world / "mine.onnx", *photos)
+    assert got.returncode == 0, got
+    answers = OnnxModel.load(world / "mine.onnx").classify(photos)
+    assert got.stdout.splitlines() == [
+        f"{answer.path} ?" if answer.unknown else f"{answer.path} {answer.label} {p:.1%}"
+        for answer in answers
+        for p in [answer.labels[0][1]]
+    ]
