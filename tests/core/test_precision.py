@@ -12,7 +12,7 @@ from torch import Tensor
 from fewshot_lite.core import precision as arithmetic
 from fewshot_lite.core.devices import autocast
 from fewshot_lite.core.errors import UsageError
-from fewshot_lite.core.precision import compile_backbone, tf32
+from fewshot_lite.core.precision import compile_network, tf32
 from fewshot_lite.learners import LEARNERS, make_learner
 from fewshot_lite.learners.base import Learner
 from fewshot_lite.lite.step import lite_step
@@ -96,7 +96,7 @@ def test_without_a_compiler_it_is_said_in_one_line(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(arithmetic.torch, "compile", fails)
     backbone = load_backbone("shufflenet_v2_x0_5", "none", SIZE)[0]
     with pytest.raises(UsageError, match=r"^--compile: .* cpu here \(No working C\+\+ .*found\)"):
-        compile_backbone(backbone, CPU)
+        compile_network(backbone.network, CPU)
 
 
 @pytest.mark.slow
@@ -105,7 +105,7 @@ def test_compiled_passes_give_the_same_gradients() -> None:
     # Small: compiling takes minutes for others on a slow core.
     plain, compiled = (learner_of("simple-cnaps", "conv4") for _ in range(2))
     try:
-        compile_backbone(compiled.backbone, CPU)
+        compile_network(compiled.backbone.network, CPU)
     except UsageError as error:
         pytest.skip(str(error))
     assert list(compiled.state_dict()) == list(plain.state_dict())

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from fewshot_lite.core.errors import UsageError
+from fewshot_lite.core.ranks import Place, Ranks
 from fewshot_lite.evaluation import running
 from fewshot_lite.evaluation.caches import ImageCache
 from fewshot_lite.evaluation.log import TaskLog
 from fewshot_lite.evaluation.protocols.base import EvaluationTask
 from fewshot_lite.evaluation.scores import TaskRecord, TaskScore
-from fewshot_lite.training.ranks import Place, Ranks
 from photos import classes, draw_classes, tiny_model
 
 

@@ -7,8 +7,8 @@ import itertools
 import torch
 from torch import nn
 
+from fewshot_lite.core.ranks import Place, Ranks
 from fewshot_lite.training.gradients import GradientSum
-from fewshot_lite.training.ranks import Place, Ranks
 
 ALONE = Ranks(Place())
 

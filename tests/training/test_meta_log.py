@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from fewshot_lite.core.ranks import Place, Ranks
 from fewshot_lite.data.replacing import Replaced
 from fewshot_lite.training.meta_log import Replacements
-from fewshot_lite.training.ranks import Place, Ranks
 
 
 class Log:

@@ -28,7 +28,7 @@ from fewshot_lite.cli import pretrain as cli_pretrain
 from fewshot_lite.cli.options import INTERRUPTED, Force, Json
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.core.files import DEFAULT_BASE, find_base
-from fewshot_lite.training.ranks import let_another_speak, speaks
+from fewshot_lite.core.ranks import let_another_speak, speaks
 
 app = typer.Typer(
     name="fewshot-lite",

@@ -31,11 +31,11 @@ from fewshot_lite.evaluation.protocols.options import (
 from fewshot_lite.images.folders import require_folder
 
 if TYPE_CHECKING:
+    from fewshot_lite.core.ranks import Ranks
     from fewshot_lite.evaluation.caches import ImageCache
     from fewshot_lite.evaluation.protocols.base import EvaluationProtocol
     from fewshot_lite.evaluation.session import OpenData, Outcome
     from fewshot_lite.images.photo import Source
-    from fewshot_lite.training.ranks import Ranks
     from fewshot_lite.training.run import Report
 
 _OPTIONS = ProtocolOptions()
@@ -188,12 +188,12 @@ def evaluate(
 
     from fewshot_lite.cli.render import evaluate as render_evaluate
     from fewshot_lite.cli.render import terminal as render
+    from fewshot_lite.core.ranks import join
     from fewshot_lite.evaluation.finetuning import FineTuning
     from fewshot_lite.evaluation.orbit import write_submission
     from fewshot_lite.evaluation.plots import write_plot
     from fewshot_lite.evaluation.session import Session, compare_models
     from fewshot_lite.evaluation.tables import write_csv
-    from fewshot_lite.training.ranks import join
     from fewshot_lite.training.run import Progress, StopRequest
 
     if plot is not None:

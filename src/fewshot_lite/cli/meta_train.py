@@ -16,8 +16,8 @@ from fewshot_lite.core.config import Pooling, check_workers
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.figures import check_figure
 from fewshot_lite.core.files import check_output
+from fewshot_lite.core.ranks import place
 from fewshot_lite.training.meta_config import MetaTrainConfig
-from fewshot_lite.training.ranks import place
 
 _TRAIN = MetaTrainConfig()
 

@@ -10,8 +10,8 @@ import typer
 
 from fewshot_lite.cli.options import Device, Force, Json, Precision, Resume
 from fewshot_lite.cli.training_runs import check_run, finish
+from fewshot_lite.core.ranks import refuse_ranks
 from fewshot_lite.training.pretrain_config import PretrainConfig
-from fewshot_lite.training.ranks import refuse_ranks
 
 _PRE = PretrainConfig()
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from fewshot_lite.cli.options import INTERRUPTED
 from fewshot_lite.core.files import check_output
+from fewshot_lite.core.ranks import place
 from fewshot_lite.images.folders import require_folder
-from fewshot_lite.training.ranks import place
 
 
 def check_run(data: Path, output: Path, *, resume: bool, force: bool) -> None:

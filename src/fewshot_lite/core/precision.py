@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from fewshot_lite.core.errors import UsageError
-from fewshot_lite.networks.backbone import Backbone
 
 
 def check_tf32(device: torch.device, wanted: bool | None) -> None:
@@ -44,8 +43,8 @@ def tf32(device: torch.device, wanted: bool | None) -> Iterator[None]:
         convolutions.fp32_precision = before
 
 
-def compile_backbone(backbone: Backbone, device: torch.device) -> None:
-    """Have torch.compile make kernels of a backbone's passes; names of parameters stay.
+def compile_network(network: nn.Module, device: torch.device) -> None:
+    """Have torch.compile make kernels of a network's passes; names of parameters stay.
 
     Raises:
         UsageError: it does not work here, e.g. for want of a compiler.
@@ -60,4 +59,4 @@ def compile_backbone(backbone: Backbone, device: torch.device) -> None:
             f"({reason or type(error).__name__}). Install a C++ compiler, or leave --compile out."
         ) from None
     # Passes differ in size, and in whether they keep a graph: few kernels for all of them.
-    backbone.network.compile(dynamic=True)
+    network.compile(dynamic=True)

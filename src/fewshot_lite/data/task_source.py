@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fewshot_lite.core.errors import UsageError
+from fewshot_lite.core.ranks import Place, Ranks, place
 from fewshot_lite.data.augment import Augmentation, Shift, draw_shift, draw_views
 from fewshot_lite.data.episodes import (
     Episode,
@@ -31,7 +32,6 @@ from fewshot_lite.learners.base import Cast, Learner
 from fewshot_lite.learners.task import Task
 from fewshot_lite.training import run as training
 from fewshot_lite.training.meta_config import MetaTrainConfig
-from fewshot_lite.training.ranks import Place, Ranks, place
 from fewshot_lite.training.run import Progress, Report
 
 #: Bytes of decoded images to keep, all data sets together; beyond, they are read at each use.

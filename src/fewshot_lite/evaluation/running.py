@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from fewshot_lite.core.ranks import Ranks
 from fewshot_lite.evaluation.caches import CHUNK, FeatureCache, ImageCache
 from fewshot_lite.evaluation.cost import Cost, measure
 from fewshot_lite.evaluation.log import TaskLog
 from fewshot_lite.evaluation.methods import FrozenMethod, Method
 from fewshot_lite.evaluation.protocols.base import EvaluationProtocol, EvaluationTask
 from fewshot_lite.evaluation.scores import TaskRecord, TaskScore, score_task
-from fewshot_lite.training.ranks import Ranks
 
 #: Tasks of each group that methods with cached features do in full, to be timed: the first is
 #: counted (and warms up), the others are timed.

@@ -10,6 +10,7 @@ from typing import Any
 
 from fewshot_lite.core.config import Precision
 from fewshot_lite.core.devices import pick_device
+from fewshot_lite.core.ranks import Ranks, device_name
 from fewshot_lite.evaluation.caches import ImageCache
 from fewshot_lite.evaluation.finetuning import FineTuning
 from fewshot_lite.evaluation.log import TaskLog
@@ -22,7 +23,6 @@ from fewshot_lite.evaluation.results import Comparison, compare
 from fewshot_lite.evaluation.running import run
 from fewshot_lite.evaluation.scores import TaskRecord
 from fewshot_lite.images.folders import Skipped
-from fewshot_lite.training.ranks import Ranks, device_name
 
 #: Opens the data once the size of images is known: images are then read once, not twice.
 OpenData = Callable[[ImageCache, int], EvaluationProtocol]

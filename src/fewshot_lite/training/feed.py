@@ -20,12 +20,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.core.ranks import place
 from fewshot_lite.data.prepared import PreparedTask
 from fewshot_lite.data.replacing import Replaced
 from fewshot_lite.images.decoding import worker_count
 from fewshot_lite.images.photo import current_limit, pixel_limit
 from fewshot_lite.learners.task import Task
-from fewshot_lite.training.ranks import place
 
 #: Tasks that each worker holds ready, and threads it reads photos with.
 _AHEAD, _WORKER_THREADS = 2, 2

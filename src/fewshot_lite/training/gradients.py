@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fewshot_lite.training.ranks import Ranks
+from fewshot_lite.core.ranks import Ranks
 
 
 class GradientSum:

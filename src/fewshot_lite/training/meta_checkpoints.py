@@ -11,12 +11,12 @@ from torch.optim import Optimizer
 
 from fewshot_lite import __version__
 from fewshot_lite.core.files import remove_leftovers
+from fewshot_lite.core.ranks import Ranks
 from fewshot_lite.personal.meta_model import MetaModel
 from fewshot_lite.training import run as training
 from fewshot_lite.training.averaging import using
 from fewshot_lite.training.meta_setup import Setup
 from fewshot_lite.training.meta_state import Run
-from fewshot_lite.training.ranks import Ranks
 from fewshot_lite.training.resuming import resume_on_all
 
 

@@ -15,7 +15,7 @@ from fewshot_lite import __version__
 from fewshot_lite.core.config import flag
 from fewshot_lite.core.devices import autocast, pick_micro_batch
 from fewshot_lite.core.errors import UsageError
-from fewshot_lite.core.precision import check_tf32, compile_backbone
+from fewshot_lite.core.precision import check_tf32, compile_network
 from fewshot_lite.data.task_source import (
     Cache,
     TrainingTasks,
@@ -143,7 +143,7 @@ def _make_learner(config: MetaTrainConfig, where: torch.device) -> tuple[Learner
     backbone.pool_by(config.pooling)
     training.check_image_size(backbone, backbone.image_size)
     if config.compile:
-        compile_backbone(backbone, where)
+        compile_network(backbone.network, where)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return make_learner(config.learner, backbone, _hyperparameters(config)), source

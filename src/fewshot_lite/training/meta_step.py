@@ -10,6 +10,7 @@ from itertools import starmap
 import torch
 from torch import Tensor
 
+from fewshot_lite.core.ranks import Ranks
 from fewshot_lite.learners.task import Task
 from fewshot_lite.lite.baselines import full_step, small_task
 from fewshot_lite.lite.step import LiteStep, lite_step
@@ -25,7 +26,6 @@ from fewshot_lite.training.feed import Feed
 from fewshot_lite.training.gradients import GradientSum
 from fewshot_lite.training.meta_config import MetaTrainConfig
 from fewshot_lite.training.meta_setup import Setup
-from fewshot_lite.training.ranks import Ranks
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import torch
 
+from fewshot_lite.core import ranks
 from fewshot_lite.core.config import check_workers
 from fewshot_lite.core.devices import pick_device
 from fewshot_lite.core.precision import tf32
 from fewshot_lite.data.image_cache import check_cache_folder
 from fewshot_lite.data.task_source import Cache
-from fewshot_lite.training import ranks
 from fewshot_lite.training import run as training
 from fewshot_lite.training.averaging import AveragedWeights
 from fewshot_lite.training.curves import plot_curves

@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from fewshot_lite.core.ranks import Ranks
 from fewshot_lite.training import run as training
-from fewshot_lite.training.ranks import Ranks
 from fewshot_lite.training.states import State
 
 

@@ -25,7 +25,7 @@ from rich.table import Table
 
 from fewshot_lite.core import jsons as plain_json
 from fewshot_lite.core.errors import FewshotError
-from fewshot_lite.training.ranks import place
+from fewshot_lite.core.ranks import place
 
 if TYPE_CHECKING:
     from fewshot_lite.demo.run import DemoResult

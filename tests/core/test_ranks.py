@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from fewshot_lite.core import ranks
 from fewshot_lite.core.errors import FewshotError, UsageError
-from fewshot_lite.training import ranks
-from fewshot_lite.training.ranks import LostRankError, Place, Ranks
+from fewshot_lite.core.ranks import LostRankError, Place, Ranks
 from photos import classes, contents, draw_classes
 
 TWO = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}

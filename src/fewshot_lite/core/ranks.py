@@ -23,7 +23,7 @@ from fewshot_lite.core.errors import FewshotError, UsageError
 if TYPE_CHECKING:
     import torch
 
-    from fewshot_lite.training.heartbeat import Heartbeat
+    from fewshot_lite.core.heartbeat import Heartbeat
 
 T = TypeVar("T")
 #: Minutes to wait for all ranks to start, and for the slowest at any later point; a rank that has
@@ -267,7 +267,7 @@ def join() -> Iterator[Ranks]:
     import torch.distributed as dist
     from torch.distributed.rendezvous import rendezvous
 
-    from fewshot_lite.training.heartbeat import Heartbeat
+    from fewshot_lite.core.heartbeat import Heartbeat
 
     on_gpu = torch.cuda.is_available()
     backend = "cpu:gloo,cuda:nccl" if on_gpu and dist.is_nccl_available() else "gloo"
