@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from common import emit, open_data
+from fewshot_lite.core.random_streams import Stream, generator
 from fewshot_lite.data.episodes import sample_fixed_episode
 from fewshot_lite.evaluation.accuracy import make_task
 from fewshot_lite.learners import Learner
@@ -33,7 +34,6 @@ from fewshot_lite.lite import step as lite
 from fewshot_lite.lite.baselines import small_task
 from fewshot_lite.lite.sampling import Chosen
 from fewshot_lite.personal.meta_model import MetaModel
-from fewshot_lite.training.run import generator
 
 DRAWS = 300
 Row = dict[str, Any]
@@ -61,7 +61,7 @@ def main() -> None:
     for number in (int(n) for n in args.support.split(",")):
         errors: dict[tuple[str, int], list[float]] = {}
         for position in range(args.tasks):
-            random = generator(args.seed, 5, position)
+            random = generator(args.seed, Stream.BACK_PROPAGATED, position)
             store, pool = sets[position % len(sets)]
             episode = sample_fixed_episode(pool, args.way, number // args.way, args.queries, random)
             task = make_task(store, episode)

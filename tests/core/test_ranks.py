@@ -161,7 +161,8 @@ def test_a_frozen_rank_ends_the_job(data: Path, tmp_path: Path) -> None:
     """With less patience than the command has, for the test's time."""
     output, script = tmp_path / "model.safetensors", tmp_path / "script.py"
     script.write_text(
-        "from fewshot_lite import cli, heartbeat\nheartbeat._LIMIT = 8.0\ncli.main()\n"
+        "from fewshot_lite.cli import app\nfrom fewshot_lite.core import heartbeat\n"
+        "heartbeat._LIMIT = 8.0\napp.main()\n"
     )
     words = [data, "--tasks", 4000, "--validate-every", 0, "-o", output]
     with running(2, *words, program=[str(script)]) as process:

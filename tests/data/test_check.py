@@ -195,7 +195,8 @@ def test_names_cannot_format_the_output(tmp_path: Path, run: Run) -> None:
 
 def test_help_does_without_torch() -> None:
     program = (
-        "import sys; from fewshot_lite import cli; sys.argv = ['x', 'data', 'check', '--help']\n"
+        "import sys; from fewshot_lite.cli import app as cli\n"
+        "sys.argv = ['x', 'data', 'check', '--help']\n"
         "try: cli.main()\n"
         "except SystemExit as end: assert not end.code\n"
         "heavy = {'torch', 'scipy', 'h5py'} & set(sys.modules)\n"

@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 
 from fewshot_lite.core.errors import UsageError
+from fewshot_lite.core.random_streams import Stream
+from fewshot_lite.core.random_streams import generator as stream_generator
 from fewshot_lite.data.episodes import EpisodeConfig, Pool, sample_instances
 from fewshot_lite.data.task_source import TrainingTasks
 from fewshot_lite.images.folders import LabelledImages, scan_classes
@@ -107,9 +109,8 @@ def test_a_photo_that_fails_is_replaced_by_one_other_on_both_sides(
 
 
 def _first_image(tasks: TrainingTasks) -> int:
-    from fewshot_lite.training import run as training
 
-    random = training.generator(CONFIG.seed, 8, 0)
+    random = stream_generator(CONFIG.seed, Stream.INSTANCE_TASKS, 0)
     torch.rand((), generator=random)
     config = EpisodeConfig(5, 9, CONFIG.max_support, 4, 3)
     return sample_instances(tasks.pools, config, random)[0].support[0]

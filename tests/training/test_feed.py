@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.core.random_streams import Stream, generator
 from fewshot_lite.data.augment import (
     Augmentation,
     apply_shift,
@@ -30,7 +31,6 @@ from fewshot_lite.data.store import ImageStore
 from fewshot_lite.data.task_source import Cache, TrainingTasks
 from fewshot_lite.images.folders import scan_classes
 from fewshot_lite.learners.task import Task
-from fewshot_lite.training import run as training
 from fewshot_lite.training.feed import Feed, pick_workers
 from photos import QUICK, SIZE, classes, draw_classes
 
@@ -86,7 +86,7 @@ def test_prepared_tasks_are_those_made_in_one_go(shapes: Path, options: dict[str
     pixels, pool = ImageStore(folder.paths, SIZE), Pool(folder)
     limits = (config.min_way, config.max_way, config.max_support, config.max_shot, config.queries)
     for number in NUMBERS:
-        random = training.generator(config.seed, 2, number)
+        random = generator(config.seed, Stream.TRAINING_TASKS, number)
         episode = sample_training_episode([pool], EpisodeConfig(*limits, config.shot), random)
         images = pixels[episode.support + episode.query]
         if config.rotate:

@@ -31,12 +31,12 @@ from fewshot_lite.evaluation.protocols.options import (
 from fewshot_lite.images.folders import require_folder
 
 if TYPE_CHECKING:
+    from fewshot_lite.core.progress import Report
     from fewshot_lite.core.ranks import Ranks
     from fewshot_lite.evaluation.caches import ImageCache
     from fewshot_lite.evaluation.protocols.base import EvaluationProtocol
     from fewshot_lite.evaluation.session import OpenData, Outcome
     from fewshot_lite.images.photo import Source
-    from fewshot_lite.training.run import Report
 
 _OPTIONS = ProtocolOptions()
 
@@ -188,13 +188,14 @@ def evaluate(
 
     from fewshot_lite.cli.render import evaluate as render_evaluate
     from fewshot_lite.cli.render import terminal as render
+    from fewshot_lite.core.progress import Progress
     from fewshot_lite.core.ranks import join
+    from fewshot_lite.core.stopping import StopRequest
     from fewshot_lite.evaluation.finetuning import FineTuning
     from fewshot_lite.evaluation.orbit import write_submission
     from fewshot_lite.evaluation.plots import write_plot
     from fewshot_lite.evaluation.session import Session, compare_models
     from fewshot_lite.evaluation.tables import write_csv
-    from fewshot_lite.training.run import Progress, StopRequest
 
     if plot is not None:
         require_matplotlib()
@@ -270,9 +271,9 @@ def _opener(
     report: Report,
 ) -> OpenData:
     """What opens the data once models are there: photos are read at the size they need."""
+    from fewshot_lite.core.progress import Progress
     from fewshot_lite.evaluation.orbit import require_orbit
     from fewshot_lite.evaluation.protocols.registry import open_pair, open_protocol
-    from fewshot_lite.training.run import Progress
 
     def open_data(images: ImageCache, size: int) -> EvaluationProtocol:
         def find_unreadable(sources: Sequence[Source]) -> Mapping[Source, str]:

@@ -88,11 +88,12 @@ def lambda_search(
     from fewshot_lite.cli.render import lambda_search as render_lambda
     from fewshot_lite.cli.render import terminal as render
     from fewshot_lite.core.figures import require_matplotlib
+    from fewshot_lite.core.progress import Progress
+    from fewshot_lite.core.stopping import StopRequest
     from fewshot_lite.evaluation.lambda_search.plot import write_plot
     from fewshot_lite.evaluation.lambda_search.search import search_patterns
     from fewshot_lite.evaluation.lambda_search.storing import store
     from fewshot_lite.images.folders import Skipped
-    from fewshot_lite.training.run import Progress, StopRequest
 
     if plot is not None:
         require_matplotlib()

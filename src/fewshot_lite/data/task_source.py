@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from fewshot_lite.core.errors import UsageError
+from fewshot_lite.core.progress import Progress, Report
+from fewshot_lite.core.random_streams import Stream, generator
 from fewshot_lite.core.ranks import Place, Ranks, place
 from fewshot_lite.data.augment import Augmentation, Shift, draw_shift, draw_views
 from fewshot_lite.data.episodes import (
@@ -30,9 +32,7 @@ from fewshot_lite.images.folders import LabelledImages
 from fewshot_lite.images.photo import Source
 from fewshot_lite.learners.base import Cast, Learner
 from fewshot_lite.learners.task import Task
-from fewshot_lite.training import run as training
 from fewshot_lite.training.meta_config import MetaTrainConfig
-from fewshot_lite.training.run import Progress, Report
 
 #: Bytes of decoded images to keep, all data sets together; beyond, they are read at each use.
 _MEMORY = 8 * 2**30
@@ -123,8 +123,8 @@ class TrainingTasks:
         Raises:
             FewshotError: a class has too few images left that can be read.
         """
-        random = training.generator(self._config.seed, 2, number)
-        apart = training.generator(self._config.seed, 8, number)
+        random = generator(self._config.seed, Stream.TRAINING_TASKS, number)
+        apart = generator(self._config.seed, Stream.INSTANCE_TASKS, number)
         if float(torch.rand((), generator=apart)) < self._config.instances:
             return self._prepare_instances(number, apart)
         wanted = sample_training_episode(self.pools, self._episodes, random)
@@ -179,7 +179,7 @@ class TrainingTasks:
             self._stores[episode.data_set],
             self.pools[episode.data_set],
             episode,
-            lambda: training.generator(self._config.seed, 5, number),
+            lambda: generator(self._config.seed, Stream.TRAINING_REPLACEMENTS, number),
         )
 
     def _shift(self, random: torch.Generator) -> Shift | None:
@@ -252,8 +252,12 @@ class ValidationTasks:
 
     def _read(self, pool: Pool, store: ImageStore, episode: Episode) -> Task:
         """The images of an episode as they are; of a damaged one, others each time alike."""
+        numbers = episode.support
         pixels, episode, replaced = read_episode(
-            store, pool, episode, lambda: training.generator(self._seed, 7, *episode.support)
+            store,
+            pool,
+            episode,
+            lambda: generator(self._seed, Stream.VALIDATION_REPLACEMENTS, *numbers),
         )
         for item in replaced:
             self.on_replaced(item)

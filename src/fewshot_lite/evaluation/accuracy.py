@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import torch
 
+from fewshot_lite.core.random_streams import Stream, generator
 from fewshot_lite.data.episodes import Episode, Pool, sample_fixed_episode
 from fewshot_lite.data.store import ImageStore
 from fewshot_lite.learners.base import Cast, Learner
 from fewshot_lite.learners.task import Task
-from fewshot_lite.training.run import generator
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def fixed_episodes(
 ) -> list[Episode]:
     """The same tasks whenever asked for, each of a generator of its own."""
     return [
-        sample_fixed_episode(pool, way, shot, queries, generator(seed, 4, number))
+        sample_fixed_episode(pool, way, shot, queries, generator(seed, Stream.FOLDER_TASKS, number))
         for number in range(tasks)
     ]
 

@@ -16,6 +16,7 @@ from fewshot_lite.core.config import flag
 from fewshot_lite.core.devices import autocast, pick_micro_batch
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.precision import check_tf32, compile_network
+from fewshot_lite.core.progress import Report
 from fewshot_lite.data.task_source import (
     Cache,
     TrainingTasks,
@@ -34,7 +35,6 @@ from fewshot_lite.networks.backbone import has_depthwise_convolutions, load_back
 from fewshot_lite.training import run as training
 from fewshot_lite.training.meta_config import BY_GRADIENT, MetaTrainConfig
 from fewshot_lite.training.optimisation import make_optimizer
-from fewshot_lite.training.run import Report
 
 #: The first tasks, and how many of their images the set encoder's constants are taken from.
 _REFERENCE_TASKS, _REFERENCE_IMAGES = 8, 256

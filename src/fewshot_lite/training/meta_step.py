@@ -10,6 +10,7 @@ from itertools import starmap
 import torch
 from torch import Tensor
 
+from fewshot_lite.core.random_streams import Stream, generator
 from fewshot_lite.core.ranks import Ranks
 from fewshot_lite.learners.task import Task
 from fewshot_lite.lite.baselines import full_step, small_task
@@ -21,7 +22,6 @@ from fewshot_lite.maml.meta_gradient import (
     unrolled_gradient,
     vectorised_step,
 )
-from fewshot_lite.training import run as training
 from fewshot_lite.training.feed import Feed
 from fewshot_lite.training.gradients import GradientSum
 from fewshot_lite.training.meta_config import MetaTrainConfig
@@ -100,7 +100,7 @@ class StepGradients:
         sampled = config.gradient == "lite"
         if isinstance(learner, GradientLearner):  # the others look at all images in any case
             sampled = sampled and learner.name == "maml" and not learner.coupled
-        random = training.generator(config.seed, 3, number)
+        random = generator(config.seed, Stream.BACK_PROPAGATED, number)
         return _task_step(self._setup, task, config, random, scale), all_taken and sampled
 
 

@@ -15,6 +15,7 @@ from fewshot_lite.core import ranks
 from fewshot_lite.core.config import check_workers
 from fewshot_lite.core.devices import pick_device
 from fewshot_lite.core.precision import tf32
+from fewshot_lite.core.progress import Progress, Report
 from fewshot_lite.data.image_cache import check_cache_folder
 from fewshot_lite.data.task_source import Cache
 from fewshot_lite.training import run as training
@@ -28,7 +29,6 @@ from fewshot_lite.training.meta_setup import Setup, facts, prepare
 from fewshot_lite.training.meta_state import Run
 from fewshot_lite.training.meta_step import StepGradients
 from fewshot_lite.training.optimisation import gradient_norm, make_optimizer, set_learning_rate
-from fewshot_lite.training.run import Progress, Report
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ from fewshot_lite import __version__
 from fewshot_lite.core import checkpoint
 from fewshot_lite.core.devices import autocast, pick_device
 from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.core.progress import Progress, Report
+from fewshot_lite.core.random_streams import Stream, generator
 from fewshot_lite.data.augment import Augmentation, random_views
 from fewshot_lite.data.store import ImageStore
 from fewshot_lite.data.training_sets import scan_data_sets
@@ -30,7 +32,6 @@ from fewshot_lite.images.photo import Source
 from fewshot_lite.networks.backbone import Backbone, has_depthwise_convolutions, load_backbone
 from fewshot_lite.training import run as training
 from fewshot_lite.training.pretrain_config import PretrainConfig
-from fewshot_lite.training.run import Progress, Report
 
 
 @dataclass(frozen=True)
@@ -149,10 +150,11 @@ def pretrain(
     with contextlib.closing(log), training.StopRequest() as stop:
         while step < total and not stop:
             epoch = step // steps_per_epoch
-            order = torch.randperm(len(images), generator=training.generator(config.seed, 0, epoch))
+            random = generator(config.seed, Stream.PRETRAIN_ORDER, epoch)
+            order = torch.randperm(len(images), generator=random)
             for position in range(step % steps_per_epoch, steps_per_epoch):
                 batch = order[position * config.batch_size :][: config.batch_size]
-                random = training.generator(config.seed, 1, step)
+                random = generator(config.seed, Stream.PRETRAIN_VIEWS, step)
                 size = _image_size(config, epoch, random)
                 views = images.views(batch, size, random, where)
                 _set_lr(optimizer, _schedule(config.lr, step, total, steps_per_epoch))

@@ -7,9 +7,8 @@ run that was killed and resumed ends with the weights of one that was not.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,29 +28,6 @@ from fewshot_lite.training.states import load_state as load_state
 from fewshot_lite.training.states import previous as previous
 from fewshot_lite.training.states import save_state as save_state
 from fewshot_lite.training.states import state_path as state_path
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a run stands: one line of the log, one refresh of the bar."""
-
-    step: int
-    """Steps (pretrain) or tasks (meta-train) done."""
-    total: int
-    phase: str
-    values: dict[str, float] = field(default_factory=dict)
-
-
-Report = Callable[[Progress], None]
-
-
-def generator(*numbers: int) -> torch.Generator:
-    """A CPU generator seeded by several numbers, e.g. (seed, stream, step).
-
-    Torch seeds a generator well from one 64-bit number only; a hash mixes several into one.
-    """
-    digest = hashlib.sha256(repr(numbers).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
 def log_path(output: Path) -> Path:

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 
 from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.core.random_streams import Stream, generator
 from fewshot_lite.published.meta_dataset import Composition, CompositionSampler, DataSetSpec
 from fewshot_lite.published.meta_dataset.sampler import EpisodeRules
-from fewshot_lite.training.run import generator
 
 EPISODES = 1000
 
@@ -41,9 +42,13 @@ def spec_of(
     )
 
 
+def random(*numbers: int) -> torch.Generator:
+    return generator(numbers[0], Stream.META_DATASET_TASKS, *numbers[1:])
+
+
 def drawn(spec: DataSetSpec, rules: EpisodeRules | None = None) -> list[Composition]:
     sampler = CompositionSampler(spec, "TEST", rules)
-    return [sampler.sample(generator(0, number)) for number in range(EPISODES)]
+    return [sampler.sample(random(0, number)) for number in range(EPISODES)]
 
 
 def published(images: list[int], episodes: int = 4000) -> list[tuple[npt.NDArray[np.int64], int]]:
@@ -166,7 +171,7 @@ def test_a_node_is_drawn_first_and_all_its_leaves_or_50() -> None:
 def test_classes_can_be_drawn_without_regard_to_the_hierarchy() -> None:
     families = [list(range(10)), list(range(10, 20))]
     sampler = CompositionSampler(spec_of([20] * 20, families, "two-level"), "TEST", related=False)
-    ways = {len(sampler.sample(generator(1, k)).classes) for k in range(300)}
+    ways = {len(sampler.sample(random(1, k)).classes) for k in range(300)}
     assert sampler.kind == "plain"
     assert ways == set(range(5, 21))
 
@@ -174,7 +179,7 @@ def test_classes_can_be_drawn_without_regard_to_the_hierarchy() -> None:
 def test_classes_with_one_image_are_left_out() -> None:
     sampler = CompositionSampler(spec_of([1, 5, 5, 0, 5, 5, 5]), "TEST")
     assert sampler.left_out == 2
-    assert set(sampler.sample(generator(0)).classes) == {1, 2, 4, 5, 6}
+    assert set(sampler.sample(random(0)).classes) == {1, 2, 4, 5, 6}
 
 
 def test_too_few_classes_name_the_data_set() -> None:
@@ -184,5 +189,5 @@ def test_too_few_classes_name_the_data_set() -> None:
 
 def test_the_same_numbers_give_the_same_composition() -> None:
     sampler = CompositionSampler(spec_of(DATA_SETS["uneven"]), "TEST")
-    assert sampler.sample(generator(3, 4)) == sampler.sample(generator(3, 4))
-    assert len({sampler.sample(generator(3, k)) for k in range(20)}) == 20
+    assert sampler.sample(random(3, 4)) == sampler.sample(random(3, 4))
+    assert len({sampler.sample(random(3, k)) for k in range(20)}) == 20

@@ -28,10 +28,10 @@ from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.core.ranks import place
 
 if TYPE_CHECKING:
+    from fewshot_lite.core.progress import Progress as Step
     from fewshot_lite.demo.run import DemoResult
     from fewshot_lite.images.folders import Skipped
     from fewshot_lite.personal.model import Adaptation
-    from fewshot_lite.training.run import Progress as Step
 
 #: Wider than any line: tables in files and pipes are neither wrapped nor cut.
 _NO_LIMIT = 100_000

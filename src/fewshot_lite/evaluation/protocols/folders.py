@@ -15,13 +15,13 @@ from typing import Protocol
 import torch
 
 from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.core.random_streams import Stream, generator
 from fewshot_lite.data.episodes import Pool, sample_fixed_episode
 from fewshot_lite.evaluation.protocols.base import EvaluationTask
 from fewshot_lite.evaluation.protocols.options import QUERIES, SHOTS, WAYS, ProtocolOptions, Span
 from fewshot_lite.evaluation.protocols.tracks import check_track_names, check_tracks
 from fewshot_lite.images.folders import ImageFolder
 from fewshot_lite.images.photo import Source
-from fewshot_lite.training.run import generator
 
 #: Tasks of each group unless asked otherwise; Meta-Dataset's number.
 TASKS = 600
@@ -121,9 +121,10 @@ class FolderProtocol:
         """Task of this number; the groups follow each other."""
         group = self._groups[number // self._tasks]
         seed, local = self._seed, number % self._tasks
-        drawn = generator(seed, 6, local)
+        drawn = generator(seed, Stream.FOLDER_SHAPES, local)
         way, shot = _drawn(group.way, drawn), _drawn(group.shot, drawn)
-        task = group.data.draw(way, shot, self._queries, generator(seed, 4, local))
+        random = generator(seed, Stream.FOLDER_TASKS, local)
+        task = group.data.draw(way, shot, self._queries, random)
         return EvaluationTask(**{**task.__dict__, "group": group.name})
 
     def _find(self, folder: ImageFolder, find_unreadable: FindUnreadable) -> set[Source]:

@@ -12,13 +12,13 @@ from pathlib import Path
 import torch
 
 from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.core.random_streams import Stream, generator
 from fewshot_lite.evaluation.protocols.base import EvaluationTask
 from fewshot_lite.images.photo import Source
 from fewshot_lite.published.meta_dataset.reader import open_class, read_specs
 from fewshot_lite.published.meta_dataset.sampler import CompositionSampler, EpisodeRules
 from fewshot_lite.published.meta_dataset.spec import DataSetSpec
 from fewshot_lite.published.tfrecord import RecordFile
-from fewshot_lite.training import run as training
 
 #: What MD-v2 is a mean over.
 MD_V2 = (
@@ -31,9 +31,6 @@ MD_V2 = (
     "traffic_sign",
     "mscoco",
 )
-
-#: The stream of `training.generator` that these tasks come from.
-_STREAM = 7
 
 
 class MetaDatasetProtocol:
@@ -109,7 +106,8 @@ class MetaDatasetProtocol:
             raise IndexError(number)
         position, count = divmod(number, self._tasks)
         name = self.groups[position]
-        random = training.generator(self._seed, _STREAM, int.from_bytes(name.encode()), count)
+        data_set = int.from_bytes(name.encode())
+        random = generator(self._seed, Stream.META_DATASET_TASKS, data_set, count)
         drawn = self._samplers[name].sample(random)
         support: list[tuple[Source, int]] = []
         query: list[tuple[Source, int]] = []

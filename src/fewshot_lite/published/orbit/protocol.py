@@ -16,11 +16,11 @@ from typing import Literal, TypeVar
 import torch
 
 from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.core.random_streams import Stream, generator
 from fewshot_lite.evaluation.protocols.base import EvaluationTask
 from fewshot_lite.images.photo import Source
 from fewshot_lite.published.orbit.annotations import frames_with_object, require_annotations
 from fewshot_lite.published.orbit.layout import User, Video, find_mode, read_users
-from fewshot_lite.training.run import generator
 
 #: What the published code does not look beyond: frames of a video, videos of an object.
 FRAME_CAP, VIDEO_CAP = 1000, 15
@@ -167,7 +167,7 @@ class OrbitProtocol:
         """Task 0..len-1: `query_parts` are the names of the videos, frames in order of time."""
         user = self.groups[number // self.tasks_per_user]
         objects = self._users[user]
-        draw = generator(self._seed, 5, number)
+        draw = generator(self._seed, Stream.ORBIT_TASKS, number)
         support: list[tuple[Source, int]] = []
         query: list[tuple[Source, int, str]] = []
         for label, thing in enumerate(objects):

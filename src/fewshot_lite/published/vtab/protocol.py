@@ -15,12 +15,12 @@ import numpy as np
 import torch
 
 from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.core.random_streams import Stream, generator
 from fewshot_lite.evaluation.protocols.base import EvaluationTask
 from fewshot_lite.images.folders import require_folder
 from fewshot_lite.images.photo import Source
 from fewshot_lite.published.vtab.catalogue import GROUPS, TASKS, Found, require
 from fewshot_lite.published.vtab.pool import Pool, Rows, Splits
-from fewshot_lite.training.run import generator
 
 #: Streams of random numbers, so that one draw does not shift another.
 _SUPPORT, _VALIDATION, _QUERIES = range(3)
@@ -184,20 +184,20 @@ class VtabProtocol:
             parts.append((splits.val, from_val, _VALIDATION))
         sources: list[Source] = []
         labels: list[Rows] = []
-        for pool, count, stream in parts:
+        for pool, count, split in parts:
             if len(pool) < count:
                 raise FewshotError(
                     f"{found.folder}: {len(pool):,} images where {found.task.name} takes {count:,} "
                     f"for the support set. Complete it from {found.task.url}."
                 )
-            chosen = _draw(pool, count, self._order(len(pool), found, stream))
+            chosen = _draw(pool, count, self._order(len(pool), found, split))
             sources += pool.sources(chosen)
             labels.append(pool.labels[chosen])
         return tuple(sources), np.concatenate(labels)
 
-    def _order(self, count: int, found: Found, stream: int) -> Rows:
+    def _order(self, count: int, found: Found, split: int) -> Rows:
         """A random order that depends on the task, not on which others there are."""
-        random = generator(self._seed, TASKS.index(found.task), stream)
+        random = generator(self._seed, Stream.VTAB_IMAGES, TASKS.index(found.task), split)
         order: Rows = torch.randperm(count, generator=random).numpy()
         return order
 

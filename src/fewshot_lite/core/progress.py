@@ -1,0 +1,20 @@
+"""How far long work has come, as it is reported to a progress bar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands: one line of the log, one refresh of the bar."""
+
+    step: int
+    """Units of work done, e.g. steps of `pretrain` or tasks of `meta-train`."""
+    total: int
+    phase: str
+    values: dict[str, float] = field(default_factory=dict)
+
+
+Report = Callable[[Progress], None]
