@@ -19,16 +19,11 @@ _STILL_THERE = {
     ("data/task_source.py", "evaluation"),
     ("data/task_source.py", "training"),
     ("data/training_sets.py", "published"),
-    ("evaluation/accuracy.py", "training"),
     ("evaluation/orbit.py", "published"),
-    ("evaluation/protocols/folders.py", "training"),
     ("evaluation/protocols/registry.py", "published"),
     ("learners/__init__.py", "maml"),
     ("maml/cross_adaptation.py", "personal"),
     ("personal/export/parity.py", "demo"),
-    ("published/meta_dataset/protocol.py", "training"),
-    ("published/orbit/protocol.py", "training"),
-    ("published/vtab/protocol.py", "training"),
 }
 
 
