@@ -22,8 +22,9 @@ from fewshot_lite.networks.backbone import Backbone
 from photos import SIZE
 from tiny import TinyBackbone, random_task
 
-#: Of TinyBackbone on an image of 16 px: 3 → 6 channels on 7 × 7, 6 → 6 on 3 × 3.
-_TINY = 7 * 7 * 6 * 3 * 9 + 3 * 3 * 6 * 6 * 9
+#: Of TinyBackbone's layers on an image of 16 px: 3 → 6 channels on 7 × 7, 6 → 6 on 3 × 3.
+_FIRST, _SECOND = 7 * 7 * 6 * 3 * 9, 3 * 3 * 6 * 6 * 9
+_TINY = _FIRST + _SECOND
 
 
 @pytest.mark.slow
@@ -36,11 +37,20 @@ def test_linear_layers_and_convolutions_are_counted() -> None:
     assert meter.macs == 4 * _TINY
 
 
-def test_a_pass_that_is_back_propagated_counts_twice() -> None:
+def test_a_backward_pass_counts_the_products_that_it_takes() -> None:
+    """One for each gradient: of the weights, and of all inputs but the images."""
     backbone = TinyBackbone()
     with MacMeter() as meter:
         backbone(torch.rand(4, 3, 16, 16)).sum().backward()
-    assert meter.macs == 2 * 4 * _TINY
+    assert meter.macs == 4 * (2 * _FIRST + 3 * _SECOND)
+
+
+def test_a_meter_that_is_used_again_adds_up() -> None:
+    meter = MacMeter()
+    for _ in range(3):
+        with torch.no_grad(), meter:
+            nn.Linear(7, 5)(torch.rand(3, 7))
+    assert meter.macs == 3 * 3 * 7 * 5
 
 
 def test_attention_is_counted() -> None:
@@ -51,6 +61,15 @@ def test_attention_is_counted() -> None:
     projections, products = 4 * 5 * 8 * 8, 2 * 5 * 5 * 8
     assert meter.macs == projections + products
     assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_attention_is_counted_backwards_too() -> None:
+    """Twice the projections and products; the weights of the fused attention once more."""
+    x = torch.rand(1, 2, 5, 4, requires_grad=True)
+    with MacMeter() as meter:
+        nn.functional.scaled_dot_product_attention(x, x, x).sum().backward()
+    product = 2 * 5 * 5 * 4
+    assert meter.macs == (2 + 5) * product
 
 
 def test_published_macs_of_a_network() -> None:
@@ -67,7 +86,8 @@ def test_fine_tuning_counts_its_steps_forward_and_backward() -> None:
     chunks = task.query.split(2)
     _, cost = measure(method, task.support, task.support_labels, 2, chunks, metered=True)
     layer = 2 * backbone.feature_dim
-    assert cost.adapt_macs == 3 * 2 * 4 * (_TINY + layer)
+    # The backbone's weights are frozen: what is differentiated is what lies above the first FiLM.
+    assert cost.adapt_macs == 3 * 4 * (_FIRST + 2 * _SECOND + 3 * layer)
     assert cost.query_macs == _TINY + layer
 
 
@@ -109,25 +129,28 @@ def test_peak_memory_is_that_of_the_block() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "passes"),
+    ("options", "passes", "head"),
     [
-        # Features to begin with, two steps forward and backward, features in the end.
-        ({"learner": "fomaml", "statistics": "running"}, 1 + 2 * 2 + 1),
-        ({"learner": "maml", "statistics": "support"}, 1 + 2 * 2 + 1),
-        ({"learner": "imaml", "statistics": "running", "pattern": "00001"}, 1),
+        # Features to begin with; two steps forward and backward, with the gradients of weights and
+        # of inputs but for those of the images; features in the end.
+        ({"learner": "fomaml", "statistics": "running"}, 1 + 2 * 3 + 1, 1 + 2 * 3),
+        ({"learner": "maml", "statistics": "support"}, 1 + 2 * 3 + 1, 1 + 2 * 3),
+        # Two steps on the head alone.
+        ({"learner": "imaml", "statistics": "running", "pattern": "00001"}, 1, 1 + 2 * 2),
     ],
 )
-def test_gradient_steps_of_torch_func_count_forward_and_backward(
-    options: dict[str, str], passes: int
+def test_gradient_steps_of_torch_func_are_counted(
+    options: dict[str, str], passes: int, head: int
 ) -> None:
     learner = gradient_model(**options).learner
     support = torch.randint(0, 256, (4, 3, SIZE, SIZE), dtype=torch.uint8)
     with torch.no_grad(), MacMeter() as meter:
         learner.backbone(support)
     alone, layer = meter.macs, 4 * 2 * learner.backbone.feature_dim
+    of_images = 0 if passes == 1 else 2 * 4 * SIZE**2 * 64 * 3 * 9
     method = LearnerMethod("", learner, SIZE, Passes())
     labels = torch.tensor([0, 1, 0, 1])
     _, cost = measure(method, support, labels, 2, [support], metered=True)
-    # The head: class means, then as many steps.
-    assert cost.adapt_macs == passes * alone + layer + 2 * 2 * layer
+    # The head starts from class means.
+    assert cost.adapt_macs == passes * alone - of_images + head * layer
     assert cost.query_macs == (alone + layer) / 4

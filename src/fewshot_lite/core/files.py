@@ -98,8 +98,9 @@ def sha256(path: Path) -> str:
 
 def models_folder() -> Path:
     """Where the checkpoints lie that ship: inside the package, or beside it in a checkout."""
-    packaged = Path(__file__).parent / "models"
-    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "models"
+    package = Path(__file__).parents[1]
+    packaged = package / "models"
+    return packaged if packaged.is_dir() else package.parents[1] / "models"
 
 
 def find_base(base: str | Path) -> Path:

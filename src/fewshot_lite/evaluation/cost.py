@@ -5,20 +5,18 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C._functorch import TransformType, get_interpreter_stack
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import FlopCounterMode
 
 from fewshot_lite.evaluation.methods import Method
+
+_Shape = Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -38,70 +36,56 @@ class Cost:
     """Bytes: resident (of the whole process), or allocated on a CUDA device."""
 
 
-class MacMeter(TorchDispatchMode):
-    """Multiply-accumulates of the matrix products and convolutions that really run.
+class MacMeter(contextlib.ExitStack):
+    """Counts the multiply-accumulates of all matrix products and convolutions that run.
 
-    As the papers count (ORBIT's ops_counter: a factor of 2 "counts forward + backward pass"): a
-    pass forward counts once, one that is also back-propagated counts twice; what the backward pass
-    itself does is not looked at.
+    Those of backward passes count as they run: with the gradients of both operands a backward pass
+    takes two products for one of the forward pass, with frozen weights one. ORBIT's own counter
+    (`ops_counter`) takes every backward pass for as much as the forward pass.
+
+        with MacMeter() as meter:
+            model(images)
+        print(meter.macs)
     """
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.macs = 0.0
-        self._stack = contextlib.ExitStack()
-        self._transforms = _Transforms()
+        """Over all uses; one is two of torch's floating-point operations."""
 
     def __enter__(self) -> MacMeter:
+        super().__enter__()
         # The fused attention of torch's "fast path" is one operation that nobody counts.
         before = torch.backends.mha.get_fastpath_enabled()
+        self.callback(torch.backends.mha.set_fastpath_enabled, before)
         torch.backends.mha.set_fastpath_enabled(False)
-        self._stack.callback(torch.backends.mha.set_fastpath_enabled, before)
-        self._stack.enter_context(self._transforms)
-        super().__enter__()  # type: ignore[no-untyped-call]
+        counter = FlopCounterMode(display=False, custom_mapping=_ATTENTION_ON_CPU)
+        self.callback(lambda: self._add(counter))
+        self.enter_context(counter)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
-        self._stack.close()
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        result = func(*args, **kwargs)
-        count = flop_registry.get(func._overloadpacket)
-        in_backward = torch._C._current_graph_task_id() != -1
-        if count is not None and not in_backward:
-            factor = 2 if torch.is_grad_enabled() or self._transforms.differentiating else 1
-            # A multiply-accumulate is two of torch's floating-point operations.
-            self.macs += factor * count(*args, **kwargs, out_val=result) / 2
-        return result
+    def _add(self, counter: FlopCounterMode) -> None:
+        self.macs += counter.get_total_flops() / 2
 
 
-class _Transforms(TorchFunctionMode):
-    """Whether torch.func differentiates what runs.
+def _attention_flops(query: _Shape, key: _Shape, value: _Shape, *_: Any, **__: Any) -> int:
+    """QKᵀ and its product with V, of shapes (B, heads, tokens, width)."""
+    batch, heads, queries, width = query
+    return 2 * batch * heads * queries * key[2] * (width + value[3])
 
-    It does so whatever grad mode is outside, and what it hands down to the operations themselves
-    shows no sign of it. The calls above them see it.
-    """
 
-    differentiating = False
+def _attention_backward_flops(_: _Shape, *shapes: _Shape, **__: Any) -> int:
+    """QKᵀ again, then the gradients of V, of the weights, of Q and of K."""
+    query, key, value = shapes[:3]
+    batch, heads, queries, width = query
+    return 2 * batch * heads * queries * key[2] * (3 * width + 2 * value[3])
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        before, stack = self.differentiating, get_interpreter_stack() or ()
-        self.differentiating = any(layer.key() == TransformType.Grad for layer in stack)
-        try:
-            return func(*args, **(kwargs or {}))
-        finally:
-            self.differentiating = before
+
+#: torch's flop counter knows the fused attention of CUDA devices only.
+_ATTENTION_ON_CPU = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward_flops,
+}
 
 
 def measure(

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.evaluation.cost import MacMeter
 from fewshot_lite.evaluation.lambda_search import search as module
-from fewshot_lite.evaluation.lambda_search.measuring import Measured, ProductMeter
+from fewshot_lite.evaluation.lambda_search.measuring import Measured
 from fewshot_lite.evaluation.lambda_search.options import SearchOptions, parse_searched
 from fewshot_lite.evaluation.lambda_search.result import Search
 from fewshot_lite.evaluation.lambda_search.search import _greedy, all_patterns, search_patterns
@@ -212,10 +213,10 @@ def test_accuracies_are_those_of_the_learner_with_the_pattern(home: Path) -> Non
 
 def test_products_are_counted_backward_too() -> None:
     layer = torch.nn.Linear(4, 5, bias=False)
-    with ProductMeter() as meter:
+    with MacMeter() as meter:
         layer(torch.rand(3, 4, requires_grad=True)).sum().backward()
     assert meter.macs == 3 * (3 * 4 * 5)
-    with ProductMeter() as meter, torch.no_grad():
+    with MacMeter() as meter, torch.no_grad():
         torch.func.grad(lambda w: (torch.rand(3, 4) @ w).sum())(torch.rand(4, 5))
     assert meter.macs == 2 * (3 * 4 * 5)
 

@@ -14,7 +14,6 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import flop_registry
 
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.evaluation.accuracy import Score
@@ -71,24 +70,6 @@ class Measured:
             "adapt_macs": self.macs,
             "tasks": len(self.accuracies),
         }
-
-
-class ProductMeter(MacMeter):
-    """Multiply-accumulates of all matrix products and convolutions that run, backward too.
-
-    The papers' way of counting, `MacMeter`'s, takes the backward pass for as much as the forward
-    pass; but leaving parts of it out is what patterns are for.
-    """
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        result = func(*args, **kwargs)
-        count = flop_registry.get(func._overloadpacket)
-        if count is not None:
-            self.macs += count(*args, **kwargs, out_val=result) / 2
-        return result
 
 
 class Bench:
@@ -188,7 +169,7 @@ class Bench:
         device = self._subject.device
         support = self._pixels(task)[0].to(device)
         labels = torch.tensor(task.support_labels, device=device)
-        with self._named(pattern), ProductMeter() as meter:
+        with self._named(pattern), MacMeter() as meter:
             self._subject.under(pattern).adapt(support, labels, len(task.class_names))
         self._macs[pattern] = meter.macs
 
