@@ -24,16 +24,16 @@ from typing import Any
 
 import torch
 
-import fewshot_lite.data.task_source
+import fewshot_lite.training.tasks
 from common import emit
 from fewshot_lite.core.devices import autocast, pick_device, pick_micro_batch
-from fewshot_lite.data.task_source import Cache, TrainingTasks
 from fewshot_lite.images.folders import LabelledImages, scan_classes
 from fewshot_lite.learners.task import Task
 from fewshot_lite.lite.step import lite_step
 from fewshot_lite.networks.backbone import has_depthwise_convolutions
-from fewshot_lite.training.feed import Feed
 from fewshot_lite.training.meta_config import MetaTrainConfig
+from fewshot_lite.training.prefetch import Prefetch
+from fewshot_lite.training.tasks import Cache, TrainingTasks
 from tasks import random_learner
 
 _WARM_UP = 2
@@ -80,7 +80,7 @@ def main() -> None:
 def _open(
     source: str, folder: LabelledImages, config: MetaTrainConfig, size: int, scratch: Path
 ) -> TrainingTasks:
-    fewshot_lite.data.task_source._MEMORY = 0 if source == "disk" else 64 * 2**30
+    fewshot_lite.training.tasks._MEMORY = 0 if source == "disk" else 64 * 2**30
     cache = Cache(scratch) if source == "cache" else None
     return TrainingTasks([folder], config, size, None, cache)
 
@@ -94,7 +94,7 @@ def _prepared(
         for number in range(count):
             images += len(tasks.prepare(number).pixels)
     else:
-        with Feed(tasks, range(count + _WARM_UP), device, workers=workers) as feed:
+        with Prefetch(tasks, range(count + _WARM_UP), device, workers=workers) as feed:
             for _ in range(_WARM_UP):
                 feed.next()
             start, images = time.perf_counter(), 0
@@ -153,7 +153,7 @@ class _Step:
 
     def loop(self, tasks: TrainingTasks, count: int, workers: int) -> dict[str, Any]:
         """Share of waiting as `meta-train` has it."""
-        with Feed(tasks, range(count + _WARM_UP), self.device, workers=workers) as feed:
+        with Prefetch(tasks, range(count + _WARM_UP), self.device, workers=workers) as feed:
             for _ in range(_WARM_UP):
                 self(feed.next())
             feed.share_waited()

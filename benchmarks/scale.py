@@ -28,7 +28,7 @@ from torch import Tensor
 from common import emit
 from fewshot_lite.core.devices import autocast, pick_device, pick_micro_batch
 from fewshot_lite.data.augment import Augmentation, draw_views
-from fewshot_lite.data.prepared import PreparedTask
+from fewshot_lite.data.prepared_task import PreparedTask
 from fewshot_lite.learners.base import Cast, Learner
 from fewshot_lite.learners.task import Task
 from fewshot_lite.lite.step import lite_step

@@ -26,8 +26,8 @@ from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.core.files import check_output
 from fewshot_lite.data.augment import Augmentation, random_views
 from fewshot_lite.data.store import ImageStore
-from fewshot_lite.data.training_sets import scan_data_sets
 from fewshot_lite.networks.backbone import Backbone, has_depthwise_convolutions, load_backbone
+from fewshot_lite.published.data_sets import scan_data_sets
 
 _BATCH = 64
 #: Images of the largest data set, and of each of the others.

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from fewshot_lite.core.ranks import Place, Ranks
-from fewshot_lite.data.replacing import Replaced
+from fewshot_lite.data.episode_images import Replaced
 from fewshot_lite.training.meta_log import Replacements
 
 

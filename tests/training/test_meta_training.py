@@ -461,7 +461,7 @@ def test_photos_that_cannot_be_read_are_left_out_and_named(tmp_path: Path) -> No
 
 @pytest.fixture
 def few_validation_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fewshot_lite.data.task_source._VALIDATION_TASKS", 3)
+    monkeypatch.setattr("fewshot_lite.training.validation._VALIDATION_TASKS", 3)
 
 
 @pytest.mark.usefixtures("few_validation_tasks")
@@ -579,7 +579,7 @@ def test_the_best_weights_are_written_and_the_last_gone_on_with(
         seen.append({k: v.numpy().tobytes() for k, v in learner.state_dict().items()})
         return {"good": (score := [0.5, 0.9, 0.2][len(seen) - 1]), "mean": score}
 
-    monkeypatch.setattr("fewshot_lite.data.task_source.ValidationTasks.run", scored)
+    monkeypatch.setattr("fewshot_lite.training.validation.ValidationTasks.run", scored)
     output = tmp_path / "m.safetensors"
     config = replace(QUICK, validate_every=2)
     with monkeypatch.context() as patch:
@@ -604,7 +604,7 @@ def test_a_run_ends_when_it_has_waited_long_enough(
     good = draw_classes(tmp_path / "good", classes(2, photos=10))
     scores = iter([0.5, 0.4, 0.6, 0.6, 0.1, 0.9])
     monkeypatch.setattr(
-        "fewshot_lite.data.task_source.ValidationTasks.run", lambda *args: {"mean": next(scores)}
+        "fewshot_lite.training.validation.ValidationTasks.run", lambda *args: {"mean": next(scores)}
     )
     config = replace(QUICK, tasks=12, validate_every=2, patience=2)
     result = meta_train(shapes, tmp_path / "m.safetensors", config, validate=good)

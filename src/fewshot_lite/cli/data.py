@@ -38,7 +38,7 @@ def check(
         raise UsageError("PATH is an empty word. Give a folder, or . for this one.")
     from fewshot_lite.cli.render import terminal as render
     from fewshot_lite.cli.render.data import print_summary
-    from fewshot_lite.data.check import check as check_folder
+    from fewshot_lite.published.check import check as check_folder
 
     summary = check_folder(Path(path))
     if json:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.data.image_cache import CachedImages
-from fewshot_lite.data.patience import read_in_time
+from fewshot_lite.data.timed_reading import read_in_time
 from fewshot_lite.images.decoding import decode_pixels, worker_count
 from fewshot_lite.images.photo import Source, Square
 

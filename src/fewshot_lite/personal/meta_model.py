@@ -33,11 +33,11 @@ from fewshot_lite.images.folders import ImageFolder, Skipped, scan_classes
 from fewshot_lite.images.preflight import Examiner, Finding, StrictError
 from fewshot_lite.images.thumbnails import make_thumbnails
 from fewshot_lite.learners import Frozen, GradientLearner, Learner, TaskClassifier, make_learner
-from fewshot_lite.maml.cross_adaptation import cross_adapt
 from fewshot_lite.networks.backbone import load_backbone
 from fewshot_lite.networks.backbone_record import describe_backbone, described_backbone
 from fewshot_lite.networks.film import folded
 from fewshot_lite.personal.bases import Base, parse_base
+from fewshot_lite.personal.cross_adaptation import cross_adapt
 from fewshot_lite.personal.model import Adaptation, PersonalModel
 from fewshot_lite.personal.prediction import check_not_unknown
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fewshot_lite.core.intervals import wilson_interval
-from fewshot_lite.maml.cross_adaptation import most_left_out
+from fewshot_lite.personal.cross_adaptation import most_left_out
 from fewshot_lite.personal.model import PersonalModel
 
 #: A photo left out meets a class of m - 1 photos, new photos one of m: errors fall by about this

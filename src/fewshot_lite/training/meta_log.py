@@ -13,7 +13,7 @@ import torch
 from fewshot_lite.core.figures import check_figure, require_matplotlib
 from fewshot_lite.core.files import check_output
 from fewshot_lite.core.ranks import Ranks
-from fewshot_lite.data.replacing import Replaced
+from fewshot_lite.data.episode_images import Replaced
 from fewshot_lite.training import run as training
 from fewshot_lite.training.meta_setup import Setup
 from fewshot_lite.training.tracking import TrackedLog, check_tensorboard

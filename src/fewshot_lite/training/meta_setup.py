@@ -17,14 +17,6 @@ from fewshot_lite.core.devices import autocast, pick_micro_batch
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.precision import check_tf32, compile_network
 from fewshot_lite.core.progress import Report
-from fewshot_lite.data.task_source import (
-    Cache,
-    TrainingTasks,
-    ValidationTasks,
-    hold_out_classes,
-    unseen_classes,
-)
-from fewshot_lite.data.training_sets import has_validation_sets, scan_data_sets
 from fewshot_lite.images.folders import LabelledImages
 from fewshot_lite.learners import make_learner
 from fewshot_lite.learners.base import Cast, Learner
@@ -32,9 +24,17 @@ from fewshot_lite.learners.film_learner import FilmLearner
 from fewshot_lite.maml.gradient_learner import GradientLearner
 from fewshot_lite.maml.meta_gradient import check_subset
 from fewshot_lite.networks.backbone import has_depthwise_convolutions, load_backbone
+from fewshot_lite.published.data_sets import has_validation_sets, scan_data_sets
 from fewshot_lite.training import run as training
 from fewshot_lite.training.meta_config import BY_GRADIENT, MetaTrainConfig
 from fewshot_lite.training.optimisation import make_optimizer
+from fewshot_lite.training.tasks import (
+    Cache,
+    TrainingTasks,
+    hold_out_classes,
+    unseen_classes,
+)
+from fewshot_lite.training.validation import ValidationTasks
 
 #: The first tasks, and how many of their images the set encoder's constants are taken from.
 _REFERENCE_TASKS, _REFERENCE_IMAGES = 8, 256

@@ -22,10 +22,10 @@ from fewshot_lite.maml.meta_gradient import (
     unrolled_gradient,
     vectorised_step,
 )
-from fewshot_lite.training.feed import Feed
 from fewshot_lite.training.gradients import GradientSum
 from fewshot_lite.training.meta_config import MetaTrainConfig
 from fewshot_lite.training.meta_setup import Setup
+from fewshot_lite.training.prefetch import Prefetch
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class StepFigures:
 class StepGradients:
     """Computes a rank's share of the tasks of each step."""
 
-    def __init__(self, setup: Setup, config: MetaTrainConfig, feed: Feed, ranks: Ranks) -> None:
+    def __init__(self, setup: Setup, config: MetaTrainConfig, feed: Prefetch, ranks: Ranks) -> None:
         """Begin with no gradients.
 
         Args:

@@ -17,11 +17,9 @@ from fewshot_lite.core.devices import pick_device
 from fewshot_lite.core.precision import tf32
 from fewshot_lite.core.progress import Progress, Report
 from fewshot_lite.data.image_cache import check_cache_folder
-from fewshot_lite.data.task_source import Cache
 from fewshot_lite.training import run as training
 from fewshot_lite.training.averaging import AveragedWeights
 from fewshot_lite.training.curves import plot_curves
-from fewshot_lite.training.feed import Feed
 from fewshot_lite.training.meta_checkpoints import Checkpoints
 from fewshot_lite.training.meta_config import MetaTrainConfig
 from fewshot_lite.training.meta_log import Outputs, Replacements, open_log
@@ -29,6 +27,8 @@ from fewshot_lite.training.meta_setup import Setup, facts, prepare
 from fewshot_lite.training.meta_state import Run
 from fewshot_lite.training.meta_step import StepGradients
 from fewshot_lite.training.optimisation import gradient_norm, make_optimizer, set_learning_rate
+from fewshot_lite.training.prefetch import Prefetch
+from fewshot_lite.training.tasks import Cache
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,9 @@ def _train(
     with (
         contextlib.closing(log),
         training.StopRequest() as stop,
-        Feed(setup.train, mine, setup.where, workers=workers, on_replaced=replaced.note) as feed,
+        Prefetch(
+            setup.train, mine, setup.where, workers=workers, on_replaced=replaced.note
+        ) as feed,
     ):
         gradients = StepGradients(setup, config, feed, group)
         for numbers in run.steps():

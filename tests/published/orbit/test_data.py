@@ -10,12 +10,12 @@ import torch
 
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.data.episodes import EpisodeConfig, Pool, sample_training_episode
-from fewshot_lite.data.task_source import TrainingTasks
-from fewshot_lite.data.training_sets import scan_data_sets
 from fewshot_lite.images.photo import Source, Square, read_square
 from fewshot_lite.personal.meta_model import MetaModel
+from fewshot_lite.published.data_sets import scan_data_sets
 from fewshot_lite.published.orbit import describe, find_orbit, scan_orbit
 from fewshot_lite.training.meta_train import meta_train
+from fewshot_lite.training.tasks import TrainingTasks
 from orbit_tree import TWO, Users, draw_orbit, video_name
 from photos import QUICK, classes, draw_classes
 
@@ -117,7 +117,7 @@ def test_all_users_share_the_memory(
         return read_square(path, size)
 
     monkeypatch.setattr("fewshot_lite.images.decoding.read_square", load)
-    monkeypatch.setattr("fewshot_lite.data.task_source._MEMORY", 72 * 3 * 8 * 8 + spare)
+    monkeypatch.setattr("fewshot_lite.training.tasks._MEMORY", 72 * 3 * 8 * 8 + spare)
     TrainingTasks(scan_orbit(root), QUICK, 8, None)
     assert len(read) == decoded
 

@@ -20,7 +20,7 @@ GROUPS = ("natural", "specialized", "structured")
 
 
 @dataclass(frozen=True)
-class Task:
+class VtabTask:
     """One task, and what its publishers' files look like."""
 
     name: str
@@ -62,40 +62,40 @@ _SMALLNORB = (
 )
 
 TASKS = (
-    Task(
+    VtabTask(
         "caltech101", "natural", 102, "caltech101",
         "https://data.caltech.edu/records/mzrjq-6wc02 (caltech-101.zip, and in it "
         "101_ObjectCategories.tar.gz)",
         ("caltech101", "caltech-101"), ("101_ObjectCategories",), natural.caltech101,
     ),
-    Task(
+    VtabTask(
         "cifar100", "natural", 100, "cifar",
         "https://www.cs.toronto.edu/~kriz/cifar.html (cifar-100-binary.tar.gz; the Python version "
         "is pickled and not read)",
         ("cifar-100-binary",), ("train.bin", "test.bin", "fine_label_names.txt"), natural.cifar100,
     ),
-    Task(
+    VtabTask(
         "flowers102", "natural", 102, "oxford_flowers102",
         "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/ (102flowers.tgz and two .mat files)",
         ("flowers-102", "flowers102"), ("jpg", "imagelabels.mat", "setid.mat"), natural.flowers102,
     ),
-    Task(
+    VtabTask(
         "pets", "natural", 37, "oxford_iiit_pet",
         "https://www.robots.ox.ac.uk/~vgg/data/pets/ (images.tar.gz, annotations.tar.gz)",
         ("oxford-iiit-pet", "oxford_iiit_pet"),
         ("images", "annotations/trainval.txt", "annotations/test.txt"), natural.pets,
     ),
-    Task(
+    VtabTask(
         "sun397", "natural", 397, "sun397",
         "https://vision.princeton.edu/projects/2010/SUN/ (SUN397.tar.gz)",
         ("SUN397",), ("ClassName.txt",), natural.sun397,
     ),
-    Task(
+    VtabTask(
         "svhn", "natural", 10, "svhn",
         "http://ufldl.stanford.edu/housenumbers/ (train_32x32.mat, test_32x32.mat)",
         ("svhn", "SVHN", "."), ("train_32x32.mat", "test_32x32.mat"), natural.svhn,
     ),
-    Task(
+    VtabTask(
         "retinopathy", "specialized", 5, "diabetic_retinopathy",
         "https://www.kaggle.com/c/diabetic-retinopathy-detection/data (train.zip, test.zip, "
         "trainLabels.csv) and https://storage.googleapis.com/kaggle-forum-message-attachments/"
@@ -103,17 +103,17 @@ TASKS = (
         ("diabetic-retinopathy-detection", "diabetic_retinopathy_detection"),
         ("train", "test", "trainLabels.csv", "retinopathy_solution.csv"), specialized.retinopathy,
     ),
-    Task(
+    VtabTask(
         "eurosat", "specialized", 10, "eurosat",
         "https://github.com/phelber/eurosat (EuroSAT.zip, RGB)",
         ("eurosat", "EuroSAT"), ("2750",), specialized.eurosat,
     ),
-    Task(
+    VtabTask(
         "resisc45", "specialized", 45, "resisc45",
         "https://gcheng-nwpu.github.io/ (NWPU-RESISC45.rar)",
         ("NWPU-RESISC45",), ("*/*.jpg",), specialized.resisc45,
     ),
-    Task(
+    VtabTask(
         "camelyon", "specialized", 2, "patch_camelyon",
         "https://zenodo.org/records/2546921 (PatchCamelyon, six .h5.gz files; gunzip them)",
         ("pcam", "patch_camelyon"),
@@ -124,32 +124,32 @@ TASKS = (
         ),
         specialized.camelyon,
     ),
-    Task("clevr-distance", "structured", 6, "clevr_dist", *_CLEVR, structured.clevr_distance),
-    Task("clevr-count", "structured", 8, "clevr_count", *_CLEVR, structured.clevr_count),
-    Task(
+    VtabTask("clevr-distance", "structured", 6, "clevr_dist", *_CLEVR, structured.clevr_distance),
+    VtabTask("clevr-count", "structured", 8, "clevr_count", *_CLEVR, structured.clevr_count),
+    VtabTask(
         "dmlab", "structured", 6, "dmlab",
         "https://storage.googleapis.com/dmlab-vtab/dmlab.tar.gz (reading its TFRecords needs "
         "`pip install 'fewshot-lite[meta-dataset]'`)",
         ("dmlab",),
         tuple(f"dmlab-{split}.tfrecord*" for split in ("train", "validation", "test")), dmlab,
     ),
-    Task(
+    VtabTask(
         "dsprites-orientation", "structured", 16, "dsprites_ori",
         *_DSPRITES, structured.dsprites_orientation,
     ),
-    Task(
+    VtabTask(
         "dsprites-location", "structured", 16, "dsprites_loc",
         *_DSPRITES, structured.dsprites_location,
     ),
-    Task(
+    VtabTask(
         "smallnorb-azimuth", "structured", 18, "smallnorb_azi",
         *_SMALLNORB, structured.smallnorb_azimuth,
     ),
-    Task(
+    VtabTask(
         "smallnorb-elevation", "structured", 9, "smallnorb_ele",
         *_SMALLNORB, structured.smallnorb_elevation,
     ),
-    Task(
+    VtabTask(
         "kitti", "structured", 4, "kitti",
         "https://www.cvlibs.net/datasets/kitti/eval_object.php (data_object_image_2.zip, "
         "data_object_label_2.zip, devkit_object.zip)",
@@ -163,7 +163,7 @@ TASKS = (
 class Found:
     """A task whose data are there."""
 
-    task: Task
+    task: VtabTask
     folder: Path
     layout: str
     """ "lists", "class folders" or "published files"."""
@@ -188,7 +188,7 @@ class Contents:
     found: tuple[Found, ...]
     problems: dict[str, str]
     """Task -> why its data, though there in part, cannot be used."""
-    absent: tuple[Task, ...]
+    absent: tuple[VtabTask, ...]
     """Tasks of which there is nothing."""
 
 
@@ -196,7 +196,7 @@ def look(root: Path) -> Contents:
     """Which tasks lie in a folder. Looks at names only."""
     found: list[Found] = []
     problems: dict[str, str] = {}
-    absent: list[Task] = []
+    absent: list[VtabTask] = []
     for task in TASKS:
         place = _locate(root, task)
         if isinstance(place, Found):
@@ -208,7 +208,7 @@ def look(root: Path) -> Contents:
     return Contents(tuple(found), problems, tuple(absent))
 
 
-def _locate(root: Path, task: Task) -> Found | str | None:
+def _locate(root: Path, task: VtabTask) -> Found | str | None:
     """Where a task lies, or what its folder lacks, or None."""
     for name in dict.fromkeys((task.exported, task.name)):
         if all((root / name / part).is_file() for part in LISTS):
@@ -227,7 +227,7 @@ def _locate(root: Path, task: Task) -> Found | str | None:
     return lacking
 
 
-def missing_line(task: Task) -> str:
+def missing_line(task: VtabTask) -> str:
     """Where the data of a task come from and where they go."""
     holds = ", ".join(task.needs)
     return f"{task.name}: not there. From {task.url}; as {task.folders[0]}/ with {holds}"

@@ -24,14 +24,14 @@ from fewshot_lite.data.augment import (
     quarter_turns,
     random_views,
 )
+from fewshot_lite.data.episode_images import Replaced
 from fewshot_lite.data.episodes import EpisodeConfig, Pool, sample_training_episode
-from fewshot_lite.data.prepared import PreparedTask
-from fewshot_lite.data.replacing import Replaced
+from fewshot_lite.data.prepared_task import PreparedTask
 from fewshot_lite.data.store import ImageStore
-from fewshot_lite.data.task_source import Cache, TrainingTasks
 from fewshot_lite.images.folders import scan_classes
 from fewshot_lite.learners.task import Task
-from fewshot_lite.training.feed import Feed, pick_workers
+from fewshot_lite.training.prefetch import Prefetch, pick_workers
+from fewshot_lite.training.tasks import Cache, TrainingTasks
 from photos import QUICK, SIZE, classes, draw_classes
 
 pytestmark = pytest.mark.slow
@@ -49,7 +49,7 @@ def shapes(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fewshot_lite.data.task_source._MEMORY", 0)
+    monkeypatch.setattr("fewshot_lite.training.tasks._MEMORY", 0)
 
 
 def source(data: Path, cache: Path | None = None) -> TrainingTasks:
@@ -57,7 +57,7 @@ def source(data: Path, cache: Path | None = None) -> TrainingTasks:
     return TrainingTasks([scan_classes(data)], CONFIG, SIZE, None, kept)
 
 
-def tasks(feed: Feed) -> list[Task]:
+def tasks(feed: Prefetch) -> list[Task]:
     with feed:
         return [feed.next() for _ in NUMBERS]
 
@@ -113,11 +113,11 @@ def test_tasks_are_the_same_whoever_prepares_them(
     plain = source(shapes)
     expected = [plain.task(number) for number in NUMBERS]
     if where == "disk":
-        monkeypatch.setattr("fewshot_lite.data.task_source._MEMORY", 0)
+        monkeypatch.setattr("fewshot_lite.training.tasks._MEMORY", 0)
     (tmp_path / "cache").mkdir()
     other = source(shapes, tmp_path / "cache" if where == "cache" else None)
     assert other.kept == (where != "disk")
-    found = tasks(Feed(other, NUMBERS, CPU, workers=workers, start_method="fork"))
+    found = tasks(Prefetch(other, NUMBERS, CPU, workers=workers, start_method="fork"))
     assert_same(found, expected)
 
 
@@ -126,8 +126,10 @@ def test_tasks_are_the_same_whoever_prepares_them(
 def test_workers_that_begin_from_nothing(shapes: Path, method: str) -> None:
     if method not in multiprocessing.get_all_start_methods():
         pytest.skip(f"no {method} here")
-    expected = tasks(Feed(source(shapes), NUMBERS, CPU, workers=0))
-    assert_same(tasks(Feed(source(shapes), NUMBERS, CPU, workers=1, start_method=method)), expected)
+    expected = tasks(Prefetch(source(shapes), NUMBERS, CPU, workers=0))
+    assert_same(
+        tasks(Prefetch(source(shapes), NUMBERS, CPU, workers=1, start_method=method)), expected
+    )
 
 
 def test_views_are_made_a_part_at_a_time_and_alike(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +144,7 @@ def test_views_are_made_a_part_at_a_time_and_alike(monkeypatch: pytest.MonkeyPat
             random_views(pixels, 16, augmentation, flip, again), draw_shift(again)
         )
         for chunk in (1, 7, 64):
-            monkeypatch.setattr("fewshot_lite.data.prepared._CHUNK", chunk)
+            monkeypatch.setattr("fewshot_lite.data.prepared_task._CHUNK", chunk)
             task = prepared.on(CPU)
             assert torch.equal(torch.cat([task.support, task.query]), expected)
 
@@ -155,7 +157,9 @@ def test_lost_photos_are_replaced_alike_and_told(shapes: Path, workers: int) -> 
     for number in range(5):
         (shapes / f"thing {number}" / "03.png").unlink()
     told: list[Replaced] = []
-    feed = Feed(data, NUMBERS, CPU, workers=workers, on_replaced=told.append, start_method="fork")
+    feed = Prefetch(
+        data, NUMBERS, CPU, workers=workers, on_replaced=told.append, start_method="fork"
+    )
     assert_same(tasks(feed), [data.task(number) for number in NUMBERS])
     assert told
     assert {(Path(item.source).name, item.reason) for item in told} == {("03.png", "no such file")}
@@ -169,7 +173,7 @@ def test_a_class_without_photos_ends_in_one_line(shapes: Path, workers: int) -> 
     for photo in shapes.glob("*/*"):
         photo.unlink()
     with (
-        Feed(data, NUMBERS, CPU, workers=workers, start_method="fork") as feed,
+        Prefetch(data, NUMBERS, CPU, workers=workers, start_method="fork") as feed,
         pytest.raises(FewshotError, match=r"^shapes: too few photos of class") as caught,
     ):
         feed.next()
@@ -180,7 +184,7 @@ def test_a_class_without_photos_ends_in_one_line(shapes: Path, workers: int) -> 
 @pytest.mark.usefixtures("on_disk")
 def test_workers_survive_what_asks_the_run_to_stop(shapes: Path) -> None:
     numbers = range(30)
-    with Feed(source(shapes), numbers, CPU, workers=2, start_method="fork") as feed:
+    with Prefetch(source(shapes), numbers, CPU, workers=2, start_method="fork") as feed:
         feed.next()
         time.sleep(0.3)  # both have begun
         for worker in multiprocessing.active_children():
@@ -199,7 +203,7 @@ def test_a_worker_that_dies_ends_the_run_in_one_line(shapes: Path) -> None:
 
 def run_and_kill(shapes: Path) -> None:
     numbers = range(500)
-    with Feed(source(shapes), numbers, CPU, workers=1, start_method="fork") as feed:
+    with Prefetch(source(shapes), numbers, CPU, workers=1, start_method="fork") as feed:
         feed.next()
         for worker in multiprocessing.active_children():
             os.kill(worker.pid or 0, signal.SIGKILL)
@@ -212,20 +216,20 @@ def run_and_kill(shapes: Path) -> None:
 def test_the_callers_random_state_is_left_alone(shapes: Path) -> None:
     data, state = source(shapes), torch.get_rng_state()
     for workers in (0, 1):
-        tasks(Feed(data, NUMBERS, CPU, workers=workers, start_method="fork"))
+        tasks(Prefetch(data, NUMBERS, CPU, workers=workers, start_method="fork"))
     assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_a_run_that_ends_early_leaves_nothing_running(shapes: Path) -> None:
     for workers in (0, 2):
-        with Feed(source(shapes), range(100), CPU, workers=workers) as feed:
+        with Prefetch(source(shapes), range(100), CPU, workers=workers) as feed:
             feed.next()
         assert not multiprocessing.active_children()
 
 
 @pytest.mark.usefixtures("on_disk")
 def test_waiting_is_a_share_of_the_time(shapes: Path) -> None:
-    with Feed(source(shapes), range(4), CPU, workers=0) as feed:
+    with Prefetch(source(shapes), range(4), CPU, workers=0) as feed:
         feed.next()
         assert 0 < feed.share_waited() <= 1
         time.sleep(0.05)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from gradient_models import gradient_model
 
-from fewshot_lite.maml.cross_adaptation import FOLDS, cross_adapt, deal, most_left_out
+from fewshot_lite.personal.cross_adaptation import FOLDS, cross_adapt, deal, most_left_out
 from fewshot_lite.personal.novelty import StrangerDetector
 from photos import SIZE
 

@@ -21,8 +21,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.core.ranks import place
-from fewshot_lite.data.prepared import PreparedTask
-from fewshot_lite.data.replacing import Replaced
+from fewshot_lite.data.episode_images import Replaced
+from fewshot_lite.data.prepared_task import PreparedTask
 from fewshot_lite.images.decoding import worker_count
 from fewshot_lite.images.photo import current_limit, pixel_limit
 from fewshot_lite.learners.task import Task
@@ -58,8 +58,8 @@ class TaskSource(Protocol):
         ...
 
 
-class Feed:
-    """Tasks in order, on the device. `with Feed(...) as feed: ... task = feed.next()`.
+class Prefetch:
+    """Tasks in order, on the device. `with Prefetch(...) as feed: ... task = feed.next()`.
 
     A worker that dies ends the block with a FewshotError.
     """
@@ -102,7 +102,7 @@ class Feed:
         self._begun = time.perf_counter()
         self._waited = 0.0
 
-    def __enter__(self) -> Feed:
+    def __enter__(self) -> Prefetch:
         return self
 
     def __exit__(

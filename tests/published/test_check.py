@@ -17,7 +17,7 @@ from PIL import Image
 from fewshot_lite.cli import app as cli
 from fewshot_lite.cli.render import terminal as render
 from fewshot_lite.core.errors import FewshotError, UsageError
-from fewshot_lite.data.check import check
+from fewshot_lite.published.check import check
 from fewshot_lite.published.vtab.catalogue import TASKS
 from photos import draw_classes
 from vtab_files import flat, write_all, write_cifar100, write_eurosat, write_lists

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from fewshot_lite.data.patience import read_in_time
+from fewshot_lite.data.timed_reading import read_in_time
 from fewshot_lite.images.photo import PhotoError, Source, Square
 
 

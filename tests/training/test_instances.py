@@ -13,9 +13,9 @@ from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.random_streams import Stream
 from fewshot_lite.core.random_streams import generator as stream_generator
 from fewshot_lite.data.episodes import EpisodeConfig, Pool, sample_instances
-from fewshot_lite.data.task_source import TrainingTasks
 from fewshot_lite.images.folders import LabelledImages, scan_classes
 from fewshot_lite.training.meta_config import MetaTrainConfig
+from fewshot_lite.training.tasks import TrainingTasks
 
 SIZE = 32
 CONFIG = MetaTrainConfig(
@@ -89,7 +89,7 @@ def test_a_share_of_the_tasks_and_the_others_as_they_were(folder: LabelledImages
 def test_a_photo_that_fails_is_replaced_by_one_other_on_both_sides(
     folder: LabelledImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fewshot_lite.data.task_source._MEMORY", 0)
+    monkeypatch.setattr("fewshot_lite.training.tasks._MEMORY", 0)
     tasks = TrainingTasks([folder], CONFIG, SIZE, None)
     whole = tasks.prepare(0)
     lost = folder.paths[_first_image(tasks)]

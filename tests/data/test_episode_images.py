@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.data.episode_images import read_episode
 from fewshot_lite.data.episodes import Episode, EpisodeConfig, Pool, sample_training_episode
-from fewshot_lite.data.replacing import read_episode
 from fewshot_lite.data.store import ImageStore, decode
 from fewshot_lite.images.folders import LabelledImages, scan_classes
 from photos import classes, draw_classes

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fewshot_lite.core.errors import FewshotError
-from fewshot_lite.data.summary import DataSet, Summary
 from fewshot_lite.images.folders import ImageFolder, require_folder, scan_collection
 from fewshot_lite.images.image_sizes import size_range
+from fewshot_lite.published.summary import DataSet, Summary
 
 #: Files of one data set whose headers are read; of more, evenly spread ones.
 _LOOKED_AT = 20_000

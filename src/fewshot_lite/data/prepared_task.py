@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fewshot_lite.data.augment import Shift, Views, apply_shift, apply_views, quarter_turns
-from fewshot_lite.data.replacing import Replaced
+from fewshot_lite.data.episode_images import Replaced
 from fewshot_lite.learners.task import Task
 
 #: Images whose views are made at a time: beyond the views themselves, what that takes is small.

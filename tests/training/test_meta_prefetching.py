@@ -30,7 +30,7 @@ def shapes(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fewshot_lite.data.task_source._MEMORY", 0)
+    monkeypatch.setattr("fewshot_lite.training.tasks._MEMORY", 0)
 
 
 def tensors(path: Path) -> dict[str, bytes]:
@@ -63,7 +63,7 @@ def test_workers_and_a_cache_do_not_change_what_is_learned(
     home.mkdir()
     meta_train(shapes, home / "plain.safetensors", config)
     meta_train(shapes, home / "cached.safetensors", config, cache=tmp_path / "cache", workers=1)
-    monkeypatch.setattr("fewshot_lite.data.task_source._MEMORY", 0)
+    monkeypatch.setattr("fewshot_lite.training.tasks._MEMORY", 0)
     meta_train(shapes, home / "read.safetensors", config, workers=2)
     expected = tensors(home / "plain.safetensors")
     for name in ("cached", "read"):
@@ -122,7 +122,7 @@ def test_a_data_set_that_vanishes_ends_the_run_in_one_line_with_its_checkpoint_w
 def test_validation_goes_on_without_what_was_lost(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fewshot_lite.data.task_source._VALIDATION_TASKS", 4)
+    monkeypatch.setattr("fewshot_lite.training.validation._VALIDATION_TASKS", 4)
     good = draw_classes(tmp_path / "good", classes(2, photos=11))
 
     def lose() -> None:

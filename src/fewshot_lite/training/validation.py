@@ -1,0 +1,135 @@
+"""Validation: fixed tasks of classes or users that are not trained on."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+
+import torch
+
+from fewshot_lite.core.errors import UsageError
+from fewshot_lite.core.progress import Progress, Report
+from fewshot_lite.core.random_streams import Stream, generator
+from fewshot_lite.core.ranks import Place, Ranks
+from fewshot_lite.data.episode_images import Replaced, read_episode
+from fewshot_lite.data.episodes import (
+    Episode,
+    Pool,
+)
+from fewshot_lite.data.store import ImageStore
+from fewshot_lite.evaluation.accuracy import Score, evaluate, fixed_episodes
+from fewshot_lite.images.folders import LabelledImages
+from fewshot_lite.learners.base import Cast, Learner
+from fewshot_lite.learners.task import Task
+from fewshot_lite.training.meta_config import MetaTrainConfig
+from fewshot_lite.training.tasks import Cache, open_data_set
+
+#: Validation: this many tasks, fixed by the seed, of so many support and query images a class.
+_VALIDATION_TASKS = 50
+_SHOT = _QUERIES = 5
+
+
+class ValidationTasks:
+    """Fixed 5-way 5-shot tasks of held-out data, a share for each data set."""
+
+    def __init__(
+        self,
+        folders: Sequence[LabelledImages],
+        config: MetaTrainConfig,
+        size: int,
+        report: Report | None,
+        cache: Cache | None = None,
+    ) -> None:
+        self.pools: list[Pool] = []
+        self.left_out: list[tuple[str, list[str]]] = []
+        """Data sets of which classes were left out as too small, and those classes."""
+        self.on_replaced: Callable[[Replaced], None] = lambda replaced: None
+        """Called with an image that could not be read, each time."""
+        self._seed = config.seed
+        self._runs: list[tuple[str, ImageStore, list[Episode]]] = []
+        images = sum(len(folder.paths) for folder in folders)
+        for folder in folders:
+            store, pool = open_data_set(folder, images, config, size, report, cache)
+            pool.leave_out_small(_SHOT, _QUERIES)
+            kept = set(pool.class_names) if pool.classes >= 2 else set()
+            left_out = [name for name in folder.class_names if name not in kept]
+            if left_out:
+                self.left_out.append((folder.name, left_out))
+            if not kept:
+                continue
+            episodes = fixed_episodes(
+                pool,
+                way=min(5, pool.classes),
+                shot=_SHOT,
+                queries=_QUERIES,
+                tasks=_VALIDATION_TASKS,
+                seed=config.seed,
+            )
+            self.pools.append(pool)
+            self._runs.append((folder.name, store, episodes))
+        if config.validate_every and not self._runs:
+            raise UsageError(
+                f"--validate-every {config.validate_every}: no classes with 10 photos to validate "
+                "on. Name a folder with --validate, or leave --validate-every out."
+            )
+
+    def run(
+        self,
+        learner: Learner,
+        micro_batch: int,
+        cast: Cast,
+        report: Report | None,
+        ranks: Ranks | None = None,
+    ) -> dict[str, float]:
+        """Accuracy by data set, and their mean; the tasks of each are shared out among ranks."""
+        scores: dict[str, float] = {}
+        ranks = ranks or Ranks(Place())
+        for position, (name, store, episodes) in enumerate(self._runs):
+            read = functools.partial(self._read, self.pools[position])
+            score = _shared_score(learner, store, episodes, read, micro_batch, cast, ranks)
+            scores[name] = round(score.mean, 4)
+            if report is not None:
+                report(Progress(position + 1, len(self._runs), "Validating", {name: score.mean}))
+        return {**scores, "mean": round(sum(scores.values()) / len(scores), 4)}
+
+    def _read(self, pool: Pool, store: ImageStore, episode: Episode) -> Task:
+        """The images of an episode as they are; of a damaged one, others each time alike."""
+        numbers = episode.support
+        pixels, episode, replaced = read_episode(
+            store,
+            pool,
+            episode,
+            lambda: generator(self._seed, Stream.VALIDATION_REPLACEMENTS, *numbers),
+        )
+        for item in replaced:
+            self.on_replaced(item)
+        split = len(episode.support)
+        return Task(
+            support=pixels[:split],
+            support_labels=torch.tensor(episode.support_labels),
+            query=pixels[split:],
+            query_labels=torch.tensor(episode.query_labels),
+            classes=episode.classes,
+        )
+
+
+def _shared_score(
+    learner: Learner,
+    store: ImageStore,
+    episodes: Sequence[Episode],
+    read: Callable[[ImageStore, Episode], Task],
+    micro_batch: int,
+    cast: Cast,
+    ranks: Ranks,
+) -> Score:
+    """The score of one process that does all the tasks, to the bit."""
+    own = ranks.share(range(len(episodes)))
+    accuracies = torch.zeros(len(episodes), dtype=torch.float64)
+
+    def score() -> tuple[float, ...]:
+        mine = [episodes[number] for number in own]
+        scores = evaluate({"": learner}, store, mine, micro_batch=micro_batch, cast=cast, make=read)
+        return scores[""].accuracies
+
+    accuracies[list(own)] = torch.tensor(ranks.together(score), dtype=torch.float64)
+    return Score(tuple(ranks.sum(accuracies).tolist()))
