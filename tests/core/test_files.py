@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fewshot_lite.core import files
-from fewshot_lite.core.errors import UsageError
+from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.files import atomic_path, check_output, find_base, models_folder
 
 
@@ -93,6 +94,103 @@ def test_files_are_as_readable_as_the_umask_says(tmp_path: Path, umask: int, mod
     finally:
         assert os.umask(before) == umask  # looked at, not changed
     assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == mode
+
+
+def test_a_rewritten_file_keeps_its_mode_and_a_link_its_target(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    target, link = tmp_path / "real" / "x", tmp_path / "link"
+    target.write_text("old")
+    target.chmod(0o600)  # it may hold pictures
+    link.symlink_to(target)
+    check_output(link, force=True)
+    with atomic_path(link) as temporary:
+        temporary.write_text("new")
+        assert temporary.parent == target.parent
+    assert link.is_symlink()
+    assert (link.read_text(), stat.S_IMODE(target.stat().st_mode)) == ("new", 0o600)
+
+
+@pytest.mark.skipif(getattr(os, "geteuid", lambda: 1)() != 0, reason="root alone may give away")
+def test_a_rewritten_file_keeps_its_owner(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.touch()
+    os.chown(path, 12_345, 54_321)
+    with atomic_path(path) as temporary:
+        temporary.write_text("new")
+    assert (path.stat().st_uid, path.stat().st_gid) == (12_345, 54_321)
+
+
+@pytest.mark.parametrize("hard_links", [True, False])
+def test_what_appears_during_the_work_is_not_overwritten_without_force(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hard_links: bool
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    if not hard_links:
+        monkeypatch.setattr(os, "link", refuse)
+    path = tmp_path / "x"
+    for force, left in ((False, "theirs"), (True, "mine")):
+        path.unlink(missing_ok=True)
+        refused = (
+            contextlib.nullcontext() if force else pytest.raises(FewshotError, match="--force")
+        )
+        with refused, atomic_path(path, force=force) as temporary:
+            temporary.write_text("mine")
+            path.write_text("theirs")
+        assert path.read_text() == left
+        assert list(tmp_path.iterdir()) == [path]
+    path.unlink()
+    with atomic_path(path, force=False) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
+def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    check_output(pipe, force=False, stream=True)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with atomic_path(pipe, force=False) as temporary:
+        temporary.write_text("answers")
+        assert temporary.parent != tmp_path
+    assert os.read(reader, 100) == b"answers"
+    os.close(reader)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    check_output(Path("/dev/stdout"), force=False, stream=True)
+    with atomic_path(Path(os.devnull)) as temporary:
+        temporary.write_text("lost")
+    assert not Path(os.devnull).is_file()
+
+
+def test_the_bytes_are_on_the_disk_before_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, synced = tmp_path / "x", []
+
+    def fsync(handle: int) -> None:
+        assert not path.exists()
+        synced.append((os.fstat(handle).st_ino, os.fstat(handle).st_size))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with atomic_path(path) as temporary:
+        temporary.write_text("new")
+    assert synced == [(path.stat().st_ino, 3)]
+
+
+def test_what_a_killed_process_left_is_swept_by_the_next_run_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    mine = [".fewshot-lite-x-notes", ".fewshot-lite-x-ABCDEFGH", ".fewshot-lite-y-abcdefgh", "x"]
+    for name in (*mine, ".fewshot-lite-x-abcd_123"):
+        (tmp_path / name).touch()
+    with atomic_path(tmp_path / "x") as other:  # another process at work
+        assert not (tmp_path / ".fewshot-lite-x-abcd_123").exists()
+        with atomic_path(tmp_path / "x"):
+            assert other.exists()
+    assert {path.name for path in tmp_path.iterdir()} == set(mine)
 
 
 @pytest.fixture

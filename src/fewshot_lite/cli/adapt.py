@@ -58,7 +58,7 @@ def adapt(
 ) -> None:
     """Learn the classes of a folder of photos, in one forward pass."""
     require_folder(folder)
-    check_output(output, force=force)
+    check_output(output, force=force, stream=True)
     sources = parse_base(base, weights).files
     if report is not None:
         taken = [("--output", output), *(("--base", source) for source in sources)]

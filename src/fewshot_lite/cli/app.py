@@ -6,10 +6,14 @@ Rich that help texts do not need: those and argument errors come at once.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -161,8 +165,11 @@ def _print_error(message: str) -> None:
 
 def main() -> None:
     """Entry point: every known failure is one line and an exit code."""
+    _open_closed_streams()
     try:
-        code = app(standalone_mode=False)
+        with _ended_by_signals():
+            code = app(standalone_mode=False)
+            sys.stdout.flush()  # here, where it may fail
     except FewshotError as error:
         if not speaks(error):
             let_another_speak()
@@ -171,9 +178,10 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except BrokenPipeError:  # `fewshot-lite classify photos/ | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_stdout()
         sys.exit(1)
     except OSError as error:  # a full disk, a folder taken away: no fault of the program
+        _forget_stdout()
         where = f"{error.filename}: " if error.filename else ""
         _print_error(f"{where}{error.strerror or error}.")
         sys.exit(1)
@@ -191,3 +199,41 @@ def main() -> None:
     if code == INTERRUPTED:
         _print_error("Interrupted.")
     sys.exit(code)
+
+
+def _open_closed_streams() -> None:
+    """Give a program that was started without stdout or stderr (`>&-`) others in their place.
+
+    What is written to stdout fails then with one line; what is written to stderr is lost.
+    """
+    for name, mode in (("stdin", os.O_RDONLY), ("stdout", os.O_RDONLY), ("stderr", os.O_WRONLY)):
+        if getattr(sys, name) is None:
+            handle = os.open(os.devnull, mode)  # the number that was closed, so that no file has it
+            if name != "stdin":
+                setattr(sys, name, os.fdopen(handle, "w"))
+
+
+def _forget_stdout() -> None:
+    """What could not be written is not tried again when Python ends."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # replaced by something simpler
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM, and a terminal that is closed, end the program as Ctrl-C does: files are removed."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    before = {}
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:  # `nohup` ignores it
+            with contextlib.suppress(ValueError):  # not the main thread
+                before[number] = signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

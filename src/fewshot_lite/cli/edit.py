@@ -114,7 +114,7 @@ def _check(model: Path, output: Path | None, *, force: bool) -> Path:
     target = model if output is None else output
     if target.suffix.lower() in PHOTO_ENDINGS:
         raise UsageError(f"--output {target}: the name of a photo. End it in .safetensors.")
-    check_output(target, force=force, flag="--force" if output is None else "--output")
+    check_output(target, force=force, flag="--force" if output is None else "--output", stream=True)
     return target
 
 

@@ -49,11 +49,18 @@ def describe(kind: str) -> str:
 
 
 def save(
-    path: Path, kind: str, tensors: dict[str, Tensor], meta: dict[str, Any], *, half: bool = False
+    path: Path,
+    kind: str,
+    tensors: dict[str, Tensor],
+    meta: dict[str, Any],
+    *,
+    half: bool = False,
+    force: bool = True,
 ) -> None:
     """Write a checkpoint.
 
     Args:
+        force: `path` may be there at the end.
         half: store matrices and kernels as float16 (statistics and norm parameters stay float32:
             a running variance does not fit float16's range, nor may a weight).
 
@@ -66,7 +73,7 @@ def save(
     }
     entry = json.dumps({"format": FORMAT, "kind": kind, **meta})
     try:
-        with atomic_path(path) as temporary:
+        with atomic_path(path, force=force) as temporary:
             save_file(ready, temporary, metadata={_KEY: entry})
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
+import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,54 +20,137 @@ DEFAULT_BASE = "default"
 DEFAULT_PERSONAL = Path("personal.safetensors")
 
 
-def check_output(path: Path, *, force: bool, flag: str = "--output") -> None:
+def check_output(path: Path, *, force: bool, flag: str = "--output", stream: bool = False) -> None:
     """Refuse an output before the work is done that it is for.
 
     Args:
         path: the file to write.
         force: it may be there.
         flag: what to call it in messages.
+        stream: it may be a device or a pipe, which is written to and never replaced.
 
     Raises:
-        UsageError: it exists and `force` is not set, is a folder or a device, or its folder cannot
-            be written.
+        UsageError: it exists and `force` is not set, is a folder or, unless `stream` is set, a
+            device, or its folder cannot be written.
     """
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112  # Path.is_dir raises for names that are too long
         raise UsageError(f"{flag} {path}: a folder. Give the name of a file in it.")
-    if path.exists() and not path.is_file():
+    if _is_stream(path):
+        if stream:
+            return
         raise UsageError(f"{flag} {path}: a device or a pipe. Give the name of a file.")
-    if path.exists() and not force:
+    if os.path.lexists(path) and path.exists() and not force:
         raise UsageError(f"{flag} {path}: exists already. Use --force to overwrite it.")
-    folder = path.absolute().parent
+    folder = Path(os.path.realpath(path)).parent
     if not folder.is_dir():
         raise UsageError(f"{flag} {path}: there is no folder {folder}. Create it first.")
     if not os.access(folder, os.W_OK):
         raise UsageError(f"{flag} {path}: the folder {folder} cannot be written to.")
 
 
+def _is_stream(path: Path) -> bool:
+    """Whether a path is a device or a pipe, or another name for a file that is open already."""
+    if str(path.absolute().parent) in ("/dev", "/dev/fd", "/proc/self/fd"):
+        return True
+    with contextlib.suppress(OSError):
+        return not stat.S_ISREG(path.stat().st_mode)
+    return False
+
+
 @contextlib.contextmanager
-def atomic_path(path: Path, *, prefix: str = "") -> Iterator[Path]:
-    """A temporary path beside `path`, renamed to it at the end: `path` is whole or untouched.
+def atomic_path(path: Path, *, prefix: str = "", force: bool = True) -> Iterator[Path]:
+    """A temporary path that takes the place of `path` at the end: that is whole or untouched.
+
+    A file that was there hands on its mode and, where that is permitted, its owner; of a symbolic
+    link the target is rewritten. A device or a pipe is written to at the end. What an earlier
+    process left when it was killed is removed.
 
     Args:
+        path: where to.
         prefix: how the temporary name begins, by which what a killed program leaves is known; as
             `remove_leftovers` looks for unless given.
+        force: `path` may be there at the end.
+
+    Raises:
+        FewshotError: something appeared at `path` meanwhile, and `force` is not set.
     """
     import tempfile  # not needed for help texts, and not cheap
 
-    handle, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=prefix or _temporary(path))
-    os.close(handle)
+    if _is_stream(path):
+        with tempfile.NamedTemporaryFile(prefix="fewshot-lite-") as file:
+            yield Path(file.name)
+            with path.open("ab") as stream:
+                shutil.copyfileobj(file, stream)
+        return
+    path = Path(os.path.realpath(path))
+    remove_leftovers(path)
+    with locked_temporary(path.parent, prefix or _temporary(path)) as temporary:
+        yield temporary
+        with temporary.open("r+b") as file:
+            os.fsync(file.fileno())
+        _hand_on_access(path, temporary)
+        try:
+            temporary.replace(path) if force else rename_new(temporary, path)
+        except FileExistsError:
+            raise FewshotError(
+                f"{path}: appeared meanwhile and was not overwritten. Use --force for that."
+            ) from None
+
+
+@contextlib.contextmanager
+def locked_temporary(folder: Path, prefix: str) -> Iterator[Path]:
+    """A new file in a folder, removed at the end unless it was renamed.
+
+    It is locked, so that `remove_leftovers` of other processes can tell that it is in use.
+    """
+    import tempfile
+
+    handle, name = tempfile.mkstemp(dir=folder, prefix=prefix)
     temporary = Path(name)
     try:
+        with contextlib.suppress(ImportError, OSError):  # Windows; disks without locks
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.name == "nt":  # where no open file can be renamed
+            os.close(handle)
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+    finally:
+        if os.name != "nt":
+            os.close(handle)
+        temporary.unlink(missing_ok=True)
+
+
+def rename_new(temporary: Path, path: Path) -> None:
+    """Give a file another name in its folder, which must be free.
+
+    Raises:
+        FileExistsError: it is not.
+    """
+    try:
+        os.link(temporary, path)  # unlike a rename it never overwrites
+    except FileExistsError:
+        raise
+    except OSError:  # a disk without hard links
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, "exists", str(path)) from None
+        temporary.rename(path)
+
+
+def _hand_on_access(path: Path, temporary: Path) -> None:
+    """Let a file be as readable as the one it replaces; a new one as the umask says."""
+    try:
+        before = path.stat()
+    except OSError:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp makes files private
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        return
+    for owner in ((before.st_uid, before.st_gid), (-1, before.st_gid)):
+        with contextlib.suppress(OSError, AttributeError):  # not ours to give; Windows
+            os.chown(temporary, *owner)
+            break
+    temporary.chmod(stat.S_IMODE(before.st_mode))
 
 
 def _temporary(path: Path) -> str:
@@ -71,14 +158,34 @@ def _temporary(path: Path) -> str:
     return f".fewshot-lite-{path.name[:100]}-"  # names are 255 characters at most
 
 
-def remove_leftovers(path: Path) -> None:
-    """Remove temporary files that a process left beside `path` when it was killed.
+def remove_leftovers(path: Path, prefix: str = "") -> None:
+    """Remove temporary files that processes left beside `path` when they were killed.
 
-    No other process may be writing `path`.
+    Those that another process is writing are left.
+
+    Args:
+        path: a file.
+        prefix: how their names begin; as `atomic_path` has them unless given.
     """
-    for entry in path.absolute().parent.iterdir():
-        if entry.name.startswith(_temporary(path)) and entry.is_file():
-            entry.unlink(missing_ok=True)
+    name = re.compile(re.escape(prefix or _temporary(path)) + "[a-z0-9_]{8}")  # as tempfile has it
+    with contextlib.suppress(OSError):  # a folder that may not be listed
+        for entry in path.absolute().parent.iterdir():
+            if name.fullmatch(entry.name) and entry.is_file() and _is_abandoned(entry):
+                entry.unlink(missing_ok=True)
+
+
+def _is_abandoned(temporary: Path) -> bool:
+    """Whether no process has a lock on a file. Windows keeps what is open, without one."""
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        with temporary.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def sha256(path: Path) -> str:

@@ -6,12 +6,27 @@ import json
 import math
 from typing import Any
 
+from fewshot_lite.core.text import is_hidden
+
 
 def dumps(value: Any, *, indent: int | None = None, ascii_only: bool = True) -> str:
     """The JSON of a value; what JSON does not know (a path, a date) is written as text."""
     return json.dumps(
         _finite(value), indent=indent, ensure_ascii=ascii_only, default=str, allow_nan=False
     )
+
+
+def dumps_for(encoding: str | None, value: Any, *, indent: int | None = None) -> str:
+    """As `dumps`, with names as they are spelled where a stream's encoding has all of them.
+
+    What a terminal would not show as it is (`core.text.is_hidden`) is escaped all the same.
+    """
+    text = dumps(value, indent=indent, ascii_only=False)
+    try:
+        text.encode(encoding or "utf-8")
+    except UnicodeEncodeError:
+        return dumps(value, indent=indent)
+    return "".join(f"\\u{ord(c):04x}" if c != "\n" and is_hidden(c) else c for c in text)
 
 
 def _finite(value: Any) -> Any:

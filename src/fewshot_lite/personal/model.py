@@ -159,7 +159,7 @@ class PersonalModel:
             UsageError: the file exists and `force` is not set, or its folder is not there.
         """
         path = Path(path)
-        check_output(path, force=force)
+        check_output(path, force=force, stream=True)
         parts = Parts(
             self.backbone,
             self.head,
@@ -173,7 +173,7 @@ class PersonalModel:
             self.thumbnails if thumbnails else (),
             self._left_out_logits,
         )
-        personal_store.write(path, parts)
+        personal_store.write(path, parts, force=force)
         return path
 
     @cached_property

@@ -80,7 +80,7 @@ def read(file: Checkpoint, device: str) -> Parts:
     )
 
 
-def write(path: Path, parts: Parts) -> None:
+def write(path: Path, parts: Parts, *, force: bool) -> None:
     """Write the parts of a personal model; see `checkpoint.save`."""
     backbone = parts.backbone
     tensors = {f"network.{k}": _narrow(v) for k, v in backbone.network.state_dict().items()}
@@ -104,7 +104,7 @@ def write(path: Path, parts: Parts) -> None:
         "thumbnails": sum(map(bool, parts.thumbnails)),
         "provenance": parts.provenance,
     }
-    checkpoint.save(path, "personal", tensors, meta)
+    checkpoint.save(path, "personal", tensors, meta, force=force)
 
 
 def _narrow(tensor: Tensor) -> Tensor:

@@ -35,17 +35,37 @@ def text_of(writer_of: object, answers: list[Prediction], encoding: str = "utf-8
     return raw.getvalue().decode(encoding)
 
 
+SPELLED = 'a,"b"\\nc\\u2028\\x85😀'
+
+
 def test_csv_has_a_header_and_a_row_a_file() -> None:
     header, *rows = csv.reader(io.StringIO(text_of(WRITERS[0], ANSWERS), newline=""))
     assert ",".join(header) == (
         "path,label,probability,strangeness,label_1,probability_1,label_2,probability_2,problem"
     )
     assert rows == [
-        [ODD, "mug", "0.666667", "1.5", "mug", "0.666667", ODD, "0.333333", ""],
+        [SPELLED, "mug", "0.666667", "1.5", "mug", "0.666667", SPELLED, "0.333333", ""],
         ["s.jpg", "unknown", "", "inf", "mug", "0.9", "keys", "0.1", ""],
         ["bad.jpg", "", "", "", "", "", "", "", "no such file"],
     ]
     assert text_of(WRITERS[0], []).count("\n") == 1
+
+
+def test_no_cell_is_a_formula_or_an_escape_sequence() -> None:
+    evil = '=HYPERLINK("x")\r\x1b[2J\u202e'
+    answer = Prediction(Path(evil), ((evil, 1.0),), f"+{evil}", strangeness=-1.0)
+    text = text_of(WRITERS[0], [answer])
+    (_, row) = csv.reader(io.StringIO(text))
+    assert row[0] == "./" + (shown := r'=HYPERLINK("x")\r\x1b[2J\u202e')
+    assert row[1] == row[4] == "'" + shown
+    assert (row[3], row[-1]) == ("-1", "'+" + shown)  # a number is no formula
+
+
+def test_json_has_no_escape_sequence_and_loses_nothing() -> None:
+    evil = "\x1b[2J\x9b2J\u202e\x7f\ud800é"
+    text = text_of(JsonLinesWriter, [Prediction(Path(evil), ())])
+    assert text.isprintable() or text[:-1].isprintable()
+    assert json.loads(text)["path"] == evil
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
@@ -67,7 +87,7 @@ def test_json_and_json_lines_hold_the_same(encoding: str) -> None:
 
 
 def test_json_is_laid_out_as_json_dumps_would() -> None:
-    text = text_of(JsonWriter, ANSWERS)
+    text = text_of(JsonWriter, ANSWERS[1:])
     assert text == json.dumps(json.loads(text), indent=2, ensure_ascii=False) + "\n"
     assert text_of(JsonWriter, []) == "[]\n"
 

@@ -6,7 +6,6 @@ import contextlib
 import math
 import shlex
 import sys
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -26,6 +25,7 @@ from rich.table import Table
 from fewshot_lite.core import jsons as plain_json
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.core.ranks import place
+from fewshot_lite.core.text import visible
 
 if TYPE_CHECKING:
     from fewshot_lite.core.progress import Progress as Step
@@ -56,11 +56,8 @@ _MOST_EDITS = 5
 
 
 def escape(text: str) -> str:
-    """Text as Rich prints it literally; line breaks and control characters as their escapes."""
-    visible = "".join(
-        repr(c)[1:-1] if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text
-    )
-    return rich.markup.escape(visible)
+    """Text as Rich prints it literally, on one line; see `core.text.visible`."""
+    return rich.markup.escape(visible(text))
 
 
 def print_error(message: str) -> None:
@@ -75,12 +72,7 @@ def print_note(message: str) -> None:
 
 def print_json(value: Any) -> None:
     """A result for programs: JSON on stdout, with names as they are spelled if it can have them."""
-    text = plain_json.dumps(value, indent=2, ascii_only=False)
-    try:
-        text.encode(sys.stdout.encoding or "utf-8")
-    except UnicodeEncodeError:
-        text = plain_json.dumps(value, indent=2)
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(plain_json.dumps_for(sys.stdout.encoding, value, indent=2) + "\n")
 
 
 def command(*words: object) -> str:
@@ -189,7 +181,8 @@ def print_info(meta: dict[str, Any], path: object, size: int) -> None:
     table.add_column()
     for name, value in rows:
         table.add_row(escape(name), escape(value))
-    out.print(f"[bold]{escape(str(path))}[/]: {_KINDS.get(meta['kind'], meta['kind'])}")
+    kind = _KINDS.get(meta["kind"]) or escape(f"a file of the kind {meta['kind']!r}")
+    out.print(f"[bold]{escape(str(path))}[/]: {kind}")
     table.add_row("size", f"{size / 1e6:.1f} MB")
     out.print(table)
 

@@ -96,7 +96,7 @@ class Outputs:
             if real in taken:
                 raise UsageError(f"{flag} {path}: the same file as {taken[real]}. Name another.")
             taken[real] = flag
-            check_output(path, force=self.force, flag=flag)
+            check_output(path, force=self.force, flag=flag, stream=True)
         if self.sort_into is None:
             if self.link:
                 raise UsageError("--link: for --sort-into DIR alone.")
@@ -145,18 +145,24 @@ class Outputs:
         with ExitStack() as stack:
             writers: list[Writer] = []
             if self.csv is not None:
-                output = stack.enter_context(open_output(self.csv, "--csv", live=live))
+                output = stack.enter_context(
+                    open_output(self.csv, "--csv", live=live, force=self.force)
+                )
                 writers.append(CsvWriter(output, min(top, len(class_names))))
             if self.jsonl is not None:
-                output = stack.enter_context(open_output(self.jsonl, "--jsonl", live=live))
+                output = stack.enter_context(
+                    open_output(self.jsonl, "--jsonl", live=live, force=self.force)
+                )
                 writers.append(JsonLinesWriter(output))
             if self.json is not None:
-                output = stack.enter_context(open_output(self.json, "--json", live=live))
+                output = stack.enter_context(
+                    open_output(self.json, "--json", live=live, force=self.force)
+                )
                 writers.append(JsonWriter(output))
             if self.report is not None and model is not None:
                 from fewshot_lite.personal.report.classify_report import ClassifyReport, PageWriter
 
-                output = stack.enter_context(open_output(self.report, "--report"))
+                output = stack.enter_context(open_output(self.report, "--report", force=self.force))
                 writers.append(PageWriter(ClassifyReport(model, source=self.source), output))
             sorter = None
             if self.sort_into is not None:

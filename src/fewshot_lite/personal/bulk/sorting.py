@@ -11,13 +11,14 @@ import filecmp
 import os
 import re
 import shutil
-import tempfile
 import unicodedata
 from collections.abc import Iterable
 from itertools import count
 from pathlib import Path
 
 from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.core.files import locked_temporary, remove_leftovers, rename_new
+from fewshot_lite.core.text import is_hidden
 from fewshot_lite.personal.prediction import UNKNOWN
 
 #: Of which no later photo would be spared.
@@ -26,6 +27,8 @@ _FATAL = frozenset([errno.ENOSPC, errno.EDQUOT, errno.EROFS])
 #: Names that Windows keeps for devices, with any ending.
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
+#: How names of copies under way begin.
+_TEMPORARY = ".fewshot-lite-"
 #: Bytes of a folder's name; disks take 255.
 _LONGEST_NAME = 200
 
@@ -53,6 +56,7 @@ class Sorter:
         self.placed = 0
         self.left = 0
         self._folders = folder_names([*class_names, UNKNOWN])
+        self._homes: set[Path] = set()
         self._make(folder)
 
     def place(self, photo: Path, label: str) -> Path:
@@ -67,6 +71,9 @@ class Sorter:
         """
         home = self.folder / self._folders[label]
         self._make(home)
+        if home not in self._homes:
+            remove_leftovers(home / "any", _TEMPORARY)
+            self._homes.add(home)
         for number in count(1):
             name = photo.name if number == 1 else f"{photo.stem}-{number}{photo.suffix}"
             target = home / name
@@ -123,10 +130,7 @@ def folder_names(labels: Iterable[str]) -> dict[str, str]:
 
 
 def _safe_name(label: str) -> str:
-    name = "".join(
-        "_" if c in '<>:"/\\|?*' or unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c
-        for c in label
-    )
+    name = "".join("_" if c in '<>:"/\\|?*' or is_hidden(c) else c for c in label)
     name = name.encode()[:_LONGEST_NAME].decode(errors="ignore")
     name = name.rstrip(". ")  # Windows drops them
     if name.startswith(".") or _DEVICES.fullmatch(name):  # hidden, or a device
@@ -152,20 +156,8 @@ def _copy(photo: Path, target: Path) -> None:
     Raises:
         FileExistsError: `target` is there.
     """
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".fewshot-lite-")
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    with locked_temporary(target.parent, _TEMPORARY) as temporary:
         shutil.copyfile(photo, temporary)
         with contextlib.suppress(PermissionError):  # of times; disks of other systems
             shutil.copystat(photo, temporary)
-        try:
-            os.link(temporary, target)  # unlike a rename it never overwrites
-        except FileExistsError:
-            raise
-        except OSError:  # a disk without hard links
-            if os.path.lexists(target):
-                raise FileExistsError(errno.EEXIST, "exists", str(target)) from None
-            temporary.rename(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+        rename_new(temporary, target)

@@ -13,6 +13,7 @@ from typing import Any, Protocol, TextIO
 from fewshot_lite.core import jsons as plain_json
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.core.files import atomic_path
+from fewshot_lite.core.text import csv_cell
 from fewshot_lite.personal.prediction import Prediction
 
 #: As a path: standard output.
@@ -48,16 +49,16 @@ class CsvWriter:
         self._rows.writerow(["path", "label", "probability", "strangeness", *pair_names, "problem"])
 
     def write(self, prediction: Prediction) -> None:
-        pairs = [cell for name, p in prediction.labels for cell in (name, _number(p))]
+        pairs = [cell for name, p in prediction.labels for cell in (csv_cell(name), _number(p))]
         pairs += [""] * (2 * self._pairs - len(pairs))
         self._rows.writerow(
             [
-                prediction.path,
-                prediction.label,
+                csv_cell(prediction.path),
+                csv_cell(prediction.label),
                 _number(prediction.probability),
                 _number(prediction.strangeness),
                 *pairs[: 2 * self._pairs],
-                prediction.problem,
+                csv_cell(prediction.problem),
             ]
         )
 
@@ -72,7 +73,9 @@ class JsonLinesWriter:
         self._stream = stream
 
     def write(self, prediction: Prediction) -> None:
-        self._stream.write(_json(as_record(prediction), self._stream) + "\n")
+        self._stream.write(
+            plain_json.dumps_for(self._stream.encoding, as_record(prediction)) + "\n"
+        )
 
     def end(self) -> None:
         pass
@@ -86,7 +89,9 @@ class JsonWriter:
         self._before = "[\n"
 
     def write(self, prediction: Prediction) -> None:
-        text = "  " + _json(as_record(prediction), self._stream, indent=2).replace("\n", "\n  ")
+        text = "  " + plain_json.dumps_for(
+            self._stream.encoding, as_record(prediction), indent=2
+        ).replace("\n", "\n  ")
         self._stream.write(self._before + text)
         self._before = ",\n"
 
@@ -110,16 +115,6 @@ def _number(value: float | None) -> str:
     if value is None or value != value:  # NaN
         return ""
     return f"{value:.6g}"
-
-
-def _json(value: Any, stream: Output, indent: int | None = None) -> str:
-    """With names as they are spelled if the stream can have them, else escaped."""
-    text = plain_json.dumps(value, indent=indent, ascii_only=False)
-    try:
-        text.encode(stream.encoding)
-    except UnicodeEncodeError:
-        text = plain_json.dumps(value, indent=indent)
-    return text
 
 
 class Output:
@@ -162,13 +157,16 @@ def could_not_write(name: str, error: OSError) -> FewshotError:
 
 
 @contextmanager
-def open_output(path: Path, flag: str, *, live: bool = False) -> Iterator[Output]:
+def open_output(
+    path: Path, flag: str, *, live: bool = False, force: bool = True
+) -> Iterator[Output]:
     """A file that is there, whole, only if the block ends well; or standard output.
 
     Args:
         path: where to; `STDOUT`.
         flag: of the command line, for messages.
         live: write in place, so that others can read along; what was written stays.
+        force: the file may be there.
     """
     if path == STDOUT:
         output = Output(sys.stdout, "stdout", live=live)
@@ -182,8 +180,11 @@ def open_output(path: Path, flag: str, *, live: bool = False) -> Iterator[Output
         return
     inside: BaseException | None = None
     try:
-        with contextlib.nullcontext(path) if live else atomic_path(path) as target:
-            file = target.open("w", encoding="utf-8", errors="backslashreplace", newline="")
+        with contextlib.nullcontext(path) if live else atomic_path(path, force=force) as target:
+            new = live and not force and not target.exists()
+            file = target.open(
+                "x" if new else "w", encoding="utf-8", errors="backslashreplace", newline=""
+            )
             try:
                 yield Output(file, f"{flag} {path}", live=live)
             except BaseException as error:

@@ -36,7 +36,7 @@ def check_export(output: Path, format: str, *, source: Path | None, force: bool)
     wanted: Format = "onnx" if format == "onnx" else "torch-export"
     if output.suffix.lower() != ENDINGS[wanted]:
         raise UsageError(f"--output {output}: end it in {ENDINGS[wanted]} for --format {format}.")
-    check_output(output, force=force)
+    check_output(output, force=force, stream=True)
     if source and output.exists() and source.exists() and output.samefile(source):
         raise UsageError(f"--output {output}: the same file as the model. Give another name.")
     missing = [package for package in _NEEDED if find_spec(package) is None]

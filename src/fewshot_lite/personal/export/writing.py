@@ -75,7 +75,7 @@ def export_model(
     traced = trace(program, torch.zeros(2, size, size, 3, dtype=torch.uint8))
     data = (_onnx if wanted == "onnx" else _torch_export)(traced, about)
     try:
-        with atomic_path(output) as temporary:
+        with atomic_path(output, force=force) as temporary:
             temporary.write_bytes(data)
             run = (_onnx_runner if wanted == "onnx" else _torch_runner)(temporary)
             parity = check_parity(program, run, size)

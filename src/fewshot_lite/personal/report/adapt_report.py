@@ -45,7 +45,7 @@ def write_adapt_report(
     """
     path = Path(path)
     check_report(path, force=force)
-    write_page(path, adapt_page(personal, model=model, quality=quality))
+    write_page(path, adapt_page(personal, model=model, quality=quality), force=force)
     return path
 
 

@@ -178,7 +178,7 @@ def write_classify_report(
     report = ClassifyReport(model, source=source)
     for prediction in predictions:
         report.add(prediction)
-    write_page(path, report.page())
+    write_page(path, report.page(), force=force)
     return path
 
 

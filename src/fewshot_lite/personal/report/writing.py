@@ -29,7 +29,7 @@ def check_report(
     for other_flag, other in others:
         if os.path.realpath(path) == os.path.realpath(other):
             raise UsageError(f"{flag} {path}: the same file as {other_flag}. Give another name.")
-    check_output(path, force=force, flag=flag)
+    check_output(path, force=force, flag=flag, stream=True)
 
 
 def check_page_name(path: Path, *, flag: str = "--report") -> None:
@@ -42,14 +42,14 @@ def check_page_name(path: Path, *, flag: str = "--report") -> None:
         raise UsageError(f"{flag} {path}: a page for a browser. End it in .html.")
 
 
-def write_page(path: Path, page: str) -> None:
+def write_page(path: Path, page: str, *, force: bool) -> None:
     """Write a page, whole or not at all.
 
     Raises:
         FewshotError: it cannot be written (the previous file, if any, is untouched).
     """
     try:
-        with atomic_path(path) as temporary:
+        with atomic_path(path, force=force) as temporary:
             temporary.write_text(page, encoding="utf-8", newline="\n")
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
