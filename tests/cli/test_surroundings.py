@@ -88,4 +88,4 @@ def test_a_description_does_nothing_to_the_terminal(run: Run, tmp_path: Path, ev
         text = outcome.out + outcome.err
         assert all(c.isprintable() or c == "\n" for c in text)
         assert "Traceback" not in text
-    assert run("info", path).out.count("[/x]") == (9 if evil == "[/x]" else 0)
+    assert run("info", path).out.count("[/x]") == (11 if evil == "[/x]" else 0)
