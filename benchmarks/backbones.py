@@ -33,7 +33,8 @@ from fewshot_lite.evaluation.accuracy import Score, fixed_episodes
 from fewshot_lite.heads.choice import default_head, untrained_head
 from fewshot_lite.heads.prototypes import PrototypeHead
 from fewshot_lite.heads.ridge import RidgeHead
-from fewshot_lite.networks.backbone import Backbone, load_backbone
+from fewshot_lite.networks.backbone import Backbone
+from fewshot_lite.networks.weights import load_backbone
 from fewshot_lite.personal.meta_model import MetaModel
 
 _BATCH = 32

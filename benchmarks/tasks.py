@@ -6,7 +6,7 @@ import torch
 
 from fewshot_lite.learners import Learner, make_learner
 from fewshot_lite.learners.task import Task
-from fewshot_lite.networks.backbone import load_backbone
+from fewshot_lite.networks.weights import load_backbone
 
 
 def random_learner(name: str, backbone: str, size: int) -> Learner:

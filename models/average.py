@@ -26,7 +26,8 @@ from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.core.files import check_output
 from fewshot_lite.data.augment import Augmentation, random_views
 from fewshot_lite.data.store import ImageStore
-from fewshot_lite.networks.backbone import Backbone, has_depthwise_convolutions, load_backbone
+from fewshot_lite.networks.backbone import Backbone, has_depthwise_convolutions
+from fewshot_lite.networks.weights import load_backbone
 from fewshot_lite.published.data_sets import scan_data_sets
 
 _BATCH = 64

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from fewshot_lite.learners.task import Task
-from fewshot_lite.networks.backbone import MEAN, STD, Backbone
+from fewshot_lite.networks.architectures import MEAN, STD
+from fewshot_lite.networks.backbone import Backbone
 
 
 class TinyBackbone(Backbone):

@@ -243,7 +243,7 @@ def test_models_lie_in_the_package_or_beside_it(
 ) -> None:
     package = tmp_path / "src" / "fewshot_lite"
     package.mkdir(parents=True)
-    monkeypatch.setattr(files, "__file__", str(package / "files.py"))
+    monkeypatch.setattr(files, "__file__", str(package / "core" / "files.py"))
     assert models_folder() == tmp_path / "models"
     (package / "models").mkdir()
     assert models_folder() == package / "models"

@@ -16,7 +16,7 @@ from fewshot_lite.core.precision import compile_network, tf32
 from fewshot_lite.learners import LEARNERS, make_learner
 from fewshot_lite.learners.base import Learner
 from fewshot_lite.lite.step import lite_step
-from fewshot_lite.networks.backbone import load_backbone
+from fewshot_lite.networks.weights import load_backbone
 from photos import SIZE
 from tiny import random_task
 

@@ -17,7 +17,8 @@ from torchvision import models
 
 from fewshot_lite.core import checkpoint
 from fewshot_lite.core.errors import FewshotError, UsageError
-from fewshot_lite.networks.backbone import Backbone, has_depthwise_convolutions, load_backbone
+from fewshot_lite.networks.backbone import Backbone, has_depthwise_convolutions
+from fewshot_lite.networks.weights import load_backbone
 
 #: A small network whose classification layer is called `fc`, as resnets' is.
 SMALL = "shufflenet_v2_x0_5"
@@ -74,8 +75,8 @@ def test_features_are_what_the_last_layer_was_given(name: str, width: int) -> No
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("resnet_18", "torchvision has no such network"),
-        ("fcn_resnet50", "torchvision has no such network"),  # segmentation
+        ("resnet_18", "there is no such network"),
+        ("fcn_resnet50", "there is no such network"),  # segmentation
         ("alexnet", "no normalisation layers"),
         ("squeezenet1_0", "not supported"),
         ("googlenet", "not supported"),

@@ -14,8 +14,9 @@ from torchvision import models
 from torchvision.models._api import Weights
 
 from fewshot_lite.core.errors import FewshotError
-from fewshot_lite.networks.backbone import load_backbone, published_size
+from fewshot_lite.networks.architectures import preprocessing
 from fewshot_lite.networks.downloads import fetch
+from fewshot_lite.networks.weights import load_backbone
 
 SMALL = "shufflenet_v2_x0_5"
 
@@ -106,6 +107,6 @@ def test_the_images_are_as_the_weights_were_evaluated(
 
 
 def test_sizes_are_torchvisions() -> None:
-    assert published_size("efficientnet_b0") == 224
-    assert published_size("efficientnet_b1") == 240
-    assert published_size("swin_v2_t") == 256
+    assert preprocessing("efficientnet_b0").size == 224
+    assert preprocessing("efficientnet_b1").size == 240
+    assert preprocessing("swin_v2_t").size == 256

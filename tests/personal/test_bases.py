@@ -8,6 +8,7 @@ import pytest
 from torchvision import models
 
 from fewshot_lite.core.errors import UsageError
+from fewshot_lite.networks.efficientnet_lite import VARIANTS
 from fewshot_lite.networks.names import NETWORKS
 from fewshot_lite.personal.bases import Base, parse_base
 
@@ -25,14 +26,14 @@ def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_the_names_are_torchvisions() -> None:
+def test_the_names_are_torchvisions_and_our_own() -> None:
     plain_vgg = {"vgg11", "vgg13", "vgg16", "vgg19"}
     expected = {
         name
         for name in models.list_models(module=models)
         if not name.startswith(OTHERS) and name not in plain_vgg
     }
-    assert set(NETWORKS) == expected
+    assert set(NETWORKS) == expected | set(VARIANTS)
 
 
 def test_shipped_models_files_and_networks(

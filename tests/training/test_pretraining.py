@@ -16,7 +16,7 @@ import torch
 from fewshot_lite.core import checkpoint
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.data.augment import random_views
-from fewshot_lite.networks.backbone import load_backbone
+from fewshot_lite.networks.weights import load_backbone
 from fewshot_lite.personal.meta_model import MetaModel
 from fewshot_lite.training.meta_train import meta_train
 from fewshot_lite.training.pretrain import pretrain

@@ -33,13 +33,9 @@ from fewshot_lite.heads.linear import LogisticHead
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
 from fewshot_lite.heads.nearest import NearestHead
 from fewshot_lite.heads.prototypes import PrototypeHead
-from fewshot_lite.networks.backbone import (
-    Backbone,
-    has_depthwise_convolutions,
-    load_backbone,
-    published_size,
-)
-from fewshot_lite.networks.torchvision_models import models
+from fewshot_lite.networks.backbone import Backbone, has_depthwise_convolutions
+from fewshot_lite.networks.names import NETWORKS
+from fewshot_lite.networks.weights import load_backbone
 from fewshot_lite.personal.meta_model import MetaModel
 
 
@@ -137,8 +133,8 @@ class _Opener:
                 size = self._size(backbone.image_size)
                 record = {key: record[key] for key in ("weights", "sha256")}
             else:
-                size = self._size(published_size(base))
-                backbone, record = _load(text, base, None, size)
+                backbone, record = _load(text, base, None, self._settings.image_size)
+                size = self._size(backbone.image_size)
             backbone.to(self._settings.device).requires_grad_(False)
             self._backbones[base] = (backbone, size, record)
         return self._backbones[base]
@@ -206,7 +202,7 @@ def _check_size(method: Method) -> None:
 
 def _shipped(base: str, text: str) -> Path | None:
     """The file of a shipped model; None for torchvision's names."""
-    if Path(base).is_dir() and base not in _torchvision_names():
+    if Path(base).is_dir() and base not in NETWORKS:
         raise UsageError(f"{text}: {base} is a folder. Give a checkpoint, or torchvision's name.")
     try:
         path = find_base(base)
@@ -219,16 +215,8 @@ def _architecture(path: Path) -> str | None:
     """What torchvision's files are named after, as efficientnet_b0_rwightman-7f5810bc.pth is."""
     if path.suffix == ".safetensors":
         return None  # its description says, or it is a resnet18
-    named = [
-        name for name in _torchvision_names() if path.name.startswith((f"{name}-", f"{name}_"))
-    ]
+    named = [name for name in NETWORKS if path.name.startswith((f"{name}-", f"{name}_"))]
     return max(named, key=len, default=None)
-
-
-def _torchvision_names() -> list[str]:
-    """The classification networks that torchvision has."""
-    names: list[str] = models.list_models(module=models)
-    return names
 
 
 def _load(

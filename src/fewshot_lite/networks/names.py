@@ -1,4 +1,4 @@
-"""torchvision's networks by name, without importing torch: what a `--base` may be called.
+"""Networks by name, without importing torch: what a `--base` may be called.
 
 Left out are those without normalisation layers (AlexNet, SqueezeNet, plain VGG) and those that
 `backbones` does not take (GoogLeNet, Inception v3, MNASNet).
@@ -13,7 +13,7 @@ from difflib import get_close_matches
 _FAMILIES = {
     "convnext_": "tiny small base large",
     "densenet": "121 161 169 201",
-    "efficientnet_": "b0 b1 b2 b3 b4 b5 b6 b7 v2_s v2_m v2_l",
+    "efficientnet_": "b0 b1 b2 b3 b4 b5 b6 b7 lite0 lite1 lite2 v2_s v2_m v2_l",
     "maxvit_": "t",
     "mobilenet_": "v2 v3_small v3_large",
     "regnet_x_": "400mf 800mf 1_6gf 3_2gf 8gf 16gf 32gf",

@@ -15,7 +15,11 @@ from torch import Tensor, nn
 
 from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.networks.conv4 import Conv4
+from fewshot_lite.networks.efficientnet_lite import EfficientNetLite
 from fewshot_lite.networks.torchvision_models import models
+
+#: Networks of `features`, `avgpool` and `classifier`.
+_IN_FEATURES = (EfficientNetLite, models.EfficientNet, models.MobileNetV3, models.VGG)
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ def stages_of(network: nn.Module) -> list[Stage]:
             ("classifier",),
             lambda x: network.classifier(F.adaptive_avg_pool2d(x, (1, 1)).flatten(1)),
         )
-    if isinstance(network, models.EfficientNet | models.MobileNetV3 | models.VGG):
+    if isinstance(network, _IN_FEATURES):
         return _chain(
             network,
             _children(network.features),

@@ -33,9 +33,9 @@ from fewshot_lite.images.folders import ImageFolder, Skipped, scan_classes
 from fewshot_lite.images.preflight import Examiner, Finding, StrictError
 from fewshot_lite.images.thumbnails import make_thumbnails
 from fewshot_lite.learners import Frozen, GradientLearner, Learner, TaskClassifier, make_learner
-from fewshot_lite.networks.backbone import load_backbone
 from fewshot_lite.networks.backbone_record import describe_backbone, described_backbone
 from fewshot_lite.networks.film import folded
+from fewshot_lite.networks.weights import load_backbone
 from fewshot_lite.personal.bases import Base, parse_base
 from fewshot_lite.personal.cross_adaptation import cross_adapt
 from fewshot_lite.personal.model import Adaptation, PersonalModel
@@ -97,7 +97,7 @@ class MetaModel:
     def _frozen(cls, base: Base, device: str) -> MetaModel:
         """A network without meta-training."""
         weights = str(base.weights) if base.weights else "default"
-        backbone, record = load_backbone(base.network, weights, None, foreign_size=224)
+        backbone, record = load_backbone(base.network, weights, None, foreign_size=None)
         learner = Frozen(backbone, head=untrained_head()).requires_grad_(False)
         source = {"name": backbone.name, "weights": str(record["weights"])}
         if "sha256" in record:

@@ -23,7 +23,8 @@ from fewshot_lite.learners.base import Cast, Learner
 from fewshot_lite.learners.film_learner import FilmLearner
 from fewshot_lite.maml.gradient_learner import GradientLearner
 from fewshot_lite.maml.meta_gradient import check_subset
-from fewshot_lite.networks.backbone import has_depthwise_convolutions, load_backbone
+from fewshot_lite.networks.backbone import has_depthwise_convolutions
+from fewshot_lite.networks.weights import load_backbone
 from fewshot_lite.published.data_sets import has_validation_sets, scan_data_sets
 from fewshot_lite.training import run as training
 from fewshot_lite.training.meta_config import BY_GRADIENT, MetaTrainConfig

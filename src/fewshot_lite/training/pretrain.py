@@ -28,7 +28,8 @@ from fewshot_lite.data.augment import Augmentation, random_views
 from fewshot_lite.data.store import ImageStore
 from fewshot_lite.images.folders import LabelledImages
 from fewshot_lite.images.photo import Source
-from fewshot_lite.networks.backbone import Backbone, has_depthwise_convolutions, load_backbone
+from fewshot_lite.networks.backbone import Backbone, has_depthwise_convolutions
+from fewshot_lite.networks.weights import load_backbone
 from fewshot_lite.published.data_sets import scan_data_sets
 from fewshot_lite.training import run as training
 from fewshot_lite.training.pretrain_config import PretrainConfig

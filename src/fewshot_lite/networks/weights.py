@@ -1,0 +1,143 @@
+"""Weights of backbones: published ones, files of one's own, or none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fewshot_lite.core import checkpoint
+from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.networks.architectures import CONV4, preprocessing
+from fewshot_lite.networks.backbone import Backbone
+from fewshot_lite.networks.downloads import fetch, published_weights
+from fewshot_lite.networks.efficientnet_lite import (
+    VARIANTS,
+    EfficientNetLite,
+    package_file,
+    renamed,
+)
+
+#: The network where nothing names one.
+DEFAULT = "resnet18"
+
+
+def load_backbone(
+    name: str | None,
+    weights: str,
+    image_size: int | None,
+    *,
+    seed: int = 0,
+    foreign_size: int | None = 96,
+) -> tuple[Backbone, dict[str, Any]]:
+    """Build a backbone with the weights asked for.
+
+    Args:
+        name: as `Backbone` takes it; None takes what a checkpoint says, or resnet18.
+        weights: "default" (the published ones, from a package or downloaded once, and checked by
+            hash), "none" (random) or a file: a checkpoint of `pretrain`, safetensors or .pth of a
+            state dict.
+        image_size: side of the images that the backbone will see; None takes what a checkpoint
+            says, else the size that published weights are for, and `foreign_size` for others.
+        seed: of random weights.
+        foreign_size: for weights that do not say what size they are for; None takes the size of the
+            published ones.
+
+    Returns:
+        The backbone in evaluation mode and a JSON-able record of where it is from.
+    """
+    if weights == "none":
+        name = name or DEFAULT
+        size = image_size or foreign_size or preprocessing(name).size
+        return Backbone(name, size, seed).eval(), {"weights": "none"}
+    if weights == "default":
+        name = name or DEFAULT
+        if name == CONV4:
+            raise UsageError(
+                "--weights default: there are none for conv4. Leave the flag out, or give a FILE "
+                "that `fewshot-lite pretrain --backbone conv4` wrote."
+            )
+        backbone = Backbone(name, image_size or preprocessing(name).size)
+        tensors, record = _published(name)
+        _load_state(backbone, tensors, record["weights"])
+        return backbone.eval(), record
+    return _load_from_file(name, Path(weights), image_size, foreign_size)
+
+
+def _published(name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The state dict of a network's published weights, and a record of them."""
+    if name in VARIANTS:
+        path = package_file(name)
+        return _read_pth(path), {"weights": path.name, "sha256": VARIANTS[name].sha256}
+    return fetch(name), {"weights": f"torchvision {published_weights(name)}"}
+
+
+def _load_from_file(
+    name: str | None, path: Path, image_size: int | None, foreign_size: int | None
+) -> tuple[Backbone, dict[str, Any]]:
+    if not path.exists():
+        raise UsageError(f"--weights {path}: no such file. Give a file, 'default' or 'none'.")
+    if path.is_dir():
+        raise UsageError(f"--weights {path}: a folder. Give a file, 'default' or 'none'.")
+    record: dict[str, Any] = {"weights": path.name, "sha256": checkpoint.sha256(path)}
+    if path.suffix == ".safetensors":
+        tensors, meta = checkpoint.read_any(path)
+        if meta is not None:
+            if meta.get("kind") != "backbone":
+                raise UsageError(
+                    f"--weights {path}: a {meta.get('kind')} file, not a backbone. "
+                    "Give what `fewshot-lite pretrain` wrote."
+                )
+            held, size = meta.get("backbone"), meta.get("image_size")
+            if not (isinstance(held, str) and isinstance(size, int)):
+                raise FewshotError(f"--weights {path}: its description is damaged.")
+            if name not in (None, held):
+                raise UsageError(
+                    f"--backbone {name} does not match --weights {path}, which holds a "
+                    f"{held}. Leave --backbone out."
+                )
+            name, image_size = held, image_size or size
+            record["pretrained"] = meta
+    else:
+        tensors = _read_pth(path)
+    name = name or DEFAULT
+    backbone = Backbone(name, image_size or foreign_size or preprocessing(name).size)
+    _load_state(backbone, tensors, str(path))
+    return backbone.eval(), record
+
+
+def _read_pth(path: Path) -> dict[str, Tensor]:
+    """A state dict saved by torch.save, without unpickling anything but tensors."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # whatever zip, pickle and storage code raise, with advice not to be followed
+        raise FewshotError(
+            f"--weights {path}: damaged, or it holds more than tensors and is not safe to read. "
+            "Save the network's state_dict() with torch.save, or use safetensors."
+        ) from None
+    for key in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not (
+        isinstance(state, dict)
+        and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items())
+    ):
+        raise FewshotError(f"--weights {path}: holds no state dict (names -> tensors).")
+    return state
+
+
+def _load_state(backbone: Backbone, tensors: dict[str, Tensor], source: str) -> None:
+    """Load tensors into the network, leaving out a classification layer it no longer has."""
+    wanted = backbone.network.state_dict()
+    if isinstance(backbone.network, EfficientNetLite):
+        tensors = renamed(tensors, last=len(backbone.network.features) - 1)
+    given = {key.removeprefix("network."): value for key, value in tensors.items()}
+    missing = [key for key in wanted if key not in given and "num_batches" not in key]
+    wrong = [key for key in wanted if key in given and given[key].shape != wanted[key].shape]
+    if missing or wrong:
+        problem = f"{missing[0]} is missing" if missing else f"{wrong[0]} has another shape"
+        raise FewshotError(f"{source}: not the weights of a {backbone.name} ({problem}).")
+    kept = {key: value for key, value in given.items() if key in wanted}
+    backbone.network.load_state_dict(kept, strict=False)
