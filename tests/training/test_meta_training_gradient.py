@@ -196,7 +196,7 @@ def test_rotate_names_a_data_set(shapes: Path, tmp_path: Path) -> None:
         ({"learner": "simple-cnaps", "inner_steps": 3}, "--inner-steps 3: must be left out"),
         (
             {"learner": "maml", "lam": 2.0},
-            "--lambda 2.0: must be left out with --learner maml; only",
+            "--lambda 2.0: must be left out with --learner maml; it belongs to",
         ),
         ({"lam": 0.0, "learner": "imaml"}, "--lambda 0.0: must be more than 0"),
         ({"inner_lr": -1.0}, "--inner-lr -1.0: must be more than 0"),
@@ -219,7 +219,7 @@ def test_rotate_names_a_data_set(shapes: Path, tmp_path: Path) -> None:
         ({"learner": "maml", "h": 3}, "--h 3: must be left out with --statistics support"),
         ({"max_shot": 1}, "--max-shot 1: must be left out with --shot"),
         ({"penalty": 5.0}, "--penalty 5.0: must be left out with --learner fomaml"),
-        ({"inner_steps": 10**6}, "--inner-steps 1000000: must be at most 10000"),
+        ({"inner_steps": 10**6}, "--inner-steps 1000000: must be at least 1 and at most 10000"),
         ({"inner_head": "learned", "pattern": "00000"}, "adapts nothing"),
         ({"pattern": "011"}, "--pattern 011: must have 5 digits 0 or 1, for block1"),
         ({"pattern": "0000x"}, "--pattern 0000x: must have 5 digits"),

@@ -7,25 +7,23 @@ preset, and the preset over the default. In the file a flag goes by its name: `t
 from __future__ import annotations
 
 import difflib
+import inspect
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from types import NoneType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin
 
 import typer
 
-from fewshot_lite.core.config import flag
+from fewshot_lite.core.config import flag, settings_of
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.training.meta_config import PRESETS, MetaTrainConfig
 
-#: What a file may give besides the configuration, and what it is.
-_OTHERS: dict[str, Any] = {"data": str, "output": str, "preset": str, "validate": str}
-_OTHERS |= {"device": str, "resume": bool, "force": bool, "json": bool}
-_OTHERS |= {"workers": int, "cache": str, "tensorboard": str, "plot": str}
-#: Flags that the line takes as text, and a file as what they are, with the text that is None.
-_NUMBERS_OR_WORDS = {"h": "all", "micro_batch": "auto", "workers": "auto"}
+_FIELDS = {name: (kind, item) for name, kind, item in settings_of(MetaTrainConfig)}
+#: Flags that say where others come from, and so are in no file.
+_NOT_IN_A_FILE = {"config_file", "show_config"}
+_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 
 def read_config(context: typer.Context, value: Path | None) -> Path | None:
@@ -42,20 +40,18 @@ def read_config(context: typer.Context, value: Path | None) -> Path | None:
         raise UsageError(f"--config {value}: cannot be read ({error.strerror}).") from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"--config {value}: not TOML ({error}).") from None
-    kinds = get_type_hints(MetaTrainConfig) | _OTHERS
+    kinds = _kinds(context)
     names = {flag(name)[2:]: name for name in kinds}
     found = {}
     for key, given in content.items():
         name = names.get(key.replace("_", "-"), "")
         if not name:
-            flags = list(names)
-            close = difflib.get_close_matches(key, flags, n=1)
+            close = difflib.get_close_matches(key, names, n=1)
             hint = f" Did you mean {close[0]}?" if close else " See --help for those there are."
             raise UsageError(f"--config {value}: there is no flag {key!r}.{hint}")
-        try:
-            found[name] = _as_on_the_line(name, kinds[name], given)
-        except TypeError as error:
-            raise UsageError(f"--config {value}: {key} must be {error}, not {given!r}.") from None
+        if wrong := _mistake(name, kinds[name], given):
+            raise UsageError(f"--config {value}: {key} must be {wrong}, not {given!r}.")
+        found[name] = _on_the_line(name, given)
     context.default_map = {**(context.default_map or {}), **found}
     return value
 
@@ -68,55 +64,48 @@ def use_preset(context: typer.Context, value: str) -> str:
     """
     if value not in PRESETS:
         raise UsageError(f"--preset {value}: must be {' or '.join(PRESETS)}.")
-    preset = {name: _on_the_line(item) for name, item in _given(PRESETS[value]).items()}
+    preset = {name: _on_the_line(name, item) for name, item in _given(PRESETS[value]).items()}
     context.default_map = {**preset, **(context.default_map or {})}
     return value
 
 
-def _as_on_the_line(name: str, kind: Any, given: Any) -> Any:
-    """A value of a file as Click takes it from its default map.
+def _kinds(context: typer.Context) -> dict[str, Any]:
+    """The types of the command's flags: those of the configuration's fields, and of the others."""
+    command: Any = context.command.callback
+    parameters = inspect.signature(command).parameters
+    kinds = {name: get_args(p.annotation)[0] for name, p in parameters.items()}  # of Annotated
+    kinds |= {name: kind for name, (kind, _) in _FIELDS.items()}
+    return {name: kind for name, kind in kinds.items() if name not in _NOT_IN_A_FILE}
 
-    Raises:
-        TypeError: it is not of the flag's kind; the message says what would be.
-    """
-    if name in _NUMBERS_OR_WORDS:
-        word = _NUMBERS_OR_WORDS[name]
-        if given != word and type(given) is not int:
-            raise TypeError(f"a whole number or {word!r}")
-        return str(given)
+
+def _mistake(name: str, kind: Any, given: Any) -> str:
+    """What a value of a file should be; "" if it is that."""
     kinds = [item for item in get_args(kind) or (kind,) if item is not NoneType]  # of X | None
-    origin = get_origin(kind)
-    if origin is tuple:
-        item = get_args(kind)[0]
-        right = isinstance(given, list) and all(type(value) is item for value in given)
-        words = "a list of whole numbers" if item is int else "a list of texts"
-    elif origin is dict:
-        right = isinstance(given, dict) and all(_is_number(item) for item in given.values())
-        words = "a table of numbers, e.g. {head = 2.0}"
-    elif kinds == [bool]:
-        right, words = isinstance(given, bool), "true or false"
-    elif kinds == [int]:
-        right, words = type(given) is int, "a whole number"
-    elif kinds == [float]:
-        right, words = _is_number(given), "a number"
-    else:
-        right, words = isinstance(given, str), "a text"
-    if not right:
-        raise TypeError(words)
-    return _on_the_line(given)
+    if get_origin(kind) is tuple:
+        right = isinstance(given, list) and all(type(value) is kinds[0] for value in given)
+        return "" if right else f"a list of {'whole numbers' if kinds[0] is int else 'texts'}"
+    if get_origin(kind) is dict:
+        right = isinstance(given, dict) and all(map(_is_number, given.values()))
+        return "" if right else "a table of numbers, e.g. {head = 2.0}"
+    word = _FIELDS[name][1].word if name in _FIELDS else None
+    plain = kinds[0] if kinds[0] in _WORDS else str
+    right = _is_number(given) if plain is float else type(given) is plain
+    if right or (word is not None and given == word):
+        return ""
+    return _WORDS[plain] + (f" or {word!r}" if word is not None else "")
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _on_the_line(value: Any) -> Any:
+def _on_the_line(name: str, value: Any) -> Any:
     """A TOML value as the texts of an option, where the line has texts."""
     if isinstance(value, dict):
         return [f"{key}={item}" for key, item in value.items()]
     if isinstance(value, list) and value and all(type(item) is int for item in value):
         return ",".join(map(str, value))
-    return value
+    return str(value) if name in _FIELDS and _FIELDS[name][1].word is not None else value
 
 
 def as_flags(config: MetaTrainConfig) -> dict[str, Any]:
@@ -126,14 +115,13 @@ def as_flags(config: MetaTrainConfig) -> dict[str, Any]:
 
 def _given(config: MetaTrainConfig) -> dict[str, Any]:
     """The fields that are not None, as a file has them."""
-    values = asdict(config)
-    for name in _NUMBERS_OR_WORDS.keys() & values.keys():
-        values[name] = _NUMBERS_OR_WORDS[name] if values[name] is None else values[name]
-    return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in values.items()
-        if value is not None
-    }
+    values = {}
+    for name, (_, item) in _FIELDS.items():
+        value = getattr(config, name)
+        value = item.word if value is None else value
+        if value is not None:
+            values[name] = list(value) if isinstance(value, tuple) else value
+    return values
 
 
 def to_toml(flags: Mapping[str, Any]) -> str:

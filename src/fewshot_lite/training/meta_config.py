@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import get_args
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from fewshot_lite.core.config import (
-    HUGE,
+    COUNT,
+    IMAGE_SIZE,
     MOST_INNER_STEPS,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARE,
     Gradient,
     InnerHead,
     InnerSolver,
+    Limits,
     Metric,
     NormStatistics,
     OptimizerName,
@@ -18,305 +23,356 @@ from fewshot_lite.core.config import (
     Precision,
     Sampling,
     Schedule,
-    check_not_negative,
-    check_positive,
     check_seed,
-    flag,
+    check_settings,
+    setting,
 )
 from fewshot_lite.core.errors import UsageError
 
 #: Learners that adapt by gradient steps.
 BY_GRADIENT = ("maml", "fomaml", "imaml")
-_WITH_FILM = ("simple-cnaps", "cnaps")
-#: Which learners take what others do not.
-_TAKERS = {
-    "metric": ("protonets",),
-    "inner_steps": BY_GRADIENT,
-    "inner_lr": BY_GRADIENT,
-    "inner_head": BY_GRADIENT,
-    "statistics": BY_GRADIENT,
-    "pattern": BY_GRADIENT,
-    "vectorise": BY_GRADIENT,
-    "lam": ("imaml",),
-    "cg_steps": ("imaml",),
-    "inner_solver": ("imaml",),
-}
+_GRADIENT_LEARNERS = ("learner", BY_GRADIENT)
+_IMAML = ("learner", ("imaml",))
+_STEPS = Limits(1, MOST_INNER_STEPS)
+
+#: Headings of the flags.
+MODEL, DATA, EPISODES, LITE = "Model", "Data", "Episodes", "LITE"
+INNER, OPTIMISATION, VALIDATION = "Gradient learners", "Optimisation", "Validation"
+OUTPUT, DEVICES = "Output", "Devices, distributed"
 
 
 @dataclass(frozen=True)
 class MetaTrainConfig:
-    """All that a run depends on besides the images."""
+    """All that a run depends on besides the images; fields are flags of `meta-train`."""
 
-    learner: str = "simple-cnaps"
-    backbone: str | None = None
-    """torchvision's name; None takes what `weights` holds, or resnet18."""
-    weights: str = "none"
-    """"default" (torchvision's), "none" or a file, e.g. what `pretrain` wrote."""
-    backbone_lr: float | None = None
-    """Learning rate of the backbone's own weights as a share of `lr`; None is the learner's."""
-    metric: Metric | None = None
-    """ProtoNets' distance to class means; None is squared Euclidean."""
-    inner_steps: int | None = None
-    """T, of the learners that adapt by gradient, as are the next ones; None is the learner's."""
-    inner_lr: float | None = None
-    """α."""
-    inner_head: InnerHead | None = None
-    """Where the head stands before the first step: at class means, or learned for one way."""
-    statistics: NormStatistics | None = None
-    """What BatchNorm normalises by; None: the support set's where weights are random, and else the
-    running statistics that came with them."""
-    pattern: str | None = None
-    """Which layers are updated, e.g. "00011"; None for all."""
-    lam: float | None = None
-    """λ of iMAML."""
-    cg_steps: int | None = None
-    """Of iMAML's meta-gradient and Newton steps."""
-    inner_solver: InnerSolver | None = None
-    """Of iMAML."""
-    vectorise: bool = False
-    """All tasks of a step at once, by vmap; they must have one shape."""
-    h: int | None = 40
-    """Support images that are back-propagated; None for all."""
-    sampling: Sampling = "uniform"
-    gradient: Gradient = "lite"
-    """"lite", or what it is compared with: "full" back-propagates all images in one graph,
-    "small-task" trains on H support images alone."""
-    image_size: int | None = None
-    """None takes the pre-trained backbone's, 224 for torchvision's weights, else 96."""
-    scales: tuple[int, ...] = (1,)
-    """Factors by which images are reduced; the features of all are put side by side."""
-    pooling: Pooling = "mean"
-    """What is kept of each channel of the backbone's last map."""
-    min_way: int = 5
-    max_way: int = 20
-    max_support: int = 100
-    max_shot: int = 20
-    shot: int | None = None
-    """Exactly so many support images of each class, and `queries` query images; None: uneven."""
-    queries: int = 10
-    """Most query images of a class."""
-    tasks: int = 2000
-    tasks_per_step: int = 8
-    lr: float = 1e-3
-    """Peak learning rate."""
-    schedule: Schedule = "cosine"
-    """After the warm-up: a cosine to 0, or constant."""
-    warmup: float = 0.05
-    """The learning rate grows linearly at first: over this share of the tasks, or from 1 on over
-    this many tasks; 0 for none."""
-    optimizer: OptimizerName = "adam"
-    weight_decay: float | None = None
-    """Of adamw, on matrices and kernels alone; None is 0.01."""
-    lr_factor: dict[str, float] = field(default_factory=dict)
-    """Factors on the learning rates of groups of parameters, by name: set-encoder, film, head,
-    backbone, as far as the learner has them."""
-    clip_norm: float | None = None
-    """Most that the norm of a step's gradient may be; longer ones are shortened to it."""
-    ema: float | None = None
-    """Decay of an exponential average of the weights, which then is what is validated and saved."""
-    penalty: float = 0.001
-    """Weight of the FiLM penalty."""
-    shifts: float = 0.5
-    """Share of tasks whose images are all shifted alike: grey, inverted, other colours."""
-    instances: float = 0.0
-    """Share of tasks whose classes are single images, told apart by their views; `rotate` does not
-    turn them."""
-    augment: bool = True
-    """Random crops, flips and colours."""
-    rotate: tuple[str, ...] = ()
-    """Data sets whose classes, turned by quarter turns, are other classes (characters)."""
-    unseen_only: bool = False
-    """Leave out the classes that the backbone was pre-trained on."""
-    no_flip: tuple[str, ...] = ()
-    """Data sets whose images may not be mirrored, by folder name."""
-    tracks: tuple[str, ...] = ()
-    """Data sets with files named TRACK_FRAME; a track stays on one side of a task."""
-    validate_every: int = 0
-    """Tasks between validations; 0 for none."""
-    patience: int = 0
-    """The run ends after this many validations in a row that were not the best; 0 for never."""
-    save_every: int = 200
-    """Tasks between checkpoints; does not change the result."""
-    micro_batch: int | None = None
-    """Images in a pass; None fits it to the image size and the device. Does not change what is
-    learned but for rounding."""
-    precision: Precision = "auto"
-    tf32: bool | None = None
-    """Of convolutions in float32, on CUDA; None is torch's own setting, which is to use it."""
-    compile: bool = False
-    """Make kernels of the backbone's passes with torch.compile."""
-    seed: int = 0
+    learner: str = setting(
+        "simple-cnaps",
+        "The learner: simple-cnaps, cnaps, protonets, maml, fomaml or imaml.",
+        MODEL,
+        metavar="NAME",
+    )
+    backbone: str | None = setting(
+        None,
+        "A torchvision network, or conv4.",
+        MODEL,
+        metavar="NAME",
+        shown="what the weights are of, else resnet18",
+    )
+    weights: str = setting(
+        "none",
+        "Weights of the backbone: torchvision's, random ones, or a file that `pretrain` wrote.",
+        MODEL,
+        metavar="default|none|FILE",
+    )
+    image_size: int | None = setting(
+        None, "Side of the images in pixels.", MODEL, IMAGE_SIZE, shown="the backbone's own"
+    )
+    scales: tuple[int, ...] = setting(
+        (1,),
+        "Factors by which images are reduced; the features of all scales are put side by side.",
+        MODEL,
+        COUNT,
+        metavar="N,N",
+    )
+    pooling: Pooling = setting(
+        "mean", "What is kept of each channel of the backbone's last map.", MODEL
+    )
+    metric: Metric | None = setting(
+        None,
+        "Distance of ProtoNets to the class means.",
+        MODEL,
+        shown="euclidean",
+        only=("learner", ("protonets",)),
+    )
+    rotate: tuple[str, ...] = setting(
+        (),
+        "A data set whose classes are other classes when turned by quarter turns (characters).",
+        DATA,
+        metavar="NAME",
+    )
+    no_flip: tuple[str, ...] = setting(
+        (), "A data set whose images are not mirrored; can be repeated.", DATA, metavar="NAME"
+    )
+    tracks: tuple[str, ...] = setting(
+        (),
+        "A data set with files TRACK_FRAME; a track is either in the support or in the query set.",
+        DATA,
+        metavar="NAME",
+    )
+    unseen_only: bool = setting(
+        False, "Leave out the classes that the backbone was pre-trained on.", DATA
+    )
+    augment: bool = setting(True, "Augment by random crops, flips and colours.", DATA)
+    shifts: float = setting(
+        0.5,
+        "Share of tasks whose images are all shifted to another domain (grey, inverted, …).",
+        DATA,
+        SHARE,
+    )
+    instances: float = setting(
+        0.0,
+        "Share of tasks whose classes are single photos, told apart by their views.",
+        DATA,
+        SHARE,
+    )
+    min_way: int = setting(5, "Fewest classes of a task.", EPISODES, Limits(2))
+    max_way: int = setting(20, "Most classes of a task.", EPISODES, Limits(2))
+    shot: int | None = setting(
+        None,
+        "Exactly this many support images for each class, and --queries query images.",
+        EPISODES,
+        COUNT,
+        shown="uneven",
+    )
+    max_shot: int = setting(20, "Most support images of a class.", EPISODES, COUNT)
+    max_support: int = setting(100, "Most support images of a task.", EPISODES, COUNT)
+    queries: int = setting(10, "Most query images of a class.", EPISODES, COUNT)
+    h: int | None = setting(
+        40, "H, the number of support images that are back-propagated.", LITE, COUNT, word="all"
+    )
+    sampling: Sampling = setting("uniform", "How the H support images are sampled.", LITE)
+    gradient: Gradient = setting(
+        "lite",
+        "LITE, or a baseline: one graph of all images (full), or tasks of H support images.",
+        LITE,
+    )
+    inner_steps: int | None = setting(
+        None,
+        "T, the number of gradient steps on the support set.",
+        INNER,
+        _STEPS,
+        shown="5; 16 for imaml",
+        only=_GRADIENT_LEARNERS,
+    )
+    inner_lr: float | None = setting(
+        None,
+        "α, the learning rate of these steps.",
+        INNER,
+        POSITIVE,
+        shown="0.1",
+        only=_GRADIENT_LEARNERS,
+    )
+    inner_head: InnerHead | None = setting(
+        None,
+        "Whether the head starts at the class means, or is learned for one way.",
+        INNER,
+        shown="means",
+        only=_GRADIENT_LEARNERS,
+    )
+    statistics: NormStatistics | None = setting(
+        None,
+        "What BatchNorm normalises by: its running statistics, or those of the support set.",
+        INNER,
+        shown="support for random weights, else running",
+        only=_GRADIENT_LEARNERS,
+    )
+    pattern: str | None = setting(
+        None,
+        "Lambda pattern: a digit for each layer, 1 if it adapts; the head is the last.",
+        INNER,
+        metavar="0011",
+        shown="all layers",
+        only=_GRADIENT_LEARNERS,
+    )
+    lam: float | None = setting(
+        None,
+        "λ of iMAML, the weight of the proximal term.",
+        INNER,
+        POSITIVE,
+        shown="2",
+        only=_IMAML,
+    )
+    cg_steps: int | None = setting(
+        None,
+        "Steps of conjugate gradients of iMAML.",
+        INNER,
+        _STEPS,
+        shown="5",
+        only=_IMAML,
+    )
+    inner_solver: InnerSolver | None = setting(
+        None,
+        "Inner solver of iMAML: gradient descent, or Newton steps.",
+        INNER,
+        shown="gd",
+        only=_IMAML,
+    )
+    vectorise: bool = setting(
+        False,
+        "Compute all tasks of a step at once with vmap; they must have one shape.",
+        INNER,
+        only=_GRADIENT_LEARNERS,
+    )
+    tasks: int = setting(2000, "Number of tasks of the run.", OPTIMISATION, COUNT)
+    tasks_per_step: int = setting(8, "Tasks whose mean gradient is a step.", OPTIMISATION, COUNT)
+    lr: float = setting(1e-3, "Peak learning rate.", OPTIMISATION, POSITIVE)
+    backbone_lr: float | None = setting(
+        None,
+        "Learning rate of the backbone's own weights as a share of --lr; 0 freezes them.",
+        OPTIMISATION,
+        NOT_NEGATIVE,
+        shown="the learner's",
+    )
+    lr_factor: dict[str, float] = setting(
+        {},
+        "Factor on the learning rate of a group: set-encoder, film, head or backbone.",
+        OPTIMISATION,
+        NOT_NEGATIVE,
+        metavar="GROUP=FACTOR",
+    )
+    schedule: Schedule = setting(
+        "cosine", "Learning rate after the warm-up: a cosine to 0, or constant.", OPTIMISATION
+    )
+    warmup: float = setting(
+        0.05,
+        "Linear warm-up over this share of the tasks, or, from 1 on, over this many tasks.",
+        OPTIMISATION,
+        NOT_NEGATIVE,
+    )
+    optimizer: OptimizerName = setting("adam", "The optimiser.", OPTIMISATION)
+    weight_decay: float | None = setting(
+        None,
+        "Weight decay for AdamW, on matrices and kernels.",
+        OPTIMISATION,
+        NOT_NEGATIVE,
+        shown="0.01",
+        only=("optimizer", ("adamw",)),
+    )
+    clip_norm: float | None = setting(
+        None,
+        "Largest norm of the gradient of a step; longer gradients are scaled down to it.",
+        OPTIMISATION,
+        POSITIVE,
+        shown="no limit",
+    )
+    ema: float | None = setting(
+        None,
+        "Validate and save an exponential average of the weights with this decay.",
+        OPTIMISATION,
+        Limits(0, 1, open_low=True, open_high=True),
+        metavar="DECAY",
+        shown="off",
+    )
+    penalty: float = setting(
+        0.001,
+        "Weight of the L2 penalty on FiLM.",
+        OPTIMISATION,
+        NOT_NEGATIVE,
+        only=("learner", ("simple-cnaps", "cnaps")),
+    )
+    seed: int = setting(0, "Seed of all random numbers.", OPTIMISATION)
+    validate_every: int = setting(
+        0,
+        "Tasks between validations; the best weights are kept. 0 for none.",
+        VALIDATION,
+        NOT_NEGATIVE,
+    )
+    patience: int = setting(
+        0,
+        "End after this many validations in a row that were not the best; 0 for never.",
+        VALIDATION,
+        NOT_NEGATIVE,
+    )
+    save_every: int = setting(
+        200, "Tasks between checkpoints; what a crash costs at most.", OUTPUT, COUNT
+    )
+    micro_batch: int | None = setting(
+        None,
+        "Images in a pass; only rounding depends on it.",
+        DEVICES,
+        COUNT,
+        shown="by image size and device",
+    )
+    precision: Precision = setting(
+        "auto", "Precision of the networks; auto is bfloat16 where that is faster.", DEVICES
+    )
+    tf32: bool | None = setting(
+        None,
+        "On CUDA, compute float32 convolutions in TF32; heads never are.",
+        DEVICES,
+        shown="torch's own, on",
+    )
+    compile: bool = setting(False, "Compile the backbone with torch.compile.", DEVICES)
 
     def check(self) -> None:
         """Raise UsageError for values that no run can have."""
-        check_positive(
-            tasks=self.tasks,
-            tasks_per_step=self.tasks_per_step,
-            lr=self.lr,
-            queries=self.queries,
-            max_shot=self.max_shot,
-            micro_batch=1 if self.micro_batch is None else self.micro_batch,
-            save_every=self.save_every,
-        )
         check_seed(self.seed)
-        check_not_negative(
-            validate_every=self.validate_every,
-            patience=self.patience,
-            penalty=self.penalty,
-            warmup=self.warmup,
-            weight_decay=self.weight_decay or 0,
-            backbone_lr=0 if self.backbone_lr is None else self.backbone_lr,
-        )
-        self._check_optimisation()
-        for name, takers in _TAKERS.items():
-            value = getattr(self, name)
-            if value not in (None, False) and self.learner not in takers:
-                raise UsageError(
-                    f"{flag(name)}{'' if value is True else f' {value}'}: must be left out with "
-                    f"--learner {self.learner}; only "
-                    f"{' and '.join(takers)} {'has' if len(takers) == 1 else 'have'} it."
-                )
-        self._check_inner()
-        if self.h is not None and self.h < 1:
-            raise UsageError(f"--h {self.h}: must be at least 1, or 'all'.")
+        check_settings(self)
+        for message in (*self._conflicts(), *self._gradient_conflicts()):
+            raise UsageError(message)
+
+    def _conflicts(self) -> Iterator[str]:
+        """What is wrong with settings that are fine one by one."""
         if self.sampling != "uniform" and self.gradient != "lite":
-            raise UsageError(
+            yield (
                 f"--sampling {self.sampling}: must be left out with --gradient {self.gradient}; "
                 "only lite draws by what an image does to the loss."
             )
         if self.h is None and self.gradient == "small-task":
-            raise UsageError(
+            yield (
                 "--h all: must be a number with --gradient small-task, the size of the tasks; "
                 "--gradient full trains on whole ones."
             )
-        if self.image_size is not None and not 16 <= self.image_size <= 1024:
-            raise UsageError(f"--image-size {self.image_size}: must be between 16 and 1024.")
-        if not self.scales or len(set(self.scales)) < len(self.scales) or min(self.scales) < 1:
-            raise UsageError(
-                f"--scales {','.join(map(str, self.scales))}: must be different whole numbers of "
-                "at least 1, e.g. 1,2."
-            )
-        if self.pooling not in get_args(Pooling):
-            raise UsageError(f"--pooling {self.pooling}: must be mean or max.")
-        if not 2 <= self.min_way <= self.max_way:
-            raise UsageError(
-                f"--min-way {self.min_way}, --max-way {self.max_way}: must be at least 2, and the "
-                "first no larger than the second."
-            )
+        if not self.scales or len(set(self.scales)) < len(self.scales):
+            given = ",".join(map(str, self.scales))
+            yield f"--scales {given}: must be different whole numbers, e.g. 1,2."
+        if self.min_way > self.max_way:
+            yield f"--max-way {self.max_way}: must be at least --min-way {self.min_way}."
         if self.max_support < self.max_way:
-            raise UsageError(
+            yield (
                 f"--max-support {self.max_support}: must be at least --max-way {self.max_way}, "
                 "one image per class."
             )
-        if not 0 <= self.shifts <= 1:
-            raise UsageError(f"--shifts {self.shifts}: must be between 0 and 1.")
-        if not 0 <= self.instances <= 1:
-            raise UsageError(f"--instances {self.instances}: must be between 0 and 1.")
-        if self.instances and not self.augment:
-            raise UsageError(
-                "--no-augment: must be left out with --instances, whose tasks are made of views."
-            )
-
-    def _check_optimisation(self) -> None:
-        if self.schedule not in get_args(Schedule):
-            raise UsageError(f"--schedule {self.schedule}: must be cosine or constant.")
-        if self.optimizer not in get_args(OptimizerName):
-            raise UsageError(f"--optimizer {self.optimizer}: must be adam or adamw.")
-        if self.warmup >= 1 and self.warmup > self.tasks:
-            raise UsageError(f"--warmup {self.warmup}: must be at most --tasks {self.tasks}.")
-        if self.weight_decay is not None and self.optimizer != "adamw":
-            raise UsageError(
-                f"--weight-decay {self.weight_decay}: must be left out with --optimizer "
-                f"{self.optimizer}; adamw is the one that decays weights."
-            )
-        for name, factor in self.lr_factor.items():
-            if not 0 <= factor <= HUGE:
-                raise UsageError(
-                    f"--lr-factor {name}={factor}: must be 0 or more, and at most a billion."
-                )
-        if self.clip_norm is not None:
-            check_positive(clip_norm=self.clip_norm)
-        if self.ema is not None and not 0 < self.ema < 1:
-            raise UsageError(f"--ema {self.ema}: must be between 0 and 1, e.g. 0.999.")
-        if self.patience and not self.validate_every:
-            raise UsageError(
-                f"--patience {self.patience}: must be left out without --validate-every, whose "
-                "results it waits for."
-            )
-
-    def _check_inner(self) -> None:
-        """What has to do with learners that adapt by gradient."""
-        for name in ("inner_steps", "cg_steps"):
-            if (getattr(self, name) or 0) > MOST_INNER_STEPS:
-                raise UsageError(
-                    f"{flag(name)} {getattr(self, name)}: must be at most {MOST_INNER_STEPS}."
-                )
-        check_positive(
-            inner_steps=1 if self.inner_steps is None else self.inner_steps,
-            inner_lr=1 if self.inner_lr is None else self.inner_lr,
-            lam=1 if self.lam is None else self.lam,
-            cg_steps=1 if self.cg_steps is None else self.cg_steps,
-            shot=1 if self.shot is None else self.shot,
-        )
-        if self.inner_head == "learned" and self.min_way != self.max_way:
-            raise UsageError(
-                f"--inner-head learned: serves one way, but --min-way is {self.min_way} and "
-                f"--max-way {self.max_way}. Make them equal, or use --inner-head means."
-            )
-        if self.vectorise and (self.shot is None or self.min_way != self.max_way):
-            raise UsageError(
-                "--vectorise: needs tasks of one shape. Give --shot, and --min-way equal to "
-                "--max-way."
-            )
-        if self.vectorise and (self.gradient != "lite" or self.inner_solver == "hessian-free"):
-            raise UsageError(
-                "--vectorise: must be left out with --gradient full or small-task and with "
-                "--inner-solver hessian-free."
-            )
         if self.shot is not None and self.shot * self.max_way > self.max_support:
-            raise UsageError(
+            yield (
                 f"--shot {self.shot}: {self.max_way} classes make {self.shot * self.max_way} "
                 f"support images, more than --max-support {self.max_support}."
             )
         if self.shot is not None and self.max_shot != MetaTrainConfig.max_shot:
-            raise UsageError(
-                f"--max-shot {self.max_shot}: must be left out with --shot, which says how many."
+            yield f"--max-shot {self.max_shot}: must be left out with --shot, which says how many."
+        if self.instances and not self.augment:
+            yield "--no-augment: must be left out with --instances, whose tasks are made of views."
+        if self.warmup >= 1 and self.warmup > self.tasks:
+            yield f"--warmup {self.warmup}: must be at most --tasks {self.tasks}."
+        if self.patience and not self.validate_every:
+            yield (
+                f"--patience {self.patience}: must be left out without --validate-every, whose "
+                "results it waits for."
             )
-        if self.penalty != MetaTrainConfig.penalty and self.learner not in _WITH_FILM:
-            raise UsageError(
-                f"--penalty {self.penalty}: must be left out with --learner {self.learner}, which "
-                "has no FiLM."
+
+    def _gradient_conflicts(self) -> Iterator[str]:
+        """Conflicts of learners that adapt by gradient."""
+        if self.inner_head == "learned" and self.min_way != self.max_way:
+            yield (
+                f"--inner-head learned: serves one way, but --min-way is {self.min_way} and "
+                f"--max-way {self.max_way}. Make them equal, or use --inner-head means."
+            )
+        if self.vectorise and (self.shot is None or self.min_way != self.max_way):
+            yield "--vectorise: needs tasks of one shape. Give --shot, and --min-way as --max-way."
+        if self.vectorise and (self.gradient != "lite" or self.inner_solver == "hessian-free"):
+            yield (
+                "--vectorise: must be left out with --gradient full or small-task and with "
+                "--inner-solver hessian-free."
             )
         if self.learner not in BY_GRADIENT:
             return
-        if self.scales != (1,):
-            raise UsageError(f"--scales: must be left out with --learner {self.learner}.")
-        if self.precision == "bfloat16":
-            raise UsageError(
-                f"--precision bfloat16: must be left out with --learner {self.learner}, whose "
-                "second derivatives need float32."
-            )
-        if self.compile:
-            raise UsageError(
-                f"--compile: must be left out with --learner {self.learner}; compiled kernels have "
-                "no second derivatives."
-            )
-        if self.sampling != "uniform":
-            raise UsageError(
-                f"--sampling {self.sampling}: must be left out with --learner {self.learner}."
-            )
-        if self.h not in (40, None) and self.learner != "maml" and self.gradient == "lite":
-            raise UsageError(
-                f"--h {self.h}: must be left out with --learner {self.learner}, which looks at all "
-                "support images, in micro-batches; of part of them its gradient would be biased."
-            )
         if self.gradient == "full" and self.learner == "fomaml":
-            raise UsageError("--gradient full: must be left out with fomaml; it would be maml.")
+            yield "--gradient full: must be left out with fomaml; it would be maml."
         if self.gradient == "full" and self.inner_solver == "hessian-free":
-            raise UsageError(
+            yield (
                 "--gradient full: must be left out with --inner-solver hessian-free, whose line "
                 "search has no derivative."
             )
+        subset = self.h not in (40, None) and self.learner != "maml" and self.gradient == "lite"
+        for wrong, what, why in (
+            (self.scales != (1,), "--scales", "it adapts at one scale"),
+            (self.precision == "bfloat16", "--precision bfloat16", "it needs float32"),
+            (self.compile, "--compile", "compiled kernels have no second derivatives"),
+            (self.sampling != "uniform", f"--sampling {self.sampling}", "it samples uniformly"),
+            (subset, f"--h {self.h}", "of part of the images its gradient would be biased"),
+        ):
+            if wrong:
+                yield f"{what}: must be left out with --learner {self.learner}; {why}."
 
 
 _PAPER = MetaTrainConfig(

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from fewshot_lite.core import ranks
-from fewshot_lite.core.config import check_workers
+from fewshot_lite.core.config import WORKERS, check_number
 from fewshot_lite.core.devices import pick_device
 from fewshot_lite.core.precision import tf32
 from fewshot_lite.core.progress import Progress, Report
@@ -106,7 +106,8 @@ def meta_train(
             are not finite; ranks that differ, or one that died.
     """
     config.check()
-    check_workers(workers)
+    if workers is not None:
+        check_number("--workers", workers, WORKERS)
     outputs = Outputs(output, tensorboard, plot)
     with ranks.join() as group:
         if not group.first:

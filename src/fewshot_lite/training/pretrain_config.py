@@ -4,52 +4,72 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fewshot_lite.core.config import Precision, check_not_negative, check_positive, check_seed
+from fewshot_lite.core.config import (
+    COUNT,
+    IMAGE_SIZE,
+    NOT_NEGATIVE,
+    POSITIVE,
+    Limits,
+    Precision,
+    check_seed,
+    check_settings,
+    setting,
+)
 from fewshot_lite.core.errors import UsageError
+from fewshot_lite.training.meta_config import DATA, DEVICES, MODEL, OPTIMISATION
+
+#: From 0 to below 1.
+_PART = Limits(0, 1, open_high=True)
 
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """All that a run depends on besides the images."""
+    """All that a run depends on besides the images; fields are flags of `pretrain`."""
 
-    backbone: str | None = None
-    """torchvision's name; None takes what `weights` holds, or resnet18."""
-    weights: str = "none"
-    """Start from: "none", "default" (torchvision's) or a file."""
-    image_size: int = 96
-    """Side of the images in the last epochs, in pixels; what the backbone is best at."""
-    min_image_size: int = 64
-    """Side in the first epochs."""
-    mixed_sizes: bool = False
-    """Draw the side anew for each step, between the two and 32 pixels apart, instead of growing."""
-    epochs: int = 16
-    batch_size: int = 128
-    lr: float = 0.1
-    """Peak learning rate (SGD, Nesterov momentum 0.9): one epoch of warm-up, then a cosine to 0."""
-    weight_decay: float = 5e-4
-    label_smoothing: float = 0.1
-    leave_out: float = 0.0
-    """Share of each data set's classes not trained on, for `meta-train --unseen-only`."""
-    no_flip: tuple[str, ...] = ()
-    """Data sets whose images may not be mirrored (characters, signs), by folder name."""
-    precision: Precision = "auto"
-    seed: int = 0
+    backbone: str | None = setting(
+        None,
+        "A torchvision network.",
+        MODEL,
+        metavar="NAME",
+        shown="what the weights are of, else resnet18",
+    )
+    weights: str = setting("none", "Weights to start from.", MODEL, metavar="default|none|FILE")
+    image_size: int = setting(
+        96, "Side of the images in the last epochs, in pixels.", MODEL, IMAGE_SIZE
+    )
+    min_image_size: int = setting(
+        64, "Side of the images in the first epochs, in pixels.", MODEL, IMAGE_SIZE
+    )
+    mixed_sizes: bool = setting(
+        False, "Draw the image size of each step instead of growing it over the epochs.", MODEL
+    )
+    leave_out: float = setting(
+        0.0, "Share of the classes that are kept for `meta-train --unseen-only`.", DATA, _PART
+    )
+    no_flip: tuple[str, ...] = setting(
+        (), "A data set whose images are not mirrored; can be repeated.", DATA, metavar="NAME"
+    )
+    epochs: int = setting(16, "Number of epochs.", OPTIMISATION, COUNT)
+    batch_size: int = setting(128, "Images of a step.", OPTIMISATION, Limits(2))
+    lr: float = setting(
+        0.1,
+        "Peak learning rate of SGD: one epoch of warm-up, then a cosine to 0.",
+        OPTIMISATION,
+        POSITIVE,
+    )
+    weight_decay: float = setting(5e-4, "Weight decay.", OPTIMISATION, NOT_NEGATIVE)
+    label_smoothing: float = setting(0.1, "Label smoothing.", OPTIMISATION, _PART)
+    seed: int = setting(0, "Seed of all random numbers.", OPTIMISATION)
+    precision: Precision = setting(
+        "auto", "Precision of the networks; auto is bfloat16 where that is faster.", DEVICES
+    )
 
     def check(self) -> None:
         """Raise UsageError for values that no run can have."""
-        check_positive(epochs=self.epochs, batch_size=self.batch_size, lr=self.lr)
         check_seed(self.seed)
-        if self.batch_size < 2:
-            raise UsageError(f"--batch-size {self.batch_size}: must be at least 2 for BatchNorm.")
-        check_not_negative(weight_decay=self.weight_decay)
-        if not 0 <= self.label_smoothing < 1:
+        check_settings(self)
+        if self.min_image_size > self.image_size:
             raise UsageError(
-                f"--label-smoothing {self.label_smoothing}: must be at least 0 and less than 1."
+                f"--min-image-size {self.min_image_size}: must be at most --image-size "
+                f"{self.image_size}."
             )
-        if not 16 <= self.min_image_size <= self.image_size <= 1024:
-            raise UsageError(
-                f"--image-size {self.image_size} and --min-image-size {self.min_image_size}: "
-                "must be between 16 and 1024, the smaller one no larger than the other."
-            )
-        if not 0 <= self.leave_out < 1:
-            raise UsageError(f"--leave-out {self.leave_out}: must be at least 0 and less than 1.")
