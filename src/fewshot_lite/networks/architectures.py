@@ -1,4 +1,4 @@
-"""Networks by name, from torchvision and from here: built without their classification layer."""
+"""Networks by name, from torchvision, timm and here: built without their classification layer."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from fewshot_lite.core.errors import UsageError
+from fewshot_lite.networks import timm_models
 from fewshot_lite.networks.conv4 import Conv4
 from fewshot_lite.networks.downloads import published_weights
 from fewshot_lite.networks.efficientnet_lite import VARIANTS, EfficientNetLite
-from fewshot_lite.networks.names import near
+from fewshot_lite.networks.names import TIMM, near
 from fewshot_lite.networks.torchvision_models import Uninitialised, models
 
 #: ImageNet's channel means and standard deviations, which torchvision's weights expect.
@@ -46,6 +47,9 @@ def preprocessing(name: str) -> Preprocessing:
     Raises:
         UsageError: no such network.
     """
+    if name.startswith(TIMM):
+        found = timm_models.configuration(name)
+        return Preprocessing(found.input_size[-1], found.mean, found.std)
     _check(name)
     if name == CONV4:
         return Preprocessing(84)
@@ -69,11 +73,13 @@ def build(name: str, image_size: int, seed: int, *, initialise: bool) -> tuple[n
     Raises:
         UsageError: no such network, one that is not supported, or not at this size.
     """
-    _check(name)
     try:
         drawing = contextlib.nullcontext() if initialise else Uninitialised()
         with torch.random.fork_rng(devices=[]), drawing:
             torch.manual_seed(seed)
+            if name.startswith(TIMM):
+                return timm_models.build(name, image_size)
+            _check(name)
             network = _build(name, image_size)
     except (ValueError, AssertionError) as error:  # the grid does not divide the image size
         lines = str(error).strip().splitlines() or [type(error).__name__]
@@ -88,8 +94,8 @@ def _check(name: str) -> None:
         raise UsageError(
             f"backbone {name!r}: there is no such network.{near(name, [CONV4])} Try "
             "efficientnet_lite0, or one of torchvision's: resnet18, efficientnet_b0, "
-            "mobilenet_v3_large, regnet_y_400mf, convnext_tiny; or conv4, the small one of the "
-            "papers on MAML."
+            "mobilenet_v3_large, regnet_y_400mf, convnext_tiny; timm:NAME for one of timm's; or "
+            "conv4, the small one of the papers on MAML."
         )
     if name in _UNSUPPORTED or name.startswith(_VERSIONED):
         raise _not_supported(name)

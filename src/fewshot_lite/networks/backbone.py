@@ -46,8 +46,8 @@ class Backbone(nn.Module):
         """Build with random weights.
 
         Args:
-            name: "efficientnet_lite0", "conv4", or any of torchvision's classification networks
-                with norm layers, e.g. "resnet18".
+            name: "efficientnet_lite0", "conv4", or any classification network with norm layers of
+                torchvision, e.g. "resnet18", or of timm, e.g. "timm:resnet18".
             image_size: side of the images; matters to fixed grids (vit_*, maxvit_t, conv4) alone.
             seed: of the weights; torch's own random state is left as it is.
             initialise: draw the weights; False saves the time where all of them are loaded next.

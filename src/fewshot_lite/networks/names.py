@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+#: What the names of timm's networks begin with, e.g. timm:resnet18.
+TIMM = "timm:"
+
 #: What a family is followed by in its networks' names.
 _FAMILIES = {
     "convnext_": "tiny small base large",

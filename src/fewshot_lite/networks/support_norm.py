@@ -53,9 +53,9 @@ class SupportNorm(nn.BatchNorm2d):
 
 
 def use_support_norm(network: nn.Module) -> None:
-    """Put `SupportNorm` in the place of each `BatchNorm2d`."""
+    """Put `SupportNorm` in the place of each `BatchNorm2d`, but not of those with an activation."""
     for path, module in list(network.named_modules()):
-        if isinstance(module, nn.BatchNorm2d):
+        if type(module) is nn.BatchNorm2d:
             parent, _, leaf = path.rpartition(".")
             setattr(network.get_submodule(parent), leaf, SupportNorm.of(module))
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fewshot_lite.core import checkpoint
 from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.networks import timm_models
 from fewshot_lite.networks.architectures import CONV4, preprocessing
 from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.networks.downloads import fetch, published_weights
@@ -19,6 +20,7 @@ from fewshot_lite.networks.efficientnet_lite import (
     package_file,
     renamed,
 )
+from fewshot_lite.networks.names import TIMM
 
 #: The network where nothing names one.
 DEFAULT = "resnet18"
@@ -60,14 +62,16 @@ def load_backbone(
                 "that `fewshot-lite pretrain --backbone conv4` wrote."
             )
         backbone = Backbone(name, image_size or preprocessing(name).size)
-        tensors, record = _published(name)
+        tensors, record = _published(name, backbone.image_size)
         _load_state(backbone, tensors, record["weights"])
         return backbone.eval(), record
     return _load_from_file(name, Path(weights), image_size, foreign_size)
 
 
-def _published(name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _published(name: str, image_size: int) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The state dict of a network's published weights, and a record of them."""
+    if name.startswith(TIMM):
+        return timm_models.fetch(name, image_size)
     if name in VARIANTS:
         path = package_file(name)
         return _read_pth(path), {"weights": path.name, "sha256": VARIANTS[name].sha256}

@@ -3,6 +3,7 @@
     --base default | NAME | FILE      a meta-trained checkpoint: shipped, by its name, or a file
     --base resnet18                   torchvision's network with its ImageNet weights
     --base resnet18 --weights FILE    the same with weights of one's own
+    --base timm:NAME                  timm's network with its own weights
 
 A file in the way of a network's name is not meant: write ./resnet18 for it.
 """
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.files import DEFAULT_BASE, find_base, models_folder
-from fewshot_lite.networks.names import NETWORKS, near
+from fewshot_lite.networks.names import NETWORKS, TIMM, near
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,9 @@ class Base:
 
     checkpoint: Path | None = None
     network: str | None = None
-    """torchvision's name."""
+    """Its name."""
     weights: Path | None = None
-    """Of the network; None for torchvision's own."""
+    """Of the network; None for the published ones."""
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -43,7 +44,8 @@ def parse_base(base: str | Path = DEFAULT_BASE, weights: str | Path | None = Non
     text = str(base)
     shipped = [path.stem for path in sorted(models_folder().glob("*.safetensors"))]
     known = text in (DEFAULT_BASE, *shipped)
-    if text in NETWORKS and not (known and weights is None):
+    network = text in NETWORKS or text.startswith(TIMM)
+    if network and not (known and weights is None):
         return Base(network=text, weights=_weights(weights))
     if weights is not None:
         hint = near(text) or " E.g. --base resnet18 --weights FILE."
