@@ -40,7 +40,8 @@ from fewshot_lite.demo.drawings import write_folder
 from fewshot_lite.images.thumbnails import make_thumbnails
 from fewshot_lite.personal.meta_model import MetaModel
 from fewshot_lite.personal.model import PersonalModel
-from fewshot_lite.personal.report import ClassifyReport, adapt_page
+from fewshot_lite.personal.report.adapting import adapt_page
+from fewshot_lite.personal.report.classifying import ClassifyReport
 from fewshot_lite.personal.report.reasons import likeness
 
 _SHOTS = 8

@@ -13,7 +13,7 @@ from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.files import DEFAULT_BASE, DEFAULT_PERSONAL, check_output
 from fewshot_lite.images.folders import PHOTO_ENDINGS, require_folder
 from fewshot_lite.personal.bases import parse_base
-from fewshot_lite.personal.report.writing import check_report
+from fewshot_lite.personal.report.page import check_report
 
 
 def adapt(
@@ -77,7 +77,7 @@ def adapt(
     from fewshot_lite.images.preflight import StrictError
     from fewshot_lite.personal.meta_model import MetaModel
     from fewshot_lite.personal.quality import assess
-    from fewshot_lite.personal.report import write_adapt_report
+    from fewshot_lite.personal.report.adapting import write_adapt_report
 
     model = MetaModel.load(base, weights=weights, device=str(pick_device(device)))
     pictures = report is not None or not no_thumbnails

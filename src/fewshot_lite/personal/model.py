@@ -182,6 +182,12 @@ class PersonalModel:
         return StrangerDetector(self.features, self.labels, len(self.class_names), self._left_out)
 
     @property
+    def shots(self) -> dict[str, int]:
+        """The number of support photos of each class."""
+        counts = torch.bincount(self.labels, minlength=len(self.class_names)).tolist()
+        return dict(zip(self.class_names, counts, strict=True))
+
+    @property
     def adapted_by_gradient(self) -> bool:
         """Whether gradient steps on the photos made the network and the head."""
         return isinstance(self.head, AdaptedHead)

@@ -11,7 +11,7 @@ import torch
 
 from fewshot_lite.personal.model import PersonalModel
 from fewshot_lite.personal.quality import assess
-from fewshot_lite.personal.report import adapt_page, write_adapt_report
+from fewshot_lite.personal.report.adapting import adapt_page, write_adapt_report
 from fewshot_lite.personal.report.reasons import left_out_answers, nearest_photos, typical_photos
 from pages import read_page
 from photos import SIZE, draw_classes, tiny_model
@@ -77,8 +77,8 @@ def test_names_are_shown_and_never_run(personal: PersonalModel) -> None:
 
 
 def test_few_pictures_of_many_photos(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fewshot_lite.personal.report.adapt_report._MOST_PICTURES", 60)
-    monkeypatch.setattr("fewshot_lite.personal.report.adapt_report._MOST_SHOWN", 4)
+    monkeypatch.setattr("fewshot_lite.personal.report.adapting._MOST_PICTURES", 60)
+    monkeypatch.setattr("fewshot_lite.personal.report.adapting._MOST_SHOWN", 4)
     torch.manual_seed(1)
     labels = [f"c{k:02d}" for k in range(35)] * 4
     images = torch.randint(0, 256, (len(labels), 3, SIZE, SIZE), dtype=torch.uint8)

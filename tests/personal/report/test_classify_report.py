@@ -13,7 +13,7 @@ from fewshot_lite.personal.bulk import Outputs, classify_files, find_photos
 from fewshot_lite.personal.model import PersonalModel
 from fewshot_lite.personal.onnx_model import OnnxModel
 from fewshot_lite.personal.prediction import Prediction
-from fewshot_lite.personal.report import ClassifyReport, write_classify_report
+from fewshot_lite.personal.report.classifying import ClassifyReport, write_classify_report
 from fewshot_lite.personal.report.selection import SHOWN
 from pages import read_page
 from photos import SIZE, contents, draw_classes, tiny_model

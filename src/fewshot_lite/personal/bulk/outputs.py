@@ -22,10 +22,10 @@ from fewshot_lite.personal.bulk.writers import (
     open_output,
 )
 from fewshot_lite.personal.prediction import Prediction
-from fewshot_lite.personal.report.writing import check_page_name
+from fewshot_lite.personal.report.page import check_page_name
 
 if TYPE_CHECKING:
-    from fewshot_lite.personal.report.looking import Model
+    from fewshot_lite.personal.report.photos import Model
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class Outputs:
                 )
                 writers.append(JsonWriter(output))
             if self.report is not None and model is not None:
-                from fewshot_lite.personal.report.classify_report import ClassifyReport, PageWriter
+                from fewshot_lite.personal.report.classifying import ClassifyReport, PageWriter
 
                 output = stack.enter_context(open_output(self.report, "--report", force=self.force))
                 writers.append(PageWriter(ClassifyReport(model, source=self.source), output))

@@ -1,0 +1,125 @@
+"""Photos as a page shows them: those of a model, and those that were classified."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from fewshot_lite.images.decoding import decode_pixels
+from fewshot_lite.images.thumbnails import thumbnail
+from fewshot_lite.personal.onnx_model import OnnxModel
+from fewshot_lite.personal.prediction import Prediction
+
+if TYPE_CHECKING:
+    from fewshot_lite.personal.model import PersonalModel
+
+
+class Model(Protocol):
+    """What answered: a `PersonalModel`, or an exported one, which keeps no photos."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """K names."""
+        ...
+
+    @property
+    def image_size(self) -> int:
+        """Side of the images in pixels."""
+        ...
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo on a page."""
+
+    name: str
+    """Its path, as far as that is known."""
+    jpeg: bytes = b""
+    """A thumbnail; empty if there is none."""
+    label: str = ""
+    """The class that it is in."""
+    taken_for: str | None = None
+    """The class that it was taken for wrongly."""
+
+    @property
+    def in_class(self) -> str:
+        """Its name without the folder of its class."""
+        return self.name.removeprefix(f"{self.label}/")
+
+
+class SupportPhotos:
+    """The photos of a model by their indices, and files of the folder that it was adapted to."""
+
+    def __init__(self, personal: PersonalModel) -> None:
+        self.personal = personal
+        self.labels: list[int] = personal.labels.tolist()
+        adaptation = personal.adaptation
+        self._root = adaptation.root if adaptation else None
+        paths = adaptation.paths if adaptation else ()
+        self._indices = {path: index for index, path in enumerate(paths)}
+
+    def __getitem__(self, index: int) -> Photo:
+        label = self.personal.class_names[self.labels[index]]
+        photos, thumbnails = self.personal.photos, self.personal.thumbnails
+        name = photos[index] if photos else f"{label}, photo {index + 1}"
+        return Photo(name, thumbnails[index] if thumbnails else b"", label)
+
+    def file(self, path: Path) -> Photo:
+        """A file of the folder, with its picture if it is one of the photos."""
+        index = self._indices.get(path)
+        return Photo(self.spelled(path)) if index is None else self[index]
+
+    def spelled(self, path: Path) -> str:
+        """A file's name, without the folder that all are in."""
+        if self._root is not None and path.is_relative_to(self._root):
+            return path.relative_to(self._root).as_posix()
+        return str(path)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A classified photo on a page."""
+
+    prediction: Prediction
+    photo: Photo
+    reasons: tuple[int, ...] = ()
+    """Support photos that it is like, the likest first."""
+
+
+def support_of(model: Model) -> SupportPhotos | None:
+    """The photos of a model; an exported one has none, and torch is not imported for it."""
+    if isinstance(model, OnnxModel):
+        return None
+    from fewshot_lite.personal.model import PersonalModel
+
+    return SupportPhotos(model) if isinstance(model, PersonalModel) else None
+
+
+def read_again(
+    model: Model, support: SupportPhotos | None, predictions: Sequence[Prediction]
+) -> list[Answer]:
+    """Answers in the order given: photos are read once more, for pictures and for reasons."""
+    tried = [i for i, prediction in enumerate(predictions) if prediction.path is not None]
+    paths = [path for prediction in predictions if (path := prediction.path) is not None]
+    pixels, problems = decode_pixels(paths, model.image_size)
+    answers = [Answer(p, Photo(str(p.path))) for p in predictions]
+    good = [j for j in range(len(tried)) if j not in problems]
+    likest: list[list[int]] = [[] for _ in good]
+    if support is not None and good:
+        import torch
+
+        from fewshot_lite.personal.report.reasons import nearest_photos
+
+        personal = support.personal
+        images = torch.from_numpy(pixels[good]).to(personal.features.device)
+        classes = [personal.class_names.index(predictions[tried[j]].labels[0][0]) for j in good]
+        likest = nearest_photos(personal, personal.embed(images), classes)
+    for j, like in zip(good, likest, strict=True):
+        prediction = predictions[tried[j]]
+        jpeg = thumbnail(np.ascontiguousarray(pixels[j].transpose(1, 2, 0)))
+        answers[tried[j]] = Answer(prediction, Photo(str(prediction.path), jpeg), tuple(like))
+    return answers
