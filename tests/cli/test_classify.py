@@ -17,10 +17,11 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+from torch import Tensor
 
 from command_line import Run, is_one_clear_line
 from fewshot_lite.cli.render import classify as render_classify
-from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.model import Outputs, PersonalModel
 from fewshot_lite.personal.prediction import Prediction
 from photos import contents, draw_classes, tiny_model
 
@@ -303,3 +304,53 @@ def test_a_file_that_fails_is_named_beside_a_csv_file(run: Run, home: Path) -> N
         "Wrote out.csv: 7 files, 6 classified.",
         "1 of 7 files could not be classified.",
     ]
+
+
+ODD_PATHS = ["gone.jpg", "x" * 300 + ".jpg", "loop", "gone/x.jpg", "mine.safetensors/x.jpg", "pipe"]
+
+
+def test_photos_that_cannot_be_read_do_not_keep_the_others_from_an_answer(
+    run: Run, home: Path
+) -> None:
+    Path("loop").symlink_to("loop")
+    os.mkfifo("pipe")
+    words = [ODD_PATHS[0], "in/mug/00.png", *ODD_PATHS[1:], "in/keys/00.png"]
+    outcome = run("classify", *words, *MODEL, "--json", "--csv", "out.csv")
+    assert outcome.code == 1
+    assert [answer["path"] for answer in outcome.json] == words
+    answered = [answer["path"] for answer in outcome.json if answer["problem"] is None]
+    assert answered == ["in/mug/00.png", "in/keys/00.png"]
+
+
+def test_what_is_no_photo_in_a_folder_is_no_failure_unless_strict(run: Run, home: Path) -> None:
+    Path("in/mug/bad.jpg").unlink()
+    Path("in/notes.txt").write_text("text")
+    outcome = run("classify", "in", *MODEL)
+    assert (outcome.code, len(outcome.out.splitlines())) == (0, 6)
+    assert outcome.err == "Skipped in/notes.txt: not a photo (by its ending)\n"
+    assert run("classify", "in", *MODEL, "--strict").code == 1
+    Path("papers").mkdir()
+    Path("papers/notes.txt").write_text("text")
+    assert run("classify", "papers", *MODEL).code == 1  # nothing in it could be named
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_answers_that_are_not_finite_are_errors(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    outputs_of = PersonalModel.outputs_of
+
+    def damaged(self: PersonalModel, features: Tensor) -> Outputs:
+        outputs = outputs_of(self, features)
+        outputs.probabilities[0] = value
+        outputs.strangeness[1] = value
+        return outputs
+
+    monkeypatch.setattr(PersonalModel, "outputs_of", damaged)
+    words = ("classify", "in/keys", *MODEL, "--sort-into", "sorted", "--no-reject", "--json")
+    outcome = run(*words)
+    assert outcome.code == 1
+    assert ["not finite" in (answer["problem"] or "") for answer in outcome.json] == [
+        *(True, True, False)
+    ]
+    assert len(contents(home / "sorted")) == 1

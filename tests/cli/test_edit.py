@@ -83,14 +83,20 @@ def test_duplicates_are_named_and_no_failure(run: Run, here: Path) -> None:
     is_one_clear_line(run("add", MODEL, "more", "--force"), 1, "all 4 photos .* already")
 
 
-def test_unreadable_photos_are_skipped_with_exit_code_1(run: Run, here: Path) -> None:
+def test_unreadable_photos_are_skipped_unless_strict(run: Run, here: Path) -> None:
+    before = (here / MODEL).read_bytes()
+    is_one_clear_line(
+        run("add", MODEL, "half", "--force", "--strict"), 1, "half/pen/01.png: .*--str"
+    )
+    assert (here / MODEL).read_bytes() == before
     outcome = run("add", MODEL, "half", "--force", "--json")
-    assert outcome.code == 1
+    assert outcome.code == 0
+    assert outcome.json["quality"]["photos"] == 4
     assert [item["path"] for item in outcome.json["skipped"]] == ["half/pen/01.png"]
     assert "Skipped half/pen/01.png: " in outcome.err  # beside JSON alone on stdout
     assert classes(here / MODEL)["pen"] == 1
     outcome = run("add", MODEL, "more", "hollow", "--force")
-    assert outcome.code == 1
+    assert outcome.code == 0
     assert "Skipped hollow/mug: no photos in this folder" in outcome.err
 
 

@@ -75,6 +75,7 @@ def adapt(
     from fewshot_lite.cli.render.quality import print_quality, quality_json
     from fewshot_lite.core.devices import pick_device
     from fewshot_lite.images.preflight import StrictError
+    from fewshot_lite.personal.advice import advice
     from fewshot_lite.personal.meta_model import MetaModel
     from fewshot_lite.personal.quality import assess
     from fewshot_lite.personal.report.adapting import write_adapt_report
@@ -102,7 +103,7 @@ def adapt(
     adaptation = personal.adaptation
     assert adaptation is not None
     if json:
-        render.print_skipped(adaptation.skipped)  # why the exit code is 1; stdout is JSON alone
+        render.print_skipped(adaptation.skipped)  # stdout is JSON alone
         render.print_json(
             {
                 "model": output,
@@ -113,20 +114,23 @@ def adapt(
                 ],
                 "findings": findings_json(adaptation.findings),
                 "quality": quality_json(quality),
+                "advice": advice(quality, personal.shots),
                 "seconds": adaptation.seconds,
                 "base": personal.provenance["base"],
                 "head": personal.provenance["head"],
             }
         )
     else:
-        others = [finding for finding in adaptation.findings if finding.kind != "skipped"]
+        others = [
+            finding
+            for finding in adaptation.findings
+            if finding.kind not in ("skipped", "no-photo")
+        ]
         print_findings(others, render.err)
         where = () if output == DEFAULT_PERSONAL else ("--model", output)
         render.print_adaptation(adaptation, output)
-        print_quality(quality)
+        print_quality(quality, personal.shots)
         print_head(personal.provenance["head"])
         if report is not None:
             render.out.print(f"Report: [bold]{render.escape(str(report))}[/]")
         render.print_next([render.command("classify", "photo.jpg", *where)])
-    if adaptation.skipped:
-        raise typer.Exit(1)

@@ -29,14 +29,14 @@ def check(
     """Look for what is wrong with a folder of photos; nothing is learned or written.
 
     Files that cannot be read, copies within a class and across classes, tiny photos, classes with
-    one photo, imbalance. The exit code is 1 if adapt would skip files or fail, or with --strict if
-    anything was found.
+    one photo, imbalance. The exit code is 1 if adapt would fail, and with --strict if anything was
+    found.
     """
     require_folder(folder)
     from fewshot_lite.cli.render import terminal as render
     from fewshot_lite.cli.render.check import findings_json, print_check
     from fewshot_lite.images.folders import scan_classes
-    from fewshot_lite.images.preflight import SERIOUS, check_scanned
+    from fewshot_lite.images.preflight import check_scanned
 
     scanned = scan_classes(folder)
     with render.counting_bar("Reading photos") as progress:
@@ -53,5 +53,6 @@ def check(
         )
     else:
         print_check(scanned, findings)
-    if any(strict or finding.kind in SERIOUS for finding in findings):
+    empty = sum(finding.kind == "no-photo" for finding in findings)
+    if len(scanned.class_names) - empty < 2 or (strict and findings):
         raise typer.Exit(1)

@@ -49,6 +49,9 @@ def classify(
     no_reject: Annotated[
         bool, typer.Option("--no-reject", help="Name every photo, be it ever so strange.")
     ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail if a folder holds a file that is no photo.")
+    ] = False,
     max_pixels: MaxPixels = None,
     device: Device = "auto",
     json: Json = False,
@@ -112,7 +115,8 @@ def classify(
     A file is there when all of it is written; with --watch it grows row by row, and a report is
     written at the end.
 
-    The exit code is 1 if any file failed.
+    The exit code is 1 if a photo could not be named, and with --strict if a file in a folder is
+    no photo.
     """
     from fewshot_lite.personal.bulk import Outputs, check_watched, classify_files, watch_folders
     from fewshot_lite.personal.bulk.writers import STDOUT
@@ -162,7 +166,7 @@ def classify(
                 on_prediction=on_prediction,
             )
     render_classify.print_tally(tally, outputs)
-    if tally.failed:
+    if tally.failed or (strict and tally.skipped):
         raise typer.Exit(1)
 
 

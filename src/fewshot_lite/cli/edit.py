@@ -9,7 +9,7 @@ import typer
 
 from fewshot_lite.cli.options import Device, Json
 from fewshot_lite.core.errors import FewshotError, UsageError
-from fewshot_lite.core.files import check_output
+from fewshot_lite.core.files import DEFAULT_PERSONAL, check_output
 from fewshot_lite.images.folders import PHOTO_ENDINGS
 
 if TYPE_CHECKING:
@@ -44,6 +44,9 @@ def add(
         str | None,
         typer.Option("--class", metavar="NAME", help="What photos and folders of photos show."),
     ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail, and write nothing, if a file is skipped.")
+    ] = False,
     output: Output = None,
     force: InPlace = False,
     device: Device = "auto",
@@ -56,8 +59,8 @@ def add(
 
     personal = _load(model, device)
     with render.counting_bar("Reading photos") as progress:
-        edit = add(personal, folder, name, on_done=progress)
-    _finish(edit, target, force=force, json=json)
+        edit = add(personal, folder, name, strict=strict, on_done=progress)
+    _finish(edit, target, force=force, json=json, before=personal)
 
 
 def remove(
@@ -77,7 +80,9 @@ def remove(
     target = _check(model, output, force=force)
     from fewshot_lite.personal.editing import remove
 
-    _finish(remove(_load(model), classes or (), photo or ()), target, force=force, json=json)
+    personal = _load(model)
+    edit = remove(personal, classes or (), photo or ())
+    _finish(edit, target, force=force, json=json, before=personal)
 
 
 def rename(
@@ -128,15 +133,29 @@ def _load(model: Path, device: str = "cpu") -> PersonalModel:
         raise type(error)(str(error).removeprefix("--model ")) from None
 
 
-def _finish(edit: Edit, target: Path, *, force: bool, json: bool) -> None:
+def _finish(
+    edit: Edit,
+    target: Path,
+    *,
+    force: bool,
+    json: bool,
+    before: PersonalModel | None = None,
+) -> None:
+    """Write and tell; with `before`, where its photos changed, also what is to expect now."""
     from fewshot_lite.cli.render import edit as render_edit
     from fewshot_lite.cli.render import terminal as render
+    from fewshot_lite.cli.render.quality import print_quality, quality_json
+    from fewshot_lite.personal.quality import assess
 
     edit.model.save(target, force=force)
+    quality = assess(edit.model) if before is not None else None
     if json:
-        render.print_skipped(edit.skipped)  # why the exit code is 1; stdout is JSON alone
-        render.print_json(render_edit.edit_json(edit, target))
-    else:
-        render_edit.print_edit(edit, target)
-    if edit.skipped:
-        raise typer.Exit(1)
+        render.print_skipped(edit.skipped)  # stdout is JSON alone
+        about = {"quality": quality_json(quality)} if quality else {}
+        render.print_json(render_edit.edit_json(edit, target) | about)
+        return
+    render_edit.print_edit(edit, target)
+    if quality and before is not None:
+        print_quality(quality, edit.model.shots, before=assess(before))
+    where = () if target == DEFAULT_PERSONAL else ("--model", target)
+    render.print_next([render.command("classify", "photo.jpg", *where)])

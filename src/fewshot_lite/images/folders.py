@@ -50,6 +50,9 @@ PHOTO_ENDINGS = frozenset(
     ]
 )
 
+#: Why a file without such an ending is skipped.
+NOT_A_PHOTO = "not a photo (by its ending)"
+
 #: What cameras' cards, file managers and NAS boxes leave in folders: never photos, never named.
 _SYSTEM_NAMES = frozenset(
     [
@@ -164,7 +167,7 @@ def _walk(
         elif entry.suffix.lower() in PHOTO_ENDINGS:
             yield entry, None
         else:
-            yield entry, "not a photo (by its ending)"
+            yield entry, NOT_A_PHOTO
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -172,10 +172,11 @@ class MetaModel:
                 raise UsageError("labels: for images only; a folder's class folders name them.")
             folder = scan_classes(Path(photos))
             check_not_unknown(folder.class_names)
-            self._check_way(str(folder.root), len(folder.class_names))
             images, good, skipped, findings = _read(folder, self.image_size, strict, on_done)
-            names = folder.class_names
-            numbers = [folder.labels[i] for i in good]
+            kept = sorted({folder.labels[i] for i in good})  # classes with a photo
+            self._check_way(str(folder.root), len(kept))
+            names = tuple(folder.class_names[k] for k in kept)
+            numbers = [kept.index(folder.labels[i]) for i in good]
             root, paths = folder.root, tuple(folder.paths[i] for i in good)
             used_photos = tuple(_spelled(path, root) for path in paths)
             homes = [folder.root / name for name in names]
@@ -286,15 +287,18 @@ def _read(
     images, problems = decode(folder.paths, size, look=examiner.look, on_done=count)
     skipped = [*folder.skipped, *(Skipped(folder.paths[i], why) for i, why in problems.items())]
     good = [i for i in range(total) if i not in problems]
-    numbers = [folder.labels[i] for i in good]
+    read = {folder.labels[i] for i in good}
     for number, name in enumerate(folder.class_names):
-        if number not in numbers:
-            why = next((s for s in skipped if folder.root / name in s.path.parents), None)
+        if number not in read:
+            empty = folder.root / name
+            why = next((s for s in skipped if empty in s.path.parents), None)
             detail = f" ({why.path.name}: {why.reason})" if why else ""
-            raise FewshotError(
-                f"{folder.root / name}: no photo in it can be read{detail}. "
-                "Put photos in, or remove the folder."
-            )
+            skipped.append(Skipped(empty, f"no photo in it can be read{detail}: left out"))
+    if len(read) < 2:
+        raise FewshotError(
+            f"{empty}: no photo in it can be read{detail}. Put photos in: two classes with photos "
+            "at least are needed."
+        )
     findings = examiner.findings(problems)
     if strict and findings:
         raise StrictError(folder.root, findings)

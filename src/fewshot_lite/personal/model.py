@@ -6,14 +6,13 @@ labels, from which the head is fitted anew at load: N·d numbers; matrices would
 
 from __future__ import annotations
 
-import contextlib
-import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -25,13 +24,12 @@ from fewshot_lite.heads.adapted import AdaptedHead
 from fewshot_lite.heads.leave_one_out import left_out_logits
 from fewshot_lite.heads.registry import AnyHead
 from fewshot_lite.images.folders import Skipped
-from fewshot_lite.images.prefetch import decoded_batches
 from fewshot_lite.images.preflight import Finding
 from fewshot_lite.learners.base import map_batches
 from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.personal import store as personal_store
+from fewshot_lite.personal.classifier import PhotoClassifier
 from fewshot_lite.personal.novelty import StrangerDetector
-from fewshot_lite.personal.prediction import Prediction
 from fewshot_lite.personal.store import Parts
 
 
@@ -65,8 +63,8 @@ class Adaptation:
     """The support photos' files, in the model's order."""
 
 
-class PersonalModel:
-    """A classifier of a person's own classes."""
+class PersonalModel(PhotoClassifier):
+    """A classifier of a person's own classes, run by torch."""
 
     #: How this model came about; None in one that was loaded from a file.
     adaptation: Adaptation | None = None
@@ -203,6 +201,15 @@ class PersonalModel:
             return self._left_out_logits
         return left_out_logits(self.head, self.features, self.labels, len(self.class_names))
 
+    def threshold(self, reject: float) -> float:
+        return self.strangers.threshold(reject)
+
+    def answers_of(
+        self, pixels: npt.NDArray[np.uint8]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        outputs = self.outputs(torch.from_numpy(pixels))
+        return outputs.probabilities.cpu().numpy(), outputs.strangeness.cpu().numpy()
+
     @torch.no_grad()
     def embed(self, images: Tensor, *, micro_batch: int = 64) -> Tensor:
         """Features (B, d) of images as `outputs` takes them."""
@@ -228,74 +235,3 @@ class PersonalModel:
         """Class probabilities alone, float32 (B, K), of images as `outputs` takes."""
         features = self.embed(images, micro_batch=micro_batch)
         return self.head.logits(self._statistics, features).softmax(dim=1).float()
-
-    @overload
-    def classify(  # type: ignore[overload-overlap]  # a str is meant as one path
-        self, photos: str | Path, *, top: int = 3, reject: float | None = 0.05
-    ) -> Prediction: ...
-    @overload
-    def classify(
-        self, photos: Iterable[str | Path], *, top: int = 3, reject: float | None = 0.05
-    ) -> list[Prediction]: ...
-
-    def classify(
-        self,
-        photos: str | Path | Iterable[str | Path],
-        *,
-        top: int = 3,
-        reject: float | None = 0.05,
-    ) -> Prediction | list[Prediction]:
-        """Name what photos show.
-
-        Args:
-            photos: a path, or several. Unreadable photos come back with their problem.
-            top: how many class names each answer has.
-            reject: the share of one's own photos that may be called unknown for it that strangers
-                are; None to name every photo.
-
-        Raises:
-            UsageError: `reject` is not from 0 to below 1.
-        """
-        if isinstance(photos, str | Path):
-            return next(self.classify_stream([Path(photos)], top=top, reject=reject))
-        paths = (Path(photo) for photo in photos)
-        return list(self.classify_stream(paths, top=top, reject=reject))
-
-    def classify_stream(
-        self,
-        paths: Iterable[Path | Skipped],
-        *,
-        top: int = 3,
-        batch: int = 64,
-        reject: float | None = 0.05,
-    ) -> Iterator[Prediction]:
-        """As `classify`, in the order of `paths`, which are taken as they are needed.
-
-        Photos are decoded while others go through the network, `3 * batch` of them in memory at
-        most. Files that are known to be no photos come back with the reason.
-        """
-        threshold = math.inf if reject is None else self.strangers.threshold(reject)
-        with contextlib.closing(decoded_batches(paths, self.image_size, batch=batch)) as batches:
-            for decoded in batches:
-                answers = self._answers(torch.from_numpy(decoded.pixels), top, threshold)
-                for position, path in enumerate(decoded.paths):
-                    if position in decoded.problems:
-                        yield Prediction(path, (), decoded.problems[position])
-                    else:
-                        yield replace(next(answers), path=path)
-
-    def _answers(self, images: Tensor, top: int, threshold: float) -> Iterator[Prediction]:
-        if not len(images):
-            return
-        outputs = self.outputs(images)
-        best = outputs.probabilities.cpu().sort(dim=1, descending=True, stable=True)
-        rows = zip(
-            best.values[:, :top].tolist(),
-            best.indices[:, :top].tolist(),
-            outputs.strangeness.tolist(),
-            strict=True,
-        )
-        for values, classes, strange in rows:
-            names = (self.class_names[k] for k in classes)
-            labels = tuple(zip(names, values, strict=True))
-            yield Prediction(None, labels, None, strange > threshold, strange)

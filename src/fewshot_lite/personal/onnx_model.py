@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+import os
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fewshot_lite.core.errors import FewshotError, UsageError
-from fewshot_lite.images.folders import Skipped
-from fewshot_lite.images.prefetch import decoded_batches
-from fewshot_lite.personal.prediction import Prediction, check_reject
+from fewshot_lite.personal.classifier import PhotoClassifier
+from fewshot_lite.personal.prediction import check_reject
+
+# Before onnxruntime is imported, by whomever: it would report its use over the network.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 #: The one entry of the file's metadata, JSON.
 METADATA_KEY = "fewshot_lite"
@@ -33,7 +33,7 @@ def has_onnxruntime() -> bool:
     return find_spec("onnxruntime") is not None
 
 
-class OnnxModel:
+class OnnxModel(PhotoClassifier):
     """A classifier of a person's own classes: answers as `PersonalModel`, from an exported file."""
 
     def __init__(self, session: Any, about: dict[str, Any]) -> None:
@@ -122,58 +122,10 @@ class OnnxModel:
             return low
         return low + (place - below) * (self._thresholds[below + 1] - low)
 
-    @overload
-    def classify(  # type: ignore[overload-overlap]  # a str is meant as one path
-        self, photos: str | Path, *, top: int = 3, reject: float | None = 0.05
-    ) -> Prediction: ...
-    @overload
-    def classify(
-        self, photos: Iterable[str | Path], *, top: int = 3, reject: float | None = 0.05
-    ) -> list[Prediction]: ...
-
-    def classify(
-        self,
-        photos: str | Path | Iterable[str | Path],
-        *,
-        top: int = 3,
-        reject: float | None = 0.05,
-    ) -> Prediction | list[Prediction]:
-        """Name what photos show, as `PersonalModel.classify`."""
-        if isinstance(photos, str | Path):
-            return next(self.classify_stream([Path(photos)], top=top, reject=reject))
-        paths = (Path(photo) for photo in photos)
-        return list(self.classify_stream(paths, top=top, reject=reject))
-
-    def classify_stream(
-        self,
-        paths: Iterable[Path | Skipped],
-        *,
-        top: int = 3,
-        batch: int = 64,
-        reject: float | None = 0.05,
-    ) -> Iterator[Prediction]:
-        """As `classify`, in the order of `paths`, as `PersonalModel.classify_stream`."""
-        threshold = math.inf if reject is None else self.threshold(reject)
-        with contextlib.closing(decoded_batches(paths, self.image_size, batch=batch)) as batches:
-            for decoded in batches:
-                answers = self._answers(decoded.pixels, top, threshold)
-                for position, path in enumerate(decoded.paths):
-                    if position in decoded.problems:
-                        yield Prediction(path, (), decoded.problems[position])
-                    else:
-                        yield replace(next(answers), path=path)
-
-    def _answers(
-        self, images: npt.NDArray[np.uint8], top: int, threshold: float
-    ) -> Iterator[Prediction]:
-        """Of images (B, 3, S, S)."""
-        if not len(images):
-            return
-        probabilities, strangeness = self.outputs(images.transpose(0, 2, 3, 1))
-        order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
-        for row, best, strange in zip(probabilities, order, strangeness.tolist(), strict=True):
-            labels = tuple((self.class_names[k], float(row[k])) for k in best)
-            yield Prediction(None, labels, None, strange > threshold, strange)
+    def answers_of(
+        self, pixels: npt.NDArray[np.uint8]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        return self.outputs(pixels.transpose(0, 2, 3, 1))
 
 
 def _check(about: dict[str, Any], session: Any) -> None:

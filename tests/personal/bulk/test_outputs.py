@@ -38,7 +38,6 @@ def out(**paths: str | bool) -> Outputs:
         (out(csv="new", jsonl="./new"), "^--jsonl new: the same file as --csv"),
         (out(csv="in/x.jpg", force=True), "^--csv in/x.jpg: the name of a photo"),
         (out(csv="-", json="-"), "^--csv and --json: only one can go to stdout"),
-        (out(csv="/dev/null"), "^--csv /dev/null: a device"),
         (out(sort_into="in"), "^--sort-into in: in is or lies in it"),
         (out(sort_into="."), "^--sort-into .: one is or lies in it"),
         (out(sort_into="old.csv"), "^--sort-into old.csv: a file, not a folder"),

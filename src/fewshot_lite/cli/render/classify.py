@@ -66,7 +66,7 @@ def show(outputs: Outputs, *, live: bool) -> Iterator[Callable[[Prediction, Tall
 
 def print_tally(tally: Tally, outputs: Outputs) -> None:
     """What was written and what failed, on stderr."""
-    done = tally.files - tally.failed
+    done = tally.files - tally.failed - tally.skipped
     for path in outputs.files.values():
         err.print(f"Wrote {_path(path)}: {_counted(tally.files, 'file')}, {done} classified.")
     if outputs.sort_into is not None:

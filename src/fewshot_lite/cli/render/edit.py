@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
 from rich.table import Table
 
 from fewshot_lite.cli.render.terminal import command, err, escape, out, print_skipped
-from fewshot_lite.core.files import DEFAULT_PERSONAL
 from fewshot_lite.personal.editing import film_share, worth_readapting
 
 if TYPE_CHECKING:
@@ -20,14 +18,14 @@ _MOST_NAMED = 20
 
 
 def print_edit(edit: Edit, path: Path) -> None:
-    """The table of classes as they are now, what was left out, and what to type next."""
+    """The table of classes as they are now, and what was left out."""
     table = Table("class", box=None, pad_edge=False)
     table.add_column("photos", justify="right")
     table.add_column("change", justify="right")
     notes = {name: f"{change:+d}" for name, change in edit.changes.items()}
     notes |= dict.fromkeys(edit.new, "new")
     notes |= {new: f"was {old}" for old, new in edit.renamed.items()}
-    for name, photos in _photos(edit).items():
+    for name, photos in edit.model.shots.items():
         table.add_row(escape(name), str(photos), escape(notes.get(name, "")))
     for name in _gone(edit):
         table.add_row(escape(name), "0", "gone")
@@ -51,15 +49,13 @@ def print_edit(edit: Edit, path: Path) -> None:
     total = len(edit.model.labels)
     classes = len(edit.model.class_names)
     out.print(f"{total} photos of {classes} classes: [bold]{escape(str(path))}[/]")
-    where = () if path == DEFAULT_PERSONAL else ("--model", path)
-    out.print(f"Next: [bold]{escape(command('classify', 'photo.jpg', *where))}[/]")
 
 
 def edit_json(edit: Edit, path: Path) -> dict[str, Any]:
     """An edit as JSON-able values."""
     return {
         "model": path,
-        "classes": _photos(edit),
+        "classes": edit.model.shots,
         "changes": edit.changes,
         "new": edit.new,
         "gone": _gone(edit),
@@ -72,12 +68,6 @@ def edit_json(edit: Edit, path: Path) -> dict[str, Any]:
         "film_share": film_share(edit.model),
         "worth_readapting": worth_readapting(edit.model),
     }
-
-
-def _photos(edit: Edit) -> dict[str, int]:
-    """Photos of each class."""
-    shots = torch.bincount(edit.model.labels, minlength=len(edit.model.class_names)).tolist()
-    return dict(zip(edit.model.class_names, shots, strict=True))
 
 
 def _gone(edit: Edit) -> list[str]:

@@ -2,32 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from fewshot_lite.cli.render.terminal import escape, out
+from fewshot_lite.personal.advice import advice
 
 if TYPE_CHECKING:
     from fewshot_lite.personal.quality import Quality, Suspicion
 
+#: Photos that can be left out, below which a share of them is no figure to go by.
+_FEWEST = 6
 _MOST_PAIRS = 3
 _MOST_PHOTOS = 5
 _MOST_CLASSES = 3
 
 
-def print_quality(quality: Quality) -> None:
-    """A line for the accuracy to expect, and one for what is wrong, where something is."""
+def print_quality(
+    quality: Quality, shots: Mapping[str, int], *, before: Quality | None = None
+) -> None:
+    """A line for the accuracy to expect, and one for what is wrong or would help, if anything is.
+
+    Args:
+        quality: of the model as it is now.
+        shots: photos of each class.
+        before: of the model before it was changed.
+    """
     if quality.accuracy is None or quality.interval is None:
         out.print(
             "How good it is cannot be told, nor what is unknown to it: no class has two photos."
         )
         return
     low, high = quality.interval
-    how = "leaving out each of" if not quality.anew else "adapting anew without a quarter of"
-    out.print(
-        f"To expect of new photos like these: [bold]{quality.accuracy:.0%}[/] named right "
-        f"({low:.0%} to {high:.0%}; by {how} {quality.photos} photos)."
-    )
+    if quality.photos < _FEWEST:
+        out.print(
+            f"How good it is cannot be told from {quality.photos} photos ({quality.right} named "
+            f"right when left out): anything from {low:.0%} to {high:.0%}."
+        )
+    else:
+        how = "leaving out each of" if not quality.anew else "adapting anew without a quarter of"
+        known = before is not None and before.photos >= _FEWEST
+        was = f"; {before.accuracy:.0%} before" if before and known else ""
+        out.print(
+            f"To expect of new photos like these: [bold]{quality.accuracy:.0%}[/] named right "
+            f"({low:.0%} to {high:.0%}; by {how} {quality.photos} photos{was})."
+        )
     if quality.alone:
         named = ", ".join(map(escape, quality.alone[:_MOST_CLASSES]))
         more = ", ..." if len(quality.alone) > _MOST_CLASSES else ""
@@ -46,6 +66,8 @@ def print_quality(quality: Quality) -> None:
     if len(quality.suspicious) > _MOST_PHOTOS:
         rest = len(quality.suspicious) - _MOST_PHOTOS
         out.print(f"  [yellow]In the wrong class?[/] {rest} more (--json lists all)")
+    for line in advice(quality, shots):
+        out.print(f"  [bold]What would help:[/] {escape(line)}")
 
 
 def _name(item: Suspicion) -> str:

@@ -16,7 +16,6 @@ from __future__ import annotations
 from fewshot_lite.personal.bulk.inputs import find_photos, read_paths
 from fewshot_lite.personal.bulk.outputs import Outputs
 from fewshot_lite.personal.bulk.running import (
-    Classifier,
     Tally,
     check_watched,
     classify_files,
@@ -27,7 +26,6 @@ from fewshot_lite.personal.bulk.watching import Watcher
 from fewshot_lite.personal.bulk.writers import CsvWriter, JsonLinesWriter, JsonWriter, as_record
 
 __all__ = [
-    "Classifier",
     "CsvWriter",
     "JsonLinesWriter",
     "JsonWriter",

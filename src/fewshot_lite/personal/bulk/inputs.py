@@ -8,7 +8,7 @@ from io import BufferedIOBase
 from pathlib import Path
 
 from fewshot_lite.core.errors import FewshotError
-from fewshot_lite.images.folders import Skipped, walk_photos
+from fewshot_lite.images.folders import NOT_A_PHOTO, Skipped, walk_photos
 
 #: Bytes; no system takes paths of this length.
 _LONGEST_PATH = 32_768
@@ -40,7 +40,7 @@ def find_photos(
         for photo, problem in walk_photos(path, leave_out=apart):
             if photo.name in names and os.path.realpath(photo) in apart:
                 continue
-            empty = False
+            empty = empty and problem == NOT_A_PHOTO
             yield photo if problem is None else Skipped(photo, problem)
         if empty:
             yield Skipped(path, "no photos in this folder")

@@ -25,7 +25,7 @@ from fewshot_lite.personal.prediction import Prediction
 from fewshot_lite.personal.report.page import check_page_name
 
 if TYPE_CHECKING:
-    from fewshot_lite.personal.report.photos import Model
+    from fewshot_lite.personal.classifier import PhotoClassifier
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Outputs:
         if len(self.on_stdout) > 1:
             flags = " and ".join(self.on_stdout)
             raise UsageError(f"{flags}: only one can go to stdout. Name a file for the other.")
-        taken = {os.path.realpath(path): str(path) for path in inputs if not path.is_dir()}
+        taken = {os.path.realpath(path): str(path) for path in inputs if not os.path.isdir(path)}  # noqa: PTH112
         if model is not None:
             taken[os.path.realpath(model)] = "the model"
         if self.report is not None:
@@ -129,7 +129,7 @@ class Outputs:
         *,
         top: int = 3,
         live: bool = False,
-        model: Model | None = None,
+        model: PhotoClassifier | None = None,
     ) -> Iterator[Sink]:
         """Open all; files are there, whole, if the block ends well.
 

@@ -4,37 +4,17 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
-from typing import Protocol
 
 from fewshot_lite.core.errors import UsageError
-from fewshot_lite.images.folders import Skipped
+from fewshot_lite.images.folders import NOT_A_PHOTO, Skipped
 from fewshot_lite.personal.bulk.outputs import Outputs, Sink
 from fewshot_lite.personal.bulk.watching import Watcher
+from fewshot_lite.personal.classifier import PhotoClassifier
 from fewshot_lite.personal.prediction import Prediction
-
-
-class Classifier(Protocol):
-    """What names photos: a `PersonalModel`, for one."""
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """K names."""
-        ...
-
-    @property
-    def image_size(self) -> int:
-        """Side of its images in pixels; asked for by a report alone."""
-        ...
-
-    def classify_stream(
-        self, paths: Iterable[Path | Skipped], *, top: int = 3, reject: float | None = 0.05
-    ) -> Iterator[Prediction]:
-        """An answer for each path, in order, taking paths as they are needed."""
-        ...
 
 
 @dataclass
@@ -44,7 +24,9 @@ class Tally:
     files: int = 0
     """All that had an answer or a problem."""
     failed: int = 0
-    """Those with a problem."""
+    """Photos with a problem, or named files."""
+    skipped: int = 0
+    """Files in folders that are no photos."""
     labels: Counter[str] = field(default_factory=Counter)
     """Photos of each class, and of none."""
     placed: int = 0
@@ -55,7 +37,9 @@ class Tally:
     def add(self, prediction: Prediction) -> None:
         """Count an answer."""
         self.files += 1
-        self.failed += prediction.problem is not None
+        other = prediction.problem == NOT_A_PHOTO
+        self.skipped += other
+        self.failed += prediction.problem is not None and not other
         if prediction.label is not None:
             self.labels[prediction.label] += 1
 
@@ -65,7 +49,7 @@ OnPrediction = Callable[[Prediction, Tally], None]
 
 
 def classify_files(
-    model: Classifier,
+    model: PhotoClassifier,
     paths: Iterable[Path | Skipped],
     outputs: Outputs | None = None,
     *,
@@ -94,7 +78,7 @@ def classify_files(
 
 
 def watch_folders(
-    model: Classifier,
+    model: PhotoClassifier,
     folders: Sequence[Path],
     outputs: Outputs | None = None,
     *,
@@ -146,7 +130,7 @@ def check_watched(paths: Iterable[Path]) -> None:
 
 
 def _pass(
-    model: Classifier,
+    model: PhotoClassifier,
     paths: Iterable[Path | Skipped],
     sink: Sink,
     tally: Tally,

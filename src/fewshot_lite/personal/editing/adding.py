@@ -38,6 +38,7 @@ def add(
     photos: str | Path | Sequence[str | Path],
     name: str | None = None,
     *,
+    strict: bool = False,
     on_done: Callable[[int, int], None] | None = None,
 ) -> Edit:
     """Add photos to classes that there are, and new classes.
@@ -46,12 +47,13 @@ def add(
         personal: the model; it is not changed.
         photos: a folder of class folders; or, with a name, photos or folders of photos.
         name: the class that they show.
+        strict: fail if a file is skipped, or a class left out of which no photo can be read.
         on_done: called with (photos decoded, photos in all).
 
     Raises:
         UsageError: a path that is missing, or needs a name; a class name that will not do; a model
             that was adapted by gradient.
-        FewshotError: nothing to add; a new class of which no photo can be read.
+        FewshotError: nothing to add; something was skipped, and `strict` is set.
     """
     check_photos_may_change(personal)
     paths = [Path(photos)] if isinstance(photos, str | Path) else [Path(photo) for photo in photos]
@@ -64,7 +66,9 @@ def add(
         names.append(label)
     features, good, unread, jpegs = _embed(personal, found.paths, on_done)
     skipped = sorted((*found.skipped, *unread), key=lambda item: str(item.path))
-    _check_read(personal, found, good, skipped)
+    skipped += _without_photos(personal, found, good, skipped)
+    if strict and skipped:
+        raise FewshotError(f"{skipped[0].path}: {skipped[0].reason}; --strict allows no such file.")
     return add_features(
         personal,
         features,
@@ -179,20 +183,28 @@ def _joined(personal: PersonalModel, more: Sequence[bytes]) -> tuple[bytes, ...]
     return (*personal.thumbnails, *more) if personal.thumbnails else ()
 
 
-def _check_read(
+def _without_photos(
     personal: PersonalModel, found: Additions, good: Sequence[int], skipped: Sequence[Skipped]
-) -> None:
-    """As `adapt`, refuse a class of which nothing can be read, if it is a new one."""
+) -> list[Skipped]:
+    """New classes of which no photo can be read, which are left out.
+
+    Raises:
+        FewshotError: nothing is left to add.
+    """
     read = {found.labels[i] for i in good}
+    empty = []
     for label, home in found.homes:
         if label not in read and (label not in personal.class_names or not read):
             why = next((s for s in skipped if s.path == home or home in s.path.parents), None)
             if why is not None and why.path == home:
-                raise FewshotError(f"{home}: {why.reason}.")
-            detail = f" ({why.path.name}: {why.reason})" if why else ""
-            raise FewshotError(
-                f"{home}: no photo in it can be read{detail}. Put photos in, or remove the folder."
-            )
+                reason = why.reason
+            else:
+                detail = f" ({why.path.name}: {why.reason})" if why else ""
+                reason = f"no photo in it can be read{detail}"
+                empty.append(Skipped(home, f"{reason}: left out"))
+            if not read:
+                raise FewshotError(f"{home}: {reason}.")
+    return empty
 
 
 def _twins(old: Tensor, new: Tensor) -> list[int | None]:

@@ -37,7 +37,7 @@ _DARKEST = 0.6
 
 #: Kinds of findings that are shown with their photos, and those that are about classes.
 _COPIES: tuple[Kind, ...] = ("two-labels", "same-file", "near-copy", "tiny")
-_CLASSES: tuple[Kind, ...] = ("one-photo", "imbalance", "no-photo", "one-class")
+_CLASSES: tuple[Kind, ...] = ("one-photo", "imbalance")
 
 
 def write_adapt_report(

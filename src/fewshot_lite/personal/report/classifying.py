@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fewshot_lite.personal.classifier import PhotoClassifier
 from fewshot_lite.personal.prediction import UNKNOWN, Prediction
 from fewshot_lite.personal.report.page import check_report, render, write_page
-from fewshot_lite.personal.report.photos import Answer, Model, read_again, support_of
+from fewshot_lite.personal.report.photos import Answer, read_again, support_of
 from fewshot_lite.personal.report.selection import MOST_FAILED, SHOWN, Selection
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class ClassifyReport:
     Path("report.html").write_text(report.page(), encoding="utf-8")
     """
 
-    def __init__(self, model: Model, *, source: str | Path | None = None) -> None:
+    def __init__(self, model: PhotoClassifier, *, source: str | Path | None = None) -> None:
         """Empty.
 
         Args:
@@ -111,7 +112,7 @@ class PageWriter:
 
 
 def write_classify_report(
-    model: Model,
+    model: PhotoClassifier,
     predictions: Iterable[Prediction],
     path: str | Path,
     *,

@@ -5,31 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fewshot_lite.images.decoding import decode_pixels
 from fewshot_lite.images.thumbnails import thumbnail
+from fewshot_lite.personal.classifier import PhotoClassifier
 from fewshot_lite.personal.onnx_model import OnnxModel
 from fewshot_lite.personal.prediction import Prediction
 
 if TYPE_CHECKING:
     from fewshot_lite.personal.model import PersonalModel
-
-
-class Model(Protocol):
-    """What answered: a `PersonalModel`, or an exported one, which keeps no photos."""
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """K names."""
-        ...
-
-    @property
-    def image_size(self) -> int:
-        """Side of the images in pixels."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -90,7 +77,7 @@ class Answer:
     """Support photos that it is like, the likest first."""
 
 
-def support_of(model: Model) -> SupportPhotos | None:
+def support_of(model: PhotoClassifier) -> SupportPhotos | None:
     """The photos of a model; an exported one has none, and torch is not imported for it."""
     if isinstance(model, OnnxModel):
         return None
@@ -100,7 +87,7 @@ def support_of(model: Model) -> SupportPhotos | None:
 
 
 def read_again(
-    model: Model, support: SupportPhotos | None, predictions: Sequence[Prediction]
+    model: PhotoClassifier, support: SupportPhotos | None, predictions: Sequence[Prediction]
 ) -> list[Answer]:
     """Answers in the order given: photos are read once more, for pictures and for reasons."""
     tried = [i for i, prediction in enumerate(predictions) if prediction.path is not None]
