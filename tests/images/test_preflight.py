@@ -211,8 +211,8 @@ def test_check_prints_a_line_for_each_and_what_is_in_all(run: Run, folder: Path)
     (folder / "bag" / "bad.jpg").touch()
     assert run("check", folder).code == 0
     for name in ("keys", "mug"):  # one class is left, which nothing can be told from
-        for photo in (folder / name).iterdir():
-            photo.write_text("text")
+        for file in (folder / name).iterdir():
+            file.write_text("text")
     assert run("check", folder).code == 1
 
 
