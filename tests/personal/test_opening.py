@@ -22,7 +22,7 @@ from fewshot_lite.personal.onnx_model import OnnxModel
 from fewshot_lite.personal.opening import open_personal
 from photos import draw_classes, tiny_model
 
-README = Path(__file__).parents[2] / "README.md"
+EXPORT = Path(__file__).parents[2] / "docs/how-to/export.md"
 
 #: Runs a program as the command line does, unless it imports what is named first.
 _WITHOUT = """
@@ -134,7 +134,9 @@ def test_the_example_needs_neither_torch_nor_this_package_and_prepares_photos_al
     exif = Image.Exif()
     exif[0x0112] = 6  # a quarter turn
     large.save(photos[1], exif=exif)
-    (example,) = re.findall(r"```py\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    (example,) = re.findall(
+        r"```py [^\n]*\n(.*?)```", EXPORT.read_text(encoding="utf-8"), re.DOTALL
+    )
     program = world / "run_onnx.py"
     program.write_text(example, encoding="utf-8")
     got = run_without("torch,fewshot_lite", program, world / "mine.onnx", *photos)
