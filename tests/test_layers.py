@@ -18,7 +18,6 @@ _STILL_THERE = {
     ("evaluation/orbit.py", "published"),
     ("evaluation/protocols/registry.py", "published"),
     ("learners/__init__.py", "maml"),
-    ("personal/export/parity.py", "demo"),
 }
 
 

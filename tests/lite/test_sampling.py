@@ -66,6 +66,21 @@ def test_spread_keeps_classes_together_and_sorts_within_them() -> None:
     assert second in ([2, 4, 0], [0, 4, 2])
 
 
+def test_a_sample_is_spread_over_classes_and_over_what_is_alike_in_them() -> None:
+    """Of 4 classes of 6 alike in size, 8 of 24 are 2 of each: one of each half of its line."""
+    labels = torch.arange(24) % 4
+    place = torch.randperm(6)[torch.arange(24) // 4]
+    angle = 0.1 * place + labels  # within a class they turn a little, at one length
+    v = torch.stack([angle.cos(), angle.sin()], 1)
+    random = torch.Generator().manual_seed(0)
+    for _ in range(50):
+        chosen = sampling.informed(v, labels, 8, random).indices
+        assert torch.bincount(labels[chosen], minlength=4).tolist() == [2, 2, 2, 2]
+        for k in range(4):
+            low, high = sorted(place[i].item() for i in chosen if labels[i] == k)
+            assert low < 3 <= high
+
+
 @pytest.mark.slow
 def test_informed_sampling_takes_each_image_with_its_probability_in_any_order_of_classes() -> None:
     labels = torch.tensor([2, 0, 1, 2, 1, 0, 0, 1, 2, 0])

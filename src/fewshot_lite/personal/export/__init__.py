@@ -6,5 +6,8 @@ Pillow image, and gives
     probabilities   float32 (batch, K)   of the classes
     strangeness     float32 (batch,)     above a threshold: a photo of none of the classes
 
+Set ORT_DISABLE_TELEMETRY=1 in the environment before a program imports onnxruntime: from version
+1.32 on it reports its use over the network otherwise. (This package does so itself.)
+
 Scaling, means and deviations are inside. The file describes itself; see `description`.
 """

@@ -36,6 +36,7 @@ def describe_export(personal: PersonalModel, source: Path | None) -> dict[str, A
             "probabilities": ["float32", ["batch", len(names)]],
             "strangeness": ["float32", ["batch"]],
         },
+        "privacy": "Set ORT_DISABLE_TELEMETRY=1, or importing onnxruntime reports its use.",
         "threshold": _finite(personal.strangers.threshold(_REJECT)),
         "thresholds": [
             _finite(personal.strangers.threshold(step / THRESHOLD_STEPS))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from random import Random
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 
 from fewshot_lite.core.errors import FewshotError
-from fewshot_lite.demo.drawings import KINDS, draw
 from fewshot_lite.personal.export.program import PixelProgram
 
 #: Largest difference of a probability.
@@ -34,11 +33,15 @@ class Parity:
 
 
 def probe_images(size: int) -> _Pixels:
-    """Drawings of things, noise, black and white: uint8 (B, size, size, 3), always the same."""
-    drawings = [np.asarray(draw(kind, Random(kind), size)) for kind in KINDS]
-    noise = np.random.default_rng(0).integers(0, 256, (len(KINDS), size, size, 3), np.uint8)
+    """Noise at every scale, black and white: uint8 (B, size, size, 3), always the same."""
+    noise = np.random.default_rng(0)
+    images = []
+    for side in (2, 4, 8, 16, 32, size):  # coarse noise enlarged is as smooth as photos are
+        for _ in range(3):
+            spots = Image.fromarray(noise.integers(0, 256, (side, side, 3), np.uint8))
+            images.append(np.asarray(spots.resize((size, size), Image.Resampling.BICUBIC)))
     plain = [np.full((size, size, 3), value, np.uint8) for value in (0, 255)]
-    return np.stack([*drawings, *noise, *plain])
+    return np.stack([*images, *plain])
 
 
 def check_parity(program: PixelProgram, run: Callable[[_Pixels], _Answers], size: int) -> Parity:
