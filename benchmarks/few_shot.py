@@ -23,7 +23,7 @@ from scores import bare_features, cast_for, minus, percent, score_heads
 from common import check_arguments, emit, open_data
 from fewshot_lite.core.devices import pick_device
 from fewshot_lite.core.errors import FewshotError
-from fewshot_lite.evaluation.accuracy import evaluate, fixed_episodes
+from fewshot_lite.evaluation.accuracy import fixed_episodes, make_task, score_learners
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
 from fewshot_lite.heads.prototypes import PrototypeHead
 from fewshot_lite.heads.registry import AnyHead
@@ -79,7 +79,8 @@ def main() -> None:
                 pool, way=way, shot=shot, queries=queries, tasks=args.tasks, seed=args.seed
             )
             start = time.perf_counter()
-            scores = evaluate({"model": model.learner}, store, episodes, cast=cast)
+            tasks = (make_task(store, episode) for episode in episodes)
+            scores = score_learners({"model": model.learner}, tasks, cast=cast)
             scores |= score_heads(heads, features, episodes)
             seconds = time.perf_counter() - start
             for name, score in scores.items():

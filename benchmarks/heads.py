@@ -35,7 +35,7 @@ from fewshot_lite.core.config import HeadName
 from fewshot_lite.core.devices import pick_device
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.evaluation.accuracy import Score, fixed_episodes, make_task
-from fewshot_lite.evaluation.scores import TaskScore, calibration_error, score_task
+from fewshot_lite.evaluation.scores import TaskScore, calibration_error, judge
 from fewshot_lite.heads.calibration import scaled
 from fewshot_lite.heads.choice import Choice, choose_head
 from fewshot_lite.heads.registry import AnyHead
@@ -96,8 +96,8 @@ class Cell:
         logits = head.logits(head.fit(support, labels, int(labels.max()) + 1), query)
         answers = truth.tolist()
         row = self.rows[name]
-        row.before.append(score_task(logits, answers, (), None))
-        row.after.append(score_task(choice.factor * logits, answers, (), None))
+        row.before.append(judge(logits, answers, (), None))
+        row.after.append(judge(choice.factor * logits, answers, (), None))
         loss = torch.nn.functional.cross_entropy
         row.losses.append((float(loss(logits, truth)), float(loss(choice.factor * logits, truth))))
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from common import emit, open_data
-from fewshot_lite.evaluation.accuracy import evaluate, fixed_episodes
+from fewshot_lite.evaluation.accuracy import fixed_episodes, make_task, score_learners
 from fewshot_lite.learners import Learner
 from fewshot_lite.personal.meta_model import MetaModel
 from fewshot_lite.training.meta_config import MetaTrainConfig
@@ -120,7 +120,8 @@ def main() -> None:
         episodes = fixed_episodes(
             pool, way=way, shot=shot, queries=args.queries, tasks=args.tasks, seed=args.seed
         )
-        scores = evaluate(fitting, store, episodes, micro_batch=500)
+        tasks = (make_task(store, episode) for episode in episodes)
+        scores = score_learners(fitting, tasks, micro_batch=500)
         for name, score in scores.items():
             rows.append(
                 {

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fewshot_lite.core.errors import FewshotError, UsageError
-    from fewshot_lite.evaluation.accuracy import evaluate
+    from fewshot_lite.evaluation.protocols.options import ProtocolOptions
     from fewshot_lite.images.photo import load_square
     from fewshot_lite.personal.editing import add, remove, rename
     from fewshot_lite.personal.export.writing import export_model
     from fewshot_lite.personal.meta_model import MetaModel, load
     from fewshot_lite.personal.model import PersonalModel
     from fewshot_lite.personal.opening import open_personal
+    from fewshot_lite.published.evaluate import evaluate
     from fewshot_lite.training.meta_config import MetaTrainConfig
     from fewshot_lite.training.meta_train import meta_train
     from fewshot_lite.training.pretrain import pretrain
@@ -34,7 +35,7 @@ _HOMES = {
     "load": "personal.meta_model",
     "FewshotError": "core.errors",
     "UsageError": "core.errors",
-    "evaluate": "evaluation.accuracy",
+    "evaluate": "published.evaluate",
     "export_model": "personal.export.writing",
     "load_square": "images.photo",
     "open_personal": "personal.opening",
@@ -43,6 +44,7 @@ _HOMES = {
     "meta_train": "training.meta_train",
     "PersonalModel": "personal.model",
     "PretrainConfig": "training.pretrain_config",
+    "ProtocolOptions": "evaluation.protocols.options",
     "pretrain": "training.pretrain",
     "remove": "personal.editing",
     "rename": "personal.editing",
@@ -54,6 +56,7 @@ __all__ = [
     "MetaTrainConfig",
     "PersonalModel",
     "PretrainConfig",
+    "ProtocolOptions",
     "UsageError",
     "__version__",
     "add",

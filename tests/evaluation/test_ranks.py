@@ -16,7 +16,7 @@ import pytest
 
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.ranks import Place, Ranks
-from fewshot_lite.evaluation import running
+from fewshot_lite.evaluation import engine
 from fewshot_lite.evaluation.caches import ImageCache
 from fewshot_lite.evaluation.log import TaskLog
 from fewshot_lite.evaluation.protocols.base import EvaluationTask
@@ -83,7 +83,7 @@ def share_out(path: Path, count: int, stops: Sequence[int] = ()) -> list[bool]:
 
     def work(rank: Ranks) -> None:
         with TaskLog(path if rank.first else None, {}) as log:
-            finished[rank.rank] = running.run(
+            finished[rank.rank] = engine.run(
                 [],
                 Protocol(),  # type: ignore[arg-type]
                 log,
@@ -104,7 +104,7 @@ def share_out(path: Path, count: int, stops: Sequence[int] = ()) -> list[bool]:
 def test_each_task_is_done_once_and_the_log_is_that_of_one_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    monkeypatch.setattr(running, "_Runner", Runner)
+    monkeypatch.setattr(engine, "_Runner", Runner)
     assert share_out(tmp_path / "one.jsonl", 1) == [True]
     assert share_out(tmp_path / "many.jsonl", count) == [True] * count
     assert (tmp_path / "many.jsonl").read_text() == (tmp_path / "one.jsonl").read_text()
@@ -114,7 +114,7 @@ def test_each_task_is_done_once_and_the_log_is_that_of_one_process(
 def test_all_stop_where_the_first_does_and_any_number_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    monkeypatch.setattr(running, "_Runner", Runner)
+    monkeypatch.setattr(engine, "_Runner", Runner)
     path, whole = tmp_path / "log.jsonl", tmp_path / "whole.jsonl"
     share_out(whole, 1)
     assert share_out(path, count, stops=[count]) == [False] * count

@@ -1,17 +1,20 @@
-"""Accuracy over many tasks with a 95 % interval; all learners see exactly the same tasks."""
+"""Accuracy of learners over many tasks; all of them see exactly the same tasks."""
 
 from __future__ import annotations
 
 import contextlib
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from statistics import fmean
 
 import torch
 
+from fewshot_lite.core.intervals import half_width
 from fewshot_lite.core.random_streams import Stream, generator
 from fewshot_lite.data.episodes import Episode, Pool, sample_fixed_episode
 from fewshot_lite.data.store import ImageStore
+from fewshot_lite.evaluation.engine import score_pixels
+from fewshot_lite.evaluation.methods import LearnerMethod, Passes
 from fewshot_lite.learners.base import Cast, Learner
 from fewshot_lite.learners.task import Task
 
@@ -25,15 +28,12 @@ class Score:
     @property
     def mean(self) -> float:
         """Mean accuracy over the tasks."""
-        return sum(self.accuracies) / len(self.accuracies)
+        return fmean(self.accuracies)
 
     @property
     def interval(self) -> float:
-        """Half-width of the 95 % interval, 1.96·std/√n."""
-        if len(self.accuracies) < 2:
-            return math.nan
-        std = torch.tensor(self.accuracies, dtype=torch.float64).std()
-        return float(1.96 * std / math.sqrt(len(self.accuracies)))
+        """Half-width of the 95 % interval; NaN where all are equal (see `half_width`)."""
+        return half_width(self.accuracies)
 
 
 def fixed_episodes(
@@ -57,38 +57,33 @@ def make_task(store: ImageStore, episode: Episode) -> Task:
     )
 
 
-def evaluate(
+def score_learners(
     learners: Mapping[str, Learner],
-    store: ImageStore,
-    episodes: Sequence[Episode],
+    tasks: Iterable[Task],
     *,
     micro_batch: int = 64,
     cast: Cast = contextlib.nullcontext,
-    make: Callable[[ImageStore, Episode], Task] = make_task,
-    on_done: Callable[[int, int], None] | None = None,
 ) -> dict[str, Score]:
     """Score learners on the same tasks.
 
     Args:
         learners: by the name that their score gets.
-        store: the images that the episodes index, at the learners' size.
-        make: reads an episode.
-        on_done: called with (tasks done, tasks in all).
+        tasks: on the CPU, of images at the learners' size; each is looked at once.
     """
+    methods = [
+        LearnerMethod(name, one, 0, Passes(one.backbone.mean.device, micro_batch, cast))
+        for name, one in learners.items()
+    ]
     accuracies: dict[str, list[float]] = {name: [] for name in learners}
-    for number, episode in enumerate(episodes, start=1):
-        plain = make(store, episode)
-        for name, learner in learners.items():
-            task = plain.to(learner.backbone.mean.device)
-            classifier = learner.adapt(
+    for task in tasks:
+        for method in methods:
+            score = score_pixels(
+                method,
                 task.support,
                 task.support_labels,
                 task.classes,
-                micro_batch=micro_batch,
-                cast=cast,
+                [task.query],
+                task.query_labels.tolist(),
             )
-            correct = classifier.logits(task.query).argmax(1) == task.query_labels
-            accuracies[name].append(float(correct.double().mean()))
-        if on_done is not None:
-            on_done(number, len(episodes))
+            accuracies[method.name] += score.units
     return {name: Score(tuple(values)) for name, values in accuracies.items()}

@@ -6,8 +6,9 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean, median
 from typing import Any
 
 import torch
@@ -21,19 +22,45 @@ _Shape = Sequence[int]
 
 @dataclass(frozen=True)
 class Cost:
-    """What a task cost. Images are decoded already, and lie on the CPU."""
+    """What a task cost; None where nothing was measured. Images are decoded, and on the CPU."""
 
-    adapt_ms: float
+    adapt_ms: float | None = None
     """To adapt to the support set."""
-    query_ms: float
+    query_ms: float | None = None
     """To classify one query image, of as many as were classified at a time."""
-    bare_ms: float | None
+    bare_ms: float | None = None
     """The backbone alone on one query image, in the same run."""
-    adapt_macs: float | None
-    query_macs: float | None
+    adapt_macs: float | None = None
+    query_macs: float | None = None
     """Of one query image."""
-    peak_memory: int
+    peak_memory: int | None = None
     """Bytes: resident (of the whole process), or allocated on a CUDA device."""
+
+
+def typical_cost(costs: Sequence[Cost]) -> Cost:
+    """Of tasks of one group: median times, mean counts, the most memory.
+
+    Counting takes time, so tasks that were counted are timed only where there are no others; and
+    the bare backbone's time is set beside that of the same tasks.
+    """
+    timed = [cost for cost in costs if cost.bare_ms is not None]
+    timed = timed or [cost for cost in costs if cost.adapt_macs is None] or list(costs)
+    times = _averages(timed, median, "adapt_ms", "query_ms", "bare_ms")
+    return mean_cost([replace(cost, **times) for cost in costs])
+
+
+def mean_cost(costs: Sequence[Cost]) -> Cost:
+    """Means of what was measured, and the most memory."""
+    means = _averages(costs, fmean, "adapt_ms", "query_ms", "bare_ms", "adapt_macs", "query_macs")
+    peak = max((c.peak_memory for c in costs if c.peak_memory is not None), default=None)
+    return Cost(**means, peak_memory=peak)
+
+
+def _averages(
+    costs: Sequence[Cost], average: Callable[[list[float]], float], *names: str
+) -> dict[str, Any]:
+    found = {name: [v for c in costs if (v := getattr(c, name)) is not None] for name in names}
+    return {name: average(values) if values else None for name, values in found.items()}
 
 
 class MacMeter(contextlib.ExitStack):
@@ -114,10 +141,10 @@ def measure(
     adapt_time, query_time, bare_time = (_Stopwatch(device) for _ in range(3))
     logits = []
     with peak_memory(device) as peak:
-        with _entered(adapting, metered), adapt_time:
+        with adapting if metered else contextlib.nullcontext(), adapt_time:
             classifier = method.adapt(support.to(device), labels.to(device), classes)
         for chunk in queries:
-            with _entered(classifying, metered), query_time:
+            with classifying if metered else contextlib.nullcontext(), query_time:
                 logits.append(classifier(chunk.to(device)).cpu())
             if compared:
                 with bare_time:
@@ -131,10 +158,6 @@ def measure(
         query_macs=classifying.macs / number if metered else None,
         peak_memory=peak(),
     )
-
-
-def _entered(meter: MacMeter, wanted: bool) -> contextlib.AbstractContextManager[object]:
-    return meter if wanted else contextlib.nullcontext()
 
 
 class _Stopwatch:

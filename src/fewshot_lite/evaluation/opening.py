@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ import torch
 
 from fewshot_lite.core import checkpoint
 from fewshot_lite.core.config import Precision
-from fewshot_lite.core.devices import autocast
+from fewshot_lite.core.devices import autocast, pick_device
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.files import find_base
+from fewshot_lite.core.ranks import device_name
 from fewshot_lite.evaluation.finetuning import FineTuning
 from fewshot_lite.evaluation.layers import updated_by
 from fewshot_lite.evaluation.methods import (
@@ -40,14 +41,15 @@ from fewshot_lite.personal.meta_model import MetaModel
 
 
 @dataclass(frozen=True)
-class OpenSettings:
-    """What the methods of a comparison share."""
+class Session:
+    """How the networks of a comparison are run."""
 
-    device: torch.device
+    device: str = "auto"
     precision: Precision = "auto"
-    micro_batch: int = 64
     image_size: int | None = None
     """Other than the models' own, in pixels."""
+    micro_batch: int = 64
+    """Images in a pass; does not change accuracies."""
     fine_tuning: FineTuning = FineTuning()  # noqa: RUF009 (frozen)
 
 
@@ -58,22 +60,25 @@ class Opened:
     method: Method
     description: dict[str, Any]
     """JSON-able: backbone, weights, image size, parameters."""
+    trained_on: Mapping[str, Sequence[str]]
+    """Names of classes by data set, as far as its checkpoint records them."""
 
 
-def open_models(names: Sequence[ModelName], settings: OpenSettings) -> list[Opened]:
+def open_models(names: Sequence[ModelName], session: Session) -> list[Opened]:
     """Load what is compared.
 
     Raises:
         UsageError: a file of another kind, an unknown network, an image size it cannot take.
         FewshotError: a damaged file; weights that cannot be had.
     """
-    opener = _Opener(settings)
+    opener = _Opener(session)
     return [opener.open(name) for name in names]
 
 
 class _Opener:
-    def __init__(self, settings: OpenSettings) -> None:
-        self._settings = settings
+    def __init__(self, session: Session) -> None:
+        self._settings = session
+        self._device = pick_device(device_name(session.device))
         self._models: dict[Path, MetaModel] = {}
         self._backbones: dict[str, tuple[Backbone, int, dict[str, Any]]] = {}
 
@@ -102,7 +107,21 @@ class _Opener:
             **_pattern_of(name, self._settings.fine_tuning),
             **{key: value for key, value in origin.items() if key != "name"},
         }
-        return Opened(method, description)
+        return Opened(method, description, self._trained_on(name.base))
+
+    def _trained_on(self, base: str) -> Mapping[str, Sequence[str]]:
+        """Classes that a base's meta-training and the training of its backbone saw."""
+        path = Path(base) if Path(base).is_file() else _shipped(base, base)
+        if path is None or path.suffix != ".safetensors":
+            return {}
+        meta = checkpoint.read_any(path, tensors=False)[1] or {}
+        record = meta.get("record") or {}
+        pretraining = record.get("pretraining") or {}
+        seen: dict[str, list[str]] = {}
+        for found in (record.get("data"), pretraining.get("classes"), meta.get("classes")):
+            for name, classes in (found or {}).items():
+                seen.setdefault(name, []).extend(classes)
+        return seen
 
     def _model(self, path: Path, text: str) -> MetaModel:
         if path not in self._models:
@@ -117,7 +136,7 @@ class _Opener:
                     f"{text}: {checkpoint.describe(kind)}, which does not adapt by itself. "
                     f"Give a baseline on it, e.g. cosine:{text}"
                 )
-            self._models[path] = MetaModel.load(path, device=str(self._settings.device))
+            self._models[path] = MetaModel.load(path, device=str(self._device))
         return self._models[path]
 
     def _backbone(self, base: str, text: str) -> tuple[Backbone, int, dict[str, Any]]:
@@ -135,7 +154,7 @@ class _Opener:
             else:
                 backbone, record = _load(text, base, None, self._settings.image_size)
                 size = self._size(backbone.image_size)
-            backbone.to(self._settings.device).requires_grad_(False)
+            backbone.to(self._device).requires_grad_(False)
             self._backbones[base] = (backbone, size, record)
         return self._backbones[base]
 
@@ -161,11 +180,11 @@ class _Opener:
         settings = self._settings
         cast = functools.partial(
             autocast,
-            settings.device,
+            self._device,
             settings.precision,
             depthwise=has_depthwise_convolutions(backbone),
         )
-        return Passes(settings.device, settings.micro_batch, cast)
+        return Passes(self._device, settings.micro_batch, cast)
 
     def _size(self, own: int) -> int:
         return self._settings.image_size or own

@@ -27,13 +27,9 @@ class TaskScore:
     predictions: tuple[int, ...] | None = None
     """The class of each query, where queries are parts: metrics of videos need them all."""
 
-    def to_json(self) -> dict[str, Any]:
-        """As a line of the log has it."""
-        return asdict(self)
-
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> TaskScore:
-        """What `to_json` gave."""
+        """What a line of the log holds."""
         cost, predictions = values["cost"], values["predictions"]
         return cls(
             units=tuple(float(u) for u in values["units"]),
@@ -57,8 +53,7 @@ class TaskRecord:
 
     def to_json(self) -> dict[str, Any]:
         """As a line of the log has it."""
-        scores = {name: score.to_json() for name, score in self.scores.items()}
-        return {**self.__dict__, "scores": scores}
+        return asdict(self)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> TaskRecord:
@@ -67,10 +62,10 @@ class TaskRecord:
         return cls(**{**values, "scores": scores})
 
 
-def score_task(
-    logits: Tensor, labels: Sequence[int], parts: Sequence[str], cost: Cost | None
+def judge(
+    logits: Tensor, labels: Sequence[int], parts: Sequence[str] = (), cost: Cost | None = None
 ) -> TaskScore:
-    """Judge logits (Q, K) of queries with these labels.
+    """Score logits (Q, K) of queries with these labels.
 
     Args:
         parts: what each query is a frame of; empty if queries stand for themselves.

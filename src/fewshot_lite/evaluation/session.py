@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fewshot_lite.core.config import Precision
-from fewshot_lite.core.devices import pick_device
-from fewshot_lite.core.ranks import Ranks, device_name
+from fewshot_lite.core.ranks import Ranks
 from fewshot_lite.evaluation.caches import ImageCache
-from fewshot_lite.evaluation.finetuning import FineTuning
+from fewshot_lite.evaluation.engine import run
 from fewshot_lite.evaluation.log import TaskLog
 from fewshot_lite.evaluation.names import ModelName
-from fewshot_lite.evaluation.opening import Opened, OpenSettings, open_models
-from fewshot_lite.evaluation.orbit import OrbitTable, orbit_table
+from fewshot_lite.evaluation.opening import Opened, open_models
+from fewshot_lite.evaluation.opening import Session as Session
 from fewshot_lite.evaluation.protocols.base import EvaluationProtocol
-from fewshot_lite.evaluation.protocols.registry import sections_of
 from fewshot_lite.evaluation.results import Comparison, compare
-from fewshot_lite.evaluation.running import run
 from fewshot_lite.evaluation.scores import TaskRecord
 from fewshot_lite.images.folders import Skipped
 
@@ -29,25 +25,12 @@ OpenData = Callable[[ImageCache, int], EvaluationProtocol]
 
 
 @dataclass(frozen=True)
-class Session:
-    """How to run a comparison. `micro_batch` does not change accuracies."""
-
-    device: str = "auto"
-    precision: Precision = "auto"
-    image_size: int | None = None
-    micro_batch: int = 64
-    fine_tuning: FineTuning = FineTuning()  # noqa: RUF009 (frozen)
-
-
-@dataclass(frozen=True)
 class Outcome:
-    """What came of it."""
+    """What came of a comparison."""
 
     comparison: Comparison
     skipped: tuple[Skipped, ...]
     """Photos left out because they cannot be read."""
-    orbit: OrbitTable
-    """ORBIT's own metrics; empty for other protocols."""
     protocol: EvaluationProtocol
     records: tuple[TaskRecord, ...]
     """Of the tasks that are done, in their order."""
@@ -73,26 +56,23 @@ def compare_models(
         log: where each task's scores go as they come, to go on from; none if not given.
         force: overwrite a log of another comparison.
         limits: by a model's name, on how many tasks of each group it is run.
-        on_done, stop: as `running.run` has them.
+        on_done, stop: as `engine.run` has them.
         ranks: processes that share the tasks out; all return the same, the first one writes.
 
     Raises:
         UsageError, FewshotError: models, data or a log that cannot be used.
     """
-    ranks = ranks or Ranks()
-    device = pick_device(device_name(session.device))
-    settings = OpenSettings(
-        device, session.precision, session.micro_batch, session.image_size, session.fine_tuning
-    )
-    opened = open_models(names, settings)
+    ranks, limits = ranks or Ranks(), limits or {}
+    opened = open_models(names, session)
+    methods = [model.method for model in opened]
     images = ImageCache()
-    protocol = open_data(images, opened[0].method.image_size)
-    config = _config(opened, protocol, session, device.type, limits or {})
+    protocol = open_data(images, methods[0].image_size)
+    config = _config(opened, protocol, session, limits)
     facts = {name.replace("_", " "): value for name, value in config.items()}
     ranks.check_same(facts, "All need the same version, models, data and flags.")
     with TaskLog(log if ranks.first else None, config, force=force) as tasks:
         finished = run(
-            [model.method for model in opened],
+            methods,
             protocol,
             tasks,
             images,
@@ -101,26 +81,37 @@ def compare_models(
             stop=stop,
             ranks=ranks,
         )
-        records = [tasks.records[number] for number in sorted(tasks.records)]
+        records = tuple(tasks.records[number] for number in sorted(tasks.records))
     comparison = compare(
         records,
         [model.description for model in opened],
         protocol=protocol.name,
-        sections=sections_of(protocol),
-        notes=protocol.notes,
+        sections=protocol.sections,
+        normal=protocol.normal_intervals,
+        notes=[*protocol.notes, *_seen_in_training(opened, protocol)],
         finished=finished,
     )
-    unreadable = getattr(protocol, "unreadable", {})
-    skipped = tuple(Skipped(path, reason) for path, reason in unreadable.items())
-    orbit = orbit_table(protocol, records, comparison.names)
-    return Outcome(comparison, skipped, orbit, protocol, tuple(records))
+    skipped = tuple(Skipped(path, reason) for path, reason in protocol.unreadable.items())
+    return Outcome(comparison, skipped, protocol, records)
+
+
+def _seen_in_training(opened: Sequence[Opened], protocol: EvaluationProtocol) -> Iterator[str]:
+    """A note for each model and data set of which classes were trained on, by their names."""
+    for model in opened:
+        for data_set, names in protocol.classes.items():
+            seen = sorted(set(names) & set(model.trained_on.get(data_set, ())))
+            if seen:
+                some = ", ".join(map(repr, seen[:3])) + (", …" if len(seen) > 3 else "")
+                yield (
+                    f"{model.method.name} was trained on {len(seen)} of the {len(names)} classes "
+                    f"of {data_set} ({some}): its accuracy there is not that on new classes."
+                )
 
 
 def _config(
     opened: Sequence[Opened],
     protocol: EvaluationProtocol,
     session: Session,
-    device: str,
     limits: dict[str, int],
 ) -> dict[str, Any]:
     """All that scores depend on: a log is gone on with only if it is the same."""
@@ -132,7 +123,7 @@ def _config(
         "groups": list(protocol.groups),
         "images": _fingerprint(protocol),
         "precision": session.precision,
-        "device": device,
+        "device": opened[0].method.passes.device.type,
         "fine_tuning": {k: v for k, v in session.fine_tuning.__dict__.items() if v is not None},
     }
 

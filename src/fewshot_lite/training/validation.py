@@ -17,7 +17,7 @@ from fewshot_lite.data.episodes import (
     Pool,
 )
 from fewshot_lite.data.store import ImageStore
-from fewshot_lite.evaluation.accuracy import Score, evaluate, fixed_episodes
+from fewshot_lite.evaluation.accuracy import Score, fixed_episodes, score_learners
 from fewshot_lite.images.folders import LabelledImages
 from fewshot_lite.learners.base import Cast, Learner
 from fewshot_lite.learners.task import Task
@@ -127,8 +127,8 @@ def _shared_score(
     accuracies = torch.zeros(len(episodes), dtype=torch.float64)
 
     def score() -> tuple[float, ...]:
-        mine = [episodes[number] for number in own]
-        scores = evaluate({"": learner}, store, mine, micro_batch=micro_batch, cast=cast, make=read)
+        mine = (read(store, episodes[number]) for number in own)
+        scores = score_learners({"": learner}, mine, micro_batch=micro_batch, cast=cast)
         return scores[""].accuracies
 
     accuracies[list(own)] = torch.tensor(ranks.together(score), dtype=torch.float64)

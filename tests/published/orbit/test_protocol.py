@@ -62,16 +62,31 @@ def test_a_task_has_all_objects_clean_support_and_clutter_queries(root: Path) ->
         assert Path(str(path)).is_file()
 
 
-def test_support_is_every_30th_frame_of_each_clean_video_up_to_10(root: Path) -> None:
-    task = OrbitProtocol(root).task(0)
+def support_frames(task: EvaluationTask) -> dict[str, list[int]]:
+    """Numbers of the support frames, by video."""
     numbers: dict[str, list[int]] = {}
     for path in map(Path, map(str, task.support)):
         numbers.setdefault(path.parent.name, []).append(int(path.stem[-5:]))
-    assert numbers == {
+    return numbers
+
+
+def test_support_is_every_30th_frame_of_each_clean_video(root: Path) -> None:
+    assert support_frames(OrbitProtocol(root).task(0)) == {
         video_name("P177", "bag", "clean", 0): [1, 31],
-        video_name("P177", "bag", "clean", 1): [1 + 30 * n for n in range(10)],
+        video_name("P177", "bag", "clean", 1): [1 + 30 * n for n in range(14)],
         video_name("P177", "keys", "clean", 0): [1],
     }
+
+
+@pytest.mark.parametrize(("frames", "support"), [(301, 11), (450, 15), (900, 30), (1200, 34)])
+def test_a_long_clean_video_gives_as_many_support_frames_as_published(
+    tmp_path: Path, frames: int, support: int
+) -> None:
+    """No cap of 10; the first 1,000 frames are looked at."""
+    things = {thing: {"clean": [frames], "clutter": [50]} for thing in ("bag", "keys")}
+    draw_orbit(tmp_path, {"test": {"P177": things}})
+    found = support_frames(OrbitProtocol(tmp_path).task(0))
+    assert [len(numbers) for numbers in found.values()] == [support, support]
 
 
 def test_random_support_is_1_to_10_frames_a_video(root: Path) -> None:

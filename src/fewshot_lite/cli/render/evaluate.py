@@ -9,7 +9,7 @@ from rich.table import Table
 
 from fewshot_lite.cli.render import terminal as render
 from fewshot_lite.evaluation.orbit import OrbitTable
-from fewshot_lite.evaluation.results import Comparison, Figure, ModelCost, Section
+from fewshot_lite.evaluation.results import Comparison, Cost, Figure, Section
 
 #: More groups than these are the rows of a table, not its columns.
 _MOST_COLUMNS = 4
@@ -120,7 +120,7 @@ def _print_costs(comparison: Comparison) -> None:
     render.out.print(table)
 
 
-def _cost_cells(cost: ModelCost) -> list[str]:
+def _cost_cells(cost: Cost) -> list[str]:
     times = [cost.adapt_ms, cost.query_ms, cost.bare_ms]
     return [
         *(

@@ -10,15 +10,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 import torch
 
 from fewshot_lite.core.errors import FewshotError
-from fewshot_lite.evaluation.accuracy import Score
+from fewshot_lite.core.intervals import half_width
 from fewshot_lite.evaluation.caches import ImageCache
-from fewshot_lite.evaluation.cost import MacMeter, measure
+from fewshot_lite.evaluation.cost import MacMeter
+from fewshot_lite.evaluation.engine import score_pixels
 from fewshot_lite.evaluation.lambda_search.subjects import Subject
 from fewshot_lite.evaluation.protocols.base import EvaluationProtocol, EvaluationTask
 from fewshot_lite.evaluation.results import Figure
@@ -40,8 +41,7 @@ class Measured:
     @property
     def accuracy(self) -> Figure:
         """Mean accuracy with its 95 % interval."""
-        score = Score(self.accuracies)
-        return Figure(score.mean, score.interval)
+        return Figure(fmean(self.accuracies), half_width(self.accuracies))
 
     @property
     def ms(self) -> float:
@@ -56,8 +56,8 @@ class Measured:
     def minus(self, other: Measured) -> Figure:
         """Mean difference of accuracy to another pattern, task by task."""
         pairs = zip(self.accuracies, other.accuracies, strict=False)
-        score = Score(tuple(a - b for a, b in pairs))
-        return Figure(score.mean, score.interval)
+        differences = [a - b for a, b in pairs]
+        return Figure(fmean(differences), half_width(differences))
 
     def to_json(self, full: Measured) -> dict[str, Any]:
         """The figures, JSON-able."""
@@ -153,15 +153,16 @@ class Bench:
         """Share of queries named right, and milliseconds to adapt."""
         subject, (support, query) = self._subject, self._pixels(task)
         with self._named(pattern):
-            logits, cost = measure(
+            score = score_pixels(
                 subject.under(pattern),
                 support,
                 torch.tensor(task.support_labels),
                 len(task.class_names),
                 [query],
+                task.query_labels,
             )
-        right = logits.argmax(1) == torch.tensor(task.query_labels)
-        return float(right.double().mean()), cost.adapt_ms
+        assert score.cost is not None and score.cost.adapt_ms is not None
+        return score.units[0], score.cost.adapt_ms
 
     def _count(self, pattern: str) -> None:
         """Count products on the first task, which warms up too."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fewshot_lite.core.devices import pick_device
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.evaluation.lambda_search.options import what_to_give
 from fewshot_lite.evaluation.methods import FineTunedFilm, FineTunedWeights, LearnerMethod, Method
 from fewshot_lite.evaluation.names import ModelName
-from fewshot_lite.evaluation.opening import OpenSettings, open_models
+from fewshot_lite.evaluation.opening import Session, open_models
 from fewshot_lite.learners import GradientLearner
 from fewshot_lite.networks.stages import Staged
 
@@ -68,6 +67,5 @@ def open_subject(name: ModelName, inner_steps: int | None, device: str) -> Subje
     Raises:
         UsageError, FewshotError: as `open_models` and `Subject`.
     """
-    settings = OpenSettings(pick_device(device), precision="float32")
-    (opened,) = open_models([name], settings)
+    (opened,) = open_models([name], Session(device=device, precision="float32"))
     return Subject(opened.method, inner_steps)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 from fewshot_lite.images.photo import Source
 
@@ -24,29 +24,46 @@ class EvaluationTask:
     """What each query image is a frame of (a video), for protocols that score by it."""
 
 
-@runtime_checkable
-class EvaluationProtocol(Protocol):
+class EvaluationProtocol(ABC):
     """Tasks by number, always the same ones: independent of models, order and micro-batches."""
 
+    #: Intervals are 1.96·std/√n however few tasks there are, as the published protocol has it.
+    normal_intervals: bool = False
+
     @property
+    @abstractmethod
     def name(self) -> str:
         """As tables show it."""
-        ...
 
     @property
+    @abstractmethod
     def groups(self) -> Sequence[str]:
         """Groups in the order of tables."""
-        ...
 
     @property
+    def sections(self) -> Mapping[str, Sequence[str]]:
+        """Groups that tables show together, by the name of their mean."""
+        return {"all": self.groups}
+
+    @property
+    def classes(self) -> Mapping[str, Sequence[str]]:
+        """Names of the classes that tasks are drawn from, by data set, where they are known."""
+        return {}
+
+    @property
+    @abstractmethod
     def notes(self) -> Sequence[str]:
         """What a reader of the figures must know: tasks left out, departures from the paper."""
-        ...
 
+    @property
+    def unreadable(self) -> Mapping[Source, str]:
+        """Images that were left out as they cannot be read, and why."""
+        return {}
+
+    @abstractmethod
     def __len__(self) -> int:
         """Tasks in all."""
-        ...
 
+    @abstractmethod
     def task(self, number: int) -> EvaluationTask:
         """Task 0..len-1."""
-        ...

@@ -8,16 +8,17 @@ tasks are the same however many there are.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import torch
 
 from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.core.files import sha256
 from fewshot_lite.core.random_streams import Stream, generator
 from fewshot_lite.data.episodes import Pool, sample_fixed_episode
-from fewshot_lite.evaluation.protocols.base import EvaluationTask
+from fewshot_lite.evaluation.protocols.base import EvaluationProtocol, EvaluationTask
 from fewshot_lite.evaluation.protocols.options import QUERIES, SHOTS, WAYS, ProtocolOptions, Span
 from fewshot_lite.evaluation.protocols.tracks import check_track_names, check_tracks
 from fewshot_lite.images.folders import ImageFolder
@@ -28,6 +29,11 @@ TASKS = 600
 
 #: Which of these cannot be read, and why.
 FindUnreadable = Callable[[Sequence[Source]], Mapping[Source, str]]
+
+
+def no_look(sources: Sequence[Source]) -> Mapping[Source, str]:
+    """Take all photos for readable."""
+    return {}
 
 
 class _DataSet(Protocol):
@@ -55,7 +61,7 @@ class _Group:
     shot: Span
 
 
-class FolderProtocol:
+class FolderProtocol(EvaluationProtocol):
     """Tasks of image folders, for each data set, way and shot in turn."""
 
     name = "folders"
@@ -66,7 +72,7 @@ class FolderProtocol:
         options: ProtocolOptions,
         *,
         query: ImageFolder | None = None,
-        find_unreadable: FindUnreadable = lambda sources: {},
+        find_unreadable: FindUnreadable = no_look,
     ) -> None:
         """Check that every task can be drawn.
 
@@ -82,18 +88,19 @@ class FolderProtocol:
         """
         self.unreadable: dict[Source, str] = {}
         self.notes: list[str] = []
+        self.classes = {folder.name: folder.class_names for folder in folders}
         self._seed, self._queries = options.seed, options.queries or QUERIES
         self._tasks = options.tasks or TASKS
+        check_track_names(options.tracks, folders)
+        for folder in (*folders, *([query] if query else [])):
+            self.unreadable |= find_unreadable(folder.paths)
+        data: list[_DataSet] = []
         if query is None:
-            check_track_names(options.tracks, folders)
-            data: list[_DataSet] = [
-                _Single(f, self._find(f, find_unreadable), tracks=f.name in options.tracks)
-                for f in folders
-            ]
+            tracks = options.tracks
+            data += [_Single(f, self.unreadable, tracks=f.name in tracks) for f in folders]
         else:
-            (support,) = folders
-            bad = self._find(support, find_unreadable) | self._find(query, find_unreadable)
-            data = [_Pair(support, query, bad)]
+            data.append(_Pair(folders[0], query, self.unreadable))
+            self.notes += _in_both(folders[0], query)
         self._groups = [
             self._group(data_set, way, shot)
             for way in options.ways or WAYS
@@ -124,13 +131,7 @@ class FolderProtocol:
         drawn = generator(seed, Stream.FOLDER_SHAPES, local)
         way, shot = _drawn(group.way, drawn), _drawn(group.shot, drawn)
         random = generator(seed, Stream.FOLDER_TASKS, local)
-        task = group.data.draw(way, shot, self._queries, random)
-        return EvaluationTask(**{**task.__dict__, "group": group.name})
-
-    def _find(self, folder: ImageFolder, find_unreadable: FindUnreadable) -> set[Source]:
-        bad = find_unreadable(folder.paths)
-        self.unreadable |= bad
-        return set(bad)
+        return replace(group.data.draw(way, shot, self._queries, random), group=group.name)
 
     def _group(self, data: _DataSet, way: Span, shot: Span) -> _Group:
         """A group whose tasks all can be drawn; ways that no data set has are lowered."""
@@ -161,40 +162,33 @@ _REMEDY = "Lower --shots or --queries, or add photos."
 def _check_counts(data: _DataSet, shot: Span, queries: int) -> None:
     """Refuse a class from which a task could not be drawn."""
     for name, (support, query, both) in zip(data.class_names, data.counts(), strict=True):
-        if support < shot.high:
-            raise FewshotError(
-                f"{data.root}: class {name!r} has {support} readable photos, too few for "
-                f"{shot.high} shots. {_REMEDY}"
-            )
-        if query < queries:
-            raise FewshotError(
-                f"{data.root}: class {name!r} has {query} readable photos for {queries} queries. "
-                f"{_REMEDY}"
-            )
-        if both < shot.high + queries:
-            raise FewshotError(
-                f"{data.root}: class {name!r} has {both} readable photos, too few for {shot.high} "
-                f"shots and {queries} queries. {_REMEDY}"
-            )
+        for has, needs, what in (
+            (support, shot.high, f", too few for {shot.high} shots"),
+            (query, queries, f" for {queries} queries"),
+            (both, shot.high + queries, f", too few for {shot.high} shots and {queries} queries"),
+        ):
+            if has < needs:
+                raise FewshotError(
+                    f"{data.root}: class {name!r} has {has} readable photos{what}. {_REMEDY}"
+                )
 
 
 class _Single:
     """One folder: no image, and no track if there are such, is in both sides of a task."""
 
     def __init__(
-        self, folder: ImageFolder, unreadable: set[Source], *, tracks: bool = False
+        self, folder: ImageFolder, unreadable: Mapping[Source, str], *, tracks: bool
     ) -> None:
         self.name, self.root = folder.name, folder.root
         self.class_names = folder.class_names
-        self._folder = folder
+        self._folder, self._tracks = folder, tracks
         left_out = [i for i, path in enumerate(folder.paths) if path in unreadable]
-        self._tracks = tracks
         self._pool = Pool(folder, unreadable=left_out, tracks=tracks)
         self._kept = set(range(len(folder.paths))).difference(left_out)
-        self._counts = [len(self._kept.intersection(i)) for i in folder.indices_by_class()]
 
     def counts(self) -> list[tuple[int, int, int]]:
-        return [(count, count, count) for count in self._counts]
+        counts = [len(self._kept.intersection(i)) for i in self._folder.indices_by_class()]
+        return [(count, count, count) for count in counts]
 
     def check_tracks(self, shot: int, queries: int) -> None:
         """Raise FewshotError if whole tracks could leave too few images on one side."""
@@ -204,9 +198,8 @@ class _Single:
     def draw(self, way: int, shot: int, queries: int, random: torch.Generator) -> EvaluationTask:
         episode = sample_fixed_episode(self._pool, way, shot, queries, random)
         paths, labels = self._folder.paths, self._folder.labels
-        names: dict[int, str] = {}
-        for index, label in zip(episode.support, episode.support_labels, strict=True):
-            names[label] = self.class_names[labels[index]]
+        shown = zip(episode.support_labels, episode.support, strict=True)
+        names = {label: self.class_names[labels[index]] for label, index in shown}
         return EvaluationTask(
             group="",
             class_names=tuple(names[k] for k in range(episode.classes)),
@@ -220,7 +213,9 @@ class _Single:
 class _Pair:
     """Two folders of the same classes, as photos taken under different conditions."""
 
-    def __init__(self, support: ImageFolder, query: ImageFolder, unreadable: set[Source]) -> None:
+    def __init__(
+        self, support: ImageFolder, query: ImageFolder, unreadable: Mapping[Source, str]
+    ) -> None:
         _check_same_classes(support, query)
         self.name = f"{support.name} → {query.name}"
         self.root = support.root
@@ -246,13 +241,28 @@ class _Pair:
         )
 
 
-def _by_class(folder: ImageFolder, unreadable: set[Source]) -> list[list[Path]]:
+def _by_class(folder: ImageFolder, unreadable: Mapping[Source, str]) -> list[list[Path]]:
     paths = [[folder.paths[i] for i in indices] for indices in folder.indices_by_class()]
     return [[path for path in part if path not in unreadable] for part in paths]
 
 
 def _some(paths: Sequence[Path], number: int, random: torch.Generator) -> list[Path]:
     return [paths[i] for i in torch.randperm(len(paths), generator=random)[:number].tolist()]
+
+
+def _in_both(support: ImageFolder, query: ImageFolder) -> list[str]:
+    """A note if files of the query folder are copies of support files, byte for byte."""
+    sizes = {path.stat().st_size for path in support.paths}
+    alike = [path for path in query.paths if path.stat().st_size in sizes]
+    wanted = {path.stat().st_size for path in alike}
+    known = {sha256(path) for path in support.paths if path.stat().st_size in wanted}
+    copies = [path for path in alike if sha256(path) in known]
+    if not copies:
+        return []
+    return [
+        f"{len(copies)} of the {len(query.paths)} photos of --query are in --support too, e.g. "
+        f"{copies[0]}: a task may be asked about a photo that it was shown."
+    ]
 
 
 def _check_same_classes(support: ImageFolder, query: ImageFolder) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from fewshot_lite.core.config import check_seed
 from fewshot_lite.core.errors import UsageError
@@ -54,6 +54,21 @@ class ProtocolOptions:
     """Which version of ORBIT's protocol; None for that of 2022."""
     all_frames: bool = False
     """Of ORBIT: keep frames that do not show the object."""
+
+    @classmethod
+    def parse(
+        cls, ways: str | None = None, shots: str | None = None, **others: Any
+    ) -> ProtocolOptions:
+        """Options with ways and shots spelled as on the command line: `shots="1,5"`.
+
+        Raises:
+            UsageError: as `parse_spans`.
+        """
+        return cls(
+            ways=None if ways is None else parse_spans("--ways", str(ways), least=2),
+            shots=None if shots is None else parse_spans("--shots", str(shots), least=1),
+            **others,
+        )
 
     def refuse_given(self, what: str, *names: str) -> None:
         """Raise UsageError if one of these was asked for, of data that it cannot be asked of."""

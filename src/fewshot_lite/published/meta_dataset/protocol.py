@@ -13,7 +13,7 @@ import torch
 
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.random_streams import Stream, generator
-from fewshot_lite.evaluation.protocols.base import EvaluationTask
+from fewshot_lite.evaluation.protocols.base import EvaluationProtocol, EvaluationTask
 from fewshot_lite.images.photo import Source
 from fewshot_lite.published.meta_dataset.reader import open_class, read_specs
 from fewshot_lite.published.meta_dataset.sampler import CompositionSampler, EpisodeRules
@@ -33,7 +33,7 @@ MD_V2 = (
 )
 
 
-class MetaDatasetProtocol:
+class MetaDatasetProtocol(EvaluationProtocol):
     """Tasks from the converted data sets in a folder, one data set after the other.
 
     Task t of a data set is a function of the seed, the data set's name and t: which other data sets
@@ -41,6 +41,7 @@ class MetaDatasetProtocol:
     """
 
     name = "Meta-Dataset"
+    normal_intervals = True
 
     def __init__(
         self,
@@ -49,8 +50,6 @@ class MetaDatasetProtocol:
         split: str = "TEST",
         tasks: int = 600,
         seed: int = 0,
-        data_sets: Sequence[str] | None = None,
-        related: bool = True,
         rules: EpisodeRules | None = None,
     ) -> None:
         """Read the specifications and go through all class files of the split.
@@ -59,27 +58,28 @@ class MetaDatasetProtocol:
             root: a folder of converted data sets, or one of them.
             split: whose classes to draw from.
             tasks: of each data set.
-            data_sets: only these.
-            related: classes by alphabet (Omniglot) and by WordNet (ImageNet), as published.
             rules: other than published ones.
 
         Raises:
-            UsageError: no such folder or data set, tasks below 1.
+            UsageError: no such folder, tasks below 1.
             FewshotError: a specification or a class file is missing or wrong; no data set has
                 enough classes.
         """
         if tasks < 1:
             raise UsageError(f"--tasks {tasks}: at least 1 is needed.")
-        specs = _chosen(read_specs(root), data_sets, root)
+        specs = read_specs(root)
         self._tasks, self._seed = tasks, seed
         self._samplers: dict[str, CompositionSampler] = {}
         self._notes: list[str] = []
-        kept = [spec for spec in specs if self._open(spec, split, rules, related=related)]
+        kept = [spec for spec in specs if self._open(spec, split, rules)]
         if not kept:
             raise FewshotError(
                 f"{root}: no data set with enough classes in its {split} split. {self._notes[0]}"
             )
         self._specs = {spec.name: spec for spec in kept}
+        self.classes = {
+            spec.name: [spec.class_names[number] for number in spec.splits[split]] for spec in kept
+        }
         self._files: dict[str, dict[int, RecordFile]] = {
             spec.name: {number: open_class(spec, number) for number in spec.splits[split]}
             for spec in kept
@@ -127,9 +127,7 @@ class MetaDatasetProtocol:
             query_labels=tuple(label for _, label in query),
         )
 
-    def _open(
-        self, spec: DataSetSpec, split: str, rules: EpisodeRules | None, *, related: bool
-    ) -> bool:
+    def _open(self, spec: DataSetSpec, split: str, rules: EpisodeRules | None) -> bool:
         """Whether tasks can be drawn from a data set; notes tell what is special about it."""
         if split not in spec.splits:
             raise UsageError(f"{split}: no such split. There are {', '.join(spec.splits)}.")
@@ -137,22 +135,13 @@ class MetaDatasetProtocol:
             self._notes.append(f"{spec.name}: left out, it has no {split} classes.")
             return False
         try:
-            sampler = CompositionSampler(spec, split, rules, related=related)
+            sampler = CompositionSampler(spec, split, rules)
         except FewshotError as error:
             self._notes.append(f"{spec.name}: left out. {error}")
             return False
         self._samplers[spec.name] = sampler
         self._notes += _sampling_notes(spec, sampler)
         return True
-
-
-def _chosen(specs: list[DataSetSpec], names: Sequence[str] | None, root: Path) -> list[DataSetSpec]:
-    if names is None:
-        return specs
-    unknown = set(names) - {spec.name for spec in specs}
-    if unknown:
-        raise UsageError(f"{root}: there is no data set {min(unknown)!r} in it.")
-    return [spec for spec in specs if spec.name in names]
 
 
 def _sampling_notes(spec: DataSetSpec, sampler: CompositionSampler) -> list[str]:
@@ -162,11 +151,6 @@ def _sampling_notes(spec: DataSetSpec, sampler: CompositionSampler) -> list[str]
     elif sampler.kind == "hierarchy":
         notes.append(
             f"{spec.name}: the classes of a task lie below one node of WordNet, as published."
-        )
-    elif spec.kind != "plain":
-        notes.append(
-            f"{spec.name}: classes are drawn from all alike (flat), not by its hierarchy as "
-            "published; the figures are not comparable."
         )
     if sampler.left_out:
         notes.append(f"{spec.name}: {sampler.left_out} classes with fewer than 2 images left out.")

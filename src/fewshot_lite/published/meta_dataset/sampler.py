@@ -55,24 +55,14 @@ class CompositionSampler:
     Classes with one image cannot be on both sides and are left out: `left_out`.
     """
 
-    def __init__(
-        self,
-        spec: DataSetSpec,
-        split: str,
-        rules: EpisodeRules | None = None,
-        *,
-        related: bool = True,
-    ) -> None:
+    def __init__(self, spec: DataSetSpec, split: str, rules: EpisodeRules | None = None) -> None:
         """Find what can be drawn.
-
-        Args:
-            related: draw classes by alphabet and by node of WordNet; False: all alike.
 
         Raises:
             FewshotError: too few classes.
         """
         self.rules = rules or EpisodeRules()
-        self.kind = spec.kind if related else "plain"
+        self.kind = spec.kind
         self._images = spec.images
         usable = [number for number in spec.splits[split] if spec.images[number] >= 2]
         self.left_out = len(spec.splits[split]) - len(usable)

@@ -1,18 +1,20 @@
 """ORBIT's metrics: how well, how soon and whether at all the object of a video is recognised.
 
 Defined in Massiceti et al. 2021, section 5, and utils/eval_metrics.py of
-https://github.com/microsoft/ORBIT-Dataset: each is a number a video. Since December 2022 frame
-accuracy alone is reported, since frames are then drawn, not all predicted.
+https://github.com/microsoft/ORBIT-Dataset. Since December 2022 frame accuracy alone is reported,
+since frames are then drawn, not all predicted.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
+from fewshot_lite.core.intervals import half_width
 from fewshot_lite.evaluation.protocols.base import EvaluationTask
+from fewshot_lite.evaluation.results import Figure
 from fewshot_lite.published.orbit.protocol import Metric
 
 
@@ -21,8 +23,7 @@ class VideoScore:
     """The metrics of one query video in one task, each in 0..1."""
 
     user: str
-    task: int
-    video: str
+    frames: int
     frame_accuracy: float
     """Share of frames recognised."""
     frames_to_recognition: float
@@ -32,39 +33,26 @@ class VideoScore:
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A mean and half of its 95 % interval: 1.96 · std / √n, with variances over n - 1.
+class OrbitFigures:
+    """One metric, averaged in the published ways; intervals are 1.96·std/√n.
 
-    The published code divides by n; n - 1 is what all other intervals here have.
+    The published code divides variances by n; n - 1 is what all other intervals here have.
     """
 
-    mean: float
-    half_width: float
-    """NaN where there is one value only."""
-    count: int
-
-
-@dataclass(frozen=True)
-class OrbitFigures:
-    """One metric, averaged in the published ways."""
-
+    videos: int
     over_videos: Figure
     """Each video of each task alike: what the published tables and the challenge rank by."""
     over_users: Figure
-    """Each user's mean over their videos alike."""
-    by_user: dict[str, Figure]
-    """Each user's videos."""
+    """Each user alike."""
+    by_user: dict[str, float]
 
 
-def score_videos(
-    task: EvaluationTask, predictions: Sequence[int], number: int = 0
-) -> list[VideoScore]:
+def score_videos(task: EvaluationTask, predictions: Sequence[int]) -> list[VideoScore]:
     """Score a task's predictions by video.
 
     Args:
         task: of `OrbitProtocol`: frames of a video in order of time.
         predictions: the class 0..K-1 of each of its Q query frames.
-        number: of the task, to tell apart a user's tasks.
 
     Raises:
         ValueError: not as many predictions as query frames, or the task has no videos.
@@ -78,27 +66,19 @@ def score_videos(
     return [
         VideoScore(
             user=task.group,
-            task=number,
-            video=video,
-            frame_accuracy=frame_accuracy(labels[video], frames_of),
-            frames_to_recognition=frames_to_recognition(labels[video], frames_of),
-            video_accuracy=video_accuracy(labels[video], frames_of),
+            frames=len(found),
+            frame_accuracy=found.count(labels[video]) / len(found),
+            frames_to_recognition=frames_to_recognition(labels[video], found),
+            video_accuracy=video_accuracy(labels[video], found),
         )
-        for video, frames_of in predicted.items()
+        for video, found in predicted.items()
     ]
-
-
-def frame_accuracy(label: int, predictions: Sequence[int]) -> float:
-    """Share of a video's frames, one or more, that are predicted as its label."""
-    return sum(prediction == label for prediction in predictions) / len(predictions)
 
 
 def frames_to_recognition(label: int, predictions: Sequence[int]) -> float:
     """Position of the first right frame over the number of frames; 1 if none is right."""
-    for position, prediction in enumerate(predictions):
-        if prediction == label:
-            return position / len(predictions)
-    return 1.0
+    right = [position for position, prediction in enumerate(predictions) if prediction == label]
+    return right[0] / len(predictions) if right else 1.0
 
 
 def video_accuracy(label: int, predictions: Sequence[int]) -> float:
@@ -108,46 +88,41 @@ def video_accuracy(label: int, predictions: Sequence[int]) -> float:
     return float(most == label)
 
 
-def summarise(scores: Sequence[VideoScore], metric: Metric = "frame_accuracy") -> OrbitFigures:
+def summarise(
+    scores: Sequence[VideoScore], metric: Metric = "frame_accuracy", *, pooled: bool = True
+) -> OrbitFigures:
     """Averages of a metric over videos and over users.
 
-    Raises:
-        ValueError: no scores.
+    Args:
+        scores: in order of tasks, one or more.
+        pooled: a user's score is the metric on all frames of all the user's tasks in a row, as the
+            code of 2022 has it; False: the mean over the user's videos, as the code of 2021 has it.
     """
-    by_user: dict[str, list[float]] = {}
+    by_user: dict[str, list[VideoScore]] = {}
     for score in scores:
-        by_user.setdefault(score.user, []).append(getattr(score, metric))
-    figures = {user: _figure(values) for user, values in by_user.items()}
-    return OrbitFigures(
-        over_videos=_figure([value for values in by_user.values() for value in values]),
-        over_users=_figure([figure.mean for figure in figures.values()]),
-        by_user=figures,
-    )
+        by_user.setdefault(score.user, []).append(score)
+    values: list[float] = [getattr(score, metric) for score in scores]
+    users = {
+        user: _pooled(found, metric) if pooled else fmean(getattr(s, metric) for s in found)
+        for user, found in by_user.items()
+    }
+    return OrbitFigures(len(scores), _figure(values), _figure(list(users.values())), users)
 
 
-def paired_difference(
-    first: Sequence[VideoScore], second: Sequence[VideoScore], metric: Metric = "frame_accuracy"
-) -> Figure:
-    """How much higher the first model's metric is, over the same videos of the same tasks.
-
-    Raises:
-        ValueError: the two were not scored on the same videos, or on none.
-    """
-
-    def values(scores: Sequence[VideoScore]) -> dict[tuple[str, int, str], float]:
-        return {(s.user, s.task, s.video): getattr(s, metric) for s in scores}
-
-    one, other = values(first), values(second)
-    if one.keys() != other.keys():
-        raise ValueError("the scores are not of the same videos of the same tasks")
-    return _figure([value - other[video] for video, value in one.items()])
+def _pooled(videos: Sequence[VideoScore], metric: Metric) -> float:
+    """The metric on all frames of some videos; video accuracy is one of videos alone: its mean."""
+    if metric == "video_accuracy":
+        return fmean(video.video_accuracy for video in videos)
+    total = sum(video.frames for video in videos)
+    if metric == "frame_accuracy":
+        return sum(video.frames * video.frame_accuracy for video in videos) / total
+    before = 0.0
+    for video in videos:
+        before += video.frames * video.frames_to_recognition
+        if video.frames_to_recognition < 1:
+            break
+    return before / total
 
 
 def _figure(values: Sequence[float]) -> Figure:
-    if not values:
-        raise ValueError("no scores to average")
-    mean = math.fsum(values) / len(values)
-    if len(values) == 1:
-        return Figure(mean, math.nan, 1)
-    variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
-    return Figure(mean, 1.96 * math.sqrt(variance / len(values)), len(values))
+    return Figure(fmean(values), half_width(values, normal=True))

@@ -17,7 +17,7 @@ import torch
 
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.random_streams import Stream, generator
-from fewshot_lite.evaluation.protocols.base import EvaluationTask
+from fewshot_lite.evaluation.protocols.base import EvaluationProtocol, EvaluationTask
 from fewshot_lite.images.photo import Source
 from fewshot_lite.published.orbit.annotations import frames_with_object, require_annotations
 from fewshot_lite.published.orbit.layout import User, Video, find_mode, read_users
@@ -25,8 +25,9 @@ from fewshot_lite.published.orbit.layout import User, Video, find_mode, read_use
 #: What the published code does not look beyond: frames of a video, videos of an object.
 FRAME_CAP, VIDEO_CAP = 1000, 15
 
-#: Support frames of a video, and the distance between them where they are drawn uniformly.
-SUPPORT_FRAMES, SUPPORT_STRIDE = 10, 30
+#: Support frames of a video where they are drawn at random, and the distance between them where
+#: they are not: the published cap on those is 200 clips, more than `FRAME_CAP` leaves.
+RANDOM_FRAMES, SUPPORT_STRIDE = 10, 30
 
 _T = TypeVar("_T")
 
@@ -51,6 +52,8 @@ class OrbitRules:
     """Query videos with fewer of those are left out."""
     metrics: tuple[Metric, ...]
     """Those that are sound for it: frames to recognition needs frames that follow one another."""
+    pooled: bool
+    """Whether a user's score is that of all the user's frames, or the mean over the videos."""
 
 
 RULES = {
@@ -62,6 +65,7 @@ RULES = {
         object_present=True,
         least_frames=50,
         metrics=("frame_accuracy",),
+        pooled=True,
     ),
     "2021": OrbitRules(
         name="ORBIT 2021",
@@ -71,6 +75,7 @@ RULES = {
         object_present=False,
         least_frames=1,
         metrics=("frame_accuracy", "frames_to_recognition", "video_accuracy"),
+        pooled=False,
     ),
 }
 
@@ -84,8 +89,10 @@ class _Object:
     query: tuple[tuple[Video, tuple[int, ...]], ...]
 
 
-class OrbitProtocol:
+class OrbitProtocol(EvaluationProtocol):
     """Tasks by user, each with all of the user's objects (see `protocols.base`)."""
+
+    normal_intervals = True
 
     def __init__(
         self,
@@ -108,8 +115,8 @@ class OrbitProtocol:
             query: which videos queries come from. With "clean", the support comes from the first 5
                 clean videos of an object (all but one where there are fewer than 6), the queries
                 from the rest.
-            support: "uniform" takes every 30th frame of a clean video, up to 10; "random" 1 to 10
-                frames; without, as the rules have it.
+            support: "uniform" takes every 30th frame of a clean video, "random" 1 to 10 frames; without,
+                as the rules have it.
             all_frames: keep frames that do not show the object: needs no annotations.
             tasks_per_user: in place of the protocol's number.
             seed: of the draws.
@@ -155,6 +162,11 @@ class OrbitProtocol:
         return tuple(self._users)
 
     @property
+    def classes(self) -> dict[str, list[str]]:
+        """Objects by user."""
+        return {user: [one.name for one in objects] for user, objects in self._users.items()}
+
+    @property
     def notes(self) -> Sequence[str]:
         """What was left out, and how this differs from the published protocol."""
         return (*self._departures(), *self._left_out)
@@ -190,8 +202,8 @@ class OrbitProtocol:
     def _support_frames(self, video: Video, draw: torch.Generator) -> Sequence[int]:
         frames = range(min(len(video.frames), FRAME_CAP))
         if self._support == "uniform":
-            return frames[::SUPPORT_STRIDE][:SUPPORT_FRAMES]
-        most = min(len(frames), SUPPORT_FRAMES)
+            return frames[::SUPPORT_STRIDE]
+        most = min(len(frames), RANDOM_FRAMES)
         return _up_to(int(torch.randint(1, most + 1, (), generator=draw)), frames, draw)
 
     def _objects(self, user: User) -> list[_Object]:
@@ -230,8 +242,8 @@ class OrbitProtocol:
 
     def _departures(self) -> list[str]:
         frames = {
-            "uniform": f"every {SUPPORT_STRIDE}th of a clean video, up to {SUPPORT_FRAMES}",
-            "random": f"1 to {SUPPORT_FRAMES} random ones of a clean video",
+            "uniform": f"every {SUPPORT_STRIDE}th of a clean video",
+            "random": f"1 to {RANDOM_FRAMES} random ones of a clean video",
         }[self._support]
         notes = [
             f"Users: {len(self._users)}; tasks of each: {self.tasks_per_user}; support frames: "

@@ -8,57 +8,24 @@ all 18 tasks and over those of each group.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.core.random_streams import Stream, generator
-from fewshot_lite.evaluation.protocols.base import EvaluationTask
+from fewshot_lite.evaluation.protocols.base import EvaluationProtocol, EvaluationTask
 from fewshot_lite.images.folders import require_folder
 from fewshot_lite.images.photo import Source
 from fewshot_lite.published.vtab.catalogue import GROUPS, TASKS, Found, require
 from fewshot_lite.published.vtab.pool import Pool, Rows, Splits
 
 #: Streams of random numbers, so that one draw does not shift another.
-_SUPPORT, _VALIDATION, _QUERIES = range(3)
+_SUPPORT, _VALIDATION = range(2)
 
 
-@dataclass(frozen=True)
-class GroupMean:
-    """The mean score of a group of tasks."""
-
-    mean: float | None
-    """None where no task of the group was scored."""
-    tasks: int
-    """How many went into it."""
-    of: int
-    """How many the benchmark has."""
-
-    @property
-    def complete(self) -> bool:
-        """Whether it may be compared with published ones."""
-        return self.tasks == self.of
-
-
-def group_means(scores: Mapping[str, float]) -> dict[str, GroupMean]:
-    """Means of `natural`, `specialized`, `structured` and `all` tasks.
-
-    Args:
-        scores: task name -> accuracy; tasks that are not of VTAB-v2 do not count.
-    """
-    means = {}
-    for group in (*GROUPS, "all"):
-        members = [task.name for task in TASKS if group in ("all", task.group)]
-        scored = [scores[name] for name in members if name in scores]
-        mean = sum(scored) / len(scored) if scored else None
-        means[group] = GroupMean(mean, len(scored), len(members))
-    return means
-
-
-class VtabProtocol:
+class VtabProtocol(EvaluationProtocol):
     """The tasks of VTAB-v2 that a folder holds; an `EvaluationProtocol` whose groups are tasks."""
 
     name = "VTAB-v2"
@@ -69,8 +36,6 @@ class VtabProtocol:
         *,
         seed: int = 0,
         support: int = 1000,
-        max_queries: int | None = None,
-        tasks: Sequence[str] | None = None,
     ) -> None:
         """Look which tasks are there; their labels are read when a task is asked for.
 
@@ -78,28 +43,25 @@ class VtabProtocol:
             root: the folder with all data sets; see `fewshot_lite.published.vtab.catalogue`.
             seed: of the draws.
             support: support images of a task; the benchmark has 1,000.
-            max_queries: a random part of the test split, for a quick look; None is all of it.
-            tasks: names of those wanted; None is all.
 
         Raises:
-            UsageError: no such folder, no such task.
+            UsageError: no such folder.
             FewshotError: none of the tasks is there.
         """
         self._contents = require(require_folder(root))
-        self._seed, self._support, self._max_queries = seed, support, max_queries
-        for name in tasks or ():
-            if name not in {task.name for task in TASKS}:
-                known = ", ".join(task.name for task in TASKS)
-                raise UsageError(f"{name!r}: VTAB-v2 has no such task. It has {known}.")
-        self._found = [f for f in self._contents.found if tasks is None or f.task.name in tasks]
-        if not self._found:
-            raise FewshotError(f"{root}: {', '.join(tasks or ())} is not in this folder.")
+        self._seed, self._support, self._found = seed, support, self._contents.found
         self._learned: dict[int, list[str]] = {}
 
     @property
     def groups(self) -> tuple[str, ...]:
         """The names of the tasks that are there, in the order of tables."""
         return tuple(found.task.name for found in self._found)
+
+    @property
+    def sections(self) -> Mapping[str, Sequence[str]]:
+        """The three groups of tasks, and all of them."""
+        kinds = {kind: [task.name for task in TASKS if task.group == kind] for kind in GROUPS}
+        return {**kinds, "all": self.groups}
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -120,11 +82,6 @@ class VtabProtocol:
             )
         if self._support != 1000:
             notes.append(f"{self._support:,} support images a task; the benchmark has 1,000.")
-        if self._max_queries is not None:
-            notes.append(
-                f"At most {self._max_queries:,} queries a task; the benchmark has the whole test "
-                "split."
-            )
         notes.append(
             "Splits are VTAB's. The LITE paper's code takes all support images from the training "
             "split, all of smallNORB's test images, and for sets without a test split (eurosat, "
@@ -163,9 +120,6 @@ class VtabProtocol:
         queries = queries[known]
         if not len(queries):
             raise FewshotError(f"{found.folder}: no test images of classes that are in training.")
-        if self._max_queries is not None:
-            queries = queries[self._order(len(queries), found, _QUERIES)]
-            queries = np.sort(queries[: self._max_queries])
         labels = np.searchsorted(present, splits.test.labels[queries])
         return EvaluationTask(
             group=found.task.name,

@@ -1,9 +1,13 @@
-"""The loop: each task, each model, one score; done tasks are not done again."""
+"""The one engine that scores: meta-training's validation, comparisons and pattern searches.
+
+`score_pixels` is one model on one task: adapt, classify, judge, at a cost. `run` is the loop of a
+comparison over a protocol's tasks: each task, each model, one score; done tasks are not done again.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -14,7 +18,7 @@ from fewshot_lite.evaluation.cost import Cost, measure
 from fewshot_lite.evaluation.log import TaskLog
 from fewshot_lite.evaluation.methods import FrozenMethod, Method
 from fewshot_lite.evaluation.protocols.base import EvaluationProtocol, EvaluationTask
-from fewshot_lite.evaluation.scores import TaskRecord, TaskScore, score_task
+from fewshot_lite.evaluation.scores import TaskRecord, TaskScore, judge
 
 #: Tasks of each group that methods with cached features do in full, to be timed: the first is
 #: counted (and warms up), the others are timed.
@@ -23,6 +27,34 @@ COSTED = 4
 #: Queries whose features are in memory at a time: some chunks, each read while the one before it
 #: goes through the backbone.
 _STRIDE = 8 * CHUNK
+
+
+def score_pixels(
+    method: Method,
+    support: Tensor,
+    labels: Tensor,
+    classes: int,
+    queries: Iterable[Tensor],
+    query_labels: Sequence[int],
+    *,
+    parts: Sequence[str] = (),
+    metered: bool = False,
+    compared: bool = False,
+) -> TaskScore:
+    """Score a model on one task from its pixels.
+
+    Args:
+        support: (N, 3, S, S) on the CPU, uint8 or float in [0, 1]; labels int64 (N,) of 0..K-1.
+        classes: K.
+        queries: chunks of query images like the support's, one at a time in memory.
+        query_labels: of all of them, Q.
+        parts: as `judge` takes them.
+        metered, compared: as `measure` takes them.
+    """
+    logits, cost = measure(
+        method, support, labels, classes, queries, metered=metered, compared=compared
+    )
+    return judge(logits, query_labels, parts, cost)
 
 
 def run(
@@ -111,29 +143,26 @@ class _Runner:
         )
 
     def _score(self, method: Method, task: EvaluationTask, position: int) -> TaskScore:
+        if not isinstance(method, FrozenMethod):
+            return self._in_full(method, task, position)
         cost: Cost | None = None
-        if isinstance(method, FrozenMethod):
-            if position < COSTED:
-                cost = self._in_full(method, task, position, at_most=CHUNK)[1]
-            logits = self._cached(method, task)
-        else:
-            logits, cost = self._in_full(method, task, position)
-        return score_task(logits, task.query_labels, task.query_parts, cost)
+        if position < COSTED:
+            cost = self._in_full(method, task, position, at_most=CHUNK).cost
+        return judge(self._cached(method, task), task.query_labels, task.query_parts, cost)
 
     def _in_full(
         self, method: Method, task: EvaluationTask, position: int, at_most: int | None = None
-    ) -> tuple[Tensor, Cost]:
-        """Adapt and classify from the pixels: logits (Q, K), or of the first `at_most` queries."""
-        support = self._images.images(task.support, method.image_size)
-        queries = (
-            chunk for _, chunk in self._images.chunks(task.query[:at_most], method.image_size)
-        )
-        return measure(
+    ) -> TaskScore:
+        """Adapt and classify from the pixels all queries, or the first `at_most`."""
+        size = method.image_size
+        return score_pixels(
             method,
-            support,
+            self._images.images(task.support, size),
             torch.tensor(task.support_labels),
             len(task.class_names),
-            queries,
+            (chunk for _, chunk in self._images.chunks(task.query[:at_most], size)),
+            task.query_labels[:at_most],
+            parts=task.query_parts[:at_most],
             metered=position == 0,
             compared=0 < position < COSTED,
         )

@@ -10,6 +10,7 @@ import torch
 
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.evaluation.caches import BoundedCache, FeatureCache, ImageCache
+from fewshot_lite.evaluation.engine import COSTED, run
 from fewshot_lite.evaluation.finetuning import FineTuning
 from fewshot_lite.evaluation.log import TaskLog
 from fewshot_lite.evaluation.methods import FrozenMethod, Method
@@ -18,7 +19,6 @@ from fewshot_lite.evaluation.opening import OpenSettings, _Opener
 from fewshot_lite.evaluation.protocols.base import EvaluationTask
 from fewshot_lite.evaluation.protocols.folders import FolderProtocol
 from fewshot_lite.evaluation.protocols.options import ProtocolOptions, Span
-from fewshot_lite.evaluation.running import COSTED, run
 from fewshot_lite.evaluation.scores import TaskRecord
 from fewshot_lite.images.folders import scan_classes
 from fewshot_lite.images.photo import Source
@@ -198,9 +198,9 @@ def test_many_queries_are_streamed_and_scored_by_part(
     model: Path, protocol: FolderProtocol, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repeats = 3
-    for module in ("caches", "running"):
+    for module in ("caches", "engine"):
         monkeypatch.setattr(f"fewshot_lite.evaluation.{module}.CHUNK", 4)
-    monkeypatch.setattr("fewshot_lite.evaluation.running._STRIDE", 8)
+    monkeypatch.setattr("fewshot_lite.evaluation.engine._STRIDE", 8)
     with TaskLog(None, {}) as log:
         run(methods(model, "default", "knn"), Videos(protocol, repeats), log, ImageCache())
     plain = scored(methods(model, "default", "knn"), protocol)[0]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.evaluation.protocols.base import EvaluationProtocol
-from fewshot_lite.evaluation.scores import TaskRecord
+from fewshot_lite.evaluation.session import Outcome
 from fewshot_lite.published.orbit.metrics import OrbitFigures, score_videos, summarise
 from fewshot_lite.published.orbit.protocol import OrbitProtocol
 from fewshot_lite.published.orbit.submission import Submission
@@ -16,24 +15,22 @@ from fewshot_lite.published.orbit.submission import Submission
 OrbitTable = dict[str, dict[str, OrbitFigures]]
 
 
-def orbit_table(
-    protocol: EvaluationProtocol, records: Sequence[TaskRecord], names: Sequence[str]
-) -> OrbitTable:
+def orbit_table(outcome: Outcome) -> OrbitTable:
     """The metrics of the protocol's version, over videos and over users; empty for others."""
-    if not isinstance(protocol, OrbitProtocol) or not records:
+    protocol = outcome.protocol
+    if not isinstance(protocol, OrbitProtocol) or not outcome.records:
         return {}
-    tasks = [(record, protocol.task(record.number)) for record in records]
+    tasks = [(record, protocol.task(record.number)) for record in outcome.records]
     table: OrbitTable = {}
-    for name in names:
+    for name in outcome.comparison.names:
         videos = [
             video
             for record, task in tasks
-            for video in score_videos(
-                task, record.scores[name].predictions or (), number=record.number
-            )
+            for video in score_videos(task, record.scores[name].predictions or ())
         ]
         table[name] = {
-            metric: summarise(videos, metric=metric) for metric in protocol.rules.metrics
+            metric: summarise(videos, metric, pooled=protocol.rules.pooled)
+            for metric in protocol.rules.metrics
         }
     return table
 
@@ -44,14 +41,7 @@ def require_orbit(protocol: EvaluationProtocol, submission: Path) -> None:
         raise UsageError(f"--submission {submission}: for ORBIT's protocol only. Leave it out.")
 
 
-def write_submission(
-    protocol: EvaluationProtocol,
-    records: Sequence[TaskRecord],
-    name: str,
-    path: Path,
-    *,
-    force: bool,
-) -> list[str]:
+def write_submission(outcome: Outcome, name: str, path: Path, *, force: bool) -> list[str]:
     """Write a model's predictions as the challenge's server takes them.
 
     Returns:
@@ -60,9 +50,10 @@ def write_submission(
     Raises:
         UsageError: the protocol is another one.
     """
-    require_orbit(protocol, path)
+    require_orbit(outcome.protocol, path)
     submission = Submission()
-    for record in records:
-        submission.add(protocol.task(record.number), record.scores[name].predictions or ())
+    for record in outcome.records:
+        task = outcome.protocol.task(record.number)
+        submission.add(task, record.scores[name].predictions or ())
     submission.write(path, force=force)
     return submission.problems()

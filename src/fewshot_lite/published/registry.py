@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.evaluation.protocols.base import EvaluationProtocol
-from fewshot_lite.evaluation.protocols.folders import FindUnreadable, FolderProtocol
+from fewshot_lite.evaluation.protocols.folders import FindUnreadable, FolderProtocol, no_look
 from fewshot_lite.evaluation.protocols.options import ProtocolKind, ProtocolOptions
 from fewshot_lite.images.folders import require_folder, scan_classes, scan_collection
 from fewshot_lite.published.meta_dataset import SPLIT_NAMES, is_meta_dataset
 from fewshot_lite.published.meta_dataset.protocol import MetaDatasetProtocol
 from fewshot_lite.published.orbit import find_orbit
 from fewshot_lite.published.orbit.protocol import RULES, OrbitProtocol
-from fewshot_lite.published.vtab.catalogue import GROUPS, TASKS, look
+from fewshot_lite.published.vtab.catalogue import look
 from fewshot_lite.published.vtab.protocol import VtabProtocol
 
 #: Options that tasks of folders alone have, and that ORBIT alone has.
@@ -25,14 +24,17 @@ def open_protocol(
     path: Path,
     options: ProtocolOptions,
     *,
+    query: Path | None = None,
     kind: ProtocolKind = "auto",
-    find_unreadable: FindUnreadable = lambda sources: {},
+    find_unreadable: FindUnreadable = no_look,
 ) -> EvaluationProtocol:
     """A protocol over the data in a folder.
 
     Args:
         path: an image folder, a collection of them, or a published benchmark's folder.
         options: what is asked for, or left to the protocol.
+        query: where queries are from if not from `path`; then both are image folders of the same
+            classes.
         kind: "auto" goes by what lies in the folder.
         find_unreadable: for photos of folders, which are then left out.
 
@@ -41,19 +43,19 @@ def open_protocol(
         UsageError, FewshotError: the data are not there, or are not what the protocol needs.
     """
     require_folder(path)
-    if kind == "auto":
-        kind = recognise(path)
+    if query is not None:
+        what = "does not go with --support and --query, which are class folders"
+        options.refuse_given(what, "tracks", "split", *_OF_ORBIT)
+        pair = scan_classes(path), scan_classes(query)
+        return FolderProtocol(pair[:1], options, query=pair[1], find_unreadable=find_unreadable)
+    kind = recognise(path) if kind == "auto" else kind
     _refuse(options, path, kind)
-    split = options.split or "test"
+    split, seed = options.split or "test", options.seed
     if kind == "meta-dataset":
-        return MetaDatasetProtocol(
-            path,
-            split=SPLIT_NAMES[split],
-            tasks=options.tasks or 600,
-            seed=options.seed,
-        )
+        tasks = options.tasks or 600
+        return MetaDatasetProtocol(path, split=SPLIT_NAMES[split], tasks=tasks, seed=seed)
     if kind == "vtab":
-        return VtabProtocol(path, seed=options.seed)
+        return VtabProtocol(path, seed=seed)
     if kind == "orbit":
         return OrbitProtocol(
             path,
@@ -61,7 +63,7 @@ def open_protocol(
             mode=split,
             all_frames=options.all_frames,
             tasks_per_user=options.tasks,
-            seed=options.seed,
+            seed=seed,
         )
     return FolderProtocol(scan_collection(path), options, find_unreadable=find_unreadable)
 
@@ -79,41 +81,6 @@ def _refuse(options: ProtocolOptions, path: Path, kind: ProtocolKind) -> None:
         options.refuse_given(f"for ORBIT alone, and {path} holds {name}", *_OF_ORBIT)
     if kind == "vtab":
         options.refuse_given("VTAB has one task a data set, from fixed splits", "tasks", "split")
-
-
-def open_pair(
-    support: Path,
-    query: Path,
-    options: ProtocolOptions,
-    *,
-    find_unreadable: FindUnreadable = lambda sources: {},
-) -> FolderProtocol:
-    """Support from one image folder and queries from another, of the same classes.
-
-    Raises:
-        UsageError: an option that folders do not have.
-        UsageError, FewshotError: as `scan_classes` and `FolderProtocol`.
-    """
-    what = "does not go with --support and --query, which are class folders"
-    options.refuse_given(what, "tracks", "split", *_OF_ORBIT)
-    return FolderProtocol(
-        [scan_classes(support)],
-        options,
-        query=scan_classes(query),
-        find_unreadable=find_unreadable,
-    )
-
-
-def sections_of(protocol: EvaluationProtocol) -> Mapping[str, Sequence[str]]:
-    """Groups that tables show together, by the name of their mean; all of them if nothing else."""
-    if isinstance(protocol, FolderProtocol):
-        return protocol.sections
-    if isinstance(protocol, VtabProtocol):
-        return {
-            **{kind: [task.name for task in TASKS if task.group == kind] for kind in GROUPS},
-            "all": protocol.groups,
-        }
-    return {"all": protocol.groups}
 
 
 def recognise(path: Path) -> ProtocolKind:

@@ -1,0 +1,90 @@
+"""`fewshot_lite.evaluate`: models against each other on the tasks of a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from fewshot_lite.core.files import DEFAULT_BASE
+from fewshot_lite.core.progress import Progress, Report
+from fewshot_lite.core.ranks import Ranks
+from fewshot_lite.evaluation.caches import ImageCache
+from fewshot_lite.evaluation.names import parse_models
+from fewshot_lite.evaluation.opening import Session
+from fewshot_lite.evaluation.protocols.base import EvaluationProtocol
+from fewshot_lite.evaluation.protocols.options import ProtocolKind, ProtocolOptions
+from fewshot_lite.evaluation.session import Outcome, compare_models
+from fewshot_lite.images.photo import Source
+from fewshot_lite.published.registry import open_protocol
+
+
+def evaluate(
+    models: Sequence[str | Path],
+    data: str | Path,
+    options: ProtocolOptions | None = None,
+    session: Session | None = None,
+    *,
+    query: str | Path | None = None,
+    kind: ProtocolKind = "auto",
+    baseline_backbone: str = DEFAULT_BASE,
+    check: Callable[[EvaluationProtocol], None] = lambda protocol: None,
+    log: Path | None = None,
+    force: bool = False,
+    report: Report = lambda progress: None,
+    stop: Callable[[], bool] = lambda: False,
+    ranks: Ranks | None = None,
+) -> Outcome:
+    """Compare models on exactly the same tasks: accuracy with intervals, and what it costs.
+
+        options = ProtocolOptions.parse(shots="1,5", tasks=100)
+        found = fewshot_lite.evaluate(["default", "cosine"], "my_images", options).comparison
+        print({s.name: s.accuracy["default"].mean for s in found.sections})
+
+    Args:
+        models: `default`, checkpoints, or baselines (`names.BASELINES`), also as NAME:BACKBONE; the
+            first is the one that the others are compared with.
+        data: class folders, a folder of such data sets, or the folder of a published benchmark.
+        options: which tasks; those of the protocol if not given.
+        session: how networks are run.
+        query: class folders that queries are from, if not from `data`.
+        kind: the protocol; "auto" goes by what lies in the folder.
+        baseline_backbone: the backbone of baselines that name none.
+        check: called with the protocol before anything is scored; may raise.
+        log: a .jsonl file of each task's scores; the same call goes on from it.
+        force: overwrite a log of another comparison.
+        report: called with the progress of reading and scoring.
+        stop: asked after each task; True ends the run with what it has.
+        ranks: processes that share the tasks out; all return the same, the first one writes.
+
+    Raises:
+        UsageError, FewshotError: models, data or a log that cannot be used.
+    """
+    wanted = options or ProtocolOptions()
+    wanted.check()
+
+    def open_data(images: ImageCache, size: int) -> EvaluationProtocol:
+        def find_unreadable(sources: Sequence[Source]) -> Mapping[Source, str]:
+            return images.problems(
+                sources, size, lambda done, total: report(Progress(done, total, "Reading photos"))
+            )
+
+        protocol = open_protocol(
+            Path(data),
+            wanted,
+            query=None if query is None else Path(query),
+            kind=kind,
+            find_unreadable=find_unreadable,
+        )
+        check(protocol)
+        return protocol
+
+    return compare_models(
+        parse_models([str(model) for model in models], baseline_backbone),
+        open_data,
+        session or Session(),
+        log=log,
+        force=force,
+        on_done=lambda done, total: report(Progress(done, total, "Evaluating")),
+        stop=stop,
+        ranks=ranks,
+    )
