@@ -176,9 +176,9 @@ def test_folders_of_other_classes_are_named(run: Run, world: Path, tmp_path: Pat
 def test_help_and_wrong_arguments_do_not_wait_for_torch(words: list[str]) -> None:
     code = (
         "import sys\n"
-        "from fewshot_lite import cli\n"
+        "from fewshot_lite.cli import app\n"
         f"sys.argv = {json.dumps(['fewshot-lite', 'evaluate', *words])}\n"
-        "try:\n    cli.main()\n"
+        "try:\n    app.main()\n"
         "finally:\n    print('torch' in sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -232,7 +232,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(
 ) -> None:
     log = tmp_path / "log.jsonl"
     with monkeypatch.context() as patch:
-        patch.setattr("fewshot_lite.training.run.StopRequest.__bool__", lambda self: True)
+        patch.setattr("fewshot_lite.core.stopping.StopRequest.__bool__", lambda self: True)
         stopped = evaluate(run, world, "--json", "--output", log)
     assert stopped.code == 130
     assert stopped.json["finished"] is False
@@ -284,7 +284,7 @@ def test_files_of_figures_wait_until_all_is_done(
 ) -> None:
     words = ("--output", tmp_path / "log.jsonl", "--csv", tmp_path / "figures.csv")
     with monkeypatch.context() as patch:
-        patch.setattr("fewshot_lite.training.run.StopRequest.__bool__", lambda self: True)
+        patch.setattr("fewshot_lite.core.stopping.StopRequest.__bool__", lambda self: True)
         stopped = evaluate(run, world, *words)
     assert stopped.code == 130
     assert "Files of figures are written once all tasks are done" in stopped.err

@@ -141,7 +141,7 @@ def test_an_interrupted_search_shows_what_it_has_and_stores_nothing(
 ) -> None:
     asked = iter(range(1000))
     monkeypatch.setattr(
-        "fewshot_lite.training.run.StopRequest.__bool__", lambda self: next(asked) > 4 + 4
+        "fewshot_lite.core.stopping.StopRequest.__bool__", lambda self: next(asked) > 4 + 4
     )
     model = world / "model.safetensors"
     words = (model, world / "data", *FEW, "-o", tmp_path / "x", "--plot", tmp_path / "x.png")
@@ -150,7 +150,7 @@ def test_an_interrupted_search_shows_what_it_has_and_stores_nothing(
     assert "1 task\n" in outcome.out
     assert "Interrupted after 1 task; nothing was written." in outcome.err
     assert contents(tmp_path) == {}
-    monkeypatch.setattr("fewshot_lite.training.run.StopRequest.__bool__", lambda self: True)
+    monkeypatch.setattr("fewshot_lite.core.stopping.StopRequest.__bool__", lambda self: True)
     outcome = run("lambda-search", *words)
     assert (outcome.code, outcome.out) == (130, "")
 

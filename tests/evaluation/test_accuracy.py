@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
 
 from fewshot_lite.data.episodes import Pool
 from fewshot_lite.data.store import ImageStore
-from fewshot_lite.evaluation.accuracy import Score, evaluate, fixed_episodes, make_task
+from fewshot_lite.evaluation.accuracy import Score, fixed_episodes, make_task, score_learners
 from fewshot_lite.images.folders import scan_classes
 from fewshot_lite.learners import ProtoNets
 from photos import classes, draw_classes
@@ -23,13 +22,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[ImageStore, Pool]:
     return ImageStore(folder.paths, 16), Pool(folder)
 
 
-def test_mean_and_interval_are_the_protocols() -> None:
+def test_a_score_is_a_mean_with_students_interval() -> None:
     score = Score((0.2, 0.4, 0.9))
     assert score.mean == pytest.approx(0.5)
     deviation = math.sqrt(((0.3**2) + (0.1**2) + (0.4**2)) / 2)  # of the sample, over n - 1
-    assert score.interval == pytest.approx(1.96 * deviation / math.sqrt(3))
-    assert Score((0.5,) * 4).interval == 0
-    assert math.isnan(Score((0.5,)).interval)
+    assert score.interval == pytest.approx(4.302653 * deviation / math.sqrt(3))
+    assert math.isnan(Score((0.5,) * 4).interval), "equal accuracies have no spread"
 
 
 def test_fixed_episodes_are_the_same_and_more_of_them_begin_alike(
@@ -57,27 +55,20 @@ def test_a_tasks_images_are_those_of_its_episode(data: tuple[ImageStore, Pool]) 
 def test_all_learners_see_the_same_tasks(data: tuple[ImageStore, Pool]) -> None:
     store, pool = data
     episodes = fixed_episodes(pool, way=5, shot=3, queries=3, tasks=4, seed=0)
+    tasks = [make_task(store, episode) for episode in episodes]
     learner = ProtoNets(TinyBackbone())
-    done: list[tuple[int, int]] = []
-    scores = evaluate(
-        {"one": learner, "same": learner, "other": ProtoNets(TinyBackbone())},
-        store,
-        episodes,
-        micro_batch=4,
-        on_done=lambda number, total: done.append((number, total)),
-    )
+    both = {"one": learner, "same": learner, "other": ProtoNets(TinyBackbone())}
+    scores = score_learners(both, iter(tasks), micro_batch=4)
     assert list(scores) == ["one", "same", "other"]
     assert scores["one"] == scores["same"]
     assert len(scores["one"].accuracies) == 4
-    assert done == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    alone = evaluate({"one": learner}, store, episodes)
-    assert alone["one"] == scores["one"]
+    assert score_learners({"one": learner}, tasks)["one"] == scores["one"]
 
 
 def test_what_can_be_told_apart_by_its_colour_is_told_apart(
-    data: tuple[ImageStore, Pool], tmp_path: Path
+    data: tuple[ImageStore, Pool],
 ) -> None:
     store, pool = data
     episodes = fixed_episodes(pool, way=5, shot=3, queries=3, tasks=10, seed=0)
-    score = evaluate({"": ProtoNets(TinyBackbone())}, store, episodes)[""]
-    assert score.mean > 0.5  # by chance: 0.2
+    tasks = (make_task(store, episode) for episode in episodes)
+    assert score_learners({"": ProtoNets(TinyBackbone())}, tasks)[""].mean > 0.5  # by chance: 0.2

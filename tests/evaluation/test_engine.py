@@ -15,7 +15,7 @@ from fewshot_lite.evaluation.finetuning import FineTuning
 from fewshot_lite.evaluation.log import TaskLog
 from fewshot_lite.evaluation.methods import FrozenMethod, Method
 from fewshot_lite.evaluation.names import BASELINES, ModelName
-from fewshot_lite.evaluation.opening import OpenSettings, _Opener
+from fewshot_lite.evaluation.opening import Session, _Opener
 from fewshot_lite.evaluation.protocols.base import EvaluationTask
 from fewshot_lite.evaluation.protocols.folders import FolderProtocol
 from fewshot_lite.evaluation.protocols.options import ProtocolOptions, Span
@@ -53,8 +53,8 @@ def protocol(folder: Path) -> FolderProtocol:
 
 
 def methods(model: Path, *names: str, micro_batch: int = 64) -> list[Method]:
-    settings = OpenSettings(
-        torch.device("cpu"),
+    settings = Session(
+        device="cpu",
         precision="float32",
         micro_batch=micro_batch,
         fine_tuning=FineTuning(steps=2, lr=0.01),

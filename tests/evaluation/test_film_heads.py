@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fewshot_lite.evaluation.names import FILM_HEADS, parse_models
-from fewshot_lite.evaluation.opening import OpenSettings, open_models
+from fewshot_lite.evaluation.opening import Session, open_models
 from fewshot_lite.personal.meta_model import MetaModel
 from photos import SIZE, tiny_model
 
@@ -25,7 +25,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", FILM_HEADS)
 def test_it_answers_as_the_personal_model(saved: Path, name: str) -> None:
     (opened,) = open_models(
-        parse_models([f"{name}:{saved}"]), OpenSettings(torch.device("cpu"), "float32")
+        parse_models([f"{name}:{saved}"]), Session(device="cpu", precision="float32")
     )
     support = torch.randint(0, 256, (6, 3, SIZE, SIZE), dtype=torch.uint8)
     queries = torch.randint(0, 256, (4, 3, SIZE, SIZE), dtype=torch.uint8)

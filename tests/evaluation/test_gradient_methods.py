@@ -11,7 +11,7 @@ from gradient_models import gradient_model
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.evaluation.methods import Method
 from fewshot_lite.evaluation.names import FILM_HEADS, parse_models
-from fewshot_lite.evaluation.opening import OpenSettings, open_models
+from fewshot_lite.evaluation.opening import Session, open_models
 from photos import SIZE
 
 LABELS = torch.arange(3).repeat_interleave(2)
@@ -28,7 +28,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def opened(text: str) -> Method:
-    settings = OpenSettings(torch.device("cpu"), "float32")
+    settings = Session(device="cpu", precision="float32")
     (found,) = open_models(parse_models([text]), settings)
     return found.method
 

@@ -38,23 +38,44 @@ def made(*records: TaskRecord) -> Comparison:
     return compare(records, _MODELS, protocol="test", sections={"all": groups})
 
 
+#: 97.5 % quantiles of Student's t by the number of values.
+_T = {2: 12.7062, 3: 4.302653, 4: 3.182446}
+
+
 def half(*values: float) -> float:
     mean = sum(values) / len(values)
     variance = sum((v - mean) ** 2 for v in values) / (len(values) - 1)
-    return 1.96 * math.sqrt(variance / len(values))
+    return _T[len(values)] * math.sqrt(variance / len(values))
 
 
 def test_differences_are_paired_task_by_task() -> None:
     comparison = made(record(0, "x", a=0.5, b=0.4), record(1, "x", a=0.9, b=0.9))
     (section,) = comparison.sections
     assert section.accuracy["a"].mean == pytest.approx(0.7)
-    assert section.accuracy["a"].interval == pytest.approx(half(0.5, 0.9))
+    assert section.accuracy["a"].interval == pytest.approx(half(0.5, 0.9), rel=1e-6)
     difference = section.difference("b", "a")
     assert difference is not None
     assert difference.mean == pytest.approx(-0.05)
-    assert difference.interval == pytest.approx(half(-0.1, 0.0))
+    assert difference.interval == pytest.approx(half(-0.1, 0.0), rel=1e-6)
     assert section.difference("a", "a") is None
     assert section.calibration["a"] == pytest.approx(0.25)
+
+
+def test_intervals_are_the_published_ones_where_a_protocol_has_them() -> None:
+    records = [record(number, "x", a=value) for number, value in enumerate((0.2, 0.4, 0.9))]
+    found = compare(records, _MODELS[:1], protocol="test", sections={}, normal=True)
+    assert found.sections[0].accuracy["a"].interval == pytest.approx(
+        half(0.2, 0.4, 0.9) / _T[3] * 1.96
+    )
+
+
+def test_equal_accuracies_have_no_interval() -> None:
+    (section,) = made(*(record(number, "x", a=1.0, b=0.5) for number in range(5))).sections
+    assert section.accuracy["a"].mean == 1
+    assert math.isnan(section.accuracy["a"].interval)
+    difference = section.difference("b", "a")
+    assert difference is not None
+    assert math.isnan(difference.interval)
 
 
 def test_groups_count_alike_in_their_mean() -> None:
@@ -66,7 +87,7 @@ def test_groups_count_alike_in_their_mean() -> None:
     mean = comparison.sections[-1].accuracy["a"]
     assert mean.mean == pytest.approx((0.4 + 0.9) / 2)
     expected = math.hypot(half(0.2, 0.4, 0.6), half(0.8, 1.0)) / 2
-    assert mean.interval == pytest.approx(expected)
+    assert mean.interval == pytest.approx(expected, rel=1e-6)
 
 
 def test_parts_of_tasks_count_alike_over_all_groups() -> None:

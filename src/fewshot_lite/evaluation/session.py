@@ -91,7 +91,7 @@ def compare_models(
         notes=[*protocol.notes, *_seen_in_training(opened, protocol)],
         finished=finished,
     )
-    skipped = tuple(Skipped(path, reason) for path, reason in protocol.unreadable.items())
+    skipped = tuple(Skipped(Path(str(s)), why) for s, why in protocol.unreadable.items())
     return Outcome(comparison, skipped, protocol, records)
 
 

@@ -11,8 +11,8 @@ from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.evaluation.protocols.base import EvaluationProtocol
 from fewshot_lite.evaluation.protocols.folders import FolderProtocol
 from fewshot_lite.evaluation.protocols.options import ProtocolOptions, Span, check_pair, parse_spans
-from fewshot_lite.evaluation.protocols.registry import open_pair, open_protocol, recognise
 from fewshot_lite.images.folders import scan_classes, scan_collection
+from fewshot_lite.published.registry import open_protocol, recognise
 
 
 def make(folder: Path, **counts: int) -> Path:
@@ -88,9 +88,23 @@ def test_each_data_set_way_and_shot_is_a_group_and_ways_are_lowered_with_a_note(
     assert len(protocol.task(2).class_names) == 2
 
 
+def test_photos_that_are_in_both_folders_are_told(tmp_path: Path) -> None:
+    one, two = make(tmp_path / "day", a=3, b=3), make(tmp_path / "night", a=3, b=3)
+    for number, path in enumerate(sorted(two.glob("*/*"))):
+        path.write_bytes(b"y%d" % number)  # as long as those of the other folder, and other bytes
+    for number, path in enumerate(sorted(one.glob("*/*"))):
+        path.write_bytes(b"z%d" % number)
+    ways = {"ways": (Span(2, 2),)}
+    assert not open_protocol(one, options(**ways), query=two).notes
+    (two / "b" / "02.jpg").write_bytes((one / "a" / "01.jpg").read_bytes())
+    (note,) = open_protocol(one, options(**ways), query=two).notes
+    assert note.startswith("1 of the 6 photos of --query are in --support too, e.g. ")
+    assert str(two / "b" / "02.jpg") in note
+
+
 def test_support_and_query_come_from_the_folders_named(tmp_path: Path) -> None:
     one, two = make(tmp_path / "day", a=3, b=3, c=3), make(tmp_path / "night", a=2, b=2, c=2)
-    protocol = open_pair(one, two, options())
+    protocol = open_protocol(one, options(), query=two)
     for number in range(4):
         task = protocol.task(number)
         assert {p.parts[-3] for p in task.support if isinstance(p, Path)} == {"day"}
@@ -134,7 +148,7 @@ def test_too_few_images_are_named_with_the_remedy(
 def test_folders_of_other_classes_are_refused_by_name(tmp_path: Path) -> None:
     one, two = make(tmp_path / "A", a=5, b=5, mug=5), make(tmp_path / "B", a=5, b=5, cup=5)
     with pytest.raises(FewshotError, match=r"A alone has 'mug'.*B alone has 'cup'"):
-        open_pair(one, two, options())
+        open_protocol(one, options(), query=two)
 
 
 def test_support_needs_query_and_another_folder(tmp_path: Path) -> None:

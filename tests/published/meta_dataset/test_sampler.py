@@ -168,14 +168,6 @@ def test_a_node_is_drawn_first_and_all_its_leaves_or_50() -> None:
     assert all(set(e.classes) == set(range(100, 107)) for e in episodes if len(e.classes) == 7)
 
 
-def test_classes_can_be_drawn_without_regard_to_the_hierarchy() -> None:
-    families = [list(range(10)), list(range(10, 20))]
-    sampler = CompositionSampler(spec_of([20] * 20, families, "two-level"), "TEST", related=False)
-    ways = {len(sampler.sample(random(1, k)).classes) for k in range(300)}
-    assert sampler.kind == "plain"
-    assert ways == set(range(5, 21))
-
-
 def test_classes_with_one_image_are_left_out() -> None:
     sampler = CompositionSampler(spec_of([1, 5, 5, 0, 5, 5, 5]), "TEST")
     assert sampler.left_out == 2

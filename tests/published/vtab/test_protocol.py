@@ -11,7 +11,7 @@ from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.evaluation.protocols.base import EvaluationProtocol, EvaluationTask
 from fewshot_lite.images.photo import load_square
 from fewshot_lite.published.vtab.catalogue import TASKS
-from fewshot_lite.published.vtab.protocol import VtabProtocol, group_means
+from fewshot_lite.published.vtab.protocol import VtabProtocol
 from vtab_files import (
     Name,
     write_cifar100,
@@ -25,8 +25,8 @@ Vtab = tuple[Path, dict[str, Name]]
 
 
 def task(root: Path, name: str, **settings: int) -> EvaluationTask:
-    protocol = VtabProtocol(root, tasks=[name], **{"support": 15, **settings})
-    return protocol.task(0)
+    protocol = VtabProtocol(root, **{"support": 15, **settings})
+    return protocol.task(protocol.groups.index(name))
 
 
 def test_all_18_tasks_in_the_order_of_tables(vtab: Vtab) -> None:
@@ -55,15 +55,19 @@ def test_labels_belong_to_images_and_every_class_has_support(vtab: Vtab, name: s
             assert names[name](load_square(source, 64)) == drawn.class_names[label]
 
 
-def test_the_same_seed_gives_the_same_task_whatever_else_is_evaluated(vtab: Vtab) -> None:
+def test_the_same_seed_gives_the_same_task_whatever_else_is_there(
+    vtab: Vtab, tmp_path: Path
+) -> None:
     root = vtab[0]
     alone = task(root, "sun397", seed=3)
     assert alone == task(root, "sun397", seed=3)
     assert alone.support != task(root, "sun397", seed=4).support
     assert alone.query == task(root, "sun397", seed=4).query
-    protocol = VtabProtocol(root, seed=3, support=15)
-    among_others = protocol.task(protocol.groups.index("sun397"))
-    assert among_others == alone
+    (tmp_path / "SUN397").symlink_to(root / "SUN397")
+    by_itself = task(tmp_path, "sun397", seed=3)
+    assert [Path(str(s)).name for s in by_itself.support] == [
+        Path(str(s)).name for s in alone.support
+    ]
 
 
 def test_a_fifth_of_the_support_is_validation_images(tmp_path: Path) -> None:
@@ -94,11 +98,15 @@ def test_the_published_lists_are_taken_in_their_order(tmp_path: Path) -> None:
     assert not any("seeded draw" in note for note in protocol.notes)
 
 
-def test_a_quick_look_takes_part_of_the_queries_and_says_so(vtab: Vtab) -> None:
-    protocol = VtabProtocol(vtab[0], tasks=["caltech101"], support=15, max_queries=4)
-    assert len(protocol.task(0).query) == 4
-    assert any("At most 4 queries" in note for note in protocol.notes)
+def test_another_size_of_the_support_set_is_noted(vtab: Vtab) -> None:
+    protocol = VtabProtocol(vtab[0], support=15)
     assert any("15 support images" in note for note in protocol.notes)
+
+
+def test_tables_show_the_groups_of_tasks(vtab: Vtab) -> None:
+    sections = VtabProtocol(vtab[0]).sections
+    assert [len(tasks) for tasks in sections.values()] == [6, 4, 8, 18]
+    assert "kitti" in sections["structured"]
 
 
 def test_tasks_that_are_not_there_are_named_and_the_mean_is_incomplete(tmp_path: Path) -> None:
@@ -114,21 +122,6 @@ def test_tasks_that_are_not_there_are_named_and_the_mean_is_incomplete(tmp_path:
     assert any(note.startswith("eurosat: the publishers give no splits") for note in protocol.notes)
 
 
-def test_group_means() -> None:
-    means = group_means({task.name: 0.5 for task in TASKS} | {"kitti": 0.9, "not vtab": 9.0})
-    assert means["natural"].mean == 0.5
-    assert means["structured"].mean == pytest.approx(0.55)
-    assert means["all"].mean == pytest.approx((17 * 0.5 + 0.9) / 18)
-    assert all(mean.complete for mean in means.values())
-    assert [mean.of for mean in means.values()] == [6, 4, 8, 18]
-
-    part = group_means({"svhn": 0.4, "pets": 0.6})
-    assert part["natural"].mean == pytest.approx(0.5)
-    assert (part["natural"].tasks, part["natural"].complete) == (2, False)
-    assert part["specialized"].mean is None
-    assert not part["all"].complete
-
-
 def test_too_few_images_for_the_support_are_named(tmp_path: Path) -> None:
     write_sun397(tmp_path)
     protocol = VtabProtocol(tmp_path)
@@ -141,8 +134,3 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
         VtabProtocol(tmp_path / "nowhere")
     with pytest.raises(FewshotError, match="none of VTAB-v2's 18 tasks"):
         VtabProtocol(tmp_path)
-    write_eurosat(tmp_path)
-    with pytest.raises(UsageError, match=r"no such task. It has caltech101"):
-        VtabProtocol(tmp_path, tasks=["dtd"])
-    with pytest.raises(FewshotError, match="svhn is not in this folder"):
-        VtabProtocol(tmp_path, tasks=["svhn"])

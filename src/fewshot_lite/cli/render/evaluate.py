@@ -6,13 +6,21 @@ import math
 from collections.abc import Callable, Sequence
 
 from rich.table import Table
+from rich.text import Text
 
 from fewshot_lite.cli.render import terminal as render
-from fewshot_lite.evaluation.orbit import OrbitTable
-from fewshot_lite.evaluation.results import Comparison, Cost, Figure, Section
+from fewshot_lite.evaluation.cost import Cost
+from fewshot_lite.evaluation.results import Comparison, Figure, Section
+from fewshot_lite.published.orbit.report import OrbitTable
+
+#: Groups of tasks that are shown one by one; means over groups are shown in any case.
+_MOST_GROUPS = 30
 
 #: More groups than these are the rows of a table, not its columns.
 _MOST_COLUMNS = 4
+
+#: Names of rows and columns, and what stands where they meet, all as Rich's markup.
+_Cells = Callable[[str, str], str]
 
 
 def print_comparison(comparison: Comparison) -> None:
@@ -27,7 +35,7 @@ def print_comparison(comparison: Comparison) -> None:
         text = percent(section.accuracy[name])
         return f"[bold]{text}[/]" if name == best[section.name] else text
 
-    _print(f"Accuracy in % ± 95 % interval ({_tasks(comparison)})", comparison, accuracy)
+    _print_sections(f"Accuracy in % ± 95 % interval ({_tasks(comparison)})", comparison, accuracy)
     if len(comparison.names) > 1:
         reference = comparison.names[0]
 
@@ -36,28 +44,20 @@ def print_comparison(comparison: Comparison) -> None:
             return "" if figure is None else percent(figure, sign=True)
 
         title = f"Difference to {render.escape(reference)}, task by task"
-        _print(title, comparison, difference)
-    _print("Expected calibration error in %", comparison, _calibration)
+        _print_sections(title, comparison, difference)
+    _print_sections("Expected calibration error in %", comparison, _calibration)
     _print_costs(comparison)
 
 
 def print_orbit(table: OrbitTable) -> None:
     """ORBIT's metrics: over videos, as published, and over users."""
     for metric in next(iter(table.values()), {}):
-        render.out.print(f"[bold]{metric.replace('_', ' ').capitalize()}[/] in %")
-        rows = Table("", box=None, pad_edge=False)
-        _columns(rows, ["over videos", "over users"])
-        for name, figures in table.items():
-            found = figures[metric]
-            rows.add_row(
-                render.escape(name),
-                *(
-                    percent(Figure(f.mean, f.half_width))
-                    for f in (found.over_videos, found.over_users)
-                ),
-            )
-        render.out.print(rows)
-        render.out.print()
+
+        def cell(name: str, column: str, metric: str = metric) -> str:
+            return percent(getattr(table[name][metric], column.replace(" ", "_")))
+
+        title = f"{metric.replace('_', ' ').capitalize()} in %"
+        _print_table(title, list(table), ["over videos", "over users"], cell)
 
 
 def _best(section: Section) -> str:
@@ -73,26 +73,55 @@ def _tasks(comparison: Comparison) -> str:
     return f"{min(counts)} to {max(counts)} tasks each"
 
 
-def _print(title: str, comparison: Comparison, cell: Callable[[Section, str], str]) -> None:
-    sections, names = comparison.sections, comparison.names
-    render.out.print(f"[bold]{title}[/]")
-    table = Table(box=None, pad_edge=False)
-    table.add_column("")
-    if len(sections) <= _MOST_COLUMNS:
-        _columns(table, [section.name for section in sections])
-        for name in names:
-            table.add_row(render.escape(name), *(cell(section, name) for section in sections))
+def _print_sections(
+    title: str, comparison: Comparison, cell: Callable[[Section, str], str]
+) -> None:
+    """A cell for each section and model: the models are the rows, if that fits the terminal."""
+    single = [s.name for s in comparison.sections if len(s.groups) == 1]
+    hidden = set(single[_MOST_GROUPS:])
+    shown = {s.name: s for s in comparison.sections if s.name not in hidden}
+
+    def by_section(section: str, model: str) -> str:
+        return cell(shown[section], model)
+
+    def by_model(model: str, section: str) -> str:
+        return cell(shown[section], model)
+
+    names = comparison.names
+    if len(shown) <= _MOST_COLUMNS and _fits(names, list(shown), by_model):
+        _print_table(title, names, list(shown), by_model)
+    elif _fits(list(shown), names, by_section):
+        _print_table(title, list(shown), names, by_section)
     else:
-        _columns(table, names)
-        for section in sections:
-            table.add_row(render.escape(section.name), *(cell(section, name) for name in names))
+        for section in shown:
+            _print_table(title, names, [section], by_model)
+    if hidden:
+        render.out.print(f"… and {len(hidden)} more; --csv and --json have all of them.\n")
+
+
+def _fits(rows: Sequence[str], columns: Sequence[str], cell: _Cells) -> bool:
+    """Whether a table need break nothing but its headings, and those between words."""
+    width = max(map(len, rows))
+    for column in columns:
+        cells = [len(_plain(cell(row, column))) for row in rows]
+        width += 1 + max(*cells, *map(len, column.split()), 1)
+    return width <= render.out.width
+
+
+def _plain(cell: str) -> str:
+    return Text.from_markup(cell).plain
+
+
+def _print_table(title: str, rows: Sequence[str], columns: Sequence[str], cell: _Cells) -> None:
+    render.out.print(f"[bold]{title}[/]")
+    table = Table("", box=None, pad_edge=False)
+    for column in columns:
+        cells = [len(_plain(cell(row, column))) for row in rows]
+        table.add_column(render.escape(column), justify="right", min_width=max(cells))
+    for row in rows:
+        table.add_row(render.escape(row), *(cell(row, column) for column in columns))
     render.out.print(table)
     render.out.print()
-
-
-def _columns(table: Table, names: Sequence[str]) -> None:
-    for name in names:
-        table.add_column(render.escape(name), justify="right")
 
 
 def _calibration(section: Section, name: str) -> str:
@@ -101,35 +130,23 @@ def _calibration(section: Section, name: str) -> str:
 
 
 def _print_costs(comparison: Comparison) -> None:
-    render.out.print("[bold]Cost[/], mean over the columns above (decoding left out)")
-    table = Table("", box=None, pad_edge=False)
-    _columns(
-        table,
-        ["ms to adapt", "ms a query", "bare backbone", "MACs to adapt", "MACs a query"],
-    )
-    _columns(table, ["parameters", "peak memory", "pixels", "backbone"])
-    for model in comparison.models:
-        table.add_row(
-            render.escape(model["name"]),
-            *_cost_cells(comparison.costs[model["name"]]),
-            count(model["parameters"]),
-            _memory(comparison.costs[model["name"]].peak_memory),
-            str(model["image_size"]),
-            render.escape(model["backbone"]),
-        )
-    render.out.print(table)
-
-
-def _cost_cells(cost: Cost) -> list[str]:
-    times = [cost.adapt_ms, cost.query_ms, cost.bare_ms]
-    return [
-        *(
-            "" if value is None else f"{value:.3g}" if value < 100 else f"{value:.0f}"
-            for value in times
-        ),
-        count(cost.adapt_macs),
-        count(cost.query_macs),
-    ]
+    costs, models = comparison.costs, {model["name"]: model for model in comparison.models}
+    times: dict[str, Callable[[Cost], str]] = {
+        "ms to adapt": lambda cost: milliseconds(cost.adapt_ms),
+        "ms a query": lambda cost: milliseconds(cost.query_ms),
+        "bare backbone": lambda cost: milliseconds(cost.bare_ms),
+        "MACs to adapt": lambda cost: count(cost.adapt_macs),
+        "MACs a query": lambda cost: count(cost.query_macs),
+        "peak memory": lambda cost: _memory(cost.peak_memory),
+    }
+    facts: dict[str, Callable[[str], str]] = {
+        "parameters": lambda name: count(models[name]["parameters"]),
+        "pixels": lambda name: str(models[name]["image_size"]),
+        "backbone": lambda name: render.escape(models[name]["backbone"]),
+    }
+    title = "Cost, mean over groups of tasks (decoding left out)"
+    _print_table(title, comparison.names, list(times), lambda row, c: times[c](costs[row]))
+    _print_table("Models", comparison.names, list(facts), lambda row, c: facts[c](row))
 
 
 def percent(figure: Figure, *, sign: bool = False) -> str:
@@ -137,7 +154,17 @@ def percent(figure: Figure, *, sign: bool = False) -> str:
     if math.isnan(figure.mean):
         return ""
     mean = f"{round(100 * figure.mean, 1) + 0:+.1f}" if sign else f"{100 * figure.mean:.1f}"
-    return mean if math.isnan(figure.interval) else f"{mean} ± {100 * figure.interval:.1f}"
+    if math.isnan(figure.interval):
+        return mean
+    half = f"{100 * figure.interval:.1f}"
+    return f"{mean} ± {'<0.1' if half == '0.0' else half}"
+
+
+def milliseconds(value: float | None) -> str:
+    """A time with three digits; nothing for None."""
+    if value is None:
+        return ""
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 
 def count(number: float | None) -> str:

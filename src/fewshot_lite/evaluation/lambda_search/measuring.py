@@ -161,7 +161,8 @@ class Bench:
                 [query],
                 task.query_labels,
             )
-        assert score.cost is not None and score.cost.adapt_ms is not None
+        assert score.cost is not None
+        assert score.cost.adapt_ms is not None
         return score.units[0], score.cost.adapt_ms
 
     def _count(self, pattern: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import ClassVar
 
 from fewshot_lite.images.photo import Source
 
@@ -27,8 +29,12 @@ class EvaluationTask:
 class EvaluationProtocol(ABC):
     """Tasks by number, always the same ones: independent of models, order and micro-batches."""
 
-    #: Intervals are 1.96·std/√n however few tasks there are, as the published protocol has it.
-    normal_intervals: bool = False
+    normal_intervals: ClassVar[bool] = False
+    """Intervals are 1.96·std/√n however few tasks there are, as the published protocol has it."""
+    classes: Mapping[str, Sequence[str]] = MappingProxyType({})
+    """Names of the classes that tasks are drawn from, by data set, where they are known."""
+    unreadable: Mapping[Source, str] = MappingProxyType({})
+    """Images that were left out as they cannot be read, and why."""
 
     @property
     @abstractmethod
@@ -46,19 +52,9 @@ class EvaluationProtocol(ABC):
         return {"all": self.groups}
 
     @property
-    def classes(self) -> Mapping[str, Sequence[str]]:
-        """Names of the classes that tasks are drawn from, by data set, where they are known."""
-        return {}
-
-    @property
     @abstractmethod
     def notes(self) -> Sequence[str]:
         """What a reader of the figures must know: tasks left out, departures from the paper."""
-
-    @property
-    def unreadable(self) -> Mapping[Source, str]:
-        """Images that were left out as they cannot be read, and why."""
-        return {}
 
     @abstractmethod
     def __len__(self) -> int:

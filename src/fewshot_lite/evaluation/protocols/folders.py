@@ -86,21 +86,20 @@ class FolderProtocol(EvaluationProtocol):
             FewshotError: too few classes, a class with too few images for shots and queries, or
                 two folders whose classes differ.
         """
-        self.unreadable: dict[Source, str] = {}
-        self.notes: list[str] = []
-        self.classes = {folder.name: folder.class_names for folder in folders}
+        self._notes: list[str] = []
+        self.classes = {f.name: f.class_names for f in folders}
         self._seed, self._queries = options.seed, options.queries or QUERIES
         self._tasks = options.tasks or TASKS
         check_track_names(options.tracks, folders)
-        for folder in (*folders, *([query] if query else [])):
-            self.unreadable |= find_unreadable(folder.paths)
+        paths = [path for folder in folders for path in folder.paths]
+        self.unreadable = find_unreadable([*paths, *(query.paths if query else ())])
         data: list[_DataSet] = []
         if query is None:
             tracks = options.tracks
             data += [_Single(f, self.unreadable, tracks=f.name in tracks) for f in folders]
         else:
             data.append(_Pair(folders[0], query, self.unreadable))
-            self.notes += _in_both(folders[0], query)
+            self._notes += _in_both(folders[0], query)
         self._groups = [
             self._group(data_set, way, shot)
             for way in options.ways or WAYS
@@ -112,6 +111,11 @@ class FolderProtocol(EvaluationProtocol):
     def groups(self) -> list[str]:
         """Data set, way and shot."""
         return [group.name for group in self._groups]
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Ways that were lowered, and photos in both folders."""
+        return self._notes
 
     @property
     def sections(self) -> dict[str, list[str]]:
@@ -144,7 +148,7 @@ class FolderProtocol(EvaluationProtocol):
         lowered = Span(min(way.low, classes), min(way.high, classes))
         if lowered != way:
             note = f"{data.name}: {classes} classes, so its tasks are {lowered}-way, not {way}-way."
-            self.notes += [] if note in self.notes else [note]
+            self._notes += [] if note in self._notes else [note]
         _check_counts(data, shot, self._queries)
         if isinstance(data, _Single):
             data.check_tracks(shot.high, self._queries)

@@ -115,8 +115,8 @@ class OrbitProtocol(EvaluationProtocol):
             query: which videos queries come from. With "clean", the support comes from the first 5
                 clean videos of an object (all but one where there are fewer than 6), the queries
                 from the rest.
-            support: "uniform" takes every 30th frame of a clean video, "random" 1 to 10 frames; without,
-                as the rules have it.
+            support: "uniform" takes every 30th frame of a clean video, "random" 1 to 10 frames;
+                without, as the rules have it.
             all_frames: keep frames that do not show the object: needs no annotations.
             tasks_per_user: in place of the protocol's number.
             seed: of the draws.
@@ -150,6 +150,9 @@ class OrbitProtocol(EvaluationProtocol):
                 f"to evaluate on. {' '.join(self._left_out[:3])} Complete the data set; "
                 "`fewshot-lite data check` names all that is missing."
             )
+        self.classes = {
+            user: [thing.name for thing in objects] for user, objects in self._users.items()
+        }
 
     @property
     def name(self) -> str:
@@ -160,11 +163,6 @@ class OrbitProtocol(EvaluationProtocol):
     def groups(self) -> Sequence[str]:
         """The users with at least 2 objects."""
         return tuple(self._users)
-
-    @property
-    def classes(self) -> dict[str, list[str]]:
-        """Objects by user."""
-        return {user: [one.name for one in objects] for user, objects in self._users.items()}
 
     @property
     def notes(self) -> Sequence[str]:

@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from fewshot_lite.core.errors import FewshotError, UsageError
-from fewshot_lite.core.files import atomic_path
+from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.core.files import atomic_path, check_output
 from fewshot_lite.core.jsons import dumps
 from fewshot_lite.evaluation.protocols.base import EvaluationTask
 from fewshot_lite.published.orbit.layout import frame_number
@@ -67,16 +67,13 @@ class Submission:
 
         Raises:
             UsageError: the file exists and `force` is not set, or its folder does not.
-            FewshotError: nothing to write, or no place for it.
+            FewshotError: nothing to write, or it cannot be written.
         """
         if not self._users:
             raise FewshotError(f"{path}: there are no predictions to write.")
-        if path.exists() and not force:
-            raise UsageError(f"{path}: exists already. Use --force to overwrite it.")
-        if not path.absolute().parent.is_dir():
-            raise UsageError(f"{path}: there is no folder {path.absolute().parent}.")
+        check_output(path, force=force, flag="--submission")
         try:
-            with atomic_path(path) as temporary:
+            with atomic_path(path, force=force) as temporary:
                 temporary.write_text(dumps(self._users), encoding="utf-8")
         except OSError as error:
             raise FewshotError(f"{path}: cannot be written ({error.strerror}).") from None
