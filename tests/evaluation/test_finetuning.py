@@ -16,8 +16,8 @@ from fewshot_lite.evaluation.finetuning import (
     fine_tune_film,
     fine_tune_head,
     fine_tune_weights,
+    updated_by,
 )
-from fewshot_lite.evaluation.layers import updated_by
 from fewshot_lite.networks.backbone import Backbone
 from tiny import TinyBackbone, random_task
 

@@ -10,6 +10,9 @@ from statistics import fmean, stdev
 #: The 97.5 % quantile of the normal distribution, as published protocols round it.
 NORMAL = 1.96
 
+#: Values closer than this are equal but for rounding.
+_SPREAD = 1e-12
+
 #: From so many values on, Student's t and the normal distribution are close enough.
 MANY = 100
 
@@ -26,7 +29,7 @@ def half_width(values: Sequence[float], *, normal: bool = False) -> float:
     Returns:
         NaN where the values say nothing about their spread: one value, or all equal.
     """
-    if len(values) < 2 or min(values) == max(values):
+    if len(values) < 2 or max(values) - min(values) < _SPREAD:
         return math.nan
     factor = NORMAL if normal or len(values) >= MANY else t_quantile(len(values) - 1)
     return factor * stdev(values) / math.sqrt(len(values))

@@ -86,22 +86,22 @@ class ImageCache:
 
     def chunks(self, sources: Sequence[Source], size: int) -> Iterator[tuple[int, Tensor]]:
         """All of them, `CHUNK` at a time with the first one's position, the next being read."""
-        parts = [(i, sources[i : i + CHUNK]) for i in range(0, len(sources), CHUNK)]
-        if len(parts) == 1:  # no thread for what is mostly kept already
+        starts = range(0, len(sources), CHUNK)
+        if len(starts) == 1:  # no thread for what is mostly kept already
             yield 0, self.images(sources, size)
             return
         with ThreadPoolExecutor(max_workers=1) as reader:
-            coming = [reader.submit(self.images, parts[0][1], size)]
-            for number, (start, _) in enumerate(parts):
-                if number + 1 < len(parts):
-                    coming.append(reader.submit(self.images, parts[number + 1][1], size))
-                yield start, coming.pop(0).result()
+            coming = reader.submit(self.images, sources[:CHUNK], size)
+            for start in starts:
+                found, after = coming, sources[start + CHUNK : start + 2 * CHUNK]
+                coming = reader.submit(self.images, after, size) if after else found
+                yield start, found.result()
 
     def problems(
         self,
         sources: Sequence[Source],
         size: int,
-        on_done: Callable[[int, int], None] | None = None,
+        on_done: Callable[[int, int], None] = lambda done, total: None,
     ) -> Mapping[Source, str]:
         """Which of them cannot be read, and why; the others are kept as far as they fit."""
         problems: dict[Source, str] = {}
@@ -112,8 +112,7 @@ class ImageCache:
             for position, source in enumerate(part):
                 if position not in bad:
                     self._cache.put((source, size), images[position].clone())
-            if on_done is not None:
-                on_done(start + len(part), len(sources))
+            on_done(start + len(part), len(sources))
         return problems
 
 

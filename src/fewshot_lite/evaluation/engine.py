@@ -64,7 +64,7 @@ def run(
     images: ImageCache,
     *,
     tasks: dict[str, int] | None = None,
-    on_done: Callable[[int, int], None] | None = None,
+    on_done: Callable[[int, int], None] = lambda done, total: None,
     stop: Callable[[], bool] = lambda: False,
     ranks: Ranks | None = None,
 ) -> bool:
@@ -106,8 +106,7 @@ def run(
         for record in found:
             if record is not None:
                 log.add(record)
-        if on_done is not None:
-            on_done(number + 1, len(protocol))
+        on_done(number + 1, len(protocol))
         if not last and any(ranks.everyone(stop())):
             return False
     return True

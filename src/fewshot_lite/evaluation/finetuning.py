@@ -3,7 +3,7 @@
 Bronskill et al. 2021, section 5.1, and the ORBIT code: 50 steps of Adam at 1e-3 on the whole
 support set, a linear layer that starts at zero (`init_zeros`), the backbone's statistics fixed;
 with FiLM, γ and β of each norm layer too, or else all of the backbone's weights. Nothing is drawn
-at random. Of a pattern (`inner.patterns`) only the layers that it names are updated, and what lies
+at random. Of a pattern (`maml.patterns`) only the layers that it names are updated, and what lies
 below the lowest of them is run once, not at each step.
 
 What is learned is kept in float64. Adam divides a gradient by its own size: where the true gradient
@@ -13,16 +13,18 @@ steps of full length, and the size of micro-batches would show in the result.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
 
-from fewshot_lite.evaluation.layers import updated_by
+from fewshot_lite.core.errors import UsageError
 from fewshot_lite.learners.base import Cast, map_batches
+from fewshot_lite.maml.patterns import Pattern
 from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.networks.film import NormParameters, modulate
 from fewshot_lite.networks.stages import Staged
@@ -76,6 +78,47 @@ def fine_tune_head(features: Tensor, labels: Tensor, classes: int, settings: Fin
     return layer.detach()
 
 
+@dataclass(frozen=True)
+class Updated:
+    """What a pattern updates."""
+
+    names: frozenset[str]
+    """Parameters by their names in the backbone."""
+    lowest: int
+    """The first stage with any of them; their number if there is none."""
+
+
+def updated_by(pattern: str | None, backbone: Backbone) -> Updated:
+    """The parameters that a pattern updates, of those that the backbone has.
+
+    Raises:
+        UsageError: it does not fit, changes from step to step, or leaves the head as it is.
+    """
+    staged = Staged(backbone)
+    row = (True,) * len(staged.layers)
+    if pattern is not None:
+        if "," in pattern:
+            raise UsageError(
+                f"--pattern {pattern}: must be one row for fine-tuning, whose steps all update the "
+                "same layers."
+            )
+        row = Pattern.parse(pattern, staged.layers, 1).rows[0]
+    if not row[-1]:
+        raise UsageError(
+            f"--pattern {pattern}: must end in 1: fine-tuning's head starts at zero, and while it "
+            "stays there nothing below it learns."
+        )
+    by_stage = staged.parameter_names()
+    wanted = [names if on else [] for on, names in zip(row, by_stage, strict=False)]
+    lowest = next((number for number, names in enumerate(wanted) if names), len(wanted))
+    found = frozenset(name.removeprefix("backbone.") for names in wanted for name in names)
+    return Updated(found, lowest)
+
+
+#: What is learned below the head, and the norm parameters or weights that it makes.
+_Learned = tuple[list[Tensor], Callable[[], NormParameters]]
+
+
 def fine_tune_film(
     backbone: Backbone,
     images: Tensor,
@@ -85,11 +128,15 @@ def fine_tune_film(
     *,
     micro_batch: int,
     cast: Cast,
+    learn: Callable[[Backbone, frozenset[str], torch.dtype], _Learned] | None = None,
 ) -> tuple[NormParameters, Linear]:
     """Fit a linear layer and FiLM to support images (N, 3, S, S) with labels (N,).
 
     The loss is a sum over images, so its gradient is added up over micro-batches: their size sets
     the memory and does not change the result.
+
+    Args:
+        learn: what is learned in place of FiLM's γ and β.
 
     Returns:
         The norm parameters of the adapted backbone, and the layer on its features.
@@ -98,8 +145,26 @@ def fine_tune_film(
         UsageError: as `updated_by`.
     """
     updated = updated_by(settings.pattern, backbone)
-    dtype = _precise(images.device)
-    norms = {n: m for n, m in backbone.norm_layers().items() if f"{n}.weight" in updated.names}
+    learned, parameters = (learn or _film)(backbone, updated.names, _precise(images.device))
+    support = _Support(backbone, images, labels, updated.lowest, micro_batch, cast)
+    layer = Linear.zeros(classes, backbone.feature_dim, labels.device)
+    with torch.enable_grad():
+        optimizer = torch.optim.Adam([layer.weight, layer.bias, *learned], lr=settings.lr)
+        for _ in range(settings.steps):
+            optimizer.zero_grad()
+            support.backward(layer, parameters)
+            optimizer.step()
+    with torch.no_grad():
+        return parameters(), layer.detach()
+
+
+def fine_tune_weights(*args: Any, **options: Any) -> tuple[NormParameters, Linear]:
+    """As `fine_tune_film`, of the backbone's own weights."""
+    return fine_tune_film(*args, **options, learn=_weights)
+
+
+def _film(backbone: Backbone, names: frozenset[str], dtype: torch.dtype) -> _Learned:
+    norms = {n: m for n, m in backbone.norm_layers().items() if f"{n}.weight" in names}
     film = {
         name: (
             torch.ones_like(norm.weight, dtype=dtype, requires_grad=True),
@@ -107,36 +172,21 @@ def fine_tune_film(
         )
         for name, norm in norms.items()
     }
-    learned = [t for pair in film.values() for t in pair]
-    support = _Support(backbone, images, labels, updated.lowest, micro_batch, cast)
-    layer = _descend(support, classes, settings, learned, lambda: _modulated(backbone, film))
-    with torch.no_grad():
-        return _modulated(backbone, film), layer
+
+    def modulated() -> NormParameters:
+        parameters: NormParameters = {}
+        for name, values in film.items():
+            gamma, beta = (value.to(norms[name].weight.dtype) for value in values)
+            parameters |= modulate(name, norms[name], gamma, beta)
+        return parameters
+
+    return [t for pair in film.values() for t in pair], modulated
 
 
-def fine_tune_weights(
-    backbone: Backbone,
-    images: Tensor,
-    labels: Tensor,
-    classes: int,
-    settings: FineTuning,
-    *,
-    micro_batch: int,
-    cast: Cast,
-) -> tuple[NormParameters, Linear]:
-    """Fit a linear layer and the backbone's own weights; all else as `fine_tune_film`."""
-    updated = updated_by(settings.pattern, backbone)
-    dtype = _precise(images.device)
-    own = {n: value for n, value in backbone.named_parameters() if n in updated.names}
+def _weights(backbone: Backbone, names: frozenset[str], dtype: torch.dtype) -> _Learned:
+    own = {n: value for n, value in backbone.named_parameters() if n in names}
     learned = {n: v.detach().clone().to(dtype).requires_grad_() for n, v in own.items()}
-
-    def rounded() -> NormParameters:
-        return {name: value.to(own[name].dtype) for name, value in learned.items()}
-
-    support = _Support(backbone, images, labels, updated.lowest, micro_batch, cast)
-    layer = _descend(support, classes, settings, list(learned.values()), rounded)
-    with torch.no_grad():
-        return rounded(), layer
+    return list(learned.values()), lambda: {n: v.to(own[n].dtype) for n, v in learned.items()}
 
 
 class _Support:
@@ -181,33 +231,6 @@ class _Support:
         named = {f"backbone.{name}": value for name, value in parameters.items()}
         inputs = [(part, self._lowest) for part in parts]
         return torch.cat([functional_call(self._staged, named, x) for x in inputs], dim=1)
-
-
-@torch.enable_grad()
-def _descend(
-    support: _Support,
-    classes: int,
-    settings: FineTuning,
-    learned: list[Tensor],
-    parameters: Callable[[], NormParameters],
-) -> Linear:
-    """Adam's steps on a linear layer and on `learned`, which `parameters` makes a network of."""
-    layer = Linear.zeros(classes, support.backbone.feature_dim, support.labels.device)
-    optimizer = torch.optim.Adam([layer.weight, layer.bias, *learned], lr=settings.lr)
-    for _ in range(settings.steps):
-        optimizer.zero_grad()
-        support.backward(layer, parameters)
-        optimizer.step()
-    return layer.detach()
-
-
-def _modulated(backbone: Backbone, film: Mapping[str, tuple[Tensor, Tensor]]) -> NormParameters:
-    parameters: NormParameters = {}
-    norms = backbone.norm_layers()
-    for name, values in film.items():
-        gamma, beta = (value.to(norms[name].weight.dtype) for value in values)
-        parameters |= modulate(name, norms[name], gamma, beta)
-    return parameters
 
 
 def _precise(device: torch.device) -> torch.dtype:

@@ -16,8 +16,7 @@ from fewshot_lite.core.devices import autocast, pick_device
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.files import find_base
 from fewshot_lite.core.ranks import device_name
-from fewshot_lite.evaluation.finetuning import FineTuning
-from fewshot_lite.evaluation.layers import updated_by
+from fewshot_lite.evaluation.finetuning import FineTuning, updated_by
 from fewshot_lite.evaluation.methods import (
     FilmHeadMethod,
     FineTunedFilm,

@@ -44,7 +44,7 @@ def compare_models(
     log: Path | None = None,
     force: bool = False,
     limits: dict[str, int] | None = None,
-    on_done: Callable[[int, int], None] | None = None,
+    on_done: Callable[[int, int], None] = lambda done, total: None,
     stop: Callable[[], bool] = lambda: False,
     ranks: Ranks | None = None,
 ) -> Outcome:

@@ -93,10 +93,21 @@ def test_clevr_and_kitti_ranges_are_those_of_the_published_code() -> None:
     for bounds in (structured._CLEVR_DISTANCES, structured._KITTI_DISTANCES):
         inner = [b for low, high in pairwise(bounds) for b in (low + 1e-3, (low + high) / 2, high)]
         for value in [*inner, *CLEVR_DEPTHS]:
-            published = int(np.amax(np.where((np.array(bounds) - value) < 0)))
+            published = int(np.amax(np.where((np.float32(bounds) - np.float32(value)) < 0)))
             assert structured.interval(value, bounds) == published
     with pytest.raises(ValueError, match="not above"):
         structured.interval(0.0, structured._CLEVR_DISTANCES)
+
+
+@pytest.mark.parametrize("depth", [8.0000001, 8.49999999, 9.0 + 4e-7])
+def test_depths_are_compared_in_single_precision(depth: float) -> None:
+    """As TensorFlow Datasets stores them: what rounds to a bound lies below it."""
+    single, double = (
+        int(np.amax(np.where(np.array(structured._CLEVR_DISTANCES, dtype) < dtype(depth))))
+        for dtype in (np.float32, np.float64)
+    )
+    assert structured.interval(depth, structured._CLEVR_DISTANCES) == single
+    assert (single != double) == (depth != 8.49999999), "the case tells the two apart"
 
 
 def test_a_wide_image_is_squeezed_not_cropped(tmp_path: Path) -> None:

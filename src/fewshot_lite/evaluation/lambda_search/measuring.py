@@ -87,7 +87,7 @@ class Bench:
         patterns: Sequence[str],
         full: str,
         *,
-        on_done: Callable[[int, int], None] | None = None,
+        on_done: Callable[[int, int], None] = lambda done, total: None,
         stop: Callable[[], bool] = lambda: False,
     ) -> tuple[dict[str, Measured], bool]:
         """Try patterns on all tasks, or on the first ones until asked to stop.
@@ -113,8 +113,7 @@ class Bench:
         def go_on() -> bool:
             nonlocal done
             done += 1
-            if on_done is not None:
-                on_done(done, total)
+            on_done(done, total)
             return done == total or not stop()
 
         for pattern in new:

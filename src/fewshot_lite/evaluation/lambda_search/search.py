@@ -13,6 +13,7 @@ there are and the fewer tasks.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def search_patterns(
     options: SearchOptions,
     *,
     device: str = "auto",
-    on_done: OnDone | None = None,
+    on_done: OnDone = lambda turn, done, total: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Search:
     """Measure patterns of a model on tasks from class folders, or from a folder of such data sets.
@@ -59,7 +60,7 @@ def search_patterns(
         measured, finished = _greedy(setting.bench, subject, options.max_patterns, on_done, stop)
     else:
         measured, finished = setting.bench.measure(
-            patterns, "1" * len(subject.layers), on_done=_of_round(on_done, 1), stop=stop
+            patterns, "1" * len(subject.layers), on_done=partial(on_done, 1), stop=stop
         )
     return setting.search(measured, greedy, finished)
 
@@ -152,7 +153,7 @@ def _greedy(
     bench: Bench,
     subject: Subject,
     most: int,
-    on_done: OnDone | None,
+    on_done: OnDone,
     stop: Callable[[], bool],
 ) -> tuple[dict[str, Measured], bool]:
     """Rounds of leaving one layer out, until none is left or `most` patterns were measured.
@@ -169,7 +170,7 @@ def _greedy(
         if not tried:
             break
         measured, finished = bench.measure(
-            [current, *tried], full, on_done=_of_round(on_done, number), stop=stop
+            [current, *tried], full, on_done=partial(on_done, number), stop=stop
         )
         if not finished and found:
             return found, False
@@ -190,9 +191,3 @@ def _price(before: Measured, after: Measured) -> tuple[float, float]:
 
 def _without(pattern: str, layer: int) -> str:
     return f"{pattern[:layer]}0{pattern[layer + 1 :]}"
-
-
-def _of_round(on_done: OnDone | None, number: int) -> Callable[[int, int], None] | None:
-    if on_done is None:
-        return None
-    return lambda done, total: on_done(number, done, total)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.evaluation.lambda_search.options import what_to_give
-from fewshot_lite.evaluation.methods import FineTunedFilm, FineTunedWeights, LearnerMethod, Method
+from fewshot_lite.evaluation.methods import FineTunedFilm, LearnerMethod, Method
 from fewshot_lite.evaluation.names import ModelName
 from fewshot_lite.evaluation.opening import Session, open_models
 from fewshot_lite.learners import GradientLearner
@@ -44,7 +44,7 @@ class Subject:
             self.something_adapts = self.way is not None
             self.inner_steps = learner.inner_steps
         else:
-            assert isinstance(method, FineTunedFilm | FineTunedWeights)
+            assert isinstance(method, FineTunedFilm)
             method.settings = replace(method.settings, steps=inner_steps or method.settings.steps)
             self.layers, self.head_stays = Staged(method.backbone).layers, True
             self.inner_steps = method.settings.steps
@@ -56,7 +56,7 @@ class Subject:
             assert isinstance(learner, GradientLearner)
             learner.set_pattern(pattern)
         else:
-            assert isinstance(self._method, FineTunedFilm | FineTunedWeights)
+            assert isinstance(self._method, FineTunedFilm)
             self._method.settings = replace(self._method.settings, pattern=pattern)
         return self._method
 

@@ -36,12 +36,13 @@ _NORB_PREFIXES = {
 
 
 def interval(value: float, bounds: tuple[float, ...]) -> int:
-    """The number of the last bound below a value.
+    """The number of the last bound below a value, both in float32 as in the publishers' code.
 
     Raises:
         ValueError: none is.
     """
-    below = int(np.searchsorted(np.asarray(bounds), value, side="left")) - 1
+    single = np.asarray(bounds, dtype=np.float32)
+    below = int(np.searchsorted(single, np.float32(value), side="left")) - 1
     if below < 0:
         raise ValueError(f"{value} is not above {bounds[0]}")
     return below
