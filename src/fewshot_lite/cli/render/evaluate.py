@@ -112,7 +112,9 @@ def _plain(cell: str) -> str:
     return Text.from_markup(cell).plain
 
 
-def _print_table(title: str, rows: Sequence[str], columns: Sequence[str], cell: _Cells) -> None:
+def _print_table(
+    title: str, rows: Sequence[str], columns: Sequence[str], cell: _Cells, *, last: bool = False
+) -> None:
     render.out.print(f"[bold]{title}[/]")
     table = Table("", box=None, pad_edge=False)
     for column in columns:
@@ -121,7 +123,8 @@ def _print_table(title: str, rows: Sequence[str], columns: Sequence[str], cell: 
     for row in rows:
         table.add_row(render.escape(row), *(cell(row, column) for column in columns))
     render.out.print(table)
-    render.out.print()
+    if not last:
+        render.out.print()
 
 
 def _calibration(section: Section, name: str) -> str:
@@ -146,7 +149,7 @@ def _print_costs(comparison: Comparison) -> None:
     }
     title = "Cost, mean over groups of tasks (decoding left out)"
     _print_table(title, comparison.names, list(times), lambda row, c: times[c](costs[row]))
-    _print_table("Models", comparison.names, list(facts), lambda row, c: facts[c](row))
+    _print_table("Models", comparison.names, list(facts), lambda row, c: facts[c](row), last=True)
 
 
 def percent(figure: Figure, *, sign: bool = False) -> str:
