@@ -29,7 +29,7 @@ from fewshot_lite.data.episodes import Episode, Pool
 from fewshot_lite.data.store import ImageStore
 from fewshot_lite.evaluation.accuracy import Score, fixed_episodes
 from fewshot_lite.learners import Learner
-from fewshot_lite.learners.base import Cast, map_batches, task_embedding
+from fewshot_lite.learners.base import Cast, lowered, map_batches, task_embedding
 from fewshot_lite.networks.backbone import has_depthwise_convolutions
 from fewshot_lite.personal.meta_model import MetaModel
 
@@ -157,9 +157,12 @@ def measure(
 def features_of(learner: Learner, images: Tensor, seen: Tensor, cast: Cast) -> Tensor:
     """(B, d) of images (B, 3, S, S) under FiLM from the images seen; on the CPU."""
     device = learner.backbone.mean.device
-    z = task_embedding(learner, seen.to(device), 64, cast) if learner.has_set_encoder else None
+    z = None
+    if learner.has_set_encoder:
+        z = task_embedding(learner, lowered(learner, seen.to(device), 64, cast), 64, cast)
     parameters = learner.norm_parameters(z)
-    return map_batches(lambda x: learner.features(x, parameters), images.to(device), 64, cast).cpu()
+    below = lowered(learner, images.to(device), 64, cast)
+    return map_batches(lambda x: learner.features(x, parameters), below, 64, cast).cpu()
 
 
 if __name__ == "__main__":

@@ -164,7 +164,7 @@ def run_set(model: MetaModel, path: Path, args: argparse.Namespace) -> dict[int,
                 adapted = learner.adapt(task.support, labels, task.classes, cast=cast)
 
                 def features(images: Tensor, theta: Any = adapted.parameters) -> Tensor:
-                    return learner.features(images, theta)
+                    return learner.features(learner.lower(images), theta)
 
                 query = map_batches(features, task.query, 64, cast)
                 cell.add(learner.head, adapted.support_features, labels, query, truth, "")

@@ -79,7 +79,7 @@ def bare_passes(learner: Learner, task: Task, h: int, size: int, cast: Cast) -> 
     with torch.no_grad():
         map_batches(backbone, task.support, size, cast)
         if learner.has_set_encoder:
-            map_batches(learner.embed, task.support, size, cast)
+            map_batches(lambda x: learner.embed(learner.lower(x)), task.support, size, cast)
     for parameter in norms:
         parameter.requires_grad_(True)
     for images in (task.support[:h], task.query):
@@ -93,7 +93,7 @@ def bare_passes(learner: Learner, task: Task, h: int, size: int, cast: Cast) -> 
     if learner.has_set_encoder:
         for batch in task.support[:h].split(size):
             with cast():
-                embeddings = learner.embed(batch)
+                embeddings = learner.embed(learner.lower(batch))
             embeddings.sum().backward()
 
 

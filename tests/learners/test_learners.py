@@ -178,12 +178,19 @@ def test_the_same_seed_builds_the_same_learner(name: str) -> None:
     assert not all(torch.equal(value, other[key]) for key, value in first.items())
 
 
+FILM = {
+    "embedding_dim": 16,
+    "hidden_dim": 8,
+    "encoder_size": 32,
+    "film_stages": None,
+    "backbone_lr": 0.2,
+}
 OTHERS: list[tuple[str, dict[str, Any]]] = [
     (
         "simple-cnaps",
-        {"embedding_dim": 16, "encoder_size": 32, "backbone_lr": 0.2, "root": False},
+        {**FILM, "root": False},
     ),
-    ("cnaps", {"embedding_dim": 16, "encoder_size": 32, "backbone_lr": 0.2}),
+    ("cnaps", FILM),
     ("protonets", {"metric": "cosine", "backbone_lr": 0.2}),
 ]
 

@@ -23,12 +23,14 @@ from fewshot_lite.lite import step as lite
 from fewshot_lite.lite.baselines import full_step, small_task
 from fewshot_lite.lite.sampling import Chosen
 from fewshot_lite.lite.step import LiteStep, lite_step
+from fewshot_lite.networks.backbone import Backbone
 from tiny import TinyBackbone, random_task
 
 PENALTY = 0.01
 REAL = {name: getattr(lite, name) for name in ("backward_support", "backward_set_encoder")}
 
 LEARNERS = ["simple-cnaps", "simple-cnaps-root", "cnaps", "protonets", "protonets-cosine"]
+LEARNERS += ["simple-cnaps-upper"]
 #: For what goes through all subsets: seconds each with a set encoder.
 ENUMERATED = [
     "simple-cnaps",
@@ -36,6 +38,7 @@ ENUMERATED = [
     pytest.param("cnaps", marks=pytest.mark.slow),
     "protonets",
     "protonets-cosine",
+    pytest.param("simple-cnaps-upper", marks=pytest.mark.slow),
 ]
 
 
@@ -47,6 +50,10 @@ def make_learner(name: str = "simple-cnaps") -> Learner:
         learner = ProtoNets(TinyBackbone(), metric=metric)
     elif name == "cnaps":
         learner = Cnaps(TinyBackbone(), **film)
+    elif name.endswith("upper"):  # FiLM above block 2 of four; the set encoder reads its map
+        backbone = Backbone("conv4", 16)
+        learner = SimpleCnaps(backbone, root=False, film_stages=2, backbone_lr=1.0)
+        learner.double().set_encoder.standardise(learner.lower(torch.rand(9, 3, 16, 16).double()))
     else:
         learner = SimpleCnaps(TinyBackbone(), root=name.endswith("root"), **film)
     for path, parameter in learner.named_parameters():
@@ -71,11 +78,12 @@ def gradients(learner: Learner) -> dict[str, Tensor]:
 def exact_gradients(learner: Learner, task: Task) -> dict[str, Tensor]:
     """Plain autograd on the whole graph, in one piece."""
     learner.zero_grad()
-    z = learner.embed(task.support).mean(0) if learner.has_set_encoder else None
+    images, queries = learner.lower(task.support), learner.lower(task.query)
+    z = learner.embed(images).mean(0) if learner.has_set_encoder else None
     theta = learner.norm_parameters(z)
-    support = learner.features(task.support, theta)
+    support = learner.features(images, theta)
     statistics = learner.head.fit(support, task.support_labels, task.classes)
-    logits = learner.head.logits(statistics, learner.features(task.query, theta))
+    logits = learner.head.logits(statistics, learner.features(queries, theta))
     loss = F.cross_entropy(logits, task.query_labels) + PENALTY * learner.penalty()
     loss.backward()
     return gradients(learner)
@@ -86,6 +94,7 @@ def lite_gradients(
 ) -> dict[str, Tensor]:
     """The step with given subsets for the backbone and for the set encoder."""
     learner.zero_grad()
+    task = lite.lowered_task(learner, task, 4, nullcontext)
     forward = lite.forward_support(learner, task, 4, nullcontext)
     lite.backward_queries(learner, task, forward, 1.0, 4, nullcontext)
     v = forward.features.grad
@@ -207,8 +216,9 @@ def test_informed_subsets_average_to_the_exact_gradient(task: Task, name: str) -
     learner = make_learner(name)
     exact = exact_gradients(learner, task)
     learner.zero_grad()
-    forward = lite.forward_support(learner, task, 4, nullcontext)
-    lite.backward_queries(learner, task, forward, 1.0, 4, nullcontext)
+    below = lite.lowered_task(learner, task, 4, nullcontext)
+    forward = lite.forward_support(learner, below, 4, nullcontext)
+    lite.backward_queries(learner, below, forward, 1.0, 4, nullcontext)
     assert forward.features.grad is not None
     v = forward.features.grad
     probabilities = sampling.inclusion_probabilities(v.norm(dim=1), 2)
@@ -434,8 +444,9 @@ def test_balanced_samples_average_to_the_exact_gradient(task: Task, name: str, h
     learner = make_learner(name)
     exact = exact_gradients(learner, task)
     learner.zero_grad()
-    forward = lite.forward_support(learner, task, 4, nullcontext)
-    lite.backward_queries(learner, task, forward, 1.0, 4, nullcontext)
+    below = lite.lowered_task(learner, task, 4, nullcontext)
+    forward = lite.forward_support(learner, below, 4, nullcontext)
+    lite.backward_queries(learner, below, forward, 1.0, 4, nullcontext)
     v = forward.features.grad
     assert v is not None
     strata = sampling.strata_by_size(v.norm(dim=1), h)

@@ -2,6 +2,7 @@
 
 A learner is put together from the functions that LITE cuts the graph between:
 
+    x = of the image       lower          (what no task changes; most learners: the image itself)
     z = mean_n e(x_n)      embed          (learners without a set encoder have no z)
     θ = g(z)               norm_parameters
     f = b(x; θ, ψ)         features
@@ -59,17 +60,26 @@ class Learner(nn.Module, ABC):
         """Whether the backbone is modulated by a task embedding."""
         return False
 
-    def embed(self, images: Tensor) -> Tensor:
-        """e(x), (B, Z), of images (B, 3, S, S)."""
+    @property
+    def cut(self) -> bool:
+        """Whether `lower` computes anything."""
+        return False
+
+    def lower(self, images: Tensor) -> Tensor:
+        """x of images (B, 3, S, S): what is neither adapted nor learned, computed once an image."""
+        return images
+
+    def embed(self, x: Tensor) -> Tensor:
+        """e(x), (B, Z), of what `lower` gave."""
         raise NotImplementedError(f"{self.name} has no set encoder")
 
     def norm_parameters(self, z: Tensor | None) -> NormParameters:
         """θ = g(z); empty for learners that leave the backbone as it is."""
         return {}
 
-    def features(self, images: Tensor, parameters: NormParameters) -> Tensor:
-        """f = b(x; θ, ψ), (B, d), of images (B, 3, S, S)."""
-        features: Tensor = functional_call(self.backbone, parameters, (images,))
+    def features(self, x: Tensor, parameters: NormParameters) -> Tensor:
+        """f = b(x; θ, ψ), (B, d), of what `lower` gave."""
+        features: Tensor = functional_call(self.backbone, parameters, (x,))
         return features
 
     def penalty(self) -> Tensor:
@@ -87,7 +97,7 @@ class Learner(nn.Module, ABC):
         """The backbone's share of `parameter_groups`; none if it is frozen."""
         if self.backbone_lr <= 0:
             return []
-        parameters = list(self.backbone.parameters())
+        parameters = [p for p in self.backbone.parameters() if p.requires_grad]
         return [{"name": "backbone", "params": parameters, "lr": lr * self.backbone_lr}]
 
     @abstractmethod
@@ -133,11 +143,12 @@ class Learner(nn.Module, ABC):
             FewshotError: what comes out is not finite.
         """
         self.check_evaluation_mode()
+        below = lowered(self, images, micro_batch, cast)
         z = None
         if self.has_set_encoder:
-            z = task_embedding(self, images, micro_batch, cast)
+            z = task_embedding(self, below, micro_batch, cast)
         parameters = self.norm_parameters(z)
-        features = map_batches(lambda x: self.features(x, parameters), images, micro_batch, cast)
+        features = map_batches(lambda x: self.features(x, parameters), below, micro_batch, cast)
         statistics = self.head.fit(features, labels, classes)
         if not all(bool(torch.isfinite(value).all()) for value in statistics.values()):
             raise FewshotError(
@@ -164,7 +175,7 @@ class TaskClassifier:
         """Features (Q, d) of images (Q, 3, S, S)."""
 
         def of_batch(x: Tensor) -> Tensor:
-            return self.learner.features(x, self.parameters)
+            return self.learner.features(self.learner.lower(x), self.parameters)
 
         return map_batches(of_batch, images, self.micro_batch, self.cast)
 
@@ -189,6 +200,11 @@ def map_batches(
     return torch.cat(results)
 
 
-def task_embedding(learner: Learner, images: Tensor, size: int, cast: Cast) -> Tensor:
-    """z = mean_n e(x_n), (Z,)."""
-    return map_batches(learner.embed, images, size, cast).mean(0)
+def lowered(learner: Learner, images: Tensor, size: int, cast: Cast) -> Tensor:
+    """What `Learner.lower` gives of images, micro-batch by micro-batch; images as they are."""
+    return map_batches(learner.lower, images, size, cast) if learner.cut else images
+
+
+def task_embedding(learner: Learner, x: Tensor, size: int, cast: Cast) -> Tensor:
+    """z = mean_n e(x_n), (Z,), of what `lower` gave of the support set."""
+    return map_batches(learner.embed, x, size, cast).mean(0)

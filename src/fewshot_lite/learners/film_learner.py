@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
+from torch.func import functional_call
 
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.learners.base import Learner
 from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.networks.film import FilmGenerator, NormParameters
-from fewshot_lite.networks.set_encoder import SetEncoder
+from fewshot_lite.networks.set_encoder import MapEncoder, SetEncoder
+from fewshot_lite.networks.stages import Staged
 
 
 class FilmLearner(Learner):
@@ -28,7 +32,9 @@ class FilmLearner(Learner):
         backbone: Backbone,
         *,
         embedding_dim: int = 64,
+        hidden_dim: int | None = None,
         encoder_size: int = 48,
+        film_stages: int | None = None,
         backbone_lr: float = 0.0,
     ) -> None:
         """Assemble around a backbone; the subclass adds its head.
@@ -36,24 +42,59 @@ class FilmLearner(Learner):
         Args:
             backbone: used as it is, not copied.
             embedding_dim: Z.
+            hidden_dim: width inside FiLM's generator; Z if not given.
             encoder_size: side in pixels of the set encoder's images.
+            film_stages: FiLM acts on this many stages of the backbone from the top, and the set
+                encoder reads the map below them, which is computed once an image and not learned;
+                None: FiLM acts on all of the backbone, and the set encoder sees the image.
             backbone_lr: learning rate of the backbone's weights as a share of the learner's.
 
         Raises:
-            UsageError: FiLM has no norm layer to act through, or one without a bias.
+            UsageError: FiLM has no norm layer to act through, or one without a bias; or the
+                backbone has not so many stages, or no map below them.
         """
         super().__init__(backbone, backbone_lr)
-        _check_norm_layers(backbone)
-        self.set_encoder = SetEncoder(embedding_dim, encoder_size)
-        self.film = FilmGenerator(backbone, embedding_dim)
+        self.film_stages, self.hidden_dim, self.encoder_size = film_stages, hidden_dim, encoder_size
+        self.set_encoder: SetEncoder | MapEncoder
+        upper = None
+        if film_stages is None:
+            self.set_encoder = SetEncoder(embedding_dim, encoder_size)
+        else:
+            staged = Staged(backbone)
+            self._start = _start(staged, film_stages)
+            for stage in staged.parameter_names()[: self._start]:
+                for name in stage:
+                    staged.get_parameter(name).requires_grad_(False)
+            upper = staged.norm_layers(self._start)
+            self.set_encoder = MapEncoder(_channels(staged, self._start), embedding_dim)
+        _check_norm_layers(backbone, upper)
+        self.film = FilmGenerator(backbone, embedding_dim, hidden_dim, upper)
 
     @property
     def has_set_encoder(self) -> bool:
         return True
 
-    def embed(self, images: Tensor) -> Tensor:
-        embedding: Tensor = self.set_encoder(images)
+    @property
+    def cut(self) -> bool:
+        return self.film_stages is not None
+
+    @torch.no_grad()
+    def lower(self, images: Tensor) -> Tensor:
+        if not self.cut:
+            return images
+        maps: Tensor = Staged(self.backbone)(self.backbone.prepared(images), 0, self._start)
+        return maps
+
+    def embed(self, x: Tensor) -> Tensor:
+        embedding: Tensor = self.set_encoder(x)
         return embedding
+
+    def features(self, x: Tensor, parameters: NormParameters) -> Tensor:
+        if not self.cut:
+            return super().features(x, parameters)
+        named = {f"backbone.{name}": value for name, value in parameters.items()}
+        features: Tensor = functional_call(Staged(self.backbone), named, (x, self._start))
+        return features.to(torch.promote_types(features.dtype, torch.float32))
 
     def norm_parameters(self, z: Tensor | None) -> NormParameters:
         assert z is not None
@@ -74,13 +115,42 @@ class FilmLearner(Learner):
     def hyperparameters(self) -> dict[str, Any]:
         return {
             "embedding_dim": self.set_encoder.embedding_dim,
-            "encoder_size": self.set_encoder.image_size,
+            "hidden_dim": self.hidden_dim,
+            "encoder_size": self.encoder_size,
+            "film_stages": self.film_stages,
             "backbone_lr": self.backbone_lr,
         }
 
 
-def _check_norm_layers(backbone: Backbone) -> None:
-    layers = backbone.norm_layers()
+def _start(staged: Staged, film_stages: int) -> int:
+    """The first of the upper stages."""
+    number = len(staged.stages)
+    if not 1 <= film_stages < number:
+        name = staged.backbone.name
+        raise UsageError(
+            f"--film-stages {film_stages}: {name} has {number} stages, so give 1 to {number - 1}."
+            if number > 1
+            else f"--film-stages: {name} cannot be run in stages. Leave the flag out."
+        )
+    return number - film_stages
+
+
+@torch.no_grad()
+def _channels(staged: Staged, start: int) -> int:
+    """C of the map below a stage."""
+    side = staged.backbone.image_size
+    device = staged.backbone.mean.device
+    images = torch.zeros(1, 3, side, side, dtype=staged.backbone.mean.dtype, device=device)
+    maps: Tensor = staged.eval()(staged.backbone.prepared(images), 0, start)
+    return maps.shape[1]
+
+
+def _check_norm_layers(backbone: Backbone, names: Collection[str] | None) -> None:
+    layers = {
+        name: layer
+        for name, layer in backbone.norm_layers().items()
+        if names is None or name in names
+    }
     if not layers:
         raise UsageError(
             "backbone: has no normalisation layers, so FiLM has nothing to adapt. Choose one with "

@@ -5,6 +5,8 @@ whole support set, back-propagate a random subset, keep the gradient unbiased.
 
 For support images x_1..x_N, z = mean_n e(x_n; φ), θ = g(z), f_n = b(x_n; θ, ψ), F = (f_1..f_N):
 
+  0. `lowered_task`         what lies below all that is adapted or learned, once an image: from here
+                            on this is x_n. (Of most learners nothing does, and x_n is the image.)
   1. `forward_support`      no graph: all e(x_n) -> z -> θ -> F. Keep z, θ and F as leaves.
   2. `backward_queries`     L, the mean loss over queries: v_n = ∂L/∂f_n, ∂L/∂θ, ψ.grad.
   3. `backward_support`     for a subset H with inclusion probabilities π_n, recompute f_n with a
@@ -29,14 +31,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot_lite.core.config import Sampling
-from fewshot_lite.learners.base import Cast, Learner, map_batches, task_embedding
+from fewshot_lite.learners.base import Cast, Learner, lowered, map_batches, task_embedding
 from fewshot_lite.learners.task import Task
 from fewshot_lite.lite import sampling
 from fewshot_lite.lite.sampling import Chosen
@@ -104,6 +106,7 @@ def lite_step(
     if micro_batch < 1 or (h is not None and h < 1):
         raise ValueError(f"h={h}, micro_batch={micro_batch}: must be at least 1 (h: or None)")
     number = len(task.support)
+    task = lowered_task(learner, task, micro_batch, cast)
     forward = forward_support(learner, task, micro_batch, cast)
     loss, accuracy = backward_queries(learner, task, forward, scale, micro_batch, cast)
     v = forward.features.grad
@@ -125,6 +128,13 @@ def lite_step(
     if penalty.requires_grad:
         penalty.backward()
     return LiteStep(float(loss), accuracy)
+
+
+@torch.no_grad()
+def lowered_task(learner: Learner, task: Task, micro_batch: int, cast: Cast) -> Task:
+    """Step 0: the task with what `Learner.lower` gives in the place of its images."""
+    support, query = (lowered(learner, x, micro_batch, cast) for x in (task.support, task.query))
+    return replace(task, support=support, query=query)
 
 
 def forward_support(learner: Learner, task: Task, micro_batch: int, cast: Cast) -> SupportPass:

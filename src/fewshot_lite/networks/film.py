@@ -11,7 +11,7 @@ layer, from the task embedding z, γ = 1 + ρ ⊙ G(z) and β = σ ⊙ B(z) with
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import cast
 
 import torch
@@ -28,7 +28,11 @@ class FilmGenerator(nn.Module):
     """θ = g(z): the norm parameters of a backbone from a task embedding."""
 
     def __init__(
-        self, backbone: Backbone, embedding_dim: int, hidden_dim: int | None = None
+        self,
+        backbone: Backbone,
+        embedding_dim: int,
+        hidden_dim: int | None = None,
+        layers: Collection[str] | None = None,
     ) -> None:
         """One small network per norm layer and per parameter.
 
@@ -36,6 +40,7 @@ class FilmGenerator(nn.Module):
             backbone: its norm layers are generated for.
             embedding_dim: Z, width of the task embedding.
             hidden_dim: width inside; Z if not given.
+            layers: names of the norm layers that FiLM acts on; all of them if not given.
         """
         super().__init__()
         hidden = hidden_dim or embedding_dim
@@ -43,6 +48,7 @@ class FilmGenerator(nn.Module):
             {
                 _key(name): _LayerGenerator(layer, embedding_dim, hidden)
                 for name, layer in backbone.norm_layers().items()
+                if layers is None or name in layers
             }
         )
 
@@ -55,9 +61,9 @@ class FilmGenerator(nn.Module):
         """
         parameters: NormParameters = {}
         for name, layer in backbone.norm_layers().items():
-            generate = cast(_LayerGenerator, self.layers[_key(name)])
-            gamma, beta = generate(z)
-            parameters |= modulate(name, layer, gamma, beta)
+            if _key(name) in self.layers:
+                gamma, beta = self.layers[_key(name)](z)
+                parameters |= modulate(name, layer, gamma, beta)
         return parameters
 
     def penalty(self) -> Tensor:

@@ -12,7 +12,7 @@ virtual batch normalisation); within a step they are constants, and the gradient
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -78,8 +78,49 @@ class SetEncoder(nn.Module):
         deviation = embeddings.std(0, correction=0)
         self.spread.copy_(torch.where(deviation > 1e-3 * deviation.max(), deviation, 1.0))
 
-    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """Files written before there were constants have none: they are 0 and 1 there."""
-        state.setdefault(f"{prefix}centre", torch.zeros(self.embedding_dim))
-        state.setdefault(f"{prefix}spread", torch.ones(self.embedding_dim))
-        super()._load_from_state_dict(state, prefix, *rest)
+
+class MapEncoder(nn.Module):
+    """e(x; φ) of a map of the backbone's own, below the layers that FiLM acts on.
+
+    The backbone has seen the image already, so this costs nothing; and its map, unlike pixels, is
+    of a network that knows many images. The statistics of each channel over the map, standardised
+    by constants, go through a small network.
+    """
+
+    centre: Tensor
+    spread: Tensor
+
+    def __init__(self, channels: int, embedding_dim: int = 64) -> None:
+        """Two linear layers.
+
+        Args:
+            channels: C of the map.
+            embedding_dim: Z.
+        """
+        super().__init__()
+        self.embedding_dim = embedding_dim
+        self.layers = nn.Sequential(
+            nn.Linear(2 * channels, embedding_dim),
+            nn.ReLU(),
+            nn.Linear(embedding_dim, embedding_dim),
+        )
+        self.register_buffer("centre", torch.zeros(2 * channels))
+        self.register_buffer("spread", torch.ones(2 * channels))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Embeddings (B, Z) of maps (B, C, H, W)."""
+        embeddings: Tensor = self.layers((_statistics(maps) - self.centre) / self.spread)
+        return embeddings
+
+    @torch.no_grad()
+    def standardise(self, maps: Tensor) -> None:
+        """Make the statistics of maps like these, (B, C, H, W), of mean 0 and deviation 1."""
+        statistics = _statistics(maps)
+        self.centre.copy_(statistics.mean(0))
+        self.spread.copy_(statistics.std(0, correction=0).clamp(min=1e-6))
+
+
+def _statistics(maps: Tensor) -> Tensor:
+    """Mean and deviation of each channel over the map, (B, 2C)."""
+    variance, mean = torch.var_mean(maps, dim=(2, 3), correction=0)
+    return torch.cat([mean, variance.sqrt()], dim=1)

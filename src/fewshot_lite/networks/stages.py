@@ -72,6 +72,12 @@ class Staged(nn.Module):
             )
         return names
 
+    def norm_layers(self, start: int) -> list[str]:
+        """Names in the backbone of the norm layers from stage `start` on."""
+        modules = [module for stage in self.stages[start:] for module in stage.modules]
+        prefixes = tuple(f"network.{module}." for module in modules)
+        return [name for name in self.backbone.norm_layers() if f"{name}.".startswith(prefixes)]
+
 
 def stages_of(network: nn.Module) -> list[Stage]:
     """The stages of a network whose last linear layer was taken off; together they are it."""

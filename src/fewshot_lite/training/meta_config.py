@@ -77,6 +77,15 @@ class MetaTrainConfig:
     pooling: Pooling = setting(
         "mean", "What is kept of each channel of the backbone's last map.", MODEL
     )
+    film_stages: int | None = setting(
+        None,
+        "FiLM acts on so many stages of the backbone from the top; what lies below is computed "
+        "once an image, and is what the set encoder reads.",
+        MODEL,
+        COUNT,
+        shown="all of the backbone",
+        only=("learner", ("simple-cnaps", "cnaps")),
+    )
     metric: Metric | None = setting(
         None,
         "Distance of ProtoNets to the class means.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from fewshot_lite.core.precision import check_tf32, compile_network
 from fewshot_lite.core.progress import Report
 from fewshot_lite.images.folders import LabelledImages
 from fewshot_lite.learners import make_learner
-from fewshot_lite.learners.base import Cast, Learner
+from fewshot_lite.learners.base import Cast, Learner, lowered
 from fewshot_lite.learners.film_learner import FilmLearner
 from fewshot_lite.maml.gradient_learner import GradientLearner
 from fewshot_lite.maml.meta_gradient import check_subset
@@ -153,7 +154,7 @@ def _make_learner(config: MetaTrainConfig, where: torch.device) -> tuple[Learner
 def _hyperparameters(config: MetaTrainConfig) -> dict[str, Any]:
     """What the learner is built with, as far as it was given."""
     names = ["backbone_lr", "metric", "inner_steps", "inner_lr", "inner_head", "pattern"]
-    names += ["lam", "cg_steps", "inner_solver", "statistics"]
+    names += ["film_stages", "lam", "cg_steps", "inner_solver", "statistics"]
     found = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
     if config.inner_head == "learned":
         found["way"] = config.max_way
@@ -169,5 +170,5 @@ def _standardiser(
         return lambda: None
     images = torch.cat([train.task(number).support for number in range(_REFERENCE_TASKS)])
     spaced = torch.linspace(0, len(images) - 1, min(len(images), _REFERENCE_IMAGES)).long()
-    reference = images[spaced].to(where)
+    reference = lowered(learner, images[spaced].to(where), 64, contextlib.nullcontext)
     return lambda: learner.set_encoder.standardise(reference)
