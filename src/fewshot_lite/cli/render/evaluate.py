@@ -19,6 +19,9 @@ _MOST_GROUPS = 30
 #: More groups than these are the rows of a table, not its columns.
 _MOST_COLUMNS = 4
 
+#: Names of rows that are longer than this are broken where the terminal is narrow.
+_WIDEST_NAME = 34
+
 #: Names of rows and columns, and what stands where they meet, all as Rich's markup.
 _Cells = Callable[[str, str], str]
 
@@ -99,27 +102,33 @@ def _print_sections(
         render.out.print(f"… and {len(hidden)} more; --csv and --json have all of them.\n")
 
 
+def _widths(rows: Sequence[str], columns: Sequence[str], cell: _Cells) -> list[int]:
+    """Least widths of the names of rows and of each column, broken between words at most."""
+    widths = [min(max(map(len, rows)), _WIDEST_NAME)]
+    for column in columns:
+        cells = [len(Text.from_markup(cell(row, column)).plain) for row in rows]
+        widths.append(max(*cells, *map(len, column.split()), 1))
+    return widths
+
+
 def _fits(rows: Sequence[str], columns: Sequence[str], cell: _Cells) -> bool:
     """Whether a table need break nothing but its headings, and those between words."""
-    width = max(map(len, rows))
-    for column in columns:
-        cells = [len(_plain(cell(row, column))) for row in rows]
-        width += 1 + max(*cells, *map(len, column.split()), 1)
-    return width <= render.out.width
-
-
-def _plain(cell: str) -> str:
-    return Text.from_markup(cell).plain
+    return sum(_widths(rows, columns, cell)) + 2 * len(columns) <= render.out.width
 
 
 def _print_table(
     title: str, rows: Sequence[str], columns: Sequence[str], cell: _Cells, *, last: bool = False
 ) -> None:
     render.out.print(f"[bold]{title}[/]")
-    table = Table("", box=None, pad_edge=False)
-    for column in columns:
-        cells = [len(_plain(cell(row, column))) for row in rows]
-        table.add_column(render.escape(column), justify="right", min_width=max(cells))
+    table = Table(box=None, pad_edge=False)
+    least = _widths(rows, columns, cell)
+    wanted = [max(map(len, rows)), *map(len, columns)]
+    whole = [max(pair) for pair in zip(least, wanted, strict=True)]
+    roomy = sum(whole) + 2 * len(columns) <= render.out.width
+    widths = whole if roomy else least
+    table.add_column("", overflow="fold", width=widths[0])
+    for column, width in zip(columns, widths[1:], strict=True):
+        table.add_column(render.escape(column), justify="right", width=width)
     for row in rows:
         table.add_row(render.escape(row), *(cell(row, column) for column in columns))
     render.out.print(table)
