@@ -22,41 +22,49 @@ def adapt(
         str,
         typer.Option(
             metavar="NAME|FILE",
-            help="The meta-trained model to adapt; or, with a network, any of torchvision's by "
-            "name, e.g. efficientnet_b0.",
+            help="The meta-trained model to adapt. The name of one of torchvision's networks, e.g. "
+            "efficientnet_b0, takes that network as it was pre-trained.",
         ),
     ] = DEFAULT_BASE,
     weights: Annotated[
         Path | None,
-        typer.Option(help="Of torchvision's network: a file instead of a download."),
+        typer.Option(help="A file of weights for torchvision's network, instead of a download."),
     ] = None,
     head: Annotated[
         HeadName,
-        typer.Option(help="What tells classes apart; auto chooses by cross-validation."),
+        typer.Option(help="The classifier on the features; auto chooses one by cross-validation."),
     ] = "default",
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Where the personal model goes.")
+        Path, typer.Option("--output", "-o", help="The file to write the personal model to.")
     ] = DEFAULT_PERSONAL,
     report: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE.html",
-            help="Write a page to look at: doubtful photos, copies, what is taken for what.",
+            help="Also write an HTML page that shows doubtful photos, copies and which classes are "
+            "confused.",
         ),
     ] = None,
     no_thumbnails: Annotated[
         bool,
-        typer.Option("--no-thumbnails", help="Keep no small pictures of the photos in the model."),
+        typer.Option(
+            "--no-thumbnails", help="Do not keep small pictures of the photos in the model."
+        ),
     ] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Fail if `check` would find anything in the folder.")
+        bool,
+        typer.Option("--strict", help="Fail, and write nothing, if `check` would find anything."),
     ] = False,
     max_pixels: MaxPixels = None,
     device: Device = "auto",
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Learn the classes of a folder of photos, in one forward pass."""
+    """Learn the classes of a folder of photos, in one forward pass.
+
+    It writes a personal model, and says what accuracy to expect, which classes are confused and
+    what would help. Photos that cannot be read and classes without a photo are named and left out.
+    """
     require_folder(folder)
     check_output(output, force=force, stream=True)
     sources = parse_base(base, weights).files

@@ -7,10 +7,12 @@ Rich that help texts do not need: those and argument errors come at once.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
+import re
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -59,36 +61,14 @@ def _print_version(value: bool) -> None:
 def _common(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print it."),
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     pass
 
 
-app.command(epilog="Example: fewshot-lite adapt ./my_objects --output mine.safetensors")(
-    cli_adapt.adapt
-)
-app.command(epilog="Example: fewshot-lite check ./my_objects --strict")(cli_check.check)
-app.command(epilog="Example: fewshot-lite classify photo.jpg holiday/ --top 1")(
-    cli_classify.classify
-)
-app.command(epilog="Example: fewshot-lite add personal.safetensors ./new_objects --force")(
-    cli_edit.add
-)
-app.command(epilog="Example: fewshot-lite remove personal.safetensors mug keys --force")(
-    cli_edit.remove
-)
-app.command(epilog="Example: fewshot-lite rename personal.safetensors mug 'red mug' --force")(
-    cli_edit.rename
-)
-
-
-app.command(epilog="Example: fewshot-lite export personal.safetensors --format onnx")(
-    cli_export.export
-)
-
-
-@app.command(epilog="Example: fewshot-lite demo --output ./drawings")
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to create.")] = Path(
         "fewshot-lite-demo"
@@ -96,11 +76,11 @@ def demo(
     base: Annotated[
         str, typer.Option(metavar="NAME|FILE", help="The meta-trained model to adapt.")
     ] = DEFAULT_BASE,
-    seed: Annotated[int, typer.Option(help="Of the drawings.")] = 0,
+    seed: Annotated[int, typer.Option(help="The seed of the drawings.")] = 0,
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Draw a few kinds of things, adapt to some drawings, name the others."""
+    """Draw a few kinds of things, adapt to some of the drawings and classify the others."""
     find_base(base)
     from fewshot_lite.cli.render import terminal as render
     from fewshot_lite.demo.run import run_demo
@@ -119,12 +99,14 @@ def demo(
         render.print_demo(result)
 
 
-@app.command(epilog="Example: fewshot-lite info personal.safetensors")
 def info(
-    file: Annotated[Path, typer.Argument(help="A file that fewshot-lite wrote.")],
+    file: Annotated[
+        Path,
+        typer.Argument(help="A checkpoint, a personal model, an ONNX export or a training state."),
+    ],
     json: Json = False,
 ) -> None:
-    """Say what a file is, where it is from and what it scored."""
+    """Say what a file of fewshot-lite is, where it is from and what it scored."""
     from fewshot_lite.cli.render import terminal as render
 
     if file.suffix.lower() == ".onnx":
@@ -141,20 +123,29 @@ def info(
         render.print_info(meta, file, file.stat().st_size)
 
 
-app.command(epilog="Example: fewshot-lite pretrain ./images --output backbone.safetensors")(
-    cli_pretrain.pretrain
-)
-app.command("meta-train", epilog="Example: fewshot-lite meta-train ./images -o model.safetensors")(
-    cli_meta_train.meta_train
-)
-app.add_typer(cli_data.app, name="data")
+#: Commands in the order of the help text, each with an example of its use.
+_COMMANDS: dict[Callable[..., None], str] = {
+    cli_adapt.adapt: "./my_objects --output mine.safetensors",
+    cli_check.check: "./my_objects --strict",
+    cli_classify.classify: "photo.jpg holiday/ --top 1",
+    cli_edit.add: "personal.safetensors ./new_objects --force",
+    cli_edit.remove: "personal.safetensors mug keys --force",
+    cli_edit.rename: "personal.safetensors mug 'red mug' --force",
+    cli_export.export: "personal.safetensors --format onnx",
+    demo: "--output ./drawings",
+    info: "personal.safetensors",
+    cli_pretrain.pretrain: "./images --output backbone.safetensors",
+    cli_meta_train.meta_train: "./images -o model.safetensors",
+    cli_evaluate.evaluate: "default cosine finetune-head ./images",
+    cli_lambda.lambda_search: "model.safetensors DATA",
+}
 
-app.command(epilog="Example: fewshot-lite evaluate default cosine finetune-head ./images")(
-    cli_evaluate.evaluate
-)
-app.command("lambda-search", epilog="Example: fewshot-lite lambda-search model.safetensors DATA")(
-    cli_lambda.lambda_search
-)
+for _command, _example in _COMMANDS.items():
+    _name = _command.__name__.replace("_", "-")
+    # Paragraphs break where the terminal ends, not where the source does.
+    _help = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.cleandoc(_command.__doc__ or ""))
+    app.command(_name, help=_help, epilog=f"Example: fewshot-lite {_name} {_example}")(_command)
+app.add_typer(cli_data.app, name="data")
 
 
 def _print_error(message: str) -> None:

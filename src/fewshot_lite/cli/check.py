@@ -18,19 +18,24 @@ def check(
     folder: Annotated[Path, typer.Argument(help="A folder with one folder of photos per class.")],
     image_size: Annotated[
         int,
-        typer.Option(min=16, max=1024, help="Side of what your model sees, for what is tiny."),
+        typer.Option(
+            min=16,
+            max=1024,
+            help="The side in pixels of the images that your model sees; far smaller photos are "
+            "reported as tiny.",
+        ),
     ] = _IMAGE_SIZE,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 1 whatever was found.")
+        bool, typer.Option("--strict", help="Exit with code 1 if anything at all was found.")
     ] = False,
     max_pixels: MaxPixels = None,
     json: Json = False,
 ) -> None:
-    """Look for what is wrong with a folder of photos; nothing is learned or written.
+    """Look for what is wrong with a folder of photos, without learning or writing anything.
 
-    Files that cannot be read, copies within a class and across classes, tiny photos, classes with
-    one photo, imbalance. The exit code is 1 if adapt would fail, and with --strict if anything was
-    found.
+    It finds files that cannot be read, copies within a class and across classes, tiny photos,
+    classes with one photo, and imbalance. The exit code is 1 if adapt would fail, and with
+    --strict if anything was found.
     """
     require_folder(folder)
     from fewshot_lite.cli.render import terminal as render

@@ -32,22 +32,26 @@ _REJECT = 0.05
 def classify(
     paths: Annotated[
         list[Path],
-        typer.Argument(help="Photos, or folders of photos; - reads paths from stdin, one a line."),
+        typer.Argument(
+            help="Photos, or folders of photos. With - paths are read from stdin, one a line."
+        ),
     ],
     model: Annotated[
-        Path, typer.Option("--model", "-m", help="The personal model; what `adapt` wrote.")
+        Path,
+        typer.Option("--model", "-m", help="The personal model that `adapt` wrote, or its export."),
     ] = DEFAULT_PERSONAL,
-    top: Annotated[int, typer.Option(min=1, help="How many class names to give.")] = 3,
+    top: Annotated[int, typer.Option(min=1, help="The number of class names in an answer.")] = 3,
     reject: Annotated[
         float | None,
         typer.Option(
             metavar="SHARE",
-            help="Photos stranger than all but this share of your own are 'unknown'.  "
-            "[default: 0.05]",
+            help="The share of your own photos that may be called unknown, so that photos of "
+            "other things are.",
+            show_default=str(_REJECT),
         ),
     ] = None,
     no_reject: Annotated[
-        bool, typer.Option("--no-reject", help="Name every photo, be it ever so strange.")
+        bool, typer.Option("--no-reject", help="Name every photo, however unlike yours it is.")
     ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail if a folder holds a file that is no photo.")
@@ -57,18 +61,20 @@ def classify(
     json: Json = False,
     jsonl: Annotated[
         Path | None,
-        typer.Option(metavar="FILE|-", help="Write a JSON object a line.", rich_help_panel=_FILES),
+        typer.Option(
+            metavar="FILE|-", help="Write one JSON object per line.", rich_help_panel=_FILES
+        ),
     ] = None,
     csv: Annotated[
         Path | None,
-        typer.Option(metavar="FILE|-", help="Write a row a file.", rich_help_panel=_FILES),
+        typer.Option(metavar="FILE|-", help="Write one row per photo.", rich_help_panel=_FILES),
     ] = None,
     force: Force = False,
     sort_into: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Copy each photo into DIR/<its class>; never moves or overwrites one.",
+            help="Copy each photo into DIR/<its class>. Nothing is moved or overwritten.",
             rich_help_panel=_FILES,
         ),
     ] = None,
@@ -76,7 +82,7 @@ def classify(
         Path | None,
         typer.Option(
             metavar="FILE.html",
-            help="Write a page to look at: what is sure, unsure, unknown, and why.",
+            help="Write an HTML page that shows the surest and the least sure answers, and why.",
             rich_help_panel=_FILES,
         ),
     ] = None,
@@ -84,7 +90,7 @@ def classify(
         bool,
         typer.Option(
             "--link",
-            help="With --sort-into: symbolic links instead of copies.",
+            help="With --sort-into, make symbolic links instead of copies.",
             rich_help_panel=_FILES,
         ),
     ] = False,
@@ -92,7 +98,7 @@ def classify(
         bool,
         typer.Option(
             "--watch",
-            help="Go on with photos that arrive in the folders, until Ctrl-C.",
+            help="Wait for photos that arrive in the folders, until Ctrl-C.",
             rich_help_panel=_FILES,
         ),
     ] = False,
@@ -101,18 +107,17 @@ def classify(
         typer.Option(
             "--null",
             "-0",
-            help="Paths on stdin end in NUL, as of find -print0.",
+            help="Paths on stdin are separated by NUL, as find -print0 writes them.",
             rich_help_panel=_FILES,
         ),
     ] = False,
 ) -> None:
-    """Name what photos show.
+    """Say which of your classes photos show.
 
-    Answers come in the order of the files, as text unless --json, --jsonl or --csv are given.
+    Answers are printed in the order of the files, unless --json, --jsonl or --csv ask for another
+    form. These can be combined, but only one of them can go to stdout.
 
-    Those can be given together, but only one of them can go to stdout.
-
-    A file is there when all of it is written; with --watch it grows row by row, and a report is
+    An output file appears when it is complete. With --watch it grows row by row, and a report is
     written at the end.
 
     The exit code is 1 if a photo could not be named, and with --strict if a file in a folder is

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from fewshot_lite.personal.model import PersonalModel
 
 Model = Annotated[
-    Path, typer.Argument(metavar="MODEL", help="The personal model; what `adapt` wrote.")
+    Path, typer.Argument(metavar="MODEL", help="The personal model that `adapt` wrote.")
 ]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", help="Where the changed model goes."),
+    typer.Option("--output", "-o", help="The file to write the changed model to."),
 ]
 InPlace = Annotated[
-    bool, typer.Option("--force", help="Change MODEL itself, or overwrite the output.")
+    bool, typer.Option("--force", help="Change MODEL itself, or overwrite an output that exists.")
 ]
 
 #: What `export` writes, by its ending.
@@ -37,12 +37,13 @@ def add(
         list[Path],
         typer.Argument(
             metavar="FOLDER",
-            help="A folder with one folder of photos per class; or, with --class, photos.",
+            help="A folder with one folder of photos per class. With --class: photos, or folders "
+            "of photos, of that class.",
         ),
     ],
     name: Annotated[
         str | None,
-        typer.Option("--class", metavar="NAME", help="What photos and folders of photos show."),
+        typer.Option("--class", metavar="NAME", help="The class that all of the photos show."),
     ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail, and write nothing, if a file is skipped.")
@@ -52,7 +53,10 @@ def add(
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Add photos to a personal model's classes, and new classes, without the old photos."""
+    """Add photos and new classes to a personal model; the old photos are not needed.
+
+    It says what accuracy to expect now. Photos that the model has already are left out.
+    """
     target = _check(model, output, force=force)
     from fewshot_lite.cli.render import terminal as render
     from fewshot_lite.personal.editing import add
@@ -66,17 +70,19 @@ def add(
 def remove(
     model: Model,
     classes: Annotated[
-        list[str] | None, typer.Argument(metavar="CLASS", help="Classes to take out.")
+        list[str] | None, typer.Argument(metavar="CLASS", help="The classes to remove.")
     ] = None,
     photo: Annotated[
         list[str] | None,
-        typer.Option("--photo", metavar="NAME", help="A single photo, e.g. mug/IMG_0012.jpg."),
+        typer.Option(
+            "--photo", metavar="NAME", help="A single photo to remove, e.g. mug/IMG_0012.jpg."
+        ),
     ] = None,
     output: Output = None,
     force: InPlace = False,
     json: Json = False,
 ) -> None:
-    """Take classes or single photos out of a personal model."""
+    """Remove classes or single photos from a personal model; the photos are not needed."""
     target = _check(model, output, force=force)
     from fewshot_lite.personal.editing import remove
 
@@ -87,13 +93,13 @@ def remove(
 
 def rename(
     model: Model,
-    old: Annotated[str, typer.Argument(metavar="OLD", help="The class.")],
-    new: Annotated[str, typer.Argument(metavar="NEW", help="Its name from now on.")],
+    old: Annotated[str, typer.Argument(metavar="OLD", help="The present name of the class.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="Its new name.")],
     output: Output = None,
     force: InPlace = False,
     json: Json = False,
 ) -> None:
-    """Give a class of a personal model another name."""
+    """Give a class of a personal model a new name."""
     target = _check(model, output, force=force)
     from fewshot_lite.personal.editing import rename
 

@@ -16,11 +16,13 @@ from fewshot_lite.personal.export.formats import ENDINGS, Format, check_export
 
 def export(
     model: Annotated[
-        Path, typer.Argument(help="The personal model; what `adapt` wrote.")
+        Path, typer.Argument(help="The personal model that `adapt` wrote.")
     ] = DEFAULT_PERSONAL,
     format: Annotated[
         Format,
-        typer.Option(help="onnx: for onnxruntime and others; torch-export: for torch.export.load."),
+        typer.Option(
+            help="The format: onnx for onnxruntime and others, torch-export for torch.export.load."
+        ),
     ] = "onnx",
     output: Annotated[
         Path | None,
@@ -36,8 +38,11 @@ def export(
 ) -> None:
     """Write a personal model as one file that runs elsewhere, without fewshot-lite.
 
-    It takes pixels and gives probabilities and strangeness; that it answers as the model does is
-    checked before it is kept. `classify` starts sooner with an .onnx file beside the model.
+    The export takes pixels and gives class probabilities and strangeness. It is kept only if it
+    answers as the model does. `classify` starts sooner with an .onnx file beside the model.
+
+    From version 1.32 on onnxruntime reports its use over the network, unless
+    ORT_DISABLE_TELEMETRY=1 is set before it is imported. This program sets it; set it in yours.
     """
     if model.is_dir():
         raise UsageError(f"{model}: a folder. Give the personal model that `adapt` wrote.")

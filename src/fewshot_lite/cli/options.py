@@ -9,9 +9,12 @@ import typer
 #: Exit code of a program ended by Ctrl-C.
 INTERRUPTED = 130
 
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Force = Annotated[bool, typer.Option("--force", help="Overwrite the output.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", metavar="NAME")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite an output that exists.")]
+Device = Annotated[
+    str,
+    typer.Option(help="The device to compute on: auto, cpu, cuda, cuda:1 or mps.", metavar="NAME"),
+]
 
 
 def _limit_pixels(context: typer.Context, value: int | None) -> int | None:
@@ -30,7 +33,8 @@ MaxPixels = Annotated[
         min=1,
         metavar="N",
         callback=_limit_pixels,
-        help="Refuse images of more pixels; 250 million unless given.",
+        help="Refuse images with more pixels than this.",
+        show_default="250 million",
     ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]

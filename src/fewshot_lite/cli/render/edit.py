@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from fewshot_lite.cli.render.terminal import command, err, escape, out, print_skipped
+from fewshot_lite.cli.render.terminal import (
+    MOST_ROWS,
+    command,
+    err,
+    escape,
+    out,
+    print_skipped,
+    print_table,
+)
 from fewshot_lite.personal.editing import film_share, worth_readapting
 
 if TYPE_CHECKING:
@@ -25,11 +33,18 @@ def print_edit(edit: Edit, path: Path) -> None:
     notes = {name: f"{change:+d}" for name, change in edit.changes.items()}
     notes |= dict.fromkeys(edit.new, "new")
     notes |= {new: f"was {old}" for old, new in edit.renamed.items()}
-    for name, photos in edit.model.shots.items():
+    # Those that changed come first, so that they are among the rows that are shown.
+    rows = sorted(edit.model.shots.items(), key=lambda row: row[0] not in notes)
+    if len(rows) <= MOST_ROWS:
+        rows = list(edit.model.shots.items())
+    for name, photos in rows[:MOST_ROWS]:
         table.add_row(escape(name), str(photos), escape(notes.get(name, "")))
+    if len(rows) > MOST_ROWS:
+        rest = sum(photos for _, photos in rows[MOST_ROWS:])
+        table.add_row(f"… and {len(rows) - MOST_ROWS} more", str(rest), "")
     for name in _gone(edit):
         table.add_row(escape(name), "0", "gone")
-    out.print(table)
+    print_table(table)
     print_skipped(edit.skipped)
     for item in edit.duplicates[:_MOST_NAMED]:
         err.print(

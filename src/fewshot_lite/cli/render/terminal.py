@@ -50,7 +50,8 @@ def _console(*, stderr: bool) -> Console:
 out = _console(stderr=False)
 err = _console(stderr=True)
 
-_MOST_SKIPPED = 50
+#: Files that are named one by one, classes that have a row of a table, and names in one cell.
+_MOST_SKIPPED, MOST_ROWS, _MOST_NAMES = 50, 40, 30
 #: The latest changes of a personal model that `info` tells; --json has all that it keeps.
 _MOST_EDITS = 5
 
@@ -58,6 +59,11 @@ _MOST_EDITS = 5
 def escape(text: str) -> str:
     """Text as Rich prints it literally, on one line; see `core.text.visible`."""
     return rich.markup.escape(visible(text))
+
+
+def print_table(table: Table) -> None:
+    """A table as wide as the terminal, whose cells break at words; as wide as it is elsewhere."""
+    out.print(table, soft_wrap=False)
 
 
 def print_error(message: str) -> None:
@@ -134,10 +140,14 @@ def print_adaptation(adaptation: Adaptation, path: object) -> None:
     table = Table("class", box=None, pad_edge=False)
     table.add_column("photos used", justify="right")
     table.add_column("skipped", justify="right")
-    for number, name in enumerate(adaptation.class_names):
+    for number, name in enumerate(adaptation.class_names[:MOST_ROWS]):
         skipped = adaptation.left_out[number]
         table.add_row(escape(name), str(adaptation.used[number]), str(skipped or ""))
-    out.print(table)
+    more = len(adaptation.class_names) - MOST_ROWS
+    if more > 0:
+        used, skipped = sum(adaptation.used[MOST_ROWS:]), sum(adaptation.left_out[MOST_ROWS:])
+        table.add_row(f"… and {more} more", str(used), str(skipped or ""))
+    print_table(table)
     print_skipped(adaptation.skipped)
     total = sum(adaptation.used)
     out.print(
@@ -184,7 +194,7 @@ def print_info(meta: dict[str, Any], path: object, size: int) -> None:
     kind = _KINDS.get(meta["kind"]) or escape(f"a file of the kind {meta['kind']!r}")
     out.print(f"[bold]{escape(str(path))}[/]: {kind}")
     table.add_row("size", f"{size / 1e6:.1f} MB")
-    out.print(table)
+    print_table(table)
 
 
 _KINDS = {
@@ -205,8 +215,10 @@ def _info_rows(meta: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if meta.get("pooling", "mean") != "mean":
         yield "last map", f"the {meta['pooling']} of each channel"
     if "class_names" in meta:
-        pairs = zip(meta["class_names"], meta["shots"], strict=True)
-        yield "classes", ", ".join(f"{name} ({shots})" for name, shots in pairs)
+        pairs = list(zip(meta["class_names"], meta["shots"], strict=True))
+        words = ", ".join(f"{name} ({shots})" for name, shots in pairs[:_MOST_NAMES])
+        more = len(pairs) - _MOST_NAMES
+        yield "classes", words + (f" … and {more} more (--json lists all)" if more > 0 else "")
     if meta.get("thumbnails"):
         yield "thumbnails", f"of {meta['thumbnails']} photos"
     record = meta.get("record", meta)
