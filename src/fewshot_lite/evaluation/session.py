@@ -56,7 +56,8 @@ def compare_models(
         log: where each task's scores go as they come, to go on from; none if not given.
         force: overwrite a log of another comparison.
         limits: by a model's name, on how many tasks of each group it is run.
-        on_done, stop: as `engine.run` has them.
+        on_done: as `engine.run` has it.
+        stop: as `engine.run` has it.
         ranks: processes that share the tasks out; all return the same, the first one writes.
 
     Raises:

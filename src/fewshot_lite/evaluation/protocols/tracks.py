@@ -34,7 +34,8 @@ def check_tracks(folder: ImageFolder, kept: set[int], shot: int, queries: int, r
 
     Args:
         kept: indices of the images that can be read.
-        shot, queries: the most that a task takes of a class.
+        shot: the most support images that a task takes of a class.
+        queries: the most query images that a task takes of a class.
         remedy: a sentence for the message.
 
     Raises:

@@ -93,7 +93,11 @@ def watch_folders(
     Files are written in place, each answer at once.
 
     Args:
-        model, outputs, top, reject, on_prediction: as for `classify_files`.
+        model: the personal model, or an export of it.
+        outputs: as for `classify_files`.
+        top: as for `classify_files`.
+        reject: as for `classify_files`.
+        on_prediction: as for `classify_files`.
         folders: with all that is below them.
         stopped: asked often; True ends the run after the photos under way.
         interval: seconds between looks at least; as long as a look took if that is more.

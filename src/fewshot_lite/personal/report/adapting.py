@@ -51,7 +51,9 @@ def write_adapt_report(
     """Write what `adapt_page` makes, whole or not at all.
 
     Args:
-        personal, model, quality: as for `adapt_page`.
+        personal: as for `adapt_page`.
+        model: as for `adapt_page`.
+        quality: as for `adapt_page`.
         path: ends in .html.
         force: it may be there.
 
