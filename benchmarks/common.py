@@ -1,4 +1,4 @@
-"""What every benchmark prints besides its figures, and data sets by name."""
+"""What benchmarks share: how they print, data sets, random tasks, memory, clocks and figures."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import argparse
 import json
 import os
 import platform
+import resource
+import subprocess
 import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +18,27 @@ import torch
 import torchvision
 
 import fewshot_lite
-from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.data.episodes import Pool
 from fewshot_lite.data.store import ImageStore
-from fewshot_lite.evaluation.protocols.options import ProtocolOptions, parse_spans
-from fewshot_lite.images.folders import ImageFolder, require_folder, scan_classes
+from fewshot_lite.images.folders import ImageFolder, scan_classes
+from fewshot_lite.learners import Learner, make_learner
+from fewshot_lite.learners.task import Task
+from fewshot_lite.networks.weights import load_backbone
+
+Row = dict[str, Any]
 
 
-def machine() -> dict[str, Any]:
+def machine() -> Row:
     """Where figures are from."""
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        names = [
-            s.partition(":")[2].strip() for s in info.read_text().splitlines() if "model name" in s
-        ]
-        cpu = names[0] if names else cpu
+        names = [x for x in info.read_text().splitlines() if x.startswith("model name")]
+        cpu = names[0].partition(":")[2].strip() if names else cpu
+    affinity = getattr(os, "sched_getaffinity", None)
     return {
         "cpu": cpu,
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cores": len(affinity(0)) if affinity else os.cpu_count(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
@@ -44,51 +48,104 @@ def machine() -> dict[str, Any]:
     }
 
 
-def emit(name: str, arguments: dict[str, Any], result: Any) -> None:
+def emit(name: str, arguments: Row, result: Any) -> None:
     """Print a benchmark's outcome as JSON."""
-    json.dump(
-        {"benchmark": name, "machine": machine(), "arguments": arguments, "result": result},
-        sys.stdout,
-        indent=2,
-        default=str,
-    )
-    print()
+    found = {"benchmark": name, "machine": machine(), "arguments": arguments, "result": result}
+    print(json.dumps(found, indent=2, default=str))
 
 
-def open_data(
-    path: Path, size: int, only: set[str] | None = None
-) -> tuple[ImageFolder, ImageStore, Pool]:
+def say(*words: object) -> None:
+    """Progress, on stderr."""
+    print(*words, file=sys.stderr, flush=True)
+
+
+def numbers(text: str) -> list[int]:
+    """Whole numbers with commas between, as a type of an argument."""
+    try:
+        return [int(part) for part in text.split(",") if part]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text}: give whole numbers, e.g. 1,5") from None
+
+
+def open_data(path: Path, size: int) -> tuple[ImageFolder, ImageStore, Pool]:
     """A data set, its images at one size and its pool for episodes."""
     folder = scan_classes(path)
-    if only is not None:
-        folder = folder.select(only)
     store = ImageStore(folder.paths, size)
     return folder, store, Pool(folder, unreadable=list(store.problems))
 
 
-def protocol_options(args: argparse.Namespace) -> ProtocolOptions:
-    """Tasks of `--ways`, `--shots`, `--queries`, `--tasks` and `--seed`.
+def random_learner(name: str, backbone: str, size: int) -> Learner:
+    """A learner on a backbone of random weights, where content is moot."""
+    torch.manual_seed(0)
+    return make_learner(name, load_backbone(backbone, "none", size)[0], {})
 
-    Raises:
-        UsageError: ways or shots that are none.
-    """
-    return ProtocolOptions(
-        ways=parse_spans("--ways", args.ways, least=2),
-        shots=parse_spans("--shots", args.shots, least=1),
-        queries=args.queries,
-        tasks=args.tasks,
-        seed=args.seed,
+
+def random_images(count: int, size: int, seed: int = 0) -> torch.Tensor:
+    """Random bytes, uint8 (count, 3, size, size)."""
+    random = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=random)
+
+
+def random_task(number: int, queries: int, way: int, size: int) -> Task:
+    """N support and Q query images of random bytes, classes in turn."""
+    images = random_images(number + queries, size)
+    labels = torch.arange(number) % way, torch.arange(queries) % way
+    return Task(images[:number], labels[0], images[number:], labels[1], way)
+
+
+def clock(function: Callable[[], object], device: torch.device) -> float:
+    """Seconds of one call, the device's work included."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    function()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def peak(device: torch.device | None = None) -> int:
+    """Most bytes that this process has held so far; on a GPU those that torch allocated."""
+    if device is not None and device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def mebibytes(size: float) -> int:
+    """In MiB."""
+    return round(size / 2**20)
+
+
+def point(module: str, *words: object, environment: Mapping[str, str] | None = None) -> Row:
+    """One measurement in a fresh process: the same script with `--point`, which prints JSON."""
+    command = [sys.executable, "-W", "ignore", "-m", module, *sys.argv[1:], "--point"]
+    done = subprocess.run(
+        [*command, *map(str, words)], capture_output=True, text=True, check=False, env=environment
     )
+    if done.returncode:
+        lines = done.stderr.strip().splitlines()
+        reason = "killed: out of memory" if done.returncode == -9 else (lines or ["failed"])[-1]
+        return {"failed": reason[-300:]}
+    found: Row = json.loads(done.stdout)
+    return found
 
 
-def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Make a list of `--shots`, and end with one line where that or a data set cannot be."""
-    try:
-        args.shots = [int(text) for text in args.shots.split(",")]
-    except ValueError:
-        parser.error(f"--shots {args.shots}: give whole numbers, e.g. 1,5")
-    try:
-        for path in args.data:
-            require_folder(path)
-    except FewshotError as error:
-        parser.error(str(error))
+def draw_lines(
+    path: Path, panels: Sequence[tuple[str, Mapping[str, Sequence[tuple[float, float]]]]],
+    labels: Sequence[str], *, log: bool = True,
+) -> None:  # fmt: skip
+    """A figure: a panel for each (title, lines by name of (x, y)), labelled on its two axes."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.2 * len(panels), 3.4), layout="constrained")
+    for axes, (title, lines) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
+    ):
+        for name, points in lines.items():
+            axes.plot(*zip(*points, strict=True), marker="o", label=name)
+        scale = "log" if log else "linear"
+        axes.set(xlabel=labels[0], ylabel=labels[1], title=title, xscale=scale, yscale=scale)
+        axes.grid(alpha=0.3)
+    figure.axes[0].legend(fontsize=8)
+    figure.savefig(path, dpi=130)

@@ -10,7 +10,7 @@ from random import Random
 import torch
 from torch import Tensor
 
-from common import open_data
+from benchmarks.common import open_data
 from fewshot_lite.learners.base import map_batches
 from fewshot_lite.personal.meta_model import MetaModel
 from fewshot_lite.personal.model import PersonalModel

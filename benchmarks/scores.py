@@ -1,64 +1,71 @@
-"""Scores of heads on features that no adaptation changes, and what is made of scores."""
+"""The one way that benchmarks score models: the engine of `fewshot-lite evaluate`, on folders."""
 
 from __future__ import annotations
 
-import functools
-import math
-from collections.abc import Mapping, Sequence
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-import torch
-from torch import Tensor
+from benchmarks.common import say
+from fewshot_lite.core.files import DEFAULT_BASE
+from fewshot_lite.evaluation.caches import ImageCache
+from fewshot_lite.evaluation.names import parse_models
+from fewshot_lite.evaluation.protocols.folders import FolderProtocol
+from fewshot_lite.evaluation.protocols.options import ProtocolOptions, parse_spans
+from fewshot_lite.evaluation.session import Session, compare_models
+from fewshot_lite.images.folders import ImageFolder
 
-from fewshot_lite.core.devices import autocast
-from fewshot_lite.data.episodes import Episode
-from fewshot_lite.data.store import ImageStore
-from fewshot_lite.evaluation.accuracy import Score
-from fewshot_lite.heads.registry import AnyHead
-from fewshot_lite.learners.base import Cast, map_batches
-from fewshot_lite.networks.backbone import Backbone, has_depthwise_convolutions
-
-
-def cast_for(backbone: Backbone, device: torch.device) -> Cast:
-    """bfloat16 where that is faster."""
-    depthwise = has_depthwise_convolutions(backbone)
-    return functools.partial(autocast, device, "auto", depthwise=depthwise)
+#: Baselines that take a thousand times as long, and see `--finetune-tasks` of the tasks.
+_SLOW = ("finetune-film", "finetune")
 
 
-def bare_features(backbone: Backbone, store: ImageStore, device: torch.device) -> Tensor:
-    """(images of the data set, d), of the backbone as it is."""
-    parts = (store[part.tolist()] for part in torch.arange(len(store)).split(256))
-    cast = cast_for(backbone, device)
-    return torch.cat([map_batches(backbone, x.to(device), 64, cast) for x in parts]).float()
+def add_arguments(parser: argparse.ArgumentParser, models: str, ways: str = "5") -> None:
+    """Flags of tasks and models."""
+    parser.add_argument("--models", default=models, help="as `fewshot-lite evaluate` takes them")
+    parser.add_argument("--baseline-backbone", default=DEFAULT_BASE)
+    parser.add_argument("--ways", default=ways)
+    parser.add_argument("--shots", default="1,5")
+    parser.add_argument("--queries", type=int, default=10, help="of a class")
+    parser.add_argument("--tasks", type=int, default=600, help="of each set, way and shots")
+    parser.add_argument("--finetune-tasks", type=int, default=60, help=f"of {' and '.join(_SLOW)}")
+    parser.add_argument("--image-size", type=int, help="other than each model's own")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, help="a log, which the same command goes on from")
 
 
-def score_heads(
-    heads: Mapping[str, AnyHead], features: Tensor, episodes: Sequence[Episode]
-) -> dict[str, Score]:
-    """Accuracy of heads on features of all images of a data set."""
-    accuracies: dict[str, list[float]] = {name: [] for name in heads}
-    for episode in episodes:
-        support, query = features[episode.support], features[episode.query]
-        labels = torch.tensor(episode.support_labels, device=features.device)
-        truth = torch.tensor(episode.query_labels, device=features.device)
-        for name, head in heads.items():
-            statistics = head.fit(support, labels, episode.classes)
-            correct = head.logits(statistics, query).argmax(1) == truth
-            accuracies[name].append(float(correct.double().mean()))
-    return {name: Score(tuple(values)) for name, values in accuracies.items()}
+def score(
+    folders: Sequence[ImageFolder], args: argparse.Namespace, query: ImageFolder | None = None
+) -> dict[str, Any]:
+    """All models on exactly the same tasks: accuracy, paired differences, calibration, cost."""
+    names = parse_models(args.models.split(","), args.baseline_backbone)
+    options = ProtocolOptions(
+        ways=parse_spans("--ways", args.ways, least=2),
+        shots=parse_spans("--shots", args.shots, least=1),
+        queries=args.queries,
+        tasks=args.tasks,
+        seed=args.seed,
+    )
 
+    def open_data(images: ImageCache, size: int) -> FolderProtocol:
+        return FolderProtocol(
+            list(folders),
+            options,
+            query=query,
+            find_unreadable=lambda sources: images.problems(sources, size),
+        )
 
-def minus(a: Score, b: Score) -> Score:
-    """Task by task."""
-    return Score(tuple(x - y for x, y in zip(a.accuracies, b.accuracies, strict=True)))
+    def progress(done: int, total: int) -> None:
+        if done % 20 == 0 or done == total:
+            say(f"{done} of {total} tasks")
 
-
-def percent(score: Score, name: str = "accuracy", interval: str = "interval") -> dict[str, float]:
-    """Mean and 95 % interval."""
-    return {name: round(100 * score.mean, 2), interval: round(100 * score.interval, 2)}
-
-
-def over_sets(scores: Sequence[Score]) -> dict[str, float]:
-    """Mean over sets, all weighing the same, and its interval, in %."""
-    mean = sum(s.mean for s in scores) / len(scores)
-    interval = math.sqrt(sum(s.interval**2 for s in scores)) / len(scores)
-    return {"accuracy": round(100 * mean, 2), "interval": round(100 * interval, 2)}
+    outcome = compare_models(
+        names,
+        open_data,
+        Session(device=args.device, image_size=args.image_size),
+        log=args.output,
+        limits={name.text: args.finetune_tasks for name in names if name.baseline in _SLOW},
+        on_done=progress,
+    )
+    return outcome.comparison.to_json()

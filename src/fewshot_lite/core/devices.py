@@ -29,7 +29,7 @@ def pick_device(name: str) -> torch.device:
 
 
 #: Bytes that a forward pass with graph keeps for a pixel of input, about: EfficientNet-B0 in
-#: float32 (`benchmarks/memory.py`).
+#: float32 (`benchmarks/cost/lite_step.py`).
 _BYTES_PER_PIXEL = 2048
 
 

@@ -31,8 +31,8 @@ class RidgeHead(nn.Module):
         """A head with these constants.
 
         Args:
-            strength: λ. Chosen, with the temperature, on the validation sets of
-                `benchmarks/heads.py` over 1 to 10 shots, where λ = 0.3 to 1 are much the same.
+            strength: λ. Chosen, with the temperature, on the validation sets of the model card over
+                1 to 10 shots, where λ = 0.3 to 1 are much the same.
             temperature: τ, which makes probabilities of scores that are about 0 to 1.
             root: fit to `root_features`; False fits to the features themselves.
         """

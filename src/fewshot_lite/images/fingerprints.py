@@ -18,7 +18,7 @@ Floats = npt.NDArray[np.float32]
 #: Side of the thumbnails in pixels, and of those that keep the colours.
 SIDE, COLOUR_SIDE = 32, 4
 
-#: Copies correlate as much; measured by benchmarks/duplicates.py.
+#: Copies correlate as much; measured by benchmarks/accuracy/duplicates.py.
 SAME = 0.97
 #: Of coarse features: what correlates less is not looked at again.
 _WORTH_A_LOOK = 0.7

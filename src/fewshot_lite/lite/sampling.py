@@ -62,8 +62,8 @@ def spread(v: Tensor, labels: Tensor) -> Tensor:
     """An order in which neighbours are alike, int64 (N,): systematic sampling takes of every kind.
 
     By class, and within a class along the first principal direction of its v_n, up and down in
-    turn. The order decides nothing but the variance (`benchmarks/gradient_noise.py`): in random
-    order about half of what informed sampling gains over uniform is lost.
+    turn. The order decides nothing but the variance: in random order about half of what informed
+    sampling gains over uniform is lost (`benchmarks/accuracy/gradient_noise.py`).
     """
     v, labels = v.detach().to("cpu", torch.float64), labels.cpu()
     parts = []

@@ -85,7 +85,7 @@ def assess(personal: PersonalModel) -> Quality:
 
     The accuracy is that of the photos left out with what one photo more would gain (`_GAIN`): as it
     stands it is too low, by 5 points at five photos a class. The interval is Wilson's for 0.6 times
-    as many photos. Measured by `benchmarks/leave_one_out.py`.
+    as many photos. Measured by `benchmarks/accuracy/leave_one_out.py`.
     """
     names, labels = personal.class_names, personal.labels.cpu()
     anew = personal.adapted_by_gradient

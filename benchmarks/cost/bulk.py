@@ -1,6 +1,6 @@
 """Classifying thousands of files: photos a second, and peak memory against their number.
 
-    python benchmarks/bulk.py --files 10000 --memory 1000,10000
+    python -m benchmarks.cost.bulk --files 10000 --memory 1000,10000
 
 Seeded drawings with noise, 640 x 480 JPEGs, are made once and classified from end to end (walk,
 decode, network, head, CSV). In the same run, and in turns with it: the bare backbone on as many
@@ -13,9 +13,6 @@ import argparse
 import json
 import os
 import random
-import resource
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -29,7 +26,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from common import emit
+from benchmarks.common import emit, mebibytes, numbers, peak, point
 from fewshot_lite.demo.drawings import draw, write_folder
 from fewshot_lite.images.decoding import decode_pixels
 from fewshot_lite.images.folders import Skipped
@@ -45,31 +42,27 @@ BATCH = 64
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--files", type=int, default=10_000)
-    parser.add_argument("--memory", default="1000,10000", help="numbers of files to compare")
+    parser.add_argument("--memory", type=numbers, default="1000,10000", help="files to compare")
     parser.add_argument("--repeats", type=int, default=3, help="slices that the files are timed in")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="keep the files here, and use those that are")
-    parser.add_argument("--point", nargs=3, metavar=("MODEL", "N", "CSV"), help=argparse.SUPPRESS)
+    parser.add_argument("--point", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.point:
-        print(json.dumps(measure_memory(args.folder, *args.point)))
+        print(json.dumps(measure_memory(*args.point)))
         return
     with tempfile.TemporaryDirectory() as temporary:
         home = Path(temporary)
         folder = args.folder or home / "files"
-        numbers = [int(n) for n in args.memory.split(",") if n]
-        write_files(folder, max(args.files, *numbers, 0), args.seed)
+        write_files(folder, max(args.files, *args.memory, 0), args.seed)
         write_folder(home / "things", KINDS, per_kind=5, seed=args.seed)
         model = load().adapt(home / "things")
         model.save(home / "model")
         speed = measure_speed(model, folder, args.files, args.repeats, home / "out.csv")
-        rows = []
-        for number in numbers:
-            point = ("--folder", folder, "--point", home / "model", number, home / f"{number}.csv")
-            words = [sys.executable, __file__, *map(str, point)]
-            done = subprocess.run(words, capture_output=True, text=True, check=True)
-            rows.append(json.loads(done.stdout))
-            print(rows[-1], file=sys.stderr)
+        rows = [
+            point(__spec__.name, folder, home / "model", number, home / f"{number}.csv")
+            for number in args.memory
+        ]
         emit("bulk", vars(args), {"speed": speed, "memory": rows})
 
 
@@ -126,23 +119,17 @@ def measure_speed(
     }
 
 
-def measure_memory(folder: Path, model: str, number: str, output: str) -> dict[str, int]:
+def measure_memory(folder: str, model: str, number: str, output: str) -> dict[str, int]:
     """Peak resident memory of this process when it has classified so many files, in MiB."""
     personal = PersonalModel.load(model)
 
     def photos() -> Iterator[Path | Skipped]:
-        yield from islice(find_photos([folder]), int(number))
+        yield from islice(find_photos([Path(folder)]), int(number))
 
-    personal.classify(list(islice(find_photos([folder]), BATCH)))  # type: ignore[arg-type]
-    before = peak()
+    personal.classify(list(islice(find_photos([Path(folder)]), BATCH)))  # type: ignore[arg-type]
+    before = mebibytes(peak())
     classify_files(personal, photos(), Outputs(csv=Path(output)))
-    return {"files": int(number), "after_one_batch_mib": before, "peak_mib": peak()}
-
-
-def peak() -> int:
-    """Most memory that this process has held so far, in MiB."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit // 2**20
+    return {"files": int(number), "after_one_batch_mib": before, "peak_mib": mebibytes(peak())}
 
 
 def write_files(folder: Path, number: int, seed: int) -> None:

@@ -1,6 +1,6 @@
 """A personal model of many classes: seconds and memory of each thing done with it.
 
-    python benchmarks/many_classes.py --classes 200 --photos 10 --backbone efficientnet_b0
+    python -m benchmarks.cost.many_classes --classes 200 --photos 10 --backbone efficientnet_b0
 
 Each stage is a process of its own, with random weights and random images, through the code that
 `adapt`, `classify`, `add` and `remove` run. "more_mib" is what the stage added to the peak of
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,12 +22,10 @@ from typing import Any
 
 import torch
 
-from common import emit
+from benchmarks.common import emit, mebibytes, peak, point, random_images, random_learner, say
 from fewshot_lite.personal.editing import add_features, remove
 from fewshot_lite.personal.meta_model import MetaModel
 from fewshot_lite.personal.model import PersonalModel
-from memory import peak
-from tasks import random_learner
 
 STAGES = ("adapt", "fit", "save", "load", "leave one out", "classify 64", "add", "remove")
 
@@ -40,21 +37,19 @@ def main() -> None:
     parser.add_argument("--backbone", default="efficientnet_b0")
     parser.add_argument("--learner", default="simple-cnaps")
     parser.add_argument("--image-size", type=int, default=96)
-    parser.add_argument("--stage", nargs=2, metavar=("NAME", "FILE"), help=argparse.SUPPRESS)
+    parser.add_argument("--point", nargs=2, metavar=("NAME", "FILE"), help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.stage:
-        print(json.dumps(measure(args, args.stage[0], Path(args.stage[1]))))
+    if args.point:
+        print(json.dumps(measure(args, args.point[0], Path(args.point[1]))))
         return
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "personal.safetensors"
         for stage in STAGES:
-            command = [sys.executable, __file__, *sys.argv[1:], "--stage", stage, str(file)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                sys.exit(done.stderr)
-            result[stage] = json.loads(done.stdout)
-            print(stage, result[stage], file=sys.stderr, flush=True)
+            result[stage] = point(__spec__.name, stage, file)
+            say(stage, result[stage])
+            if "failed" in result[stage]:
+                sys.exit(1)
         width = PersonalModel.load(file).features.shape[1]
         result["file_mib"] = mebibytes(file.stat().st_size)
     result["feature_dim"] = width
@@ -65,23 +60,20 @@ def main() -> None:
 
 def measure(args: argparse.Namespace, stage: str, file: Path) -> dict[str, Any]:
     """One stage, in this process; "adapt" writes the file that the others begin with."""
-    random = torch.Generator().manual_seed(0)
-
-    def images(number: int) -> torch.Tensor:
-        shape = (number, 3, args.image_size, args.image_size)
-        return torch.randint(0, 256, shape, dtype=torch.uint8, generator=random)
-
     names = [f"class {k:03d}" for k in range(args.classes) for _ in range(args.photos)]
     if stage == "adapt":
         learner = random_learner(args.learner, args.backbone, args.image_size)
-        model, photos = MetaModel(learner, args.image_size), images(len(names))
+        model, photos = (
+            MetaModel(learner, args.image_size),
+            random_images(len(names), args.image_size),
+        )
         personal, row = timed(lambda: model.adapt(photos, names))
         personal.save(file)
         return row
     if stage == "load":
         return timed(lambda: PersonalModel.load(file))[1]
     personal = PersonalModel.load(file)
-    new = images(64)
+    new = random_images(64, args.image_size, seed=1)
     others = personal.features[: args.photos].roll(1, dims=1)  # of no photo that there is
     others_names = [f"new/{i}" for i in range(len(others))]
     actions: dict[str, Callable[[], object]] = {
@@ -97,21 +89,17 @@ def measure(args: argparse.Namespace, stage: str, file: Path) -> dict[str, Any]:
 
 def timed(action: Callable[[], Any]) -> tuple[Any, dict[str, Any]]:
     """What an action gives; its seconds, and the peaks of memory before and after it."""
-    before = peak(torch.device("cpu"))
+    before = peak()
     start, cpu_start = time.perf_counter(), time.process_time()
     result = action()
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
-    after = peak(torch.device("cpu"))
+    after = peak()
     return result, {
         "seconds": round(seconds, 3),
         "cpu_seconds": round(cpu_seconds, 3),
         "more_mib": mebibytes(after - before),
         "peak_mib": mebibytes(after),
     }
-
-
-def mebibytes(size: int) -> int:
-    return round(size / 2**20)
 
 
 if __name__ == "__main__":

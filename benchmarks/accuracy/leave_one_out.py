@@ -1,6 +1,6 @@
 """What leaving out a person's own photos tells, beside what held-back photos show.
 
-    python benchmarks/leave_one_out.py MODEL DATA [DATA ...] --shots 5,10 --tasks 100
+    python -m benchmarks.accuracy.leave_one_out MODEL DATA [DATA ...] --shots 5,10 --tasks 100
 
 For each data set and number of shots: the accuracy on held-back photos; the mean of what `assess`
 expects and of the plain share right when left out, their mean absolute errors, and how often the
@@ -19,9 +19,9 @@ from random import Random
 from typing import Any
 
 import torch
-from personal_tasks import PersonalTask, PersonalTasks
 
-from common import emit
+from benchmarks.common import emit, numbers
+from benchmarks.personal_tasks import PersonalTask, PersonalTasks
 from fewshot_lite.core.intervals import wilson_interval
 from fewshot_lite.personal.meta_model import MetaModel
 from fewshot_lite.personal.model import PersonalModel
@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("data", type=Path, nargs="+")
     parser.add_argument("--way", type=int, default=5)
-    parser.add_argument("--shots", default="5,10")
+    parser.add_argument("--shots", type=numbers, default="5,10")
     parser.add_argument("--queries", type=int, default=15, help="a class, where there are so many")
     parser.add_argument("--wrong", type=float, default=0.05, help="share of labels made wrong")
     parser.add_argument("--tasks", type=int, default=100)
@@ -95,7 +95,7 @@ def main() -> None:
 
     tasks = PersonalTasks(MetaModel.load(args.model), args.data, args.seed)
     rows: list[dict[str, Any]] = []
-    for shot in (int(s) for s in args.shots.split(",")):
+    for shot in args.shots:
         for name in tasks.sets:
             start = time.perf_counter()
             rng = Random(args.seed)

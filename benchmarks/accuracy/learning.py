@@ -1,6 +1,6 @@
 """What the ways to a gradient learn: accuracy against tasks and against seconds.
 
-    python benchmarks/learning.py DATA BACKBONE --validate HELD_OUT --tasks 300 --seeds 0,1,2
+    python -m benchmarks.accuracy.learning DATA BACKBONE --validate HELD_OUT --seeds 0,1,2
 
 The same learner from the same backbone on the same tasks, meta-trained with LITE (uniform and
 informed subsets), the exact gradient and small tasks. Seconds are of training alone, validation
@@ -14,13 +14,12 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from common import emit
+from benchmarks.common import Row, draw_lines, emit, numbers, say
 from fewshot_lite.training.meta_config import MetaTrainConfig
 from fewshot_lite.training.meta_train import meta_train
 
@@ -31,7 +30,6 @@ ARMS: dict[str, dict[str, Any]] = {
     "exact": {"h": None},
     "small tasks of 40": {"h": 40, "gradient": "small-task"},
 }
-Row = dict[str, Any]
 
 
 def main() -> None:
@@ -48,7 +46,7 @@ def main() -> None:
     parser.add_argument("--max-support", type=int, default=100)
     parser.add_argument("--queries", type=int, default=5)
     parser.add_argument("--image-size", type=int, default=64)
-    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--seeds", type=numbers, default="0,1,2")
     parser.add_argument("--plot", type=Path, help="draw a figure there")
     args = parser.parse_args()
 
@@ -65,14 +63,14 @@ def main() -> None:
         validate_every=args.validate_every,
     )
     rows: list[Row] = []
-    for seed in (int(s) for s in args.seeds.split(",")):
+    for seed in args.seeds:
         for name, options in ARMS.items():
             curve = run(args.data, args.validate, replace(base, seed=seed, **options))
             rows.append({"arm": name, "seed": seed, "curve": curve})
-            print(name, seed, curve[-1], file=sys.stderr)
+            say(name, seed, curve[-1])
     emit("learning", vars(args), {"summary": summary(rows), "runs": rows})
     if args.plot:
-        draw_figure(rows, args.plot)
+        draw_lines(args.plot, panels(rows), ("", "validation accuracy, %"), log=False)
 
 
 def run(data: Path, validate: Path, config: MetaTrainConfig) -> list[dict[str, float]]:
@@ -118,23 +116,20 @@ def summary(rows: list[Row]) -> list[Row]:
     return found
 
 
-def draw_figure(rows: list[Row], path: Path) -> None:
+def panels(rows: list[Row]) -> list[tuple[str, dict[str, Any]]]:
     """Accuracy against tasks and against seconds, mean over the seeds."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8.4, 3.4), layout="constrained")
-    for axes, key in zip(figure.subplots(1, 2, sharey=True), ("task", "seconds"), strict=True):
+    found = []
+    for key in ("task", "seconds"):
+        lines: dict[str, list[tuple[float, float]]] = {}
         for name in ARMS:
-            curves = [r["curve"] for r in rows if r["arm"] == name]
-            points = list(zip(*curves, strict=True))
-            x = [statistics.mean(p[key] for p in point) for point in points]
-            y = [100 * statistics.mean(p["accuracy"] for p in point) for point in points]
-            axes.plot(x, y, marker="o", label=name)
-        axes.set_xlabel("tasks" if key == "task" else "seconds of training")
-        axes.grid(alpha=0.3)
-    figure.axes[0].set_ylabel("validation accuracy, %")
-    figure.axes[0].legend(fontsize=8)
-    figure.savefig(path, dpi=130)
+            curves = [row["curve"] for row in rows if row["arm"] == name]
+            lines[name] = [
+                (statistics.mean(p[key] for p in points),
+                 100 * statistics.mean(p["accuracy"] for p in points))
+                for points in zip(*curves, strict=True)
+            ]  # fmt: skip
+        found.append((f"against {key}s".replace("ss", "s"), lines))
+    return found
 
 
 if __name__ == "__main__":

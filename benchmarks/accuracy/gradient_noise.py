@@ -1,6 +1,6 @@
 """Noise of LITE's gradient against H: uniform, stratified and informed sampling, and small tasks.
 
-    python benchmarks/gradient_noise.py MODEL DATA [DATA ...] --support 100,200 --tasks 20
+    python -m benchmarks.accuracy.gradient_noise MODEL DATA [DATA ...] --support 100,200 --tasks 20
 
 Tasks come from the data sets in turn. For each the exact gradient of the FiLM parameters is split
 into what each support image adds to it, g_n (one backward pass an image). A sampler's estimate is
@@ -14,7 +14,6 @@ averaged over tasks.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -23,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from common import emit, open_data
+from benchmarks.common import Row, draw_lines, emit, numbers, open_data, say
 from fewshot_lite.core.random_streams import Stream, generator
 from fewshot_lite.data.episodes import sample_fixed_episode
 from fewshot_lite.evaluation.accuracy import make_task
@@ -36,7 +35,6 @@ from fewshot_lite.lite.sampling import Chosen
 from fewshot_lite.personal.meta_model import MetaModel
 
 DRAWS = 300
-Row = dict[str, Any]
 
 
 def main() -> None:
@@ -44,10 +42,10 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("data", type=Path, nargs="+")
     parser.add_argument("--way", type=int, default=10)
-    parser.add_argument("--support", default="100,200")
+    parser.add_argument("--support", type=numbers, default="100,200")
     parser.add_argument("--queries", type=int, default=5, help="of a class")
     parser.add_argument("--tasks", type=int, default=20, help="for each size of the support set")
-    parser.add_argument("--h", default="5,10,20,40,80")
+    parser.add_argument("--h", type=numbers, default="5,10,20,40,80")
     parser.add_argument("--small-draws", type=int, default=8)
     parser.add_argument("--balanced-draws", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
@@ -58,7 +56,7 @@ def main() -> None:
     model.learner.film.requires_grad_(True)
     sets = [open_data(data, model.image_size)[1:] for data in args.data]
     rows: list[Row] = []
-    for number in (int(n) for n in args.support.split(",")):
+    for number in args.support:
         errors: dict[tuple[str, int], list[float]] = {}
         for position in range(args.tasks):
             random = generator(args.seed, Stream.BACK_PROPAGATED, position)
@@ -66,11 +64,11 @@ def main() -> None:
             episode = sample_fixed_episode(pool, args.way, number // args.way, args.queries, random)
             task = make_task(store, episode)
             measure(model.learner, task, args, random, errors)
-            print(f"N={number}: {position + 1} of {args.tasks} tasks", file=sys.stderr)
+            say(f"N={number}: {position + 1} of {args.tasks} tasks")
         rows += table(number, errors)
     emit("gradient_noise", vars(args), rows)
     if args.plot:
-        draw_figure(rows, args.plot)
+        draw_lines(args.plot, panels(rows), ("H", "RMSE / norm of the exact gradient"))
 
 
 def measure(
@@ -84,7 +82,7 @@ def measure(
     parts, v = contributions(learner, task)  # (N, P), (N, d)
     exact = parts.sum(0)
     scale = exact.norm()
-    for h in (int(h) for h in args.h.split(",")):
+    for h in args.h:
         for name, draw in samplers(task, v, h, random).items():
             error = root_mean_square(parts, exact, draw) / scale
             errors.setdefault((name, h), []).append(float(error))
@@ -127,25 +125,13 @@ def table(number: int, errors: dict[tuple[str, int], list[float]]) -> list[Row]:
     return rows
 
 
-def draw_figure(rows: list[Row], path: Path) -> None:
-    """Relative error against H, one panel for each N."""
-    from matplotlib.figure import Figure
-
-    sizes = sorted({row["support"] for row in rows})
-    figure = Figure(figsize=(4.2 * len(sizes), 3.4), layout="constrained")
-    for axes, number in zip(figure.subplots(1, len(sizes), squeeze=False)[0], sizes, strict=True):
-        for name in dict.fromkeys(row["sampler"] for row in rows):
-            line = [r for r in rows if r["support"] == number and r["sampler"] == name]
-            style = "--" if name.startswith("small") else "-"
-            values = [r["relative_rmse"] for r in line]
-            axes.plot([r["h"] for r in line], values, style, marker="o", label=name)
-        axes.set(xscale="log", yscale="log", xlabel="H", title=f"N = {number}")
-        axes.set_xticks([r["h"] for r in line], [str(r["h"]) for r in line])
-        axes.set_xticks([], minor=True)
-        axes.grid(alpha=0.3)
-    figure.axes[0].set_ylabel("RMSE / norm of the exact gradient")
-    figure.axes[0].legend(fontsize=8)
-    figure.savefig(path, dpi=130)
+def panels(rows: list[Row]) -> list[tuple[str, dict[str, Any]]]:
+    """Relative error against H, a panel for each N."""
+    found: dict[int, dict[str, Any]] = {}
+    for row in rows:
+        lines = found.setdefault(row["support"], {})
+        lines.setdefault(row["sampler"], []).append((row["h"], row["relative_rmse"]))
+    return [(f"N = {number}", lines) for number, lines in found.items()]
 
 
 def contributions(learner: Learner, task: Task, *, total: bool = False) -> tuple[Tensor, Tensor]:
@@ -193,21 +179,9 @@ def samplers(
     task: Task, v: Tensor, h: int, random: torch.Generator
 ) -> dict[str, Callable[[], Chosen]]:
     """Ways to draw H of N images."""
-    number = len(v)
-    probabilities = sampling.inclusion_probabilities(v.norm(dim=1), h)
-
-    def unordered() -> Chosen:
-        if probabilities is None or h >= number:
-            return sampling.uniform(number, h, random)
-        order = torch.randperm(number, generator=random)
-        start = float(torch.rand((), dtype=torch.float64, generator=random))
-        chosen = sampling.systematic(probabilities[order], start)
-        return Chosen(order[chosen.indices], chosen.weights)
-
     return {
-        "uniform": lambda: sampling.uniform(number, h, random),
+        "uniform": lambda: sampling.uniform(len(v), h, random),
         "stratified": lambda: stratified(task.support_labels, h, random),
-        "informed, in random order": unordered,
         "informed": lambda: sampling.informed(v, task.support_labels, h, random),
     }
 

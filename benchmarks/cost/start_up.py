@@ -1,6 +1,6 @@
 """How long commands take from the shell, beside importing what they are made with.
 
-python benchmarks/start_up.py
+python -m benchmarks.cost.start_up
 
 `--help` beside Typer and Rich; `classify` of one photo, from the model's file and from its ONNX
 export, beside torch. The commands take turns. Processor time is that of all threads; unlike the
@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from common import emit
+from benchmarks.common import emit
 from fewshot_lite.demo.drawings import KINDS, write_folder
 from fewshot_lite.personal.export.writing import export_model
 from fewshot_lite.personal.meta_model import load

@@ -1,7 +1,7 @@
 """Draw the README's picture: what the demo adapted on, and what it called the drawings held back.
 
     fewshot-lite demo --output demo
-    python benchmarks/picture.py demo benchmarks/figures/demo.jpg
+    python -m benchmarks.accuracy.picture demo benchmarks/figures/demo.jpg
 
 Green answers are right, red ones wrong.
 """

@@ -1,6 +1,6 @@
 """Error of iMAML's meta-gradient against inner steps and conjugate gradient steps.
 
-    python benchmarks/implicit_error.py MODEL DATA [--tasks 3] [--plot FILE]
+    python -m benchmarks.accuracy.implicit_error MODEL DATA [--tasks 3] [--plot FILE]
 
 MODEL is an iMAML checkpoint. The reference differentiates through `--unrolled` inner steps in one
 graph (float64). Beside the network as it is stands one without kinks (Softplus for ReLU, mean for
@@ -11,14 +11,13 @@ The figures of Rajeswaran et al. 2019 (figure 2) are of a synthetic problem.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from common import emit, open_data
+from benchmarks.common import Row, draw_lines, emit, numbers, open_data, say
 from fewshot_lite.evaluation.accuracy import fixed_episodes, make_task
 from fewshot_lite.learners import ImplicitMaml
 from fewshot_lite.learners.task import Task
@@ -37,8 +36,8 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=3)
     parser.add_argument("--unrolled", type=int, default=100)
     parser.add_argument("--inner-lr", type=float, default=0.05)
-    parser.add_argument("--inner-steps", default="5,10,25,50,100")
-    parser.add_argument("--cg-steps", default="1,2,5,10,20")
+    parser.add_argument("--inner-steps", type=numbers, default="5,10,25,50,100")
+    parser.add_argument("--cg-steps", type=numbers, default="1,2,5,10,20")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--plot", type=Path)
     args = parser.parse_args()
@@ -47,9 +46,7 @@ def main() -> None:
     episodes = fixed_episodes(
         pool, way=args.way, shot=args.shot, queries=args.queries, tasks=args.tasks, seed=args.seed
     )
-    inner = [int(n) for n in args.inner_steps.split(",")]
-    products = [int(n) for n in args.cg_steps.split(",")]
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for network in ("smooth", "as it is"):
         learner = MetaModel.load(args.model).learner.double()
         assert isinstance(learner, ImplicitMaml)
@@ -60,8 +57,8 @@ def main() -> None:
             task = make_task(store, episode)
             _set(learner, args.unrolled, 1)
             exact = unrolled_gradient(learner, _float(task)).gradients
-            grid = [(steps, max(products)) for steps in inner]
-            grid += [(args.unrolled, cg) for cg in products]
+            grid = [(steps, max(args.cg_steps)) for steps in args.inner_steps]
+            grid += [(args.unrolled, cg) for cg in args.cg_steps]
             for steps, cg in dict.fromkeys(grid):
                 _set(learner, steps, cg)
                 found = meta_gradient(learner, _float(task))
@@ -74,10 +71,11 @@ def main() -> None:
                 }
                 row["negative_curvature"] = int(found.negative_curvature)
                 rows.append(row)
-                print(row, file=sys.stderr)
+                say(row)
     emit("implicit_error", vars(args), rows)
     if args.plot:
-        draw_figure(rows, args.unrolled, max(products), args.plot)
+        lines = panels(rows, args.unrolled, max(args.cg_steps))
+        draw_lines(args.plot, lines, ("steps", "relative error"))
 
 
 def _set(learner: ImplicitMaml, steps: int, cg: int) -> None:
@@ -113,24 +111,21 @@ def _compare(found: Params, exact: Params) -> dict[str, float]:
     }
 
 
-def draw_figure(rows: list[dict[str, Any]], unrolled: int, products: int, path: Path) -> None:
-    """Relative error, one line a network: mean over tasks."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8.4, 3.4), layout="constrained")
-    panels = (("cg_steps", "inner_steps", unrolled), ("inner_steps", "cg_steps", products))
-    for axes, (key, fixed, value) in zip(figure.subplots(1, 2, sharey=True), panels, strict=True):
+def panels(rows: list[Row], unrolled: int, products: int) -> list[tuple[str, dict[str, Any]]]:
+    """Mean error over the tasks against conjugate gradient steps, and against inner steps."""
+    found = []
+    for key, fixed, value in (
+        ("cg_steps", "inner_steps", unrolled),
+        ("inner_steps", "cg_steps", products),
+    ):
+        lines: dict[str, list[tuple[float, float]]] = {}
         for network in dict.fromkeys(row["network"] for row in rows):
             chosen = [r for r in rows if r["network"] == network and r[fixed] == value]
-            x = sorted({row[key] for row in chosen})
-            y = [[row["error"] for row in chosen if row[key] == at] for at in x]
-            axes.plot(x, [sum(e) / len(e) for e in y], marker="o", label=network)
-        axes.set(xlabel=f"{key.replace('_', ' ')} ({fixed.replace('_', ' ')}: {value})")
-        axes.set(yscale="log", xscale="log")
-        axes.grid(alpha=0.3)
-    figure.axes[0].set_ylabel("relative error of the meta-gradient")
-    figure.axes[0].legend(fontsize=8, title="Conv-4")
-    figure.savefig(path, dpi=130)
+            for at in sorted({row[key] for row in chosen}):
+                errors = [row["error"] for row in chosen if row[key] == at]
+                lines.setdefault(network, []).append((at, sum(errors) / len(errors)))
+        found.append((f"{key.replace('_', ' ')} ({fixed.replace('_', ' ')}: {value})", lines))
+    return found
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The data side of meta-training beside the training step's need, and the time spent waiting.
 
-    python benchmarks/feeding.py DATA [--image-size 64 --workers 0,1 --classes 40]
+    python -m benchmarks.cost.feeding DATA [--image-size 64 --workers 0,1 --classes 40]
 
 For images in memory, in a file of a cache and decoded at each use:
 
@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 import fewshot_lite.training.tasks
-from common import emit
+from benchmarks.common import emit, numbers, random_learner
 from fewshot_lite.core.devices import autocast, pick_device, pick_micro_batch
 from fewshot_lite.images.folders import LabelledImages, scan_classes
 from fewshot_lite.learners.task import Task
@@ -34,7 +34,6 @@ from fewshot_lite.networks.backbone import has_depthwise_convolutions
 from fewshot_lite.training.meta_config import MetaTrainConfig
 from fewshot_lite.training.prefetch import Prefetch
 from fewshot_lite.training.tasks import Cache, TrainingTasks
-from tasks import random_learner
 
 _WARM_UP = 2
 
@@ -51,7 +50,7 @@ def main() -> None:
     parser.add_argument("--precision", default="auto", choices=["auto", "float32", "bfloat16"])
     parser.add_argument("--device", default="auto")
     parser.add_argument("--tasks", type=int, default=12)
-    parser.add_argument("--workers", default="0,1", help="processes; 0 is a thread")
+    parser.add_argument("--workers", type=numbers, default="0,1", help="processes; 0 is a thread")
     parser.add_argument("--from", dest="sources", default="memory,cache,disk")
     args = parser.parse_args()
     device = pick_device(args.device)
@@ -68,7 +67,7 @@ def main() -> None:
             start = time.perf_counter()
             tasks = _open(source, folder, config, args.image_size, Path(scratch))
             opened = time.perf_counter() - start
-            for workers in map(int, args.workers.split(",")):
+            for workers in args.workers:
                 row = {"images": source, "workers": workers, "opened_seconds": round(opened, 2)}
                 row |= {"prepared": _prepared(tasks, args.tasks, device, workers)}
                 row |= step.loop(tasks, args.tasks, workers)

@@ -1,6 +1,6 @@
-"""Telling strangers: scores compared, and what `--reject` does.
+"""Out-of-distribution photos: scores compared, and what `--reject` does.
 
-    python benchmarks/strangers.py MODEL DATA DATA [DATA ...] --shots 5,10 --tasks 100
+    python -m benchmarks.accuracy.novelty MODEL DATA DATA [DATA ...] --shots 5,10 --tasks 100
 
 Strangers are photos of other classes of the same data set ("held out") and of the other data sets
 ("foreign"). For each score: AUROC against held-back photos of the task's own classes, and the share
@@ -18,10 +18,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from personal_tasks import PersonalTask, PersonalTasks
 from torch import Tensor
 
-from common import emit
+from benchmarks.common import emit, numbers
+from benchmarks.personal_tasks import PersonalTask, PersonalTasks
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
 from fewshot_lite.personal.meta_model import MetaModel
 from fewshot_lite.personal.model import PersonalModel
@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("data", type=Path, nargs="+")
     parser.add_argument("--way", type=int, default=5)
-    parser.add_argument("--shots", default="5,10")
+    parser.add_argument("--shots", type=numbers, default="5,10")
     parser.add_argument("--queries", type=int, default=5, help="of each class")
     parser.add_argument("--strangers", type=int, default=15, help="of each of the two kinds")
     parser.add_argument("--reject", type=float, default=0.05)
@@ -93,7 +93,7 @@ def main() -> None:
 
     tasks = PersonalTasks(MetaModel.load(args.model), args.data, args.seed)
     rows: list[dict[str, Any]] = []
-    for shot in (int(s) for s in args.shots.split(",")):
+    for shot in args.shots:
         for name in tasks.sets:
             start = time.perf_counter()
             drawn = tasks.draw(
@@ -111,7 +111,7 @@ def main() -> None:
                 row.setdefault(score, {})[what] = round(100 * sum(values) / len(values), 1)
             row["seconds"] = round(time.perf_counter() - start, 1)
             rows.append(row)
-    emit("strangers", vars(args), rows)
+    emit("novelty", vars(args), rows)
 
 
 if __name__ == "__main__":

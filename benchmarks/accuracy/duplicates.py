@@ -1,6 +1,6 @@
 """How many copies of photos `check` recognises, and what it takes for copies on real data sets.
 
-    python benchmarks/duplicates.py SET... --photos 60
+    python -m benchmarks.accuracy.duplicates SET... --photos 60
 
 Of each set, some photos are copied in every way (seeded): saved as JPEG of quality 30 to 90,
 resized by 0.25 to 2, brightened, darkened, 5 or 10 % of each side cropped at a random place. Recall
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from common import emit
+from benchmarks.common import emit
 from fewshot_lite.images.copies import find_copies
 from fewshot_lite.images.decoding import look_through
 from fewshot_lite.images.fingerprints import Looks, similar_pairs

@@ -1,6 +1,6 @@
 """Lambda patterns: accuracy against the time to adapt, of every pattern of a checkpoint.
 
-    python benchmarks/lambda_patterns.py MODEL DATA --inner-steps 1,5 --tasks 200 --plot FIGURE.png
+    python -m benchmarks.accuracy.lambda_patterns MODEL DATA --inner-steps 1,5 --tasks 200
 
 MODEL is a checkpoint of maml, fomaml or imaml (or finetune:NETWORK). For each number of inner steps
 a search (all patterns where they are no more than --max-patterns, else greedy: --max-patterns 20
@@ -14,13 +14,12 @@ flattered: so the selected and the best pattern are measured again on tasks of a
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from common import emit
+from benchmarks.common import emit, numbers, say
 from fewshot_lite.evaluation.lambda_search.measuring import Measured
 from fewshot_lite.evaluation.lambda_search.options import SearchOptions, parse_searched
 from fewshot_lite.evaluation.lambda_search.result import Search
@@ -31,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
     parser.add_argument("data", type=Path)
-    parser.add_argument("--inner-steps", default="1,5")
+    parser.add_argument("--inner-steps", type=numbers, default="1,5")
     parser.add_argument("--max-drop", type=float, default=0.01)
     parser.add_argument("--way", type=int)
     parser.add_argument("--shots", type=int, default=5)
@@ -45,7 +44,7 @@ def main() -> None:
 
     name = parse_searched(args.model)
     searches, result = [], []
-    for steps in (int(s) for s in args.inner_steps.split(",")):
+    for steps in args.inner_steps:
         options = SearchOptions(
             max_drop=args.max_drop,
             way=args.way,
@@ -69,7 +68,7 @@ def main() -> None:
         )
         searches.append(search)
         result.append(summary(search, best, again))
-        print(result[-1]["in_words"], file=sys.stderr)
+        say(result[-1]["in_words"])
     emit("lambda_patterns", vars(args), result)
     if args.plot:
         draw_figure(searches, args.plot)
@@ -77,7 +76,7 @@ def main() -> None:
 
 def _say(steps: int, turn: int, done: int, total: int) -> None:
     if done % max(1, total // 10) == 0 or done == total:
-        print(f"{steps} steps, round {turn}: {done} of {total}", file=sys.stderr, flush=True)
+        say(f"{steps} steps, round {turn}: {done} of {total}")
 
 
 def summary(search: Search, best: Measured, again: Search) -> dict[str, Any]:

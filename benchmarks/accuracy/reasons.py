@@ -1,6 +1,6 @@
 """What reports cost, and whether the reasons they show are of the class that was answered.
 
-    python benchmarks/report.py DATA/clothing DATA/eth80 DATA/trashnet DATA/sign-digits
+    python -m benchmarks.accuracy.reasons DATA/clothing DATA/eth80 DATA/trashnet DATA/sign-digits
 
 For each data set 8 photos of each of up to 10 classes are adapted to and 8 others named:
 
@@ -13,7 +13,7 @@ For each data set 8 photos of each of up to 10 classes are adapted to and 8 othe
 
 `--draw FOLDER` instead draws a folder with a few things wrong. The picture in the README is
 
-    python benchmarks/report.py --draw my_objects
+    python -m benchmarks.accuracy.reasons --draw my_objects
     fewshot-lite adapt my_objects --report report.html
     chromium --headless --window-size=1000,1480 --screenshot=report.png report.html
 
@@ -34,7 +34,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from common import emit
+from benchmarks.common import emit
 from fewshot_lite.data.store import decode
 from fewshot_lite.demo.drawings import write_folder
 from fewshot_lite.images.thumbnails import make_thumbnails

@@ -1,6 +1,6 @@
 """Adapting large JPEGs: at the reduced scale they are decoded at, and with full decoding.
 
-    python benchmarks/decoding.py /data/clothing-original-size
+    python -m benchmarks.cost.decoding /data/clothing-original-size
 
 Photos are enlarged to so many megapixels and saved (quality 90, seeded choice), then adapted in one
 process for each way, in turns: `adapt` as it is, and with `Image.draft` doing nothing. Wall time of
@@ -21,7 +21,7 @@ from random import Random
 
 from PIL import Image
 
-from common import emit
+from benchmarks.common import emit
 from fewshot_lite.images.decoding import look_through, worker_count
 from fewshot_lite.images.folders import scan_classes
 

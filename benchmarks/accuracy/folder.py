@@ -1,6 +1,6 @@
 """Adapt to some photos of a folder of class folders and classify the rest, as a user would.
 
-    python benchmarks/folder.py FOLDER --shots 5 [--base MODEL] [--repeats 20]
+    python -m benchmarks.accuracy.folder FOLDER --shots 5 [--base MODEL] [--repeats 20]
 
 The first repeat takes the first photos by name; each further one draws others (seeded). Accuracy of
 the first with a Wilson interval, and the mean over the repeats.
@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from common import emit
+from benchmarks.common import emit
 from fewshot_lite.core.files import DEFAULT_BASE
 from fewshot_lite.core.intervals import wilson_interval
 from fewshot_lite.images.folders import ImageFolder, scan_classes

@@ -1,6 +1,6 @@
 """Kill a short run of meta-training at random moments and resume it: are the weights the same?
 
-    python benchmarks/kills.py DATA --kills 20
+    python -m benchmarks.reliability.kills DATA --kills 20
 
 Each of the runs is killed once with SIGKILL, every third while it writes a state or a checkpoint,
 resumed until it ends, and compared bit for bit with a run that was left alone. Runs are forked from
@@ -17,7 +17,7 @@ import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from common import emit
+from benchmarks.common import emit
 from fewshot_lite.training import run as training
 from fewshot_lite.training.meta_config import MetaTrainConfig
 from fewshot_lite.training.meta_train import meta_train

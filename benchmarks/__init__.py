@@ -1,0 +1,8 @@
+"""What the figures of the documentation are made with; run from the root of a checkout.
+
+    python -m benchmarks.accuracy.compare default cosine DATA --shots 1,5
+
+`accuracy` is about how well things are told apart, `cost` about seconds and memory, `reliability`
+about what goes wrong. Each script prints one JSON object with the machine, versions and arguments,
+the seed among them.
+"""

@@ -1,0 +1,114 @@
+"""Memory and time of a meta-gradient against inner steps.
+
+    python -m benchmarks.cost.inner_steps [--steps 1,5,10,25,50,100] [--plot FILE]
+
+20-way 5-shot at 28 px on Conv-4, the shape of Omniglot (random images: neither depends on what is
+seen). Each point is two fresh processes: one for the peak of resident memory over what the process
+held before, one for seconds. "maml, one graph" differentiates through all steps at once, as the
+papers' code does; "maml" is ours, which keeps a set of parameters a step; fomaml and imaml keep
+nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import (
+    Row,
+    draw_lines,
+    emit,
+    mebibytes,
+    numbers,
+    peak,
+    point,
+    random_task,
+    say,
+)
+from fewshot_lite.learners import FirstOrderMaml, GradientLearner, ImplicitMaml, Maml
+from fewshot_lite.learners.task import Task
+from fewshot_lite.maml.meta_gradient import meta_gradient, unrolled_gradient
+from fewshot_lite.networks.backbone import Backbone
+
+ARMS: dict[str, type[GradientLearner]] = {
+    "fomaml": FirstOrderMaml,
+    "imaml": ImplicitMaml,
+    "maml": Maml,
+    "maml, one graph": Maml,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=numbers, default="1,5,10,25,50,100")
+    parser.add_argument("--graph-steps", type=numbers, default="1,5,10,25", help="in one graph")
+    parser.add_argument("--way", type=int, default=20)
+    parser.add_argument("--shot", type=int, default=5)
+    parser.add_argument("--queries", type=int, default=5, help="of a class")
+    parser.add_argument("--image-size", type=int, default=28)
+    parser.add_argument("--arms", default=";".join(ARMS))
+    parser.add_argument("--plot", type=Path)
+    parser.add_argument("--point", nargs=2, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.point:
+        print(json.dumps(measure(args, args.point[0], int(args.point[1]))))
+        return
+    rows: list[Row] = []
+    for arm in args.arms.split(";"):
+        for steps in args.graph_steps if arm.endswith("graph") else args.steps:
+            rows.append({"arm": arm, "steps": steps, **_two_points(arm, steps)})
+            say(rows[-1])
+    emit("inner_steps", vars(args), rows)
+    if args.plot:
+        panels = []
+        for key, title in (("peak_mib", "peak memory, MiB"), ("seconds", "seconds")):
+            lines: dict[str, list[tuple[float, float]]] = {}
+            for row in rows:
+                if "failed" not in row:
+                    lines.setdefault(row["arm"], []).append((row["steps"], row[key]))
+            panels.append((title, lines))
+        draw_lines(args.plot, panels, ("inner steps", ""))
+
+
+def _two_points(arm: str, steps: int) -> Row:
+    """Memory and seconds, of a process each.
+
+    For memory the allocator gives back at once what is freed, which takes time of its own; else the
+    peak would be that of its reserves.
+    """
+    strict = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    memory = point(__spec__.name, arm, steps, environment={**os.environ, **strict})
+    if "failed" in memory:
+        return memory
+    return {"peak_mib": memory["peak_mib"], "seconds": point(__spec__.name, arm, steps)["seconds"]}
+
+
+def measure(args: argparse.Namespace, arm: str, steps: int) -> dict[str, Any]:
+    """One point, in this process."""
+    learner = ARMS[arm](
+        Backbone("conv4", args.image_size), statistics="support", inner_steps=steps, inner_lr=0.01
+    )
+
+    def task(way: int, shot: int, queries: int) -> Task:
+        found = random_task(way * shot, way * queries, way, args.image_size)
+        return replace(found, support=found.support / 255, query=found.query / 255)
+
+    gradient = unrolled_gradient if arm.endswith("graph") else meta_gradient
+    real = task(args.way, args.shot, args.queries)
+    gradient(learner, task(2, 1, 1))  # what torch loads at the first use is not counted
+    before = peak()
+    start = time.perf_counter()
+    gradient(learner, real)
+    return {
+        "peak_mib": mebibytes(peak() - before),
+        "seconds": round(time.perf_counter() - start, 3),
+    }
+
+
+if __name__ == "__main__":
+    main()

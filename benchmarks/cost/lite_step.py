@@ -1,0 +1,188 @@
+"""Memory and time of one LITE step against N, its floor, and bfloat16 against float32.
+
+    python -m benchmarks.cost.lite_step --sizes 50,200,1000 --modes lite,all,full
+    python -m benchmarks.cost.lite_step --device cuda --way 50 --queries 500 --sizes 100,1000,10000
+
+Each point is a process of its own, on random images: two steps; then, in turns, the step and its
+floor, the bare passes that it cannot do without (backbone forward on N images, forward and backward
+into the norm parameters on H and on Q; set encoder forward on N, forward and backward on H).
+`share_of_floor` is floor / step, of medians. `peak_mib` is what the process held at most (on a GPU:
+what torch allocated) until the floor, `images_mib` what of it the task's images take. "lite"
+back-propagates H images, "all" every image, "full" the whole task in one graph, as is usual.
+`agreement` compares a step in bfloat16 with the same step in float32: relative error of the
+gradient, and the share of queries that are classified alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import sys
+from collections.abc import Callable
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from benchmarks.common import (
+    Row,
+    clock,
+    emit,
+    mebibytes,
+    numbers,
+    peak,
+    point,
+    random_learner,
+    random_task,
+    say,
+)
+from fewshot_lite.core.devices import autocast, pick_device, pick_micro_batch
+from fewshot_lite.learners.base import Cast, Learner, map_batches
+from fewshot_lite.learners.task import Task
+from fewshot_lite.lite.baselines import full_step
+from fewshot_lite.lite.step import lite_step
+from fewshot_lite.networks.backbone import has_depthwise_convolutions
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--learner", default="simple-cnaps")
+    parser.add_argument("--backbones", default="efficientnet_b0")
+    parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--way", type=int, default=10)
+    parser.add_argument("--queries", type=int, default=100)
+    parser.add_argument("--h", type=int, default=40)
+    parser.add_argument("--sizes", type=numbers, default="50,100,200,400,1000")
+    parser.add_argument("--modes", default="lite")
+    parser.add_argument("--precisions", default="auto")
+    parser.add_argument("--micro-batch", type=int, help="default: what meta-train would take")
+    parser.add_argument("--repeats", type=int, default=3, help="0 for memory alone")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--point", nargs=4, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.point:
+        backbone, mode, precision, number = args.point
+        print(json.dumps(measure(args, backbone, mode, precision, int(number))))
+        return
+    if args.device.startswith("cuda") and not torch.cuda.is_available():
+        sys.exit("benchmarks.cost.lite_step: --device cuda: there is no CUDA device here.")
+    rows: list[Row] = []
+    for backbone in args.backbones.split(","):
+        for mode in args.modes.split(","):
+            for precision in args.precisions.split(","):
+                for number in args.sizes:
+                    row = {"backbone": backbone, "mode": mode, "precision": precision}
+                    row |= {"support": number}
+                    found = point(__spec__.name, backbone, mode, precision, number)
+                    rows.append(row | found)
+                    say(rows[-1])
+                    if "failed" in found:
+                        break  # more images would fail, too
+    emit("lite_step", vars(args), rows)
+
+
+def measure(args: argparse.Namespace, backbone: str, mode: str, precision: str, number: int) -> Row:
+    """One point, in this process."""
+    device = pick_device(args.device)
+    micro_batch = args.micro_batch or pick_micro_batch(device, args.image_size)
+    learner = random_learner(args.learner, backbone, args.image_size).to(device)
+    learner.to(memory_format=torch.channels_last)
+    depthwise = has_depthwise_convolutions(learner.backbone)
+
+    def cast_of(name: str) -> Cast:
+        return functools.partial(autocast, device, name, depthwise=depthwise)  # type: ignore[arg-type]
+
+    before = peak(device)
+    cpu_task = random_task(number, args.queries, args.way, args.image_size)
+    images = cpu_task.support.numel() + cpu_task.query.numel()
+    task = cpu_task.to(device)
+
+    def step(cast: Cast) -> None:
+        if mode == "full":
+            full_step(learner, task)
+            return
+        random = torch.Generator().manual_seed(0)
+        h = args.h if mode == "lite" else None
+        lite_step(learner, task, random, h=h, micro_batch=micro_batch, cast=cast)
+
+    cast = cast_of(precision)
+    own = functools.partial(step, cast)
+    own()
+    own()
+    most = peak(device)
+    row: Row = {
+        "micro_batch": micro_batch,
+        "peak_mib": mebibytes(most),
+        "images_mib": mebibytes(images),
+        "before_mib": mebibytes(before),
+    }
+    floor = functools.partial(bare_passes, learner, task, args.h, micro_batch, cast)
+    times: dict[str, list[float]] = {"step": [], "floor": []}
+    ways: dict[str, Callable[[], None]] = {"step": own, "floor": floor}
+    for repeat in range(args.repeats + 1 if args.repeats else 0):
+        for name, way in ways.items():
+            seconds = clock(way, device)
+            if repeat:  # the first round warms up
+                times[name].append(seconds)
+    if args.repeats:
+        medians = {name: median(values) for name, values in times.items()}
+        row["seconds"] = {name: round(value, 4) for name, value in medians.items()}
+        row["share_of_floor"] = round(medians["floor"] / medians["step"], 3)
+    if precision == "bfloat16" and mode == "lite":
+        row["agreement"] = agreement(learner, task, step, micro_batch, cast, cast_of("float32"))
+    return row
+
+
+def bare_passes(learner: Learner, task: Task, h: int, size: int, cast: Cast) -> None:
+    """The network passes of a step and nothing else."""
+    backbone = learner.backbone
+    norms = [p for layer in backbone.norm_layers().values() for p in (layer.weight, layer.bias)]
+    with torch.no_grad():
+        map_batches(backbone, task.support, size, cast)
+        if learner.has_set_encoder:
+            map_batches(learner.embed, task.support, size, cast)
+    for parameter in norms:
+        parameter.requires_grad_(True)
+    for images in (task.support[:h], task.query):
+        for batch in images.split(size):
+            with cast():
+                features = backbone(batch)
+            features.sum().backward()
+    for parameter in norms:
+        parameter.requires_grad_(False)
+        parameter.grad = None
+    if learner.has_set_encoder:
+        for batch in task.support[:h].split(size):
+            with cast():
+                embeddings = learner.embed(batch)
+            embeddings.sum().backward()
+
+
+def agreement(
+    learner: Learner,
+    task: Task,
+    step: Callable[[Cast], None],
+    micro_batch: int,
+    cast: Cast,
+    exact: Cast,
+) -> Row:
+    """A step and its answers under both casts, with the same subsets."""
+    found: list[tuple[Tensor, Tensor]] = []
+    for each in (cast, exact):
+        learner.zero_grad(set_to_none=True)
+        step(each)
+        gradients = [p.grad.flatten() for p in learner.parameters() if p.grad is not None]
+        adapted = learner.adapt(
+            task.support, task.support_labels, task.classes, micro_batch=micro_batch, cast=each
+        )
+        found.append((torch.cat(gradients), adapted.logits(task.query).argmax(1)))
+    (gradient, answers), (true, right) = found
+    return {
+        "gradient_error": round(float((gradient - true).norm() / true.norm()), 5),
+        "same_answers": round(float((answers == right).double().mean()), 4),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""Seconds to adapt and photos a second to classify, of images in memory, beside the bare backbone.
+
+    python -m benchmarks.cost.throughput --base default --shots 5,20 --device cpu
+    python -m benchmarks.cost.throughput --base random:efficientnet_b0 --device cuda
+
+`random:NAME` is Simple CNAPs on a backbone of random weights: cost does not depend on them. What is
+timed takes turns; medians over the repeats.
+"""
+
+from __future__ import annotations
+
+import argparse
+from statistics import median
+
+import torch
+
+from benchmarks.common import Row, clock, emit, numbers, random_images, random_learner
+from fewshot_lite.core.devices import pick_device
+from fewshot_lite.learners.base import map_batches
+from fewshot_lite.personal.meta_model import MetaModel
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--base", default="default")
+    parser.add_argument("--image-size", type=int, default=224, help="of random:NAME")
+    parser.add_argument("--way", type=int, default=5)
+    parser.add_argument("--shots", type=numbers, default="5")
+    parser.add_argument("--photos", type=int, default=64, help="to classify")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", default="auto")
+    args = parser.parse_args()
+    device = pick_device(args.device)
+    if args.base.startswith("random:"):
+        learner = random_learner("simple-cnaps", args.base.removeprefix("random:"), args.image_size)
+        model = MetaModel(learner.to(device).requires_grad_(False), args.image_size)
+    else:
+        model = MetaModel.load(args.base, device=str(device))
+    photos = random_images(args.photos, model.image_size, seed=1)
+    rows = [measure(model, shot, photos, args, device) for shot in args.shots]
+    emit("throughput", vars(args), rows)
+
+
+def measure(
+    model: MetaModel,
+    shot: int,
+    photos: torch.Tensor,
+    args: argparse.Namespace,
+    device: torch.device,
+) -> Row:
+    """One size of the support set."""
+    names = [f"class {k}" for k in range(args.way) for _ in range(shot)]
+    images = random_images(len(names), model.image_size)
+    personal = model.adapt(images, names)
+    ways = {
+        "adapt": lambda: model.adapt(images, names),
+        "adapt_bare": lambda: map_batches(model.learner.backbone, images.to(device), 64),
+        "classify": lambda: personal.outputs(photos),
+        "classify_bare": lambda: map_batches(model.learner.backbone, photos.to(device), 64),
+    }
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for repeat in range(args.repeats + 1):
+        for name, way in ways.items():
+            seconds = clock(way, device)
+            if repeat:  # the first round warms up
+                times[name].append(seconds)
+    found = {name: median(values) for name, values in times.items()}
+    return {
+        "way": args.way,
+        "shot": shot,
+        "image_size": model.image_size,
+        "seconds": {name: round(value, 4) for name, value in found.items()},
+        "adapt_over_bare": round(found["adapt"] / found["adapt_bare"], 2),
+        "classify_over_bare": round(found["classify"] / found["classify_bare"], 2),
+        "classify_ms_a_photo": round(1e3 * found["classify"] / len(photos), 2),
+        "photos_a_second": round(len(photos) / found["classify"], 1),
+    }
+
+
+if __name__ == "__main__":
+    torch.set_grad_enabled(False)
+    main()

@@ -1,0 +1,104 @@
+"""The scripts of the figures: all of them start, and those of cost run at a tiny size."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from documents import ROOT
+
+MODULES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in (ROOT / "benchmarks").glob("*/*.py")
+    if path.name != "__init__.py"
+)
+_START = """
+import argparse, importlib, sys
+def stop(parser, *_, **__):
+    assert parser.description, "no docstring"
+    raise SystemExit("parsed")
+argparse.ArgumentParser.parse_args = argparse.ArgumentParser.parse_known_args = stop
+for name in sys.argv[1:]:
+    try:
+        importlib.import_module(name).main()
+    except SystemExit as end:
+        assert end.code == "parsed", name
+    print(name)
+"""
+_SMALL = ("--image-size", "32", "--way", "3", "--queries", "6", "--h", "4", "--repeats", "1")
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    alone = os.environ | {"OMP_NUM_THREADS": "1"}  # threads that wait for each other in turns
+    return subprocess.run(
+        words, capture_output=True, text=True, timeout=600, check=False, env=alone, cwd=ROOT
+    )
+
+
+def printed(*words: str) -> Any:
+    """What a script printed as JSON, with where it ran and from what seed or sizes."""
+    done = run(sys.executable, "-m", *words)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert {"torch", "torchvision", "cpu", "python"} <= set(found["machine"])
+    assert found["arguments"]
+    return found["result"]
+
+
+def test_every_script_is_there_to_start() -> None:
+    assert len(MODULES) > 15
+    done = run(sys.executable, "-c", _START, *MODULES)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == MODULES
+
+
+@pytest.mark.slow
+def test_a_step_in_both_precisions_and_all_modes() -> None:
+    words = ("--backbones", "resnet18", "--sizes", "6,12", "--device", "cpu", *_SMALL)
+    rows = printed(
+        "benchmarks.cost.lite_step", *words, "--precisions", "float32,bfloat16"
+    ) + printed("benchmarks.cost.lite_step", *words, "--modes", "all,full")
+    assert [(row["mode"], row["precision"], row["support"]) for row in rows] == [
+        ("lite", "float32", 6),
+        ("lite", "float32", 12),
+        ("lite", "bfloat16", 6),
+        ("lite", "bfloat16", 12),
+        ("all", "auto", 6),
+        ("all", "auto", 12),
+        ("full", "auto", 6),
+        ("full", "auto", 12),
+    ]
+    for row in rows:
+        assert row["peak_mib"] > row["images_mib"] >= 0
+        assert row["share_of_floor"] > 0
+        if row["precision"] == "bfloat16":
+            assert 0 < row["agreement"]["gradient_error"] < 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_the_step_says_so_in_one_line() -> None:
+    done = run(sys.executable, "-m", "benchmarks.cost.lite_step", "--device", "cuda")
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert "there is no CUDA device here" in line
+
+
+@pytest.mark.slow
+def test_the_script_for_a_gpu_can_be_tried_on_a_cpu(tmp_path: Path) -> None:
+    own = os.environ["PATH"]
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{own}"
+    try:
+        done = run("bash", "benchmarks/gpu.sh", "--trial", str(tmp_path))
+    finally:
+        os.environ["PATH"] = own
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in ("step", "full", "throughput"):
+        assert json.loads((tmp_path / f"{name}.json").read_text())["result"]
