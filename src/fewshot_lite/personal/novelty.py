@@ -3,7 +3,7 @@
 A softmax must share out all of its probability, so it cannot tell them; a distance can.
 Strangeness is the squared Mahalanobis distance to the nearest class (as Lee et al. 2018, "A simple
 unified framework for detecting out-of-distribution samples"), in features scaled to one length,
-whatever head names the classes. Of the scores compared in `benchmarks/accuracy/novelty.py` it is the
+whatever head names the classes. Of the scores in `benchmarks/accuracy/novelty.py` it is the
 best overall: the learned heads measure in roots of the features, which tell classes apart better
 and strangers worse.
 
