@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,7 @@ from random import Random
 import torch
 from torch import Tensor
 
-from benchmarks.common import open_data
+from benchmarks.common import Row, numbers, open_data
 from fewshot_lite.learners.base import map_batches
 from fewshot_lite.personal.meta_model import MetaModel
 from fewshot_lite.personal.model import PersonalModel
@@ -91,3 +93,33 @@ class PersonalTasks:
             features = map_batches(personal.backbone, images, 64)
             parts = features.split([len(asked), len(held_out), len(foreign)])
             yield PersonalTask(personal, parts[0], torch.tensor(truth), parts[1], parts[2])
+
+
+def add_arguments(parser: argparse.ArgumentParser, queries: int) -> None:
+    """Flags of tasks of one person's photos."""
+    parser.add_argument("model")
+    parser.add_argument("data", type=Path, nargs="+")
+    parser.add_argument("--way", type=int, default=5)
+    parser.add_argument("--shots", type=numbers, default="5,10")
+    parser.add_argument("--queries", type=int, default=queries, help="a class, at most")
+    parser.add_argument("--tasks", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def each_set(
+    args: argparse.Namespace, strangers: int = 0
+) -> Iterator[tuple[Row, Iterator[PersonalTask]]]:
+    """The beginning of a row, and its tasks, for each number of shots and data set."""
+    drawing = PersonalTasks(MetaModel.load(args.model), args.data, args.seed)
+    for shot in args.shots:
+        for name in drawing.sets:
+            start = time.perf_counter()
+            row: Row = {"data": name, "shot": shot}
+            tasks, queries = args.tasks, args.queries
+            yield (
+                row,
+                drawing.draw(
+                    name, way=args.way, shot=shot, queries=queries, strangers=strangers, tasks=tasks
+                ),
+            )
+            row["seconds"] = round(time.perf_counter() - start, 1)

@@ -13,17 +13,13 @@ models that adapt by gradient, whose network depends on the labels.)
 from __future__ import annotations
 
 import argparse
-import time
-from pathlib import Path
 from random import Random
-from typing import Any
 
 import torch
 
-from benchmarks.common import emit, numbers
-from benchmarks.personal_tasks import PersonalTask, PersonalTasks
+from benchmarks.common import emit
+from benchmarks.personal_tasks import PersonalTask, add_arguments, each_set
 from fewshot_lite.core.intervals import wilson_interval
-from fewshot_lite.personal.meta_model import MetaModel
 from fewshot_lite.personal.model import PersonalModel
 from fewshot_lite.personal.quality import assess
 
@@ -83,47 +79,27 @@ def of_task(task: PersonalTask, share: float, rng: Random) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model")
-    parser.add_argument("data", type=Path, nargs="+")
-    parser.add_argument("--way", type=int, default=5)
-    parser.add_argument("--shots", type=numbers, default="5,10")
-    parser.add_argument("--queries", type=int, default=15, help="a class, where there are so many")
+    add_arguments(parser, queries=15)
     parser.add_argument("--wrong", type=float, default=0.05, help="share of labels made wrong")
-    parser.add_argument("--tasks", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-
-    tasks = PersonalTasks(MetaModel.load(args.model), args.data, args.seed)
-    rows: list[dict[str, Any]] = []
-    for shot in args.shots:
-        for name in tasks.sets:
-            start = time.perf_counter()
-            rng = Random(args.seed)
-            drawn = tasks.draw(
-                name,
-                way=args.way,
-                shot=shot,
-                queries=args.queries,
-                strangers=0,
-                tasks=args.tasks,
-            )
-            found = [of_task(task, args.wrong, rng) for task in drawn]
-            sums = {key: sum(values[key] for values in found) for key in found[0]}
-            planted, flagged = sums.pop("planted"), sums.pop("flagged")
-            hits, without = sums.pop("found"), sums.pop("flagged without")
-            row: dict[str, Any] = {"data": name, "shot": shot}
-            row |= {key: round(100 * value / len(found), 1) for key, value in sums.items()}
-            if planted:
-                row["mislabelled"] = {
-                    "planted": planted,
-                    "flagged": flagged,
-                    "found": hits,
-                    "precision": round(100 * hits / max(flagged, 1), 1),
-                    "recall": round(100 * hits / planted, 1),
-                    "flagged without any, a task": round(without / len(found), 2),
-                }
-            row["seconds"] = round(time.perf_counter() - start, 1)
-            rows.append(row)
+    rows = []
+    for row, tasks in each_set(args):
+        rng = Random(args.seed)
+        found = [of_task(task, args.wrong, rng) for task in tasks]
+        sums = {key: sum(values[key] for values in found) for key in found[0]}
+        planted, flagged = sums.pop("planted"), sums.pop("flagged")
+        hits, without = sums.pop("found"), sums.pop("flagged without")
+        row |= {key: round(100 * value / len(found), 1) for key, value in sums.items()}
+        if planted:
+            row["mislabelled"] = {
+                "planted": planted,
+                "flagged": flagged,
+                "found": hits,
+                "precision": round(100 * hits / max(flagged, 1), 1),
+                "recall": round(100 * hits / planted, 1),
+                "flagged without any, a task": round(without / len(found), 2),
+            }
+        rows.append(row)
     emit("leave_one_out", vars(args), rows)
 
 

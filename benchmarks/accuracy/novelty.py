@@ -12,18 +12,14 @@ truly rejected.
 from __future__ import annotations
 
 import argparse
-import time
-from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.common import emit, numbers
-from benchmarks.personal_tasks import PersonalTask, PersonalTasks
+from benchmarks.common import emit
+from benchmarks.personal_tasks import PersonalTask, add_arguments, each_set
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
-from fewshot_lite.personal.meta_model import MetaModel
 from fewshot_lite.personal.model import PersonalModel
 
 
@@ -78,39 +74,19 @@ def of_task(task: PersonalTask, reject: float) -> dict[tuple[str, str], float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model")
-    parser.add_argument("data", type=Path, nargs="+")
-    parser.add_argument("--way", type=int, default=5)
-    parser.add_argument("--shots", type=numbers, default="5,10")
-    parser.add_argument("--queries", type=int, default=5, help="of each class")
+    add_arguments(parser, queries=5)
     parser.add_argument("--strangers", type=int, default=15, help="of each of the two kinds")
     parser.add_argument("--reject", type=float, default=0.05)
-    parser.add_argument("--tasks", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     if len(args.data) < 2:
         parser.error("give two data sets or more: each one's strangers are the others' images")
-
-    tasks = PersonalTasks(MetaModel.load(args.model), args.data, args.seed)
-    rows: list[dict[str, Any]] = []
-    for shot in args.shots:
-        for name in tasks.sets:
-            start = time.perf_counter()
-            drawn = tasks.draw(
-                name,
-                way=args.way,
-                shot=shot,
-                queries=args.queries,
-                strangers=args.strangers,
-                tasks=args.tasks,
-            )
-            found = [of_task(task, args.reject) for task in drawn]
-            row: dict[str, Any] = {"data": name, "shot": shot}
-            for score, what in found[0]:
-                values = [of_one[score, what] for of_one in found]
-                row.setdefault(score, {})[what] = round(100 * sum(values) / len(values), 1)
-            row["seconds"] = round(time.perf_counter() - start, 1)
-            rows.append(row)
+    rows = []
+    for row, tasks in each_set(args, args.strangers):
+        found = [of_task(task, args.reject) for task in tasks]
+        for score, what in found[0]:
+            values = [of_one[score, what] for of_one in found]
+            row.setdefault(score, {})[what] = round(100 * sum(values) / len(values), 1)
+        rows.append(row)
     emit("novelty", vars(args), rows)
 
 

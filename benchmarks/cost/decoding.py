@@ -1,36 +1,31 @@
 """Adapting large JPEGs: at the reduced scale they are decoded at, and with full decoding.
 
-    python -m benchmarks.cost.decoding /data/clothing-original-size
+    python -m benchmarks.cost.decoding DATA/clothing-original-size
 
-Photos are enlarged to so many megapixels and saved (quality 90, seeded choice), then adapted in one
-process for each way, in turns: `adapt` as it is, and with `Image.draft` doing nothing. Wall time of
-the whole process; and, in this process, of reading alone by the number of threads.
+Photos are enlarged to so many megapixels and saved (quality 90, seeded choice), then adapted in a
+process for each way, in turns: `adapt` as it is, and with `Image.draft` doing nothing. Medians of
+the whole process's time on the clock and of its processor time, which tells on a busy machine too.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
-import statistics
+import os
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from random import Random
+from statistics import median
 
 from PIL import Image
 
 from benchmarks.common import emit
-from fewshot_lite.images.decoding import look_through, worker_count
 from fewshot_lite.images.folders import scan_classes
 
-_FULLY = """
-from PIL.JpegImagePlugin import JpegImageFile
-JpegImageFile.draft = lambda *_: None
-"""
-_RUN = """
-import sys
+_FULLY = "from PIL.JpegImagePlugin import JpegImageFile; JpegImageFile.draft = lambda *_: None\n"
+_RUN = """import sys
 from fewshot_lite.cli.app import main
 sys.argv = ["fewshot-lite", "adapt", {folder!r}, "--output", {output!r}, "--force"]
 main()
@@ -56,11 +51,11 @@ def enlarge(source: Path, target: Path, photos: int, megapixels: float, seed: in
 
 
 def seconds(script: str) -> tuple[float, float]:
-    """Wall time and processor time of a process; the latter tells on a busy machine too."""
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    """Time on the clock and processor time of a process."""
+    before, start = os.times(), time.perf_counter()
     subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.DEVNULL)
-    wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
-    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    clock, after = time.perf_counter() - start, os.times()
+    return clock, sum(after[2:4]) - sum(before[2:4])
 
 
 def main() -> None:
@@ -69,40 +64,17 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=100)
     parser.add_argument("--megapixels", type=float, default=12.0)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--workers", type=int, nargs="*", default=[1, 2, 4, 8])
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder, output = Path(scratch) / "photos", Path(scratch) / "mine.safetensors"
         enlarge(args.photos_of, folder, args.photos, args.megapixels, args.seed)
-        paths = scan_classes(folder).paths
-        megabytes = sum(path.stat().st_size for path in paths) / 1e6
         run = _RUN.format(folder=str(folder), output=str(output))
-        scripts = {"reduced": run, "full": _FULLY + run}
-        times: dict[str, list[tuple[float, float]]] = {name: [] for name in scripts}
-        for _ in range(args.repeats):
-            for name, script in scripts.items():
-                times[name].append(seconds(script))
-        reading: dict[int, list[float]] = {workers: [] for workers in args.workers}
-        for _ in range(args.repeats):
-            for workers in args.workers:
-                start = time.perf_counter()
-                look_through(paths, 96, lambda *_: None, workers=workers)
-                reading[workers].append((time.perf_counter() - start) / len(paths) * 1e3)
-    wall = {name: statistics.median(w for w, _ in values) for name, values in times.items()}
-    cpu = {name: statistics.median(c for _, c in values) for name, values in times.items()}
-    result = {
-        "megabytes": megabytes,
-        "wall_and_processor_seconds": times,
-        "wall_seconds": wall,
-        "processor_seconds": cpu,
-        "full_over_reduced": {
-            "wall": wall["full"] / wall["reduced"],
-            "processor": cpu["full"] / cpu["reduced"],
-        },
-        "reading_ms_a_photo_by_workers": {w: statistics.median(v) for w, v in reading.items()},
-        "workers_by_default": worker_count(),
-    }
+        runs = [(seconds(run), seconds(_FULLY + run)) for _ in range(args.repeats)]
+    result = {}
+    for position, kind in enumerate(("clock", "processor")):
+        reduced, full = (median(pair[way][position] for pair in runs) for way in (0, 1))
+        result[kind] = {"reduced": reduced, "full": full, "full_over_reduced": full / reduced}
     emit("decoding", vars(args), result)
 
 

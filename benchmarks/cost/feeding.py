@@ -2,14 +2,10 @@
 
     python -m benchmarks.cost.feeding DATA [--image-size 64 --workers 0,1 --classes 40]
 
-For images in memory, in a file of a cache and decoded at each use:
-
-- `prepared`: tasks and images a second that are prepared back to back, nothing else running;
-- `waiting`: share of the time that a loop of LITE steps waits for tasks, as `meta-train` logs it,
-  and its tasks a second. The first tasks are left out: nothing was prepared ahead of them.
-
-`needed` is what the steps would take if tasks were there at once; crops and colours are made on the
-training device and are part of the step (`augmenting` is their share).
+For images in memory, in a file of a cache and decoded at each use: tasks a second that one process
+prepares back to back, nothing else running; and of a loop of LITE steps the share of the time that
+it waits for tasks, as `meta-train` logs it, and its tasks a second. The first tasks are left out:
+nothing was prepared ahead of them.
 """
 
 from __future__ import annotations
@@ -18,14 +14,14 @@ import argparse
 import functools
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 import fewshot_lite.training.tasks
-from benchmarks.common import emit, numbers, random_learner
+from benchmarks.common import Row, emit, numbers, random_learner
 from fewshot_lite.core.devices import autocast, pick_device, pick_micro_batch
 from fewshot_lite.images.folders import LabelledImages, scan_classes
 from fewshot_lite.learners.task import Task
@@ -60,20 +56,25 @@ def main() -> None:
     config = replace(
         MetaTrainConfig(), precision=args.precision, min_way=args.min_way, max_way=args.max_way
     )
-    step = _Step(args, config, device)
-    rows = []
+    learner = random_learner(args.learner, args.backbone, args.image_size).to(device)
+    learner.to(memory_format=torch.channels_last)
+    depthwise = has_depthwise_convolutions(learner.backbone)
+    cast = functools.partial(autocast, device, config.precision, depthwise=depthwise)
+    micro_batch = pick_micro_batch(device, args.image_size)
+
+    def step(task: Task) -> None:
+        random = torch.Generator().manual_seed(0)
+        lite_step(learner, task, random, micro_batch=micro_batch, cast=cast)
+
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory() as scratch:
         for source in args.sources.split(","):
-            start = time.perf_counter()
             tasks = _open(source, folder, config, args.image_size, Path(scratch))
-            opened = time.perf_counter() - start
+            rate = prepared(tasks, args.tasks)
             for workers in args.workers:
-                row = {"images": source, "workers": workers, "opened_seconds": round(opened, 2)}
-                row |= {"prepared": _prepared(tasks, args.tasks, device, workers)}
-                row |= step.loop(tasks, args.tasks, workers)
-                rows.append(row)
-        needed = step.needed(_open("memory", folder, config, args.image_size, Path(scratch)))
-    emit("feeding", vars(args), {"photos": len(folder.paths), "needed": needed, "rows": rows})
+                row = {"images": source, "prepared_per_second": rate, "workers": workers}
+                rows.append(row | loop(tasks, args.tasks, workers, device, step))
+    emit("feeding", vars(args), {"photos": len(folder.paths), "rows": rows})
 
 
 def _open(
@@ -84,84 +85,35 @@ def _open(
     return TrainingTasks([folder], config, size, None, cache)
 
 
-def _prepared(
-    tasks: TrainingTasks, count: int, device: torch.device, workers: int
-) -> dict[str, float]:
-    """Rates of preparing, after the first tasks."""
-    if workers == 0:  # the thread by itself is this process by itself
-        start, images = time.perf_counter(), 0
-        for number in range(count):
-            images += len(tasks.prepare(number).pixels)
-    else:
-        with Prefetch(tasks, range(count + _WARM_UP), device, workers=workers) as feed:
-            for _ in range(_WARM_UP):
-                feed.next()
-            start, images = time.perf_counter(), 0
-            for _ in range(count):
-                task = feed.next()
-                images += len(task.support) + len(task.query)
-    seconds = time.perf_counter() - start
-    return {
-        "tasks_per_second": round(count / seconds, 2),
-        "images_per_second": round(images / seconds),
-    }
+def prepared(tasks: TrainingTasks, count: int) -> float:
+    """Tasks a second that this process prepares, nothing else running."""
+    tasks.prepare(0)
+    start = time.perf_counter()
+    for number in range(1, count + 1):
+        tasks.prepare(number)
+    return round(count / (time.perf_counter() - start), 2)
 
 
-class _Step:
-    """A learner and its step."""
-
-    def __init__(
-        self, args: argparse.Namespace, config: MetaTrainConfig, device: torch.device
-    ) -> None:
-        self.device, self.count = device, args.tasks
-        self.learner = random_learner(args.learner, args.backbone, args.image_size).to(device)
-        self.learner.to(memory_format=torch.channels_last)
-        depthwise = has_depthwise_convolutions(self.learner.backbone)
-        self.cast = functools.partial(autocast, device, config.precision, depthwise=depthwise)
-        self.micro_batch = pick_micro_batch(device, args.image_size)
-
-    def __call__(self, task: Task) -> None:
-        lite_step(
-            self.learner,
-            task,
-            torch.Generator().manual_seed(0),
-            micro_batch=self.micro_batch,
-            cast=self.cast,
-        )
-
-    def needed(self, tasks: TrainingTasks) -> dict[str, float]:
-        """Steps whose tasks are there."""
-        ready = [tasks.prepare(number) for number in range(self.count)]
-        images = sum(len(task.pixels) for task in ready)
-        self(ready[0].on(self.device))
-        augmenting = 0.0
+def loop(
+    tasks: TrainingTasks,
+    count: int,
+    workers: int,
+    device: torch.device,
+    step: Callable[[Task], None],
+) -> Row:
+    """A loop of steps, with the share of waiting that `meta-train` logs."""
+    with Prefetch(tasks, range(count + _WARM_UP), device, workers=workers) as feed:
+        for _ in range(_WARM_UP):
+            step(feed.next())
+        feed.share_waited()
         start = time.perf_counter()
-        for prepared in ready:
-            before = time.perf_counter()
-            task = prepared.on(self.device)
-            if self.device.type == "cuda":
-                torch.cuda.synchronize(self.device)
-            augmenting += time.perf_counter() - before
-            self(task)
+        for _ in range(count):
+            step(feed.next())
         seconds = time.perf_counter() - start
         return {
-            "tasks_per_second": round(self.count / seconds, 2),
-            "images_per_second": round(images / seconds),
-            "augmenting": round(augmenting / seconds, 4),
+            "waiting": round(feed.share_waited(), 4),
+            "tasks_per_second": round(count / seconds, 2),
         }
-
-    def loop(self, tasks: TrainingTasks, count: int, workers: int) -> dict[str, Any]:
-        """Share of waiting as `meta-train` has it."""
-        with Prefetch(tasks, range(count + _WARM_UP), self.device, workers=workers) as feed:
-            for _ in range(_WARM_UP):
-                self(feed.next())
-            feed.share_waited()
-            start = time.perf_counter()
-            for _ in range(count):
-                self(feed.next())
-            seconds = time.perf_counter() - start
-            waiting = feed.share_waited()
-        return {"waiting": round(waiting, 4), "loop_tasks_per_second": round(count / seconds, 2)}
 
 
 if __name__ == "__main__":

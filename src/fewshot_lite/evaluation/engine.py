@@ -49,7 +49,8 @@ def score_pixels(
         queries: chunks of query images like the support's, one at a time in memory.
         query_labels: of all of them, Q.
         parts: as `judge` takes them.
-        metered, compared: as `measure` takes them.
+        metered: as `measure` takes it.
+        compared: as `measure` takes it.
     """
     logits, cost = measure(
         method, support, labels, classes, queries, metered=metered, compared=compared
