@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from fewshot_lite.core.errors import FewshotError
-from fewshot_lite.personal.bulk import Sorter, folder_names, sorting
-from fewshot_lite.personal.bulk.sorting import SortingProblem
+from fewshot_lite.personal.bulk import sorting
+from fewshot_lite.personal.bulk.sorting import Sorter, SortingProblem, folder_names
 from photos import contents
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fewshot_lite.images.folders import Skipped
-from fewshot_lite.personal.bulk import Watcher
+from fewshot_lite.personal.bulk.watching import Watcher
 
 
 def write(path: Path, data: bytes, age: float = 0.0) -> None:

@@ -11,8 +11,14 @@ from pathlib import Path
 import pytest
 
 from fewshot_lite.core.errors import FewshotError
-from fewshot_lite.personal.bulk import CsvWriter, JsonLinesWriter, JsonWriter
-from fewshot_lite.personal.bulk.writers import STDOUT, Output, open_output
+from fewshot_lite.personal.bulk.writers import (
+    STDOUT,
+    CsvWriter,
+    JsonLinesWriter,
+    JsonWriter,
+    Output,
+    open_output,
+)
 from fewshot_lite.personal.prediction import Prediction
 from photos import contents
 

@@ -15,29 +15,14 @@ from __future__ import annotations
 
 from fewshot_lite.personal.bulk.inputs import find_photos, read_paths
 from fewshot_lite.personal.bulk.outputs import Outputs
-from fewshot_lite.personal.bulk.running import (
-    Tally,
-    check_watched,
-    classify_files,
-    watch_folders,
-)
-from fewshot_lite.personal.bulk.sorting import Sorter, folder_names
-from fewshot_lite.personal.bulk.watching import Watcher
-from fewshot_lite.personal.bulk.writers import CsvWriter, JsonLinesWriter, JsonWriter, as_record
+from fewshot_lite.personal.bulk.running import Tally, check_watched, classify_files, watch_folders
 
 __all__ = [
-    "CsvWriter",
-    "JsonLinesWriter",
-    "JsonWriter",
     "Outputs",
-    "Sorter",
     "Tally",
-    "Watcher",
-    "as_record",
     "check_watched",
     "classify_files",
     "find_photos",
-    "folder_names",
     "read_paths",
     "watch_folders",
 ]

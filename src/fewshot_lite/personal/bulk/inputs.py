@@ -30,11 +30,11 @@ def find_photos(
     apart = frozenset(os.path.realpath(path) for path in leave_out)
     names = frozenset(os.path.basename(path) for path in apart)  # noqa: PTH119
     for path in paths:
-        if not os.path.isdir(path):  # noqa: PTH112  # Path.is_dir raises where one may not look
-            yield Skipped(path, _OWN_OUTPUT) if apart and _is_below(path, apart) else path
+        if _is_below(path, apart):
+            yield Skipped(path, "written by this run, or in the folder that it sorts into")
             continue
-        if apart and _is_below(path, apart):
-            yield Skipped(path, _OWN_OUTPUT)
+        if not os.path.isdir(path):  # noqa: PTH112  # Path.is_dir raises where one may not look
+            yield path
             continue
         empty = True
         for photo, problem in walk_photos(path, leave_out=apart):
@@ -46,11 +46,8 @@ def find_photos(
             yield Skipped(path, "no photos in this folder")
 
 
-_OWN_OUTPUT = "written by this run, or in the folder that it sorts into"
-
-
 def _is_below(path: Path, apart: Collection[str]) -> bool:
-    real = os.path.realpath(path)
+    real = os.path.realpath(path) if apart else ""
     return any(real == other or real.startswith(other + os.sep) for other in apart)
 
 

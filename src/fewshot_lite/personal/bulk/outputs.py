@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from fewshot_lite.personal.bulk.writers import (
     CsvWriter,
     JsonLinesWriter,
     JsonWriter,
+    Output,
     Writer,
     open_output,
 )
@@ -50,10 +51,14 @@ class Outputs:
     """The model's file, for the report to name."""
 
     @property
+    def _answers(self) -> dict[str, Path]:
+        named = {"--csv": self.csv, "--jsonl": self.jsonl, "--json": self.json}
+        return {flag: path for flag, path in named.items() if path is not None}
+
+    @property
     def answer_files(self) -> dict[str, Path]:
         """The files that have all answers, by their flags."""
-        named = {"--csv": self.csv, "--jsonl": self.jsonl, "--json": self.json}
-        return {flag: path for flag, path in named.items() if path is not None and path != STDOUT}
+        return {flag: path for flag, path in self._answers.items() if path != STDOUT}
 
     @property
     def files(self) -> dict[str, Path]:
@@ -63,8 +68,7 @@ class Outputs:
     @property
     def on_stdout(self) -> list[str]:
         """The flags of what goes to standard output."""
-        named = {"--csv": self.csv, "--jsonl": self.jsonl, "--json": self.json}
-        return [flag for flag, path in named.items() if path == STDOUT]
+        return [flag for flag, path in self._answers.items() if path == STDOUT]
 
     @property
     def paths(self) -> list[Path]:
@@ -142,28 +146,24 @@ class Outputs:
         Raises:
             FewshotError: one cannot be written.
         """
-        with ExitStack() as stack:
-            writers: list[Writer] = []
-            if self.csv is not None:
-                output = stack.enter_context(
-                    open_output(self.csv, "--csv", live=live, force=self.force)
-                )
-                writers.append(CsvWriter(output, min(top, len(class_names))))
-            if self.jsonl is not None:
-                output = stack.enter_context(
-                    open_output(self.jsonl, "--jsonl", live=live, force=self.force)
-                )
-                writers.append(JsonLinesWriter(output))
-            if self.json is not None:
-                output = stack.enter_context(
-                    open_output(self.json, "--json", live=live, force=self.force)
-                )
-                writers.append(JsonWriter(output))
-            if self.report is not None and model is not None:
-                from fewshot_lite.personal.report.classifying import ClassifyReport, PageWriter
+        makers: dict[str, Callable[[Output], Writer]] = {
+            "--csv": lambda stream: CsvWriter(stream, min(top, len(class_names))),
+            "--jsonl": JsonLinesWriter,
+            "--json": JsonWriter,
+        }
+        named = dict(self._answers)
+        if self.report is not None and model is not None:
+            from fewshot_lite.personal.report.classifying import ClassifyReport, PageWriter
 
-                output = stack.enter_context(open_output(self.report, "--report", force=self.force))
-                writers.append(PageWriter(ClassifyReport(model, source=self.source), output))
+            report = ClassifyReport(model, source=self.source)
+            makers["--report"] = lambda stream: PageWriter(report, stream)
+            named["--report"] = self.report
+        with ExitStack() as stack:
+            writers = []
+            for flag, path in named.items():
+                row_by_row = live and flag != "--report"
+                output = open_output(path, flag, live=row_by_row, force=self.force)
+                writers.append(makers[flag](stack.enter_context(output)))
             sorter = None
             if self.sort_into is not None:
                 sorter = Sorter(self.sort_into, class_names, link=self.link)

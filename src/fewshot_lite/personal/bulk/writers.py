@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO
 
-from fewshot_lite.core import jsons as plain_json
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.core.files import atomic_path
+from fewshot_lite.core.jsons import dumps_for
 from fewshot_lite.core.text import csv_cell
 from fewshot_lite.personal.prediction import Prediction
 
@@ -20,19 +20,21 @@ from fewshot_lite.personal.prediction import Prediction
 STDOUT = Path("-")
 
 
-class Writer(Protocol):
+class Writer(ABC):
     """Takes in answers one by one."""
 
+    def __init__(self, stream: Output) -> None:
+        self.stream = stream
+
+    @abstractmethod
     def write(self, prediction: Prediction) -> None:
         """One answer."""
-        ...
 
-    def end(self) -> None:
+    def end(self) -> None:  # noqa: B027  # most have nothing to add
         """There are no more."""
-        ...
 
 
-class CsvWriter:
+class CsvWriter(Writer):
     """A header and a row for each file; what is not known is empty, probabilities have 6 digits."""
 
     def __init__(self, stream: Output, pairs: int) -> None:
@@ -62,41 +64,26 @@ class CsvWriter:
             ]
         )
 
-    def end(self) -> None:
-        pass
 
-
-class JsonLinesWriter:
+class JsonLinesWriter(Writer):
     """One JSON object a line."""
 
-    def __init__(self, stream: Output) -> None:
-        self._stream = stream
-
     def write(self, prediction: Prediction) -> None:
-        self._stream.write(
-            plain_json.dumps_for(self._stream.encoding, as_record(prediction)) + "\n"
-        )
-
-    def end(self) -> None:
-        pass
+        self.stream.write(dumps_for(self.stream.encoding, as_record(prediction)) + "\n")
 
 
-class JsonWriter:
+class JsonWriter(Writer):
     """One JSON array; until `end` it is open, so what was cut off cannot pass for whole."""
 
-    def __init__(self, stream: Output) -> None:
-        self._stream = stream
-        self._before = "[\n"
+    _before = "[\n"
 
     def write(self, prediction: Prediction) -> None:
-        text = "  " + plain_json.dumps_for(
-            self._stream.encoding, as_record(prediction), indent=2
-        ).replace("\n", "\n  ")
-        self._stream.write(self._before + text)
+        text = dumps_for(self.stream.encoding, as_record(prediction), indent=2)
+        self.stream.write(self._before + "  " + text.replace("\n", "\n  "))
         self._before = ",\n"
 
     def end(self) -> None:
-        self._stream.write("[]\n" if self._before == "[\n" else "\n]\n")
+        self.stream.write("[]\n" if self._before == "[\n" else "\n]\n")
 
 
 def as_record(prediction: Prediction) -> dict[str, Any]:
@@ -140,20 +127,26 @@ class Output:
             FewshotError: it could not be written.
             BrokenPipeError: the reader has left.
         """
-        try:
+        with failing_as(self._name):
             self._stream.write(text)
             if self._live:
                 self._stream.flush()
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise could_not_write(self._name, error) from None
 
 
-def could_not_write(name: str, error: OSError) -> FewshotError:
-    """The line for an output that the disk did not take."""
-    reason = (error.strerror or str(error)).lower()
-    return FewshotError(f"{name}: could not be written ({reason}).")
+@contextmanager
+def failing_as(name: str) -> Iterator[None]:
+    """While entered, an output that the disk does not take is one line that names it.
+
+    Raises:
+        FewshotError: for any OSError but BrokenPipeError, which is a reader that has left.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise FewshotError(f"{name}: could not be written ({reason}).") from None
 
 
 @contextmanager
@@ -169,31 +162,25 @@ def open_output(
         force: the file may be there.
     """
     if path == STDOUT:
-        output = Output(sys.stdout, "stdout", live=live)
-        yield output
-        try:
+        yield Output(sys.stdout, "stdout", live=live)
+        with failing_as("stdout"):
             sys.stdout.flush()
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise could_not_write("stdout", error) from None
         return
-    inside: BaseException | None = None
-    try:
-        with contextlib.nullcontext(path) if live else atomic_path(path, force=force) as target:
+    name = f"{flag} {path}"
+    with ExitStack() as stack:
+        with failing_as(name):
+            whole = nullcontext(path) if live else atomic_path(path, force=force)
+            target = stack.enter_context(whole)
             new = live and not force and not target.exists()
             file = target.open(
                 "x" if new else "w", encoding="utf-8", errors="backslashreplace", newline=""
             )
-            try:
-                yield Output(file, f"{flag} {path}", live=live)
-            except BaseException as error:
-                inside = error
-                with contextlib.suppress(OSError):
-                    file.close()
-                raise
-            file.close()
-    except OSError as error:
-        if error is inside:
+        try:
+            yield Output(file, name, live=live)
+        except BaseException:
+            with suppress(OSError):
+                file.close()
             raise
-        raise could_not_write(f"{flag} {path}", error) from None
+        with failing_as(name):
+            file.close()
+            stack.close()

@@ -12,7 +12,7 @@ classes can be renamed, and no more.
 
 from fewshot_lite.personal.editing.adding import add, add_features
 from fewshot_lite.personal.editing.edits import Duplicate, Edit, film_share, worth_readapting
-from fewshot_lite.personal.editing.taking import remove, rename
+from fewshot_lite.personal.editing.removing import remove, rename
 
 __all__ = [
     "Duplicate",

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fewshot_lite.personal.bulk.writers import Output, Writer
 from fewshot_lite.personal.classifier import PhotoClassifier
 from fewshot_lite.personal.prediction import UNKNOWN, Prediction
 from fewshot_lite.personal.report.page import check_report, render, write_page
@@ -17,7 +18,6 @@ from fewshot_lite.personal.report.photos import Answer, read_again, support_of
 from fewshot_lite.personal.report.selection import MOST_FAILED, SHOWN, Selection
 
 if TYPE_CHECKING:
-    from fewshot_lite.personal.bulk.writers import Output
     from fewshot_lite.personal.report.photos import SupportPhotos
 
 #: Classes of which counts are listed.
@@ -98,17 +98,18 @@ def _card(answer: Answer, support: SupportPhotos | None) -> dict[str, Any]:
     }
 
 
-class PageWriter:
-    """Makes a report of answers that are written one by one, as `bulk.writers` does its files."""
+class PageWriter(Writer):
+    """Makes a report of answers that are written one by one."""
 
     def __init__(self, report: ClassifyReport, stream: Output) -> None:
+        super().__init__(stream)
         self._report = report
-        self._stream = stream
-        self.write = report.add
+
+    def write(self, prediction: Prediction) -> None:
+        self._report.add(prediction)
 
     def end(self) -> None:
-        """Write the page."""
-        self._stream.write(self._report.page())
+        self.stream.write(self._report.page())
 
 
 def write_classify_report(
