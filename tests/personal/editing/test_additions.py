@@ -23,9 +23,9 @@ def here(tmp_path: Path) -> Path:
 
 def test_class_folders_are_taken_as_adapt_takes_them(here: Path) -> None:
     found = find_additions([here / "new"])
-    assert found.names == ("keys/c.png", "mug/a.jpg", "mug/deep/b.JPG")
-    assert found.labels == ("keys", "mug", "mug")
-    assert [path.name for path in found.paths] == ["c.png", "a.jpg", "b.JPG"]
+    assert [photo.name for photo in found.photos] == ["keys/c.png", "mug/a.jpg", "mug/deep/b.JPG"]
+    assert [photo.label for photo in found.photos] == ["keys", "mug", "mug"]
+    assert [photo.path.name for photo in found.photos] == ["c.png", "a.jpg", "b.JPG"]
     assert [label for label, _ in found.homes] == ["hollow", "keys", "mug"]
     assert {(s.path.name, s.reason) for s in found.skipped} == {
         ("notes.txt", "not a photo (by its ending)"),
@@ -35,8 +35,9 @@ def test_class_folders_are_taken_as_adapt_takes_them(here: Path) -> None:
 
 def test_photos_and_folders_of_one_class(here: Path) -> None:
     found = find_additions([here / "loose", here / "new" / "mug", here / "other.txt"], "cup")
-    assert found.names == ("cup/d.jpg", "cup/a.jpg", "cup/deep/b.JPG", "cup/other.txt")
-    assert set(found.labels) == {"cup"}
+    names = ["cup/d.jpg", "cup/a.jpg", "cup/deep/b.JPG", "cup/other.txt"]
+    assert [photo.name for photo in found.photos] == names
+    assert {photo.label for photo in found.photos} == {"cup"}
     assert found.skipped == ()  # a file that is named itself is read, whatever its ending
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from pathlib import Path
 
 import torch
@@ -13,7 +13,7 @@ from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.data.store import decode
 from fewshot_lite.images.folders import Skipped
 from fewshot_lite.images.thumbnails import make_thumbnails
-from fewshot_lite.personal.editing.additions import Additions, find_additions
+from fewshot_lite.personal.editing.additions import Addition, Additions, find_additions
 from fewshot_lite.personal.editing.edits import (
     Duplicate,
     Edit,
@@ -64,17 +64,17 @@ def add(
     for label, _ in found.homes:
         check_name(label, names)
         names.append(label)
-    features, good, unread, jpegs = _embed(personal, found.paths, on_done)
+    features, read, unread, jpegs = _embed(personal, found.photos, on_done)
     skipped = sorted((*found.skipped, *unread), key=lambda item: str(item.path))
-    skipped += _without_photos(personal, found, good, skipped)
+    skipped += _without_photos(personal, found, {photo.label for photo in read}, skipped)
     if strict and skipped:
         raise FewshotError(f"{skipped[0].path}: {skipped[0].reason}; --strict allows no such file.")
     return add_features(
         personal,
         features,
-        [found.labels[i] for i in good],
-        [found.names[i] for i in good],
-        paths=[str(found.paths[i]) for i in good],
+        [photo.label for photo in read],
+        [photo.name for photo in read],
+        paths=[str(photo.path) for photo in read],
         thumbnails=jpegs,
         skipped=skipped,
     )
@@ -141,7 +141,9 @@ def add_features(
         torch.cat([personal.features, features[kept]]),
         [*old_labels, *(labels[i] for i in kept)],
         names,
-        thumbnails=_joined(personal, [thumbnails[i] if thumbnails else b"" for i in kept]),
+        thumbnails=[*personal.thumbnails, *(thumbnails[i] if thumbnails else b"" for i in kept)]
+        if personal.thumbnails
+        else (),
         film_kept=film_kept(personal),
         edit={"add": dict(added)},
     )
@@ -150,60 +152,59 @@ def add_features(
 
 def _embed(
     personal: PersonalModel,
-    paths: Sequence[Path],
+    photos: Sequence[Addition],
     on_done: Callable[[int, int], None] | None,
-) -> tuple[Tensor, list[int], list[Skipped], list[bytes]]:
-    """Features (M, d) of the photos that can be read, their positions, and those that cannot.
+) -> tuple[Tensor, list[Addition], list[Skipped], list[bytes]]:
+    """Features (M, d) of the photos that can be read, those photos, and those that cannot be.
 
     And thumbnails of those read, if the model has any.
     """
-    features = [personal.features[:0]]
-    jpegs: list[bytes] = []
-    good: list[int] = []
+    features, jpegs = [personal.features[:0]], list[bytes]()
+    read: list[Addition] = []
     unread: list[Skipped] = []
-    for start in range(0, len(paths), _CHUNK):
-        chunk = paths[start : start + _CHUNK]
+    for start in range(0, len(photos), _CHUNK):
+        chunk = photos[start : start + _CHUNK]
 
         def done(count: int, start: int = start) -> None:
             if on_done is not None:
-                on_done(start + count, len(paths))
+                on_done(start + count, len(photos))
 
-        images, problems = decode(chunk, personal.image_size, on_done=done)
-        unread += [Skipped(chunk[i], why) for i, why in problems.items()]
-        read = [i for i in range(len(chunk)) if i not in problems]
-        if read:
-            features.append(personal.embed(images[read]))
+        paths = [photo.path for photo in chunk]
+        images, problems = decode(paths, personal.image_size, on_done=done)
+        unread += [Skipped(paths[i], why) for i, why in problems.items()]
+        good = [i for i in range(len(chunk)) if i not in problems]
+        read += [chunk[i] for i in good]
+        if good:
+            features.append(personal.embed(images[good]))
             if personal.thumbnails:
-                jpegs += make_thumbnails(images[read].numpy())
-        good += [start + i for i in read]
-    return torch.cat(features), good, unread, jpegs
-
-
-def _joined(personal: PersonalModel, more: Sequence[bytes]) -> tuple[bytes, ...]:
-    return (*personal.thumbnails, *more) if personal.thumbnails else ()
+                jpegs += make_thumbnails(images[good].numpy())
+    return torch.cat(features), read, unread, jpegs
 
 
 def _without_photos(
-    personal: PersonalModel, found: Additions, good: Sequence[int], skipped: Sequence[Skipped]
+    personal: PersonalModel, found: Additions, read: Set[str], skipped: Sequence[Skipped]
 ) -> list[Skipped]:
     """New classes of which no photo can be read, which are left out.
 
+    Args:
+        read: classes of which some photo was read.
+
     Raises:
-        FewshotError: nothing is left to add.
+        FewshotError: there are none.
     """
-    read = {found.labels[i] for i in good}
     empty = []
     for label, home in found.homes:
-        if label not in read and (label not in personal.class_names or not read):
-            why = next((s for s in skipped if s.path == home or home in s.path.parents), None)
-            if why is not None and why.path == home:
-                reason = why.reason
-            else:
-                detail = f" ({why.path.name}: {why.reason})" if why else ""
-                reason = f"no photo in it can be read{detail}"
-                empty.append(Skipped(home, f"{reason}: left out"))
-            if not read:
-                raise FewshotError(f"{home}: {reason}.")
+        if label in read or (label in personal.class_names and read):
+            continue
+        why = next((s for s in skipped if s.path == home or home in s.path.parents), None)
+        detail = f" ({why.path.name}: {why.reason})" if why else ""
+        reason = f"no photo in it can be read{detail}"
+        if why is not None and why.path == home:  # it is named already
+            reason = why.reason
+        else:
+            empty.append(Skipped(home, f"{reason}: left out"))
+        if not read:
+            raise FewshotError(f"{home}: {reason}.")
     return empty
 
 

@@ -18,14 +18,21 @@ from fewshot_lite.images.folders import (
 
 
 @dataclass(frozen=True)
-class Additions:
-    """Photos to add (nothing is decoded yet)."""
+class Addition:
+    """A photo to add (not decoded yet)."""
 
-    paths: tuple[Path, ...]
-    labels: tuple[str, ...]
-    """The class name of each."""
-    names: tuple[str, ...]
-    """What each is called in the model: its class, then where it was in the class's folder."""
+    path: Path
+    label: str
+    """Its class."""
+    name: str
+    """What it is called in the model: its class, then where it was in the class's folder."""
+
+
+@dataclass(frozen=True)
+class Additions:
+    """What was found."""
+
+    photos: tuple[Addition, ...]
     homes: tuple[tuple[str, Path], ...]
     """Class names with the folders or files given for them, which may hold no photo."""
     skipped: tuple[Skipped, ...]
@@ -42,7 +49,7 @@ def find_additions(paths: Sequence[Path], name: str | None = None) -> Additions:
         UsageError: a path that is missing or of the other kind.
         FewshotError: nothing there, or class folders as `scan_classes` refuses them.
     """
-    found: list[tuple[Path, str, str]] = []
+    found: list[Addition] = []
     homes: list[tuple[str, Path]] = []
     skipped: list[Skipped] = []
     for path in paths:
@@ -50,28 +57,24 @@ def find_additions(paths: Sequence[Path], name: str | None = None) -> Additions:
             _check_class_folders(path)
             folder = scan_classes(path)
             homes += [(label, path / label) for label in folder.class_names]
+            labels = [folder.class_names[k] for k in folder.labels]
             skipped += folder.skipped
-            counts = [len(indices) for indices in folder.indices_by_class()]
-            for label, count in zip(folder.class_names, counts, strict=True):
-                if not count:
-                    skipped.append(Skipped(path / label, "no photos in this folder"))
-            for photo, number in zip(folder.paths, folder.labels, strict=True):
-                found.append((photo, folder.class_names[number], _spelled(photo, path)))
+            skipped += [
+                Skipped(path / label, "no photos in this folder")
+                for label in folder.class_names
+                if label not in labels
+            ]
+            for photo, label in zip(folder.paths, labels, strict=True):
+                found.append(Addition(photo, label, _spelled(photo, path)))
             continue
         homes.append((name, path))
         root = path if path.is_dir() else path.parent
         for photo, problem in _photos(path):
             if problem is None:
-                found.append((photo, name, f"{name}/{_spelled(photo, root)}"))
+                found.append(Addition(photo, name, f"{name}/{_spelled(photo, root)}"))
             else:
                 skipped.append(Skipped(photo, problem))
-    return Additions(
-        tuple(photo for photo, _, _ in found),
-        tuple(label for _, label, _ in found),
-        tuple(spelled for _, _, spelled in found),
-        tuple(homes),
-        tuple(skipped),
-    )
+    return Additions(tuple(found), tuple(homes), tuple(skipped))
 
 
 def _check_class_folders(path: Path) -> None:
