@@ -34,10 +34,10 @@ def check(root: Path) -> Summary:
 
 def _published() -> Iterator[Callable[[Path], Summary | None]]:
     """The readers of published formats; each is imported when those before it gave up."""
-    from fewshot_lite.published.meta_dataset import describe as meta_dataset
+    from fewshot_lite.published.meta_dataset.describe import describe as meta_dataset
 
     yield meta_dataset
-    from fewshot_lite.published.orbit import describe as orbit
+    from fewshot_lite.published.orbit.check import describe as orbit
 
     yield orbit
     from fewshot_lite.published.vtab.describe import describe as vtab

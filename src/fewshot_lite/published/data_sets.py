@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 from fewshot_lite.images.folders import LabelledImages, require_folder, scan_collection
-from fewshot_lite.published.meta_dataset import SPLIT_NAMES, is_meta_dataset, scan_meta_dataset
-from fewshot_lite.published.orbit import find_orbit, scan_orbit
+from fewshot_lite.published.meta_dataset.reader import is_meta_dataset, scan_meta_dataset
+from fewshot_lite.published.meta_dataset.spec import SPLIT_NAMES
+from fewshot_lite.published.orbit.folders import scan_orbit
+from fewshot_lite.published.orbit.layout import find_orbit
 
 
 def scan_data_sets(

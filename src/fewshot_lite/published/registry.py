@@ -9,9 +9,10 @@ from fewshot_lite.evaluation.protocols.base import EvaluationProtocol
 from fewshot_lite.evaluation.protocols.folders import FindUnreadable, FolderProtocol, no_look
 from fewshot_lite.evaluation.protocols.options import ProtocolKind, ProtocolOptions
 from fewshot_lite.images.folders import require_folder, scan_classes, scan_collection
-from fewshot_lite.published.meta_dataset import SPLIT_NAMES, is_meta_dataset
 from fewshot_lite.published.meta_dataset.protocol import MetaDatasetProtocol
-from fewshot_lite.published.orbit import find_orbit
+from fewshot_lite.published.meta_dataset.reader import is_meta_dataset
+from fewshot_lite.published.meta_dataset.spec import SPLIT_NAMES
+from fewshot_lite.published.orbit.layout import find_orbit
 from fewshot_lite.published.orbit.protocol import RULES, OrbitProtocol
 from fewshot_lite.published.vtab.catalogue import look
 from fewshot_lite.published.vtab.protocol import VtabProtocol

@@ -14,13 +14,13 @@ from fewshot_lite.data.store import ImageStore
 from fewshot_lite.evaluation.protocols.base import EvaluationProtocol, EvaluationTask
 from fewshot_lite.images.photo import load_square
 from fewshot_lite.personal.meta_model import MetaModel
-from fewshot_lite.published.meta_dataset import (
-    describe,
+from fewshot_lite.published.meta_dataset.describe import describe
+from fewshot_lite.published.meta_dataset.protocol import MetaDatasetProtocol
+from fewshot_lite.published.meta_dataset.reader import (
     is_meta_dataset,
     read_specs,
     scan_meta_dataset,
 )
-from fewshot_lite.published.meta_dataset.protocol import MetaDatasetProtocol
 from fewshot_lite.published.tfrecord import Record
 from fewshot_lite.training.meta_train import meta_train
 from meta_files import hierarchy_spec, plain_spec, two_level_spec, write_data_set, write_plain

@@ -12,8 +12,12 @@ import torch
 
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.core.random_streams import Stream, generator
-from fewshot_lite.published.meta_dataset import Composition, CompositionSampler, DataSetSpec
-from fewshot_lite.published.meta_dataset.sampler import EpisodeRules
+from fewshot_lite.published.meta_dataset.sampler import (
+    Composition,
+    CompositionSampler,
+    EpisodeRules,
+)
+from fewshot_lite.published.meta_dataset.spec import DataSetSpec
 
 EPISODES = 1000
 

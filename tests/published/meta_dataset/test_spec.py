@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fewshot_lite.core.errors import FewshotError
-from fewshot_lite.published.meta_dataset import read_spec
+from fewshot_lite.published.meta_dataset.spec import read_spec
 from meta_files import hierarchy_spec, plain_spec, two_level_spec, write_spec
 
 #: classes_per_superclass of the published omniglot_dataset_spec.json.

@@ -13,7 +13,9 @@ from fewshot_lite.data.episodes import EpisodeConfig, Pool, sample_training_epis
 from fewshot_lite.images.photo import Source, Square, read_square
 from fewshot_lite.personal.meta_model import MetaModel
 from fewshot_lite.published.data_sets import scan_data_sets
-from fewshot_lite.published.orbit import describe, find_orbit, scan_orbit
+from fewshot_lite.published.orbit.check import describe
+from fewshot_lite.published.orbit.folders import scan_orbit
+from fewshot_lite.published.orbit.layout import find_orbit
 from fewshot_lite.training.meta_train import meta_train
 from fewshot_lite.training.tasks import TrainingTasks
 from orbit_tree import TWO, Users, draw_orbit, video_name
