@@ -211,3 +211,12 @@ def test_a_photo_with_odd_metadata_is_no_problem(tmp_path: Path) -> None:
     draw_classes(tmp_path, {"mug": 2, "keys": 2})
     Image.fromarray(np.zeros((5, 5), dtype=np.uint16)).save(tmp_path / "mug/deep.png")
     assert not check(tmp_path).problems
+
+
+def test_a_long_list_of_data_sets_is_cut(tmp_path: Path, run: Run) -> None:
+    for number in range(45):
+        draw_classes(tmp_path / f"set {number:02d}", {"mug": 2, "keys": 2})
+    _, out, _ = run("data", "check", tmp_path)
+    assert "set 39 " in out
+    assert "set 40 " not in out
+    assert "… and 5 more data sets; --json lists all." in out

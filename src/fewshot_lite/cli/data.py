@@ -25,7 +25,8 @@ def check(
         str,
         typer.Argument(
             metavar="PATH",
-            help="Class folders, a folder of several such, or Meta-Dataset, VTAB-v2 or ORBIT.",
+            help="Class folders, a folder of several such data sets, or the folder of "
+            "Meta-Dataset, VTAB-v2 or ORBIT.",
         ),
     ],
     json: Json = False,

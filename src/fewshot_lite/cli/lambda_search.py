@@ -1,19 +1,23 @@
-"""The command that searches Lambda patterns: `lambda-search`. Registered in `cli`."""
+"""`fewshot-lite lambda-search`: which layers need no update in adaptation."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fewshot_lite.cli.options import INTERRUPTED, Device, Force, Json
 from fewshot_lite.core.errors import UsageError
-from fewshot_lite.core.figures import check_figure
+from fewshot_lite.core.figures import check_figure, require_matplotlib
 from fewshot_lite.core.files import check_output
 from fewshot_lite.evaluation.lambda_search.options import SearchOptions, parse_searched
+from fewshot_lite.evaluation.names import ModelName
 from fewshot_lite.images.folders import require_folder
+
+if TYPE_CHECKING:
+    from fewshot_lite.evaluation.lambda_search.result import Search
 
 _DEFAULT = SearchOptions()
 
@@ -23,13 +27,14 @@ def lambda_search(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="A checkpoint of maml, fomaml or imaml; or finetune:MODEL, finetune-film:MODEL, "
-            "for a look only.",
+            help="A checkpoint of maml, fomaml or imaml; or finetune:MODEL or finetune-film:MODEL, "
+            "of which nothing is stored.",
             show_default=False,
         ),
     ],
     data: Annotated[
-        Path, typer.Argument(help="Class folders to draw tasks from, not those trained on.")
+        Path,
+        typer.Argument(help="Class folders to draw tasks from, other ones than those trained on."),
     ],
     max_drop: Annotated[
         float, typer.Option(help="Mean accuracy that may be lost; 0.01 is one point.")
@@ -38,25 +43,29 @@ def lambda_search(
         int | None,
         typer.Option(help="Classes of a task.", show_default="5, or what a learned head is for"),
     ] = None,
-    shots: Annotated[int, typer.Option(help="Support images of a class.")] = _DEFAULT.shots,
-    queries: Annotated[int, typer.Option(help="Query images of a class.")] = _DEFAULT.queries,
-    tasks: Annotated[int, typer.Option(help="Of each data set.")] = _DEFAULT.tasks,
-    seed: Annotated[int, typer.Option(help="Of the tasks.")] = _DEFAULT.seed,
+    shots: Annotated[int, typer.Option(help="Support images of each class.")] = _DEFAULT.shots,
+    queries: Annotated[int, typer.Option(help="Query images of each class.")] = _DEFAULT.queries,
+    tasks: Annotated[int, typer.Option(help="Tasks of each data set.")] = _DEFAULT.tasks,
+    seed: Annotated[int, typer.Option(help="Seed that the tasks are drawn with.")] = _DEFAULT.seed,
     inner_steps: Annotated[
         int | None,
         typer.Option(
-            help="Stored with the pattern.", show_default="the model's own, of finetune 50"
+            help="Inner steps to search with, which are stored with the pattern.",
+            show_default="the model's own, for finetune 50",
         ),
     ] = None,
     max_patterns: Annotated[
-        int, typer.Option(help="Measure all if they are no more; else search greedily.")
+        int,
+        typer.Option(
+            help="Measure all patterns if there are no more than this; else search greedily."
+        ),
     ] = _DEFAULT.max_patterns,
     output: Annotated[
         Path | None,
         typer.Option(
             "--output",
             "-o",
-            help="Store the pattern here: a new file, or with --force MODEL itself.",
+            help="Store the pattern in this checkpoint: a new file, or with --force MODEL itself.",
         ),
     ] = None,
     plot: Annotated[
@@ -71,32 +80,14 @@ def lambda_search(
     options = SearchOptions(max_drop, way, shots, queries, tasks, seed, inner_steps, max_patterns)
     options.check()
     require_folder(data)
-    if output is not None and name.baseline is not None:
-        raise UsageError(
-            f"--output {output}: {model} has no pattern to store. Leave it out, and give "
-            f"`evaluate {model} DATA` the --pattern."
-        )
-    for flag, path in (("--output", output), ("--plot", plot)):
-        if path is not None:
-            check_output(path, force=force, flag=flag)
-    if plot is not None:
-        check_figure(plot)
-    taken = {Path(name.base).resolve(), output.resolve() if output else None}
-    if plot is not None and plot.resolve() in taken:
-        raise UsageError(f"--plot {plot}: a model's file. Give another name.")
+    _check_files(name, output, plot, force=force)
 
-    from fewshot_lite.cli.render import lambda_search as render_lambda
     from fewshot_lite.cli.render import terminal as render
-    from fewshot_lite.core.figures import require_matplotlib
     from fewshot_lite.core.progress import Progress
     from fewshot_lite.core.stopping import StopRequest
     from fewshot_lite.evaluation.lambda_search.plot import write_plot
     from fewshot_lite.evaluation.lambda_search.search import search_patterns
-    from fewshot_lite.evaluation.lambda_search.storing import store
-    from fewshot_lite.images.folders import Skipped
 
-    if plot is not None:
-        require_matplotlib()
     with StopRequest() as stop, render.training_bars() as report:
         found = search_patterns(
             name,
@@ -108,23 +99,49 @@ def lambda_search(
             ),
             stop=lambda: bool(stop),
         )
-    skipped = tuple(Skipped(path, reason) for path, reason in found.unreadable.items())
+    _store_and_show(found, output, json=json, storable=name.baseline is None)
+    if not found.finished:
+        sys.exit(INTERRUPTED)
+    if plot is not None:
+        write_plot(found, plot)
+    if found.unreadable:
+        raise typer.Exit(1)
+
+
+def _check_files(name: ModelName, output: Path | None, plot: Path | None, *, force: bool) -> None:
+    """Refuse, before the work, files that cannot be written."""
+    if output is not None and name.baseline is not None:
+        raise UsageError(
+            f"--output {output}: {name.text} has no pattern to store. Leave it out, and give "
+            f"`evaluate {name.text} DATA` the --pattern."
+        )
+    for flag, path in (("--output", output), ("--plot", plot)):
+        if path is not None:
+            check_output(path, force=force, flag=flag)
+    if plot is not None:
+        check_figure(plot)
+        if plot.resolve() in {Path(name.base).resolve(), output.resolve() if output else None}:
+            raise UsageError(f"--plot {plot}: a model's file. Give another name.")
+        require_matplotlib()
+
+
+def _store_and_show(found: Search, output: Path | None, *, json: bool, storable: bool) -> None:
+    from fewshot_lite.cli.render import lambda_search as render_lambda
+    from fewshot_lite.cli.render import terminal as render
+    from fewshot_lite.evaluation.lambda_search.storing import store
+    from fewshot_lite.images.folders import Skipped
+
     stored = output if found.finished else None
     if stored is not None:
         store(found, stored)
     if json:
-        listed = [{"path": item.path, "reason": item.reason} for item in skipped]
-        render.print_json({**found.to_json(), "output": stored, "skipped": listed})
+        skipped = [{"path": path, "reason": why} for path, why in found.unreadable.items()]
+        render.print_json({**found.to_json(), "output": stored, "skipped": skipped})
     else:
-        render.print_skipped(skipped)
-        render_lambda.print_search(found, stored, name.baseline is None)
+        render.print_skipped([Skipped(path, why) for path, why in found.unreadable.items()])
+        render_lambda.print_search(found, stored, storable)
     if not found.finished:
         done = len(found.full.accuracies)
         render.err.print(
             f"Interrupted after {done} task{'s' if done > 1 else ''}; nothing was written."
         )
-        sys.exit(INTERRUPTED)
-    if plot is not None:
-        write_plot(found, plot)
-    if skipped:
-        raise typer.Exit(1)

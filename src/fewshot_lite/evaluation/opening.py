@@ -114,12 +114,15 @@ class _Opener:
         if path is None or path.suffix != ".safetensors":
             return {}
         meta = checkpoint.read_any(path, tensors=False)[1] or {}
-        record = meta.get("record") or {}
-        pretraining = record.get("pretraining") or {}
         seen: dict[str, list[str]] = {}
-        for found in (record.get("data"), pretraining.get("classes"), meta.get("classes")):
-            for name, classes in (found or {}).items():
-                seen.setdefault(name, []).extend(classes)
+        try:
+            record = meta.get("record") or {}
+            pretraining = record.get("pretraining") or {}
+            for found in (record.get("data"), pretraining.get("classes"), meta.get("classes")):
+                for name, classes in (found or {}).items():
+                    seen.setdefault(name, []).extend(map(str, classes))
+        except (AttributeError, TypeError):
+            raise FewshotError(f"{path}: its description is damaged.") from None
         return seen
 
     def _model(self, path: Path, text: str) -> MetaModel:

@@ -12,6 +12,7 @@ from fewshot_lite.evaluation.caches import ImageCache
 from fewshot_lite.evaluation.names import parse_models
 from fewshot_lite.evaluation.opening import Session
 from fewshot_lite.evaluation.protocols.base import EvaluationProtocol
+from fewshot_lite.evaluation.protocols.folders import FindUnreadable
 from fewshot_lite.evaluation.protocols.options import ProtocolKind, ProtocolOptions
 from fewshot_lite.evaluation.session import Outcome, compare_models
 from fewshot_lite.images.photo import Source
@@ -63,18 +64,8 @@ def evaluate(
     wanted.check()
 
     def open_data(images: ImageCache, size: int) -> EvaluationProtocol:
-        def find_unreadable(sources: Sequence[Source]) -> Mapping[Source, str]:
-            return images.problems(
-                sources, size, lambda done, total: report(Progress(done, total, "Reading photos"))
-            )
-
-        protocol = open_protocol(
-            Path(data),
-            wanted,
-            query=None if query is None else Path(query),
-            kind=kind,
-            find_unreadable=find_unreadable,
-        )
+        where, find = None if query is None else Path(query), _reporting(images, size, report)
+        protocol = open_protocol(Path(data), wanted, query=where, kind=kind, find_unreadable=find)
         check(protocol)
         return protocol
 
@@ -88,3 +79,15 @@ def evaluate(
         stop=stop,
         ranks=ranks,
     )
+
+
+def _reporting(images: ImageCache, size: int, report: Report) -> FindUnreadable:
+    """Read all photos once, and tell how far that is."""
+
+    def find(sources: Sequence[Source]) -> Mapping[Source, str]:
+        total = len(sources)
+        return images.problems(
+            sources, size, lambda done, _: report(Progress(done, total, "Reading photos"))
+        )
+
+    return find

@@ -21,16 +21,23 @@ def print_summary(summary: Summary) -> None:
         with_splits = any(row.splits for row in summary.data_sets)
         if with_splits:
             table.add_column("splits")
-        for row in summary.data_sets:
+        for row in summary.data_sets[: render.MOST_ROWS]:
             cells = [render.escape(row.name), f"{row.classes:,}", f"{row.images:,}", _sizes(row)]
             if with_splits:
                 cells.append(render.escape(", ".join(f"{n} {count:,}" for n, count in row.splits)))
             table.add_row(*cells)
-        render.out.print(table)
-    for note in summary.notes:
+        render.print_table(table)
+        _print_more(len(summary.data_sets) - render.MOST_ROWS, "data sets")
+    for note in summary.notes[: render.MOST_ROWS]:
         render.out.print(render.escape(note))
+    _print_more(len(summary.notes) - render.MOST_ROWS, "notes")
     for problem in summary.problems:
         render.err.print(f"[bold red]Problem:[/] {render.escape(problem)}")
+
+
+def _print_more(number: int, what: str) -> None:
+    if number > 0:
+        render.out.print(f"… and {number} more {what}; --json lists all.")
 
 
 def _sizes(row: DataSet) -> str:

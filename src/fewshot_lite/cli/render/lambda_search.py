@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from fewshot_lite.cli.render.evaluate import count, percent
-from fewshot_lite.cli.render.terminal import command, err, escape, out, print_next
+from fewshot_lite.cli.render.evaluate import count, milliseconds, percent
+from fewshot_lite.cli.render.terminal import command, err, escape, out, print_next, print_table
 
 if TYPE_CHECKING:
     from fewshot_lite.evaluation.lambda_search.measuring import Measured
@@ -41,7 +41,7 @@ def print_search(search: Search, stored: Path | None, storable: bool) -> None:
     shown = {one.pattern: one for one in (*search.front, chosen, full)}
     for one in sorted(shown.values(), key=lambda m: m.ratio):
         table.add_row(*_cells(one, search))
-    out.print(table)
+    print_table(table)
     out.print(
         f"Chosen: [bold]{chosen.pattern}[/], the fastest within "
         f"{100 * search.options.max_drop:g} points of the full one: {1 / chosen.ratio:.1f} times "
@@ -64,7 +64,7 @@ def _cells(one: Measured, search: Search) -> list[str]:
         one.pattern,
         percent(one.accuracy),
         "" if one.pattern == search.full.pattern else percent(one.minus(search.full), sign=True),
-        f"{one.ms:.3g}" if one.ms < 1000 else f"{one.ms:.0f}",
+        milliseconds(one.ms),
         f"{1 / one.ratio:.2f}",
         count(one.macs),
         ", ".join(marks),
