@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -329,3 +331,12 @@ def test_a_truncated_file_is_one_clear_line(saved: Path, tmp_path: Path, share: 
     path.write_bytes(data[: int(share * len(data))])
     with pytest.raises(FewshotError, match=r"truncated or damaged|not a safetensors file"):
         PersonalModel.load(path)
+
+
+def test_a_personal_model_needs_no_learner() -> None:
+    code = (
+        "import sys, fewshot_lite.personal.model;"
+        "rooms = {name.split('.')[1] for name in sys.modules if name.startswith('fewshot_lite.')};"
+        "sys.exit(bool(rooms & {'learners', 'lite', 'maml', 'training', 'evaluation', 'data'}))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -26,9 +25,8 @@ from fewshot_lite.heads import Statistics
 from fewshot_lite.heads.registry import AnyHead
 from fewshot_lite.networks.backbone import Backbone, check_images_apart
 from fewshot_lite.networks.film import NormParameters
-
-#: Makes the context that networks run in, e.g. autocast.
-Cast = Callable[[], contextlib.AbstractContextManager[None]]
+from fewshot_lite.networks.micro_batches import Cast as Cast
+from fewshot_lite.networks.micro_batches import map_batches as map_batches
 
 
 class Learner(nn.Module, ABC):
@@ -183,21 +181,6 @@ class TaskClassifier:
     def logits(self, images: Tensor) -> Tensor:
         """Logits (Q, K) of images (Q, 3, S, S)."""
         return self.learner.head.logits(self.statistics, self.features(images))
-
-
-def map_batches(
-    function: Callable[[Tensor], Tensor],
-    images: Tensor,
-    size: int,
-    cast: Cast = contextlib.nullcontext,
-) -> Tensor:
-    """A function of images, micro-batch by micro-batch, as one tensor in float32 or better."""
-    results = []
-    for batch in images.split(size):
-        with cast():
-            result = function(batch)
-        results.append(result.to(torch.promote_types(result.dtype, torch.float32)))
-    return torch.cat(results)
 
 
 def lowered(learner: Learner, images: Tensor, size: int, cast: Cast) -> Tensor:

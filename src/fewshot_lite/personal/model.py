@@ -25,8 +25,8 @@ from fewshot_lite.heads.leave_one_out import left_out_logits
 from fewshot_lite.heads.registry import AnyHead
 from fewshot_lite.images.folders import Skipped
 from fewshot_lite.images.preflight import Finding
-from fewshot_lite.learners.base import map_batches
 from fewshot_lite.networks.backbone import Backbone
+from fewshot_lite.networks.micro_batches import map_batches
 from fewshot_lite.personal import store as personal_store
 from fewshot_lite.personal.classifier import PhotoClassifier
 from fewshot_lite.personal.novelty import StrangerDetector
