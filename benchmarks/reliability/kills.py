@@ -18,7 +18,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from benchmarks.common import emit
-from fewshot_lite.training import run as training
+from fewshot_lite.training import state as training
 from fewshot_lite.training.meta_config import MetaTrainConfig
 from fewshot_lite.training.meta_train import meta_train
 

@@ -558,7 +558,7 @@ def test_ctrl_c_before_the_first_step_has_no_figures(
     run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = draw_classes(home / "data", dict.fromkeys("abcd", 4))
-    from fewshot_lite.training.run import StopRequest
+    from fewshot_lite.core.stopping import StopRequest
 
     monkeypatch.setattr(StopRequest, "__bool__", lambda self: True)
     outcome = run("meta-train", data, "-o", "m", *QUICK_TRAIN)

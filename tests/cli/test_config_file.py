@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.main import get_command
 
 from command_line import run_lines
@@ -42,6 +43,24 @@ def test_presets_are_valid_and_the_paper_is_the_papers() -> None:
     assert (paper.tasks_per_step, paper.tasks, paper.h) == (16, 10_000, 40)
     assert (paper.max_support, paper.max_way, paper.image_size) == (500, 50, 224)
     assert paper.backbone == "efficientnet_b0"
+    assert (paper.root, paper.fixed_temperature, paper.film_layers) == (False, True, "depthwise")
+
+
+def test_the_paper_modulates_as_many_values_as_the_published_code() -> None:
+    from fewshot_lite.learners import SimpleCnaps
+    from fewshot_lite.networks.backbone import Backbone
+    from fewshot_lite.networks.film import modulated_layers
+
+    paper = PRESETS["paper"]
+    backbone = Backbone("efficientnet_b0", 32)
+    layers = modulated_layers(backbone, paper.film_layers)
+    assert len(layers) == 18
+    assert sum(2 * layer.weight.numel() for layer in layers.values()) == 20_544
+    learner = SimpleCnaps(backbone, root=False, fixed_temperature=True, film_layers="depthwise")
+    generated = learner.norm_parameters(torch.zeros(64))
+    assert sum(value.numel() for value in generated.values()) == 20_544
+    assert (float(learner.head.beta), float(learner.head.log_temperature.exp())) == (1, 1)
+    assert [group["name"] for group in learner.parameter_groups(1.0)] == ["set-encoder", "film"]
 
 
 def test_line_over_file_over_preset_over_default(shown: object, tmp_path: Path) -> None:

@@ -10,8 +10,15 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torchvision.models.convnext import LayerNorm2d
 
+from fewshot_lite.core.errors import UsageError
 from fewshot_lite.networks.backbone import Backbone
-from fewshot_lite.networks.film import FilmGenerator, NormParameters, fold, modulate
+from fewshot_lite.networks.film import (
+    FilmGenerator,
+    NormParameters,
+    fold,
+    modulate,
+    modulated_layers,
+)
 from tiny import TinyBackbone
 
 
@@ -163,3 +170,8 @@ def test_a_norm_layer_without_bias_cannot_carry_film() -> None:
     layer = nn.LayerNorm(4, bias=False)
     with pytest.raises(ValueError, match="norm layer last has no bias"):
         modulate("last", layer, torch.ones(4), torch.zeros(4))
+
+
+def test_a_backbone_without_depthwise_convolutions_has_no_such_layers() -> None:
+    with pytest.raises(UsageError, match="--film-layers depthwise: resnet18 has no depthwise"):
+        modulated_layers(Backbone("resnet18", 32), "depthwise")

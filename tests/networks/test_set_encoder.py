@@ -74,3 +74,28 @@ def test_images_that_are_all_the_same_are_not_blown_up() -> None:
     encoder = SetEncoder(embedding_dim=8, image_size=16)
     encoder.standardise(torch.rand(1, 3, 16, 16).repeat(5, 1, 1, 1))
     assert bool((encoder.spread == 1).all())
+
+
+def test_constants_of_files_written_before_there_were_any() -> None:
+    encoder = SetEncoder(embedding_dim=8, image_size=16)
+    state = {k: v for k, v in encoder.state_dict().items() if k not in ("centre", "spread")}
+    again = SetEncoder(embedding_dim=8, image_size=16)
+    again.standardise(torch.rand(6, 3, 16, 16))
+    again.load_state_dict(state)
+    images = torch.rand(3, 3, 16, 16)
+    torch.testing.assert_close(again(images), encoder(images))
+
+
+def test_a_dimension_that_is_flat_among_others_stays_as_it_is() -> None:
+    encoder = SetEncoder()
+    norm = encoder.blocks[-3]
+    with torch.no_grad():
+        norm.weight[5] = 0.0
+        norm.bias[5] = 0.25  # dimension 5 is 0.25 for every image, up to rounding
+    images = torch.rand(16, 3, 48, 48)
+    encoder.standardise(images)
+    embeddings = encoder(images).detach()
+    deviation = embeddings.std(0, correction=0)
+    assert float(encoder.spread[5]) == 1.0
+    assert float(deviation[5]) < 1e-5
+    assert torch.allclose(deviation[:5], torch.ones(5), atol=1e-3)

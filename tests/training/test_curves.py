@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from fewshot_lite.core.errors import FewshotError, UsageError
-from fewshot_lite.training import run as training
 from fewshot_lite.training.curves import plot_curves, read_curves
-from fewshot_lite.training.tracking import TrackedLog, check_tensorboard
+from fewshot_lite.training.log import Log, check_tensorboard
 
 pytest.importorskip("matplotlib")
 
@@ -47,21 +46,21 @@ def write(path: Path, lines: list[dict[str, Any]], rest: str = "") -> Path:
 
 def test_each_task_has_the_value_of_the_run_that_went_on(log: Path) -> None:
     curves = read_curves(log)
-    assert curves.steps["loss"] == ([2, 4, 6], [3.0, 2.0, 1.0])
-    assert curves.steps["gradient_norm"] == ([2, 4, 6], [2.0, 1.0, 0.5])
-    assert curves.steps["waiting"] == ([2, 4], [0.25, 0.0])
-    assert curves.validation == {"birds": ([4, 6], [0.5, 0.75]), "mean": ([4, 6], [0.5, 0.75])}
+    assert curves["train", "loss"] == dict(zip([2, 4, 6], [3.0, 2.0, 1.0], strict=True))
+    assert curves["train", "gradient_norm"] == dict(zip([2, 4, 6], [2.0, 1.0, 0.5], strict=True))
+    assert curves["train", "waiting"] == dict(zip([2, 4], [0.25, 0.0], strict=True))
+    assert curves["validation", "birds"] == curves["validation", "mean"] == {4: 0.5, 6: 0.75}
 
 
 def test_what_a_resumed_run_has_not_reached_again_is_not_shown(tmp_path: Path) -> None:
     lines = [step(2, 3.0), step(4, 2.0), step(6, 1.0), {"event": "start", "task": 2}]
-    assert read_curves(write(tmp_path / "l", lines)).steps["loss"] == ([2], [3.0])
+    assert read_curves(write(tmp_path / "l", lines))["train", "loss"] == {2: 3.0}
 
 
 def test_a_line_cut_off_and_values_that_are_none_do_not_matter(tmp_path: Path) -> None:
     lines = [step(2, 3.0), {"event": "step", "task": 4, "loss": None}]
     path = write(tmp_path / "l", lines, rest='{"event": "step", "ta')
-    assert read_curves(path).steps["loss"] == ([2], [3.0])
+    assert read_curves(path)["train", "loss"] == {2: 3.0}
 
 
 @pytest.mark.parametrize("ending", [".png", ".svg", ".PDF"])
@@ -128,8 +127,8 @@ def test_tensorboard_shows_what_the_log_has(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     for begun, lines in ((0, LINES[:6]), (4, LINES[7:])):  # killed and resumed
-        jsonl = training.JsonLines(tmp_path / "log.jsonl", append=begun > 0)
-        log = TrackedLog(jsonl, tmp_path / "board", begun=begun)
+        board = tmp_path / "board"
+        log = Log(tmp_path / "log.jsonl", begun=begun, append=begun > 0, board=board)
         for line in lines:
             log.write(**line)
         log.close()

@@ -678,6 +678,6 @@ def test_a_log_on_a_full_disk_is_one_clear_line(
 ) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full")
-    monkeypatch.setattr("fewshot_lite.training.run.log_path", lambda output: Path("/dev/full"))
+    monkeypatch.setattr("fewshot_lite.training.state.log_path", lambda output: Path("/dev/full"))
     with pytest.raises(FewshotError, match="/dev/full: the log cannot be written"):
         meta_train(shapes, tmp_path / "m", QUICK, force=True)

@@ -46,15 +46,21 @@ def test_constant_after_a_warm_up_of_a_share_or_of_tasks(
     assert [task for task, share in enumerate(shares) if share == 1] == list(range(full, 100))
 
 
+def test_a_warm_up_counts_the_tasks_of_its_first_step() -> None:
+    config = replace(CONFIG, schedule="constant", warmup=12.0, tasks_per_step=4)
+    shares = [schedule(task, config) for task in range(0, 24, 4)]
+    assert shares == pytest.approx([4 / 16, 8 / 16, 12 / 16, 1, 1, 1])
+
+
 def test_groups_have_their_factors_and_follow_the_schedule() -> None:
     config = replace(CONFIG, lr_factor={"film": 3.0, "backbone": 0.5}, schedule="constant")
     optimizer = make_optimizer(cnaps(0.1), config)
     peaks = {group["name"]: group["peak"] for group in optimizer.param_groups}
     expected = {"set-encoder": 0.01, "film": 0.03, "head": 0.2, "backbone": 0.0005}
     assert peaks == pytest.approx(expected)
-    set_learning_rate(optimizer, 0, config)
+    set_learning_rate(optimizer, schedule(0, config))
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.01 / 6)
-    set_learning_rate(optimizer, 50, config)
+    set_learning_rate(optimizer, schedule(50, config))
     assert optimizer.param_groups[1]["lr"] == pytest.approx(0.03)
 
 

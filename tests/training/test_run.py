@@ -17,10 +17,12 @@ from torch.optim import SGD, Adam, Optimizer
 
 from fewshot_lite.core import checkpoint
 from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.core.stopping import StopRequest
 from fewshot_lite.networks.backbone import Backbone
-from fewshot_lite.training import run as training
-from fewshot_lite.training import states
-from fewshot_lite.training.run import Averages, JsonLines, StopRequest
+from fewshot_lite.training import state as training
+from fewshot_lite.training.log import Averages, Log
+from fewshot_lite.training.meta_setup import check_image_size
+from fewshot_lite.training.optimisation import split_decay
 
 CONFIG: dict[str, Any] = {
     "lr": 0.1,
@@ -153,7 +155,7 @@ def test_a_state_with_a_damaged_description_is_refused(saved: Path, meta: dict[s
 def test_a_state_with_odd_tensor_names_is_refused(saved: Path) -> None:
     tensors = {f"weights.{k}": v for k, v in network().state_dict().items()}
     tensors["optimizer.x.y"] = torch.zeros(1)
-    meta = {"config": CONFIG, "step": 3, "notes": {}, "checksum": states._checksum(tensors)}
+    meta = {"config": CONFIG, "step": 3, "notes": {}, "checksum": training._checksum(tensors)}
     checkpoint.save(saved, "state", tensors, meta)
     with pytest.raises(FewshotError, match="does not fit"):
         load(saved)
@@ -183,7 +185,7 @@ def strict(line: str) -> Any:
 
 
 def test_every_line_of_the_log_is_json(tmp_path: Path) -> None:
-    log = JsonLines(tmp_path / "log.jsonl", append=False)
+    log = Log(tmp_path / "log.jsonl")
     log.write(loss=math.nan, more={"best": -math.inf, "list": [1.0, math.inf]}, path=tmp_path)
     log.write(name="Äpfel\n🍏")
     log.close()
@@ -199,7 +201,7 @@ def test_every_line_of_the_log_is_json(tmp_path: Path) -> None:
 def test_a_resumed_log_goes_on_after_its_last_whole_line(tmp_path: Path, left: str) -> None:
     path = tmp_path / "log.jsonl"
     path.write_text(left)
-    log = JsonLines(path, append=True)
+    log = Log(path, append=True)
     log.write(b=2)
     log.close()
     lines = [strict(line) for line in path.read_text().splitlines()]
@@ -209,15 +211,15 @@ def test_a_resumed_log_goes_on_after_its_last_whole_line(tmp_path: Path, left: s
 
 def test_a_new_run_starts_a_new_log_and_a_resumed_one_needs_none(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
-    JsonLines(path, append=True).close()
+    Log(path, append=True).close()
     path.write_text("old\n")
-    JsonLines(path, append=False).close()
+    Log(path).close()
     assert path.read_text() == ""
 
 
 def test_a_log_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(FewshotError, match="the log cannot be written"):
-        JsonLines(tmp_path, append=False)
+        Log(tmp_path)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -258,14 +260,14 @@ def test_averages_are_plain_at_first_and_fade_later() -> None:
 def test_an_image_size_that_a_network_cannot_take_is_refused_by_its_flag() -> None:
     backbone = Backbone("densenet121", 16)
     with pytest.raises(UsageError, match=r"--image-size 16: densenet121 cannot take it \(.+\)"):
-        training.check_image_size(backbone, 16)
-    training.check_image_size(backbone, 32)
+        check_image_size(backbone, 16)
+    check_image_size(backbone, 32)
 
 
 def test_weight_decay_is_for_matrices_and_kernels() -> None:
     module = network()
     module[0].requires_grad_(False)
-    decayed, others = training.split_decay([module], 0.1)
+    decayed, others = split_decay([module], 0.1)
     assert (decayed["weight_decay"], others["weight_decay"]) == (0.1, 0.0)
     assert [tuple(p.shape) for p in decayed["params"]] == [(2, 16)]
     assert {tuple(p.shape) for p in others["params"]} == {(4,), (2,)}

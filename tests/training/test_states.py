@@ -14,8 +14,8 @@ from torch.optim import Adam, Optimizer
 
 from fewshot_lite.core import checkpoint
 from fewshot_lite.core.errors import FewshotError, UsageError
-from fewshot_lite.training import run as training
-from fewshot_lite.training import states
+from fewshot_lite.training import state as states
+from fewshot_lite.training.log import Log
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_the_last_two_are_kept(run: Any, tmp_path: Path) -> None:
     state = load(run, path)
     assert (state.step, state.notes, state.tensors["best.a"].tolist()) == (3, {"n": 3}, [3, 3])
     assert load(run, states.previous(path)).step == 2
-    states.clear(path)
+    states.clear(tmp_path / "m.safetensors")
     assert not list(tmp_path.iterdir())
 
 
@@ -73,7 +73,7 @@ def test_a_run_killed_between_the_two_renamings_goes_on(run: Any) -> None:
 
 def test_what_a_killed_process_left_is_removed(run: Any, tmp_path: Path) -> None:
     path = save(run, 1)
-    (tmp_path / ".fewshot-lite-m.state.new.safetensors-abc").write_text("half")
+    (tmp_path / ".fewshot-lite-m.state.new.safetensors-abcd1234").write_text("half")
     (tmp_path / "m.state.new.safetensors").write_text("whole")
     (tmp_path / ".fewshot-lite-other").write_text("of another run")
     states.find_state(path)
@@ -90,7 +90,7 @@ def test_two_damaged_states_are_one_clear_line(run: Any) -> None:
 
 def test_nothing_to_resume(run: Any) -> None:
     with pytest.raises(UsageError, match="nothing to resume"):
-        states.find_state(run[0])
+        states.check_resume(run[0])
 
 
 def test_a_full_disk_leaves_the_states_so_far(
@@ -114,7 +114,7 @@ def test_a_full_disk_leaves_the_states_so_far(
 def test_a_full_disk_ends_a_log_in_one_line(tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full")
-    log = training.JsonLines(Path("/dev/full"), append=False)
+    log = Log(Path("/dev/full"))
     with pytest.raises(FewshotError, match=r"/dev/full: the log cannot be written \(No space"):
         log.write(event="start")
     log.close()
@@ -123,9 +123,9 @@ def test_a_full_disk_ends_a_log_in_one_line(tmp_path: Path) -> None:
 def test_a_run_without_a_state_begins_anew_only_if_it_had_begun(tmp_path: Path) -> None:
     output = tmp_path / "m.safetensors"
     with pytest.raises(UsageError, match="nothing to resume"):
-        training.check_resume(output)
+        states.check_resume(output)
     (tmp_path / "m.jsonl").touch()
-    assert not training.check_resume(output)
+    assert not states.check_resume(output)
     output.touch()  # it has ended
     with pytest.raises(UsageError, match="nothing to resume"):
-        training.check_resume(output)
+        states.check_resume(output)

@@ -52,15 +52,20 @@ def autocast(
     "auto" is bfloat16 where it is faster: on CUDA devices that have it, and on CPUs with bfloat16
     matrix instructions unless the network has depthwise convolutions, which are slower in it.
     """
-    if precision == "auto":
-        if device.type == "cuda":
-            fast = torch.cuda.is_bf16_supported()
-        else:
-            fast = device.type == "cpu" and cpu_has_bfloat16() and not depthwise
-        precision = "bfloat16" if fast else "float32"
-    if precision == "float32":
+    if precision_of(device, precision, depthwise=depthwise) == "float32":
         return contextlib.nullcontext()
     return torch.autocast(device.type, torch.bfloat16)
+
+
+def precision_of(device: torch.device, precision: Precision, *, depthwise: bool) -> Precision:
+    """What "auto" comes to, see `autocast`; other precisions are as they are."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported()
+    else:
+        fast = device.type == "cpu" and cpu_has_bfloat16() and not depthwise
+    return "bfloat16" if fast else "float32"
 
 
 def cpu_has_bfloat16() -> bool:

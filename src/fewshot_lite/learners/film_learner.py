@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from fewshot_lite.core.config import FilmLayers
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.learners.base import Learner
 from fewshot_lite.networks.backbone import Backbone
-from fewshot_lite.networks.film import FilmGenerator, NormParameters
+from fewshot_lite.networks.film import FilmGenerator, NormParameters, modulated_layers
 from fewshot_lite.networks.set_encoder import MapEncoder, SetEncoder
 from fewshot_lite.networks.stages import Staged
 
@@ -36,6 +37,7 @@ class FilmLearner(Learner):
         encoder_size: int = 48,
         film_stages: int | None = None,
         backbone_lr: float = 0.0,
+        film_layers: FilmLayers = "all",
     ) -> None:
         """Assemble around a backbone; the subclass adds its head.
 
@@ -48,13 +50,18 @@ class FilmLearner(Learner):
                 encoder reads the map below them, which is computed once an image and not learned;
                 None: FiLM acts on all of the backbone, and the set encoder sees the image.
             backbone_lr: learning rate of the backbone's weights as a share of the learner's.
+            film_layers: the norm layers that are modulated; see `networks.film.modulated_layers`.
 
         Raises:
             UsageError: FiLM has no norm layer to act through, or one without a bias; or the
                 backbone has not so many stages, or no map below them.
+            ValueError: unknown `film_layers`.
         """
         super().__init__(backbone, backbone_lr)
+        if film_layers not in get_args(FilmLayers):  # a damaged file
+            raise ValueError(f"film_layers {film_layers!r}")
         self.film_stages, self.hidden_dim, self.encoder_size = film_stages, hidden_dim, encoder_size
+        self.film_layers = film_layers
         self.set_encoder: SetEncoder | MapEncoder
         upper = None
         if film_stages is None:
@@ -68,7 +75,9 @@ class FilmLearner(Learner):
             upper = staged.norm_layers(self._start)
             self.set_encoder = MapEncoder(_channels(staged, self._start), embedding_dim)
         _check_norm_layers(backbone, upper)
-        self.film = FilmGenerator(backbone, embedding_dim, hidden_dim, upper)
+        chosen = modulated_layers(backbone, film_layers)
+        names = [name for name in chosen if upper is None or name in upper]
+        self.film = FilmGenerator(backbone, embedding_dim, hidden_dim, names)
 
     @property
     def has_set_encoder(self) -> bool:
@@ -105,10 +114,11 @@ class FilmLearner(Learner):
         return self.film.penalty()
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        head = [p for p in self.head.parameters() if p.requires_grad]
         return [
             {"name": "set-encoder", "params": list(self.set_encoder.parameters()), "lr": lr},
             {"name": "film", "params": list(self.film.parameters()), "lr": lr},
-            {"name": "head", "params": list(self.head.parameters()), "lr": lr * self.head_lr},
+            *([{"name": "head", "params": head, "lr": lr * self.head_lr}] if head else []),
             *self.backbone_groups(lr),
         ]
 
@@ -119,6 +129,7 @@ class FilmLearner(Learner):
             "encoder_size": self.encoder_size,
             "film_stages": self.film_stages,
             "backbone_lr": self.backbone_lr,
+            "film_layers": self.film_layers,
         }
 
 

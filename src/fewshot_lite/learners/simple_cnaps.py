@@ -17,17 +17,30 @@ class SimpleCnaps(FilmLearner):
     #: Temperature and β move faster than networks: a few hundred steps must be enough for them.
     head_lr: ClassVar[float] = 20.0
 
-    def __init__(self, backbone: Backbone, *, root: bool = True, **film: Any) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        root: bool = True,
+        fixed_temperature: bool = False,
+        **film: Any,
+    ) -> None:
         """Assemble around a backbone.
 
         Args:
             backbone: used as it is, not copied.
             root: whether the head measures in root features; False is the paper's.
+            fixed_temperature: whether τ = 1 and β = 1, as in the paper, instead of learned.
             film: as `FilmLearner` takes.
         """
         super().__init__(backbone, **film)
+        self.fixed_temperature = fixed_temperature
         self.head = MahalanobisHead(root=root)
+        if fixed_temperature:
+            self.head = MahalanobisHead(1.0, 1.0, root=root)
+            self.head.requires_grad_(False)
         self.eval()
 
     def hyperparameters(self) -> dict[str, Any]:
-        return {**super().hyperparameters(), "root": self.head.root}
+        own = {"root": self.head.root, "fixed_temperature": self.fixed_temperature}
+        return {**super().hyperparameters(), **own}

@@ -16,7 +16,7 @@ set's statistics (`support_norm`): there is no mean over images to estimate.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -215,25 +215,20 @@ def check_subset(learner: GradientLearner, h: int | None, default: int | None) -
         )
 
 
-def vectorised_step(
-    learner: GradientLearner, tasks: Sequence[Task], *, scale: float = 1.0
-) -> Iterator[LiteStep]:
-    """As `gradient_step` of each task in turn, computed all at once; `scale` is of each."""
-    if not tasks:
-        return
-    if len({_shape(task) for task in tasks}) > 1:  # a photo was lost, and no other to replace it
-        for task in tasks:
-            yield gradient_step(learner, meta_gradient(learner, task), scale=scale)
-        return
+def vectorised_gradients(learner: GradientLearner, tasks: Sequence[Task]) -> list[MetaGradient]:
+    """`meta_gradient` of each task, computed all at once if they have one shape."""
+    if len({_shape(task) for task in tasks}) != 1:  # a photo was lost, and no other to replace it
+        return [meta_gradient(learner, task) for task in tasks]
     found = vectorised(learner, tasks)
-    for number in range(len(tasks)):
-        one = MetaGradient(
+    return [
+        MetaGradient(
             {k: v[number] for k, v in found.gradients.items()},
             found.loss[number],
             found.accuracy[number],
             found.negative_curvature[number],
         )
-        yield gradient_step(learner, one, scale=scale)
+        for number in range(len(tasks))
+    ]
 
 
 def _prepared(learner: GradientLearner, task: Task) -> Task:

@@ -17,6 +17,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from fewshot_lite.core.config import FilmLayers
+from fewshot_lite.core.errors import UsageError
 from fewshot_lite.networks.backbone import Backbone, NormLayer
 
 #: What an adapted backbone has of its own, by name in the backbone: norm parameters (C,), and of
@@ -71,6 +73,33 @@ class FilmGenerator(nn.Module):
         layers = cast(Iterable[_LayerGenerator], self.layers.values())
         terms = [g.rho.square().sum() + g.sigma.square().sum() for g in layers]
         return torch.stack(terms).sum()
+
+
+def modulated_layers(backbone: Backbone, which: FilmLayers) -> dict[str, NormLayer]:
+    """The norm layers that FiLM modulates, by name.
+
+    Args:
+        which: "all"; or "depthwise", those after depthwise convolutions with the first and the last
+            layer, which is what the code of Bronskill et al. 2021 modulates of EfficientNet-B0 (18
+            layers, 20,544 values).
+
+    Raises:
+        UsageError: the backbone has no depthwise convolutions.
+    """
+    layers = backbone.norm_layers()
+    if which == "all":
+        return layers
+    after, convolution = set(), None
+    for name, module in backbone.named_modules():
+        if isinstance(module, nn.Conv2d):
+            convolution = module
+        elif name in layers and convolution is not None:
+            depthwise = 1 < convolution.groups == convolution.in_channels
+            after |= {name} if depthwise else set()
+    if not after:
+        raise UsageError(f"--film-layers {which}: {backbone.name} has no depthwise convolutions.")
+    kept = after | {next(iter(layers)), next(reversed(layers))}
+    return {name: layer for name, layer in layers.items() if name in kept}
 
 
 class _LayerGenerator(nn.Module):

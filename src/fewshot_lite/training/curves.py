@@ -1,10 +1,9 @@
-"""How meta-training went: its log as curves, drawn (`--plot`) or followed (TensorBoard)."""
+"""How meta-training went: its log as curves, plotted (`--plot`) or followed in TensorBoard."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,61 +13,34 @@ from fewshot_lite.core.figures import check_figure, require_matplotlib, save_fig
 #: Of a "step" line: what are curves.
 STEP_VALUES = ("loss", "accuracy", "gradient_norm", "waiting", "tasks_per_second")
 
-Curve = tuple[list[int], list[float]]
+#: Values by the number of tasks done.
+Curve = dict[int, float]
 
 
-@dataclass
-class Curves:
-    """Values by name, each against the number of tasks done."""
+def scalars(line: dict[str, Any]) -> Iterator[tuple[str, str, float]]:
+    """What a line of the log adds to curves: "train" or "validation", name and value."""
+    if not isinstance(line.get("task"), int):
+        return
+    if line.get("event") == "step":
+        found, kind = {name: line.get(name) for name in STEP_VALUES}, "train"
+    elif line.get("event") == "validation" and isinstance(line.get("accuracy"), dict):
+        found, kind = line["accuracy"], "validation"
+    else:
+        return
+    for name, value in found.items():
+        if isinstance(value, int | float):
+            yield kind, str(name), float(value)
 
-    steps: dict[str, Curve] = field(default_factory=dict)
-    """See `STEP_VALUES`; loss and accuracy are running averages."""
-    validation: dict[str, Curve] = field(default_factory=dict)
-    """Accuracy by data set, and "mean"."""
 
+def read_curves(log: Path) -> dict[tuple[str, str], Curve]:
+    """The curves of a log of `meta-train` by kind and name, see `scalars`.
 
-def read_curves(log: Path) -> Curves:
-    """The curves of a log of `meta-train`; of tasks done again by a resumed run, the last.
+    Of tasks that a resumed run did again the last count.
 
     Raises:
         UsageError: no such file, or no such log.
         FewshotError: it cannot be read.
     """
-    points: dict[tuple[str, str], dict[int, float]] = {}
-    for line in _lines(log):
-        task = line.get("task")
-        if not isinstance(task, int):
-            continue
-        if line.get("event") == "start":  # anew from here
-            for curve in points.values():
-                for later in [t for t in curve if t > task]:
-                    del curve[later]
-        for kind, name, value in scalars(line):
-            points.setdefault((kind, name), {})[task] = value
-    curves = Curves()
-    for (kind, name), curve in points.items():
-        into = curves.steps if kind == "step" else curves.validation
-        into[name] = (list(curve), list(curve.values()))
-    if not curves.steps:
-        raise UsageError(f"{log}: no step of a meta-training run in it.")
-    return curves
-
-
-def scalars(line: dict[str, Any]) -> Iterator[tuple[str, str, float]]:
-    """What a line of the log adds to curves: its event, the curve's name and the value."""
-    event = line.get("event")
-    if event == "step":
-        found = {name: line.get(name) for name in STEP_VALUES}
-    elif event == "validation":
-        found = line["accuracy"] if isinstance(line.get("accuracy"), dict) else {}
-    else:
-        return
-    for name, value in found.items():
-        if isinstance(value, int | float):
-            yield event, str(name), float(value)
-
-
-def _lines(log: Path) -> Iterator[dict[str, Any]]:
     try:
         text = log.read_text("utf-8")
     except FileNotFoundError:
@@ -77,17 +49,28 @@ def _lines(log: Path) -> Iterator[dict[str, Any]]:
         raise FewshotError(f"{log}: cannot be read ({error.strerror}).") from None
     except UnicodeDecodeError:
         raise UsageError(f"{log}: not a log of meta-training.") from None
-    for line in text.splitlines():
+    curves: dict[tuple[str, str], Curve] = {}
+    for row in text.splitlines():
         try:
-            value = json.loads(line)
+            line = json.loads(row)
         except (ValueError, RecursionError):  # the last line of a run that was killed
             continue
-        if isinstance(value, dict):
-            yield value
+        if not isinstance(line, dict):
+            continue
+        if line.get("event") == "start" and isinstance(task := line.get("task"), int):
+            curves = {
+                key: {done: value for done, value in curve.items() if done <= task}
+                for key, curve in curves.items()
+            }
+        for kind, name, value in scalars(line):
+            curves.setdefault((kind, name), {})[line["task"]] = value
+    if not any(kind == "train" for kind, _ in curves):
+        raise UsageError(f"{log}: no step of a meta-training run in it.")
+    return curves
 
 
 def plot_curves(log: Path, path: Path) -> None:
-    """Draw a log of meta-training: loss, accuracy (also of validation) and the gradient's norm.
+    """Plot a log of meta-training: loss, accuracy (also of validation) and the gradient's norm.
 
     Args:
         log: what a run wrote beside its output, finished or not.
@@ -100,27 +83,27 @@ def plot_curves(log: Path, path: Path) -> None:
     check_figure(path)
     require_matplotlib()
     curves = read_curves(log)
-    from matplotlib.figure import Figure as Canvas
+    from matplotlib.figure import Figure
 
-    canvas = Canvas(figsize=(12, 3.5), layout="constrained")
-    loss, accuracy, gradient = canvas.subplots(1, 3)
-    none: Curve = ([], [])
-    loss.plot(*curves.steps.get("loss", none))
-    loss.set_ylabel("loss, running average")
-    tasks, shares = curves.steps.get("accuracy", none)
-    accuracy.plot(tasks, [100 * share for share in shares], label="training, running average")
-    for name, (tasks, shares) in curves.validation.items():
-        alone = name == "mean" and len(curves.validation) == 2  # it says the same as the other
-        if not alone:
-            style = {"linewidth": 2.5} if name == "mean" else {"linewidth": 1}
-            values = [100 * share for share in shares]
-            accuracy.plot(tasks, values, "o-", markersize=3, label=f"validation: {name}", **style)
-    accuracy.set_ylabel("accuracy (%)")
-    accuracy.legend(fontsize="small")
-    gradient.plot(*curves.steps.get("gradient_norm", none), linewidth=0.8)
-    gradient.set_ylabel("norm of a step's gradient")
-    if any(value > 0 for value in curves.steps.get("gradient_norm", none)[1]):
-        gradient.set_yscale("log")
-    for axes in (loss, accuracy, gradient):
-        axes.set_xlabel("tasks")
-    save_figure(canvas, path)
+    figure = Figure(figsize=(12, 3.5), layout="constrained")
+    panels = figure.subplots(1, 3)
+    labels = ("loss, running average", "accuracy (%)", "norm of a step's gradient")
+    for axes, name, label in zip(
+        panels, ("loss", "accuracy", "gradient_norm"), labels, strict=True
+    ):
+        axes.set(xlabel="tasks", ylabel=label)
+        factor = 100 if name == "accuracy" else 1
+        curve = curves.get(("train", name), {})
+        values = [factor * value for value in curve.values()]
+        axes.plot(list(curve), values, label="training, running average", linewidth=1)
+        if name == "gradient_norm" and any(value > 0 for value in values):
+            axes.set_yscale("log")
+    validation = {name: curve for (kind, name), curve in curves.items() if kind == "validation"}
+    if len(validation) == 2:  # the mean says the same as the only data set
+        del validation["mean"]
+    for name, curve in validation.items():
+        values = [100 * value for value in curve.values()]
+        width = 2.5 if name == "mean" else 1
+        panels[1].plot(list(curve), values, "o-", ms=3, lw=width, label=f"validation: {name}")
+    panels[1].legend(fontsize="small")
+    save_figure(figure, path)

@@ -12,6 +12,7 @@ from fewshot_lite.core.config import (
     NOT_NEGATIVE,
     POSITIVE,
     SHARE,
+    FilmLayers,
     Gradient,
     InnerHead,
     InnerSolver,
@@ -33,6 +34,8 @@ from fewshot_lite.core.errors import UsageError
 BY_GRADIENT = ("maml", "fomaml", "imaml")
 _GRADIENT_LEARNERS = ("learner", BY_GRADIENT)
 _IMAML = ("learner", ("imaml",))
+_SIMPLE_CNAPS = ("learner", ("simple-cnaps",))
+_WITH_FILM = ("learner", ("simple-cnaps", "cnaps"))
 _STEPS = Limits(1, MOST_INNER_STEPS)
 
 #: Headings of the flags.
@@ -92,6 +95,21 @@ class MetaTrainConfig:
         MODEL,
         shown="euclidean",
         only=("learner", ("protonets",)),
+    )
+    root: bool = setting(
+        True,
+        "Let the Mahalanobis head measure in signed square roots of the features.",
+        MODEL,
+        only=_SIMPLE_CNAPS,
+    )
+    fixed_temperature: bool = setting(
+        False, "Fix τ = 1 and β = 1 of the Mahalanobis head.", MODEL, only=_SIMPLE_CNAPS
+    )
+    film_layers: FilmLayers = setting(
+        "all",
+        "Norm layers that FiLM modulates: all, or those after depthwise convolutions.",
+        MODEL,
+        only=_WITH_FILM,
     )
     rotate: tuple[str, ...] = setting(
         (),
@@ -267,7 +285,7 @@ class MetaTrainConfig:
         "Weight of the L2 penalty on FiLM.",
         OPTIMISATION,
         NOT_NEGATIVE,
-        only=("learner", ("simple-cnaps", "cnaps")),
+        only=_WITH_FILM,
     )
     seed: int = setting(0, "Seed of all random numbers.", OPTIMISATION)
     validate_every: int = setting(
@@ -388,6 +406,9 @@ _PAPER = MetaTrainConfig(
     backbone="efficientnet_b0",
     weights="default",
     image_size=224,
+    root=False,
+    fixed_temperature=True,
+    film_layers="depthwise",
     max_way=50,
     max_support=500,
     max_shot=100,
@@ -397,5 +418,7 @@ _PAPER = MetaTrainConfig(
     warmup=0.0,
     shifts=0.0,
 )
-#: What `--preset` takes. "paper" is Bronskill et al. 2021, appendix: Simple CNAPs with LITE.
+#: What `--preset` takes. "paper" is Bronskill et al. 2021, appendix: Simple CNAPs with LITE, with
+#: the plain Mahalanobis head (τ = 1, β = 1) and FiLM on 18 layers. What still departs is the set
+#: encoder, which sees smaller images and has no batch statistics; see `networks.set_encoder`.
 PRESETS = {"default": MetaTrainConfig(), "paper": _PAPER}

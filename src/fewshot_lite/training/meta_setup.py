@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,9 @@ from fewshot_lite.learners.base import Cast, Learner, lowered
 from fewshot_lite.learners.film_learner import FilmLearner
 from fewshot_lite.maml.gradient_learner import GradientLearner
 from fewshot_lite.maml.meta_gradient import check_subset
-from fewshot_lite.networks.backbone import has_depthwise_convolutions
+from fewshot_lite.networks.backbone import Backbone, has_depthwise_convolutions
 from fewshot_lite.networks.weights import load_backbone
 from fewshot_lite.published.data_sets import has_validation_sets, scan_data_sets
-from fewshot_lite.training import run as training
 from fewshot_lite.training.meta_config import BY_GRADIENT, MetaTrainConfig
 from fewshot_lite.training.optimisation import make_optimizer
 from fewshot_lite.training.tasks import (
@@ -56,9 +55,19 @@ class Setup:
     """Of training and of validation."""
     where: torch.device
     micro_batch: int
+    depthwise: bool
+    """Whether the backbone has depthwise convolutions."""
     cast: Cast
-    standardise: Callable[[], None]
-    """Called after each step, so that embeddings stay centred; see `SetEncoder`."""
+    reference: torch.Tensor | None
+    """Images that the set encoder's constants are taken from, if there is one."""
+
+    def standardise(self, learner: Learner) -> None:
+        """Take the set encoder's constants anew, so that embeddings stay centred.
+
+        It is called after each step; see `SetEncoder`.
+        """
+        if isinstance(learner, FilmLearner) and self.reference is not None:
+            learner.set_encoder.standardise(self.reference)
 
     def fingerprint(self) -> str:
         """A hash of the files by name and class, and of which could be read."""
@@ -131,8 +140,9 @@ def prepare(
         folders=[*folders, *held_out],
         where=where,
         micro_batch=config.micro_batch or pick_micro_batch(where, size),
+        depthwise=depthwise,
         cast=functools.partial(autocast, where, config.precision, depthwise=depthwise),
-        standardise=_standardiser(learner, train, where),
+        reference=_reference(learner, train, where),
     )
 
 
@@ -143,7 +153,7 @@ def _make_learner(config: MetaTrainConfig, where: torch.device) -> tuple[Learner
     )
     backbone.look_at(config.scales)
     backbone.pool_by(config.pooling)
-    training.check_image_size(backbone, backbone.image_size)
+    check_image_size(backbone, backbone.image_size)
     if config.compile:
         compile_network(backbone.network, where)
     with torch.random.fork_rng(devices=[]):
@@ -155,6 +165,8 @@ def _hyperparameters(config: MetaTrainConfig) -> dict[str, Any]:
     """What the learner is built with, as far as it was given."""
     names = ["backbone_lr", "metric", "inner_steps", "inner_lr", "inner_head", "pattern"]
     names += ["film_stages", "lam", "cg_steps", "inner_solver", "statistics"]
+    names += ["film_layers"] if config.learner in ("simple-cnaps", "cnaps") else []
+    names += ["root", "fixed_temperature"] if config.learner == "simple-cnaps" else []
     found = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
     if config.inner_head == "learned":
         found["way"] = config.max_way
@@ -163,12 +175,27 @@ def _hyperparameters(config: MetaTrainConfig) -> dict[str, Any]:
     return found
 
 
-def _standardiser(
-    learner: Learner, train: TrainingTasks, where: torch.device
-) -> Callable[[], None]:
+def _reference(learner: Learner, train: TrainingTasks, where: torch.device) -> torch.Tensor | None:
+    """Support images of the first tasks, evenly spaced, as the set encoder sees them."""
     if not isinstance(learner, FilmLearner):
-        return lambda: None
+        return None
     images = torch.cat([train.task(number).support for number in range(_REFERENCE_TASKS)])
     spaced = torch.linspace(0, len(images) - 1, min(len(images), _REFERENCE_IMAGES)).long()
-    reference = lowered(learner, images[spaced].to(where), 64, contextlib.nullcontext)
-    return lambda: learner.set_encoder.standardise(reference)
+    return lowered(learner, images[spaced].to(where), 64, contextlib.nullcontext)
+
+
+def check_image_size(backbone: Backbone, size: int) -> None:
+    """Refuse a size that the network cannot take, by one image of it, before photos are read."""
+    try:
+        with torch.no_grad():
+            backbone.eval()(torch.zeros(1, 3, size, size))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise UsageError(
+            f"--image-size {size}: {backbone.name} cannot take it ({reason})."
+        ) from None
+
+
+def without_paths(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration as a file that is passed on records it: files by name, not where they lay."""
+    return config | {"weights": Path(config["weights"]).name}

@@ -1,14 +1,11 @@
-"""The gradients of one step of meta-training: tasks in, their sum over all ranks out."""
+"""One step of meta-training: tasks in, the sum of their gradients over all ranks out."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import starmap
 
 import torch
-from torch import Tensor
 
 from fewshot_lite.core.random_streams import Stream, generator
 from fewshot_lite.core.ranks import Ranks
@@ -20,7 +17,7 @@ from fewshot_lite.maml.meta_gradient import (
     gradient_step,
     meta_gradient,
     unrolled_gradient,
-    vectorised_step,
+    vectorised_gradients,
 )
 from fewshot_lite.training.gradients import GradientSum
 from fewshot_lite.training.meta_config import MetaTrainConfig
@@ -29,8 +26,8 @@ from fewshot_lite.training.prefetch import Prefetch
 
 
 @dataclass(frozen=True)
-class StepFigures:
-    """Of all tasks of a step, the same on all ranks."""
+class StepResult:
+    """Figures of all tasks of a step, the same on all ranks."""
 
     losses: list[float]
     accuracies: list[float]
@@ -44,71 +41,59 @@ class StepFigures:
         """Whether all are numbers."""
         return all(map(math.isfinite, [*self.losses, *self.accuracies]))
 
-    @classmethod
-    def of(cls, table: Tensor) -> StepFigures:
-        """Of float64 (tasks, 4)."""
-        losses, accuracies, exact, negative = table.unbind(1)
-        return cls(losses.tolist(), accuracies.tolist(), int(exact.sum()), int(negative.nansum()))
 
+def step_gradients(
+    setup: Setup,
+    config: MetaTrainConfig,
+    numbers: range,
+    tasks: Prefetch,
+    gradients: GradientSum,
+    ranks: Ranks,
+) -> StepResult:
+    """Leave the mean gradient of the tasks of these numbers in the learner's `.grad`s.
 
-class StepGradients:
-    """Computes a rank's share of the tasks of each step."""
+    Args:
+        tasks: hands out this rank's share of the tasks, in order.
+        gradients: sums up those of the learner.
 
-    def __init__(self, setup: Setup, config: MetaTrainConfig, feed: Prefetch, ranks: Ranks) -> None:
-        """Begin with no gradients.
+    Raises:
+        FewshotError: on all ranks, for what failed on one.
+    """
+    learner, scale = setup.learner, 1 / len(numbers)
+    learner.zero_grad(set_to_none=True)
+    table = torch.zeros(len(numbers), 4, dtype=torch.float64)
+    mine = ranks.share(range(len(numbers)))
 
-        Args:
-            feed: hands out this rank's share of the tasks, in order.
-        """
-        self._setup, self._config, self._feed, self._ranks = setup, config, feed, ranks
-        self._gradients = GradientSum(setup.learner)
-
-    def take(self, numbers: range) -> StepFigures:
-        """Leave the mean gradient of the tasks of these numbers in the learner's `.grad`s.
-
-        Raises:
-            FewshotError: on all ranks, for what failed on one.
-        """
-        self._setup.learner.zero_grad(set_to_none=True)
-        table = torch.zeros(len(numbers), 4, dtype=torch.float64)
-        positions = self._ranks.share(range(len(numbers)))
-
-        def work() -> None:
-            mine = [numbers[position] for position in positions]
-            outcomes = self._outcomes(mine, scale=1 / len(numbers))
-            for position, (outcome, exact) in zip(positions, outcomes, strict=True):
-                self._gradients.add()
-                row = [outcome.loss, outcome.accuracy, exact, outcome.negative_curvature]
-                table[position] = torch.tensor(row, dtype=torch.float64)
-
-        self._ranks.together(work)
-        self._gradients.finish(self._ranks)
-        return StepFigures.of(self._ranks.sum(table))
-
-    def _outcomes(self, numbers: list[int], *, scale: float) -> Iterator[tuple[LiteStep, bool]]:
-        """A task's gradient is in the `.grad`s when its outcome comes, and whether it is exact."""
-        learner, config = self._setup.learner, self._config
-        tasks = ((number, self._feed.next()) for number in numbers)
+    def work() -> None:
+        together = []
         if isinstance(learner, GradientLearner) and config.vectorise:
-            steps = vectorised_step(learner, [task for _, task in tasks], scale=scale)
-            return ((step, False) for step in steps)
-        return starmap(lambda number, task: self._one(number, task, scale), tasks)
+            together = vectorised_gradients(learner, [tasks.next() for _ in mine])
+        for row, position in enumerate(mine):
+            exact = False
+            if isinstance(learner, GradientLearner) and config.vectorise:
+                done = gradient_step(learner, together[row], scale=scale)
+            else:
+                task = tasks.next()
+                exact = all_back_propagated(setup, config, task)
+                done = task_step(setup, config, task, numbers[position], scale)
+            gradients.add()
+            row_of = [done.loss, done.accuracy, exact, done.negative_curvature]
+            table[position] = torch.tensor(row_of, dtype=torch.float64)
 
-    def _one(self, number: int, task: Task, scale: float) -> tuple[LiteStep, bool]:
-        learner, config = self._setup.learner, self._config
-        all_taken = config.h is not None and len(task.support) <= config.h
-        sampled = config.gradient == "lite"
-        if isinstance(learner, GradientLearner):  # the others look at all images in any case
-            sampled = sampled and learner.name == "maml" and not learner.coupled
-        random = generator(config.seed, Stream.BACK_PROPAGATED, number)
-        return _task_step(self._setup, task, config, random, scale), all_taken and sampled
+    ranks.together(work)
+    gradients.finish(ranks)
+    losses, accuracies, exact, negative = ranks.sum(table).unbind(1)
+    return StepResult(
+        losses.tolist(), accuracies.tolist(), int(exact.sum()), int(negative.nansum())
+    )
 
 
-def _task_step(
-    setup: Setup, task: Task, config: MetaTrainConfig, random: torch.Generator, scale: float
+def task_step(
+    setup: Setup, config: MetaTrainConfig, task: Task, number: int, scale: float
 ) -> LiteStep:
-    """Add one task's gradient to the `.grad`s, by LITE or by a baseline."""
+    """Add the gradient of task `number` to the `.grad`s, by LITE or by a baseline."""
     learner, micro_batch, cast = setup.learner, setup.micro_batch, setup.cast
+    random = generator(config.seed, Stream.BACK_PROPAGATED, number)
     if config.gradient == "small-task":
         task = small_task(task, config.h or len(task.support), random)
     if isinstance(learner, GradientLearner):
@@ -130,3 +115,12 @@ def _task_step(
         scale=scale,
         cast=cast,
     )
+
+
+def all_back_propagated(setup: Setup, config: MetaTrainConfig, task: Task) -> bool:
+    """Whether H images would be sampled, but a task has no more than that."""
+    learner = setup.learner
+    sampled = config.gradient == "lite"
+    if isinstance(learner, GradientLearner):  # the others look at all images in any case
+        sampled = sampled and learner.name == "maml" and not learner.coupled
+    return sampled and config.h is not None and len(task.support) <= config.h

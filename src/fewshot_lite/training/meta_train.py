@@ -11,22 +11,30 @@ from pathlib import Path
 
 import torch
 
-from fewshot_lite.core import ranks
 from fewshot_lite.core.config import WORKERS, check_number
 from fewshot_lite.core.devices import pick_device
+from fewshot_lite.core.figures import check_figure, require_matplotlib
+from fewshot_lite.core.files import check_output
 from fewshot_lite.core.precision import tf32
 from fewshot_lite.core.progress import Progress, Report
+from fewshot_lite.core.ranks import Ranks, device_name, join
+from fewshot_lite.core.stopping import StopRequest
 from fewshot_lite.data.image_cache import check_cache_folder
-from fewshot_lite.training import run as training
-from fewshot_lite.training.averaging import AveragedWeights
+from fewshot_lite.training import meta_state as states
+from fewshot_lite.training import state as files
 from fewshot_lite.training.curves import plot_curves
-from fewshot_lite.training.meta_checkpoints import Checkpoints
+from fewshot_lite.training.gradients import GradientSum
+from fewshot_lite.training.log import Log, Replacements, check_tensorboard
 from fewshot_lite.training.meta_config import MetaTrainConfig
-from fewshot_lite.training.meta_log import Outputs, Replacements, open_log
 from fewshot_lite.training.meta_setup import Setup, facts, prepare
-from fewshot_lite.training.meta_state import Run
-from fewshot_lite.training.meta_step import StepGradients
-from fewshot_lite.training.optimisation import gradient_norm, make_optimizer, set_learning_rate
+from fewshot_lite.training.meta_state import RunState
+from fewshot_lite.training.meta_step import step_gradients
+from fewshot_lite.training.optimisation import (
+    gradient_norm,
+    make_optimizer,
+    schedule,
+    set_learning_rate,
+)
 from fewshot_lite.training.prefetch import Prefetch
 from fewshot_lite.training.tasks import Cache
 
@@ -93,8 +101,8 @@ def meta_train(
             validation users; without, those of `data`, or every tenth of its classes, if
             `config.validate_every` is set.
         resume: go on with the run that wrote `output`'s state.
-        workers: processes that prepare tasks, see `feed`; None for what pays. Does not change what
-            is learned, and nor does the cache.
+        workers: processes that prepare tasks, see `prefetch`; None for what pays. What is learned
+            does not depend on it, nor on the cache.
         cache: folder of resized images, see `data.image_cache`.
         tensorboard: folder that curves are written to as well.
         plot: figure of the curves, .png, .svg or .pdf, written at the end.
@@ -108,18 +116,17 @@ def meta_train(
     config.check()
     if workers is not None:
         check_number("--workers", workers, WORKERS)
-    outputs = Outputs(output, tensorboard, plot)
-    with ranks.join() as group:
+    with join() as group:
         if not group.first:
             report = notice = None
-        where = group.together(lambda: pick_device(ranks.device_name(device)))
+        where = group.together(lambda: pick_device(device_name(device)))
         if where.type == "cuda" and group.size > 1:
             torch.cuda.set_device(where)
         group.check_same(facts(config, where), "Start all ranks alike.")
 
         def check_files() -> None:
             if group.first:
-                outputs.check(resume=resume, force=force)
+                _check_outputs(output, tensorboard, plot, resume=resume, force=force)
             if cache is not None:
                 check_cache_folder(cache)
 
@@ -129,106 +136,156 @@ def meta_train(
             lambda: prepare(data, config, where, validate=validate, cache=kept, report=report)
         )
         group.check_same({"data": setup.fingerprint()}, "All ranks must see the same files.")
+        run = _Run(setup, config, output, group)
         with tf32(where, config.tf32):
-            return _train(setup, config, outputs, group, resume, workers, report, notice)
+            run.begin(resume=resume, tensorboard=tensorboard, notice=notice)
+            result = run.train(workers, report)
+        if plot is not None and result.tasks > 0:
+            log = files.log_path(output)
+            group.together(lambda: plot_curves(log, plot) if group.first else None)
+        return result
 
 
-def _train(
-    setup: Setup,
-    config: MetaTrainConfig,
-    outputs: Outputs,
-    group: ranks.Ranks,
-    resume: bool,
-    workers: int | None,
-    report: Report | None,
-    notice: Callable[[str], None] | None,
-) -> MetaTrainResult:
-    """The loop."""
-    learner, validation = setup.learner, setup.validation
-    optimizer = make_optimizer(learner, config)
-    setup.standardise()
-    run = Run(config, None if config.ema is None else AveragedWeights(learner, config.ema))
-    checkpoints = Checkpoints(outputs.output, setup, optimizer, run, group)
-    damaged = checkpoints.resume() if resume else ""
-    log = open_log(outputs, group, setup, checkpoints.settings(), begun=run.done)
-    if damaged:
-        log.write(event="damaged state", reason=damaged)
-        if notice is not None:
-            notice(damaged)
-    replaced = Replacements(log, group, lambda: run.done)
-    validation.on_replaced = replaced.note
-    mine = [number for numbers in run.steps() for number in group.share(numbers)]
-    started, begun = time.perf_counter(), run.done
+def _check_outputs(
+    output: Path, tensorboard: Path | None, plot: Path | None, *, resume: bool, force: bool
+) -> None:
+    """Refuse what cannot be written or must not be overwritten, before photos are read."""
+    if resume:
+        files.check_resume(output)
+    else:
+        files.check_new_run(output, force=force)
+    if tensorboard is not None:
+        check_tensorboard(tensorboard)
+    if plot is not None:
+        check_figure(plot, output)
+        check_output(plot, force=force or resume, flag="--plot")
+        require_matplotlib()
 
-    def save() -> None:
-        replaced.exchange()
-        group.together(checkpoints.save)
 
-    with (
-        contextlib.closing(log),
-        training.StopRequest() as stop,
-        Prefetch(
-            setup.train, mine, setup.where, workers=workers, on_replaced=replaced.note
-        ) as feed,
-    ):
-        gradients = StepGradients(setup, config, feed, group)
-        for numbers in run.steps():
-            if run.gave_up or group.any(bool(stop)):
-                break
-            figures = gradients.take(numbers)
-            norm = float(gradient_norm(learner, clip=config.clip_norm))
-            learned = figures.finite and math.isfinite(norm)
-            if learned:
-                set_learning_rate(optimizer, numbers.start, config)
-                optimizer.step()
-                setup.standardise()
-            run.count(figures, learned=learned)
-            if not learned:
-                log.write(event="skipped", task=run.done, reason="loss or gradient not finite")
-                run.check()
-            speed = (run.done - begun) / (time.perf_counter() - started)
-            counts = {"negative_curvature": run.negative_curvature}
-            log.write(
-                event="step",
-                task=run.done,
-                **run.averages.values,
-                gradient_norm=norm,
-                tasks_per_second=round(speed, 3),
-                waiting=round(feed.share_waited(), 4),
-                **{name: count for name, count in counts.items() if count},
+class _Run:
+    """A run on one of its ranks, from its first step or from its last checkpoint on."""
+
+    def __init__(self, setup: Setup, config: MetaTrainConfig, output: Path, group: Ranks) -> None:
+        self.setup, self.config, self.output, self.group = setup, config, output, group
+        self.optimizer = make_optimizer(setup.learner, config)
+        setup.standardise(setup.learner)
+        self.state = RunState.begin(setup.learner, config)
+
+    def begin(
+        self, *, resume: bool, tensorboard: Path | None, notice: Callable[[str], None] | None
+    ) -> None:
+        """Go on from the last checkpoint, if that is wanted and there is one; open the log."""
+        setup, group, settings = self.setup, self.group, states.settings(self.setup, self.config)
+        damaged = ""
+        if resume:
+            found, damaged = files.resume(
+                self.output, group, setup.learner, self.optimizer, settings
             )
-            if report is not None:
-                values = {**run.averages.values, "tasks/s": speed}
-                report(Progress(run.done, config.tasks, "Meta-training", values))
-            if validation.pools and run.validation_due(len(numbers)):
-                with checkpoints.weights_in_use():
-                    scores = validation.run(learner, setup.micro_batch, setup.cast, report, group)
-                    is_best = run.best.offer(run.done, scores, learner.state_dict())
-                log.write(event="validation", task=run.done, accuracy=scores, best=is_best)
-            if run.save_due(len(numbers)):
-                save()
-        save()
-        terminated = group.any(stop.terminated) and not run.finished
-        log.write(event="end", task=run.done, finished=run.finished)
-    if run.finished:
-        checkpoints.clear()
-    if outputs.plot is not None and run.done > 0:
-        plot = outputs.plot
-        group.together(lambda: plot_curves(outputs.log, plot) if group.first else None)
-    return MetaTrainResult(
-        output=outputs.output,
-        finished=run.finished,
-        tasks=run.done,
-        total=config.tasks,
-        loss=run.averages.values.get("loss", math.nan),
-        accuracy=run.averages.values.get("accuracy", math.nan),
-        validation=run.best.scores,
-        exact=run.exact,
-        skipped=run.skipped,
-        unreadable=len(setup.train.unreadable),
-        replaced=tuple(f"{path}: {reason}" for path, reason in replaced.found.items()),
-        not_validated=sum(len(classes) for _, classes in validation.left_out),
-        log=outputs.log,
-        best_after=run.best.task or None,
-        terminated=terminated,
-    )
+            if found is not None:
+                self.state.restore(found)
+        begun = self.state.done
+        path = files.log_path(self.output) if group.first else None
+        self.log = log = Log(path, begun=begun, append=begun > 0, board=tensorboard)
+        self.replaced = Replacements(log, group, lambda: self.state.done)
+        version = torch.__version__
+        log.write(event="start", task=begun, config=settings, torch=version, ranks=group.size)
+        if damaged:
+            log.write(event="damaged state", reason=damaged)
+            if notice is not None:
+                notice(damaged)
+        for photo, problem in setup.train.unreadable:
+            log.write(event="unreadable", path=photo, reason=problem)
+        for name, classes in setup.validation.left_out:
+            problem = "too few photos for validation"
+            log.write(event="left out", data_set=name, classes=classes, reason=problem)
+
+    def train(self, workers: int | None, report: Report | None) -> MetaTrainResult:
+        """The loop."""
+        setup, config, group, state, log = self.setup, self.config, self.group, self.state, self.log
+        learner, optimizer, replaced = setup.learner, self.optimizer, self.replaced
+        gradients = GradientSum(learner)
+        mine = [number for numbers in state.steps() for number in group.share(numbers)]
+        started, begun = time.perf_counter(), state.done
+        with (
+            contextlib.closing(log),
+            StopRequest() as stop,
+            Prefetch(setup.train, mine, setup.where, workers, replaced.note) as tasks,
+        ):
+            for numbers in state.steps():
+                if state.gave_up or group.any(bool(stop)):
+                    break
+                result = step_gradients(setup, config, numbers, tasks, gradients, group)
+                norm = float(gradient_norm(learner, clip=config.clip_norm))
+                learned = result.finite and math.isfinite(norm)
+                if learned:
+                    set_learning_rate(optimizer, schedule(numbers.start, config))
+                    optimizer.step()
+                    setup.standardise(learner)
+                state.count(result, learner, learned=learned)
+                if not learned:
+                    log.write(
+                        event="skipped", task=state.done, reason="loss or gradient not finite"
+                    )
+                    state.check()
+                speed = (state.done - begun) / (time.perf_counter() - started)
+                log.write(
+                    event="step",
+                    task=state.done,
+                    **state.averages.values,
+                    gradient_norm=norm,
+                    tasks_per_second=round(speed, 3),
+                    waiting=round(tasks.share_waited(), 4),
+                    **({"negative_curvature": n} if (n := state.negative_curvature) else {}),
+                )
+                if report is not None:
+                    values = {**state.averages.values, "tasks/s": speed}
+                    report(Progress(state.done, config.tasks, "Meta-training", values))
+                if setup.validation.pools and state.validation_due(len(numbers)):
+                    self._validate(report)
+                if state.save_due(len(numbers)):
+                    self._save()
+            self._save()
+            terminated = group.any(stop.terminated) and not state.finished
+            log.write(event="end", task=state.done, finished=state.finished)
+        if state.finished and group.first:
+            files.clear(self.output)
+        return self._result(terminated)
+
+    def _validate(self, report: Report | None) -> None:
+        """Score the weights, and keep them if they are the best so far."""
+        setup, state, validation = self.setup, self.state, self.setup.validation
+        validation.on_replaced = self.replaced.note
+        learner = states.weights_to_keep(setup, state)
+        scores = validation.run(learner, setup.micro_batch, setup.cast, report, self.group)
+        best = state.best.offer(state.done, scores, learner.state_dict())
+        self.log.write(event="validation", task=state.done, accuracy=scores, best=best)
+
+    def _save(self) -> None:
+        """Write state and model, on the first rank."""
+        self.replaced.exchange()
+
+        def save() -> None:
+            if self.group.first:
+                states.save(self.output, self.setup, self.optimizer, self.state)
+
+        self.group.together(save)
+
+    def _result(self, terminated: bool) -> MetaTrainResult:
+        state, setup = self.state, self.setup
+        return MetaTrainResult(
+            output=self.output,
+            finished=state.finished,
+            tasks=state.done,
+            total=self.config.tasks,
+            loss=state.averages.values.get("loss", math.nan),
+            accuracy=state.averages.values.get("accuracy", math.nan),
+            validation=state.best.scores,
+            exact=state.exact,
+            skipped=state.skipped,
+            unreadable=len(setup.train.unreadable),
+            replaced=tuple(f"{path}: {why}" for path, why in self.replaced.found.items()),
+            not_validated=sum(len(classes) for _, classes in setup.validation.left_out),
+            log=files.log_path(self.output),
+            best_after=state.best.task or None,
+            terminated=terminated,
+        )

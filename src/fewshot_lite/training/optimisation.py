@@ -1,4 +1,4 @@
-"""How meta-training moves the weights: optimiser, learning rate over the tasks, clipping."""
+"""How training moves the weights: optimisers, learning rates, clipping."""
 
 from __future__ import annotations
 
@@ -36,13 +36,14 @@ def make_optimizer(learner: Learner, config: MetaTrainConfig) -> Optimizer:
         optimizer: Optimizer = Adam(groups, lr=config.lr)
     else:
         decay = 0.01 if config.weight_decay is None else config.weight_decay
-        optimizer = AdamW([part for group in groups for part in _split(group, decay)], lr=config.lr)
+        parts = [part for group in groups for part in split_decay(group, decay)]
+        optimizer = AdamW(parts, lr=config.lr)
     for group in optimizer.param_groups:
         group["peak"] = group["lr"]
     return optimizer
 
 
-def _split(group: dict[str, Any], weight_decay: float) -> list[dict[str, Any]]:
+def split_decay(group: dict[str, Any], weight_decay: float) -> list[dict[str, Any]]:
     """A group as two: norms, biases and the head's scalars are not decayed."""
     parameters = list(group["params"])
     return [
@@ -51,24 +52,30 @@ def _split(group: dict[str, Any], weight_decay: float) -> list[dict[str, Any]]:
     ]
 
 
-def set_learning_rate(optimizer: Optimizer, task: int, config: MetaTrainConfig) -> None:
-    """Set the learning rates for the step that begins with this task."""
-    share = schedule(task, config)
+def set_learning_rate(optimizer: Optimizer, share: float) -> None:
+    """Set the learning rates of all groups to a share of their peaks."""
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * share
 
 
 def schedule(task: int, config: MetaTrainConfig) -> float:
-    """Share of the learning rate: linear warm-up, then constant, or a cosine to zero."""
+    """Share of the learning rate for the step that begins with this task.
+
+    Linear warm-up, (task + tasks_per_step) / (warmup + tasks_per_step), then constant, or a cosine
+    to zero.
+    """
     warmup = 0
     if config.warmup > 0:
         tasks = config.warmup if config.warmup >= 1 else config.warmup * config.tasks
         warmup = max(1, int(tasks + 1e-9))  # 0.07 * 100 is a little more than 7, 0.29 * 100 less
     if task < warmup:
         return (task + config.tasks_per_step) / (warmup + config.tasks_per_step)
-    if config.schedule == "constant":
-        return 1.0
-    return 0.5 * (1 + math.cos(math.pi * (task - warmup) / max(1, config.tasks - warmup)))
+    return 1.0 if config.schedule == "constant" else cosine(task - warmup, config.tasks - warmup)
+
+
+def cosine(done: int, total: int) -> float:
+    """From 1 to 0 along half a cosine (Loshchilov & Hutter 2017)."""
+    return 0.5 * (1 + math.cos(math.pi * done / max(1, total)))
 
 
 def gradient_norm(module: nn.Module, *, clip: float | None) -> Tensor:

@@ -69,9 +69,9 @@ class Prefetch:
         source: TaskSource,
         numbers: Sequence[int],
         device: torch.device,
-        *,
         workers: int | None = None,
         on_replaced: Callable[[Replaced], None] = lambda replaced: None,
+        *,
         start_method: str | None = None,
     ) -> None:
         """Begin to prepare.

@@ -24,6 +24,7 @@ from fewshot_lite.core.devices import autocast, pick_device
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.progress import Progress, Report
 from fewshot_lite.core.random_streams import Stream, generator
+from fewshot_lite.core.stopping import StopRequest
 from fewshot_lite.data.augment import Augmentation, random_views
 from fewshot_lite.data.store import ImageStore
 from fewshot_lite.images.folders import LabelledImages
@@ -31,7 +32,10 @@ from fewshot_lite.images.photo import Source
 from fewshot_lite.networks.backbone import Backbone, has_depthwise_convolutions
 from fewshot_lite.networks.weights import load_backbone
 from fewshot_lite.published.data_sets import scan_data_sets
-from fewshot_lite.training import run as training
+from fewshot_lite.training import state as files
+from fewshot_lite.training.log import Averages, Log
+from fewshot_lite.training.meta_setup import check_image_size, without_paths
+from fewshot_lite.training.optimisation import cosine, set_learning_rate, split_decay
 from fewshot_lite.training.pretrain_config import PretrainConfig
 
 
@@ -92,9 +96,9 @@ def pretrain(
     """
     config.check()
     if resume:
-        resume = training.check_resume(output)
+        resume = files.check_resume(output)
     else:
-        training.check_new_run(output, force=force)
+        files.check_new_run(output, force=force)
     where = pick_device(device)
     folders = [_trained_on(folder, config.leave_out) for folder in scan_data_sets(data)]
     unknown = set(config.no_flip) - {folder.name for folder in folders}
@@ -109,31 +113,31 @@ def pretrain(
         config.backbone, config.weights, config.image_size, seed=config.seed
     )
     for size in (config.min_image_size, config.image_size):
-        training.check_image_size(backbone, size)
+        check_image_size(backbone, size)
     images = _Images(folders, config, report)
 
     model = _Supervised(backbone, [len(folder.class_names) for folder in folders])
     model.to(where).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(
-        training.split_decay([model], config.weight_decay),
+        split_decay({"params": model.parameters(), "peak": config.lr}, config.weight_decay),
         lr=config.lr,
         momentum=0.9,
         nesterov=True,
     )
     steps_per_epoch = max(1, len(images) // config.batch_size)
     total = steps_per_epoch * config.epochs
-    state_file = training.state_path(output)
+    state_file = files.state_path(output)
     settings = asdict(config) | {"images": len(images), "classes": len(model.head.bias)}
-    step, averages = 0, training.Averages()
+    step, averages = 0, Averages()
     reason = ""
     if resume:
-        found, reason = training.find_state(state_file)
-        state = training.load_state(found, model, optimizer, settings)
-        step, averages = state.step, training.Averages(**state.notes["averages"])
+        found, reason = files.find_state(state_file)
+        state = files.load_state(found, model, optimizer, settings)
+        step, averages = state.step, Averages(**state.notes["averages"])
 
     depthwise = has_depthwise_convolutions(backbone)
-    log_file = training.log_path(output)
-    log = training.JsonLines(log_file, append=resume)
+    log_file = files.log_path(output)
+    log = Log(log_file, append=resume)
     log.write(event="start", step=step, config=settings, torch=torch.__version__)
     if reason:
         log.write(event="damaged state", reason=reason)
@@ -144,11 +148,11 @@ def pretrain(
 
     def save() -> None:
         notes = {"averages": asdict(averages)}
-        training.save_state(state_file, model, optimizer, step, settings, notes)
+        files.save_state(state_file, model, optimizer, step, settings, notes)
         meta = _describe(config, source, backbone, folders, step, total, averages.values)
         checkpoint.save(output, "backbone", backbone.network.state_dict(), meta, half=True)
 
-    with contextlib.closing(log), training.StopRequest() as stop:
+    with contextlib.closing(log), StopRequest() as stop:
         while step < total and not stop:
             epoch = step // steps_per_epoch
             random = generator(config.seed, Stream.PRETRAIN_ORDER, epoch)
@@ -158,7 +162,7 @@ def pretrain(
                 random = generator(config.seed, Stream.PRETRAIN_VIEWS, step)
                 size = _image_size(config, epoch, random)
                 views = images.views(batch, size, random, where)
-                _set_lr(optimizer, _schedule(config.lr, step, total, steps_per_epoch))
+                set_learning_rate(optimizer, _schedule(step, total, steps_per_epoch))
                 model.train()
                 with autocast(where, config.precision, depthwise=depthwise):
                     features = model.backbone(views)
@@ -185,7 +189,7 @@ def pretrain(
             save()
         log.write(event="end", step=step, finished=step == total)
     if step == total:
-        training.clear(state_file)
+        files.clear(output)
     figures = averages.values
     return PretrainResult(
         output,
@@ -261,17 +265,10 @@ def _image_size(config: PretrainConfig, epoch: int, random: torch.Generator) -> 
     return config.image_size - 16 * (steps - min(steps, int(share * (steps + 1))))
 
 
-def _schedule(peak: float, step: int, total: int, warmup: int) -> float:
-    """Linear warm-up over one epoch, then a cosine to zero."""
+def _schedule(step: int, total: int, warmup: int) -> float:
+    """Share of the learning rate: linear warm-up over one epoch, then a cosine to zero."""
     warmup = min(warmup, max(1, total // 5))
-    if step < warmup:
-        return peak * (step + 1) / warmup
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
-
-
-def _set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = lr
+    return (step + 1) / warmup if step < warmup else cosine(step - warmup, total - warmup)
 
 
 def _loss(
@@ -309,7 +306,7 @@ def _describe(
         "std": backbone.std.flatten().tolist(),
         "start": source.get("weights"),
         "steps": [step, total],
-        "training": training.without_paths(asdict(config)),
+        "training": without_paths(asdict(config)),
         "classes": {folder.name: list(folder.class_names) for folder in folders},
         "figures": figures,
     }

@@ -7,6 +7,7 @@ and whatever else a run carries are in one safetensors file with a checksum; the
 from __future__ import annotations
 
 import json
+import tempfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +21,8 @@ from torch.optim import Optimizer
 from fewshot_lite.core import checkpoint
 from fewshot_lite.core.config import flag as flag_of
 from fewshot_lite.core.errors import FewshotError, UsageError
-from fewshot_lite.core.files import remove_leftovers
+from fewshot_lite.core.files import check_output, remove_leftovers
+from fewshot_lite.core.ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,11 @@ class State:
     notes: dict[str, Any]
     tensors: dict[str, Tensor] = field(default_factory=dict)
     """What `save_state` was given as such."""
+
+
+def log_path(output: Path) -> Path:
+    """Where a run that writes `output` keeps its log, one JSON object a line."""
+    return output.with_name(output.name.removesuffix(".safetensors") + ".jsonl")
 
 
 def state_path(output: Path) -> Path:
@@ -48,10 +55,35 @@ def _new(state: Path) -> Path:
     return state.with_name(state.name.removesuffix(".safetensors") + ".new.safetensors")
 
 
-def check_state(path: Path) -> None:
-    """Refuse to resume before the work is done that it is for, if there is nothing to resume."""
-    if not path.exists() and not previous(path).exists():
+def check_new_run(output: Path, *, force: bool) -> None:
+    """Refuse to begin a run over the files of another, or over files that only look like them.
+
+    Raises:
+        UsageError: the output, its state or its log exists, and `force` is not set; or as
+            `check_output`.
+    """
+    check_output(output, force=force)
+    states = [(path, "state") for path in (state_path(output), previous(state_path(output)))]
+    for path, what in [*states, (log_path(output), "log")]:
+        if path.exists() and not force:
+            raise UsageError(
+                f"--output {output}: {path}, where this run's {what} would go, exists already. "
+                "Use --resume to go on with an interrupted run, --force to begin anew."
+            )
+
+
+def check_resume(output: Path) -> bool:
+    """Whether there is a state to go on from; a run killed before its first has begun, no more.
+
+    Raises:
+        UsageError: no run that writes `output` was interrupted.
+    """
+    path = state_path(output)
+    if path.exists() or previous(path).exists():
+        return True
+    if output.exists() or not log_path(output).exists():
         raise UsageError(f"--resume: there is nothing to resume, {path} does not exist.")
+    return False
 
 
 def find_state(path: Path) -> tuple[Path, str]:
@@ -59,14 +91,17 @@ def find_state(path: Path) -> tuple[Path, str]:
 
     What a run that was killed while it wrote a state left behind is removed.
 
+    Args:
+        path: from `state_path`, where `check_resume` found a state.
+
     Raises:
-        UsageError: there is none.
         FewshotError: both are damaged, or the newest is and there is no other.
     """
-    check_state(path)
     remove_leftovers(_new(path))
     _new(path).unlink(missing_ok=True)
     older = previous(path)
+    if not path.exists():  # killed between the two renamings of `save_state`
+        return older, ""
     try:
         _read(path)
         return path, ""
@@ -77,14 +112,12 @@ def find_state(path: Path) -> tuple[Path, str]:
             _read(older)
         except FewshotError as second:
             raise FewshotError(f"{error} {second}") from None
-        if not path.exists():  # killed between the two renamings of `save_state`
-            return older, ""
         return older, f"{error} Going on from the state before it, {older}."
 
 
 def save_state(
     path: Path,
-    modules: nn.Module,
+    module: nn.Module,
     optimizer: Optimizer,
     step: int,
     config: dict[str, Any],
@@ -102,7 +135,7 @@ def save_state(
     Raises:
         FewshotError: it cannot be written; the states so far are whole.
     """
-    kept = {f"weights.{name}": tensor for name, tensor in modules.state_dict().items()}
+    kept = {f"weights.{name}": tensor for name, tensor in module.state_dict().items()}
     for index, slots in optimizer.state_dict()["state"].items():
         for name, value in slots.items():
             if isinstance(value, Tensor):
@@ -116,20 +149,17 @@ def save_state(
         if path.exists():
             path.replace(previous(path))
         new.replace(path)
-    except FewshotError as error:
-        raise _kept(path, str(error).replace(str(new), str(path))) from None
-    except OSError as error:
-        raise _kept(path, f"{path}: could not be written ({error.strerror}).") from None
-
-
-def _kept(path: Path, reason: str) -> FewshotError:
-    if not path.exists():
-        return FewshotError(reason)
-    return FewshotError(f"{reason} The state before it is whole: make room, then use --resume.")
+    except (FewshotError, OSError) as error:
+        reason = str(error).replace(str(new), str(path))
+        if isinstance(error, OSError):
+            reason = f"{path}: could not be written ({error.strerror})."
+        if path.exists():
+            reason += " The state before it is whole: make room, then use --resume."
+        raise FewshotError(reason) from None
 
 
 def load_state(
-    path: Path, modules: nn.Module, optimizer: Optimizer, config: dict[str, Any]
+    path: Path, module: nn.Module, optimizer: Optimizer, config: dict[str, Any]
 ) -> State:
     """Restore weights and optimiser from a file that `save_state` wrote.
 
@@ -137,35 +167,69 @@ def load_state(
         path: from `find_state`.
 
     Raises:
-        UsageError: there is no state, or the run had another configuration.
+        UsageError: the run had another configuration.
         FewshotError: the file is damaged or does not fit.
     """
-    check_state(path)
     state = _read(path)
     then = state.meta["config"]
     for name, value in json.loads(json.dumps(config)).items():
         if then.get(name) != value:
             raise UsageError(
-                f"--resume: the run in {path} had {as_typed(name, then.get(name))}, not "
-                f"{as_typed(name, value)}. Give the same, or start anew."
+                f"--resume: the run in {path} had {_as_typed(name, then.get(name))}, not "
+                f"{_as_typed(name, value)}. Give the same, or start anew."
             )
-    weights = checkpoint.under("weights.", state.tensors)
     slots: dict[int, dict[str, Tensor]] = {}
     try:
         for key, tensor in checkpoint.under("optimizer.", state.tensors).items():
             index, _, name = key.partition(".")
             slots.setdefault(int(index), {})[name] = tensor
-        modules.load_state_dict(weights)
+        module.load_state_dict(checkpoint.under("weights.", state.tensors))
         optimizer.load_state_dict({**optimizer.state_dict(), "state": slots})
     except (RuntimeError, ValueError, KeyError):
         raise FewshotError(f"--resume: {path} does not fit this run. Start anew.") from None
     return State(state.meta["step"], state.meta["notes"], checkpoint.under("more.", state.tensors))
 
 
-def clear(path: Path) -> None:
+def resume(
+    output: Path, ranks: Ranks, module: nn.Module, optimizer: Optimizer, config: dict[str, Any]
+) -> tuple[State | None, str]:
+    """Load the newest whole state on all ranks, of which the first alone has the files.
+
+    Returns:
+        The state, None if the run was killed before it had one; and why it is not the newest.
+
+    Raises:
+        UsageError, FewshotError: as `check_resume`, `find_state` and `load_state`; on all ranks.
+    """
+
+    def find() -> tuple[Path, str] | None:
+        if not ranks.first:
+            return None
+        remove_leftovers(output)
+        return find_state(state_path(output)) if check_resume(output) else None
+
+    found = ranks.together(find)
+    content = b""
+    if ranks.size > 1:
+        content = ranks.from_first(found[0].read_bytes() if found else b"")
+    if not found and not content:
+        return None, ""
+
+    def load() -> State:
+        if found:
+            return load_state(found[0], module, optimizer, config)
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / state_path(output).name
+            copy.write_bytes(content)
+            return load_state(copy, module, optimizer, config)
+
+    return ranks.together(load), found[1] if found else ""
+
+
+def clear(output: Path) -> None:
     """Remove the states of a run that has ended."""
-    previous(path).unlink(missing_ok=True)
-    path.unlink(missing_ok=True)
+    for path in (previous(state_path(output)), state_path(output)):
+        path.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> checkpoint.Checkpoint:
@@ -187,7 +251,7 @@ def _checksum(tensors: Mapping[str, Tensor]) -> int:
     return value
 
 
-def as_typed(name: str, value: Any) -> str:
+def _as_typed(name: str, value: Any) -> str:
     """A setting as its flag, and what the data count as such."""
     if name in ("images", "classes"):
         return f"{value} {name}"

@@ -7,7 +7,7 @@ from typing import Any
 
 from fewshot_lite.core.ranks import Place, Ranks
 from fewshot_lite.data.episode_images import Replaced
-from fewshot_lite.training.meta_log import Replacements
+from fewshot_lite.training.log import Replacements
 
 
 class Log:
