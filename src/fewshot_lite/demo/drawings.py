@@ -230,22 +230,7 @@ def _guitar(pen: _Pen, rng: Random) -> None:
         pen.line([(0.47 + 0.012 * k, 0.06), (0.47 + 0.012 * k, 0.84)], 0.003, (235, 230, 215))
 
 
-def _mushroom(pen: _Pen, rng: Random) -> None:
-    cap, stem, wide = _colour(rng, "earth vivid"), _colour(rng, "cream"), rng.uniform(0.07, 0.12)
-    rim, top, reach = rng.uniform(0.46, 0.56), rng.uniform(0.06, 0.16), rng.uniform(0.38, 0.46)
-    half = [(0.5, top), (0.5 + reach * 0.6, top + 0.07), (0.5 + reach * 0.97, rim - 0.1)]
-    pen.shape(_curve(_both([*half, (0.5 + reach, rim)]), closed=True), cap)
-    spot = rng.choice([stem, stem, _shade(cap, 0.95)])
-    with pen.inside():
-        for x, y in ((0.24, 0.3), (0.52, 0.22), (0.77, 0.33), (0.42, 0.38), (0.64, 0.4)):
-            pen.oval(x, y + rng.uniform(-0.03, 0.03), 0.045, rng.uniform(0.03, 0.05), spot)
-    pen.oval(0.5, rim + 0.01, reach, 0.07, _shade(cap, 0.55))
-    pen.oval(0.5, rim + 0.015, reach * 0.93, 0.05, _shade(stem, 0.8))  # the gills
-    half = [(0.5 + wide, rim + 0.01), (0.5 + wide, 0.75), (0.5 + wide * 1.6, 0.92), (0.5, 0.97)]
-    pen.shape(_curve(_both(half)), stem)
-
-
-_ALL = (_fish, _guitar, _house, _key, _leaf, _mug, _mushroom, _umbrella)
+_ALL = (_fish, _guitar, _house, _key, _leaf, _mug, _umbrella)
 _ARTISTS = {artist.__name__[1:]: artist for artist in _ALL}
 KINDS: tuple[str, ...] = tuple(_ARTISTS)
 
