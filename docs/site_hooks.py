@@ -94,7 +94,7 @@ def python_api() -> Iterator[str]:
     """The page of what `fewshot_lite` exports."""
     yield "# Python API\n\n"
     yield "What `import fewshot_lite` gives, each name with a link to all about it.\n\n"
-    yield "| | |\n|---|---|\n"
+    yield "| Name | What it is |\n|---|---|\n"
     for name in fewshot_lite.__all__:
         if not name.startswith("__"):
             found = getattr(fewshot_lite, name)
@@ -118,7 +118,7 @@ def _commands(command: Any, path: tuple[str, ...]) -> Iterator[str]:
     arguments = [p for p in shown if not p.opts[0].startswith("-")]
     words = " ".join([*path, "[OPTIONS]", *(p.metavar or p.name for p in arguments)])
     yield f"\n## {' '.join(path)}\n\n{_plain(command.help)}\n\n"
-    yield f"```text\nfewshot-lite {words}\n```\n\n| | |\n|---|---|\n"
+    yield f"```text\nfewshot-lite {words}\n```\n\n| Argument or option | Meaning |\n|---|---|\n"
     for parameter in shown:
         names = [*parameter.opts, *parameter.secondary_opts]
         if parameter in arguments:
@@ -129,7 +129,8 @@ def _commands(command: Any, path: tuple[str, ...]) -> Iterator[str]:
             about += f" Default: `{default}`."
         quoted = ", ".join(f"`{name}`" for name in names)
         yield f"| {quoted} | {about} |\n"
-    yield f"\n{_plain(command.epilog)}\n"
+    example = _plain(command.epilog).removeprefix("Example: ")
+    yield f"\nExample: `{example}`\n"
 
 
 def _plain(text: str | None) -> str:
