@@ -1,4 +1,4 @@
-"""What the figures of the documentation are made with; run from the root of a checkout.
+"""The scripts that make the figures of the documentation; run from the root of a checkout.
 
     python -m benchmarks.accuracy.compare default cosine DATA --shots 1,5
 

@@ -1,4 +1,4 @@
-"""What benchmarks share: how they print, data sets, random tasks, memory, clocks and figures."""
+"""Parts that benchmarks share: printing, data sets, random tasks, memory, clocks, figures."""
 
 from __future__ import annotations
 

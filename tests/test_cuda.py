@@ -1,4 +1,4 @@
-"""What a GPU must give as a CPU does; `benchmarks/gpu.sh` runs these where there is one."""
+"""A GPU gives what a CPU gives; `benchmarks/gpu.sh` runs these where there is one."""
 
 from __future__ import annotations
 

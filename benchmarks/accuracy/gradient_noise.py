@@ -102,7 +102,7 @@ def measure(
 
 
 def squared_bias(found: Tensor, exact: Tensor, square: Tensor) -> Tensor:
-    """Of estimates (draws, P) with this mean square error, without what few draws add to it."""
+    """The squared bias of estimates (draws, P) with this mean square error, without what few draws add to it."""
     draws = len(found)
     apparent = (found.mean(0) - exact).square().sum()
     return (draws * apparent - square) / (draws - 1) if draws > 1 else apparent
@@ -135,7 +135,7 @@ def panels(rows: list[Row]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def contributions(learner: Learner, task: Task, *, total: bool = False) -> tuple[Tensor, Tensor]:
-    """What each support image adds to ∂L/∂θ: (N, P), or their sum (1, P); and v, (N, d)."""
+    """The part of each support image in ∂L/∂θ: (N, P), or their sum (1, P); and v, (N, d)."""
     forward, v = forward_pass(learner, task)
     everything = torch.arange(len(v))
     parts = [

@@ -1,4 +1,4 @@
-"""What leaving out a person's own photos tells, beside what held-back photos show.
+"""Expected accuracy from photos left out, beside the accuracy on held-back photos.
 
     python -m benchmarks.accuracy.leave_one_out MODEL DATA [DATA ...] --shots 5,10 --tasks 100
 

@@ -88,7 +88,7 @@ def measure(args: argparse.Namespace, stage: str, file: Path) -> dict[str, Any]:
 
 
 def timed(action: Callable[[], Any]) -> tuple[Any, dict[str, Any]]:
-    """What an action gives; its seconds, and the peaks of memory before and after it."""
+    """The result of an action; its seconds, and the peaks of memory before and after it."""
     before = peak()
     start, cpu_start = time.perf_counter(), time.process_time()
     result = action()

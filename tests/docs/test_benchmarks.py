@@ -43,7 +43,7 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def printed(*words: str) -> Any:
-    """What a script printed as JSON, with where it ran and from what seed or sizes."""
+    """The result that a script printed as JSON, with where it ran and from what seed or sizes."""
     done = run(sys.executable, "-m", *words)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)

@@ -1,4 +1,4 @@
-"""What the documentation tells to type works: every flag exists, and blocks run as they stand.
+"""The commands in the documentation work: every flag exists, and blocks run as they stand.
 
 A block runs on drawings in place of photos; training and evaluating are made short by options that
 are appended (`_SHORTER`). A block that cannot run here has a comment before it with the reason.

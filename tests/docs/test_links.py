@@ -13,7 +13,7 @@ _FILES = (ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "models").g
 
 
 def anchors(page: Path) -> set[str]:
-    """What headings of a Markdown page are linked by."""
+    """The anchors of a Markdown page's headings."""
     titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 

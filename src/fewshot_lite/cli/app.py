@@ -205,7 +205,7 @@ def _open_closed_streams() -> None:
 
 
 def _forget_stdout() -> None:
-    """What could not be written is not tried again when Python ends."""
+    """Drop unwritten output, so that it is not tried again when Python ends."""
     with contextlib.suppress(OSError, ValueError, AttributeError):  # replaced by something simpler
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -92,7 +92,7 @@ def _text(value: Any) -> str:
 
 
 def _value(name: str, kind: Any, item: Setting, given: Any) -> Any:
-    """What was given as the field has it."""
+    """The given value in the field's type."""
     if get_origin(kind) is dict:
         return dict(_factor(name, text) for text in given or ())
     if kind == tuple[str, ...]:

@@ -1,1 +1,1 @@
-"""What every room stands on: errors, files written whole, checkpoints, devices."""
+"""The foundation of every room: errors, files written whole, checkpoints, devices."""

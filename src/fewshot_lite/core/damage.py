@@ -1,4 +1,4 @@
-"""What is wrong with a file whose contents do not belong together, in one line."""
+"""One-line errors for files whose contents do not belong together."""
 
 from __future__ import annotations
 

@@ -10,6 +10,6 @@ class FewshotError(Exception):
 
 
 class UsageError(FewshotError):
-    """What was asked for cannot be: a flag, an argument, a path. Exits with code 2."""
+    """A flag, an argument or a path that cannot be. Exits with code 2."""
 
     exit_code = 2

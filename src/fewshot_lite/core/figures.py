@@ -1,4 +1,4 @@
-"""What figures have in common: matplotlib is an extra, files are whole and carry no date."""
+"""Common parts of figures: matplotlib is an extra, files are whole and carry no date."""
 
 from __future__ import annotations
 

@@ -154,7 +154,7 @@ def _hand_on_access(path: Path, temporary: Path) -> None:
 
 
 def _temporary(path: Path) -> str:
-    """What the names of temporary files for `path` begin with."""
+    """The prefix of the names of temporary files for `path`."""
     return f".fewshot-lite-{path.name[:100]}-"  # names are 255 characters at most
 
 

@@ -41,7 +41,7 @@ class LostRankError(FewshotError):
 
 @dataclass(frozen=True)
 class Place:
-    """What torchrun says of a process; the defaults are those of a process on its own."""
+    """A process's place as torchrun gives it; the defaults are those of a process on its own."""
 
     rank: int = 0
     size: int = 1

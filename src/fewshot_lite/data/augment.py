@@ -34,7 +34,7 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Views:
-    """What is random in the views of B images."""
+    """The random numbers behind the views of B images."""
 
     crops: Tensor
     """(B, 2, 3), from places in a view to places in the image, as `affine_grid` takes them."""
@@ -48,7 +48,7 @@ class Views:
 
 @dataclass(frozen=True)
 class Shift:
-    """What is random in the change of appearance of a task; see `domain_shift`."""
+    """The random numbers behind a task's change of appearance; see `domain_shift`."""
 
     kind: int
     numbers: tuple[float, ...] = ()

@@ -237,7 +237,7 @@ def sample_fixed_episode(
 
 
 def _group(folder: LabelledImages, index: int, tracks: bool) -> str:
-    """What an image is one of several views of; itself, if nothing tells."""
+    """The thing that an image is one of several views of; the image itself, if nothing tells."""
     if folder.groups:
         return folder.groups[index]
     if not tracks:
@@ -263,7 +263,7 @@ def _two_sides(
 
 
 def least_images(groups: Sequence[int], queries: int) -> tuple[int, int]:
-    """What a class has for support and for queries in the worst order of its groups.
+    """The images that a class has for support and for queries in the worst order of its groups.
 
     Groups are taken for queries in random order until there are enough, or one is left: see
     `Pool.two_sides`.

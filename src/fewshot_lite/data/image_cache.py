@@ -112,7 +112,7 @@ def cached_images(
 
 
 def _open(folder: Path, stem: str, digest: str, images: int, size: int) -> CachedImages | str:
-    """What lies there, or why it cannot be used; no reason if nothing does."""
+    """The cache that lies there, or the reason why it cannot be used; neither if nothing does."""
     try:
         index: dict[str, Any] = json.loads((folder / f"{stem}.json").read_text("utf-8"))
     except FileNotFoundError:

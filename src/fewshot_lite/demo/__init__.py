@@ -1,1 +1,1 @@
-"""What `fewshot-lite demo` shows: a personaliser at work without a download or a camera."""
+"""The demo: a personaliser at work without a download or a camera."""

@@ -79,7 +79,7 @@ class _Pen:
 
     @contextmanager
     def inside(self) -> Iterator[None]:
-        """What is drawn within this block shows only where the layer was painted before."""
+        """Drawing within this block shows only where the layer was painted before."""
         before = self.layer.copy()
         yield
         self.layer.paste(before, mask=ImageChops.invert(before.getchannel("A")))

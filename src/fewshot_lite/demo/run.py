@@ -20,7 +20,7 @@ KINDS = ("fish", "guitar", "house", "key", "leaf", "umbrella")
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo did and how well it went."""
+    """The outcome of a demo."""
 
     photos: Path
     """The folder adapted on."""

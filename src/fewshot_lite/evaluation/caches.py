@@ -40,7 +40,7 @@ class BoundedCache(Generic[Key]):
         return len(self._kept)
 
     def get(self, key: Key) -> Tensor | None:
-        """What is kept for this key."""
+        """The value kept for this key, or None."""
         found = self._kept.get(key)
         if found is not None:
             self._kept.move_to_end(key)

@@ -1,4 +1,4 @@
-"""What adapting and classifying cost: time, multiply-accumulates, memory."""
+"""The cost of adapting and classifying: time, multiply-accumulates, memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _Shape = Sequence[int]
 
 @dataclass(frozen=True)
 class Cost:
-    """What a task cost; None where nothing was measured. Images are decoded, and on the CPU."""
+    """The cost of a task; None where nothing was measured. Images are decoded, and on the CPU."""
 
     adapt_ms: float | None = None
     """To adapt to the support set."""
@@ -32,13 +32,13 @@ class Cost:
     """The backbone alone on one query image, in the same run."""
     adapt_macs: float | None = None
     query_macs: float | None = None
-    """Of one query image."""
+    """For one query image."""
     peak_memory: int | None = None
     """Bytes: resident (of the whole process), or allocated on a CUDA device."""
 
 
 def typical_cost(costs: Sequence[Cost]) -> Cost:
-    """Of tasks of one group: median times, mean counts, the most memory.
+    """Summary of the costs of one group's tasks: median times, mean counts, the most memory.
 
     Counting takes time, so tasks that were counted are timed only where there are no others; and
     the bare backbone's time is set beside that of the same tasks.

@@ -36,7 +36,7 @@ class FineTuning:
 
     steps: int = 50
     lr: float = 1e-3
-    """Of Adam."""
+    """Learning rate of Adam."""
     pattern: str | None = None
     """Which layers are updated, e.g. "00011"; None for all."""
 
@@ -80,7 +80,7 @@ def fine_tune_head(features: Tensor, labels: Tensor, classes: int, settings: Fin
 
 @dataclass(frozen=True)
 class Updated:
-    """What a pattern updates."""
+    """The parameters that a pattern updates."""
 
     names: frozenset[str]
     """Parameters by their names in the backbone."""

@@ -1,4 +1,4 @@
-"""What a comparison comes to: means, intervals, paired differences, costs."""
+"""Results of a comparison: means, intervals, paired differences, costs."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ class Section:
     accuracy: dict[str, Figure]
     calibration: dict[str, float]
     costs: dict[str, Cost]
-    """Of each group the typical cost, averaged over groups."""
+    """The typical cost of each group, averaged over groups."""
     differences: tuple[Difference, ...]
-    """Of each pair of models, in their order."""
+    """One for each pair of models, in their order."""
 
     def difference(self, model: str, reference: str) -> Figure | None:
         """`model` minus `reference`."""

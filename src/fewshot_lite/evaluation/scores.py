@@ -20,16 +20,16 @@ class TaskScore:
     """One model on one task."""
 
     units: tuple[float, ...]
-    """What means and intervals are over: the task's accuracy, or that of each of its parts."""
+    """The units of means and intervals: the task's accuracy, or that of each of its parts."""
     bins: tuple[tuple[int, float, int], ...]
-    """Of each bin of confidence: queries, sum of confidences, right ones."""
+    """For each bin of confidence: queries, sum of confidences, right ones."""
     cost: Cost | None = None
     predictions: tuple[int, ...] | None = None
     """The class of each query, where queries are parts: metrics of videos need them all."""
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> TaskScore:
-        """What a line of the log holds."""
+        """One line of the log."""
         cost, predictions = values["cost"], values["predictions"]
         return cls(
             units=tuple(float(u) for u in values["units"]),
@@ -57,7 +57,7 @@ class TaskRecord:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> TaskRecord:
-        """What `to_json` gave."""
+        """Read back from `to_json`."""
         scores = {name: TaskScore.from_json(s) for name, s in values["scores"].items()}
         return cls(**{**values, "scores": scores})
 

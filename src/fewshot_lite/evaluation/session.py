@@ -26,14 +26,14 @@ OpenData = Callable[[ImageCache, int], EvaluationProtocol]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a comparison."""
+    """The outcome of a comparison."""
 
     comparison: Comparison
     skipped: tuple[Skipped, ...]
     """Photos left out because they cannot be read."""
     protocol: EvaluationProtocol
     records: tuple[TaskRecord, ...]
-    """Of the tasks that are done, in their order."""
+    """The records of the tasks that are done, in their order."""
 
 
 def compare_models(

@@ -24,7 +24,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Copies:
-    """What `find_copies` found."""
+    """The groups of copies that `find_copies` found."""
 
     across: tuple[Group, ...]
     """Photos that have a copy in another class, together with it."""

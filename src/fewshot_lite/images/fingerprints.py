@@ -34,7 +34,7 @@ _FARTHEST = np.array([0.06 * SIDE, 0.06 * SIDE, 0.08], dtype=np.float32)
 
 
 class Looks:
-    """What is kept of N photos to compare them: about a kilobyte each.
+    """Fingerprints of N photos to compare them by: about a kilobyte each.
 
     Rows may be set from several threads, each its own.
     """
@@ -115,7 +115,7 @@ def similarity(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> Floats:
 
 
 def _likeliest(likeness: Floats, most: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Of each row, the columns to the right of the diagonal that are worth a look."""
+    """For each row, the columns to the right of the diagonal that are worth a look."""
     height = len(likeness)
     likeness[:, :height][np.tri(height, dtype=bool)] = 0  # itself, and pairs seen before
     if likeness.shape[1] > most:

@@ -1,4 +1,4 @@
-"""What LITE is compared with: plain back-propagation, and small tasks.
+"""The baselines of LITE: plain back-propagation, and small tasks.
 
 Bronskill et al. 2021, section 5.3: plain back-propagation through the whole task needs memory for
 all of it at once; a small task, the support set sub-sampled to H images, has a gradient of low

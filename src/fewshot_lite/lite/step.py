@@ -47,14 +47,14 @@ from fewshot_lite.networks.film import NormParameters
 
 @dataclass(frozen=True)
 class LiteStep:
-    """What a step did, besides adding to `.grad`."""
+    """The outcome of a step, besides what it adds to `.grad`."""
 
     loss: float
     """Mean cross-entropy of the queries."""
     accuracy: float
     """Share of the queries that were right."""
     negative_curvature: int = 0
-    """Of iMAML: solutions that stopped there."""
+    """The number of iMAML's solutions that stopped at negative curvature."""
 
 
 @dataclass(frozen=True)

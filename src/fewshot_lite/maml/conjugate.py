@@ -19,7 +19,7 @@ _FLAT = 1e-12
 
 @dataclass(frozen=True)
 class Solution:
-    """What came out."""
+    """The outcome of conjugate gradients."""
 
     x: Params
     negative_curvature: Tensor

@@ -104,7 +104,7 @@ class Objective:
 
 @functools.cache
 def _load_forward_mode() -> None:
-    """What torch loads at the first use of forward mode warns of its own deprecated parts."""
+    """Torch's modules for forward mode warn of their own deprecated parts when first loaded."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)

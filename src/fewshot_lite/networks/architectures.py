@@ -32,17 +32,17 @@ CONV4 = "conv4"
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a network's published weights expect of images."""
+    """How a network's published weights expect images."""
 
     size: int = 224
     """Side in pixels."""
     mean: tuple[float, ...] = MEAN
-    """Of the three channels, which are in [0, 1]."""
+    """One value for each of the three channels, which are in [0, 1]."""
     std: tuple[float, ...] = STD
 
 
 def preprocessing(name: str) -> Preprocessing:
-    """What the published weights of a network were evaluated with.
+    """The preprocessing that a network's published weights were evaluated with.
 
     Raises:
         UsageError: no such network.

@@ -30,7 +30,7 @@ class Variant:
     """Factor of the repeats of a block, except in the first and the last group."""
     image_size: int
     sha256: str
-    """Of the file in the package of its weights."""
+    """SHA-256 of the file in the package of its weights."""
 
 
 VARIANTS = {

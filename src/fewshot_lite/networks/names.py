@@ -37,6 +37,6 @@ NETWORKS = tuple(
 
 
 def near(name: str, others: Iterable[str] = ()) -> str:
-    """What a name that is unknown may have been meant to be: " Did you mean …?", or nothing."""
+    """A hint for an unknown name: " Did you mean …?", or nothing."""
     close = get_close_matches(name.lower(), [*others, *NETWORKS], n=2, cutoff=0.7)
     return f" Did you mean {' or '.join(close)}?" if close else ""

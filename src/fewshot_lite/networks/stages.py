@@ -55,7 +55,7 @@ class Staged(nn.Module):
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """What a pattern has digits for: the stages, from the images up, and the head."""
+        """The layers that a pattern has digits for: stages, from the images up, and the head."""
         return (*(stage.name for stage in self.stages), "head")
 
     def parameter_names(self) -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""What would help where the expected accuracy is low, from the data at hand."""
+"""Advice where the expected accuracy is low, from the data at hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `--base` and `--weights` name together, found before torch is imported.
+"""The base that `--base` and `--weights` name together, found before torch is imported.
 
     --base default | NAME | FILE      a meta-trained checkpoint: shipped, by its name, or a file
     --base resnet18                   torchvision's network with its ImageNet weights
@@ -27,16 +27,16 @@ class Base:
     network: str | None = None
     """Its name."""
     weights: Path | None = None
-    """Of the network; None for the published ones."""
+    """The file of the network's weights; None for the published ones."""
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """What will be read from disk, as far as it is named."""
+        """The file that will be read from disk, as far as it is named."""
         return tuple(path for path in (self.checkpoint, self.weights) if path is not None)
 
 
 def parse_base(base: str | Path = DEFAULT_BASE, weights: str | Path | None = None) -> Base:
-    """What is meant.
+    """The base that the words mean.
 
     Raises:
         UsageError: no such file, model or network; weights for what is no network.

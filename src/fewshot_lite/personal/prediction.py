@@ -37,7 +37,7 @@ class Prediction:
 
     @property
     def probability(self) -> float | None:
-        """Of the likeliest class; None if unknown: probabilities are among the classes alone."""
+        """The likeliest class's; None if unknown: probabilities are among the classes alone."""
         return self.labels[0][1] if self.labels and not self.unknown else None
 
 

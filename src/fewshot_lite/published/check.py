@@ -1,4 +1,4 @@
-"""What lies in a folder: which format, how many classes and images, and what is wrong with it."""
+"""The contents of a folder: its format, classes and images, and what is wrong with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `data check` says of a folder: the same shape whichever format it is in."""
+"""The description of a folder for `data check`, in one shape whichever format it is in."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Summary:
-    """What lies in a folder."""
+    """The contents of a folder."""
 
     format: str
     """As people call it: "image folder", "Meta-Dataset", "VTAB-v2", "ORBIT"."""
     root: Path
     data_sets: tuple[DataSet, ...]
     problems: tuple[str, ...] = ()
-    """What keeps (part of) it from being used: one sentence each, with the file and the remedy."""
+    """Faults that keep (part of) it from being used: a sentence each, with file and remedy."""
     notes: tuple[str, ...] = ()
-    """What is good to know and no fault."""
+    """Facts that are good to know and no faults."""

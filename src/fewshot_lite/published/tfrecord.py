@@ -101,7 +101,7 @@ def _starts(path: Path) -> array[int]:
 
 
 class _Damaged(Exception):
-    """What is wrong with the record after those found."""
+    """The fault of the record after those found."""
 
 
 def _ends(data: mmap.mmap, size: int, checksum: Callable[[bytes], int]) -> Iterator[int]:

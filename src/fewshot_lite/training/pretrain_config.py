@@ -1,4 +1,4 @@
-"""What pre-training depends on besides the images; checked without importing torch."""
+"""Settings of pre-training besides the images; checked without importing torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `classify` prints."""
+"""The output of `classify`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def print_prediction(prediction: Prediction) -> None:
 
 @contextmanager
 def show(outputs: Outputs, *, live: bool) -> Iterator[Callable[[Prediction, Tally], None]]:
-    """What is to be called with each answer: prints it if nothing else does, else counts on a bar.
+    """A function for each answer: it prints the answer if nothing else does, else moves a bar.
 
     Args:
         outputs: any file, or JSON on stdout, is in place of text.
@@ -65,7 +65,7 @@ def show(outputs: Outputs, *, live: bool) -> Iterator[Callable[[Prediction, Tall
 
 
 def print_tally(tally: Tally, outputs: Outputs) -> None:
-    """What was written and what failed, on stderr."""
+    """Print on stderr the files that were written and the photos that failed."""
     done = tally.files - tally.failed - tally.skipped
     for path in outputs.files.values():
         err.print(f"Wrote {_path(path)}: {_counted(tally.files, 'file')}, {done} classified.")

@@ -1,4 +1,4 @@
-"""What `data check` prints."""
+"""The output of `data check`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `add`, `remove` and `rename` print."""
+"""The output of `add`, `remove` and `rename`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people see on the terminal. Results go to stdout, all else to stderr."""
+"""Output on the terminal. Results go to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def print_adaptation(adaptation: Adaptation, path: object) -> None:
 
 
 def print_next(examples: Sequence[str]) -> None:
-    """What to type next."""
+    """The command to type next."""
     out.print("Next: " + "\n      ".join(f"[bold]{escape(line)}[/]" for line in examples))
 
 
@@ -181,7 +181,7 @@ def print_demo(result: DemoResult) -> None:
 
 
 def print_info(meta: dict[str, Any], path: object, size: int) -> None:
-    """What a checkpoint is, a line for each thing worth knowing."""
+    """A description of a checkpoint, one fact a line."""
     try:
         rows = list(_info_rows(meta))
     except (AttributeError, KeyError, TypeError, ValueError):

@@ -34,7 +34,7 @@ class Measured:
     times: tuple[float, ...]
     """To adapt, in milliseconds."""
     full_times: tuple[float, ...]
-    """Of the full pattern on the same tasks, in the same turns."""
+    """The full pattern's, on the same tasks and in the same turns."""
     macs: float
     """Multiply-accumulates of adapting to the first task, forward and backward."""
 
@@ -141,7 +141,7 @@ class Bench:
         full: str,
         tasks: int,
     ) -> dict[str, Measured]:
-        """Of the tasks that all patterns were tried on."""
+        """The tasks that all patterns were tried on."""
         reference = tuple(times[full][:tasks])
         return {
             p: Measured(p, tuple(found[:tasks]), tuple(times[p][:tasks]), reference, self._macs[p])

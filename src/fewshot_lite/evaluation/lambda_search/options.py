@@ -1,4 +1,4 @@
-"""What a search is asked for, checked without importing torch."""
+"""Settings of a pattern search, checked without importing torch."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class SearchOptions:
     queries: int = 10
     """Query images of a class."""
     tasks: int = 100
-    """Of each data set."""
+    """Tasks of each data set."""
     seed: int = 0
-    """Of the tasks."""
+    """Seed of the tasks."""
     inner_steps: int | None = None
     """T; None: the model's own, and of fine-tuning 50."""
     max_patterns: int = 64
@@ -65,6 +65,6 @@ def parse_searched(text: str) -> ModelName:
 
 
 def what_to_give(names: Sequence[str] = TAKE_PATTERNS) -> str:
-    """What can be searched, for messages."""
+    """The models that can be searched, for messages."""
     others = " or ".join(f"{name}:MODEL" for name in names)
     return f"Give a checkpoint of maml, fomaml or imaml (meta-train --learner maml), or {others}."

@@ -1,4 +1,4 @@
-"""What a search found: the front of accuracy and time, and the pattern that is chosen."""
+"""The result of a search: the front of accuracy and time, and the pattern that is chosen."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ALIKE = 0.01
 
 @dataclass(frozen=True)
 class Search:
-    """What a search found."""
+    """The result of a pattern search."""
 
     model: str
     layers: tuple[str, ...]
@@ -68,7 +68,7 @@ class Search:
         }
 
     def record(self) -> dict[str, Any]:
-        """What a checkpoint keeps of the search: how it was done, the front, the choice."""
+        """The record for a checkpoint: how the search was done, the front, the choice."""
         found = {
             "model": self.model,
             "layers": list(self.layers),

@@ -115,7 +115,7 @@ class _Setting:
         self.bench = Bench(subject, self.protocol, images)
 
     def search(self, measured: Mapping[str, Measured], greedy: bool, finished: bool) -> Search:
-        """What was found."""
+        """The result so far."""
         return Search(
             self.subject.name,
             self.subject.layers,

@@ -1,4 +1,4 @@
-"""What patterns are tried on: a learner that adapts by gradient, or fine-tuning."""
+"""Models that patterns are tried on: a learner that adapts by gradient, or fine-tuning."""
 
 from __future__ import annotations
 

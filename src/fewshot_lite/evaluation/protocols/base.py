@@ -1,4 +1,4 @@
-"""What every protocol gives: tasks as lists of images that are not yet decoded."""
+"""The interface of protocols: tasks as lists of images that are not yet decoded."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class EvaluationTask:
     """A task of a protocol; labels are 0..K-1, every class present in the support."""
 
     group: str
-    """What its score is averaged with: a data set, a VTAB task, an ORBIT user."""
+    """The group that its score is averaged with: a data set, a VTAB task, an ORBIT user."""
     class_names: tuple[str, ...]
     support: tuple[Source, ...]
     support_labels: tuple[int, ...]
     query: tuple[Source, ...]
     query_labels: tuple[int, ...]
     query_parts: tuple[str, ...] = ()
-    """What each query image is a frame of (a video), for protocols that score by it."""
+    """The video that each query image is a frame of, for protocols that score by it."""
 
 
 class EvaluationProtocol(ABC):
@@ -54,7 +54,7 @@ class EvaluationProtocol(ABC):
     @property
     @abstractmethod
     def notes(self) -> Sequence[str]:
-        """What a reader of the figures must know: tasks left out, departures from the paper."""
+        """Notes for readers of the figures: tasks left out, departures from the paper."""
 
     @abstractmethod
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""What a protocol is asked for, checked without importing torch."""
+"""Settings of a protocol, checked without importing torch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WAYS, SHOTS, QUERIES = (Span(5, 5),), (Span(1, 1), Span(5, 5)), 10
 
 @dataclass(frozen=True)
 class ProtocolOptions:
-    """What a protocol is asked for; None is its own choice.
+    """Settings of a protocol; None is its own choice.
 
     Published protocols have rules of their own: what they cannot follow is refused, not ignored
     (`refuse_given`).
@@ -46,14 +46,14 @@ class ProtocolOptions:
     tracks: tuple[str, ...] = ()
     """Names of data sets whose files are TRACK_FRAME: a track is on one side of a task."""
     tasks: int | None = None
-    """Of each data set, way and shot; None for 600 of folders, and as published elsewhere."""
+    """Tasks of each data set, way and shot; None for 600 of folders, and as published elsewhere."""
     seed: int = 0
     split: Split | None = None
-    """Of data sets that come with splits; None for the test split."""
+    """The split, of data sets that have splits; None for the test split."""
     orbit: OrbitYear | None = None
     """Which version of ORBIT's protocol; None for that of 2022."""
     all_frames: bool = False
-    """Of ORBIT: keep frames that do not show the object."""
+    """For ORBIT: keep frames that do not show the object."""
 
     @classmethod
     def parse(

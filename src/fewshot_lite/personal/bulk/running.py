@@ -19,7 +19,7 @@ from fewshot_lite.personal.prediction import Prediction
 
 @dataclass
 class Tally:
-    """What a run came to."""
+    """The outcome of a run."""
 
     files: int = 0
     """All that had an answer or a problem."""

@@ -36,7 +36,7 @@ class Watcher:
         self._old: float | None = None
 
     def look(self) -> Iterator[Path | Skipped]:
-        """What has become whole since the last look, folder by folder and sorted by name."""
+        """The files that became whole since the last look, folder by folder, sorted by name."""
         before, self._growing = self._growing, {}
         old = time.time() - _OLD if self._old is None else self._old
         self._old = 0.0

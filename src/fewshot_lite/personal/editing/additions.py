@@ -1,4 +1,4 @@
-"""What is to be added to a personal model: photos on disk, each with its class."""
+"""Photos on disk to add to a personal model, each with its class."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Addition:
     label: str
     """Its class."""
     name: str
-    """What it is called in the model: its class, then where it was in the class's folder."""
+    """Its name in the model: its class, then its place in the class's folder."""
 
 
 @dataclass(frozen=True)
 class Additions:
-    """What was found."""
+    """The photos that were found."""
 
     photos: tuple[Addition, ...]
     homes: tuple[tuple[str, Path], ...]

@@ -1,4 +1,4 @@
-"""What an exported file says of itself: JSON, in the one metadata entry "fewshot_lite"."""
+"""The description within an export: JSON, in the one metadata entry "fewshot_lite"."""
 
 from __future__ import annotations
 

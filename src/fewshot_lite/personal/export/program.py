@@ -60,6 +60,6 @@ def trace(program: PixelProgram, pixels: Tensor) -> ExportedProgram:
 
 
 def first_line(error: Exception) -> str:
-    """What an error says first."""
+    """The beginning of an error's message."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""Of any number of answers the few that a report shows, chosen as they pass, in constant memory."""
+"""The few of any number of answers that a report shows, chosen in passing, in constant memory."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Best:
 
 @dataclass
 class Selection:
-    """What passes and what is kept of it."""
+    """Counts of the answers that pass, and the few that are kept."""
 
     class_names: Sequence[str]
     files: int = 0

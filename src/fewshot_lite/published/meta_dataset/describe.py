@@ -1,4 +1,4 @@
-"""What `data check` says of a folder of Meta-Dataset."""
+"""The description of a folder of Meta-Dataset for `data check`."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class EpisodeRules:
     """Most that a class adds to the size of the support set. As published, this bounds the size,
     not the images of one class: a much larger class than the others can get more of them."""
     queries: int = 10
-    """Of each class; or half of the smallest class, if that is less."""
+    """Queries of each class; or half of the smallest class, if that is less."""
     max_family: int = 392
     """Nodes of WordNet with more leaves are not drawn (MAX_SPANNING_LEAVES_ELIGIBLE)."""
 

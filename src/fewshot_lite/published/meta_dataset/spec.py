@@ -1,4 +1,4 @@
-"""What `dataset_spec.json` says: classes, images, splits, and how the classes are related.
+"""The contents of `dataset_spec.json`: classes, images, splits, and how classes are related.
 
 Three kinds are written by meta_dataset/data/dataset_spec.py: plain ones, those of two levels
 (Omniglot: alphabets and their characters) and hierarchical ones (ImageNet: part of WordNet).
@@ -75,7 +75,7 @@ def read_spec(folder: Path) -> DataSetSpec:
 
 
 class _Wrong(Exception):
-    """What is wrong with a specification, without its path."""
+    """A fault of a specification, without its path."""
 
 
 def _load(path: Path) -> dict[str, Any]:

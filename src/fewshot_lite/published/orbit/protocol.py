@@ -39,7 +39,7 @@ Metric = Literal["frame_accuracy", "frames_to_recognition", "video_accuracy"]
 
 @dataclass(frozen=True)
 class OrbitRules:
-    """What one version of the protocol asks for."""
+    """The rules of one version of the protocol."""
 
     name: str
     tasks_per_user: int
@@ -82,7 +82,7 @@ RULES = {
 
 @dataclass(frozen=True)
 class _Object:
-    """What tasks draw from: usable frames, by position, of each query video."""
+    """The usable frames of each query video, by position, that tasks draw from."""
 
     name: str
     support: tuple[Video, ...]
@@ -166,7 +166,7 @@ class OrbitProtocol(EvaluationProtocol):
 
     @property
     def notes(self) -> Sequence[str]:
-        """What was left out, and how this differs from the published protocol."""
+        """Notes on what was left out, and on differences from the published protocol."""
         return (*self._departures(), *self._left_out)
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""What ORBIT reports besides frame accuracy, and what its server takes, from a run's records."""
+"""ORBIT's metrics besides frame accuracy, and its submission file, from a run's records."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class VtabTask:
     folders: tuple[str, ...]
     """Where its files may lie under the root; the first is what messages recommend."""
     needs: tuple[str, ...]
-    """What such a folder must hold: patterns of the publishers' names, unpacked."""
+    """The files that such a folder must hold: patterns of the publishers' names, unpacked."""
     read: Callable[[Path], Splits]
 
 
@@ -183,7 +183,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Contents:
-    """What a folder holds of VTAB-v2."""
+    """The tasks of VTAB-v2 that a folder holds."""
 
     found: tuple[Found, ...]
     problems: dict[str, str]

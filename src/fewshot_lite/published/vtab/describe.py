@@ -1,4 +1,4 @@
-"""What `data check` says of a folder with VTAB tasks."""
+"""The description of a folder with VTAB tasks for `data check`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every reader gives: labels of all images at once, and images for those that are drawn."""
+"""The interface of readers: labels of all images at once, and images for those drawn."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Pool:
     load: Callable[[Rows], Sequence[Source]] = field(repr=False)
     """Images of the rows that it is given, in their order."""
     rows: Rows = field(repr=False)
-    """What `load` knows each image by, int64 (M,)."""
+    """The key by which `load` knows each image, int64 (M,)."""
     size: tuple[int, int] | None = None
     """(width, height), where all images have the same."""
 
@@ -46,7 +46,7 @@ class Splits:
 
     class_names: tuple[str, ...]
     train: Pool
-    """What the support set is drawn from; all training images where `val` is none."""
+    """The images that the support set is drawn from; all training images where `val` is none."""
     test: Pool
     val: Pool | None = None
     """Validation images from elsewhere than `train`: a fifth of the support set."""
