@@ -102,7 +102,7 @@ def measure(
 
 
 def squared_bias(found: Tensor, exact: Tensor, square: Tensor) -> Tensor:
-    """The squared bias of estimates (draws, P) with this mean square error, without what few draws add to it."""
+    """Squared bias of estimates (draws, P) of this mean square error, less what few draws add."""
     draws = len(found)
     apparent = (found.mean(0) - exact).square().sum()
     return (draws * apparent - square) / (draws - 1) if draws > 1 else apparent
