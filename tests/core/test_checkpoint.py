@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -165,6 +165,79 @@ def test_a_file_cut_at_any_place_is_refused(path: Path) -> None:
         assert refusal(path, "meta")[0] is FewshotError
 
 
+def test_any_bit_that_flips_is_noticed(path: Path) -> None:
+    content = path.read_bytes()
+    for position in range(0, len(content), 5):
+        damaged = bytearray(content)
+        damaged[position] ^= 1 << position % 8
+        path.write_bytes(damaged)
+        try:
+            found = checkpoint.load(path, "meta")
+        except FewshotError:
+            continue
+        # Left are the blanks behind the header, and the checksum's own name: all else is whole.
+        assert found.meta.items() >= {"format": checkpoint.FORMAT, "kind": "meta"}.items()
+        assert {key: found.meta[key] for key in META} == META
+        assert_equal(found.tensors, TENSORS)
+
+
+@pytest.mark.parametrize("change", ["value", "name", "type", "shape", "description"])
+def test_tensors_that_are_not_those_that_were_written_are_damage(path: Path, change: str) -> None:
+    with safe_open(path, framework="pt") as file:
+        entry = json.loads(file.metadata()["fewshot_lite"])
+    tensors = load_file(path)
+    if change == "value":
+        tensors["scalar"] += 1e-6
+    elif change == "name":
+        tensors["scalae"] = tensors.pop("scalar")
+    elif change == "type":
+        tensors["scalar"] = tensors["scalar"].view(torch.int32)
+    elif change == "shape":
+        tensors["scalar"] = tensors["scalar"][None]
+    else:
+        entry["backbone"] = "resnet19"
+    save_file(tensors, path, metadata={"fewshot_lite": json.dumps(entry)})
+    assert refusal(path, "meta")[1].startswith(f"{path}: damaged, its checksum is wrong. ")
+
+
+def test_the_description_is_read_without_the_tensors(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Unreadable:
+        """A file that gives its description alone."""
+
+        def __init__(self, path: Path, **_: Any) -> None:
+            self.file = safe_open(path, framework="pt")
+
+        def __enter__(self) -> Unreadable:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def metadata(self) -> dict[str, str]:
+            return dict(self.file.metadata())
+
+    monkeypatch.setattr(checkpoint, "safe_open", Unreadable)
+    assert checkpoint.read_meta(path) == {"format": checkpoint.FORMAT, "kind": "meta", **META}
+
+
+def test_a_module_is_built_from_the_tensors_of_a_file() -> None:
+    weights = {"weight": torch.ones(2, 3, dtype=torch.float64), "bias": torch.zeros(2)}
+    module = checkpoint.build(lambda: torch.nn.Linear(3, 2), weights)
+    assert_equal(module.state_dict(), {k: v.float() for k, v in weights.items()})
+    assert module.weight.requires_grad
+    weights["bias"] += 1  # a copy: the file may go, or change
+    assert not module.bias.any()
+
+
+@pytest.mark.parametrize("width", [4, 10**12])
+def test_a_module_larger_than_its_file_is_refused_before_it_takes_memory(width: int) -> None:
+    weights = {"weight": torch.ones(2, 3), "bias": torch.zeros(2)}
+    with pytest.raises(RuntimeError, match="size mismatch for weight"):
+        checkpoint.build(lambda: torch.nn.Linear(width, 2), weights)
+
+
 def test_a_file_that_may_not_be_read_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def denied(*_: Any, **__: Any) -> None:
         raise PermissionError(13, "Permission denied")
@@ -205,6 +278,9 @@ def test_foreign_safetensors_are_no_checkpoint(
         '{"kind": "meta"}',
         '{"format": 1}',
         '{"format": 1, "kind": ["meta"]}',
+        '{"format": 1, "kind": "meta", "x": ' + "[" * 600 + "]" * 600 + "}",
+        '{"format": 1, "kind": "meta", "x": ' + '{"a": ' * 200 + "1" + "}" * 200 + "}",
+        "[" * 100_000,
     ],
 )
 def test_a_damaged_description_is_refused(tmp_path: Path, entry: str) -> None:

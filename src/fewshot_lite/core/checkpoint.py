@@ -1,20 +1,27 @@
 """Files: safetensors with one JSON entry, read with every claim checked, written whole or not.
 
 Kinds: "backbone" (pretrain), "meta" (meta-train), "personal" (adapt), "state" (to resume training).
+
+Every file carries a checksum of its description and its tensors (CRC-32). It finds what disks,
+cables and copies do to a file: any change within 32 neighbouring bits, and all but one of four
+billion others. It is no protection from somebody who means to change a file and its checksum.
 """
 
 from __future__ import annotations
 
 import json
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
+from fewshot_lite.core import jsons
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.files import atomic_path
 from fewshot_lite.core.files import sha256 as sha256
@@ -71,7 +78,9 @@ def save(
         name: (tensor.half() if half and _fits_half(tensor) else tensor).detach().cpu().contiguous()
         for name, tensor in tensors.items()
     }
-    entry = json.dumps({"format": FORMAT, "kind": kind, **meta})
+    description = {"format": FORMAT, "kind": kind, **meta}
+    description["crc32"] = _checksum(description, ready)
+    entry = json.dumps(description)
     try:
         with atomic_path(path, force=force) as temporary:
             save_file(ready, temporary, metadata={_KEY: entry})
@@ -133,11 +142,20 @@ def read_meta(path: Path) -> dict[str, Any]:
 def read_any(
     path: Path, *, tensors: bool = True
 ) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
-    """Tensors and description of any safetensors file; the description is None in foreign ones."""
+    """Tensors and description of any safetensors file; the description is None in foreign ones.
+
+    Args:
+        tensors: read them, and compare the checksum with them; without, there are none.
+
+    Raises:
+        FewshotError: truncated, damaged, no safetensors file, or of a newer format.
+    """
+    found: dict[str, Tensor] = {}
     try:
         with safe_open(path, framework="pt") as file:
             entry = (file.metadata() or {}).get(_KEY)
-            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 if tensors else {}
+            if tensors:
+                found = {name: file.get_tensor(name) for name in list(file.keys())}
     except SafetensorError as error:
         reason = "truncated or damaged" if "ncomplete" in str(error) else "not a safetensors file"
         raise FewshotError(f"{path}: {reason}.") from None
@@ -146,18 +164,55 @@ def read_any(
     if entry is None:
         return found, None
     try:
-        meta = json.loads(entry)
-        version, kind = meta["format"], meta["kind"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        meta = jsons.loads(entry)
+        version, kind, checksum = meta["format"], meta["kind"], meta.pop("crc32", None)
+        if not isinstance(kind, str):
+            raise TypeError(kind)
+    except (ValueError, KeyError, TypeError):
         raise FewshotError(f"{path}: its description is damaged.") from None
     if type(version) is not int or not 1 <= version <= FORMAT:
         raise FewshotError(
             f"{path}: format version {version}, and this fewshot-lite reads 1 to {FORMAT}. "
             "Upgrade fewshot-lite, or make the file anew."
         )
-    if not isinstance(kind, str):
-        raise FewshotError(f"{path}: its description is damaged.")
+    if tensors and checksum not in (None, _checksum(meta, found)):  # the first files had none
+        raise FewshotError(
+            f"{path}: damaged, its checksum is wrong. Take another copy, or make the file anew."
+        )
     return found, meta
+
+
+def _checksum(meta: dict[str, Any], tensors: dict[str, Tensor]) -> int:
+    """CRC-32 of a description and of the names, types, shapes and values of tensors."""
+    value = zlib.crc32(json.dumps(meta).encode())
+    for name, tensor in sorted(tensors.items()):
+        value = zlib.crc32(f"{name} {tensor.dtype} {list(tensor.shape)}".encode(), value)
+        value = zlib.crc32(tensor.contiguous().flatten().view(torch.uint8).numpy().data, value)
+    return value
+
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def build(make: Callable[[], Module], tensors: Mapping[str, Tensor]) -> Module:
+    """Make a module as a description says and give it a file's tensors.
+
+    It is made on torch's "meta" device, where nothing is allocated, so a description that asks for
+    more than the file holds costs nothing; the tensors then take their places, copied.
+
+    Args:
+        make: calls the constructors; what is computed there and not loaded has to name its device.
+        tensors: by the names of the module's state.
+
+    Raises:
+        RuntimeError: names or shapes differ; the message says which.
+    """
+    with torch.device("meta"):
+        module = make()
+    kinds = {name: value.dtype for name, value in module.state_dict().items()}
+    copied = {k: v.to(kinds.get(k, v.dtype), copy=True) for k, v in tensors.items()}
+    module.load_state_dict(copied, assign=True)
+    return module
 
 
 def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""JSON as every reader takes it: a number that is not finite becomes null, not NaN."""
+"""JSON as every reader takes it: numbers that are not finite become null, nesting has an end."""
 
 from __future__ import annotations
 
@@ -37,3 +37,35 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+#: Levels of lists and objects within each other; what is nested deeper is nobody's description.
+_DEEPEST = 100
+
+
+def loads(text: str | bytes) -> Any:
+    """The value of JSON from a file that anybody may have written.
+
+    Raises:
+        ValueError: no JSON, or nested so deep that walking through it would exhaust the stack.
+    """
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    check_depth(value)
+    return value
+
+
+def check_depth(value: Any) -> None:
+    """Raise ValueError for lists and dictionaries that are nested too deep to be walked through."""
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [
+            inner
+            for item in level
+            if isinstance(item, dict | list)
+            for inner in (item.values() if isinstance(item, dict) else item)
+        ]
+    if level:
+        raise ValueError("nested too deep")

@@ -67,7 +67,8 @@ class Backbone(nn.Module):
             )
         expected = preprocessing(name)
         for kind, values in (("mean", expected.mean), ("std", expected.std)):
-            self.register_buffer(kind, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
+            constants = torch.tensor(values, device="cpu")  # no file has them: see `build`
+            self.register_buffer(kind, constants.view(1, 3, 1, 1), persistent=False)
 
     def norm_layers(self) -> dict[str, NormLayer]:
         """Normalisation layers with affine parameters, by their name in this module."""
@@ -84,7 +85,9 @@ class Backbone(nn.Module):
             ValueError: not three numbers each, or a deviation that is not above 0.
         """
         for buffer, values in ((self.mean, mean), (self.std, std)):
-            buffer.copy_(torch.tensor(values, dtype=buffer.dtype).view(1, 3, 1, 1))
+            buffer.copy_(
+                torch.tensor(values, dtype=buffer.dtype, device=buffer.device).view(1, 3, 1, 1)
+            )
         if not bool((self.std > 0).all() and self.mean.isfinite().all()):
             raise ValueError(f"mean {mean}, std {std}")
 

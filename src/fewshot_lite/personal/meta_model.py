@@ -82,9 +82,12 @@ class MetaModel:
         file = checkpoint.load(path, "meta", flag="--base")
         meta = file.meta
         with damage_as(f"{path}: damaged or from another version"):
-            backbone = described_backbone(meta)
-            learner = make_learner(meta["learner"], backbone, meta["hyperparameters"])
-            learner.load_state_dict(file.tensors)
+            learner = checkpoint.build(
+                lambda: make_learner(
+                    meta["learner"], described_backbone(meta), meta["hyperparameters"]
+                ),
+                file.tensors,
+            )
         learner.requires_grad_(False)
         return cls(
             learner.to(device),

@@ -42,10 +42,9 @@ def read(file: Checkpoint, device: str) -> Parts:
         one of `damage.DAMAGE`: they do not belong together.
     """
     meta, tensors = file.meta, file.tensors
-    backbone = described_backbone(meta)
-    backbone.network.load_state_dict(checkpoint.under("network.", tensors))
-    head = make_head(meta["head"])
-    head.load_state_dict(checkpoint.under("head.", tensors))
+    networks = {name: v for name, v in tensors.items() if name.startswith("network.")}
+    backbone = checkpoint.build(lambda: described_backbone(meta), networks)
+    head = checkpoint.build(lambda: make_head(meta["head"]), checkpoint.under("head.", tensors))
     if not all(bool(v.isfinite().all()) for v in head.state_dict().values()):
         raise ValueError("head is not finite")
     names = meta["class_names"]
