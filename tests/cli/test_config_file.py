@@ -165,6 +165,7 @@ def test_a_configuration_of_every_kind_of_value_survives(shown: object, tmp_path
         ("[tasks]\nn = 1", "tasks must be a whole number"),
         ("config = 'a'", "there is no flag 'config'"),
         ("tasks = ", "not TOML"),
+        ("tasks = " + "[" * 2000 + "]" * 2000, "not TOML"),
         ("tasks = 0", "--tasks 0: must be at least 1"),
         ("schedule = 'linear'", "Invalid value for '--schedule': 'linear' is not one of"),
         ("preset = 'nope'", "--preset nope: must be default or paper"),

@@ -238,6 +238,12 @@ def test_a_module_larger_than_its_file_is_refused_before_it_takes_memory(width: 
         checkpoint.build(lambda: torch.nn.Linear(width, 2), weights)
 
 
+def test_values_that_would_be_lost_are_no_weights() -> None:
+    weights = {"weight": torch.ones(2, 3, dtype=torch.complex64), "bias": torch.zeros(2)}
+    with pytest.raises(RuntimeError, match="weight has another type"):
+        checkpoint.build(lambda: torch.nn.Linear(3, 2), weights)
+
+
 def test_a_file_that_may_not_be_read_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def denied(*_: Any, **__: Any) -> None:
         raise PermissionError(13, "Permission denied")

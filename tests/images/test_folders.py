@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from PIL import Image, features
 
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.images.folders import (
@@ -18,6 +19,7 @@ from fewshot_lite.images.folders import (
     scan_collection,
     subfolders,
     walk_photos,
+    why_no_photo,
 )
 
 Tree = Callable[..., Path]
@@ -96,6 +98,43 @@ def test_endings_count_in_any_case_and_a_folder_may_have_one(tree: Tree) -> None
     assert found(data) == {"mug": [f"mug/{name}" for name in names]}
 
 
+@pytest.mark.parametrize("name", ["a.mpo", "a.pjpeg", "a.jps", "IMG_0001", "a.jpg.bak", "a.JPG_1"])
+def test_a_photo_is_known_by_its_content_whatever_its_ending(
+    picture: Image.Image, tree: Tree, name: str
+) -> None:
+    root = tree("mug/notes.txt", "keys/x.jpg")
+    picture.save(root / "mug" / name, "MPO" if name == "a.mpo" else "JPEG")
+    assert found(scan_classes(root))["mug"] == [f"mug/{name}"]
+    assert skipped(scan_classes(root)) == {"mug/notes.txt": "not a photo"}
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "GIF", "TIFF", "BMP", "JPEG2000", "AVIF"])
+def test_every_format_with_a_signature_is_known_by_it(
+    picture: Image.Image, tree: Tree, format: str
+) -> None:
+    if format == "AVIF" and not features.check("avif"):
+        pytest.skip("Pillow without AVIF")
+    root = tree("mug/a.jpg")
+    picture.save(root / "mug" / "b", format)
+    assert why_no_photo(root / "mug" / "b") is None
+
+
+@pytest.mark.parametrize("name", ["a.dng", "a.NEF", "a.jpg.part", "a.tmp"])
+def test_what_begins_like_a_photo_and_is_none_is_not_read(
+    picture: Image.Image, tree: Tree, name: str
+) -> None:
+    root = tree("mug/a.jpg")
+    picture.save(root / "mug" / name, "TIFF")
+    assert skipped(scan_classes(root)) == {f"mug/{name}": "not a photo"}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_a_pipe_among_the_photos_is_not_waited_for(tree: Tree) -> None:
+    root = tree("mug/a.jpg")
+    os.mkfifo(root / "mug" / "pipe")
+    assert skipped(scan_classes(root)) == {"mug/pipe": "not a photo"}
+
+
 def test_hidden_and_system_files_and_folders_are_passed_over(tree: Tree) -> None:
     data = scan_classes(
         tree(
@@ -121,9 +160,9 @@ def test_what_is_no_photo_or_lies_beside_the_classes_is_named(tree: Tree) -> Non
     assert skipped(scan_classes(root)) == {
         "list.csv": "not inside a class folder",
         "stray.jpg": "not inside a class folder",
-        "mug/film.mov": "not a photo (by its ending)",
-        "mug/notes.txt": "not a photo (by its ending)",
-        "mug/raw": "not a photo (by its ending)",
+        "mug/film.mov": "not a photo",
+        "mug/notes.txt": "not a photo",
+        "mug/raw": "not a photo",
     }
 
 
@@ -163,6 +202,30 @@ def test_a_class_name_that_cannot_be_written_is_refused(tree: Tree) -> None:
     with pytest.raises(FewshotError, match="not valid Unicode") as caught:
         scan_classes(root)
     str(caught.value).encode()
+
+
+# One level too high
+
+
+@pytest.mark.parametrize("names", [("train", "val", "test"), ("Training", "Validation")])
+def test_the_parts_of_a_data_set_are_no_classes(tree: Tree, names: tuple[str, ...]) -> None:
+    root = tree(*(f"{part}/{name}/a.jpg" for part in names for name in ("mug", "keys")))
+    with pytest.raises(FewshotError, match="are the parts of a data set") as caught:
+        scan_classes(root)
+    first = "train" if "train" in names else "Training"
+    assert f"Give {root / first}, e.g." in str(caught.value)
+
+
+@pytest.mark.parametrize("names", [("train/a.jpg", "test/b.jpg"), ("train/x/a.jpg", "car/x/b.jpg")])
+def test_toy_trains_may_be_a_class(tree: Tree, names: tuple[str, ...]) -> None:
+    assert len(scan_classes(tree(*names)).paths) == 2
+
+
+def test_a_folder_one_level_too_high_is_answered_with_the_one_below(tree: Tree) -> None:
+    root = tree("my_objects/mug/a.jpg", "my_objects/keys/b.jpg", "readme.txt")
+    with pytest.raises(FewshotError, match="one level too high") as caught:
+        scan_classes(root)
+    assert str(caught.value).endswith(f"Give {root / 'my_objects'}.")
 
 
 # Links
@@ -326,11 +389,24 @@ def test_a_walk_names_files_and_reasons_in_order(tree: Tree) -> None:
     root = tree("b.jpg", "a/z.png", "a/y.txt", ".x.jpg", "c/")
     (root / "c" / "up").symlink_to(root)
     assert [(path.relative_to(root).as_posix(), why) for path, why in walk_photos(root)] == [
-        ("a/y.txt", "not a photo (by its ending)"),
+        ("a/y.txt", "not a photo"),
         ("a/z.png", None),
         ("b.jpg", None),
         ("c/up", "a link to a folder that contains it"),
     ]
+
+
+def test_a_walk_goes_down_to_any_depth(tmp_path: Path) -> None:
+    deep = tmp_path
+    for _ in range(1_100):  # more than Python's stack has
+        deep = deep / "d"
+        deep.mkdir()
+    (deep / "a.jpg").touch()
+    assert list(walk_photos(tmp_path)) == [(deep / "a.jpg", None)]
+    (deep / "a.jpg").unlink()
+    while deep != tmp_path:  # pytest could not
+        deep.rmdir()
+        deep = deep.parent
 
 
 def test_subfolders_are_the_visible_ones_by_name(tree: Tree) -> None:

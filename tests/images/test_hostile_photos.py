@@ -44,14 +44,14 @@ def test_adapt_names_each_once_and_learns_from_the_others(
     run: Run, folder: Path, bad: set[str], odd: set[str]
 ) -> None:
     outcome = adapt(run, folder, "--json")
-    assert outcome.code == 1
+    assert outcome.code == 0  # a model was written
     assert Counter(item["path"] for item in outcome.json["skipped"]) == Counter(bad)
     assert outcome.json["classes"] == {"keys": 3, "mug": 3 + len(odd)}
     for item in outcome.json["skipped"]:
         assert 0 < len(item["reason"]) < 130, item
         assert "/" not in item["reason"], item
     again = adapt(run, folder)
-    assert again.code == 1
+    assert again.code == 0
     assert "Adapted to " in again.out
     skipped = [line for line in again.err.splitlines() if line.startswith("Skipped")]
     assert len(skipped) == len(set(skipped)) == len(bad)
@@ -75,7 +75,7 @@ def test_classify_names_each_once_and_answers_for_the_others(
 
 def test_check_names_each_once(run: Run, folder: Path, bad: set[str], odd: set[str]) -> None:
     outcome = run("check", folder, "--image-size", 32, "--json")
-    assert (outcome.code, outcome.err) == (1, "")
+    assert (outcome.code, outcome.err) == (0, "")  # adapt would write a model
     found = [item for item in outcome.json["findings"] if item["kind"] == "skipped"]
     assert Counter(path for item in found for path in item["paths"]) == Counter(bad)
     assert all(item["classes"] == ["mug"] for item in found)
@@ -106,7 +106,7 @@ def test_the_limit_of_pixels_can_be_raised_and_lowered(run: Run, folder: Path) -
     for name, words in commands.items():
         force = ("--force",) if name == "adapt" else ()
         low = run(*words, *force, "--max-pixels", 10_099)
-        assert low.code == 1, name
+        assert low.code == (1 if name == "classify" else 0), name
         assert "large.png: 101 x 100 is more than 10,099 pixels (--max-pixels" in low.out + low.err
         assert run(*words, *force, "--max-pixels", 10_100).code == 0, name
         assert run(*words, *force).code == 0, name  # the limit of one run is not that of the next

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -53,6 +54,19 @@ def test_files_that_are_not_read_are_named_with_their_class(folder: Path) -> Non
         ("skipped", ["stray.jpg"], ()),
     ]
     assert check(folder)[0].detail == "not an image, or badly damaged"
+
+
+def test_photos_of_different_bit_depths_are_named(folder: Path) -> None:
+    for name, bits in (("mug/0.png", 12), ("mug/1.png", 12), ("keys/0.png", 16)):
+        grey = np.asarray(Image.open(folder / name).convert("L"), dtype=np.float32) / 255
+        deep = (grey / grey.max() * (2**bits - 1)).astype(np.uint16)
+        Image.fromarray(deep).save(folder / name)
+    [finding] = check(folder)
+    assert finding.kind == "bit-depth"
+    assert len(finding.paths) == 3
+    assert "2 at 4,095, 1 at 65,535" in finding.detail
+    (folder / "keys" / "0.png").unlink()
+    assert check(folder) == ()
 
 
 def test_the_same_bytes_and_near_copies_within_a_class(folder: Path) -> None:

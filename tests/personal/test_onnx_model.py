@@ -116,3 +116,24 @@ def test_bad_files(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(onnx_model, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"pip install 'fewshot-lite\[onnx\]'"):
         OnnxModel.load(file)
+
+
+def test_a_bit_that_flips_is_noticed(file: Path, tmp_path: Path) -> None:
+    data = file.read_bytes()
+    flipped = tmp_path / "flipped.onnx"
+    for position in range(7, len(data), len(data) // 40):
+        damaged = bytearray(data)
+        damaged[position] ^= 1
+        flipped.write_bytes(damaged)
+        with pytest.raises(FewshotError, match=r"damaged|not an ONNX file|not one of"):
+            OnnxModel.load(flipped)
+
+
+def test_an_export_of_before_there_were_checksums_is_read(file: Path, tmp_path: Path) -> None:
+    model = onnx.load(file)
+    [entry] = [item for item in model.metadata_props if item.key == "fewshot_lite"]
+    about = json.loads(entry.value)
+    del about["crc32"], about["graph_bytes"]
+    entry.value = json.dumps(about)
+    onnx.save(model, tmp_path / "old.onnx")
+    assert OnnxModel.load(tmp_path / "old.onnx").about == about

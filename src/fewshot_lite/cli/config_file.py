@@ -38,7 +38,7 @@ def read_config(context: typer.Context, value: Path | None) -> Path | None:
         content = tomllib.loads(value.read_text("utf-8"))
     except OSError as error:
         raise UsageError(f"--config {value}: cannot be read ({error.strerror}).") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"--config {value}: not TOML ({error}).") from None
     kinds = _kinds(context)
     names = {flag(name)[2:]: name for name in kinds}

@@ -19,7 +19,7 @@ Device = Annotated[
 
 def _limit_pixels(context: typer.Context, value: int | None) -> int | None:
     if value is not None:
-        from fewshot_lite.images.photo import pixel_limit
+        from fewshot_lite.images.opening import pixel_limit
 
         context.with_resource(pixel_limit(value))  # as long as the command runs
     return value

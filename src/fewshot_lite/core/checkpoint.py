@@ -205,12 +205,17 @@ def build(make: Callable[[], Module], tensors: Mapping[str, Tensor]) -> Module:
         tensors: by the names of the module's state.
 
     Raises:
-        RuntimeError: names or shapes differ; the message says which.
+        RuntimeError: names or shapes differ, or types so that values would be lost.
     """
     with torch.device("meta"):
         module = make()
     kinds = {name: value.dtype for name, value in module.state_dict().items()}
-    copied = {k: v.to(kinds.get(k, v.dtype), copy=True) for k, v in tensors.items()}
+    copied = {}
+    for name, value in tensors.items():
+        kind = kinds.get(name, value.dtype)
+        if not torch.can_cast(value.dtype, kind):  # complex numbers to real ones, say
+            raise RuntimeError(f"{name} has another type")
+        copied[name] = value.to(kind, copy=True)
     module.load_state_dict(copied, assign=True)
     return module
 

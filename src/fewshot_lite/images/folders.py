@@ -10,6 +10,7 @@ A *collection* is a folder of such image folders; tasks then come from one of th
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
@@ -22,50 +23,45 @@ from fewshot_lite.core.errors import FewshotError, UsageError
 if TYPE_CHECKING:  # `--help` does without numpy
     from fewshot_lite.images.photo import Source
 
-#: Endings taken for photos when a folder is searched. Other files are named and skipped.
+#: Endings taken for photos when a folder is searched; a file of another one, by its first bytes.
 PHOTO_ENDINGS = frozenset(
     [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".gif",
-        ".webp",
-        ".bmp",
-        ".dib",
-        ".tif",
-        ".tiff",
-        ".heic",
-        ".heif",
-        ".hif",
-        ".avif",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".pnm",
-        ".tga",
-        ".ico",
-        ".jp2",
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".webp", ".bmp", ".dib", ".tif"),
+        *(".tiff", ".heic", ".heif", ".hif", ".avif", ".ppm", ".pgm", ".pbm", ".pnm", ".tga"),
+        *(".ico", ".jp2"),
     ]
 )
+#: Endings of what begins like a photo and is none to be read: raw data of cameras, which are TIFF
+#: files with a thumbnail in front, and downloads under way.
+_NO_PHOTOS = frozenset(
+    [
+        *(".3fr", ".arw", ".cr2", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".nef", ".nrw", ".orf"),
+        *(".pef", ".rw2", ".sr2", ".srw", ".crdownload", ".download", ".part", ".partial", ".tmp"),
+    ]
+)
+#: How files of `opening.FORMATS` begin, those alone that no text begins like.
+_PHOTO_STARTS = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF.{4}WEBP|II[*+]\0|MM\0[*+]|BM.{4}\0{4}"
+    rb"|.{4}ftyp(hei|hev|mif1|msf1|avi[fs])|\0\0\0\x0cjP  \r\n|\xff\x4f\xff\x51",
+    re.DOTALL,
+)
 
-#: Why a file without such an ending is skipped.
-NOT_A_PHOTO = "not a photo (by its ending)"
+#: Why a file is skipped that is called and begins like none.
+NOT_A_PHOTO = "not a photo"
 
 #: What cameras' cards, file managers and NAS boxes leave in folders: never photos, never named.
 _SYSTEM_NAMES = frozenset(
     [
-        "thumbs.db",
-        "ehthumbs.db",
-        "desktop.ini",
-        "$recycle.bin",
-        "system volume information",
-        "lost+found",
-        "@eadir",
-        "#recycle",
-        "__macosx",
-        "icon\r",
+        *("thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "icon\r"),
+        *("system volume information", "lost+found", "@eadir", "#recycle", "__macosx"),
+    ]
+)
+
+#: Names of the parts of a data set, which are no classes.
+_PARTS = frozenset(
+    [
+        *("train", "training", "val", "valid", "validation", "dev", "test", "testing"),
+        *("support", "query"),
     ]
 )
 
@@ -131,43 +127,56 @@ def is_system_name(name: str) -> bool:
 
 
 def walk_photos(
-    folder: Path, *, leave_out: Collection[str] = ()
+    folder: Path, *, leave_out: Collection[str] = (), above: frozenset[str] = frozenset()
 ) -> Iterator[tuple[Path, str | None]]:
     """All files under a folder, sorted, as (path, None) or (path, why it is no photo).
 
     Hidden and system files are passed over. A sub-folder that cannot be read and a link that leads
     back to a folder already being walked are named and not entered. The names in one folder and in
-    those above it are in memory, no more.
+    those above it are in memory, no more; folders may lie within each other to any depth.
 
     Args:
         folder: where to begin.
         leave_out: folders to pass over, as `os.path.realpath` spells them.
+        above: folders that no link may lead back to, spelled so.
     """
-    yield from _walk(folder, frozenset(), leave_out)
+    levels: list[tuple[Iterator[Path], frozenset[str]]] = [(iter([folder]), above)]
+    while levels:
+        entries, above = levels[-1]
+        entry = next(entries, None)
+        if entry is None:
+            levels.pop()
+            continue
+        if entry is not folder and not _is_folder(entry):
+            yield entry, why_no_photo(entry)
+            continue
+        real = os.path.realpath(entry)
+        if real in leave_out:
+            continue
+        if real in above:
+            yield entry, "a link to a folder that contains it"
+            continue
+        try:
+            names = _visible_names(entry)
+        except OSError:
+            yield entry, "folder cannot be read"
+            continue
+        levels.append((map(entry.__truediv__, names), above | {real}))
 
 
-def _walk(
-    folder: Path, above: frozenset[str], leave_out: Collection[str] = ()
-) -> Iterator[tuple[Path, str | None]]:
-    real = os.path.realpath(folder)
-    if real in leave_out:
-        return
-    if real in above:
-        yield folder, "a link to a folder that contains it"
-        return
+def why_no_photo(path: Path) -> str | None:
+    """None for a photo, by its ending or else by its first bytes."""
+    ending = path.suffix.lower()
+    if ending in PHOTO_ENDINGS:
+        return None
     try:
-        names = _visible_names(folder)
-    except OSError:
-        yield folder, "folder cannot be read"
-        return
-    for name in names:
-        entry = folder / name
-        if _is_folder(entry):
-            yield from _walk(entry, above | {real}, leave_out)
-        elif entry.suffix.lower() in PHOTO_ENDINGS:
-            yield entry, None
-        else:
-            yield entry, NOT_A_PHOTO
+        if ending not in _NO_PHOTOS and path.is_file():  # opening a pipe would wait for ever
+            with path.open("rb") as file:
+                if _PHOTO_STARTS.match(file.read(16)):
+                    return None
+    except OSError:  # not for us to read, or gone
+        pass
+    return NOT_A_PHOTO
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -244,6 +253,7 @@ def scan_classes(folder: Path, name: str | None = None) -> ImageFolder:
             f"{folder}: no class folders. It needs one folder per class with that class's photos "
             "inside."
         )
+    _check_level(folder, folders)
     _check_names(folder, [path.name for path in folders])
     paths: list[Path] = []
     labels: list[int] = []
@@ -254,7 +264,7 @@ def scan_classes(folder: Path, name: str | None = None) -> ImageFolder:
     ]
     above = frozenset([os.path.realpath(folder)])  # a link back to it would mix the classes
     for label, path in enumerate(folders):
-        for photo, problem in _walk(path, above):
+        for photo, problem in walk_photos(path, above=above):
             if problem is None:
                 paths.append(photo)
                 labels.append(label)
@@ -268,6 +278,29 @@ def scan_classes(folder: Path, name: str | None = None) -> ImageFolder:
         labels=tuple(labels),
         skipped=tuple(skipped),
     )
+
+
+def _check_level(folder: Path, folders: list[Path]) -> None:
+    """Refuse folders that hold class folders themselves, where it can be told.
+
+    Raises:
+        FewshotError: they are the parts of a data set, or there is one that holds several.
+    """
+    if not _is_collection(folders):
+        return
+    parts = [path for path in folders if path.name.lower() in _PARTS]
+    if len(parts) == len(folders) > 1:
+        first = next((path for path in parts if path.name.lower().startswith("tr")), parts[0])
+        names = ", ".join(repr(path.name) for path in folders)
+        raise FewshotError(
+            f"{folder}: its folders ({names}) are the parts of a data set, and the classes lie in "
+            f"them. Give {first}, e.g., and try the model on another."
+        )
+    if len(folders) == 1 and len(inside := subfolders(folders[0])) > 1:
+        raise FewshotError(
+            f"{folder}: one level too high. Its only folder holds {len(inside)} folders, which are "
+            f"the classes. Give {folders[0]}."
+        )
 
 
 def _check_names(folder: Path, names: list[str]) -> None:
@@ -314,7 +347,7 @@ def _is_collection(inner: list[Path]) -> bool:
     for path in chain.from_iterable(map(_contents, inner)):
         if _is_folder(path):
             holds_folders = True
-        elif path.suffix.lower() in PHOTO_ENDINGS:
+        elif why_no_photo(path) is None:
             return False
     return holds_folders
 

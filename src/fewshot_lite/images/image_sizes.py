@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
-
-from fewshot_lite.images.photo import PhotoError, load_square
+from fewshot_lite.images.opening import PhotoError, opened
 
 Sizes = tuple[tuple[int, int], tuple[int, int]]
 
@@ -25,15 +22,10 @@ def size_range(paths: Sequence[Path]) -> tuple[Sizes | None, list[str]]:
     unreadable: list[str] = []
     for path in paths:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # damaged EXIF, many pixels: no matter here
-                with Image.open(path) as image:
-                    sizes.append(image.size)
-        except Exception:  # HEIC without its plugin, no image, missing: the decoder says which
-            try:
-                load_square(path, 16)
-            except PhotoError as error:
-                unreadable.append(f"{path}: {error}.")
+            with opened(path) as image:
+                sizes.append(image.size)
+        except PhotoError as error:
+            unreadable.append(f"{path}: {error}.")
     if len(unreadable) > _MOST_NAMED:
         more = len(unreadable) - _MOST_NAMED
         unreadable = [*unreadable[:_MOST_NAMED], f"{more:,} more files cannot be read."]

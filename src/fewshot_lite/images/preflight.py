@@ -32,6 +32,7 @@ Kind = Literal[
     "tiny",  # far smaller than what the model sees
     "one-photo",  # a class with one photo, or copies of one
     "imbalance",  # many times as many photos of one class as of another
+    "bit-depth",  # grey photos of more than 8 bits that seem to have white at different values
 ]
 
 #: With these `adapt` leaves out files or fails; the others are for a person to judge.
@@ -86,14 +87,17 @@ class Examiner:
         self.size = size
         self._looks = Looks(len(folder.paths))
         self._tiny: dict[int, Square] = {}
+        self._white: dict[int, int] = {}
         self._lock = threading.Lock()
 
     def look(self, position: int, square: Square) -> None:
         """See one photo; threads may call this at the same time."""
         self._looks.set(position, square.pixels)
-        if min(square.width, square.height) * _MOST_ENLARGED < self.size:
-            with self._lock:
+        with self._lock:
+            if min(square.width, square.height) * _MOST_ENLARGED < self.size:
                 self._tiny[position] = square._replace(pixels=square.pixels[:0])
+            if square.white is not None:
+                self._white[position] = square.white
 
     def findings(self, problems: dict[int, str]) -> tuple[Finding, ...]:
         """All that was found, the most serious first.
@@ -126,7 +130,16 @@ class Examiner:
             seen = f"the model sees {self.size} x {self.size}"
             detail = f"{square.width} x {square.height} pixels, and {seen}"
             found.append(self._on_photos("tiny", (i,), detail))
-        return tuple(found)
+        return (*found, *self._bit_depths())
+
+    def _bit_depths(self) -> list[Finding]:
+        """Grey photos whose white differs: each is as bright as its own file makes it seem."""
+        whites = Counter(self._white.values())
+        if len(whites) < 2:
+            return []
+        counts = ", ".join(f"{count} at {white:,}" for white, count in sorted(whites.items()))
+        detail = f"white is taken to be at different values ({counts}); save all with one"
+        return [self._on_photos("bit-depth", tuple(sorted(self._white)), detail)]
 
     def _few_photos(self, counts: Sequence[int], distinct: Sequence[int]) -> list[Finding]:
         """Classes without photos or with one, and imbalance; of each class its photos."""

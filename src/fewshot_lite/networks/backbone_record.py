@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fewshot_lite.core.checkpoint import LARGEST, image_size
+from fewshot_lite.core.checkpoint import SMALLEST, image_size
 from fewshot_lite.networks.backbone import Backbone
 
 
@@ -40,9 +40,7 @@ def described_backbone(meta: dict[str, Any]) -> Backbone:
 
 def _scales(meta: dict[str, Any]) -> list[int]:
     """Those written before there were any name none."""
-    found = meta.get("scales", [1])
-    if not (isinstance(found, list) and 0 < len(found) <= LARGEST):
-        raise ValueError(f"scales {found!r}")
-    if not all(type(scale) is int and 1 <= scale <= LARGEST for scale in found):
-        raise ValueError(f"scales {found!r}")
-    return found
+    found, most = meta.get("scales", [1]), image_size(meta) // SMALLEST
+    if isinstance(found, list) and all(type(s) is int and 1 <= s <= most for s in found):
+        return found
+    raise ValueError(f"scales {found!r}")

@@ -34,8 +34,14 @@ class SetEncoder(nn.Module):
             embedding_dim: Z.
             image_size: side that images are resized to first.
             width: channels.
+
+        Raises:
+            ValueError: an image size that the convolutions cannot halve four times, or so large
+                that the set encoder would cost more than the backbone.
         """
         super().__init__()
+        if not (type(image_size) is int and 16 <= image_size <= 256):
+            raise ValueError(f"encoder_size {image_size!r}: must be between 16 and 256")
         self.image_size = image_size
         self.embedding_dim = embedding_dim
         blocks: list[nn.Module] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import zlib
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fewshot_lite.core import jsons
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.personal.classifier import PhotoClassifier
 from fewshot_lite.personal.prediction import check_reject
@@ -79,8 +81,12 @@ class OnnxModel(PhotoClassifier):
         # Threads that wait by spinning take the cores from those that decode.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise FewshotError(f"{where}: cannot be read ({error.strerror or error}).") from None
+        try:
             session = onnxruntime.InferenceSession(
-                path, options, providers=["CPUExecutionProvider"]
+                data, options, providers=["CPUExecutionProvider"]
             )
             entry = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         except Exception:  # onnxruntime's errors have no base of their own
@@ -88,23 +94,37 @@ class OnnxModel(PhotoClassifier):
         if entry is None:
             raise FewshotError(f"{where}: an ONNX file, but not one of fewshot-lite's.")
         try:
-            about = json.loads(entry)
+            about = jsons.loads(entry)
+            checksum = about.pop("crc32", None)
+            graph = data[: about.get("graph_bytes", len(data))]
+            # The first exports had none.
+            whole = checksum in (None, with_checksum(about, graph)["crc32"])
             _check(about, session)
-            return cls(session, about)
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+            model = cls(session, about)
+        except (KeyError, TypeError, ValueError, AttributeError):
             raise FewshotError(f"{where}: its description is damaged.") from None
+        if not whole:
+            raise FewshotError(f"{where}: damaged, its checksum is wrong. Export it anew.")
+        return model
 
     def outputs(
         self, pixels: npt.NDArray[np.uint8]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Class probabilities (B, K) and strangeness (B,) of images, uint8 (B, S, S, 3), RGB."""
-        parts = [
-            self._session.run(
-                ["probabilities", "strangeness"], {"pixels": pixels[i : i + _MICRO_BATCH]}
-            )
-            for i in range(0, len(pixels), _MICRO_BATCH)
-        ]
-        return np.concatenate([p for p, _ in parts]), np.concatenate([s for _, s in parts])
+        """Class probabilities (B, K) and strangeness (B,) of images, uint8 (B, S, S, 3), RGB.
+
+        Raises:
+            FewshotError: the network fails on them.
+        """
+        names = ["probabilities", "strangeness"]
+        batches = [pixels[i : i + _MICRO_BATCH] for i in range(0, len(pixels), _MICRO_BATCH)]
+        try:
+            parts = [self._session.run(names, {"pixels": batch}) for batch in batches]
+            probabilities, strangeness = (np.concatenate(part) for part in zip(*parts, strict=True))
+        except Exception:  # onnxruntime's errors have no base of their own
+            raise FewshotError(
+                "The exported model cannot be run: it is damaged. Export it anew."
+            ) from None
+        return probabilities, strangeness
 
     def threshold(self, reject: float) -> float:
         """The strangeness above which a photo is unknown, as `StrangerDetector.threshold`.
@@ -126,6 +146,12 @@ class OnnxModel(PhotoClassifier):
         self, pixels: npt.NDArray[np.uint8]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         return self.outputs(pixels.transpose(0, 2, 3, 1))
+
+
+def with_checksum(about: dict[str, Any], graph: bytes) -> dict[str, Any]:
+    """A description with the CRC-32 of itself and of the file's bytes before it."""
+    about = {**about, "graph_bytes": len(graph)}
+    return {**about, "crc32": zlib.crc32(json.dumps(about).encode(), zlib.crc32(graph))}
 
 
 def _check(about: dict[str, Any], session: Any) -> None:

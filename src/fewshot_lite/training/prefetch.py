@@ -24,7 +24,7 @@ from fewshot_lite.core.ranks import place
 from fewshot_lite.data.episode_images import Replaced
 from fewshot_lite.data.prepared_task import PreparedTask
 from fewshot_lite.images.decoding import worker_count
-from fewshot_lite.images.photo import current_limit, pixel_limit
+from fewshot_lite.images.opening import current_limit, pixel_limit
 from fewshot_lite.learners.task import Task
 
 #: Tasks that each worker holds ready, and threads it reads photos with.

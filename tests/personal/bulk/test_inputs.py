@@ -37,7 +37,7 @@ def test_photos_as_given_and_those_of_folders_sorted(home: Path) -> None:
     assert found("one.jpg", "in", "gone.jpg", "empty") == [
         "one.jpg",
         "in/a/1.jpg",
-        "in/a/notes.txt: not a photo (by its ending)",
+        "in/a/notes.txt: not a photo",
         "in/b/2.jpg",
         "in/z.png",
         "gone.jpg",

@@ -28,7 +28,7 @@ def test_class_folders_are_taken_as_adapt_takes_them(here: Path) -> None:
     assert [photo.path.name for photo in found.photos] == ["c.png", "a.jpg", "b.JPG"]
     assert [label for label, _ in found.homes] == ["hollow", "keys", "mug"]
     assert {(s.path.name, s.reason) for s in found.skipped} == {
-        ("notes.txt", "not a photo (by its ending)"),
+        ("notes.txt", "not a photo"),
         ("hollow", "no photos in this folder"),
     }
 

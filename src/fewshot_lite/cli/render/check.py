@@ -25,6 +25,7 @@ _TITLES: dict[Kind, str] = {
     "tiny": "Tiny",
     "one-photo": "One photo",
     "imbalance": "Imbalance",
+    "bit-depth": "Bit depth",
 }
 
 

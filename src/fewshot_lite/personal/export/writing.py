@@ -24,7 +24,7 @@ from fewshot_lite.personal.export.formats import Format, check_export
 from fewshot_lite.personal.export.parity import Parity, check_parity
 from fewshot_lite.personal.export.program import PixelProgram, first_line, trace
 from fewshot_lite.personal.model import PersonalModel
-from fewshot_lite.personal.onnx_model import OnnxModel
+from fewshot_lite.personal.onnx_model import OnnxModel, with_checksum
 
 #: Above this the protocol buffers of ONNX cannot have the weights in one file.
 _MOST_ONNX_BYTES = 2**31 - 2**20
@@ -106,9 +106,11 @@ def _onnx(traced: ExportedProgram, about: dict[str, Any]) -> bytes:
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     for node in proto.graph.node:
         del node.metadata_props[:]  # how torch came to it
-    entry = proto.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, json.dumps(about)
-    return bytes(proto.SerializeToString())
+    graph = bytes(proto.SerializeToString())
+    tail = type(proto)()
+    entry = tail.metadata_props.add()
+    entry.key, entry.value = METADATA_KEY, json.dumps(with_checksum(about, graph))
+    return graph + bytes(tail.SerializeToString())  # messages one after another are one message
 
 
 def _torch_export(traced: ExportedProgram, about: dict[str, Any]) -> bytes:

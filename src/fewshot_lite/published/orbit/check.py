@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.images.opening import PhotoError, opened
 from fewshot_lite.published.orbit.annotations import annotation_file, frames_with_object
 from fewshot_lite.published.orbit.layout import OrbitFolder, User, Video, find_orbit, read_users
 
@@ -70,15 +72,10 @@ def _data_set(folder: OrbitFolder, users: list[User]) -> DataSet:
 
 def _sizes(videos: list[Video]) -> tuple[tuple[int, int], tuple[int, int]] | None:
     """Smallest and largest of two frames: those of a release are all of one size."""
-    from PIL import Image
-
     sizes = []
     for video in {video.folder: video for video in (*videos[:1], *videos[-1:])}.values():
-        try:
-            with Image.open(video.path(0)) as image:
-                sizes.append(image.size)
-        except Exception:  # reading it in earnest will name it; Pillow raises what it likes
-            continue
+        with contextlib.suppress(PhotoError), opened(video.path(0)) as image:
+            sizes.append(image.size)  # what cannot be read is named when it is read in earnest
     return (min(sizes), max(sizes)) if sizes else None
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fewshot_lite.images.photo import PhotoError
+from fewshot_lite.images.opening import PhotoError, memory_for, opened
 from fewshot_lite.published.tfrecord import Record
 from fewshot_lite.published.vtab.errors import need_extra
 
@@ -34,7 +34,7 @@ class WholeImage:
     def read(self) -> Pixels:
         """uint8 (side, side, 3)."""
         encoded = self.source if isinstance(self.source, Path) else BytesIO(self.source.read())
-        with Image.open(encoded) as image:
+        with opened(encoded) as image, memory_for(image):
             image.draft("RGB", (LARGEST_SIDE, LARGEST_SIDE))  # JPEG: decoded at a reduced scale
             side = min(max(image.size), LARGEST_SIDE)
             whole = image.convert("RGB").resize((side, side), Image.Resampling.BILINEAR)

@@ -1,0 +1,287 @@
+"""Change model files at random, load them and use what loads: is what comes of it one clear line?
+
+    python -m benchmarks.reliability.fuzz_checkpoints --tries 5000
+
+A base, a personal model and its export are made from the demo's drawings with a small network.
+Half of the changes are what disks do: bits flip, bytes are missing or added. The others are what
+somebody does on purpose: another value in the description, tensors of other shapes, types or
+values, nesting without end; those come with a checksum that is right, or without one. "silent" are
+damaged files that were taken and gave another answer than the whole file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import math
+import resource
+import signal
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from benchmarks.common import emit
+from fewshot_lite.cli.render import terminal
+from fewshot_lite.core import checkpoint
+from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.demo.drawings import write_folder
+from fewshot_lite.learners import SimpleCnaps
+from fewshot_lite.networks.backbone import Backbone
+from fewshot_lite.personal.export.writing import export_model
+from fewshot_lite.personal.meta_model import MetaModel
+from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.onnx_model import METADATA_KEY, OnnxModel
+
+#: Side of the images.
+SIZE = 32
+#: Seconds and bytes of memory that a file may cost, beyond which it is named.
+SLOW, LARGE = 20, 2 * 2**30
+
+VALUES: tuple[Any, ...] = (
+    *(None, True, False, -1, 0, 1, 3, 17, 1025, 10_000, 100_000, 2**31, 2**63, 10**30),
+    *(0.5, 1e308, math.nan, math.inf, -math.inf),
+    *("", "x" * 10_000, "\x1b[31mred\x1b[0m", "[/red]", "\u202egnp.exe", "\ud800", "../../x", "\0"),
+    *([], {}, [[]], [None], {"a": 1}, [0], [-1], [1, 1], [10**6], ["a"], ["a", "b", "c"]),
+    *("unknown", "resnet18", "vit_h_14", "conv4", "max", "cosine", "mahalanobis", "adapted"),
+)
+TYPES = (
+    *(torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex64, torch.bool),
+    *(torch.int64, torch.int32, torch.int8, torch.uint8, torch.uint64, torch.float8_e5m2),
+)
+
+
+class TooSlow(BaseException):
+    """Raised by the alarm."""
+
+
+def flip(data: bytes, draw: Random) -> bytes:
+    """One to five bits, in the header more often than its size has it coming."""
+    changed = bytearray(data)
+    end = draw.choice([8, 8 + int.from_bytes(data[:8], "little") % len(data), len(data)])
+    for _ in range(draw.choice([1, 1, 2, 5])):
+        changed[draw.randrange(min(end, len(data)))] ^= 1 << draw.randrange(8)
+    return bytes(changed)
+
+
+def cut(data: bytes, draw: Random) -> bytes:
+    return data[: draw.choice([0, 7, 9, len(data) - 1, draw.randrange(len(data))])]
+
+
+def extend(data: bytes, draw: Random) -> bytes:
+    place = draw.choice([len(data), draw.randrange(len(data))])
+    return data[:place] + draw.randbytes(draw.choice([1, 8, 1000])) + data[place:]
+
+
+def nodes(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where values lie within a description."""
+    items = value.items() if isinstance(value, dict) else enumerate(value[:6])
+    for key, inner in items:
+        yield (*path, key)
+        if isinstance(inner, dict | list):
+            yield from nodes(inner, (*path, key))
+
+
+def redescribed(meta: dict[str, Any], draw: Random) -> str:
+    """The JSON of a description in which one to three values are others, or missing."""
+    meta = json.loads(json.dumps(meta))
+    for _ in range(draw.choice([1, 1, 2, 3])):
+        places = list(nodes(meta))
+        top = draw.choice(sorted({place[0] for place in places}))
+        *way, last = draw.choice([place for place in places if place[0] == top])
+        home = meta
+        for key in way:
+            home = home[key]
+        if draw.random() < 0.2:
+            del home[last]
+        else:
+            home[last] = draw.choice(VALUES)
+        if not meta:
+            break
+    return json.dumps(meta)
+
+
+def nested(meta: dict[str, Any], draw: Random) -> str:
+    """The JSON of a description with lists or objects within each other."""
+    depth = draw.choice([50, 200, 600, 990, 2000, 100_000])
+    deep = draw.choice(["[" * depth + "]" * depth, '{"a":' * depth + "1" + "}" * depth])
+    key = draw.choice(sorted(meta))
+    return json.dumps({**meta, key: "@"}).replace('"@"', deep, 1)
+
+
+def retensored(tensors: dict[str, Tensor], draw: Random) -> dict[str, Tensor]:
+    """Tensors of which one is missing, or has another name, type, shape or value."""
+    few = [name for name in tensors if not name.startswith(("network.", "backbone."))]
+    name = draw.choice(draw.choice([few, list(tensors)]))
+    old = tensors[name]
+    where = draw.randrange(max(1, old.numel()))
+    number = draw.choice([math.nan, math.inf, -math.inf, 0.0, 1e30, -1e30, -1, 7])
+    changed = old.clone()
+    with contextlib.suppress(RuntimeError, OverflowError, IndexError):  # an integer cannot be NaN
+        draw.choice([changed.fill_, changed.view(-1)[where].fill_])(number)
+    new = draw.choice([changed, changed, old.to(draw.choice(TYPES)), old.new_zeros(0), old[None]])
+    if old.ndim and draw.random() < 0.3:
+        new = draw.choice([old[:-1], torch.cat([old, old]), old.flatten(), old.sum()])
+    kept = {key: value for key, value in tensors.items() if key != name}
+    if draw.random() < 0.1:
+        return kept
+    return {**kept, draw.choice([name, name, name, f"{name}x"]): new.contiguous()}
+
+
+def crafted(data: bytes, draw: Random) -> bytes:
+    """A safetensors file with another content, and the checksum of that or none."""
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    meta, tensors = json.loads(header["__metadata__"]["fewshot_lite"]), load(data)
+    del meta["crc32"]
+    kind = draw.choice(["description", "description", "nested", "tensors", "tensors"])
+    if kind == "tensors":
+        tensors = retensored(tensors, draw)
+        if draw.random() < 0.5:
+            meta["crc32"] = checkpoint._checksum(meta, tensors)
+        entry = json.dumps(meta)
+    else:
+        entry = (redescribed if kind == "description" else nested)(meta, draw)
+    return save(tensors, {"fewshot_lite": entry})
+
+
+def crafted_export(data: bytes, draw: Random) -> bytes:
+    """An ONNX file with another description, or another value in its weights."""
+    import onnx
+
+    model = onnx.load_model_from_string(data)
+    [entry] = [item for item in model.metadata_props if item.key == METADATA_KEY]
+    meta = json.loads(entry.value)
+    meta.pop("crc32", None)
+    if draw.random() < 0.7:
+        changed = draw.choice([redescribed, redescribed, nested])(meta, draw)
+        entry.value = changed.encode("utf-8", "replace").decode()
+    else:
+        entry.value = json.dumps(meta)
+        weights = draw.choice(model.graph.initializer)
+        weights.raw_data = flip(weights.raw_data, draw) if weights.raw_data else b""
+    return bytes(model.SerializeToString())
+
+
+def use_base(path: Path, photo: Path) -> list[float]:
+    model = MetaModel.load(path)
+    images = torch.rand(6, 3, *2 * [model.image_size], generator=torch.Generator().manual_seed(0))
+    features = model.adapt(images, ["a", "b", "c"] * 2).features
+    show(path)
+    return features.flatten().tolist()
+
+
+def use_personal(path: Path, photo: Path) -> list[float]:
+    answer = PersonalModel.load(path).classify(photo, top=99)
+    show(path)
+    return [share for _, share in sorted(answer.labels)]
+
+
+def use_export(path: Path, photo: Path) -> list[float]:
+    return [share for _, share in sorted(OnnxModel.load(path).classify(photo, top=99).labels)]
+
+
+def show(path: Path) -> None:
+    """What `info` and `info --json` do."""
+    meta = checkpoint.read_meta(path)
+    with contextlib.redirect_stdout(io.StringIO()) as screen:
+        terminal.out.file = screen
+        terminal.print_info(meta, path, 1)
+        terminal.print_json(meta)
+
+
+def make_files(folder: Path) -> tuple[dict[str, bytes], Path]:
+    """A base, a personal model and its export, and a photo to name."""
+    classes = ("mug", "key", "leaf")
+    write_folder(folder / "photos", classes, 4, seed=0, size=2 * SIZE)
+    torch.manual_seed(0)
+    MetaModel(
+        SimpleCnaps(Backbone("shufflenet_v2_x0_5", SIZE).eval(), embedding_dim=16), SIZE
+    ).save(folder / "base.safetensors", half=True)
+    personal = MetaModel.load(folder / "base.safetensors").adapt(folder / "photos")
+    file = personal.save(folder / "personal.safetensors")
+    export_model(file, folder / "personal.onnx")
+    names = {"base": "base.safetensors", "personal": file.name, "export": "personal.onnx"}
+    photo = min((folder / "photos").glob("*/*"))
+    return {kind: (folder / name).read_bytes() for kind, name in names.items()}, photo
+
+
+USES = {"base": use_base, "personal": use_personal, "export": use_export}
+
+
+def outcome(use: Callable[[], list[float]], whole: list[float], crafted: bool) -> str:
+    """What comes of using a changed file."""
+    try:
+        answer = use()
+    except FewshotError as error:
+        return "refused" if "\n" not in str(error) else "refused in several lines"
+    if not all(map(math.isfinite, answer)):
+        return "not finite"
+    same = len(answer) == len(whole) and all(map(math.isclose, answer, whole))
+    return "as before" if same else "another answer" if crafted else "silent"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tries", type=int, default=5000, help="of each kind of file")
+    parser.add_argument("--kinds", nargs="*", default=list(USES), choices=list(USES))
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+
+    def too_slow(*_: object) -> None:
+        raise TooSlow
+
+    signal.signal(signal.SIGALRM, too_slow)
+    result: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        files, photo = make_files(Path(scratch))
+        for kind in args.kinds:
+            result[kind] = fuzz(kind, files[kind], photo, args.tries, Random(f"{args.seed} {kind}"))
+    emit("fuzz_checkpoints", vars(args), result)
+
+
+def fuzz(kind: str, data: bytes, photo: Path, tries: int, draw: Random) -> dict[str, Any]:
+    """Count what comes of changed files of one kind."""
+    path = photo.parents[2] / f"changed{'.onnx' if kind == 'export' else '.safetensors'}"
+    path.write_bytes(data)
+    whole = USES[kind](path, photo)
+    counts: Counter[str] = Counter()
+    uncaught: dict[str, int] = {}
+    costly: list[str] = []
+    craft = crafted_export if kind == "export" else crafted
+    for number in range(tries):
+        change = draw.choice([flip, flip, cut, extend, craft, craft, craft, craft])
+        path.write_bytes(change(data, draw))
+        before, start = peak(), time.monotonic()
+        signal.alarm(SLOW)
+        try:
+            counts[outcome(lambda: USES[kind](path, photo), whole, change is craft)] += 1
+        except TooSlow:
+            counts["too slow"] += 1
+        except Exception as error:
+            counts["uncaught"] += 1
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            what = f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}: {error}"
+            uncaught[what[:200]] = uncaught.get(what[:200], 0) + 1
+        signal.alarm(0)
+        if time.monotonic() - start > SLOW or peak() - before > LARGE:
+            costly.append(f"{change.__name__} {number}")
+    return {"counts": dict(counts), "uncaught": uncaught, "costly": costly, "peak": peak()}
+
+
+def peak() -> int:
+    """The most memory that this process has had, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    main()
