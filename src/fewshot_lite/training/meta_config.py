@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fewshot_lite.core.config import (
@@ -29,9 +28,9 @@ from fewshot_lite.core.config import (
     setting,
 )
 from fewshot_lite.core.errors import UsageError
+from fewshot_lite.training.meta_conflicts import BY_GRADIENT as BY_GRADIENT
+from fewshot_lite.training.meta_conflicts import conflicts, gradient_conflicts
 
-#: Learners that adapt by gradient steps.
-BY_GRADIENT = ("maml", "fomaml", "imaml")
 _GRADIENT_LEARNERS = ("learner", BY_GRADIENT)
 _IMAML = ("learner", ("imaml",))
 _SIMPLE_CNAPS = ("learner", ("simple-cnaps",))
@@ -325,81 +324,8 @@ class MetaTrainConfig:
         """Raise UsageError for values that no run can have."""
         check_seed(self.seed)
         check_settings(self)
-        for message in (*self._conflicts(), *self._gradient_conflicts()):
+        for message in (*conflicts(self), *gradient_conflicts(self)):
             raise UsageError(message)
-
-    def _conflicts(self) -> Iterator[str]:
-        """What is wrong with settings that are fine one by one."""
-        if self.sampling != "uniform" and self.gradient != "lite":
-            yield (
-                f"--sampling {self.sampling}: must be left out with --gradient {self.gradient}; "
-                "only lite draws by what an image does to the loss."
-            )
-        if self.h is None and self.gradient == "small-task":
-            yield (
-                "--h all: must be a number with --gradient small-task, the size of the tasks; "
-                "--gradient full trains on whole ones."
-            )
-        if not self.scales or len(set(self.scales)) < len(self.scales):
-            given = ",".join(map(str, self.scales))
-            yield f"--scales {given}: must be different whole numbers, e.g. 1,2."
-        if self.min_way > self.max_way:
-            yield f"--max-way {self.max_way}: must be at least --min-way {self.min_way}."
-        if self.max_support < self.max_way:
-            yield (
-                f"--max-support {self.max_support}: must be at least --max-way {self.max_way}, "
-                "one image per class."
-            )
-        if self.shot is not None and self.shot * self.max_way > self.max_support:
-            yield (
-                f"--shot {self.shot}: {self.max_way} classes make {self.shot * self.max_way} "
-                f"support images, more than --max-support {self.max_support}."
-            )
-        if self.shot is not None and self.max_shot != MetaTrainConfig.max_shot:
-            yield f"--max-shot {self.max_shot}: must be left out with --shot, which says how many."
-        if self.instances and not self.augment:
-            yield "--no-augment: must be left out with --instances, whose tasks are made of views."
-        if self.warmup >= 1 and self.warmup > self.tasks:
-            yield f"--warmup {self.warmup}: must be at most --tasks {self.tasks}."
-        if self.patience and not self.validate_every:
-            yield (
-                f"--patience {self.patience}: must be left out without --validate-every, whose "
-                "results it waits for."
-            )
-
-    def _gradient_conflicts(self) -> Iterator[str]:
-        """Conflicts of learners that adapt by gradient."""
-        if self.inner_head == "learned" and self.min_way != self.max_way:
-            yield (
-                f"--inner-head learned: serves one way, but --min-way is {self.min_way} and "
-                f"--max-way {self.max_way}. Make them equal, or use --inner-head means."
-            )
-        if self.vectorise and (self.shot is None or self.min_way != self.max_way):
-            yield "--vectorise: needs tasks of one shape. Give --shot, and --min-way as --max-way."
-        if self.vectorise and (self.gradient != "lite" or self.inner_solver == "hessian-free"):
-            yield (
-                "--vectorise: must be left out with --gradient full or small-task and with "
-                "--inner-solver hessian-free."
-            )
-        if self.learner not in BY_GRADIENT:
-            return
-        if self.gradient == "full" and self.learner == "fomaml":
-            yield "--gradient full: must be left out with fomaml; it would be maml."
-        if self.gradient == "full" and self.inner_solver == "hessian-free":
-            yield (
-                "--gradient full: must be left out with --inner-solver hessian-free, whose line "
-                "search has no derivative."
-            )
-        subset = self.h not in (40, None) and self.learner != "maml" and self.gradient == "lite"
-        for wrong, what, why in (
-            (self.scales != (1,), "--scales", "it adapts at one scale"),
-            (self.precision == "bfloat16", "--precision bfloat16", "it needs float32"),
-            (self.compile, "--compile", "compiled kernels have no second derivatives"),
-            (self.sampling != "uniform", f"--sampling {self.sampling}", "it samples uniformly"),
-            (subset, f"--h {self.h}", "of part of the images its gradient would be biased"),
-        ):
-            if wrong:
-                yield f"{what}: must be left out with --learner {self.learner}; {why}."
 
 
 _PAPER = MetaTrainConfig(

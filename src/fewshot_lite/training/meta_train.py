@@ -92,6 +92,11 @@ def meta_train(
     Started by torchrun, all ranks call it alike; the first writes, and the result does not depend
     on their number.
 
+    What is random in a task comes from (seed, number of the task) alone, so a run that was killed
+    and resumed ends as one that was not. Weights repeat to the bit under the same versions, device,
+    precision and number of threads only: sums over threads round otherwise, and Adam magnifies
+    that. The checkpoint records all of these.
+
     Args:
         data: an image folder or a collection of them (see `data.folders`), or converted data sets
             of Meta-Dataset, of which the TRAIN classes are taken, or ORBIT, with its train users.
