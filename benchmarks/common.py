@@ -21,8 +21,9 @@ import fewshot_lite
 from fewshot_lite.data.episodes import Pool
 from fewshot_lite.data.store import ImageStore
 from fewshot_lite.images.folders import ImageFolder, scan_classes
-from fewshot_lite.learners import Learner, make_learner
+from fewshot_lite.learners import Learner
 from fewshot_lite.learners.task import Task
+from fewshot_lite.maml.registry import make_learner
 from fewshot_lite.networks.weights import load_backbone
 
 Row = dict[str, Any]

@@ -6,7 +6,9 @@ from typing import Any
 
 import torch
 
-from fewshot_lite.learners import FirstOrderMaml, GradientLearner, ImplicitMaml, Maml
+from fewshot_lite.maml.gradient_learner import GradientLearner
+from fewshot_lite.maml.imaml import ImplicitMaml
+from fewshot_lite.maml.maml import FirstOrderMaml, Maml
 from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.personal.meta_model import MetaModel
 from photos import SIZE

@@ -30,8 +30,10 @@ from benchmarks.common import (
     random_task,
     say,
 )
-from fewshot_lite.learners import FirstOrderMaml, GradientLearner, ImplicitMaml, Maml
 from fewshot_lite.learners.task import Task
+from fewshot_lite.maml.gradient_learner import GradientLearner
+from fewshot_lite.maml.imaml import ImplicitMaml
+from fewshot_lite.maml.maml import FirstOrderMaml, Maml
 from fewshot_lite.maml.meta_gradient import meta_gradient, unrolled_gradient
 from fewshot_lite.networks.backbone import Backbone
 

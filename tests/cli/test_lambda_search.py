@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from command_line import Run, is_one_clear_line
-from fewshot_lite.learners import FirstOrderMaml, GradientLearner
+from fewshot_lite.maml.gradient_learner import GradientLearner
+from fewshot_lite.maml.maml import FirstOrderMaml
 from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.personal.meta_model import MetaModel
 from photos import classes, contents, draw_classes, tiny_model

@@ -13,9 +13,9 @@ from fewshot_lite.core import precision as arithmetic
 from fewshot_lite.core.devices import autocast
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.precision import compile_network, tf32
-from fewshot_lite.learners import LEARNERS, make_learner
 from fewshot_lite.learners.base import Learner
 from fewshot_lite.lite.step import lite_step
+from fewshot_lite.maml.registry import LEARNERS, make_learner
 from fewshot_lite.networks.weights import load_backbone
 from photos import SIZE
 from tiny import random_task

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from fewshot_lite.core.errors import UsageError
-from fewshot_lite.learners import LEARNERS, Learner, make_learner
+from fewshot_lite.learners import Learner
 from fewshot_lite.learners.task import Task
+from fewshot_lite.maml.registry import LEARNERS, make_learner
 from fewshot_lite.networks.backbone import Backbone
 from tiny import TinyBackbone, random_task
 

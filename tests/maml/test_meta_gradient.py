@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from fewshot_lite.core.errors import UsageError
-from fewshot_lite.learners import FirstOrderMaml, GradientLearner, ImplicitMaml, Maml
 from fewshot_lite.learners.task import Task
 from fewshot_lite.lite.sampling import Chosen
 from fewshot_lite.maml import meta_gradient as module
+from fewshot_lite.maml.gradient_learner import GradientLearner
+from fewshot_lite.maml.imaml import ImplicitMaml
+from fewshot_lite.maml.maml import FirstOrderMaml, Maml
 from fewshot_lite.maml.meta_gradient import (
     gradient_step,
     meta_gradient,

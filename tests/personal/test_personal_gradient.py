@@ -14,7 +14,7 @@ from command_line import Run
 from fewshot_lite.core import checkpoint
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.heads.adapted import AdaptedHead
-from fewshot_lite.learners import GradientLearner
+from fewshot_lite.maml.gradient_learner import GradientLearner
 from fewshot_lite.personal.editing import add, add_features, remove, rename
 from fewshot_lite.personal.export.writing import export_model
 from fewshot_lite.personal.meta_model import MetaModel

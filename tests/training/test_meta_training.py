@@ -21,8 +21,8 @@ from fewshot_lite.core import checkpoint
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.data.store import decode
 from fewshot_lite.images.folders import scan_classes
-from fewshot_lite.learners import LEARNERS
 from fewshot_lite.lite.step import LiteStep, lite_step
+from fewshot_lite.maml.registry import LEARNERS
 from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.personal.meta_model import MetaModel
 from fewshot_lite.training.meta_config import BY_GRADIENT, MetaTrainConfig

@@ -12,7 +12,7 @@ import torch
 
 from fewshot_lite.core import checkpoint
 from fewshot_lite.core.errors import FewshotError, UsageError
-from fewshot_lite.learners import GradientLearner
+from fewshot_lite.maml.gradient_learner import GradientLearner
 from fewshot_lite.personal.meta_model import MetaModel
 from fewshot_lite.training.meta_config import MetaTrainConfig
 from fewshot_lite.training.meta_train import meta_train

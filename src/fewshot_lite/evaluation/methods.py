@@ -28,8 +28,8 @@ from fewshot_lite.evaluation.finetuning import (
 )
 from fewshot_lite.heads import Statistics
 from fewshot_lite.heads.choice import choose_head
-from fewshot_lite.learners import GradientLearner
 from fewshot_lite.learners.base import Cast, Learner, TaskClassifier, map_batches
+from fewshot_lite.maml.gradient_learner import GradientLearner
 from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.networks.support_norm import SupportNorm
 

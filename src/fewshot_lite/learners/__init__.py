@@ -1,56 +1,9 @@
-"""The learners, one file each, by the names that `--learner` takes."""
+"""The learners that adapt in one forward pass, one file each; see `maml` for the others."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Any
-
-from fewshot_lite.core.errors import UsageError
 from fewshot_lite.learners.base import Learner, TaskClassifier
 from fewshot_lite.learners.cnaps import Cnaps
 from fewshot_lite.learners.frozen import Frozen
 from fewshot_lite.learners.protonets import ProtoNets
 from fewshot_lite.learners.simple_cnaps import SimpleCnaps
-from fewshot_lite.maml.gradient_learner import GradientLearner
-from fewshot_lite.maml.imaml import ImplicitMaml
-from fewshot_lite.maml.maml import FirstOrderMaml, Maml
-from fewshot_lite.networks.backbone import Backbone
 
-#: What can be meta-trained, the default first.
-LEARNERS: dict[str, Callable[..., Learner]] = {
-    SimpleCnaps.name: SimpleCnaps,
-    Cnaps.name: Cnaps,
-    ProtoNets.name: ProtoNets,
-    Maml.name: Maml,
-    FirstOrderMaml.name: FirstOrderMaml,
-    ImplicitMaml.name: ImplicitMaml,
-}
-
-
-def make_learner(name: str, backbone: Backbone, hyperparameters: dict[str, Any]) -> Learner:
-    """A learner by name.
-
-    Raises:
-        UsageError: no such learner.
-    """
-    if name == Frozen.name:
-        return Frozen(backbone, **hyperparameters)
-    if name not in LEARNERS:
-        raise UsageError(f"learner {name!r}: unknown. Known are {', '.join(LEARNERS)}.")
-    return LEARNERS[name](backbone, **hyperparameters)
-
-
-__all__ = [
-    "LEARNERS",
-    "Cnaps",
-    "FirstOrderMaml",
-    "Frozen",
-    "GradientLearner",
-    "ImplicitMaml",
-    "Learner",
-    "Maml",
-    "ProtoNets",
-    "SimpleCnaps",
-    "TaskClassifier",
-    "make_learner",
-]
+__all__ = ["Cnaps", "Frozen", "Learner", "ProtoNets", "SimpleCnaps", "TaskClassifier"]

@@ -32,7 +32,9 @@ from fewshot_lite.heads.linear_start import LinearStart
 from fewshot_lite.images.folders import ImageFolder, Skipped, scan_classes
 from fewshot_lite.images.preflight import Examiner, Finding, StrictError
 from fewshot_lite.images.thumbnails import make_thumbnails
-from fewshot_lite.learners import Frozen, GradientLearner, Learner, TaskClassifier, make_learner
+from fewshot_lite.learners import Frozen, Learner, TaskClassifier
+from fewshot_lite.maml.gradient_learner import GradientLearner
+from fewshot_lite.maml.registry import make_learner
 from fewshot_lite.networks.backbone_record import describe_backbone, described_backbone
 from fewshot_lite.networks.film import folded
 from fewshot_lite.networks.weights import load_backbone

@@ -19,11 +19,11 @@ from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.precision import check_tf32, compile_network
 from fewshot_lite.core.progress import Report
 from fewshot_lite.images.folders import LabelledImages
-from fewshot_lite.learners import make_learner
 from fewshot_lite.learners.base import Cast, Learner, lowered
 from fewshot_lite.learners.film_learner import FilmLearner
 from fewshot_lite.maml.gradient_learner import GradientLearner
 from fewshot_lite.maml.meta_gradient import check_subset
+from fewshot_lite.maml.registry import make_learner
 from fewshot_lite.networks.backbone import Backbone, has_depthwise_convolutions
 from fewshot_lite.networks.weights import load_backbone
 from fewshot_lite.published.data_sets import has_validation_sets, scan_data_sets

@@ -21,7 +21,8 @@ from fewshot_lite.evaluation.lambda_search.search import _greedy, all_patterns, 
 from fewshot_lite.evaluation.lambda_search.storing import store
 from fewshot_lite.evaluation.lambda_search.subjects import Subject, open_subject
 from fewshot_lite.evaluation.names import ModelName
-from fewshot_lite.learners import FirstOrderMaml, GradientLearner
+from fewshot_lite.maml.gradient_learner import GradientLearner
+from fewshot_lite.maml.maml import FirstOrderMaml
 from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.personal.meta_model import MetaModel
 from photos import classes, draw_classes

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fewshot_lite.core.files import find_base
 from fewshot_lite.evaluation.lambda_search.result import Search
-from fewshot_lite.learners import GradientLearner
+from fewshot_lite.maml.gradient_learner import GradientLearner
 from fewshot_lite.personal.meta_model import MetaModel
 
 

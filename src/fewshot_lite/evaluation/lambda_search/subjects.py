@@ -9,7 +9,7 @@ from fewshot_lite.evaluation.lambda_search.options import what_to_give
 from fewshot_lite.evaluation.methods import FineTunedFilm, LearnerMethod, Method
 from fewshot_lite.evaluation.names import ModelName
 from fewshot_lite.evaluation.opening import Session, open_models
-from fewshot_lite.learners import GradientLearner
+from fewshot_lite.maml.gradient_learner import GradientLearner
 from fewshot_lite.networks.stages import Staged
 
 
