@@ -100,6 +100,19 @@ def pretrain(
     else:
         files.check_new_run(output, force=force)
     where = pick_device(device)
+    folders = _open(data, config)
+    backbone, source = load_backbone(
+        config.backbone, config.weights, config.image_size, seed=config.seed
+    )
+    for size in (config.min_image_size, config.image_size):
+        check_image_size(backbone, size)
+    run = _Run(config, output, backbone, source, _Images(folders, config, report), where)
+    run.begin(resume=resume, notice=notice)
+    return run.train(report)
+
+
+def _open(data: Path, config: PretrainConfig) -> list[LabelledImages]:
+    """The classes to train on, by data set."""
     folders = [_trained_on(folder, config.leave_out) for folder in scan_data_sets(data)]
     unknown = set(config.no_flip) - {folder.name for folder in folders}
     if unknown:
@@ -109,99 +122,129 @@ def pretrain(
             f"{data}: too few classes to train on. At least two are needed in a data set, "
             "besides those that --leave-out leaves out."
         )
-    backbone, source = load_backbone(
-        config.backbone, config.weights, config.image_size, seed=config.seed
-    )
-    for size in (config.min_image_size, config.image_size):
-        check_image_size(backbone, size)
-    images = _Images(folders, config, report)
+    return folders
 
-    model = _Supervised(backbone, [len(folder.class_names) for folder in folders])
-    model.to(where).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(
-        split_decay({"params": model.parameters(), "peak": config.lr}, config.weight_decay),
-        lr=config.lr,
-        momentum=0.9,
-        nesterov=True,
-    )
-    steps_per_epoch = max(1, len(images) // config.batch_size)
-    total = steps_per_epoch * config.epochs
-    state_file = files.state_path(output)
-    settings = asdict(config) | {"images": len(images), "classes": len(model.head.bias)}
-    step, averages = 0, Averages()
-    reason = ""
-    if resume:
-        found, reason = files.find_state(state_file)
-        state = files.load_state(found, model, optimizer, settings)
-        step, averages = state.step, Averages(**state.notes["averages"])
 
-    depthwise = has_depthwise_convolutions(backbone)
-    log_file = files.log_path(output)
-    log = Log(log_file, append=resume)
-    log.write(event="start", step=step, config=settings, torch=torch.__version__)
-    if reason:
-        log.write(event="damaged state", reason=reason)
-        if notice is not None:
-            notice(reason)
-    for path, problem in images.unreadable:
-        log.write(event="unreadable", path=path, reason=problem)
+class _Run:
+    """A run, from its first step or from its last checkpoint on."""
 
-    def save() -> None:
-        notes = {"averages": asdict(averages)}
-        files.save_state(state_file, model, optimizer, step, settings, notes)
-        meta = _describe(config, source, backbone, folders, step, total, averages.values)
-        checkpoint.save(output, "backbone", backbone.network.state_dict(), meta, half=True)
+    def __init__(
+        self,
+        config: PretrainConfig,
+        output: Path,
+        backbone: Backbone,
+        source: dict[str, Any],
+        images: _Images,
+        where: torch.device,
+    ) -> None:
+        self.config, self.output, self.source = config, output, source
+        self.images, self.where = images, where
+        self.model = _Supervised(backbone, [len(f.class_names) for f in images.folders])
+        self.model.to(where).to(memory_format=torch.channels_last)
+        groups = {"params": self.model.parameters(), "peak": config.lr}
+        self.optimizer = torch.optim.SGD(
+            split_decay(groups, config.weight_decay), lr=config.lr, momentum=0.9, nesterov=True
+        )
+        self.steps_per_epoch = max(1, len(images) // config.batch_size)
+        self.total = self.steps_per_epoch * config.epochs
+        self.settings = asdict(config)
+        self.settings |= {"images": len(images), "classes": len(self.model.head.bias)}
+        self.depthwise = has_depthwise_convolutions(backbone)
+        self.step, self.averages = 0, Averages()
 
-    with contextlib.closing(log), StopRequest() as stop:
-        while step < total and not stop:
-            epoch = step // steps_per_epoch
-            random = generator(config.seed, Stream.PRETRAIN_ORDER, epoch)
-            order = torch.randperm(len(images), generator=random)
-            for position in range(step % steps_per_epoch, steps_per_epoch):
-                batch = order[position * config.batch_size :][: config.batch_size]
-                random = generator(config.seed, Stream.PRETRAIN_VIEWS, step)
-                size = _image_size(config, epoch, random)
-                views = images.views(batch, size, random, where)
-                set_learning_rate(optimizer, _schedule(step, total, steps_per_epoch))
-                model.train()
-                with autocast(where, config.precision, depthwise=depthwise):
-                    features = model.backbone(views)
-                loss, correct = _loss(model, features, images, batch, config.label_smoothing)
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
-                step += 1
-                averages.add(loss=loss.item(), accuracy=correct / len(batch))
-                if not math.isfinite(averages.values["loss"]):
-                    raise FewshotError(
-                        f"The loss is not finite at step {step}. Start anew with a lower --lr "
-                        f"than {config.lr}."
-                    )
-                if step % 50 == 0 or step == total:
-                    log.write(
-                        event="step", step=step, epoch=epoch, image_size=size, **averages.values
-                    )
-                    if report is not None:
-                        values = {**averages.values, "px": size}
-                        report(Progress(step, total, "Pre-training", values))
-                if stop:
-                    break
-            save()
-        log.write(event="end", step=step, finished=step == total)
-    if step == total:
-        files.clear(output)
-    figures = averages.values
-    return PretrainResult(
-        output,
-        step == total,
-        step,
-        total,
-        figures.get("loss", math.nan),
-        figures.get("accuracy", math.nan),
-        len(images.unreadable),
-        log_file,
-        stop.terminated and step < total,
-    )
+    def begin(self, *, resume: bool, notice: Callable[[str], None] | None) -> None:
+        """Go on from the last checkpoint, if that is wanted; open the log."""
+        reason = ""
+        if resume:
+            found, reason = files.find_state(files.state_path(self.output))
+            state = files.load_state(found, self.model, self.optimizer, self.settings)
+            self.step, self.averages = state.step, Averages(**state.notes["averages"])
+        self.log = log = Log(files.log_path(self.output), append=resume)
+        log.write(event="start", step=self.step, config=self.settings, torch=torch.__version__)
+        if reason:
+            log.write(event="damaged state", reason=reason)
+            if notice is not None:
+                notice(reason)
+        for path, problem in self.images.unreadable:
+            log.write(event="unreadable", path=path, reason=problem)
+
+    def train(self, report: Report | None) -> PretrainResult:
+        """The loop; state and backbone are written at the end of each epoch."""
+        config, total, averages, log = self.config, self.total, self.averages, self.log
+        with contextlib.closing(log), StopRequest() as stop:
+            while self.step < total and not stop:
+                epoch = self.step // self.steps_per_epoch
+                random = generator(config.seed, Stream.PRETRAIN_ORDER, epoch)
+                order = torch.randperm(len(self.images), generator=random)
+                for position in range(self.step % self.steps_per_epoch, self.steps_per_epoch):
+                    batch = order[position * config.batch_size :][: config.batch_size]
+                    size = self._take_step(batch, epoch)
+                    step = self.step
+                    if step % 50 == 0 or step == total:
+                        values = averages.values
+                        log.write(event="step", step=step, epoch=epoch, image_size=size, **values)
+                        if report is not None:
+                            report(Progress(step, total, "Pre-training", {**values, "px": size}))
+                    if stop:
+                        break
+                self._save()
+            log.write(event="end", step=self.step, finished=self.step == total)
+        if self.step == total:
+            files.clear(self.output)
+        return PretrainResult(
+            self.output,
+            self.step == total,
+            self.step,
+            total,
+            averages.values.get("loss", math.nan),
+            averages.values.get("accuracy", math.nan),
+            len(self.images.unreadable),
+            files.log_path(self.output),
+            stop.terminated and self.step < total,
+        )
+
+    def _take_step(self, batch: Tensor, epoch: int) -> int:
+        """Learn from a batch of images, int64 (B,); returns the size that they were seen at."""
+        config, model = self.config, self.model
+        random = generator(config.seed, Stream.PRETRAIN_VIEWS, self.step)
+        size = _image_size(config, epoch, random)
+        views = self.images.views(batch, size, random, self.where)
+        set_learning_rate(self.optimizer, _schedule(self.step, self.total, self.steps_per_epoch))
+        model.train()
+        with autocast(self.where, config.precision, depthwise=self.depthwise):
+            features = model.backbone(views)
+        loss, correct = _loss(model, features, self.images, batch, config.label_smoothing)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self.step += 1
+        self.averages.add(loss=loss.item(), accuracy=correct / len(batch))
+        if not math.isfinite(self.averages.values["loss"]):
+            raise FewshotError(
+                f"The loss is not finite at step {self.step}. Start anew with a lower --lr "
+                f"than {config.lr}."
+            )
+        return size
+
+    def _save(self) -> None:
+        """Write state and backbone."""
+        notes = {"averages": asdict(self.averages)}
+        state = files.state_path(self.output)
+        files.save_state(state, self.model, self.optimizer, self.step, self.settings, notes)
+        backbone = self.model.backbone
+        meta = {
+            "version": __version__,
+            "backbone": backbone.name,
+            "image_size": self.config.image_size,
+            "mean": backbone.mean.flatten().tolist(),
+            "std": backbone.std.flatten().tolist(),
+            "start": self.source.get("weights"),
+            "steps": [self.step, self.total],
+            "training": without_paths(asdict(self.config)),
+            "classes": {f.name: list(f.class_names) for f in self.images.folders},
+            "figures": self.averages.values,
+        }
+        checkpoint.save(self.output, "backbone", backbone.network.state_dict(), meta, half=True)
 
 
 class _Images:
@@ -210,6 +253,7 @@ class _Images:
     def __init__(
         self, folders: Sequence[LabelledImages], config: PretrainConfig, report: Report | None
     ) -> None:
+        self.folders = folders
         total = sum(len(folder.paths) for folder in folders)
 
         def count(done: int) -> None:
@@ -287,26 +331,3 @@ def _loss(
         loss = loss + F.cross_entropy(own, target, label_smoothing=smoothing, reduction="sum")
         correct += float((own.argmax(1) == target).sum())
     return loss / len(batch), correct
-
-
-def _describe(
-    config: PretrainConfig,
-    source: dict[str, Any],
-    backbone: Backbone,
-    folders: Sequence[LabelledImages],
-    step: int,
-    total: int,
-    figures: dict[str, float],
-) -> dict[str, Any]:
-    return {
-        "version": __version__,
-        "backbone": backbone.name,
-        "image_size": config.image_size,
-        "mean": backbone.mean.flatten().tolist(),
-        "std": backbone.std.flatten().tolist(),
-        "start": source.get("weights"),
-        "steps": [step, total],
-        "training": without_paths(asdict(config)),
-        "classes": {folder.name: list(folder.class_names) for folder in folders},
-        "figures": figures,
-    }
