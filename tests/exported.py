@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from fewshot_lite.heads.base import Head
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
-from fewshot_lite.heads.registry import AnyHead
 from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.personal.export.writing import export_model
 from fewshot_lite.personal.model import PersonalModel
@@ -21,7 +21,7 @@ from photos import SIZE
 WIDTH = 8
 
 
-def small_personal(head: AnyHead | None = None, shots: tuple[int, ...] = (6, 6)) -> PersonalModel:
+def small_personal(head: Head | None = None, shots: tuple[int, ...] = (6, 6)) -> PersonalModel:
     """A model of one convolution, with that many support images of each class."""
     torch.manual_seed(0)
     backbone = Backbone("shufflenet_v2_x0_5", SIZE, initialise=False)

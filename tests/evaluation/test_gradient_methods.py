@@ -50,7 +50,7 @@ def test_a_checkpoint_answers_as_its_personal_model_but_for_the_temperature(
     torch.testing.assert_close((factor * logits).softmax(1), expected, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("baseline", ["cosine", "linear", "finetune-head", "finetune-film"])
+@pytest.mark.parametrize("baseline", ["cosine", "ridge", "finetune-head", "finetune-film"])
 def test_baselines_need_a_backbone_with_statistics_of_its_own(bases: Path, baseline: str) -> None:
     with pytest.raises(UsageError, match=rf"^{baseline}:.*support\.safetensors: the backbone was"):
         opened(f"{baseline}:{bases}/support.safetensors")

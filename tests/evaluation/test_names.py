@@ -19,7 +19,7 @@ def test_checkpoints_baselines_and_backbones(tmp_path: Path) -> None:
     file.touch()
     assert parse("default", str(file)) == [(None, "default"), (None, str(file))]
     assert parse(*BASELINES, backbone="resnet50") == [(name, "resnet50") for name in BASELINES]
-    assert parse("knn:resnet18", f"linear:{file}") == [("knn", "resnet18"), ("linear", str(file))]
+    assert parse("knn:resnet18", f"ridge:{file}") == [("knn", "resnet18"), ("ridge", str(file))]
 
 
 def test_a_file_named_like_a_baseline_needs_a_separator(
@@ -42,7 +42,7 @@ def test_a_file_named_like_a_baseline_needs_a_separator(
         (["gone.safetensors"], "gone.safetensors: no such file"),
         (["knn:gone/x.safetensors"], "knn:gone/x.safetensors: there is no file"),
         (["knn:"], "no backbone after the colon"),
-        (["knn", "linear", "knn"], "knn: named twice"),
+        (["knn", "ridge", "knn"], "knn: named twice"),
         ([], "No model to evaluate"),
     ],
 )

@@ -10,22 +10,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot_lite.core.config import HeadName
-from fewshot_lite.heads.calibration import scaled, temperature_factor
-from fewshot_lite.heads.choice import choose_head, left_out_accuracy, untrained_head
+from fewshot_lite.heads.base import Head
+from fewshot_lite.heads.calibrated import CalibratedHead, calibrate
+from fewshot_lite.heads.choice import choose_head, left_out_accuracy
 from fewshot_lite.heads.generated import GeneratedLinearHead
-from fewshot_lite.heads.leave_one_out import left_out_logits
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
-from fewshot_lite.heads.mean import MeanHead
 from fewshot_lite.heads.prototypes import PrototypeHead
-from fewshot_lite.heads.registry import AnyHead, describe_head
+from fewshot_lite.heads.registry import NAMED_HEADS
 from fewshot_lite.heads.ridge import RidgeHead
 
 CLASSES, SHOT, WIDTH = 4, 6, 24
 LABELS = torch.arange(CLASSES).repeat_interleave(SHOT)
 OWN = MahalanobisHead(0.6, 0.3, root=True)
 #: What the mean is of, in its order.
-ALONE: tuple[HeadName, ...] = ("mahalanobis", "linear", "cosine")
-NAMES: tuple[HeadName, ...] = ("mahalanobis", "cosine", "euclidean", "linear")
+ALONE: tuple[HeadName, ...] = ("mahalanobis-root", "ridge", "cosine")
+NAMES: tuple[HeadName, ...] = ("mahalanobis", "mahalanobis-root", "cosine", "euclidean", "ridge")
 
 
 def support(noise: float) -> Tensor:
@@ -36,22 +35,29 @@ def support(noise: float) -> Tensor:
 def test_a_head_that_is_named_is_taken(name: HeadName) -> None:
     features = support(0.5)
     choice = choose_head(name, OWN, features, LABELS, CLASSES)
-    kind = describe_head(choice.head)
-    assert name in (kind["name"], kind.get("metric"))
+    assert choice.head.name == name
     assert choice.record()["asked"] == choice.record()["used"] == name
     logits = choice.head.logits(choice.head.fit(features, LABELS, CLASSES), features)
     assert float((logits.argmax(1) == LABELS).double().mean()) > 0.9
 
 
 def test_the_bases_learned_constants_are_kept() -> None:
-    choice = choose_head("mahalanobis", OWN, support(1.0), LABELS, CLASSES)
-    assert isinstance(choice.head, MahalanobisHead)
-    assert choice.head.root
-    assert float(choice.head.beta.detach()) == pytest.approx(0.6)
-    temperature = float(choice.head.log_temperature.detach().exp())
-    assert temperature == pytest.approx(0.3 * choice.factor)
-    assert choice.factor != 1.0
-    assert float(OWN.log_temperature.detach().exp()) == pytest.approx(0.3)  # not changed
+    choice = choose_head("mahalanobis-root", OWN, support(1.0), LABELS, CLASSES)
+    assert isinstance(choice.head, CalibratedHead)
+    own = choice.head.head
+    assert isinstance(own, MahalanobisHead)
+    assert own is not OWN
+    assert float(own.beta.detach()) == pytest.approx(0.6)
+    assert float(own.log_temperature.detach().exp()) == pytest.approx(0.3)
+    assert choice.head.temperature_factor == choice.factor != 1.0
+
+
+def test_the_papers_head_is_not_the_one_on_roots() -> None:
+    """One name, one estimator, whatever the base's own is."""
+    features = support(1.0)
+    paper = choose_head("mahalanobis", OWN, features, LABELS, CLASSES).head
+    statistics = paper.fit(features, LABELS, CLASSES)
+    assert statistics["centre"].equal(features.mean(0))
 
 
 @pytest.mark.parametrize(
@@ -60,11 +66,11 @@ def test_the_bases_learned_constants_are_kept() -> None:
         (OWN, "mean"),
         (PrototypeHead("cosine"), "cosine"),
         (PrototypeHead("euclidean"), "euclidean"),
-        (GeneratedLinearHead(WIDTH), "generated"),
-        (RidgeHead(), "linear"),
+        (GeneratedLinearHead(WIDTH), "generated-linear"),
+        (RidgeHead(), "ridge"),
     ],
 )
-def test_the_default_is_for_the_head_of_the_base(own: AnyHead, name: str) -> None:
+def test_the_default_is_for_the_head_of_the_base(own: Head, name: str) -> None:
     choice = choose_head("default", own, support(1.0), LABELS, CLASSES)
     assert choice.name == name
     assert choice.accuracies == {}
@@ -73,13 +79,14 @@ def test_the_default_is_for_the_head_of_the_base(own: AnyHead, name: str) -> Non
 def test_the_mean_is_of_the_heads_that_can_be_had_alone() -> None:
     features = support(1.0)
     mean = choose_head("default", OWN, features, LABELS, CLASSES)
-    assert isinstance(mean.head, MeanHead)
-    alone = [choose_head(name, OWN, features, LABELS, CLASSES) for name in ALONE]
-    for member, choice in zip(mean.head.members, alone, strict=True):
-        own = scaled(choice.head, 1.3 * mean.factor / choice.factor)
-        assert describe_head(member) == describe_head(own)
-        for name, value in own.state_dict().items():
-            torch.testing.assert_close(member.state_dict()[name], value)
+    queries = torch.randn(5, WIDTH)
+    logits = []
+    for name in ALONE:
+        choice = choose_head(name, OWN, features, LABELS, CLASSES)
+        statistics = choice.head.fit(features, LABELS, CLASSES)
+        logits.append(choice.head.logits(statistics, queries) / choice.factor)
+    found = mean.head.logits(mean.head.fit(features, LABELS, CLASSES), queries)
+    torch.testing.assert_close(found, 1.3 * mean.factor * torch.stack(logits).mean(0))
 
 
 def test_auto_takes_another_head_only_if_it_is_clearly_better(
@@ -87,15 +94,14 @@ def test_auto_takes_another_head_only_if_it_is_clearly_better(
 ) -> None:
     cosines = iter((0.5, 0.64, 0.66))
 
-    def accuracy(head: AnyHead, *_: object) -> float:
-        is_cosine = isinstance(head, PrototypeHead) and head.metric == "cosine"
-        return next(cosines) if is_cosine else 0.6
+    def accuracy(head: Head, *_: object) -> float:
+        return next(cosines) if head.name == "cosine" else 0.6
 
     monkeypatch.setattr("fewshot_lite.heads.choice.left_out_accuracy", accuracy)
     for expected in ("mean", "mean", "cosine"):
         choice = choose_head("auto", OWN, support(1.0), LABELS, CLASSES)
         assert choice.name == expected
-        assert set(choice.record()["left_out_accuracy"]) == {"mean", *NAMES}
+        assert set(choice.record()["left_out_accuracy"]) == {"mean", *NAMES[1:]}
 
 
 def test_auto_finds_the_head_for_features_whose_length_tells_nothing() -> None:
@@ -143,9 +149,9 @@ def test_classes_weigh_the_same_in_the_accuracy_and_lone_photos_nothing() -> Non
 @pytest.mark.parametrize("noise", [0.3, 3.0])
 def test_the_temperature_is_the_optimum_of_its_objective(noise: float) -> None:
     features = support(noise)
-    head = untrained_head()
-    factor = temperature_factor(head, features, LABELS, CLASSES)
-    logits = left_out_logits(head, features, LABELS, CLASSES).double()
+    head = NAMED_HEADS["mahalanobis-root"]()
+    factor = calibrate(head, features, LABELS, CLASSES).temperature_factor
+    logits = head.left_out_logits(features, LABELS, CLASSES).double()
 
     def cost(t: float) -> float:
         loss = F.cross_entropy(t * logits, LABELS, reduction="sum")
@@ -153,13 +159,3 @@ def test_the_temperature_is_the_optimum_of_its_objective(noise: float) -> None:
 
     assert cost(factor) < min(cost(factor * 1.03), cost(factor / 1.03))
     assert (factor < 1) == (noise == 3.0)
-
-
-def test_scaled_heads_have_scaled_logits() -> None:
-    features, queries = support(1.0), torch.randn(5, WIDTH)
-    for own in (OWN, PrototypeHead("cosine"), GeneratedLinearHead(WIDTH)):
-        head = choose_head("default", own, features, LABELS, CLASSES).head
-        statistics = head.fit(features, LABELS, CLASSES)
-        twice = scaled(head, 2.0)
-        got = twice.logits(twice.fit(features, LABELS, CLASSES), queries)
-        torch.testing.assert_close(got, 2 * head.logits(statistics, queries), rtol=1e-4, atol=1e-4)

@@ -55,3 +55,12 @@ def test_a_class_without_images_or_beyond_the_number_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match="needs a support image"):
         head.fit(torch.randn(6, 4).double(), torch.tensor(labels), 3)
+
+
+def test_generators_have_the_published_numbers_of_parameters() -> None:
+    """Requeima et al.'s code: d → d → d → d for weights, d → 1 → 1 → 1 for biases."""
+    head = GeneratedLinearHead(512, fixed_temperature=True)
+    assert sum(p.numel() for p in head.bias.parameters()) == 517
+    assert sum(p.numel() for p in head.weight.parameters()) == 3 * (512 * 512 + 512)
+    assert sum(p.numel() for p in head.parameters()) == 517 + 3 * (512 * 512 + 512)
+    assert float(head.log_temperature.exp()) == 1

@@ -6,12 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from fewshot_lite.heads.adapted import AdaptedHead
+from fewshot_lite.heads.base import Head
+from fewshot_lite.heads.calibrated import CalibratedHead
 from fewshot_lite.heads.generated import GeneratedLinearHead
-from fewshot_lite.heads.leave_one_out import left_out_logits
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
 from fewshot_lite.heads.mean import MeanHead
+from fewshot_lite.heads.nearest import NearestHead
 from fewshot_lite.heads.prototypes import PrototypeHead
-from fewshot_lite.heads.registry import AnyHead
 from fewshot_lite.heads.ridge import RidgeHead
 
 SHOTS = {
@@ -36,7 +38,7 @@ def support_set(shots: list[int], width: float) -> tuple[Tensor, Tensor]:
     return centres[labels] + torch.randn(len(labels), d, dtype=torch.float64), labels
 
 
-def refitted(head: AnyHead, features: Tensor, labels: Tensor, classes: int) -> Tensor:
+def refitted(head: Head, features: Tensor, labels: Tensor, classes: int) -> Tensor:
     """Logits of every image by a head that was fitted to the others."""
     rows = []
     for n in range(len(labels)):
@@ -57,7 +59,7 @@ def test_mahalanobis(shots: list[int], width: float, root: bool, beta: float) ->
     features, labels = support_set(shots, width)
     head = MahalanobisHead(beta, temperature=0.3, root=root).double()
     expected = refitted(head, features, labels, len(shots))
-    found = left_out_logits(head, features, labels, len(shots))
+    found = head.left_out_logits(features, labels, len(shots))
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8, equal_nan=True)
 
 
@@ -67,50 +69,119 @@ def test_mahalanobis(shots: list[int], width: float, root: bool, beta: float) ->
     [PrototypeHead("euclidean"), PrototypeHead("cosine"), GeneratedLinearHead(6)],
     ids=["euclidean", "cosine", "generated"],
 )
-def test_heads_of_class_means(shots: list[int], head: AnyHead) -> None:
+def test_heads_of_class_means(shots: list[int], head: Head) -> None:
     features, labels = support_set(shots, 6.001 / sum(shots))
     head = head.double()
     expected = refitted(head, features[:, :6], labels, len(shots))
-    found = left_out_logits(head, features[:, :6], labels, len(shots))
+    found = head.left_out_logits(features[:, :6], labels, len(shots))
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8, equal_nan=True)
 
 
 @SUPPORTS
-def test_a_mean_of_heads_of_which_one_has_no_closed_form(shots: list[int]) -> None:
-    features, labels = support_set(shots, 2.0)
-    head = MeanHead([MahalanobisHead(), RidgeHead(), PrototypeHead("cosine")]).double()
+@WIDTHS
+@pytest.mark.parametrize("root", [False, True], ids=["plain", "root"])
+@pytest.mark.parametrize("strength", [0.1, 2.0])
+def test_ridge(shots: list[int], width: float, root: bool, strength: float) -> None:
+    features, labels = support_set(shots, width)
+    head = RidgeHead(strength, root=root).double()
     expected = refitted(head, features, labels, len(shots))
-    found = left_out_logits(head, features, labels, len(shots))
+    found = head.left_out_logits(features, labels, len(shots))
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8, equal_nan=True)
 
 
-def test_a_head_of_many_images_is_fitted_without_each_of_them_once() -> None:
-    features, labels = support_set([1, 2, 93, 5], 0.05)
+def test_ridge_of_many_photos_is_exact_too() -> None:
+    features, labels = support_set([1, 2, 93, 60], 0.1)
+    head = RidgeHead().double()
+    expected = refitted(head, features, labels, 4)
+    found = head.left_out_logits(features, labels, 4)
+    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8, equal_nan=True)
 
-    class Recorder:
-        """A head whose logits tell how many images of each class it was fitted to."""
 
-        def fit(self, features: Tensor, labels: Tensor, classes: int) -> dict[str, Tensor]:
-            return {"shots": torch.bincount(labels, minlength=classes), "seen": features}
+@SUPPORTS
+def test_the_mean_of_heads(shots: list[int]) -> None:
+    features, labels = support_set(shots, 2.0)
+    head = MeanHead([MahalanobisHead(), RidgeHead(), PrototypeHead("cosine")], 1.3).double()
+    expected = refitted(head, features, labels, len(shots))
+    found = head.left_out_logits(features, labels, len(shots))
+    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8, equal_nan=True)
 
-        def logits(self, statistics: dict[str, Tensor], features: Tensor) -> Tensor:
-            assert not bool((features[:, None] == statistics["seen"]).all(2).any())
-            return statistics["shots"].double().expand(len(features), 4)
 
-    found = left_out_logits(Recorder(), features, labels, 4)  # type: ignore[arg-type]
-    assert torch.equal(found.isnan().any(1), labels == 0)
-    shots = torch.tensor([1.0, 2, 93, 5], dtype=torch.float64)
-    missing = shots - found[labels > 0]
-    assert bool((missing[:, 0] == 0).all())
-    assert bool((missing[torch.arange(len(missing)), labels[labels > 0]] >= 1).all())
-    assert float(missing.max()) <= 10  # a tenth of the largest class
+@SUPPORTS
+def test_a_calibrated_head_counts_the_photos_that_are_left(shots: list[int]) -> None:
+    features, labels = support_set(shots, 2.0)
+    head = CalibratedHead(PrototypeHead("cosine"), 1.5, 0.7).double()
+    expected = refitted(head, features, labels, len(shots))
+    found = head.left_out_logits(features, labels, len(shots))
+    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8, equal_nan=True)
+
+
+@SUPPORTS
+def test_a_head_without_a_closed_form_is_fitted_again(shots: list[int]) -> None:
+    features, labels = support_set(shots, 2.0)
+    head = NearestHead(3)
+    expected = refitted(head, features.float(), labels, len(shots))
+    found = head.left_out_logits(features.float(), labels, len(shots))
+    torch.testing.assert_close(found, expected, equal_nan=True)
+
+
+@SUPPORTS
+@WIDTHS
+@pytest.mark.parametrize("views", [[2], [3, 1]], ids=["two views", "three views or one"])
+@pytest.mark.parametrize(
+    "head",
+    [
+        MahalanobisHead(0.3, 0.2),
+        RidgeHead(),
+        PrototypeHead("cosine"),
+        PrototypeHead("euclidean"),
+        CalibratedHead(
+            MeanHead([MahalanobisHead(0.3, root=True), RidgeHead(), PrototypeHead("cosine")]),
+            1.5,
+            0.7,
+        ),
+    ],
+    ids=["mahalanobis", "ridge", "cosine", "euclidean", "mean"],
+)
+def test_a_photo_is_left_out_with_all_of_its_views(
+    shots: list[int], width: float, views: list[int], head: Head
+) -> None:
+    features, labels = support_set(shots, width)
+    head = head.double()
+    repeats = torch.tensor(views).repeat(len(labels))[: len(labels)]
+    photos = torch.arange(len(labels)).repeat_interleave(repeats)
+    order = torch.randperm(len(photos))
+    photos = photos[order]
+    rows = features[photos] + 0.3 * torch.randn(len(photos), features.shape[1]).double()
+    labels = labels[photos]
+    found = head.left_out_logits(rows, labels, len(shots), photos + 7)
+    for photo in photos.unique().tolist():
+        out = photos == photo
+        if not bool((labels[~out] == labels[out][0]).any()):
+            assert bool(found[out].isnan().all())
+            continue
+        statistics = head.fit(rows[~out], labels[~out], len(shots))
+        expected = head.logits(statistics, rows[out])
+        torch.testing.assert_close(found[out], expected, rtol=1e-8, atol=1e-8)
+
+
+def test_a_photo_in_two_classes_is_refused() -> None:
+    features, labels = support_set([3, 3], 2.0)
+    with pytest.raises(ValueError, match="a photo has views in two classes"):
+        RidgeHead().left_out_logits(features, labels, 2, torch.zeros(6, dtype=torch.int64))
+
+
+def test_a_head_that_gradient_steps_adapted_leaves_no_photo_out() -> None:
+    features, labels = support_set([3, 3], 2.0)
+    head = AdaptedHead.of(torch.randn(2, features.shape[1]), torch.zeros(2))
+    with pytest.raises(ValueError, match="cannot be fitted without an image"):
+        head.left_out_logits(features, labels, 2)
 
 
 def test_large_features_and_few_precise_bits() -> None:
     features, labels = support_set([3, 4, 5], 2.0)
     head = MahalanobisHead(1.0, temperature=0.3)
-    exact = left_out_logits(head.double(), 100 * features, labels, 3)
-    found = left_out_logits(head.float(), 100 * features.float(), labels, 3)
+    exact = head.double().left_out_logits(100 * features, labels, 3)
+    found = head.float().left_out_logits(100 * features.float(), labels, 3)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, exact.float(), rtol=1e-3, atol=1e-3)
 
@@ -118,4 +189,4 @@ def test_large_features_and_few_precise_bits() -> None:
 def test_a_class_without_images_is_refused() -> None:
     features, labels = support_set([3, 3], 2.0)
     with pytest.raises(ValueError, match="needs a support image"):
-        left_out_logits(MahalanobisHead(), features, labels, 3)
+        MahalanobisHead().left_out_logits(features, labels, 3)

@@ -169,3 +169,10 @@ def test_root_features_of_nothing_are_finite_with_finite_gradients() -> None:
     assert roots.isfinite().all()
     assert features.grad is not None
     assert features.grad.isfinite().all()
+
+
+def test_a_fixed_temperature_is_the_papers_and_nothing_is_learned() -> None:
+    head = MahalanobisHead(fixed_temperature=True)
+    assert list(head.parameters()) == []
+    assert (float(head.log_temperature.exp()), float(head.beta)) == (1, 1)
+    assert set(head.state_dict()) == set(MahalanobisHead().state_dict())

@@ -7,10 +7,14 @@ import json
 import pytest
 import torch
 
+from fewshot_lite.heads.adapted import AdaptedHead
+from fewshot_lite.heads.base import Head
+from fewshot_lite.heads.calibrated import CalibratedHead
+from fewshot_lite.heads.generated import GeneratedLinearHead
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
 from fewshot_lite.heads.mean import MeanHead
 from fewshot_lite.heads.prototypes import PrototypeHead
-from fewshot_lite.heads.registry import describe_head, make_head
+from fewshot_lite.heads.registry import make_head
 from fewshot_lite.heads.ridge import RidgeHead
 
 LABELS = torch.tensor([0, 0, 0, 1, 1, 2])
@@ -29,19 +33,21 @@ def test_logits_are_the_mean_of_the_heads() -> None:
     "head",
     [
         RidgeHead(2.0, 3.0, root=False),
-        MeanHead([MahalanobisHead(0.5, 0.2), RidgeHead(2.0, 3.0), PrototypeHead("cosine")]),
+        MeanHead([MahalanobisHead(0.5, 0.2), RidgeHead(2.0, 3.0), PrototypeHead("cosine")], 1.3),
+        CalibratedHead(GeneratedLinearHead(8, fixed_temperature=True), 2.0, 0.5),
+        AdaptedHead.of(torch.rand(3, 8), torch.rand(3), 2.0),
     ],
-    ids=["linear", "mean"],
+    ids=["ridge", "mean", "calibrated", "adapted"],
 )
-def test_a_described_head_is_made_again(head: RidgeHead | MeanHead) -> None:
-    again = make_head(json.loads(json.dumps(describe_head(head))))
+def test_a_described_head_is_made_again(head: Head) -> None:
+    again = make_head(json.loads(json.dumps(head.describe())))
     again.load_state_dict(head.state_dict())
     features, queries = torch.rand(6, 8), torch.rand(5, 8)
     expected = head.logits(head.fit(features, LABELS, 3), queries)
     assert torch.equal(again.logits(again.fit(features, LABELS, 3), queries), expected)
 
 
-@pytest.mark.parametrize("heads", [[], [{"name": "generated-linear", "feature_dim": 4}]])
+@pytest.mark.parametrize("heads", [[], [{"name": "adapted", "classes": 2, "feature_dim": 4}]])
 def test_what_cannot_be_averaged_is_refused(heads: list[object]) -> None:
     with pytest.raises(ValueError, match="no heads that could be averaged"):
         make_head({"name": "mean", "heads": heads})

@@ -1,4 +1,4 @@
-"""The linear head: the optimum of its loss, whichever of the two systems is solved."""
+"""Ridge regression: the optimum of its loss, whichever of the two systems is solved."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_the_penalised_squares_have_no_slope_at_the_fit(width: int) -> None:
     features = support(width)
     head = RidgeHead(strength=0.7, root=False).double()
     fitted = head.fit(features, LABELS, 4)
-    x = F.normalize(F.normalize(features, dim=1) - fitted["centre"].detach(), dim=1)
+    x = F.normalize(features, dim=1)
     weight = fitted["weight"].detach().requires_grad_()
     bias = fitted["bias"].detach().requires_grad_()
     errors = (F.one_hot(LABELS, 4) - F.linear(x, weight, bias)).square().sum(1)

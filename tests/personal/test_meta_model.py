@@ -307,7 +307,7 @@ def test_other_means_and_deviations_travel_with_the_model(
     assert again.mean.flatten().tolist() == pytest.approx([0.5, 0.4, 0.3])
 
 
-@pytest.mark.parametrize("head", ["mahalanobis", "cosine", "euclidean", "linear", "auto"])
+@pytest.mark.parametrize("head", ["mahalanobis", "cosine", "euclidean", "ridge", "auto"])
 def test_the_head_asked_for_is_in_the_file(
     model: MetaModel, folder: Path, tmp_path: Path, head: Any
 ) -> None:

@@ -114,7 +114,7 @@ def test_classes_of_one_photo_alone_tell_nothing(tmp_path: Path) -> None:
     assert left_out_answers(loaded) == [None, None, None]
 
 
-@pytest.mark.parametrize("name", ["linear", "auto"])
+@pytest.mark.parametrize("name", ["ridge", "auto"])
 def test_another_head_is_refused_before_anything_is_done(
     folder: Path, monkeypatch: pytest.MonkeyPatch, name: Any
 ) -> None:
@@ -243,7 +243,7 @@ def test_bad_input_on_the_command_line_writes_nothing(
     before = contents(tmp_path)
     output = tmp_path / "mine.safetensors"
     for source, more, code, message in (
-        (base, ("--head", "linear"), 2, "--head linear"),
+        (base, ("--head", "ridge"), 2, "--head ridge"),
         (tmp_path / "wild.safetensors", (), 1, "--inner-lr"),
         (tmp_path / "seven.safetensors", (), 2, "3 classes"),
     ):

@@ -28,7 +28,9 @@ InnerHead = Literal["means", "learned"]
 NormStatistics = Literal["running", "support"]
 InnerSolver = Literal["gd", "hessian-free"]
 #: What a personal model tells classes apart with; see `heads.choice`.
-HeadName = Literal["default", "auto", "mahalanobis", "cosine", "euclidean", "linear"]
+HeadName = Literal[
+    "default", "auto", "ridge", "mahalanobis", "mahalanobis-root", "cosine", "euclidean"
+]
 
 #: More would take longer than anybody waits.
 MOST_INNER_STEPS = 10_000

@@ -12,7 +12,6 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +25,7 @@ from fewshot_lite.evaluation.finetuning import (
     fine_tune_head,
     fine_tune_weights,
 )
-from fewshot_lite.heads import Statistics
+from fewshot_lite.heads.base import Head
 from fewshot_lite.heads.choice import choose_head
 from fewshot_lite.learners.base import Cast, Learner, TaskClassifier, map_batches
 from fewshot_lite.maml.gradient_learner import GradientLearner
@@ -45,18 +44,6 @@ class Passes:
     micro_batch: int = 64
     """Images in a pass; does not change results."""
     cast: Cast = contextlib.nullcontext
-
-
-class Head(Protocol):
-    """Two functions of features; see `heads`."""
-
-    def fit(self, features: Tensor, labels: Tensor, classes: int) -> Statistics:
-        """Statistics of support features (N, d) with labels (N,) of 0..K-1."""
-        ...
-
-    def logits(self, statistics: Statistics, features: Tensor) -> Tensor:
-        """Logits (Q, K) of query features (Q, d)."""
-        ...
 
 
 class Method(ABC):

@@ -16,7 +16,9 @@ BASELINES = {
     "cosine": "class means by cosine",
     "euclidean": "class means by Euclidean distance",
     "mahalanobis": "the head of Simple CNAPs",
-    "linear": "logistic regression on the features",
+    "mahalanobis-root": "the same on square roots of the features",
+    "ridge": "ridge regression",
+    "logistic": "logistic regression",
     "knn": "nearest neighbours by cosine",
     "finetune-head": "gradient steps on a linear layer",
     "finetune-film": "gradient steps on a linear layer and on FiLM parameters",
@@ -31,9 +33,10 @@ FILM_HEADS: dict[str, HeadName] = {
     "film-default": "default",
     "film-auto": "auto",
     "film-mahalanobis": "mahalanobis",
+    "film-mahalanobis-root": "mahalanobis-root",
     "film-cosine": "cosine",
     "film-euclidean": "euclidean",
-    "film-linear": "linear",
+    "film-ridge": "ridge",
 }
 
 

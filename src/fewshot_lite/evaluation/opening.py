@@ -22,17 +22,13 @@ from fewshot_lite.evaluation.methods import (
     FineTunedFilm,
     FineTunedHead,
     FineTunedWeights,
-    Head,
     HeadMethod,
     LearnerMethod,
     Method,
     Passes,
 )
 from fewshot_lite.evaluation.names import FILM_HEADS, TAKE_PATTERNS, ModelName
-from fewshot_lite.heads.linear import LogisticHead
-from fewshot_lite.heads.mahalanobis import MahalanobisHead
-from fewshot_lite.heads.nearest import NearestHead
-from fewshot_lite.heads.prototypes import PrototypeHead
+from fewshot_lite.heads.registry import NAMED_HEADS
 from fewshot_lite.networks.backbone import Backbone, has_depthwise_convolutions
 from fewshot_lite.networks.names import NETWORKS
 from fewshot_lite.networks.weights import load_backbone
@@ -176,7 +172,7 @@ class _Opener:
             _check_pattern(text, tuning.pattern, backbone)
             kind = FineTunedFilm if baseline == "finetune-film" else FineTunedWeights
             return kind(text, tuning, backbone, size, passes)
-        return HeadMethod(text, _head(baseline, passes.device), backbone, size, passes)
+        return HeadMethod(text, NAMED_HEADS[baseline]().to(passes.device), backbone, size, passes)
 
     def _passes(self, backbone: Backbone) -> Passes:
         settings = self._settings
@@ -254,13 +250,3 @@ def _load(
                 "torchvision's file under its own name."
             )
         raise type(error)(f"{text}: {message}") from None
-
-
-def _head(baseline: str, device: torch.device) -> Head:
-    if baseline == "linear":
-        return LogisticHead()
-    if baseline == "knn":
-        return NearestHead()
-    if baseline == "mahalanobis":
-        return MahalanobisHead().to(device)
-    return PrototypeHead("cosine" if baseline == "cosine" else "euclidean").to(device)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fewshot_lite.heads import Statistics
+from fewshot_lite.heads.base import Head, Statistics
 
 
-class AdaptedHead(nn.Module):
+class AdaptedHead(Head):
     """logit_k(q) = τ (q·w_k + b_k), as gradient steps left it."""
 
+    kind: ClassVar[str] = "adapted"
+    refits: ClassVar[bool] = False
     weight: Tensor
     bias: Tensor
 
@@ -25,18 +28,24 @@ class AdaptedHead(nn.Module):
         self.log_temperature = nn.Parameter(torch.tensor(0.0))
 
     @classmethod
-    def of(cls, weight: Tensor, bias: Tensor) -> AdaptedHead:
-        """The head of these weights (K, d) and biases (K,)."""
+    def of(cls, weight: Tensor, bias: Tensor, temperature: float = 1.0) -> AdaptedHead:
+        """The head of these weights (K, d), biases (K,) and temperature τ."""
         head = cls(*weight.shape)
         head.weight, head.bias = weight.detach().clone(), bias.detach().clone()
+        nn.init.constant_(head.log_temperature, torch.tensor(temperature).log().item())
         return head.to(weight.device)
 
+    @property
+    def way(self) -> int:
+        return len(self.bias)
+
+    def options(self) -> dict[str, Any]:
+        classes, feature_dim = self.weight.shape
+        return {"classes": classes, "feature_dim": feature_dim}
+
     def reordered(self, order: Sequence[int]) -> AdaptedHead:
-        """A copy in which class k is what class order[k] is here."""
-        head = AdaptedHead.of(self.weight[list(order)], self.bias[list(order)])
-        with torch.no_grad():
-            head.log_temperature.copy_(self.log_temperature)
-        return head
+        temperature = float(self.log_temperature.detach().exp())
+        return AdaptedHead.of(self.weight[list(order)], self.bias[list(order)], temperature)
 
     def fit(self, features: Tensor, labels: Tensor, classes: int) -> Statistics:
         """The weights (K, d) and biases (K,) as they are.
@@ -44,11 +53,10 @@ class AdaptedHead(nn.Module):
         Raises:
             ValueError: another number of classes.
         """
-        if classes != len(self.bias):
-            raise ValueError(f"a head adapted to {len(self.bias)} classes, not {classes}")
+        if classes != self.way:
+            raise ValueError(f"a head adapted to {self.way} classes, not {classes}")
         return {"weight": self.weight, "bias": self.bias}
 
     def logits(self, statistics: Statistics, features: Tensor) -> Tensor:
-        """Logits (Q, K) of query features (Q, d)."""
         weight, bias = statistics["weight"], statistics["bias"]
         return self.log_temperature.exp() * F.linear(features.to(weight.dtype), weight, bias)

@@ -1,4 +1,4 @@
-"""What heads do to features before they measure distances."""
+"""What heads make of features before they compare them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,38 @@ _LENGTH = 10.0
 _EPSILON = 1e-3
 
 
+def at_least_float32(features: Tensor) -> Tensor:
+    """The features in float32 or better, for statistics."""
+    return features.to(torch.promote_types(features.dtype, torch.float32))
+
+
 def root_features(features: Tensor) -> Tensor:
     """Signed square roots, scaled to length 10: (B, d) to (B, d), float32 or better.
 
     Square roots of histogram-like features make distances care less for the few largest of them
     (Hellinger distance; Arandjelović & Zisserman 2012, "RootSIFT").
     """
-    features = features.to(torch.promote_types(features.dtype, torch.float32))
+    features = at_least_float32(features)
     roots = features.sign() * ((features.abs() + _EPSILON).sqrt() - _EPSILON**0.5)
     return _LENGTH * F.normalize(roots, dim=1)
+
+
+def class_means(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Mean feature and number of images of each class.
+
+    Args:
+        features: (N, d).
+        labels: int64 (N,) of 0..K-1, every class present.
+        classes: K.
+
+    Returns:
+        Means (K, d) and shots int64 (K,).
+
+    Raises:
+        ValueError: a class without images, or a label that is no class.
+    """
+    shots = torch.bincount(labels, minlength=classes)
+    if len(shots) > classes or bool((shots == 0).any()):
+        raise ValueError(f"every one of the {classes} classes needs a support image")
+    sums = features.new_zeros(classes, features.shape[1]).index_add(0, labels, features)
+    return sums / shots[:, None], shots

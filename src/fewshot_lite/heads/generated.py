@@ -1,28 +1,42 @@
 """The head of CNAPs: each class's weights and bias generated from its mean feature.
 
 Requeima et al. 2019, section 2.2 and appendix: w_k = μ_k + MLP_w(μ_k) and b_k = MLP_b(μ_k), so the
-generated layer begins as class means, and one generator serves any number of classes.
+generated layer begins as class means, and one generator serves any number of classes. MLP_w has the
+published layers d → d → d → d and MLP_b those of the published code, d → 1 → 1 → 1. Two things
+depart from it: a learned temperature τ keeps logits in range unless `fixed_temperature` is set
+(the published head has none), and the last weights of each generator begin at a tenth of torch's
+initialisation.
 """
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import torch
 from torch import Tensor, nn
 
-from fewshot_lite.heads import Statistics
-from fewshot_lite.heads.means import class_means
+from fewshot_lite.heads.base import Statistics
+from fewshot_lite.heads.class_means import ClassMeanHead
+from fewshot_lite.heads.features import at_least_float32, class_means
 
 
-class GeneratedLinearHead(nn.Module):
+class GeneratedLinearHead(ClassMeanHead):
     """logit_k(q) = τ (q·w_k + b_k), with w_k and b_k from the mean feature of class k."""
 
-    def __init__(self, feature_dim: int) -> None:
-        """Generators for features of this width; a learned temperature τ keeps logits in range."""
+    kind: ClassVar[str] = "generated-linear"
+    log_temperature: Tensor
+
+    def __init__(self, feature_dim: int, *, fixed_temperature: bool = False) -> None:
+        """Generators for features of this width; `fixed_temperature` keeps τ at 1, as published."""
         super().__init__()
-        self.feature_dim = feature_dim
+        self.feature_dim, self.fixed_temperature = feature_dim, fixed_temperature
         self.weight = _mlp(feature_dim, feature_dim)
         self.bias = _mlp(feature_dim, 1)
-        self.log_temperature = nn.Parameter(torch.tensor(0.1).log())
+        start = 1.0 if fixed_temperature else 0.1
+        self._hold(learned=not fixed_temperature, temperature=start)
+
+    def options(self) -> dict[str, Any]:
+        return {"feature_dim": self.feature_dim, "fixed_temperature": self.fixed_temperature}
 
     def fit(self, features: Tensor, labels: Tensor, classes: int) -> Statistics:
         """Weights (K, d) and biases (K,) from support features (N, d) with labels (N,).
@@ -30,28 +44,23 @@ class GeneratedLinearHead(nn.Module):
         Raises:
             ValueError: a class without images.
         """
-        features = features.to(torch.promote_types(features.dtype, torch.float32))
-        means, _ = class_means(features, labels, classes)
+        means, _ = class_means(self.prepared(features), labels, classes)
         return {"weight": means + self.weight(means), "bias": self.bias(means).squeeze(1)}
 
     def logits(self, statistics: Statistics, features: Tensor) -> Tensor:
-        """Logits (Q, K) of query features (Q, d)."""
         weight, bias = statistics["weight"], statistics["bias"]
         logits: Tensor = self.log_temperature.exp() * (features.to(weight.dtype) @ weight.mT + bias)
         return logits
 
+    def prepared(self, features: Tensor) -> Tensor:
+        return at_least_float32(features)
+
 
 def _mlp(inputs: int, outputs: int) -> nn.Sequential:
     """Three layers with ELU, as published; the last begins small, so class means rule at first."""
-    layers = nn.Sequential(
-        nn.Linear(inputs, inputs),
-        nn.ELU(),
-        nn.Linear(inputs, inputs),
-        nn.ELU(),
-        nn.Linear(inputs, outputs),
-    )
+    last = nn.Linear(outputs, outputs)
     with torch.no_grad():
-        last = layers[-1]
-        assert isinstance(last, nn.Linear)
         last.weight.mul_(0.1)
-    return layers
+    return nn.Sequential(
+        nn.Linear(inputs, outputs), nn.ELU(), nn.Linear(outputs, outputs), nn.ELU(), last
+    )

@@ -8,17 +8,21 @@ b_k = -τ ‖c_k‖² make the squared distances to class means of ProtoNets its
 from __future__ import annotations
 
 import math
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewshot_lite.core.errors import UsageError
-from fewshot_lite.heads import Statistics
+from fewshot_lite.heads.base import Head, Statistics
 
 
-class LinearStart(nn.Module):
+class LinearStart(Head):
     """Weights and biases before the first step."""
+
+    kind: ClassVar[str] = "linear-start"
+    refits: ClassVar[bool] = False
 
     def __init__(self, feature_dim: int, way: int | None = None) -> None:
         """A start.
@@ -28,7 +32,8 @@ class LinearStart(nn.Module):
             way: K, for a learned layer; None to begin at class means.
         """
         super().__init__()
-        self.way = way
+        self.feature_dim = feature_dim
+        self._way = way
         if way is None:
             # Distances grow with the width; so logits begin at a few units whatever it is.
             start = 4 / max(feature_dim, 1)
@@ -37,6 +42,13 @@ class LinearStart(nn.Module):
             bound = 1 / math.sqrt(feature_dim)
             self.weight = nn.Parameter(torch.empty(way, feature_dim).uniform_(-bound, bound))
             self.bias = nn.Parameter(torch.zeros(way))
+
+    @property
+    def way(self) -> int | None:
+        return self._way
+
+    def options(self) -> dict[str, Any]:
+        return {"feature_dim": self.feature_dim, "way": self.way}
 
     def check_way(self, classes: int) -> None:
         """Refuse a number of classes that a learned layer is not made for.
@@ -61,5 +73,4 @@ class LinearStart(nn.Module):
         return {"weight": 2 * temperature * means, "bias": -temperature * means.square().sum(1)}
 
     def logits(self, statistics: Statistics, features: Tensor) -> Tensor:
-        """Logits (Q, K) of query features (Q, d)."""
         return F.linear(features, statistics["weight"], statistics["bias"])

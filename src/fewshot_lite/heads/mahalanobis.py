@@ -7,8 +7,9 @@ Bateni et al. 2020 ("Improved Few-Shot Visual Classification", equations 1 to 3)
 
 with the covariance Σ_k of class k and Σ of all N support features, over n - 1. A class of one
 image has Σ_k = 0; a task of one image has Σ = 0. The paper has β = 1 and no temperature. Here both
-are learned, with a temperature well below 1 at the start: at τ = 1 the logits are wildly
-over-confident, and meta-training then shrinks the features instead of learning.
+are learned unless `fixed_temperature` is set, with a temperature well below 1 at the start: at
+τ = 1 the logits are wildly over-confident, and meta-training then shrinks the features instead of
+learning.
 
 Nothing here is d × d where N < d. In two steps, with X the (N, d) centred features:
 
@@ -23,29 +24,50 @@ Hence (q - μ)ᵀ Q_k⁻¹ (q - μ) = s ‖q - μ‖² ± ‖E (q - μ)‖² - �
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fewshot_lite.heads import Statistics
-from fewshot_lite.heads.features import root_features
-from fewshot_lite.heads.means import class_means
+from fewshot_lite.heads.base import Head, Statistics
+from fewshot_lite.heads.features import at_least_float32, class_means, root_features
+from fewshot_lite.heads.mahalanobis_left_out import left_out_distances
 
 
-class MahalanobisHead(nn.Module):
+class MahalanobisHead(Head):
     """Distances to class means under regularised class covariances; see the module's text."""
 
-    def __init__(self, beta: float = 1.0, temperature: float = 0.1, *, root: bool = False) -> None:
+    kind: ClassVar[str] = "mahalanobis"
+    log_beta: Tensor
+    log_temperature: Tensor
+
+    def __init__(
+        self,
+        beta: float = 1.0,
+        temperature: float | None = None,
+        *,
+        root: bool = False,
+        fixed_temperature: bool = False,
+    ) -> None:
         """A head at the start of training.
 
         Args:
             beta: β, the weight of the identity in Q_k.
-            temperature: τ.
+            temperature: τ; None for 0.1, or 1 if it is fixed.
             root: measure in `root_features` instead of the features themselves (the paper's).
+            fixed_temperature: learn neither τ nor β, as in the paper.
         """
         super().__init__()
-        self.root = root
-        self.log_beta = nn.Parameter(torch.tensor(beta).log())
-        self.log_temperature = nn.Parameter(torch.tensor(temperature).log())
+        self.root, self.fixed_temperature = root, fixed_temperature
+        start = temperature or (1.0 if fixed_temperature else 0.1)
+        self._hold(learned=not fixed_temperature, beta=beta, temperature=start)
+
+    @property
+    def name(self) -> str:
+        return "mahalanobis-root" if self.root else "mahalanobis"
+
+    def options(self) -> dict[str, Any]:
+        return {"root": self.root, "fixed_temperature": self.fixed_temperature}
 
     @property
     def beta(self) -> Tensor:
@@ -118,14 +140,19 @@ class MahalanobisHead(nn.Module):
         return distances.clamp(min=0)  # below zero by rounding only
 
     def logits(self, statistics: Statistics, features: Tensor) -> Tensor:
-        """-τ times the squared distances: (Q, K) of query features (Q, d)."""
+        """-τ times the squared distances, (Q, K)."""
         return -self.log_temperature.exp() * self.distances(statistics, features)
 
     def prepared(self, features: Tensor) -> Tensor:
         """Features (B, d) as distances are measured in them."""
-        if self.root:
-            return root_features(features)
-        return features.to(torch.promote_types(features.dtype, torch.float32))
+        return root_features(features) if self.root else at_least_float32(features)
+
+    def _left_out(self, features: Tensor, labels: Tensor, classes: int, rows: Tensor) -> Tensor:
+        prepared = self.prepared(features).double().cpu()  # differences of nearly equal numbers
+        distances = left_out_distances(
+            prepared, labels.cpu(), classes, rows.cpu(), float(self.beta.detach())
+        )
+        return -self.log_temperature.exp().double().cpu() * distances
 
     def _shared_factor(self, x: Tensor, a: float) -> Tensor:
         """E, (min(N, d), d), of B = a XᵀX + β I."""

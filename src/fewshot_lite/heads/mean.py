@@ -7,31 +7,45 @@ same features: the backbone is passed once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from fewshot_lite.heads import Statistics
-from fewshot_lite.heads.mahalanobis import MahalanobisHead
-from fewshot_lite.heads.prototypes import PrototypeHead
-from fewshot_lite.heads.ridge import RidgeHead
-
-Member = MahalanobisHead | RidgeHead | PrototypeHead
+from fewshot_lite.heads.base import Head, Statistics
 
 
-class MeanHead(nn.Module):
-    """logit_k(q) = mean over heads of their logits."""
+class MeanHead(Head):
+    """logit_k(q) = τ times the mean over heads of their logits."""
 
-    def __init__(self, heads: Sequence[Member]) -> None:
-        """Of these heads, at least one."""
+    kind: ClassVar[str] = "mean"
+
+    def __init__(self, heads: Sequence[Head], temperature: float = 1.0) -> None:
+        """Of these heads, at least one; τ is not learned.
+
+        Raises:
+            ValueError: none, or one that fits no features or not any number of classes.
+        """
         super().__init__()
+        if not heads or not all(head.refits and head.way is None for head in heads):
+            raise ValueError("no heads that could be averaged")
+        if not 0 < temperature < math.inf:
+            raise ValueError(f"temperature {temperature}")
         self.heads = nn.ModuleList(heads)
+        self.temperature = temperature
 
     @property
-    def members(self) -> list[Member]:
+    def members(self) -> Iterator[Head]:
         """The heads that are averaged."""
-        return [head for head in self.heads if isinstance(head, Member)]
+        return iter(cast("Iterator[Head]", self.heads))
+
+    def options(self) -> dict[str, Any]:
+        return {
+            "heads": [head.describe() for head in self.members],
+            "temperature": self.temperature,
+        }
 
     def fit(self, features: Tensor, labels: Tensor, classes: int) -> Statistics:
         """Statistics of each head, those of head i under "i.", from (N, d) with labels (N,).
@@ -46,10 +60,13 @@ class MeanHead(nn.Module):
         }
 
     def logits(self, statistics: Statistics, features: Tensor) -> Tensor:
-        """Logits (Q, K) of query features (Q, d)."""
         found = []
         for number, head in enumerate(self.members):
             start = f"{number}."
             own = {k.removeprefix(start): v for k, v in statistics.items() if k.startswith(start)}
             found.append(head.logits(own, features))
-        return torch.stack(found).mean(0)
+        return self.temperature * torch.stack(found).mean(0)
+
+    def _left_out(self, features: Tensor, labels: Tensor, classes: int, rows: Tensor) -> Tensor:
+        found = [head._left_out(features, labels, classes, rows) for head in self.members]
+        return self.temperature * torch.stack([x.to(found[0]) for x in found]).mean(0)

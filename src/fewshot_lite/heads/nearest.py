@@ -7,21 +7,29 @@ do not tie where each class has one image.
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fewshot_lite.heads import Statistics
+from fewshot_lite.heads.base import Head, Statistics
 
 _TEMPERATURE = 0.07
 
 
-class NearestHead:
+class NearestHead(Head):
     """logit_k(q) = log of the votes for class k of the nearest neighbours; -∞ without any."""
+
+    kind: ClassVar[str] = "knn"
 
     def __init__(self, neighbours: int = 5) -> None:
         """A head that asks this many support images, or all if there are fewer."""
+        super().__init__()
         self.neighbours = neighbours
+
+    def options(self) -> dict[str, Any]:
+        return {"neighbours": self.neighbours}
 
     def fit(self, features: Tensor, labels: Tensor, classes: int) -> Statistics:
         """The normalised support features (N, d) and the one-hot labels (N, K)."""
@@ -31,7 +39,6 @@ class NearestHead:
         }
 
     def logits(self, statistics: Statistics, features: Tensor) -> Tensor:
-        """Logits (Q, K) of query features (Q, d)."""
         support, votes = statistics["features"], statistics["votes"]
         cosines = F.normalize(features.float(), dim=1) @ support.mT  # (Q, N)
         nearest = cosines.topk(min(self.neighbours, len(support)), dim=1)

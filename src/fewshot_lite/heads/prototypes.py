@@ -2,24 +2,46 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar, get_args
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewshot_lite.core.config import Metric
-from fewshot_lite.heads import Statistics
-from fewshot_lite.heads.means import class_means
+from fewshot_lite.heads.base import Statistics
+from fewshot_lite.heads.class_means import ClassMeanHead
+from fewshot_lite.heads.features import at_least_float32, class_means
 
 
-class PrototypeHead(nn.Module):
+class PrototypeHead(ClassMeanHead):
     """logit_k(q) = -τ ‖q - μ_k‖², or τ cos(q, μ_k) with features normalised before the mean."""
 
-    def __init__(self, metric: Metric = "euclidean") -> None:
-        """A head with a learned temperature τ."""
+    kind: ClassVar[str] = "prototypes"
+
+    def __init__(self, metric: Metric = "euclidean", temperature: float | None = None) -> None:
+        """A head at the start of training.
+
+        Args:
+            metric: of the distance to class means.
+            temperature: τ, learned from there on; None for 0.1, or 10 with cosines.
+
+        Raises:
+            ValueError: no such metric.
+        """
         super().__init__()
+        if metric not in get_args(Metric):
+            raise ValueError(f"metric {metric!r}")
         self.metric = metric
-        start = 0.1 if metric == "euclidean" else 10.0
+        start = temperature or (0.1 if metric == "euclidean" else 10.0)
         self.log_temperature = nn.Parameter(torch.tensor(start).log())
+
+    @property
+    def name(self) -> str:
+        return self.metric
+
+    def options(self) -> dict[str, Any]:
+        return {"metric": self.metric}
 
     def fit(self, features: Tensor, labels: Tensor, classes: int) -> Statistics:
         """Class means (K, d) of support features (N, d) with labels (N,).
@@ -31,7 +53,6 @@ class PrototypeHead(nn.Module):
         return {"means": means}
 
     def logits(self, statistics: Statistics, features: Tensor) -> Tensor:
-        """Logits (Q, K) of query features (Q, d)."""
         q, means = self.prepared(features), statistics["means"]
         temperature = self.log_temperature.exp()
         if self.metric == "cosine":
@@ -42,6 +63,5 @@ class PrototypeHead(nn.Module):
         return -temperature * squares.clamp(min=0)
 
     def prepared(self, features: Tensor) -> Tensor:
-        """Features (B, d) as distances are measured in them."""
-        features = features.to(torch.promote_types(features.dtype, torch.float32))
+        features = at_least_float32(features)
         return F.normalize(features, dim=1) if self.metric == "cosine" else features

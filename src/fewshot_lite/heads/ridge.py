@@ -2,37 +2,52 @@
 
 Bertinetto et al. 2019 ("Meta-learning with differentiable closed-form solvers", R2-D2):
 
-    W = argmin Σ_n v_n ‖y_n - ȳ - W x_n‖² + λ ‖W‖²,   logits = τ W x,
+    W, b = argmin Σ_n v_n ‖y_n - W x_n - b‖² + λ ‖W‖²,   logits = τ (W x + b),
 
-with one-hot labels y_n. It is the linear layer that UpperCaSE fits by gradient steps, without the
-steps. Here the features x are brought to length 1, centred on the support set's mean, and brought
-to length 1 again (Wang et al. 2019, "SimpleShot", CL2N), so that what all photos of a task have in
-common does not count; and each class weighs the same however many photos it has,
+with one-hot labels y_n and features x_n of length 1. It is the linear layer that UpperCaSE fits by
+gradient steps, without the steps. Each class weighs the same however many photos it has,
 v_n = N / (K n_k). The smaller of the two systems is solved, N × N or d × d.
+
+Leave-one-out is the block form of the hat matrix. Let a photo of g of the m rows of class c be left
+out. The fit to the others has, but for a common factor, the weights u_k = 1 / n_k of other classes,
+1 / (m - g) of its own, and λ' = λ K / (N - g). With X the rows (x_n, 1), U the weights as if class
+c still had m rows, and the class's block of the hat matrix
+
+    D = I - U_c^½ X_c (Xᵀ U X + λ' diag(1, .., 1, 0))⁻¹ X_cᵀ U_c^½    (m, m),
+
+the larger weight of class c is a change of U_c of rank m, and leaving out is a block of rows more:
+with S = (I - g/m D)⁻¹, and R the (m, K) residuals at the weights U,
+
+    y_i - prediction of i left out = ((D S)_ii)⁻¹ (S R)_i,    i the photo's g rows.
+
+So one factor serves all photos of g rows, and m × m systems the rest.
 """
 
 from __future__ import annotations
+
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fewshot_lite.heads import Statistics
-from fewshot_lite.heads.features import root_features
-from fewshot_lite.heads.means import class_means
+from fewshot_lite.heads.base import Head, Statistics
+from fewshot_lite.heads.features import at_least_float32, class_means, root_features
 
 
-class RidgeHead(nn.Module):
+class RidgeHead(Head):
     """A linear layer fitted by least squares; see the module's text."""
 
+    kind: ClassVar[str] = "ridge"
+
     def __init__(
-        self, strength: float = 0.5, temperature: float = 8.0, *, root: bool = True
+        self, strength: float = 0.1, temperature: float = 8.0, *, root: bool = True
     ) -> None:
         """A head with these constants.
 
         Args:
             strength: λ. Chosen, with the temperature, on the validation sets of the model card over
-                1 to 10 shots, where λ = 0.3 to 1 are much the same.
+                1 to 10 shots, where λ = 0.03 to 0.2 are much the same.
             temperature: τ, which makes probabilities of scores that are about 0 to 1.
             root: fit to `root_features`; False fits to the features themselves.
         """
@@ -41,42 +56,62 @@ class RidgeHead(nn.Module):
         self.log_strength = nn.Parameter(torch.tensor(strength).log())
         self.log_temperature = nn.Parameter(torch.tensor(temperature).log())
 
+    def options(self) -> dict[str, Any]:
+        return {"root": self.root}
+
     def fit(self, features: Tensor, labels: Tensor, classes: int) -> Statistics:
-        """The layer for a support set.
-
-        Args:
-            features: (N, d).
-            labels: int64 (N,) of 0..K-1, every class present.
-            classes: K.
-
-        Returns:
-            "centre" (d,) of the features at length 1; "weight" (K, d) and "bias" (K,) on features
-            that are centred and brought to length 1 again.
+        """ "weight" (K, d) and "bias" (K,) on features at length 1, from (N, d) with labels (N,).
 
         Raises:
             ValueError: a class without images.
         """
-        x = self._unit(features)
+        x = self.prepared(features)
         means, shots = class_means(x, labels, classes)
-        centre = means.mean(0)
-        x = F.normalize(x - centre, dim=1)
-        weights = len(x) / (classes * shots[labels].to(x.dtype))  # v_n, (N,)
-        middle = (weights[:, None] * x).mean(0)
-        roots = weights.sqrt()[:, None]
+        middle = means.mean(0)  # the weighted mean of all rows
+        roots = (len(x) / (classes * shots[labels].to(x.dtype))).sqrt()[:, None]  # √v_n, (N, 1)
         rows = roots * (x - middle)  # (N, d)
         targets = roots * (F.one_hot(labels, classes).to(x.dtype) - 1 / classes)  # (N, K)
         weight = _solve(rows, targets, self.log_strength.exp())
-        return {"centre": centre, "weight": weight, "bias": 1 / classes - weight @ middle}
+        return {"weight": weight, "bias": 1 / classes - weight @ middle}
 
     def logits(self, statistics: Statistics, features: Tensor) -> Tensor:
-        """Logits (Q, K) of query features (Q, d)."""
-        x = F.normalize(self._unit(features) - statistics["centre"], dim=1)
+        x = self.prepared(features)
         return self.log_temperature.exp() * F.linear(x, statistics["weight"], statistics["bias"])
 
-    def _unit(self, features: Tensor) -> Tensor:
+    def prepared(self, features: Tensor) -> Tensor:
+        """Features (B, d) as the layer takes them."""
         if self.root:
             features = root_features(features)
-        return F.normalize(features.to(torch.promote_types(features.dtype, torch.float32)), dim=1)
+        return F.normalize(at_least_float32(features), dim=1)
+
+    def _left_out(self, features: Tensor, labels: Tensor, classes: int, rows: Tensor) -> Tensor:
+        x, labels, rows = self.prepared(features).double().cpu(), labels.cpu(), rows.cpu()
+        number, size = len(x), rows.shape[1]
+        shots = torch.bincount(labels, minlength=classes)
+        if number < x.shape[1]:
+            x = torch.linalg.qr(x.mT, mode="r").R.mT  # the same products, in N coordinates
+        x = torch.cat([x, x.new_ones(number, 1)], 1)
+        roots = shots[labels].double().rsqrt()[:, None]  # U^½, (N, 1)
+        targets = F.one_hot(labels, classes).double()
+        penalty = x.new_full((x.shape[1],), float(self.log_strength.exp()))
+        penalty *= classes / (number - size)
+        penalty[-1] = 0
+        factor = torch.linalg.cholesky((roots * x).mT @ (roots * x) + penalty.diag())
+        z = torch.linalg.solve_triangular(factor, (roots * x).mT, upper=False).mT  # (N, r)
+        residuals = targets - z @ (z.mT @ (roots * targets)) / roots  # R
+        logits = x.new_empty(*rows.shape, classes)
+        for k in labels[rows[:, 0]].unique().tolist():
+            members = (labels == k).nonzero().flatten()  # in ascending order
+            photos = (labels[rows[:, 0]] == k).nonzero().flatten()
+            places = torch.searchsorted(members, rows[photos])  # (P, g)
+            eye = torch.eye(len(members), dtype=x.dtype)
+            d = eye - z[members] @ z[members].mT
+            sides = torch.cat([d, residuals[members]], 1)
+            solved = torch.linalg.solve(eye - size / len(members) * d, sides)  # S D and S R
+            block = solved[places[:, :, None], places[:, None, :]]  # (P, g, g)
+            misses = torch.linalg.solve(block, solved[places][..., len(members) :])
+            logits[photos] = targets[rows[photos]] - misses
+        return self.log_temperature.exp().double().cpu() * logits
 
 
 def _solve(rows: Tensor, targets: Tensor, strength: Tensor) -> Tensor:

@@ -21,8 +21,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from fewshot_lite.core.errors import FewshotError
-from fewshot_lite.heads import Statistics
-from fewshot_lite.heads.registry import AnyHead
+from fewshot_lite.heads.base import Head, Statistics
 from fewshot_lite.networks.backbone import Backbone, check_images_apart
 from fewshot_lite.networks.film import NormParameters
 from fewshot_lite.networks.micro_batches import Cast as Cast
@@ -34,7 +33,7 @@ class Learner(nn.Module, ABC):
 
     name: ClassVar[str]
     backbone: Backbone
-    head: AnyHead
+    head: Head
 
     def __init__(self, backbone: Backbone, backbone_lr: float) -> None:
         """Take in a backbone, as it is, not copied; the subclass adds the rest.

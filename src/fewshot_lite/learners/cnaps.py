@@ -15,13 +15,20 @@ class Cnaps(FilmLearner):
     name: ClassVar[str] = "cnaps"
     head: GeneratedLinearHead
 
-    def __init__(self, backbone: Backbone, **film: Any) -> None:
+    def __init__(self, backbone: Backbone, *, fixed_temperature: bool = False, **film: Any) -> None:
         """Assemble around a backbone.
 
         Args:
             backbone: used as it is, not copied.
+            fixed_temperature: whether the head has none, as published.
             film: as `FilmLearner` takes.
         """
         super().__init__(backbone, **film)
-        self.head = GeneratedLinearHead(backbone.feature_dim)
+        self.head = GeneratedLinearHead(backbone.feature_dim, fixed_temperature=fixed_temperature)
         self.eval()
+
+    def hyperparameters(self) -> dict[str, Any]:
+        return {
+            **super().hyperparameters(),
+            "fixed_temperature": self.head.fixed_temperature,
+        }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from fewshot_lite.heads.registry import AnyHead, describe_head, make_head
+from fewshot_lite.heads.base import Head
+from fewshot_lite.heads.registry import make_head
 from fewshot_lite.learners.base import Learner
 from fewshot_lite.networks.backbone import Backbone
 
@@ -14,12 +15,12 @@ class Frozen(Learner):
 
     name: ClassVar[str] = "frozen"
 
-    def __init__(self, backbone: Backbone, *, head: AnyHead | dict[str, Any]) -> None:
+    def __init__(self, backbone: Backbone, *, head: Head | dict[str, Any]) -> None:
         """Assemble around a backbone.
 
         Args:
             backbone: used as it is, not copied.
-            head: the head, or what `describe_head` says of it.
+            head: the head, or what `Head.describe` says of it.
         """
         super().__init__(backbone, backbone_lr=0.0)
         self.head = make_head(head) if isinstance(head, dict) else head
@@ -29,4 +30,4 @@ class Frozen(Learner):
         return [{"name": "head", "params": list(self.head.parameters()), "lr": lr}]
 
     def hyperparameters(self) -> dict[str, Any]:
-        return {"head": describe_head(self.head)}
+        return {"head": self.head.describe()}

@@ -30,17 +30,12 @@ class SimpleCnaps(FilmLearner):
         Args:
             backbone: used as it is, not copied.
             root: whether the head measures in root features; False is the paper's.
-            fixed_temperature: whether τ = 1 and β = 1, as in the paper, instead of learned.
+            fixed_temperature: whether the head learns neither temperature nor β, as in the paper.
             film: as `FilmLearner` takes.
         """
         super().__init__(backbone, **film)
-        self.fixed_temperature = fixed_temperature
-        self.head = MahalanobisHead(root=root)
-        if fixed_temperature:
-            self.head = MahalanobisHead(1.0, 1.0, root=root)
-            self.head.requires_grad_(False)
+        self.head = MahalanobisHead(root=root, fixed_temperature=fixed_temperature)
         self.eval()
 
     def hyperparameters(self) -> dict[str, Any]:
-        own = {"root": self.head.root, "fixed_temperature": self.fixed_temperature}
-        return {**super().hyperparameters(), **own}
+        return {**super().hyperparameters(), **self.head.options()}

@@ -42,7 +42,7 @@ class GradientLearner(Learner):
     Runs in float32: differences between steps are what second derivatives are made of.
     """
 
-    head: LinearStart  # type: ignore[assignment]  # no head of fixed features
+    head: LinearStart
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """What a learner that adapts by gradient says of photos that it did not adapt to.
 
 Gradient steps move the network itself towards the photos' labels, so that its features of them know
-the answers, and leaving a photo out of the head alone (`heads.leave_one_out`) would tell nothing.
+the answers, and leaving a photo out of the head alone (`Head.left_out_logits`) would tell nothing.
 Cross-validation of the whole adaptation does: the photos are dealt out over four folds, and each
 fold is named by the learner adapted anew to the other three. It costs about three adaptations more.
 """

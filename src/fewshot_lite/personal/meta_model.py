@@ -26,9 +26,8 @@ from fewshot_lite.heads.choice import (
     adapted_choice,
     check_adapted_head,
     choose_head,
-    untrained_head,
 )
-from fewshot_lite.heads.linear_start import LinearStart
+from fewshot_lite.heads.registry import NAMED_HEADS
 from fewshot_lite.images.folders import ImageFolder, Skipped, scan_classes
 from fewshot_lite.images.preflight import Examiner, Finding, StrictError
 from fewshot_lite.images.thumbnails import make_thumbnails
@@ -103,7 +102,7 @@ class MetaModel:
         """A network without meta-training."""
         weights = str(base.weights) if base.weights else "default"
         backbone, record = load_backbone(base.network, weights, None, foreign_size=None)
-        learner = Frozen(backbone, head=untrained_head()).requires_grad_(False)
+        learner = Frozen(backbone, head=NAMED_HEADS["mahalanobis-root"]()).requires_grad_(False)
         source = {"name": backbone.name, "weights": str(record["weights"])}
         if "sha256" in record:
             source["sha256"] = record["sha256"]
@@ -228,8 +227,7 @@ class MetaModel:
 
     def _check_way(self, where: str, classes: int) -> None:
         """Refuse a number of classes that a head learned for another cannot tell apart."""
-        head = self.learner.head
-        way = head.way if isinstance(head, LinearStart) else None
+        way = self.learner.head.way
         if way not in (None, classes):
             raise UsageError(
                 f"{where}: {classes} classes, but the head of this base was learned for {way}. "

@@ -20,9 +20,7 @@ from fewshot_lite.core import checkpoint
 from fewshot_lite.core.damage import damage_as
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.files import DEFAULT_PERSONAL, check_output
-from fewshot_lite.heads.adapted import AdaptedHead
-from fewshot_lite.heads.leave_one_out import left_out_logits
-from fewshot_lite.heads.registry import AnyHead
+from fewshot_lite.heads.base import Head
 from fewshot_lite.images.folders import Skipped
 from fewshot_lite.images.preflight import Finding
 from fewshot_lite.networks.backbone import Backbone
@@ -72,7 +70,7 @@ class PersonalModel(PhotoClassifier):
     def __init__(
         self,
         backbone: Backbone,
-        head: AnyHead,
+        head: Head,
         features: Tensor,
         labels: Tensor,
         class_names: tuple[str, ...],
@@ -105,8 +103,8 @@ class PersonalModel(PhotoClassifier):
             ValueError: an adapted head without `left_out` and `left_out_logits`, which its features
                 cannot tell; or another with the latter.
         """
-        adapted = isinstance(head, AdaptedHead)
-        if adapted != (left_out_logits is not None) or (adapted and left_out is None):
+        adapted = left_out_logits is not None
+        if adapted == head.refits or (adapted and left_out is None):
             raise ValueError("left_out_logits: go with an adapted head, and with left_out")
         self.backbone = backbone.eval().requires_grad_(False)
         self.head = head.requires_grad_(False)
@@ -188,18 +186,18 @@ class PersonalModel(PhotoClassifier):
     @property
     def adapted_by_gradient(self) -> bool:
         """Whether gradient steps on the photos made the network and the head."""
-        return isinstance(self.head, AdaptedHead)
+        return not self.head.refits
 
     @torch.no_grad()
     def left_out_logits(self) -> Tensor:
         """What the other support photos make of each, (N, K); NaN for a class's only photo.
 
-        Left out of the head alone (`heads.leave_one_out`); where gradient steps adapted the
+        Left out of the head alone (`Head.left_out_logits`); where gradient steps adapted the
         network, of all of the adaptation, a fold at a time (`cross_adaptation`).
         """
         if self._left_out_logits is not None:
             return self._left_out_logits
-        return left_out_logits(self.head, self.features, self.labels, len(self.class_names))
+        return self.head.left_out_logits(self.features, self.labels, len(self.class_names))
 
     def threshold(self, reject: float) -> float:
         return self.strangers.threshold(reject)

@@ -19,7 +19,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fewshot_lite.heads.leave_one_out import left_out_logits
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
 from fewshot_lite.personal.prediction import check_reject
 
@@ -63,8 +62,8 @@ class StrangerDetector:
         NaN for the only photo of a class. Computed when it is first asked for.
         """
         if self._left_out is None:
-            logits = left_out_logits(
-                self._head, _scaled(self._features), self._labels, self._classes
+            logits = self._head.left_out_logits(
+                _scaled(self._features), self._labels, self._classes
             )
             self._left_out = -logits.amax(1).float()
         return self._left_out

@@ -1,4 +1,4 @@
-"""How good a personal model is, from its own photos: each left out in turn (`heads.leave_one_out`).
+"""How good a personal model is, from its own photos: each left out in turn by its head.
 
 What is left out is left out of the head alone: the set encoder saw every photo when it modulated
 the backbone, and photos of one session are alike. So it tells what to expect of more photos like

@@ -12,7 +12,8 @@ from torch import Tensor
 from fewshot_lite import __version__
 from fewshot_lite.core import checkpoint
 from fewshot_lite.core.checkpoint import Checkpoint
-from fewshot_lite.heads.registry import AnyHead, describe_head, make_head
+from fewshot_lite.heads.base import Head
+from fewshot_lite.heads.registry import make_head
 from fewshot_lite.images.thumbnails import packed, unpacked
 from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.networks.backbone_record import describe_backbone, described_backbone
@@ -23,7 +24,7 @@ class Parts:
     """What `PersonalModel` is put together from, by the names of its arguments."""
 
     backbone: Backbone
-    head: AnyHead
+    head: Head
     features: Tensor
     labels: Tensor
     class_names: tuple[str, ...]
@@ -96,7 +97,7 @@ def write(path: Path, parts: Parts, *, force: bool) -> None:
     meta = {
         "version": __version__,
         **describe_backbone(backbone, parts.image_size),
-        "head": describe_head(parts.head),
+        "head": parts.head.describe(),
         "class_names": list(parts.class_names),
         "shots": torch.bincount(parts.labels, minlength=len(parts.class_names)).tolist(),
         "photos": list(parts.photos),

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.data.store import decode
-from fewshot_lite.heads.calibration import scaled
+from fewshot_lite.heads.base import Head
+from fewshot_lite.heads.calibrated import CalibratedHead
 from fewshot_lite.heads.choice import choose_head
 from fewshot_lite.heads.generated import GeneratedLinearHead
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
 from fewshot_lite.heads.mean import MeanHead
 from fewshot_lite.heads.prototypes import PrototypeHead
-from fewshot_lite.heads.registry import AnyHead
 from fewshot_lite.heads.ridge import RidgeHead
 from fewshot_lite.images.folders import scan_classes
 from fewshot_lite.personal.editing import (
@@ -37,13 +37,13 @@ from photos import SIZE, draw_classes, tiny_model
 from tiny import TinyBackbone
 
 WIDTH = 24
-HEADS: dict[str, Callable[[], AnyHead]] = {
+HEADS: dict[str, Callable[[], Head]] = {
     "mahalanobis": lambda: MahalanobisHead(),
     "mahalanobis, root": lambda: MahalanobisHead(root=True),
     "euclidean": lambda: PrototypeHead("euclidean"),
     "cosine": lambda: PrototypeHead("cosine"),
     "generated": lambda: GeneratedLinearHead(WIDTH),
-    "linear": lambda: RidgeHead(),
+    "ridge": lambda: RidgeHead(),
     "mean": lambda: MeanHead([MahalanobisHead(root=True), RidgeHead(), PrototypeHead("cosine")]),
 }
 
@@ -58,9 +58,7 @@ def random_features(classes: int, seed: int = 0) -> tuple[Tensor, list[str], lis
     return features, labels, [f"{label}/{i}.png" for i, label in enumerate(labels)]
 
 
-def model_of(
-    head: AnyHead, features: Tensor, labels: list[str], photos: list[str]
-) -> PersonalModel:
+def model_of(head: Head, features: Tensor, labels: list[str], photos: list[str]) -> PersonalModel:
     """The head fitted on these photos at once, as `MetaModel.adapt` puts a model together."""
     names = tuple(sorted(set(labels)))
     numbers = torch.tensor([names.index(label) for label in labels])
@@ -70,7 +68,7 @@ def model_of(
 
 
 def part(
-    head: AnyHead, everything: tuple[Tensor, list[str], list[str]], indices: list[int]
+    head: Head, everything: tuple[Tensor, list[str], list[str]], indices: list[int]
 ) -> PersonalModel:
     features, labels, photos = everything
     return model_of(
@@ -329,8 +327,8 @@ def test_photos_from_disk_give_what_the_adapted_network_sees(things: Path, tmp_p
         things, tmp_path / "second", {"mug": range(2, 3), "pen": range(4), "cup": range(1)}
     )
     personal = tiny_model().adapt(first)
-    personal.head = scaled(personal.head, 3.0)  # as if the first photos had asked for another
-    personal.provenance["head"]["temperature_factor"] *= 3.0
+    assert isinstance(personal.head, CalibratedHead)
+    personal.head.factor *= 3.0  # as if the first photos had asked for another
     seen: list[tuple[int, int]] = []
     edit = add(personal, second, on_done=lambda done, total: seen.append((done, total)))
     assert seen[-1] == (6, 6)

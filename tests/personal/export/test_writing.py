@@ -15,11 +15,11 @@ import fewshot_lite
 from exported import WIDTH, exported_small_personal, small_personal
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.files import sha256
+from fewshot_lite.heads.base import Head
 from fewshot_lite.heads.generated import GeneratedLinearHead
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
 from fewshot_lite.heads.mean import MeanHead
 from fewshot_lite.heads.prototypes import PrototypeHead
-from fewshot_lite.heads.registry import AnyHead
 from fewshot_lite.heads.ridge import RidgeHead
 from fewshot_lite.personal.export import formats, writing
 from fewshot_lite.personal.export.parity import PROBABILITY_TOLERANCE, probe_images
@@ -60,7 +60,7 @@ def assert_answers_alike(personal: PersonalModel, got: tuple[np.ndarray, np.ndar
 
 
 @pytest.mark.parametrize(("head", "shots"), HEADS)
-def test_onnx_answers_as_the_model(head: AnyHead, shots: tuple[int, ...], tmp_path: Path) -> None:
+def test_onnx_answers_as_the_model(head: Head, shots: tuple[int, ...], tmp_path: Path) -> None:
     personal = small_personal(head, shots)
     result = export_model(personal, tmp_path / "p.onnx")
     assert result.class_names == personal.class_names

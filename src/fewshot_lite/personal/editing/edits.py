@@ -5,7 +5,6 @@ Photos that FiLM was made from stand before those added later, so that their num
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,9 +15,7 @@ import torch
 from torch import Tensor
 
 from fewshot_lite.core.errors import UsageError
-from fewshot_lite.heads.adapted import AdaptedHead
-from fewshot_lite.heads.calibration import scaled, temperature_factor
-from fewshot_lite.heads.registry import AnyHead
+from fewshot_lite.heads.base import Head
 from fewshot_lite.images.folders import Skipped
 from fewshot_lite.personal.model import PersonalModel
 
@@ -102,9 +99,9 @@ def rebuilt(
     date = datetime.now(UTC).isoformat(timespec="seconds")
     history = [*_recorded(personal, "edits", []), {"date": date, **edit}]
     targets = torch.tensor([number[label] for label in labels], device=personal.labels.device)
-    head: AnyHead
+    head: Head
     left_out = logits = None
-    if isinstance(personal.head, AdaptedHead):
+    if personal.adapted_by_gradient:
         order = [int(personal.labels[targets == k][0]) for k in range(len(names))]
         head, chosen = personal.head.reordered(order), dict[str, Any]()
         left_out, logits = personal.strangers.left_out, personal.left_out_logits()[:, order]
@@ -132,18 +129,11 @@ def rebuilt(
 
 def _calibrated(
     personal: PersonalModel, features: Tensor, labels: Tensor, classes: int
-) -> tuple[AnyHead, dict[str, Any]]:
-    """The head at the temperature that `adapt` would give it for these photos; its new record.
-
-    `adapt` keeps by what factor it changed the temperature, so that the change can be taken back.
-    """
-    record = _recorded(personal, "head", {})
-    old = record.get("temperature_factor")
-    if not isinstance(old, float) or not 0 < old < math.inf:
-        return personal.head, {}
-    head = scaled(personal.head, 1 / old)
-    factor = temperature_factor(head, features, labels, classes)
-    return scaled(head, factor), {"head": {**record, "temperature_factor": factor}}
+) -> tuple[Head, dict[str, Any]]:
+    """The head calibrated as `adapt` would calibrate it for these photos, and its new record."""
+    head = personal.head.recalibrated(features, labels, classes)
+    record = {**_recorded(personal, "head", {}), "temperature_factor": head.temperature_factor}
+    return head, {"head": record}
 
 
 def film_kept(personal: PersonalModel) -> int:

@@ -14,8 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fewshot_lite.heads.features import root_features
-from fewshot_lite.heads.means import class_means
+from fewshot_lite.heads.features import class_means, root_features
 from fewshot_lite.personal.model import PersonalModel
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fewshot_lite.heads.linear import LogisticHead
+from fewshot_lite.heads.logistic import LogisticHead
 
 
 @pytest.mark.parametrize(("number", "width"), [(6, 40), (60, 8), (3, 5)])

@@ -6,22 +6,30 @@ of length 1, multinomial logistic regression with an L2 penalty, ½ ‖W‖² + 
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fewshot_lite.heads import Statistics
+from fewshot_lite.heads.base import Head, Statistics
 
 #: L-BFGS converges on a few hundred images in far fewer.
 _MOST_ITERATIONS = 200
 
 
-class LogisticHead:
+class LogisticHead(Head):
     """logit_k(q) = w_k·q + b_k, fitted to convergence in float64; the penalty spares the biases."""
+
+    kind: ClassVar[str] = "logistic"
 
     def __init__(self, c: float = 1.0) -> None:
         """A head whose C weighs the images against the penalty."""
+        super().__init__()
         self.c = c
+
+    def options(self) -> dict[str, Any]:
+        return {"c": self.c}
 
     def fit(self, features: Tensor, labels: Tensor, classes: int) -> Statistics:
         """ "weight" (K, d) and "bias" (K,) from support features (N, d) with labels (N,).
@@ -35,7 +43,6 @@ class LogisticHead:
         return {"weight": (weight @ directions).float(), "bias": bias.float()}
 
     def logits(self, statistics: Statistics, features: Tensor) -> Tensor:
-        """Logits (Q, K) of query features (Q, d)."""
         return F.linear(
             F.normalize(features.float(), dim=1), statistics["weight"], statistics["bias"]
         )

@@ -1,0 +1,154 @@
+"""What every head is: a fit to the support features, and logits of query features.
+
+A head is two pure functions of tensors, so that LITE can cut the graph between them: `fit` depends
+on the support set alone and is run once a task, `logits` once a micro-batch of queries.
+
+To add a head, write one file with a subclass and list it in `registry`. A closed form for
+leave-one-out is worth having where there is one (`Head._left_out`); without it, the head is fitted
+again without each photo.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+#: What a head keeps of a support set: names to tensors (float ones carry gradients).
+Statistics = dict[str, Tensor]
+
+
+class Head(nn.Module, ABC):
+    """Tells classes apart by features; its parameters are learned in meta-training."""
+
+    kind: ClassVar[str]
+    """What files call this class of heads."""
+    refits: ClassVar[bool] = True
+    """Whether `fit` to other features gives another classifier; not after gradient steps."""
+
+    @property
+    def name(self) -> str:
+        """The estimator's one name, as `adapt --head` and `evaluate` spell it."""
+        return self.kind
+
+    @property
+    def way(self) -> int | None:
+        """The one number of classes that it can tell apart; None for any."""
+        return None
+
+    def options(self) -> dict[str, Any]:
+        """The constructor's arguments that no parameter holds, JSON-able."""
+        return {}
+
+    def describe(self) -> dict[str, Any]:
+        """A JSON-able description, of which `registry.make_head` makes a head again."""
+        return {"name": self.kind, **self.options()}
+
+    @abstractmethod
+    def fit(self, features: Tensor, labels: Tensor, classes: int) -> Statistics:
+        """Statistics of a support set.
+
+        Args:
+            features: (N, d).
+            labels: int64 (N,) of 0..K-1, every class present.
+            classes: K.
+
+        Raises:
+            ValueError: a class without images.
+        """
+
+    @abstractmethod
+    def logits(self, statistics: Statistics, features: Tensor) -> Tensor:
+        """Logits (Q, K) of query features (Q, d)."""
+
+    def reordered(self, order: Sequence[int]) -> Head:
+        """The head for labels in which class k is what class order[k] was."""
+        return self
+
+    def recalibrated(self, features: Tensor, labels: Tensor, classes: int) -> Head:
+        """The head for another support set, as `fit` takes it; itself if it is not calibrated."""
+        return self
+
+    @property
+    def temperature_factor(self) -> float:
+        """What `calibrated` multiplied its logits by; 1 if it is not calibrated."""
+        return 1.0
+
+    def _hold(self, *, learned: bool, **constants: float) -> None:
+        """Keep positive constants by their logarithms, `log_NAME`, as parameters or as they are."""
+        for name, value in constants.items():
+            logarithm = torch.tensor(value).log()
+            if learned:
+                self.register_parameter(f"log_{name}", nn.Parameter(logarithm))
+            else:
+                self.register_buffer(f"log_{name}", logarithm)
+
+    @torch.no_grad()
+    def left_out_logits(
+        self, features: Tensor, labels: Tensor, classes: int, groups: Tensor | None = None
+    ) -> Tensor:
+        """Leave-one-out: logits of every support image by the head fitted to the others.
+
+        Equal to fitting again without each photo, by a closed form for all heads of `adapt`.
+
+        Args:
+            features: (N, d).
+            labels: int64 (N,) of 0..K-1, every class present.
+            classes: K.
+            groups: int64 (N,), the photo that each row is a view of: a photo is left out with all
+                of its views. None if every row is a photo of its own.
+
+        Returns:
+            (N, K) in the features' type, float32 or better, on their device; NaN in the rows of a
+            photo that is its class's only one.
+
+        Raises:
+            ValueError: a class without images, a photo in two classes, or a head that does not
+                refit (`maml.cross_adaptation` leaves photos out of gradient steps).
+        """
+        if not self.refits:
+            raise ValueError("an adapted head cannot be fitted without an image")
+        kind = torch.promote_types(features.dtype, torch.float32)
+        found = features.new_full((len(labels), classes), torch.nan, dtype=kind)
+        for rows in photos_by_size(labels, classes, groups):
+            found[rows] = self._left_out(features, labels, classes, rows).to(found)
+        return found
+
+    def _left_out(self, features: Tensor, labels: Tensor, classes: int, rows: Tensor) -> Tensor:
+        """Logits (P, g, K) of P photos of g rows each, rows int64 (P, g), none alone in its class.
+
+        For any head, by fitting it again without each photo.
+        """
+        found = []
+        for out in rows:
+            kept = torch.ones_like(labels, dtype=torch.bool)
+            kept[out] = False
+            statistics = self.fit(features[kept], labels[kept], classes)
+            found.append(self.logits(statistics, features[out]))
+        return torch.stack(found)
+
+
+def photos_by_size(labels: Tensor, classes: int, groups: Tensor | None) -> Iterator[Tensor]:
+    """The rows of the photos that can be left out, int64 (P, g) for each number g of views.
+
+    Raises:
+        ValueError: as `Head.left_out_logits`.
+    """
+    shots = torch.bincount(labels, minlength=classes)
+    if len(shots) > classes or bool((shots == 0).any()):
+        raise ValueError(f"every one of the {classes} classes needs a support image")
+    if groups is None:
+        groups = torch.arange(len(labels), device=labels.device)
+    _, photo, views = groups.unique(return_inverse=True, return_counts=True)
+    order = photo.argsort(stable=True)
+    starts = views.cumsum(0) - views
+    if not torch.equal(labels, labels[order[starts]][photo]):
+        raise ValueError("groups: a photo has views in two classes")
+    others = shots[labels[order[starts]]] - views
+    for size in views.unique().tolist():
+        chosen = starts[(views == size) & (others > 0)]
+        if len(chosen):
+            yield order[chosen[:, None] + torch.arange(size, device=order.device)]

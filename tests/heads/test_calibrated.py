@@ -1,0 +1,73 @@
+"""Counts of photos do not decide: on clouds of features whose classes differ in number alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fewshot_lite.core.config import HeadName
+from fewshot_lite.heads.base import Head
+from fewshot_lite.heads.calibrated import CalibratedHead, calibrate, likeliest_factor
+from fewshot_lite.heads.choice import choose_head
+from fewshot_lite.heads.mahalanobis import MahalanobisHead
+
+WIDTH = 64
+OWN = MahalanobisHead(0.7, 0.18, root=True)
+
+
+def clouds(shots: list[int], apart: float = 0.5) -> tuple[Tensor, Tensor]:
+    """Features (N, d), positive as after a ReLU, of overlapping classes; labels (N,)."""
+    labels = torch.arange(len(shots)).repeat_interleave(torch.tensor(shots))
+    centres = apart * F.one_hot(torch.arange(len(shots)), WIDTH) * WIDTH**0.5
+    return (centres[labels] + torch.randn(len(labels), WIDTH) + 3).relu(), labels
+
+
+def recalls(head: Head, support: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """The share of 100 queries of each class that are named right, (K,)."""
+    queries, truth = clouds([100] * classes)
+    answers = head.logits(head.fit(support, labels, classes), queries).argmax(1)
+    return (answers == truth).double().unflatten(0, (classes, 100)).mean(1)
+
+
+@pytest.mark.parametrize("rare", [1, 2])
+@pytest.mark.parametrize("name", ["default", "cosine"])
+def test_a_rare_class_is_found_beside_a_common_one(name: HeadName, rare: int) -> None:
+    found, without = [], []
+    for _ in range(12):
+        features, labels = clouds([40, rare])
+        head = choose_head(name, OWN, features, labels, 2).head
+        assert isinstance(head, CalibratedHead)
+        found.append(recalls(head, features, labels, 2))
+        without.append(recalls(head.head, features, labels, 2))
+    common, seldom = torch.stack(found).mean(0).tolist()
+    assert seldom > 0.4 + torch.stack(without).mean(0)[1]
+    assert common > 0.85
+
+
+def test_nothing_changes_where_all_classes_have_as_many_photos() -> None:
+    features, labels = clouds([5, 5, 5])
+    assert float(calibrate(OWN, features, labels, 3).count_offset) == 0
+
+
+def test_views_of_a_photo_are_one_photo() -> None:
+    """With every photo three times over, the offset at each count is what it was."""
+    features, labels = clouds([12, 2])
+    head = MahalanobisHead(0.7, 0.18, root=True)
+    once = calibrate(head, features, labels, 2)
+    photos = torch.arange(14).repeat_interleave(3)
+    thrice = calibrate(head, features[photos], labels[photos], 2, photos)
+    assert float(thrice.count_offset) > 0
+    # The covariances differ by the factors of n - 1, so that logits differ a little too.
+    assert float(thrice.count_offset) / 3 == pytest.approx(float(once.count_offset), rel=0.3)
+
+
+def test_a_class_weighs_the_same_in_the_temperature_however_many_photos_it_has() -> None:
+    logits = torch.tensor([[2.0, 0.0]] * 30 + [[0.5, 0.0]] * 2)
+    labels = torch.tensor([0] * 30 + [1] * 2)
+    # Class 1 is wrong by as little as class 0 is right by far: alone, class 0 asks for more.
+    assert likeliest_factor(logits, labels) < likeliest_factor(logits[:30], labels[:30])
+    even = torch.cat([logits[:2], logits[30:]]), torch.tensor([0, 0, 1, 1])
+    # Two photos are as uncertain whether the other class has two or thirty.
+    assert likeliest_factor(logits, labels) == pytest.approx(likeliest_factor(*even), rel=0.15)
