@@ -13,6 +13,7 @@ import torch
 
 from fewshot_lite.core import checkpoint
 from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.heads.base import Head
 from fewshot_lite.learners import Learner, ProtoNets
 from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.networks.film import folded
@@ -126,9 +127,7 @@ def test_a_file_of_before_strangers_were_told_gives_the_same_answers(
 def test_how_strange_its_photos_are_is_in_the_file(
     saved: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "fewshot_lite.personal.novelty.left_out_logits", None
-    )  # would be called anew
+    monkeypatch.setattr(Head, "left_out_logits", None)  # would be called anew
     assert PersonalModel.load(saved).classify(photos(folder)[0]).strangeness is not None
 
 

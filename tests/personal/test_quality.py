@@ -63,6 +63,72 @@ def test_the_expected_accuracy_is_near_the_true_one(backbone: Backbone, apart: f
     assert covered >= 16
 
 
+def told(
+    backbone: Backbone, shots: list[int], wrong: list[int], sure: float = 2.0
+) -> PersonalModel:
+    """A model that names this many photos of each class wrong when left out.
+
+    The logit of the answer is `sure`, and the others' are 0.
+    """
+    features, labels = clouds(shots, 1.0)
+    personal = model(backbone, features, labels)
+    answers = labels.clone()
+    for k, count in enumerate(wrong):
+        answers[(labels == k).nonzero().flatten()[:count]] = (k + 1) % len(shots)
+    logits = sure * torch.nn.functional.one_hot(answers, len(shots)).double()
+    logits[torch.tensor(shots)[labels] == 1] = torch.nan
+    personal._left_out_logits = logits
+    return personal
+
+
+@pytest.mark.parametrize("shots", [[10, 10], [4, 4, 4]])
+def test_six_tenths_of_an_error_in_m_go_with_the_mth_photo(
+    backbone: Backbone, shots: list[int]
+) -> None:
+    quality = assess(told(backbone, shots, [2] * len(shots)))
+    assert quality.accuracy == pytest.approx(1 - 2 / shots[0] * (1 - 0.6 / shots[0]))
+
+
+def test_every_class_weighs_the_same_however_many_photos_it_has(backbone: Backbone) -> None:
+    quality = assess(told(backbone, [40, 2], [0, 2]))
+    assert (quality.right, quality.photos) == (40, 42)
+    assert quality.accuracy == pytest.approx(1 - 0.5 * (1 - 0.6 / 2))  # not 40 of 42
+    assert quality.interval is not None
+    assert quality.interval[1] - quality.interval[0] > 0.3  # half of it is from two photos
+    assert [(c.name, c.photos, c.right) for c in quality.few] == [("class 1", 2, 0)]
+
+
+def test_few_photos_are_pointed_at_beside_many_only(backbone: Backbone) -> None:
+    few = assess(told(backbone, [40, 5, 3, 1, 9], [0, 0, 1, 0, 0])).few
+    assert [(c.name, c.photos, c.right) for c in few] == [("class 3", 1, 0), ("class 2", 3, 2)]
+    assert assess(told(backbone, [2, 2, 3], [0, 0, 0])).few == ()
+
+
+@pytest.mark.parametrize(
+    ("shots", "enough"), [([2, 2], False), ([3, 3], True), ([40, 2], False)]
+)
+def test_very_few_photos_are_not_enough_to_tell(
+    backbone: Backbone, shots: list[int], enough: bool
+) -> None:
+    assert assess(told(backbone, shots, [0, 0])).enough == enough
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_a_wrong_label_is_as_likely_as_bayes_has_it(backbone: Backbone, classes: int) -> None:
+    """One label in twenty is wrong before looking, and then any other class as likely."""
+    quality = assess(told(backbone, [8] * classes, [1] + [0] * (classes - 1)))
+    (doubt,) = quality.suspicious
+    logits = 2.0 * torch.eye(classes, dtype=torch.float64)[:1].expand(8 * classes, -1)
+    right = torch.ones(8 * classes, dtype=torch.int64)
+    right[1:] = 0  # all but one are named right, as `calibrated` counts them
+    p = calibrated(logits, right)[0].softmax(0)
+    other, own = float(p[0]), float(p[1])
+    rest = 1 - own  # of the answer and of classes that nobody answered
+    wrong = rest * 0.05 / (classes - 1)
+    assert other > own
+    assert doubt.probability == pytest.approx(wrong / (wrong + own * 0.95))
+
+
 def test_clear_classes_have_nothing_wrong(backbone: Backbone) -> None:
     quality = assess(model(backbone, *clouds([5, 4, 3], 30.0)))
     assert (quality.right, quality.photos, quality.accuracy) == (12, 12, 1.0)

@@ -24,6 +24,10 @@ from fewshot_lite.personal.model import PersonalModel
 _GAIN = 0.6
 #: Left-out photos help to judge one another, so that they count for fewer; fitted likewise.
 _INDEPENDENT = 0.6
+#: Below so many photos (see `_effective`) the accuracy is hardly more than a guess.
+_ENOUGH = 6
+#: A class of fewer photos is pointed at where another has three times as many.
+_FEW = 5
 #: The share of wrong labels that is expected before looking.
 _WRONG_BEFORE = 0.05
 #: From this probability on a label is suspicious.
@@ -39,6 +43,16 @@ class Confusion:
     """Photos of either that were taken for the other."""
     photos: int
     """Photos of both that could be left out."""
+
+
+@dataclass(frozen=True)
+class FewPhotos:
+    """A class with few photos beside one with many."""
+
+    name: str
+    photos: int
+    right: int
+    """Named right when left out; 0 of a class's only photo, which cannot be."""
 
 
 @dataclass(frozen=True)
@@ -60,15 +74,20 @@ class Quality:
     """What leaving out each photo tells."""
 
     accuracy: float | None
-    """Expected share of new photos named right; None if no class has two photos."""
+    """Expected share of new photos named right, the mean over classes; None if no class has two
+    photos."""
     interval: tuple[float, float] | None
     """95 % interval of `accuracy`."""
     right: int
     """Photos named right when left out, ..."""
     photos: int
     """... of so many: those of classes with at least two."""
+    enough: bool
+    """Whether they are photos enough for the accuracy to be more than a guess."""
     alone: tuple[str, ...]
     """Classes with one photo, of which nothing can be told."""
+    few: tuple[FewPhotos, ...]
+    """Classes with few photos beside one with many, the fewest first."""
     confused: tuple[Confusion, ...]
     """Pairs of classes, the most confused first; those never confused are not listed."""
     suspicious: tuple[Suspicion, ...]
@@ -84,8 +103,10 @@ def assess(personal: PersonalModel) -> Quality:
     """Leave out each photo and see what the others make of it.
 
     The accuracy is that of the photos left out with what one photo more would gain (`_GAIN`): as it
-    stands it is too low, by 5 points at five photos a class. The interval is Wilson's for 0.6 times
-    as many photos. Measured by `benchmarks/accuracy/leave_one_out.py`.
+    stands it is too low, by 5 points at five photos a class. Classes weigh the same, so that one of
+    many photos does not hide another that is never found. The interval is Wilson's for 0.6 times
+    as many photos as a balanced set of this certainty has. Measured by
+    `benchmarks/accuracy/leave_one_out.py`.
     """
     names, labels = personal.class_names, personal.labels.cpu()
     anew = personal.adapted_by_gradient
@@ -98,23 +119,44 @@ def assess(personal: PersonalModel) -> Quality:
     one = torch.ones_like(labels[known])
     confusion.index_put_((labels[known], answers[known]), one, accumulate=True)
     accuracy = interval = None
+    certain = _effective(shots[shots > 1])
     if bool(known.any()):
         wrong = (~right[known]).double() * _still_wrong(shots[labels[known]], anew=anew)
-        accuracy = float(1 - wrong.mean())
-        count = _INDEPENDENT * int(known.sum())
+        weights = 1 / (shots[labels[known]] * (shots > 1).sum())  # (N,), of a mean over classes
+        accuracy = min(1.0, float(1 - (weights * wrong).sum()))
+        count = _INDEPENDENT * certain
         interval = wilson_interval(accuracy * count, count)
     return Quality(
         accuracy=accuracy,
         interval=interval,
         right=int(right.sum()),
         photos=int(known.sum()),
+        enough=certain >= _ENOUGH,
         alone=tuple(name for name, n in zip(names, shots.tolist(), strict=True) if n == 1),
+        few=_few(shots, right, labels, names),
         confused=_confused(confusion, names),
         suspicious=_suspicious(personal, logits, labels, known),
         class_names=names,
         confusion=tuple(tuple(row) for row in confusion.tolist()),
         anew=anew,
     )
+
+
+def _effective(shots: Tensor) -> float:
+    """Photos of a balanced set whose mean over classes is as certain as with these shots."""
+    return float(len(shots) ** 2 / (1 / shots.double()).sum()) if len(shots) else 0.0
+
+
+def _few(
+    shots: Tensor, right: Tensor, labels: Tensor, names: tuple[str, ...]
+) -> tuple[FewPhotos, ...]:
+    hits = torch.bincount(labels[right], minlength=len(names)).tolist()
+    found = [
+        FewPhotos(name, count, hit)
+        for name, count, hit in zip(names, shots.tolist(), hits, strict=True)
+        if count < _FEW and 3 * count <= int(shots.max())
+    ]
+    return tuple(sorted(found, key=lambda item: item.photos))
 
 
 def _still_wrong(shots: Tensor, *, anew: bool) -> Tensor:

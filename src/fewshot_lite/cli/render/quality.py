@@ -12,8 +12,6 @@ from fewshot_lite.personal.advice import advice
 if TYPE_CHECKING:
     from fewshot_lite.personal.quality import Quality, Suspicion
 
-#: Photos that can be left out, below which a share of them is no figure to go by.
-_FEWEST = 6
 _MOST_PAIRS = 3
 _MOST_PHOTOS = 5
 _MOST_CLASSES = 3
@@ -35,19 +33,25 @@ def print_quality(
         )
         return
     low, high = quality.interval
-    if quality.photos < _FEWEST:
-        out.print(
-            f"How good it is cannot be told from {quality.photos} photos ({quality.right} named "
-            f"right when left out): anything from {low:.0%} to {high:.0%}."
-        )
-    else:
+    if quality.enough:
         how = "leaving out each of" if not quality.anew else "adapting anew without a quarter of"
-        known = before is not None and before.photos >= _FEWEST
+        known = before is not None and before.enough
         was = f"; {before.accuracy:.0%} before" if before and known else ""
         out.print(
             f"To expect of new photos like these: [bold]{quality.accuracy:.0%}[/] named right "
             f"({low:.0%} to {high:.0%}; by {how} {quality.photos} photos{was})."
         )
+    else:
+        out.print(
+            f"How good it is cannot be told from so few photos: {quality.right} of "
+            f"{quality.photos} are named right when left out, anything from {low:.0%} to "
+            f"{high:.0%}."
+        )
+    for item in quality.few[:_MOST_CLASSES]:
+        tested = f", of which {item.right} named right when left out" if item.photos > 1 else ""
+        out.print(f"  [yellow]Few photos:[/] {escape(item.name)} has {item.photos}{tested}.")
+    if len(quality.few) > _MOST_CLASSES:
+        out.print(f"  … and {len(quality.few) - _MOST_CLASSES} more classes with few photos")
     if quality.alone:
         named = ", ".join(map(escape, quality.alone[:_MOST_CLASSES]))
         more = ", ..." if len(quality.alone) > _MOST_CLASSES else ""
@@ -59,9 +63,9 @@ def print_quality(
             for pair in quality.confused[:_MOST_PAIRS]
         )
         out.print(f"  Most taken for each other: {pairs}")
-    for item in quality.suspicious[:_MOST_PHOTOS]:
+    for doubt in quality.suspicious[:_MOST_PHOTOS]:
         out.print(
-            f"  [yellow]In the wrong class?[/] {_name(item)} looks like {escape(item.looks_like)}"
+            f"  [yellow]In the wrong class?[/] {_name(doubt)} looks like {escape(doubt.looks_like)}"
         )
     if len(quality.suspicious) > _MOST_PHOTOS:
         rest = len(quality.suspicious) - _MOST_PHOTOS
