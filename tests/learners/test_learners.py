@@ -189,9 +189,9 @@ FILM = {
 OTHERS: list[tuple[str, dict[str, Any]]] = [
     (
         "simple-cnaps",
-        {**FILM, "root": False},
+        {**FILM, "root": False, "fixed_temperature": True},
     ),
-    ("cnaps", FILM),
+    ("cnaps", {**FILM, "fixed_temperature": True}),
     ("protonets", {"metric": "cosine", "backbone_lr": 0.2}),
 ]
 

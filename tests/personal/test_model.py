@@ -288,7 +288,7 @@ def changed(
     [
         ({"support.features": None}, {}, r"'support\.features' is missing"),
         ({"support.labels": None}, {}, r"'support\.labels' is missing"),
-        ({"head.heads.0.log_beta": None}, {}, "log_beta"),
+        ({"head.head.heads.0.log_beta": None}, {}, "log_beta"),
         ({"network.conv1.0.weight": None}, {}, r"conv1\.0\.weight"),
         ({"network.conv1.0.weight": torch.zeros(2, 2)}, {}, r"conv1\.0\.weight"),
         ({"support.features": torch.zeros(8, 3)}, {}, "another shape"),

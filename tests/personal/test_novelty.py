@@ -19,10 +19,18 @@ def support_set(shots: list[int], width: int = 12) -> tuple[Tensor, Tensor]:
     return centres[labels] + torch.randn(len(labels), width) + 4, labels
 
 
-def dense(features: Tensor, labels: Tensor, classes: int, queries: Tensor) -> Tensor:
-    """The distance to the nearest class, by matrices."""
+def dense(
+    features: Tensor,
+    labels: Tensor,
+    classes: int,
+    queries: Tensor,
+    weigh_by: Tensor | None = None,
+) -> Tensor:
+    """The weighted distance to the nearest class, by matrices."""
     x, q = (10 * F.normalize(t.double(), dim=1) for t in (features, queries))
     distances = []
+    shots = weigh_by if weigh_by is not None else torch.bincount(labels, minlength=classes)
+    factors = shots / (shots + 1)
     for k in range(classes):
         own = x[labels == k]
         weight = len(own) / (len(own) + 1)
@@ -31,7 +39,7 @@ def dense(features: Tensor, labels: Tensor, classes: int, queries: Tensor) -> Te
             matrix = matrix + weight * own.T.cov()
         offsets = q - own.mean(0)
         distances.append((offsets @ matrix.inverse() * offsets).sum(1))
-    return torch.stack(distances, 1).amin(1)
+    return (torch.stack(distances, 1) * (factors / factors.max())).amin(1)
 
 
 def test_strangeness_is_the_distance_to_the_nearest_class() -> None:
@@ -58,7 +66,9 @@ def test_left_out_is_the_distance_to_the_others() -> None:
             assert math.isnan(left_out[n])
             continue
         others = torch.arange(len(labels)) != n
-        expected = dense(features[others], labels[others], 4, features[n : n + 1])
+        expected = dense(
+            features[others], labels[others], 4, features[n : n + 1], torch.bincount(labels)
+        )
         torch.testing.assert_close(left_out[n : n + 1], expected.float(), rtol=1e-4, atol=1e-4)
 
 
@@ -74,6 +84,18 @@ def test_the_share_asked_for_is_lost(shots: list[int], reject: float) -> None:
         spread.append(float((own > detector.threshold(reject / 4)).float().mean()))
     assert 0.4 * reject < sum(lost) / len(lost) < 1.3 * reject
     assert sum(spread) < sum(lost)
+
+
+def test_a_rare_class_keeps_its_photos() -> None:
+    """Of 40 and 2 photos, those of the rare class are not called unknown for being few."""
+    lost = []
+    for _ in range(60):
+        features, labels = support_set([60, 22], width=64)
+        place = torch.cat([torch.arange(60) < 40, torch.arange(22) < 2])
+        detector = StrangerDetector(features[place], labels[place], 2)
+        own = detector.strangeness(features[~place][20:])
+        lost.append(float((own > detector.threshold(0.05)).float().mean()))
+    assert sum(lost) / len(lost) < 0.15
 
 
 def test_where_photos_are_enough_it_is_their_quantile() -> None:

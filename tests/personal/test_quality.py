@@ -105,7 +105,7 @@ def test_few_photos_are_pointed_at_beside_many_only(backbone: Backbone) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shots", "enough"), [([2, 2], False), ([3, 3], True), ([40, 2], False)]
+    ("shots", "enough"), [([2, 2], False), ([3, 3], True), ([40, 2], True), ([40, 1], False)]
 )
 def test_very_few_photos_are_not_enough_to_tell(
     backbone: Backbone, shots: list[int], enough: bool

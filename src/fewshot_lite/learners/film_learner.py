@@ -150,9 +150,9 @@ def _start(staged: Staged, film_stages: int) -> int:
 def _channels(staged: Staged, start: int) -> int:
     """C of the map below a stage."""
     side = staged.backbone.image_size
-    device = staged.backbone.mean.device
-    images = torch.zeros(1, 3, side, side, dtype=staged.backbone.mean.dtype, device=device)
-    maps: Tensor = staged.eval()(staged.backbone.prepared(images), 0, start)
+    # Only its shape matters, so images need not be prepared; weights may be on the "meta" device.
+    images = next(staged.parameters()).new_zeros(1, 3, side, side)
+    maps: Tensor = staged.eval()(images, 0, start)
     return maps.shape[1]
 
 

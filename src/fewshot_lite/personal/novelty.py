@@ -3,9 +3,14 @@
 A softmax must share out all of its probability, so it cannot tell them; a distance can.
 Strangeness is the squared Mahalanobis distance to the nearest class (as Lee et al. 2018, "A simple
 unified framework for detecting out-of-distribution samples"), in features scaled to one length,
-whatever head names the classes. Of the scores in `benchmarks/accuracy/novelty.py` it is the
-best overall: the learned heads measure in roots of the features, which tell classes apart better
-and strangers worse.
+whatever head names the classes. Of the scores compared in `benchmarks/accuracy/novelty.py` none is better
+overall: the energy of the head's logits tells other classes of the same data set a little better
+(AUROC 72 to 75 against 70 to 73 with EfficientNet-Lite0, 5 and 10 shots), and photos of other data
+sets worse.
+
+From the mean of n photos a new one lies (n + 1) / n as far as from the mean of infinitely many. So
+where classes have different numbers of photos, distances to class k count by n_k / (n_k + 1), over
+what that is for the largest class.
 
 How strange one's own photos are is known from leaving each of them out.
 """
@@ -50,10 +55,13 @@ class StrangerDetector:
         self._head = MahalanobisHead(beta=1.0, temperature=1.0).to(features.device)
         self._head.requires_grad_(False)
         self._statistics = self._head.fit(_scaled(features), labels, classes)
+        shots = torch.bincount(labels, minlength=classes)
+        self._weights = shots / (shots + 1) * (shots.max() + 1) / shots.max()  # (K,)
 
     def strangeness(self, features: Tensor) -> Tensor:
         """How strange photos are, float32 (B,), of features (B, d): the larger, the stranger."""
-        return self._head.distances(self._statistics, _scaled(features)).amin(1).float()
+        distances = self._head.distances(self._statistics, _scaled(features))
+        return (self._weights * distances).amin(1).float()
 
     @property
     def left_out(self) -> Tensor:
@@ -65,7 +73,7 @@ class StrangerDetector:
             logits = self._head.left_out_logits(
                 _scaled(self._features), self._labels, self._classes
             )
-            self._left_out = -logits.amax(1).float()
+            self._left_out = (-self._weights * logits).amin(1).float()
         return self._left_out
 
     def threshold(self, reject: float) -> float:

@@ -24,7 +24,8 @@ from fewshot_lite.personal.model import PersonalModel
 _GAIN = 0.6
 #: Left-out photos help to judge one another, so that they count for fewer; fitted likewise.
 _INDEPENDENT = 0.6
-#: Below so many photos (see `_effective`) the accuracy is hardly more than a guess.
+#: Below so many photos (see `_effective`) the accuracy is hardly more than a guess; a class with
+#: one photo, of which nothing can be told, makes the whole uncertain.
 _ENOUGH = 6
 #: A class of fewer photos is pointed at where another has three times as many.
 _FEW = 5
@@ -119,19 +120,18 @@ def assess(personal: PersonalModel) -> Quality:
     one = torch.ones_like(labels[known])
     confusion.index_put_((labels[known], answers[known]), one, accumulate=True)
     accuracy = interval = None
-    certain = _effective(shots[shots > 1])
     if bool(known.any()):
         wrong = (~right[known]).double() * _still_wrong(shots[labels[known]], anew=anew)
         weights = 1 / (shots[labels[known]] * (shots > 1).sum())  # (N,), of a mean over classes
         accuracy = min(1.0, float(1 - (weights * wrong).sum()))
-        count = _INDEPENDENT * certain
+        count = _INDEPENDENT * _effective(shots[shots > 1])
         interval = wilson_interval(accuracy * count, count)
     return Quality(
         accuracy=accuracy,
         interval=interval,
         right=int(right.sum()),
         photos=int(known.sum()),
-        enough=certain >= _ENOUGH,
+        enough=accuracy is not None and _effective(shots) >= _ENOUGH,
         alone=tuple(name for name, n in zip(names, shots.tolist(), strict=True) if n == 1),
         few=_few(shots, right, labels, names),
         confused=_confused(confusion, names),
