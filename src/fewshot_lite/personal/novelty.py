@@ -3,10 +3,10 @@
 A softmax must share out all of its probability, so it cannot tell them; a distance can.
 Strangeness is the squared Mahalanobis distance to the nearest class (as Lee et al. 2018, "A simple
 unified framework for detecting out-of-distribution samples"), in features scaled to one length,
-whatever head names the classes. Of the scores compared in `benchmarks/accuracy/novelty.py` none is better
-overall: the energy of the head's logits tells other classes of the same data set a little better
-(AUROC 72 to 75 against 70 to 73 with EfficientNet-Lite0, 5 and 10 shots), and photos of other data
-sets worse.
+whatever head names the classes. Of the scores compared in `benchmarks/accuracy/novelty.py` none is
+better overall: the energy of the head's logits tells other classes of the same data set a little
+better (AUROC 72 to 75 against 70 to 73 with EfficientNet-Lite0, 5 and 10 shots), and photos of
+other data sets worse.
 
 From the mean of n photos a new one lies (n + 1) / n as far as from the mean of infinitely many. So
 where classes have different numbers of photos, distances to class k count by n_k / (n_k + 1), over
