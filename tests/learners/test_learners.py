@@ -184,6 +184,7 @@ FILM = {
     "hidden_dim": 8,
     "encoder_size": 32,
     "film_stages": None,
+    "film_layers": "all",
     "backbone_lr": 0.2,
 }
 OTHERS: list[tuple[str, dict[str, Any]]] = [
