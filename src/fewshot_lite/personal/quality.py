@@ -83,12 +83,8 @@ class Quality:
     """Photos named right when left out, ..."""
     photos: int
     """... of so many: those of classes with at least two."""
-    enough: bool
-    """Whether they are photos enough for the accuracy to be more than a guess."""
     alone: tuple[str, ...]
     """Classes with one photo, of which nothing can be told."""
-    few: tuple[FewPhotos, ...]
-    """Classes with few photos beside one with many, the fewest first."""
     confused: tuple[Confusion, ...]
     """Pairs of classes, the most confused first; those never confused are not listed."""
     suspicious: tuple[Suspicion, ...]
@@ -98,6 +94,10 @@ class Quality:
     """K rows, the classes that photos are in; K columns, what they were taken for."""
     anew: bool = False
     """Whether photos were left out of all of the adaptation, a quarter of them at a time."""
+    enough: bool = True
+    """Whether they are photos enough for the accuracy to be more than a guess."""
+    few: tuple[FewPhotos, ...] = ()
+    """Classes with few photos beside one with many, the fewest first."""
 
 
 def assess(personal: PersonalModel) -> Quality:
