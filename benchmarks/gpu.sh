@@ -24,12 +24,14 @@ if [ -n "$trial" ]; then
   step=(--device cpu --backbones resnet18 --image-size 32 --way 3 --queries 6 --h 4 --repeats 1)
   sizes=6,12
   full=6
+  limit=1200
   throughput=(--device cpu --base random:resnet18 --image-size 32 --photos 8 --repeats 1)
 else
   python -c 'import torch; assert torch.cuda.is_available(), "there is no CUDA device here"'
   step=(--device cuda --backbones efficientnet_lite0,efficientnet_b0 --way 50 --queries 500 --h 40)
   sizes=100,200,500,1000,10000
   full=100,200,500,1000,10000
+  limit=240
   throughput=(--device cuda --base random:efficientnet_lite0 --shots 5,20,200 --photos 4096)
 fi
 
@@ -38,7 +40,7 @@ run() { # run NAME COMMAND...: a part that fails does not take the others with i
   local name=$1
   shift
   echo "== $name ($(date +%T))"
-  timeout 240 "$@" >"$out/$name" 2>"$out/$name.log" || { echo "failed: $name"; tail -3 "$out/$name.log"; failed=1; }
+  timeout "$limit" "$@" >"$out/$name" 2>"$out/$name.log" || { echo "failed: $name"; tail -3 "$out/$name.log"; failed=1; }
 }
 if python -c 'import pytest' 2>/dev/null; then
   run tests.txt python -m pytest -q -m cuda tests/test_cuda.py
