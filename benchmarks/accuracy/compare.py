@@ -41,7 +41,10 @@ def draw(section: dict[str, Any], path: Path) -> None:
     """Bars of all models in a section, the last of which is the mean over all sets."""
     from matplotlib.figure import Figure
 
-    rows = sorted(section["accuracy"].items(), key=lambda row: row[1]["mean"])
+    rows = sorted(
+        ((model["name"], model["accuracy"]) for model in section["models"]),
+        key=lambda row: float(row[1]["mean"]),
+    )
     figure = Figure(figsize=(7, 0.5 + 0.36 * len(rows)), layout="constrained")
     axes = figure.subplots()
     values = [100 * row["mean"] for _, row in rows]
