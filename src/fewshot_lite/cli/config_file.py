@@ -79,7 +79,7 @@ def _kinds(context: typer.Context) -> dict[str, Any]:
 
 
 def _mistake(name: str, kind: Any, given: Any) -> str:
-    """What a value of a file should be; "" if it is that."""
+    """The kind that a value of a file should be of; "" if it is."""
     kinds = [item for item in get_args(kind) or (kind,) if item is not NoneType]  # of X | None
     if get_origin(kind) is tuple:
         right = isinstance(given, list) and all(type(value) is kinds[0] for value in given)

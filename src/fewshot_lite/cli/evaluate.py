@@ -283,7 +283,7 @@ def _check_numbers(steps: int, lr: float, image_size: int | None, micro_batch: i
 
 @dataclass(frozen=True)
 class _Files:
-    """What is written, and where."""
+    """The files to write."""
 
     output: Path | None
     csv: Path | None

@@ -42,7 +42,7 @@ _MAKERS = {
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file holds: named tensors and a JSON-able description."""
+    """The contents of a file: named tensors and a JSON-able description."""
 
     kind: str
     tensors: dict[str, Tensor]

@@ -58,7 +58,7 @@ def autocast(
 
 
 def precision_of(device: torch.device, precision: Precision, *, depthwise: bool) -> Precision:
-    """What "auto" comes to, see `autocast`; other precisions are as they are."""
+    """The precision that "auto" stands for, see `autocast`; others are as they are."""
     if precision != "auto":
         return precision
     if device.type == "cuda":

@@ -1,4 +1,4 @@
-"""What adapts to a task: a meta-trained learner, a head on a fixed backbone, or fine-tuning.
+"""Methods adapt to a task: a meta-trained learner, a head on a fixed backbone, fine-tuning.
 
     images, labels --adapt--> classifier: images -> logits
 
@@ -179,7 +179,7 @@ class HeadMethod(FrozenMethod):
 
 
 class _FineTuned(Method):
-    """What the two kinds of fine-tuning share: the optimiser's settings."""
+    """The base of both kinds of fine-tuning: the optimiser's settings."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What can be compared, as it is named on the command line; without importing torch."""
+"""Names of models and baselines on the command line, without importing torch."""
 
 from __future__ import annotations
 

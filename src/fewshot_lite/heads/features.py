@@ -1,4 +1,4 @@
-"""What heads make of features before they compare them."""
+"""Features as heads compare them."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class MeanHead(Head):
     kind: ClassVar[str] = "mean"
 
     def __init__(self, heads: Sequence[Head], temperature: float = 1.0) -> None:
-        """Of these heads, at least one; τ is not learned.
+        """The mean of these heads, at least one; τ is not learned.
 
         Raises:
             ValueError: none, or one that fits no features or not any number of classes.

@@ -85,7 +85,7 @@ class LabelledImages:
     labels: tuple[int, ...]
     skipped: tuple[Skipped, ...] = field(default=())
     groups: tuple[str, ...] = ()
-    """What each image is a frame of (a video), where the format tells: one side of a task only."""
+    """The video that each image is a frame of, where the format tells: one side of a task only."""
     query_groups: frozenset[str] = frozenset()
     """Groups for queries alone; where there are any, the others are for the support alone."""
 
@@ -180,7 +180,7 @@ def why_no_photo(path: Path) -> str | None:
 
 
 def _visible(folder: Path) -> list[Path]:
-    """What lies directly in a folder, by name, without system files.
+    """The names directly in a folder, sorted, without system files.
 
     Raises:
         OSError: the folder cannot be read.

@@ -1,4 +1,4 @@
-"""What Pillow may open, and what a file may cost before it is refused.
+"""The formats that Pillow may open, and the cost at which a file is refused.
 
 Pillow reads some forty formats. Several hand a file to another program (Ghostscript for EPS, also
 from inside an IPTC container), are read by slow Python, or are never photos: only `FORMATS` are

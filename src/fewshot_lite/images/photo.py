@@ -58,7 +58,7 @@ class Square(NamedTuple):
     pixels: npt.NDArray[np.uint8]
     """(size, size, 3), RGB."""
     width: int
-    """Of the whole photo as it is stored, in pixels."""
+    """The size of the whole photo as it is stored, in pixels."""
     height: int
     white: int | None = None
     """The value taken for white in a grey photo of more than 8 bits."""
@@ -169,7 +169,7 @@ def _rgb(image: Image.Image, white: float | None) -> Image.Image:
 
 
 def _white(image: Image.Image) -> float | None:
-    """Of grey images of more than 8 bits the value that is white, None of others.
+    """The value that is white in grey images of more than 8 bits; None for others.
 
     It is the largest that the fewest usual bits can hold, or else the largest there is.
     """

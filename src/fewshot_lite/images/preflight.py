@@ -1,4 +1,4 @@
-"""What is wrong with a folder of photos, found before anything is learned from it.
+"""Checks of a folder of photos before anything is learned from it.
 
     for finding in check("my_objects"):
         print(finding.kind, finding.detail, *finding.paths)
@@ -54,7 +54,7 @@ class Finding:
     classes: tuple[str, ...]
     """The classes, without repetition; empty for files outside of all."""
     detail: str
-    """What is the matter, without the paths."""
+    """The finding in words, without the paths."""
 
 
 class StrictError(FewshotError):

@@ -11,7 +11,7 @@ from fewshot_lite.networks.backbone import Backbone
 
 
 class Frozen(Learner):
-    """What a network pre-trained elsewhere, e.g. on ImageNet, adapts with: its head alone."""
+    """A network pre-trained elsewhere, e.g. on ImageNet, that adapts with its head alone."""
 
     name: ClassVar[str] = "frozen"
 

@@ -1,4 +1,4 @@
-"""What MAML, first-order MAML and iMAML share: adapting by gradient steps on the support set.
+"""The base of MAML, first-order MAML and iMAML: gradient steps on the support set.
 
     φ⁰ = (θ, head before the first step)    start
     φ* = inner loop on L̂ from φ⁰            solve
@@ -129,7 +129,7 @@ class GradientLearner(Learner):
         ]
 
     def learned(self) -> Params:
-        """What meta-training learns, and the rest of the backbone, without a graph."""
+        """All that meta-training learns, and the rest of the backbone, without a graph."""
         return {name: parameter.detach() for name, parameter in self.named_parameters()}
 
     def features_from(

@@ -37,7 +37,7 @@ from fewshot_lite.maml.params import Params, add
 
 @dataclass(frozen=True)
 class MetaGradient:
-    """Of one task; with a first dimension of tasks if several were vectorised."""
+    """The meta-gradient of one task; with a first dimension of tasks if several were vectorised."""
 
     gradients: Params
     """By the names of the learner's parameters."""

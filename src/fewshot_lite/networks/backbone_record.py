@@ -1,4 +1,4 @@
-"""What a checkpoint says of its backbone besides the weights, and the backbone it says that of."""
+"""A checkpoint's record of its backbone besides the weights, and the backbone made from it."""
 
 from __future__ import annotations
 

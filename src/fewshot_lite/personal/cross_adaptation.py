@@ -1,4 +1,4 @@
-"""What a learner that adapts by gradient says of photos that it did not adapt to.
+"""The answers of a learner that adapts by gradient for photos that it did not adapt to.
 
 Gradient steps move the network itself towards the photos' labels, so that its features of them know
 the answers, and leaving a photo out of the head alone (`Head.left_out_logits`) would tell nothing.
@@ -24,7 +24,7 @@ FOLDS = 4
 
 @dataclass(frozen=True)
 class CrossAdaptation:
-    """Of N support images, each in the eyes of a model that was adapted without it."""
+    """N support images, each as seen by a model that was adapted without it."""
 
     logits: Tensor
     """float32 (N, K); NaN in the rows of images that are their class's only one."""

@@ -72,7 +72,7 @@ class Suspicion:
 
 @dataclass(frozen=True)
 class Quality:
-    """What leaving out each photo tells."""
+    """The quality of a model, from leaving out each photo."""
 
     accuracy: float | None
     """Expected share of new photos named right, the mean over classes; None if no class has two

@@ -18,7 +18,7 @@ Curve = dict[int, float]
 
 
 def scalars(line: dict[str, Any]) -> Iterator[tuple[str, str, float]]:
-    """What a line of the log adds to curves: "train" or "validation", name and value."""
+    """The points that a line of the log adds to curves: "train" or "validation", name and value."""
     if not isinstance(line.get("task"), int):
         return
     if line.get("event") == "step":

@@ -1,4 +1,4 @@
-"""What meta-training depends on besides the images; checked without importing torch."""
+"""Settings of meta-training besides the images; checked without importing torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What settings of meta-training cannot be given together; torch is not imported."""
+"""Settings of meta-training that cannot be given together; torch is not imported."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BY_GRADIENT = ("maml", "fomaml", "imaml")
 
 
 def conflicts(config: MetaTrainConfig) -> Iterator[str]:
-    """What is wrong with settings that are fine one by one."""
+    """The conflicts among settings that are fine one by one."""
     if config.sampling != "uniform" and config.gradient != "lite":
         yield (
             f"--sampling {config.sampling}: must be left out with --gradient {config.gradient}; "

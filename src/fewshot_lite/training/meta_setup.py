@@ -1,4 +1,4 @@
-"""What a meta-training run works with: data and learner, made ready before the first task."""
+"""The parts of a meta-training run: data and learner, made ready before the first task."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Setup:
     train: TrainingTasks
     validation: ValidationTasks
     folders: Sequence[LabelledImages]
-    """Of training and of validation."""
+    """Those of training and of validation."""
     where: torch.device
     micro_batch: int
     depthwise: bool
@@ -82,7 +82,7 @@ class Setup:
 
 
 def facts(config: MetaTrainConfig, where: torch.device) -> dict[str, Any]:
-    """What all ranks must have alike before they look at the data."""
+    """The facts that all ranks must have alike before they look at the data."""
     flags = {flag(name): value for name, value in asdict(config).items()}
     del flags["--save-every"], flags["--micro-batch"]
     return {"fewshot-lite": __version__, "torch": torch.__version__, "device": where.type} | flags
@@ -162,7 +162,7 @@ def _make_learner(config: MetaTrainConfig, where: torch.device) -> tuple[Learner
 
 
 def _hyperparameters(config: MetaTrainConfig) -> dict[str, Any]:
-    """What the learner is built with, as far as it was given."""
+    """The learner's arguments, as far as they were given."""
     names = ["backbone_lr", "metric", "inner_steps", "inner_lr", "inner_head", "pattern"]
     names += ["film_stages", "lam", "cg_steps", "inner_solver", "statistics"]
     names += ["film_layers"] if config.learner in ("simple-cnaps", "cnaps") else []

@@ -70,7 +70,7 @@ class RunState:
 
     config: MetaTrainConfig
     averaged: AveragedModel | None = None
-    """Of the learner's weights, if they are averaged."""
+    """The average of the learner's weights, if there is one."""
     done: int = 0
     """Tasks."""
     averages: Averages = field(default_factory=Averages)
@@ -152,14 +152,14 @@ class RunState:
 
 
 def settings(setup: Setup, config: MetaTrainConfig) -> dict[str, Any]:
-    """What must be the same when the run goes on."""
+    """The facts that must be the same when the run goes on."""
     found = asdict(config) | {"images": setup.train.images, "classes": setup.train.classes}
     del found["save_every"], found["micro_batch"]  # do not change what is learned
     return found
 
 
 def weights_to_keep(setup: Setup, run: RunState) -> Learner:
-    """What is validated, and saved where nothing is validated: the average, if there is one."""
+    """The weights to validate, and to save where nothing is validated: the average, if any."""
     if run.averaged is None:
         return setup.learner
     averaged = cast(Learner, run.averaged.module)

@@ -34,7 +34,7 @@ class StepResult:
     exact: int
     """Tasks with no more than H support images, all of which LITE back-propagated."""
     negative_curvature: int
-    """Of iMAML: tasks whose solution stopped there."""
+    """The number of iMAML's tasks whose solution stopped at negative curvature."""
 
     @property
     def finite(self) -> bool:

@@ -194,7 +194,7 @@ class _Prepared(Dataset["PreparedTask | str"]):
             return str(error)
 
     def begin(self) -> None:
-        """What a worker does first."""
+        """Prepare a worker."""
         self._source.read_with(_WORKER_THREADS)
 
 

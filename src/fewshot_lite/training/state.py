@@ -1,4 +1,4 @@
-"""What a training run needs to go on, on disk: the last two states, each written whole.
+"""The states that a training run goes on from: the last two, each written whole.
 
 The newest may be lost to a failing disk; the one before it is then gone on from. Weights, optimiser
 and whatever else a run carries are in one safetensors file with its checksum; there is no pickle.
@@ -25,12 +25,12 @@ from fewshot_lite.core.ranks import Ranks
 
 @dataclass(frozen=True)
 class State:
-    """What a run goes on with besides its weights and optimiser, which are in place."""
+    """The facts that a run goes on with, besides its weights and optimiser, which are in place."""
 
     step: int
     notes: dict[str, Any]
     tensors: dict[str, Tensor] = field(default_factory=dict)
-    """What `save_state` was given as such."""
+    """The facts that `save_state` was given."""
 
 
 def log_path(output: Path) -> Path:

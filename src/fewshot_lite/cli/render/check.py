@@ -1,4 +1,4 @@
-"""What `check` prints, and `adapt` of the same."""
+"""The output of `check`, and of `adapt` on the same."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def print_findings(findings: Sequence[Finding], to: Console) -> None:
 
 
 def print_check(folder: ImageFolder, findings: Sequence[Finding]) -> None:
-    """What was found, and a line that counts it."""
+    """Print the findings, and a line that counts them."""
     print_findings(findings, render.out)
     counts = {kind: sum(finding.kind == kind for finding in findings) for kind in _TITLES}
     found = ", ".join(f"{_TITLES[kind].lower()} {n}" for kind, n in counts.items() if n)

@@ -1,4 +1,4 @@
-"""What people see of `quality`."""
+"""The output of `quality`."""
 
 from __future__ import annotations
 

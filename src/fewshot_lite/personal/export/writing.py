@@ -32,7 +32,7 @@ _MOST_ONNX_BYTES = 2**31 - 2**20
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written."""
+    """The file that was written."""
 
     path: Path
     format: Format

@@ -83,7 +83,7 @@ def typical_photos(
 
 @torch.no_grad()
 def left_out_answers(personal: PersonalModel) -> list[int | None]:
-    """What each support photo is taken for by the others; None for its class's only photo."""
+    """The class that the others take each support photo for; None for its class's only photo."""
     logits = personal.left_out_logits()
     alone = logits.isnan().any(1).tolist()
     answers = logits.nan_to_num(0).argmax(1).tolist()

@@ -1,4 +1,4 @@
-"""What `data check` says of ORBIT."""
+"""The description of ORBIT for `data check`."""
 
 from __future__ import annotations
 
