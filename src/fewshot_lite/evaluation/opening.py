@@ -229,7 +229,7 @@ def _shipped(base: str, text: str) -> Path | None:
 
 
 def _architecture(path: Path) -> str | None:
-    """The network in the name of a file of torchvision's: efficientnet_b0_rwightman-7f5810bc.pth."""
+    """The network in the name of a file of torchvision: efficientnet_b0_rwightman-7f5810bc.pth."""
     if path.suffix == ".safetensors":
         return None  # its description says, or it is a resnet18
     named = [name for name in NETWORKS if path.name.startswith((f"{name}-", f"{name}_"))]

@@ -136,7 +136,7 @@ class Backbone(nn.Module):
         self.pooling = pooling
 
     def prepared(self, images: Tensor, scale: int = 1) -> Tensor:
-        """Images as the network takes them, from those that `forward` takes, reduced by a factor."""
+        """Images as the network takes them, of those that `forward` takes, reduced by a factor."""
         images = (as_float(images) - self.mean) / self.std
         # Whole factors: the mean of scale x scale pixels is the same in every runtime.
         reduced = F.avg_pool2d(images, scale) if scale > 1 else images
