@@ -34,6 +34,22 @@ def adapt(
         HeadName,
         typer.Option(help="The classifier on the features; auto chooses one by cross-validation."),
     ] = "default",
+    views: Annotated[
+        int | None,
+        typer.Option(
+            metavar="1|3",
+            help="Views of each photo to adapt to: as it is; or mirrored and from nearer, too.  "
+            "[default: 3, of 1000 photos and more 1]",
+        ),
+    ] = None,
+    mirror: Annotated[
+        bool | None,
+        typer.Option(
+            "--mirror/--no-mirror",
+            help="Whether one of the views is mirrored.  [default: unless classes are told apart "
+            "better without, as left and right are]",
+        ),
+    ] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The file to write the personal model to.")
     ] = DEFAULT_PERSONAL,
@@ -95,6 +111,8 @@ def adapt(
             personal = model.adapt(
                 folder,
                 head=head,
+                views=views,
+                mirror=mirror,
                 strict=strict,
                 thumbnails=pictures,
                 on_done=progress,

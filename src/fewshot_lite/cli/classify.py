@@ -53,6 +53,12 @@ def classify(
     no_reject: Annotated[
         bool, typer.Option("--no-reject", help="Name every photo, however unlike yours it is.")
     ] = False,
+    careful: Annotated[
+        bool,
+        typer.Option(
+            "--careful", help="Look at each photo three times (mirrored, from nearer): slower."
+        ),
+    ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail if a folder holds a file that is no photo.")
     ] = False,
@@ -143,6 +149,7 @@ def classify(
     personal = open_personal(
         model, device=device, with_photos=report is not None, on_note=render.print_note
     )
+    personal.careful = careful
     if watch:
         from fewshot_lite.core.stopping import StopRequest
 

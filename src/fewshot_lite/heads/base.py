@@ -68,8 +68,11 @@ class Head(nn.Module, ABC):
         """The head for labels in which class k is what class order[k] was."""
         return self
 
-    def recalibrated(self, features: Tensor, labels: Tensor, classes: int) -> Head:
-        """The head for another support set, as `fit` takes it; itself if it is not calibrated."""
+    def recalibrated(
+        self, features: Tensor, labels: Tensor, classes: int, groups: Tensor | None = None
+    ) -> Head:
+        """The head for another support set, as `left_out_logits` takes it; itself if it is not
+        calibrated."""
         return self
 
     @property

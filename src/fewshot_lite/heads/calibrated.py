@@ -59,8 +59,10 @@ class CalibratedHead(Head):
     def temperature_factor(self) -> float:
         return float(self.factor)
 
-    def recalibrated(self, features: Tensor, labels: Tensor, classes: int) -> CalibratedHead:
-        return calibrate(self.head, features, labels, classes)
+    def recalibrated(
+        self, features: Tensor, labels: Tensor, classes: int, groups: Tensor | None = None
+    ) -> CalibratedHead:
+        return calibrate(self.head, features, labels, classes, groups)
 
     def options(self) -> dict[str, Any]:
         return {"head": self.head.describe()}

@@ -7,7 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from fewshot_lite.images.folders import Skipped
 from fewshot_lite.images.prefetch import DecodedBatch, decoded_batches
 from fewshot_lite.personal.prediction import Prediction
+from fewshot_lite.personal.views import VIEWS, mean_answers, recorded_views, view
 
 _NOT_FINITE = "the model's answer is not finite: its file is damaged, so adapt anew"
 
@@ -26,6 +27,11 @@ class PhotoClassifier(ABC):
     """K names."""
     image_size: int
     """Side S of the images in pixels."""
+    provenance: dict[str, Any]
+    """JSON-able record of base, version and date."""
+    careful: bool = False
+    """Whether `classify` takes the mean over views of a photo (`personal.views`): those that the
+    model's photos were adapted in, or all three if that is one."""
 
     @abstractmethod
     def threshold(self, reject: float) -> float:
@@ -93,6 +99,10 @@ class PhotoClassifier(ABC):
     ) -> Iterator[Prediction]:
         if len(decoded.pixels):
             probabilities, strangeness = self.answers_of(decoded.pixels)
+            if self.careful:
+                views = recorded_views(self.provenance)[1:] or VIEWS[1:]
+                others = [self.answers_of(view(decoded.pixels, name))[0] for name in views]
+                probabilities = mean_answers([probabilities, *others])
             order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
             finite = np.isfinite(probabilities).all(1) & np.isfinite(strangeness)
         row = 0

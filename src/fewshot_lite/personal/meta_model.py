@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -21,26 +20,29 @@ from fewshot_lite.core.config import HeadName
 from fewshot_lite.core.damage import damage_as
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.files import DEFAULT_BASE
-from fewshot_lite.data.store import decode
 from fewshot_lite.heads.choice import (
+    Choice,
     adapted_choice,
     check_adapted_head,
     choose_head,
+    left_out_accuracy,
 )
 from fewshot_lite.heads.registry import NAMED_HEADS
-from fewshot_lite.images.folders import ImageFolder, Skipped, scan_classes
-from fewshot_lite.images.preflight import Examiner, Finding, StrictError
 from fewshot_lite.images.thumbnails import make_thumbnails
 from fewshot_lite.learners import Frozen, Learner, TaskClassifier
 from fewshot_lite.maml.gradient_learner import GradientLearner
 from fewshot_lite.maml.registry import make_learner
 from fewshot_lite.networks.backbone_record import describe_backbone, described_backbone
-from fewshot_lite.networks.film import folded
+from fewshot_lite.networks.film import NormParameters, folded
 from fewshot_lite.networks.weights import load_backbone
 from fewshot_lite.personal.bases import Base, parse_base
 from fewshot_lite.personal.cross_adaptation import cross_adapt
 from fewshot_lite.personal.model import Adaptation, PersonalModel
-from fewshot_lite.personal.prediction import check_not_unknown
+from fewshot_lite.personal.support import Support, labelled_support, read_support
+from fewshot_lite.personal.views import AS_IS, MIRRORED, Pixels, choose_views, view
+
+#: Mirrored views are left out of adapting if photos left out are named better by this share.
+_MIRROR_MARGIN = 0.03
 
 
 @dataclass
@@ -132,6 +134,8 @@ class MetaModel:
         labels: Sequence[str] | None = None,
         *,
         head: HeadName = "default",
+        views: int | None = None,
+        mirror: bool | None = None,
         strict: bool = False,
         thumbnails: bool = True,
         on_done: Callable[[int, int], None] | None = None,
@@ -143,87 +147,164 @@ class MetaModel:
             photos: a folder with one folder of photos per class, or images, uint8 or float in
                 [0, 1], (N, 3, S, S) with S = `image_size`.
             labels: N class names, with images and only with them.
-            head: what tells the classes apart; "auto" chooses by cross-validation on the photos.
+            head, views, mirror, thumbnails, on_fold: as `adapt_to` takes them.
             strict: fail if anything is wrong with the folder; `images.preflight` lists what may be.
-            thumbnails: keep small pictures of the photos, for reports (`personal.report`).
             on_done: called with (photos decoded, photos in all).
-            on_fold: of learners that adapt by gradient, with (folds done, folds in all) of
-                `cross_adaptation`.
 
         Returns:
             The personal model; its `adaptation` tells what was used and what was skipped.
 
         Raises:
             UsageError, FewshotError: a folder or images that cannot be adapted to; files that
-                cannot be read are skipped as long as each class keeps one.
+                cannot be read are skipped.
             StrictError: something is wrong with the folder, and `strict` is set.
         """
         start = time.perf_counter()
-        skipped: tuple[Skipped, ...] = ()
-        findings: tuple[Finding, ...] = ()
-        used_photos: tuple[str, ...] = ()
-        root: Path | None = None
-        paths: tuple[Path, ...] = ()
-        by_gradient = isinstance(self.learner, GradientLearner)
-        if by_gradient:
-            check_adapted_head(head)
+        self._check(head, views, mirror)
         if isinstance(photos, Tensor):
-            images, names, numbers = _labelled(photos, labels, self.image_size)
-            self._check_way("labels", len(names))
-            left_out = (0,) * len(names)
+            support = labelled_support(photos, labels, self.image_size)
+        elif labels is not None:
+            raise UsageError("labels: for images only; a folder's class folders name them.")
         else:
-            if labels is not None:
-                raise UsageError("labels: for images only; a folder's class folders name them.")
-            folder = scan_classes(Path(photos))
-            check_not_unknown(folder.class_names)
-            images, good, skipped, findings = _read(folder, self.image_size, strict, on_done)
-            kept = sorted({folder.labels[i] for i in good})  # classes with a photo
-            self._check_way(str(folder.root), len(kept))
-            names = tuple(folder.class_names[k] for k in kept)
-            numbers = [kept.index(folder.labels[i]) for i in good]
-            root, paths = folder.root, tuple(folder.paths[i] for i in good)
-            used_photos = tuple(_spelled(path, root) for path in paths)
-            homes = [folder.root / name for name in names]
-            left_out = tuple(sum(h in s.path.parents for s in skipped) for h in homes)
+            support = read_support(photos, self.image_size, strict=strict, on_done=on_done)
+        personal = self.adapt_to(
+            support, head=head, views=views, mirror=mirror, thumbnails=thumbnails, on_fold=on_fold
+        )
+        seconds = time.perf_counter() - start
+        personal.adaptation = Adaptation(
+            support.class_names,
+            support.used,
+            support.left_out,
+            support.skipped,
+            seconds,
+            support.findings,
+            support.root,
+            support.paths,
+        )
+        return personal
+
+    def adapt_to(
+        self,
+        support: Support,
+        *,
+        head: HeadName = "default",
+        views: int | None = None,
+        mirror: bool | None = None,
+        thumbnails: bool = True,
+        on_fold: Callable[[int, int], None] | None = None,
+    ) -> PersonalModel:
+        """Adapt to images.
+
+        Args:
+            support: the images, of side `image_size`.
+            head: what tells the classes apart; "auto" chooses by cross-validation on the photos.
+            views: of each photo to adapt to, 1 or 3 (`personal.views`); None takes 3, but 1 of a
+                thousand photos and more, and of learners that adapt by gradient.
+            mirror: whether one of them is mirrored; None leaves them out if the photos are then
+                clearly named better when each is left out, as where classes are each other's
+                mirror images.
+            thumbnails: keep small pictures of the photos, for reports (`personal.report`).
+            on_fold: of learners that adapt by gradient, with (folds done, folds in all) of
+                `cross_adaptation`.
+
+        Raises:
+            UsageError, FewshotError: what cannot be adapted to.
+        """
+        self._check(head, views, mirror)
+        self._check_way(str(support.root or "labels"), len(support.class_names))
+        if isinstance(self.learner, GradientLearner):
+            return self._descend(support, thumbnails, on_fold)
+        names = choose_views(views, mirror, len(support.labels))
         device = self.learner.backbone.mean.device
-        targets = torch.tensor(numbers, device=device)
-        images = images.to(device)
-        classifier = self.learner.adapt(images, targets, len(names))
-        support = classifier.support_features
-        strangeness: Tensor | None = None
-        logits: Tensor | None = None
-        if by_gradient:
-            _check_descended(classifier, targets)
-            crossed = cross_adapt(self.learner, images, targets, len(names), on_done=on_fold)
-            choice = adapted_choice(classifier.statistics, crossed.logits, targets)
-            strangeness, logits = crossed.strangeness, choice.factor * crossed.logits
-        else:
-            choice = choose_head(head, self.learner.head, support, targets, len(names))
-        personal = PersonalModel(
-            folded(self.learner.backbone, classifier.parameters),
-            choice.head,
+        labels = torch.tensor(support.labels, device=device)
+        images = _in_views(support.images, names).to(device)  # (N V, 3, S, S)
+        rows, classes = labels.repeat_interleave(len(names)), len(support.class_names)
+        groups = torch.arange(len(labels), device=device).repeat_interleave(len(names))
+        classifier = self.learner.adapt(images, rows, classes)
+        features = classifier.support_features
+        choice = choose_head(head, self.learner.head, features, rows, classes, groups)
+        if MIRRORED in names and mirror is None:
+            plain = torch.tensor([name != MIRRORED for name in names], device=device)
+            kept = plain.repeat(len(labels))
+            given = features[kept], rows[kept], classes, groups[kept]
+            with_mirror = left_out_accuracy(choice.head, features, rows, classes, groups)
+            margin = max(_MIRROR_MARGIN, 1.5 / len(labels))  # two photos at least
+            if left_out_accuracy(choice.head, *given) > with_mirror + margin:
+                names = tuple(name for name in names if name != MIRRORED)
+                features = given[0]
+                choice = choose_head(head, self.learner.head, *given)
+        return self._personal(
             support,
-            targets,
+            classifier.parameters,
+            choice,
+            features.unflatten(0, (len(labels), len(names))),
+            thumbnails,
             names,
+        )
+
+    def _descend(
+        self,
+        support: Support,
+        thumbnails: bool,
+        on_fold: Callable[[int, int], None] | None,
+    ) -> PersonalModel:
+        """`adapt_to` of a learner that adapts by gradient steps."""
+        device = self.learner.backbone.mean.device
+        images, labels = support.images.to(device), torch.tensor(support.labels, device=device)
+        classes = len(support.class_names)
+        classifier = self.learner.adapt(images, labels, classes)
+        _check_descended(classifier, labels)
+        crossed = cross_adapt(self.learner, images, labels, classes, on_done=on_fold)
+        choice = adapted_choice(classifier.statistics, crossed.logits, labels)
+        return self._personal(
+            support,
+            classifier.parameters,
+            choice,
+            classifier.support_features,
+            thumbnails,
+            left_out=crossed.strangeness,
+            left_out_logits=choice.factor * crossed.logits,
+        )
+
+    def _personal(
+        self,
+        support: Support,
+        parameters: NormParameters,
+        choice: Choice,
+        features: Tensor,
+        thumbnails: bool,
+        views: tuple[str, ...] = (AS_IS,),
+        **left_out: Tensor,
+    ) -> PersonalModel:
+        return PersonalModel(
+            folded(self.learner.backbone, parameters),
+            choice.head,
+            features,
+            torch.tensor(support.labels, device=features.device),
+            support.class_names,
             self.image_size,
             {
                 "base": self.source,
                 "learner": self.learner.name,
                 "head": choice.record(),
+                "views": list(views),
                 "version": __version__,
                 "created": datetime.now(UTC).isoformat(timespec="seconds"),
             },
-            used_photos,
-            strangeness,
-            left_out_logits=logits,
-            thumbnails=_small(images) if thumbnails else (),
+            support.photos,
+            thumbnails=_small(support.images) if thumbnails else (),
+            **left_out,
         )
-        seconds = time.perf_counter() - start
-        used = tuple(numbers.count(k) for k in range(len(names)))
-        personal.adaptation = Adaptation(
-            names, used, left_out, skipped, seconds, findings, root, paths
-        )
-        return personal
+
+    def _check(self, head: HeadName, views: int | None, mirror: bool | None) -> None:
+        """Refuse what has no part in adapting, before photos are read."""
+        choose_views(views, mirror, 0)
+        if isinstance(self.learner, GradientLearner):
+            check_adapted_head(head)
+            if views == 3 or mirror:
+                raise UsageError(
+                    "--views, --mirror: must be left out with a base that adapts by gradient steps."
+                )
 
     def _check_way(self, where: str, classes: int) -> None:
         """Refuse a number of classes that a head learned for another cannot tell apart."""
@@ -251,73 +332,26 @@ def _check_descended(classifier: TaskClassifier, labels: Tensor) -> None:
         )
 
 
-def _labelled(
-    images: Tensor, labels: Sequence[str] | None, size: int
-) -> tuple[Tensor, tuple[str, ...], list[int]]:
-    """Images, class names in alphabetical order, class numbers."""
-    if labels is None or len(labels) != len(images):
-        raise UsageError("labels: as many class names as images are needed.")
-    if images.ndim != 4 or tuple(images.shape[1:]) != (3, size, size):
-        raise UsageError(
-            f"images: of shape {tuple(images.shape)}, but this model takes (N, 3, {size}, {size})."
-        )
+def _in_views(images: Tensor, names: Sequence[str]) -> Tensor:
+    """All views of a photo, then of the next, (N V, 3, S, S), in the type of the images."""
+    if len(names) == 1:
+        return images
+    views = [torch.from_numpy(view(_bytes(images), name)) for name in names[1:]]
     if images.dtype != torch.uint8:
-        images = images.float()
-        if not bool(((images >= -0.5) & (images <= 1.5)).all()):  # resizing may overshoot a little
-            raise UsageError("images: give uint8 in 0..255, or floats in [0, 1].")
-    labels = [str(label) for label in (labels.tolist() if isinstance(labels, Tensor) else labels)]
-    names = tuple(sorted(set(labels)))
-    check_not_unknown(names)
-    if len(names) < 2:
-        raise FewshotError("One class only: there is nothing to tell apart. Give at least two.")
-    if len({name.lower() for name in names}) < len(names):
-        raise UsageError("labels: two class names differ only in case. Spell them alike.")
-    return images, names, [names.index(label) for label in labels]
+        views = [pixels.to(images.dtype) / 255 for pixels in views]
+    return torch.stack([images.cpu(), *views], dim=1).flatten(0, 1)
 
 
-def _read(
-    folder: ImageFolder, size: int, strict: bool, on_done: Callable[[int, int], None] | None
-) -> tuple[Tensor, list[int], tuple[Skipped, ...], tuple[Finding, ...]]:
-    """The readable photos of a folder, their indices in it, what was skipped and what is wrong."""
-    if len(folder.class_names) < 2:
-        raise FewshotError(
-            f"{folder.root}: one class only ({folder.class_names[0]!r}), so there is nothing to "
-            "tell apart. Add a folder of something else."
-        )
-    total = len(folder.paths)
-    examiner = Examiner(folder, size)
-    count = (lambda n: on_done(n, total)) if on_done else None
-    images, problems = decode(folder.paths, size, look=examiner.look, on_done=count)
-    skipped = [*folder.skipped, *(Skipped(folder.paths[i], why) for i, why in problems.items())]
-    good = [i for i in range(total) if i not in problems]
-    read = {folder.labels[i] for i in good}
-    for number, name in enumerate(folder.class_names):
-        if number not in read:
-            empty = folder.root / name
-            why = next((s for s in skipped if empty in s.path.parents), None)
-            detail = f" ({why.path.name}: {why.reason})" if why else ""
-            skipped.append(Skipped(empty, f"no photo in it can be read{detail}: left out"))
-    if len(read) < 2:
-        raise FewshotError(
-            f"{empty}: no photo in it can be read{detail}. Put photos in: two classes with photos "
-            "at least are needed."
-        )
-    findings = examiner.findings(problems)
-    if strict and findings:
-        raise StrictError(folder.root, findings)
-    return images[good], good, tuple(sorted(skipped, key=lambda s: str(s.path))), findings
+def _bytes(images: Tensor) -> Pixels:
+    if images.dtype != torch.uint8:
+        images = (images * 255).round().clamp(0, 255).byte()
+    pixels: Pixels = images.cpu().numpy()
+    return pixels
 
 
 def _small(images: Tensor) -> tuple[bytes, ...]:
     """Thumbnails of images as `adapt` takes them."""
-    if images.dtype != torch.uint8:
-        images = (images * 255).round().clamp(0, 255).byte()
-    return make_thumbnails(images.cpu().numpy())
-
-
-def _spelled(path: Path, root: Path) -> str:
-    """A photo's name for the record: relative, with /, and valid Unicode whatever the disk has."""
-    return os.fsencode(path.relative_to(root).as_posix()).decode(errors="replace")
+    return make_thumbnails(_bytes(images))
 
 
 def load(

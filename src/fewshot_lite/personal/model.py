@@ -85,7 +85,8 @@ class PersonalModel(PhotoClassifier):
 
         Args:
             backbone: the adapted network.
-            features: float32 (N, d) of the support images under it.
+            features: float32 (N, d) of the support images under it, or (N, V, d) of V views of
+                each, the first as it is.
             labels: int64 (N,) of 0..K-1.
             class_names: K names.
             image_size: side of the images in pixels.
@@ -108,14 +109,16 @@ class PersonalModel(PhotoClassifier):
             raise ValueError("left_out_logits: go with an adapted head, and with left_out")
         self.backbone = backbone.eval().requires_grad_(False)
         self.head = head.requires_grad_(False)
-        self.features = features
+        self.views = features if features.ndim == 3 else features[:, None]
+        """(N, V, d): of each view of a photo; see `personal.views`."""
         self.labels = labels
         self.class_names = class_names
         self.image_size = image_size
         self.provenance = provenance
         self.photos = photos
         self.thumbnails = thumbnails
-        self._statistics = self.head.fit(features, labels, len(class_names))
+        rows, of_rows, _ = self.rows()
+        self._statistics = self.head.fit(rows, of_rows, len(class_names))
         self._left_out = left_out
         self._left_out_logits = left_out_logits
 
@@ -159,7 +162,7 @@ class PersonalModel(PhotoClassifier):
         parts = Parts(
             self.backbone,
             self.head,
-            self.features,
+            self.views,
             self.labels,
             self.class_names,
             self.image_size,
@@ -171,6 +174,18 @@ class PersonalModel(PhotoClassifier):
         )
         personal_store.write(path, parts, force=force)
         return path
+
+    @property
+    def features(self) -> Tensor:
+        """Features (N, d) of the photos as they are."""
+        return self.views[:, 0]
+
+    def rows(self) -> tuple[Tensor, Tensor, Tensor]:
+        """What the head is fitted to: features (N V, d), their labels and their photos (N V,)."""
+        number, views = self.views.shape[:2]
+        photos = torch.arange(number, device=self.labels.device)
+        of_rows = self.labels.repeat_interleave(views)
+        return self.views.flatten(0, 1), of_rows, photos.repeat_interleave(views)
 
     @cached_property
     def strangers(self) -> StrangerDetector:
@@ -197,7 +212,9 @@ class PersonalModel(PhotoClassifier):
         """
         if self._left_out_logits is not None:
             return self._left_out_logits
-        return self.head.left_out_logits(self.features, self.labels, len(self.class_names))
+        rows, labels, photos = self.rows()
+        logits = self.head.left_out_logits(rows, labels, len(self.class_names), photos)
+        return logits[:: self.views.shape[1]]
 
     def threshold(self, reject: float) -> float:
         return self.strangers.threshold(reject)

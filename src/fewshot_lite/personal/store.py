@@ -119,7 +119,8 @@ def _check_support(features: Tensor, labels: Tensor, classes: int, width: int) -
     """ValueError if they are not the features and labels of every class's photos."""
     if labels.dtype != torch.int64 or set(labels.tolist()) != set(range(classes)):
         raise ValueError("support.labels do not fit the class names")
-    if features.dtype != torch.float32 or features.shape != (len(labels), width):
+    whole = features.ndim == 3 and features.shape[::2] == (len(labels), width)
+    if features.dtype != torch.float32 or not whole or features.shape[1] < 1:
         raise ValueError("support.features has another shape or type")
     if not bool(features.isfinite().all()):
         raise ValueError("support.features are not finite")

@@ -326,7 +326,7 @@ def test_photos_from_disk_give_what_the_adapted_network_sees(things: Path, tmp_p
     second = only(
         things, tmp_path / "second", {"mug": range(2, 3), "pen": range(4), "cup": range(1)}
     )
-    personal = tiny_model().adapt(first)
+    personal = tiny_model().adapt(first, views=1)
     assert isinstance(personal.head, CalibratedHead)
     personal.head.factor *= 3.0  # as if the first photos had asked for another
     seen: list[tuple[int, int]] = []

@@ -99,7 +99,7 @@ def test_edits_carry_them_along(personal: PersonalModel, tmp_path: Path) -> None
 
 
 def test_features_without_pictures_leave_gaps(personal: PersonalModel, tmp_path: Path) -> None:
-    features = torch.rand(1, personal.features.shape[1])
+    features = torch.rand(1, *personal.views.shape[1:])
     model = editing.add_features(personal, features, ["mug"], ["mug/x"]).model
     assert model.thumbnails == (*personal.thumbnails, b"")
     path = model.save(tmp_path / "m.safetensors")

@@ -24,6 +24,7 @@ from fewshot_lite.personal.editing.edits import (
 )
 from fewshot_lite.personal.editing.names import check_name
 from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.views import recorded_views, view
 
 #: Photos in memory at a time.
 _CHUNK = 256
@@ -93,7 +94,7 @@ def add_features(
     """As `add`, for photos that have gone through the model's network.
 
     Args:
-        features: (M, d).
+        features: (M, d), or (M, V, d) of each view that the model has (`personal.views`).
         labels: M class names.
         photos: M names for the model; one that it has already is numbered.
         paths: M places to name duplicates by; the names unless given.
@@ -102,17 +103,21 @@ def add_features(
     Raises:
         UsageError: a model that was adapted by gradient.
         FewshotError: all are duplicates, or all of a new class; features that are not finite.
+        ValueError: features of another number of views.
     """
     check_photos_may_change(personal)
     paths = photos if paths is None else paths
-    features = features.to(personal.features)
+    features = features.to(personal.views)
+    features = features if features.ndim == 3 else features[:, None]
+    if features.shape[1] != personal.views.shape[1]:
+        raise ValueError(f"{features.shape[1]} views of {personal.views.shape[1]}")
     if not bool(features.isfinite().all()):
         raise FewshotError(
             "The model's values for these photos are not finite: it is damaged. Adapt anew."
         )
     old_labels = [personal.class_names[k] for k in personal.labels.tolist()]
     names = named(personal)
-    twins = _twins(personal.features, features)
+    twins = _twins(personal.features, features[:, 0])
     kept, duplicates = [], []
     all_labels, all_names = [*old_labels, *labels], [*names, *photos]
     for i, twin in enumerate(twins):
@@ -138,7 +143,7 @@ def add_features(
         taken.add(names[-1])
     model = rebuilt(
         personal,
-        torch.cat([personal.features, features[kept]]),
+        torch.cat([personal.views, features[kept]]),
         [*old_labels, *(labels[i] for i in kept)],
         names,
         thumbnails=[*personal.thumbnails, *(thumbnails[i] if thumbnails else b"" for i in kept)]
@@ -155,13 +160,14 @@ def _embed(
     photos: Sequence[Addition],
     on_done: Callable[[int, int], None] | None,
 ) -> tuple[Tensor, list[Addition], list[Skipped], list[bytes]]:
-    """Features (M, d) of the photos that can be read, those photos, and those that cannot be.
+    """Features (M, V, d) of the photos that can be read, those photos, and those that cannot be.
 
     And thumbnails of those read, if the model has any.
     """
-    features, jpegs = [personal.features[:0]], list[bytes]()
+    features, jpegs = [personal.views[:0]], list[bytes]()
     read: list[Addition] = []
     unread: list[Skipped] = []
+    names = recorded_views(personal.provenance)
     for start in range(0, len(photos), _CHUNK):
         chunk = photos[start : start + _CHUNK]
 
@@ -175,9 +181,11 @@ def _embed(
         good = [i for i in range(len(chunk)) if i not in problems]
         read += [chunk[i] for i in good]
         if good:
-            features.append(personal.embed(images[good]))
+            pixels = images[good].numpy()
+            views = [torch.from_numpy(view(pixels, name)) for name in names]
+            features.append(torch.stack([personal.embed(images) for images in views], dim=1))
             if personal.thumbnails:
-                jpegs += make_thumbnails(images[good].numpy())
+                jpegs += make_thumbnails(pixels)
     return torch.cat(features), read, unread, jpegs
 
 

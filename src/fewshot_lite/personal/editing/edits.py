@@ -81,7 +81,7 @@ def check_photos_may_change(personal: PersonalModel) -> None:
 
 def rebuilt(
     personal: PersonalModel,
-    features: Tensor,
+    features: Tensor,  # (N, V, d), as `PersonalModel.views`
     labels: Sequence[str],
     photos: Sequence[str],
     *,
@@ -131,7 +131,10 @@ def _calibrated(
     personal: PersonalModel, features: Tensor, labels: Tensor, classes: int
 ) -> tuple[Head, dict[str, Any]]:
     """The head calibrated as `adapt` would calibrate it for these photos, and its new record."""
-    head = personal.head.recalibrated(features, labels, classes)
+    number, views = features.shape[:2]
+    photos = torch.arange(number, device=labels.device).repeat_interleave(views)
+    rows = features.flatten(0, 1), labels.repeat_interleave(views)
+    head = personal.head.recalibrated(*rows, classes, photos)
     record = {**_recorded(personal, "head", {}), "temperature_factor": head.temperature_factor}
     return head, {"head": record}
 

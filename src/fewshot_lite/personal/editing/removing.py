@@ -55,7 +55,7 @@ def remove(
     first = film_kept(personal)
     model = rebuilt(
         personal,
-        personal.features[kept],
+        personal.views[kept],
         [labels[i] for i in kept],
         [names[i] for i in kept] if personal.photos else (),
         thumbnails=[personal.thumbnails[i] for i in kept] if personal.thumbnails else (),
@@ -81,7 +81,7 @@ def rename(personal: PersonalModel, old: str, new: str) -> Edit:
     names = [new if name == old else name for name in personal.class_names]
     model = rebuilt(
         personal,
-        personal.features,
+        personal.views,
         [names[k] for k in personal.labels.tolist()],
         personal.photos,
         thumbnails=personal.thumbnails,

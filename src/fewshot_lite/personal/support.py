@@ -1,0 +1,143 @@
+"""Support sets to adapt to: a folder of class folders read, or images with labels checked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.data.store import decode
+from fewshot_lite.images.folders import Skipped, scan_classes
+from fewshot_lite.images.preflight import Examiner, Finding, StrictError
+from fewshot_lite.personal.prediction import check_not_unknown
+
+
+@dataclass(frozen=True)
+class Support:
+    """N images of K classes, and where they come from."""
+
+    images: Tensor
+    """(N, 3, S, S), uint8 or float in [0, 1]."""
+    labels: tuple[int, ...]
+    """N numbers of 0..K-1, every class present."""
+    class_names: tuple[str, ...]
+    root: Path | None = None
+    """The folder they were read from."""
+    paths: tuple[Path, ...] = ()
+    """N files in it."""
+    skipped: tuple[Skipped, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    """What is wrong with the folder."""
+
+    @property
+    def photos(self) -> tuple[str, ...]:
+        """Names of the files: relative, with /, and valid Unicode whatever the disk has."""
+        names = (path.relative_to(self.root or "").as_posix() for path in self.paths)
+        return tuple(os.fsencode(name).decode(errors="replace") for name in names)
+
+    @property
+    def used(self) -> tuple[int, ...]:
+        """Photos of each class."""
+        return tuple(self.labels.count(k) for k in range(len(self.class_names)))
+
+    @property
+    def left_out(self) -> tuple[int, ...]:
+        """Files that were skipped in each class's folder."""
+        homes = [(self.root or Path()) / name for name in self.class_names]
+        return tuple(sum(home in s.path.parents for s in self.skipped) for home in homes)
+
+
+def read_support(
+    photos: str | Path,
+    size: int,
+    *,
+    strict: bool = False,
+    on_done: Callable[[int, int], None] | None = None,
+) -> Support:
+    """Read a folder with one folder of photos per class.
+
+    Args:
+        photos: the folder.
+        size: S, side of the images.
+        strict: fail if anything is wrong with the folder; `images.preflight` lists what may be.
+        on_done: called with (photos decoded, photos in all).
+
+    Raises:
+        UsageError, FewshotError: no folder of two classes with photos at least. Files that cannot
+            be read are skipped, and so are classes without any other.
+        StrictError: something is wrong with the folder, and `strict` is set.
+    """
+    folder = scan_classes(Path(photos))
+    check_not_unknown(folder.class_names)
+    if len(folder.class_names) < 2:
+        raise FewshotError(
+            f"{folder.root}: one class only ({folder.class_names[0]!r}), so there is nothing to "
+            "tell apart. Add a folder of something else."
+        )
+    total = len(folder.paths)
+    examiner = Examiner(folder, size)
+    count = (lambda n: on_done(n, total)) if on_done else None
+    images, problems = decode(folder.paths, size, look=examiner.look, on_done=count)
+    skipped = [*folder.skipped, *(Skipped(folder.paths[i], why) for i, why in problems.items())]
+    good = [i for i in range(total) if i not in problems]
+    kept = sorted({folder.labels[i] for i in good})  # classes with a photo
+    for number, name in enumerate(folder.class_names):
+        if number not in kept:
+            empty = folder.root / name
+            why = next((s for s in skipped if empty in s.path.parents), None)
+            detail = f" ({why.path.name}: {why.reason})" if why else ""
+            skipped.append(Skipped(empty, f"no photo in it can be read{detail}: left out"))
+    if len(kept) < 2:
+        raise FewshotError(
+            f"{empty}: no photo in it can be read{detail}. Put photos in: two classes with photos "
+            "at least are needed."
+        )
+    findings = examiner.findings(problems)
+    if strict and findings:
+        raise StrictError(folder.root, findings)
+    return Support(
+        images[good],
+        tuple(kept.index(folder.labels[i]) for i in good),
+        tuple(folder.class_names[k] for k in kept),
+        folder.root,
+        tuple(folder.paths[i] for i in good),
+        tuple(sorted(skipped, key=lambda s: str(s.path))),
+        findings,
+    )
+
+
+def labelled_support(images: Tensor, labels: Sequence[str] | None, size: int) -> Support:
+    """Images with a class name each; the classes are in alphabetical order.
+
+    Args:
+        images: (N, 3, S, S), uint8 or float in [0, 1].
+        labels: N class names.
+        size: S.
+
+    Raises:
+        UsageError: another shape, range or number; names that will not do.
+        FewshotError: one class only.
+    """
+    if labels is None or len(labels) != len(images):
+        raise UsageError("labels: as many class names as images are needed.")
+    if images.ndim != 4 or tuple(images.shape[1:]) != (3, size, size):
+        raise UsageError(
+            f"images: of shape {tuple(images.shape)}, but this model takes (N, 3, {size}, {size})."
+        )
+    if images.dtype != torch.uint8:
+        images = images.float()
+        if not bool(((images >= -0.5) & (images <= 1.5)).all()):  # resizing may overshoot a little
+            raise UsageError("images: give uint8 in 0..255, or floats in [0, 1].")
+    labels = [str(label) for label in (labels.tolist() if isinstance(labels, Tensor) else labels)]
+    names = tuple(sorted(set(labels)))
+    check_not_unknown(names)
+    if len(names) < 2:
+        raise FewshotError("One class only: there is nothing to tell apart. Give at least two.")
+    if len({name.lower() for name in names}) < len(names):
+        raise UsageError("labels: two class names differ only in case. Spell them alike.")
+    return Support(images, tuple(names.index(label) for label in labels), names)
