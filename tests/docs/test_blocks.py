@@ -23,13 +23,14 @@ from fewshot_lite.core.files import models_folder
 from fewshot_lite.demo.drawings import write_folder
 
 _SHELL = ("sh", "bash")
-#: Appended to a command, where the last of two values counts.
+#: Appended to commands that begin so, where the last of two values counts.
 _SHORTER = {
     "pretrain": "--epochs 1 --batch-size 8 --image-size 32 --min-image-size 32",
     "meta-train": "--tasks 2 --tasks-per-step 2 --min-way 2 --max-way 2 --max-support 8"
     " --max-shot 3 --queries 2 --image-size 32 --precision float32",
     "evaluate": "--tasks 2 --precision float32",
     "lambda-search": "--tasks 2 --queries 2 --inner-steps 1",
+    "meta-train*maml": "--inner-lr 0.01",  # after one epoch, longer steps diverge
 }
 _COMMAND = re.compile(r"(?:fewshot-lite|-m fewshot_lite) (?P<words>[^|&;#]+)")
 
@@ -110,11 +111,14 @@ def test_blocks_run(page: Path, world: Path, tmp_path: Path) -> None:
 
 def _shell(text: str) -> str:
     """A block with `fewshot-lite` and `python` those of this environment."""
-    cases = " ".join(f'{name}) set -- "$@" {more};;' for name, more in _SHORTER.items())
+    cases = "".join(
+        f'case "$*" in {pattern}*) set -- "$@" {more};; esac; '
+        for pattern, more in _SHORTER.items()
+    )
     own = shlex.quote(sys.executable)
     return (
         f'python() {{ {own} "$@"; }}\n'
-        f'fewshot-lite() {{ case $1 in {cases} esac; python -m fewshot_lite "$@"; }}\n{text}'
+        f'fewshot-lite() {{ {cases}python -m fewshot_lite "$@"; }}\n{text}'
     )
 
 
