@@ -30,7 +30,7 @@ _SHORTER = {
     " --max-shot 3 --queries 2 --image-size 32 --precision float32",
     "evaluate": "--tasks 2 --precision float32",
     "lambda-search": "--tasks 2 --queries 2 --inner-steps 1",
-    "meta-train*maml": "--inner-lr 0.01",  # after one epoch, longer steps diverge
+    "meta-train*maml": "--inner-lr 0.001",  # after one epoch, longer steps diverge
 }
 _COMMAND = re.compile(r"(?:fewshot-lite|-m fewshot_lite) (?P<words>[^|&;#]+)")
 
