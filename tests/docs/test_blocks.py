@@ -28,7 +28,7 @@ _SHORTER = {
     "pretrain": "--epochs 1 --batch-size 8 --image-size 32 --min-image-size 32",
     "meta-train": "--tasks 2 --tasks-per-step 2 --min-way 2 --max-way 2 --max-support 8"
     " --max-shot 3 --queries 2 --image-size 32 --precision float32",
-    "evaluate": "--tasks 2 --precision float32",
+    "evaluate": "--tasks 2 --queries 2 --precision float32",
     "lambda-search": "--tasks 2 --queries 2 --inner-steps 1",
     "meta-train*maml": "--inner-lr 0.001",  # after one epoch, longer steps diverge
 }
