@@ -36,6 +36,8 @@ class Stream(IntEnum):
     """What replaces unreadable images of a validation task, by its support images."""
     VTAB_IMAGES = 11
     """The order of the images of a VTAB task, by task and split."""
+    REFINEMENT_ROWS = 12
+    """The order of the support rows in the steps of `adapt --refine`."""
 
 
 def generator(seed: int, stream: Stream, *numbers: int) -> torch.Generator:

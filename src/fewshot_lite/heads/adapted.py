@@ -13,24 +13,27 @@ from fewshot_lite.heads.base import Head, Statistics
 
 
 class AdaptedHead(Head):
-    """logit_k(q) = τ (q·w_k + b_k), as gradient steps left it."""
+    """logit_k(q) = τ (q·w_k + b_k), as gradient steps left it; of q/‖q‖ if `normalised`."""
 
     kind: ClassVar[str] = "adapted"
     refits: ClassVar[bool] = False
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, classes: int, feature_dim: int) -> None:
+    def __init__(self, classes: int, feature_dim: int, normalised: bool = False) -> None:
         """A head of zeros, to be loaded."""
         super().__init__()
+        self.normalised = normalised
         self.register_buffer("weight", torch.zeros(classes, feature_dim))
         self.register_buffer("bias", torch.zeros(classes))
         self.log_temperature = nn.Parameter(torch.tensor(0.0))
 
     @classmethod
-    def of(cls, weight: Tensor, bias: Tensor, temperature: float = 1.0) -> AdaptedHead:
+    def of(
+        cls, weight: Tensor, bias: Tensor, temperature: float = 1.0, *, normalised: bool = False
+    ) -> AdaptedHead:
         """The head of these weights (K, d), biases (K,) and temperature τ."""
-        head = cls(*weight.shape)
+        head = cls(len(bias), weight.shape[1], normalised)
         head.weight, head.bias = weight.detach().clone(), bias.detach().clone()
         nn.init.constant_(head.log_temperature, torch.tensor(temperature).log().item())
         return head.to(weight.device)
@@ -41,11 +44,13 @@ class AdaptedHead(Head):
 
     def options(self) -> dict[str, Any]:
         classes, feature_dim = self.weight.shape
-        return {"classes": classes, "feature_dim": feature_dim}
+        found = {"classes": classes, "feature_dim": feature_dim}
+        return found | ({"normalised": True} if self.normalised else {})
 
     def reordered(self, order: Sequence[int]) -> AdaptedHead:
         temperature = float(self.log_temperature.detach().exp())
-        return AdaptedHead.of(self.weight[list(order)], self.bias[list(order)], temperature)
+        weight, bias = self.weight[list(order)], self.bias[list(order)]
+        return AdaptedHead.of(weight, bias, temperature, normalised=self.normalised)
 
     def fit(self, features: Tensor, labels: Tensor, classes: int) -> Statistics:
         """The weights (K, d) and biases (K,) as they are.
@@ -59,4 +64,7 @@ class AdaptedHead(Head):
 
     def logits(self, statistics: Statistics, features: Tensor) -> Tensor:
         weight, bias = statistics["weight"], statistics["bias"]
-        return self.log_temperature.exp() * F.linear(features.to(weight.dtype), weight, bias)
+        features = features.to(weight.dtype)
+        if self.normalised:
+            features = F.normalize(features, dim=1)
+        return self.log_temperature.exp() * F.linear(features, weight, bias)

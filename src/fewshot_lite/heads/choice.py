@@ -118,16 +118,20 @@ def check_adapted_head(wanted: HeadName) -> None:
         )
 
 
-def adapted_choice(statistics: Statistics, left_out: Tensor, labels: Tensor) -> Choice:
+def adapted_choice(
+    statistics: Statistics, left_out: Tensor, labels: Tensor, *, normalised: bool = False
+) -> Choice:
     """The head that gradient steps adapted together with the backbone.
 
     Args:
         statistics: its "weight" (K, d) and "bias" (K,).
         left_out: logits (N, K) of the support images by models adapted without them.
         labels: int64 (N,) of 0..K-1.
+        normalised: whether it is one of directions; see `AdaptedHead`.
     """
     factor = likeliest_factor(left_out, labels)
-    head = AdaptedHead.of(statistics["weight"], statistics["bias"], factor)
+    weight, bias = statistics["weight"], statistics["bias"]
+    head = AdaptedHead.of(weight, bias, factor, normalised=normalised)
     return Choice(head, head.name, factor=factor)
 
 

@@ -58,9 +58,9 @@ class Learner(nn.Module, ABC):
         return False
 
     @property
-    def cut(self) -> bool:
-        """Whether `lower` computes anything."""
-        return False
+    def first_stage(self) -> int:
+        """The first stage of the backbone that `lower` leaves to `features`; 0 for all of it."""
+        return 0
 
     def lower(self, images: Tensor) -> Tensor:
         """x of images (B, 3, S, S): what is neither adapted nor learned, computed once an image."""
@@ -139,13 +139,26 @@ class Learner(nn.Module, ABC):
             ValueError: a part of the learner is in training mode, or a class has no image.
             FewshotError: what comes out is not finite.
         """
+        x = lowered(self, images, micro_batch, cast)
+        return self.adapt_lowered(x, labels, classes, micro_batch=micro_batch, cast=cast)
+
+    @torch.no_grad()
+    def adapt_lowered(
+        self,
+        x: Tensor,
+        labels: Tensor,
+        classes: int,
+        *,
+        micro_batch: int = 64,
+        cast: Cast = contextlib.nullcontext,
+    ) -> TaskClassifier:
+        """As `adapt`, from what `lower` gave of the support set, N rows."""
         self.check_evaluation_mode()
-        below = lowered(self, images, micro_batch, cast)
         z = None
         if self.has_set_encoder:
-            z = task_embedding(self, below, micro_batch, cast)
+            z = task_embedding(self, x, micro_batch, cast)
         parameters = self.norm_parameters(z)
-        features = map_batches(lambda x: self.features(x, parameters), below, micro_batch, cast)
+        features = map_batches(lambda part: self.features(part, parameters), x, micro_batch, cast)
         statistics = self.head.fit(features, labels, classes)
         if not all(bool(torch.isfinite(value).all()) for value in statistics.values()):
             raise FewshotError(
@@ -177,6 +190,15 @@ class TaskClassifier:
         return map_batches(of_batch, images, self.micro_batch, self.cast)
 
     @torch.no_grad()
+    def features_of_lowered(self, x: Tensor) -> Tensor:
+        """As `features`, from what `Learner.lower` gave of the images."""
+
+        def of_batch(part: Tensor) -> Tensor:
+            return self.learner.features(part, self.parameters)
+
+        return map_batches(of_batch, x, self.micro_batch, self.cast)
+
+    @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
         """Logits (Q, K) of images (Q, 3, S, S)."""
         return self.learner.head.logits(self.statistics, self.features(images))
@@ -184,7 +206,7 @@ class TaskClassifier:
 
 def lowered(learner: Learner, images: Tensor, size: int, cast: Cast) -> Tensor:
     """What `Learner.lower` gives of images, micro-batch by micro-batch; images as they are."""
-    return map_batches(learner.lower, images, size, cast) if learner.cut else images
+    return map_batches(learner.lower, images, size, cast) if learner.first_stage else images
 
 
 def task_embedding(learner: Learner, x: Tensor, size: int, cast: Cast) -> Tensor:

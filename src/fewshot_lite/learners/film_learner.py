@@ -64,6 +64,7 @@ class FilmLearner(Learner):
         self.film_layers = film_layers
         self.set_encoder: SetEncoder | MapEncoder
         upper = None
+        self._start = 0
         if film_stages is None:
             self.set_encoder = SetEncoder(embedding_dim, encoder_size)
         else:
@@ -84,12 +85,12 @@ class FilmLearner(Learner):
         return True
 
     @property
-    def cut(self) -> bool:
-        return self.film_stages is not None
+    def first_stage(self) -> int:
+        return self._start
 
     @torch.no_grad()
     def lower(self, images: Tensor) -> Tensor:
-        if not self.cut:
+        if not self.first_stage:
             return images
         maps: Tensor = Staged(self.backbone)(self.backbone.prepared(images), 0, self._start)
         return maps
@@ -99,7 +100,7 @@ class FilmLearner(Learner):
         return embedding
 
     def features(self, x: Tensor, parameters: NormParameters) -> Tensor:
-        if not self.cut:
+        if not self.first_stage:
             return super().features(x, parameters)
         named = {f"backbone.{name}": value for name, value in parameters.items()}
         features: Tensor = functional_call(Staged(self.backbone), named, (x, self._start))

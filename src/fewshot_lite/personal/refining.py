@@ -1,0 +1,170 @@
+"""Whether refinement helps a support set, and how many steps: by cross-validation over its photos.
+
+The photos are dealt out over four folds (`cross_adaptation.deal`). Without each, the base is
+adapted in one pass and refined, and the photos left out are named by the one-pass model and by the
+refined one after several numbers of steps. What names them best is chosen: the smallest mean loss,
+each class weighing the same, with a temperature fitted to each; among the refined ones the fewest
+steps within a standard error would do as well, but steps are cheap once refinement pays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fewshot_lite.heads.calibrated import likeliest_factor
+from fewshot_lite.heads.choice import choose_head
+from fewshot_lite.learners.base import TaskClassifier
+from fewshot_lite.maml.refined import OnStep, RefinedLearner
+from fewshot_lite.personal.cross_adaptation import CrossAdaptation, deal
+from fewshot_lite.personal.novelty import StrangerDetector
+
+#: Steps where there is nothing to choose their number by: one photo of each class.
+FEW_STEPS = 10
+
+
+@dataclass(frozen=True)
+class Refined:
+    """What cross-validation says of refinement."""
+
+    steps: int
+    """That name photos left out best; 0 if one pass does."""
+    crossed: CrossAdaptation | None
+    """Of the photos left out, after that many steps; None if that is 0 or nothing was left out."""
+    losses: dict[int, float]
+    """Mean loss on photos left out, after each number of steps that was looked at."""
+    accuracies: dict[int, float]
+    """Share of photos left out that were named right, each class weighing the same."""
+
+    def record(self) -> dict[str, Any]:
+        """JSON-able, for a personal model's provenance."""
+        return {
+            "steps": self.steps,
+            "left_out_accuracy": {str(k): round(v, 4) for k, v in self.accuracies.items()},
+            "left_out_loss": {str(k): round(v, 4) for k, v in self.losses.items()},
+        }
+
+
+def try_refinement(
+    learner: RefinedLearner,
+    x: Tensor,
+    labels: Tensor,
+    classes: int,
+    groups: Tensor,
+    *,
+    always: bool = False,
+    micro_batch: int = 64,
+    on_step: OnStep | None = None,
+) -> Refined:
+    """Leave photos out of one pass and of refinement, a fold at a time.
+
+    Args:
+        learner: with the most steps that may be taken.
+        x: what `lower` gave of the views of the photos, N rows.
+        labels: int64 (N,) of 0..K-1, every class present.
+        classes: K.
+        groups: int64 (N,), the photo that each row is a view of; the first row of a photo is the
+            photo as it is.
+        always: refinement is wanted even where one pass seems better.
+        on_step: called with (steps taken, steps in all), over all folds.
+
+    Raises:
+        FewshotError: the steps diverged.
+    """
+    first = torch.tensor([int((groups == g).nonzero()[0]) for g in groups.unique()])
+    first = first.to(labels.device)
+    place = deal(labels[first], classes)
+    folds = [fold for fold in place.unique().tolist() if fold >= 0]
+    if not folds:
+        return Refined(min(FEW_STEPS, learner.settings.steps) if always else 0, None, {}, {})
+    most = learner.settings.steps
+    looks = sorted({n for n in (5, 10, 20, 40) if n < most} | {most})
+    nan = torch.full((len(first), classes), torch.nan, device=labels.device)
+    logits = {number: nan.clone() for number in (0, *looks)}
+    novelty = {number: nan[:, 0].clone() for number in (0, *looks)}
+    for done, fold in enumerate(folds):
+        rows = place == fold
+        kept = ~torch.isin(groups, groups[first[rows]])
+        part = _Fold(x[kept], labels[kept], groups[kept], x[first[rows]])
+        count = _counted(on_step, done, len(folds))
+        found = part.answers(learner, classes, looks, micro_batch, count)
+        for number, (answers, strangeness) in found.items():
+            logits[number][rows] = answers
+            novelty[number][rows] = strangeness
+    losses = {number: _loss(found, labels[first], classes) for number, found in logits.items()}
+    accuracies = {n: _accuracy(found, labels[first], classes) for n, found in logits.items()}
+    refined = min(looks, key=losses.__getitem__)
+    better = losses[refined] < losses[0] and accuracies[refined] >= accuracies[0]
+    steps = refined if better or always else 0
+    crossed = CrossAdaptation(logits[steps], novelty[steps]) if steps else None
+    return Refined(steps, crossed, losses, accuracies)
+
+
+def _counted(on_step: OnStep | None, done: int, folds: int) -> OnStep | None:
+    """What counts the steps of one fold among those of all."""
+    if on_step is None:
+        return None
+    return lambda taken, of: on_step(done * of + taken, folds * of)
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """The rows that stay, (n, ...), and the photos that are left out, (m, ...)."""
+
+    x: Tensor
+    labels: Tensor
+    groups: Tensor
+    out: Tensor
+
+    def answers(
+        self,
+        learner: RefinedLearner,
+        classes: int,
+        looks: Sequence[int],
+        micro_batch: int,
+        on_step: OnStep | None,
+    ) -> dict[int, tuple[Tensor, Tensor]]:
+        """Logits (m, K) and novelty (m,) of what is left out, after 0 and the steps of `looks`."""
+        given = self.labels, classes
+        start = learner.base.adapt_lowered(self.x, *given, micro_batch=micro_batch)
+        own = learner.base.head
+        head = choose_head("default", own, start.support_features, *given, self.groups).head
+        found: dict[int, tuple[Tensor, Tensor]] = {}
+
+        def look(number: int, adapted: TaskClassifier) -> None:
+            features = adapted.features_of_lowered(self.out)
+            if number:
+                logits = learner.head.logits(adapted.statistics, features)
+            else:
+                logits = head.logits(head.fit(adapted.support_features, *given), features)
+            detector = StrangerDetector(adapted.support_features, *given)
+            found[number] = logits.float(), detector.strangeness(features)
+
+        look(0, start)
+        learner.refine(start, self.x, *given, on_step=on_step, looks=looks, look=look)
+        return found
+
+
+def _shares(labels: Tensor, classes: int) -> Tensor:
+    """Weights (N,) of photos that add up to 1, each class weighing the same."""
+    shots = torch.bincount(labels, minlength=classes).double()
+    return 1 / (shots[labels] * (shots > 0).sum())
+
+
+def _loss(logits: Tensor, labels: Tensor, classes: int) -> float:
+    """Of photos left out, at the temperature that suits these logits best."""
+    known = logits.isfinite().all(1)
+    logits, labels = logits[known].double(), labels[known]
+    losses = F.cross_entropy(likeliest_factor(logits, labels) * logits, labels, reduction="none")
+    return float((losses * _shares(labels, classes)).sum())
+
+
+def _accuracy(logits: Tensor, labels: Tensor, classes: int) -> float:
+    known = logits.isfinite().all(1)
+    right = (logits[known].argmax(1) == labels[known]).double()
+    return float((right * _shares(labels[known], classes)).sum())
