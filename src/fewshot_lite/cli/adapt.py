@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from fewshot_lite.cli.options import Device, Force, Json, MaxPixels
-from fewshot_lite.core.config import HeadName
+from fewshot_lite.core.config import HeadName, Refine
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.files import DEFAULT_BASE, DEFAULT_PERSONAL, check_output
 from fewshot_lite.images.folders import PHOTO_ENDINGS, require_folder
@@ -50,6 +50,13 @@ def adapt(
             "better without, as left and right are]",
         ),
     ] = None,
+    refine: Annotated[
+        Refine,
+        typer.Option(
+            help="Whether to take gradient steps from the one-pass solution, which takes minutes: "
+            "auto takes them if photos left out are named better after them.",
+        ),
+    ] = "off",
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The file to write the personal model to.")
     ] = DEFAULT_PERSONAL,
@@ -95,7 +102,7 @@ def adapt(
         raise UsageError(f"--output {output}: the name of a photo. End it in .safetensors.")
     from fewshot_lite.cli.render import terminal as render
     from fewshot_lite.cli.render.check import findings_json, print_findings
-    from fewshot_lite.cli.render.head import print_head
+    from fewshot_lite.cli.render.head import print_head, print_refined
     from fewshot_lite.cli.render.quality import print_quality, quality_json
     from fewshot_lite.core.devices import pick_device
     from fewshot_lite.images.preflight import StrictError
@@ -113,6 +120,7 @@ def adapt(
                 head=head,
                 views=views,
                 mirror=mirror,
+                refine=refine,
                 strict=strict,
                 thumbnails=pictures,
                 on_done=progress,
@@ -128,6 +136,7 @@ def adapt(
         write_adapt_report(personal, report, model=output, quality=quality, force=force)
     adaptation = personal.adaptation
     assert adaptation is not None
+    refined = personal.provenance.get("refined")
     if json:
         render.print_skipped(adaptation.skipped)  # stdout is JSON alone
         render.print_json(
@@ -144,6 +153,7 @@ def adapt(
                 "seconds": adaptation.seconds,
                 "base": personal.provenance["base"],
                 "head": personal.provenance["head"],
+                **({"refined": refined} if refined else {}),
             }
         )
     else:
@@ -157,6 +167,8 @@ def adapt(
         render.print_adaptation(adaptation, output)
         print_quality(quality, personal.shots)
         print_head(personal.provenance["head"])
+        if refined:
+            print_refined(refined)
         if report is not None:
             render.out.print(f"Report: [bold]{render.escape(str(report))}[/]")
         render.print_next([render.command("classify", "photo.jpg", *where)])

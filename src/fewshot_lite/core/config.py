@@ -31,6 +31,8 @@ InnerSolver = Literal["gd", "hessian-free"]
 HeadName = Literal[
     "default", "auto", "ridge", "mahalanobis", "mahalanobis-root", "cosine", "euclidean"
 ]
+#: Whether `adapt` takes gradient steps from the one-pass solution; see `personal.refining`.
+Refine = Literal["off", "auto", "on"]
 
 #: More would take longer than anybody waits.
 MOST_INNER_STEPS = 10_000

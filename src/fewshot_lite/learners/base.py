@@ -204,7 +204,9 @@ class TaskClassifier:
         return self.learner.head.logits(self.statistics, self.features(images))
 
 
-def lowered(learner: Learner, images: Tensor, size: int, cast: Cast) -> Tensor:
+def lowered(
+    learner: Learner, images: Tensor, size: int = 64, cast: Cast = contextlib.nullcontext
+) -> Tensor:
     """What `Learner.lower` gives of images, micro-batch by micro-batch; images as they are."""
     return map_batches(learner.lower, images, size, cast) if learner.first_stage else images
 

@@ -101,6 +101,7 @@ class RefinedLearner(Learner):
         self.settings = settings or Refinement()
         self.settings.check()
         self.head = AdaptedHead(1, base.backbone.feature_dim, normalised=True)
+        self.head.requires_grad_(False)
         self._staged = [Staged(base.backbone)]  # in a list, so that it is no submodule
         row = self._row()
         self._lowest = max(row.index(True), base.first_stage)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from fewshot_lite import __version__
 from fewshot_lite.core import checkpoint
-from fewshot_lite.core.config import HeadName
+from fewshot_lite.core.config import HeadName, Refine
 from fewshot_lite.core.damage import damage_as
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.files import DEFAULT_BASE
@@ -30,7 +31,9 @@ from fewshot_lite.heads.choice import (
 from fewshot_lite.heads.registry import NAMED_HEADS
 from fewshot_lite.images.thumbnails import make_thumbnails
 from fewshot_lite.learners import Frozen, Learner, TaskClassifier
+from fewshot_lite.learners.base import lowered
 from fewshot_lite.maml.gradient_learner import GradientLearner
+from fewshot_lite.maml.refined import RefinedLearner
 from fewshot_lite.maml.registry import make_learner
 from fewshot_lite.networks.backbone_record import describe_backbone, described_backbone
 from fewshot_lite.networks.film import NormParameters, folded
@@ -38,6 +41,7 @@ from fewshot_lite.networks.weights import load_backbone
 from fewshot_lite.personal.bases import Base, parse_base
 from fewshot_lite.personal.cross_adaptation import cross_adapt
 from fewshot_lite.personal.model import Adaptation, PersonalModel
+from fewshot_lite.personal.refining import refine_support
 from fewshot_lite.personal.support import Support, labelled_support, read_support
 from fewshot_lite.personal.views import AS_IS, MIRRORED, Pixels, choose_views, view
 
@@ -136,6 +140,7 @@ class MetaModel:
         head: HeadName = "default",
         views: int | None = None,
         mirror: bool | None = None,
+        refine: Refine = "off",
         strict: bool = False,
         thumbnails: bool = True,
         on_done: Callable[[int, int], None] | None = None,
@@ -147,7 +152,7 @@ class MetaModel:
             photos: a folder with one folder of photos per class, or images, uint8 or float in
                 [0, 1], (N, 3, S, S) with S = `image_size`.
             labels: N class names, with images and only with them.
-            head, views, mirror, thumbnails, on_fold: as `adapt_to` takes them.
+            head, views, mirror, refine, thumbnails, on_fold: as `adapt_to` takes them.
             strict: fail if anything is wrong with the folder; `images.preflight` lists what may be.
             on_done: called with (photos decoded, photos in all).
 
@@ -160,7 +165,7 @@ class MetaModel:
             StrictError: something is wrong with the folder, and `strict` is set.
         """
         start = time.perf_counter()
-        self._check(head, views, mirror)
+        self._check(head, views, mirror, refine)
         if isinstance(photos, Tensor):
             support = labelled_support(photos, labels, self.image_size)
         elif labels is not None:
@@ -168,7 +173,13 @@ class MetaModel:
         else:
             support = read_support(photos, self.image_size, strict=strict, on_done=on_done)
         personal = self.adapt_to(
-            support, head=head, views=views, mirror=mirror, thumbnails=thumbnails, on_fold=on_fold
+            support,
+            head=head,
+            views=views,
+            mirror=mirror,
+            refine=refine,
+            thumbnails=thumbnails,
+            on_fold=on_fold,
         )
         seconds = time.perf_counter() - start
         personal.adaptation = Adaptation(
@@ -190,6 +201,7 @@ class MetaModel:
         head: HeadName = "default",
         views: int | None = None,
         mirror: bool | None = None,
+        refine: Refine = "off",
         thumbnails: bool = True,
         on_fold: Callable[[int, int], None] | None = None,
     ) -> PersonalModel:
@@ -203,14 +215,16 @@ class MetaModel:
             mirror: whether one of them is mirrored; None leaves them out if the photos are then
                 clearly named better when each is left out, as where classes are each other's
                 mirror images.
+            refine: take gradient steps from the one-pass solution (`maml.refined`): "off", "on", or
+                "auto": if photos left out are named better after them.
             thumbnails: keep small pictures of the photos, for reports (`personal.report`).
             on_fold: of learners that adapt by gradient, with (folds done, folds in all) of
-                `cross_adaptation`.
+                `cross_adaptation`; of refinement, with (steps taken, steps in all).
 
         Raises:
             UsageError, FewshotError: what cannot be adapted to.
         """
-        self._check(head, views, mirror)
+        self._check(head, views, mirror, refine)
         self._check_way(str(support.root or "labels"), len(support.class_names))
         if isinstance(self.learner, GradientLearner):
             return self._descend(support, thumbnails, on_fold)
@@ -220,7 +234,8 @@ class MetaModel:
         images = _in_views(support.images, names).to(device)  # (N V, 3, S, S)
         rows, classes = labels.repeat_interleave(len(names)), len(support.class_names)
         groups = torch.arange(len(labels), device=device).repeat_interleave(len(names))
-        classifier = self.learner.adapt(images, rows, classes)
+        x = lowered(self.learner, images)
+        classifier = self.learner.adapt_lowered(x, rows, classes)
         features = classifier.support_features
         choice = choose_head(head, self.learner.head, features, rows, classes, groups)
         if MIRRORED in names and mirror is None:
@@ -231,8 +246,29 @@ class MetaModel:
             margin = max(_MIRROR_MARGIN, 1.5 / len(labels))  # two photos at least
             if left_out_accuracy(choice.head, *given) > with_mirror + margin:
                 names = tuple(name for name in names if name != MIRRORED)
-                features = given[0]
+                features, rows, _, groups = given
+                x = x[kept]
                 choice = choose_head(head, self.learner.head, *given)
+        record: dict[str, Any] = {}
+        left_out: dict[str, Tensor] = {}
+        if refine != "off":
+            refined, record["refined"] = refine_support(
+                RefinedLearner(self.learner),
+                classifier,
+                x,
+                rows,
+                classes,
+                groups,
+                always=refine == "on",
+                on_step=on_fold,
+            )
+            if refined is not None:
+                classifier, choice = refined.classifier, refined.choice
+                features = classifier.support_features
+                left_out = {
+                    "left_out": refined.crossed.strangeness,
+                    "left_out_logits": refined.crossed.logits,
+                }
         return self._personal(
             support,
             classifier.parameters,
@@ -240,6 +276,8 @@ class MetaModel:
             features.unflatten(0, (len(labels), len(names))),
             thumbnails,
             names,
+            record,
+            **left_out,
         )
 
     def _descend(
@@ -274,6 +312,7 @@ class MetaModel:
         features: Tensor,
         thumbnails: bool,
         views: tuple[str, ...] = (AS_IS,),
+        record: Mapping[str, Any] = MappingProxyType({}),
         **left_out: Tensor,
     ) -> PersonalModel:
         return PersonalModel(
@@ -288,6 +327,7 @@ class MetaModel:
                 "learner": self.learner.name,
                 "head": choice.record(),
                 "views": list(views),
+                **record,
                 "version": __version__,
                 "created": datetime.now(UTC).isoformat(timespec="seconds"),
             },
@@ -296,9 +336,17 @@ class MetaModel:
             **left_out,
         )
 
-    def _check(self, head: HeadName, views: int | None, mirror: bool | None) -> None:
+    def _check(
+        self, head: HeadName, views: int | None, mirror: bool | None, refine: Refine
+    ) -> None:
         """Refuse what has no part in adapting, before photos are read."""
         choose_views(views, mirror, 0)
+        if refine != "off":
+            RefinedLearner(self.learner)  # says whether it can be refined
+            if head != "default":
+                raise UsageError(
+                    f"--head {head}: must be left out with --refine, which adapts a head too."
+                )
         if isinstance(self.learner, GradientLearner):
             check_adapted_head(head)
             if views == 3 or mirror:

@@ -10,15 +10,16 @@ steps within a standard error would do as well, but steps are cheap once refinem
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.heads.calibrated import likeliest_factor
-from fewshot_lite.heads.choice import choose_head
+from fewshot_lite.heads.choice import Choice, adapted_choice, choose_head
 from fewshot_lite.learners.base import TaskClassifier
 from fewshot_lite.maml.refined import OnStep, RefinedLearner
 from fewshot_lite.personal.cross_adaptation import CrossAdaptation, deal
@@ -29,7 +30,7 @@ FEW_STEPS = 10
 
 
 @dataclass(frozen=True)
-class Refined:
+class Trial:
     """What cross-validation says of refinement."""
 
     steps: int
@@ -50,6 +51,66 @@ class Refined:
         }
 
 
+@dataclass(frozen=True)
+class Refined:
+    """A support set's refined solution, as a personal model takes it."""
+
+    classifier: TaskClassifier
+    choice: Choice
+    crossed: CrossAdaptation
+    """Of each photo; its logits are those of the head."""
+
+
+def refine_support(
+    learner: RefinedLearner,
+    start: TaskClassifier,
+    x: Tensor,
+    labels: Tensor,
+    classes: int,
+    groups: Tensor,
+    *,
+    always: bool,
+    on_step: OnStep | None = None,
+) -> tuple[Refined | None, dict[str, Any]]:
+    """Refine a support set's one-pass solution, if that is worth it.
+
+    Args:
+        learner: with the most steps that may be taken.
+        start: its base, adapted to the support set.
+        x: what `lower` gave of the views of the photos, N rows.
+        labels: int64 (N,) of 0..K-1, every class present.
+        classes: K.
+        groups: int64 (N,), the photo that each row is a view of, from 0 on; the first row of a
+            photo is the photo as it is.
+        always: refine even where one pass names photos left out better.
+        on_step: called with (steps taken, steps in all); twice from the start.
+
+    Returns:
+        The refined solution, or None where one pass stays; and a JSON-able record of why.
+    """
+    given = x, labels, classes
+    try:
+        trial = try_refinement(learner, *given, groups, always=always, on_step=on_step)
+        if not trial.steps:
+            return None, trial.record()
+        settings = replace(learner.settings, steps=trial.steps)
+        chosen = RefinedLearner(learner.base, settings)
+        classifier = chosen.refine(start, *given, on_step=on_step)
+    except FewshotError as error:  # the steps diverged; one pass has not
+        return None, {"steps": 0, "note": str(error)}
+    photos = labels[[int((groups == g).nonzero()[0]) for g in groups.unique()]]
+    crossed = trial.crossed or _nothing_left_out(photos, classes)
+    choice = adapted_choice(classifier.statistics, crossed.logits, photos, normalised=True)
+    crossed = replace(crossed, logits=choice.factor * crossed.logits)
+    return Refined(classifier, choice, crossed), trial.record()
+
+
+def _nothing_left_out(photos: Tensor, classes: int) -> CrossAdaptation:
+    logits = torch.full((len(photos), classes), torch.nan, device=photos.device)
+    return CrossAdaptation(logits, logits[:, 0].clone())
+
+
+@torch.no_grad()
 def try_refinement(
     learner: RefinedLearner,
     x: Tensor,
@@ -60,7 +121,7 @@ def try_refinement(
     always: bool = False,
     micro_batch: int = 64,
     on_step: OnStep | None = None,
-) -> Refined:
+) -> Trial:
     """Leave photos out of one pass and of refinement, a fold at a time.
 
     Args:
@@ -81,7 +142,7 @@ def try_refinement(
     place = deal(labels[first], classes)
     folds = [fold for fold in place.unique().tolist() if fold >= 0]
     if not folds:
-        return Refined(min(FEW_STEPS, learner.settings.steps) if always else 0, None, {}, {})
+        return Trial(min(FEW_STEPS, learner.settings.steps) if always else 0, None, {}, {})
     most = learner.settings.steps
     looks = sorted({n for n in (5, 10, 20, 40) if n < most} | {most})
     nan = torch.full((len(first), classes), torch.nan, device=labels.device)
@@ -90,7 +151,8 @@ def try_refinement(
     for done, fold in enumerate(folds):
         rows = place == fold
         kept = ~torch.isin(groups, groups[first[rows]])
-        part = _Fold(x[kept], labels[kept], groups[kept], x[first[rows]])
+        as_is = torch.isin(torch.arange(len(labels), device=labels.device), first)[kept]
+        part = _Fold(x[kept], labels[kept], groups[kept], as_is, x[first[rows]])
         count = _counted(on_step, done, len(folds))
         found = part.answers(learner, classes, looks, micro_batch, count)
         for number, (answers, strangeness) in found.items():
@@ -102,7 +164,7 @@ def try_refinement(
     better = losses[refined] < losses[0] and accuracies[refined] >= accuracies[0]
     steps = refined if better or always else 0
     crossed = CrossAdaptation(logits[steps], novelty[steps]) if steps else None
-    return Refined(steps, crossed, losses, accuracies)
+    return Trial(steps, crossed, losses, accuracies)
 
 
 def _counted(on_step: OnStep | None, done: int, folds: int) -> OnStep | None:
@@ -119,6 +181,8 @@ class _Fold:
     x: Tensor
     labels: Tensor
     groups: Tensor
+    as_is: Tensor
+    """Which rows are photos as they are, by which novelty is measured."""
     out: Tensor
 
     def answers(
@@ -142,7 +206,8 @@ class _Fold:
                 logits = learner.head.logits(adapted.statistics, features)
             else:
                 logits = head.logits(head.fit(adapted.support_features, *given), features)
-            detector = StrangerDetector(adapted.support_features, *given)
+            photos = adapted.support_features[self.as_is]
+            detector = StrangerDetector(photos, self.labels[self.as_is], classes)
             found[number] = logits.float(), detector.strangeness(features)
 
         look(0, start)
