@@ -18,7 +18,7 @@ from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.files import sha256
 from fewshot_lite.personal import onnx_model
 from fewshot_lite.personal.model import PersonalModel
-from fewshot_lite.personal.onnx_model import OnnxModel
+from fewshot_lite.personal.onnx_model import METADATA_KEY, OnnxModel, with_checksum
 from fewshot_lite.personal.opening import open_personal
 from photos import draw_classes, tiny_model
 
@@ -62,8 +62,12 @@ def write_export(here: Path, source: str) -> None:
     network = onnx.load(BytesIO(exported_small_personal()))
     about = json.loads(network.metadata_props[0].value)
     about["source"] = {"name": "mine.safetensors", "sha256": source}
-    network.metadata_props[0].value = json.dumps(about)
-    onnx.save(network, here / "mine.onnx")
+    del about["crc32"], network.metadata_props[:]
+    graph = network.SerializeToString()
+    described = onnx.ModelProto()
+    entry = described.metadata_props.add()
+    entry.key, entry.value = METADATA_KEY, json.dumps(with_checksum(about, graph))
+    (here / "mine.onnx").write_bytes(graph + described.SerializeToString())
 
 
 def test_the_export_of_this_very_file_is_taken(
