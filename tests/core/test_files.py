@@ -11,7 +11,13 @@ import pytest
 
 from fewshot_lite.core import files
 from fewshot_lite.core.errors import FewshotError, UsageError
-from fewshot_lite.core.files import atomic_path, check_output, find_base, models_folder
+from fewshot_lite.core.files import (
+    DEFAULT_MODEL,
+    atomic_path,
+    check_output,
+    find_base,
+    models_folder,
+)
 
 
 def refusal(path: Path, *, force: bool = False) -> str:
@@ -195,19 +201,20 @@ def test_what_a_killed_process_left_is_swept_by_the_next_run_and_nothing_else(
 
 @pytest.fixture
 def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of two shipped models."""
+    """A folder of three shipped models."""
     folder = tmp_path / "models"
     folder.mkdir()
-    for name in ("big.safetensors", "base-v1.2.safetensors", "README.md"):
-        (folder / name).touch()
+    (folder / "README.md").touch()
+    for name in (DEFAULT_MODEL, "a", "base-v1.2"):
+        (folder / f"{name}.safetensors").touch()
     monkeypatch.setattr(files, "models_folder", lambda: folder)
     return folder
 
 
 def test_a_shipped_model_is_found_by_its_name(shipped: Path) -> None:
-    assert find_base("big") == shipped / "big.safetensors"
+    assert find_base("a") == shipped / "a.safetensors"
     assert find_base("base-v1.2") == shipped / "base-v1.2.safetensors"
-    assert find_base("default") in shipped.glob("*.safetensors")
+    assert find_base("default") == shipped / f"{DEFAULT_MODEL}.safetensors"
 
 
 @pytest.mark.usefixtures("shipped")
@@ -226,7 +233,7 @@ def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
         find_base("nonesuch")
     message = str(caught.value)
     assert message.startswith("--base nonesuch: no such file")
-    assert message.endswith("Shipped: default, base-v1.2, big.")
+    assert message.endswith(f"Shipped: default, a, base-v1.2, {DEFAULT_MODEL}.")
 
 
 @pytest.mark.parametrize("base", ["default", "nonesuch"])

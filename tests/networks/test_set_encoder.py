@@ -76,16 +76,6 @@ def test_images_that_are_all_the_same_are_not_blown_up() -> None:
     assert bool((encoder.spread == 1).all())
 
 
-def test_constants_of_files_written_before_there_were_any() -> None:
-    encoder = SetEncoder(embedding_dim=8, image_size=16)
-    state = {k: v for k, v in encoder.state_dict().items() if k not in ("centre", "spread")}
-    again = SetEncoder(embedding_dim=8, image_size=16)
-    again.standardise(torch.rand(6, 3, 16, 16))
-    again.load_state_dict(state)
-    images = torch.rand(3, 3, 16, 16)
-    torch.testing.assert_close(again(images), encoder(images))
-
-
 def test_a_dimension_that_is_flat_among_others_stays_as_it_is() -> None:
     encoder = SetEncoder()
     norm = encoder.blocks[-3]

@@ -8,6 +8,7 @@ import pytest
 from torchvision import models
 
 from fewshot_lite.core.errors import UsageError
+from fewshot_lite.core.files import DEFAULT_MODEL
 from fewshot_lite.networks.efficientnet_lite import VARIANTS
 from fewshot_lite.networks.names import NETWORKS
 from fewshot_lite.personal.bases import Base, parse_base
@@ -20,7 +21,8 @@ OTHERS = ("alexnet", "googlenet", "inception", "mnasnet", "squeezenet")
 def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "models"
     folder.mkdir()
-    (folder / "simple.safetensors").touch()
+    for name in ("another", DEFAULT_MODEL):
+        (folder / f"{name}.safetensors").touch()
     monkeypatch.setattr("fewshot_lite.core.files.models_folder", lambda: folder)
     monkeypatch.setattr("fewshot_lite.personal.bases.models_folder", lambda: folder)
     return folder
@@ -40,13 +42,13 @@ def test_shipped_models_files_and_networks(
     shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    model = shipped / "simple.safetensors"
+    model = shipped / f"{DEFAULT_MODEL}.safetensors"
     weights = tmp_path / "w.pth"
     weights.touch()
     (tmp_path / "mine").touch()
     (tmp_path / "resnet18").touch()
     assert parse_base() == Base(checkpoint=model)
-    assert parse_base("simple") == Base(checkpoint=model)
+    assert parse_base(DEFAULT_MODEL) == Base(checkpoint=model)
     assert parse_base("mine") == Base(checkpoint=Path("mine"))
     assert parse_base(tmp_path / "gone.safetensors").files == (tmp_path / "gone.safetensors",)
     assert parse_base("resnet18") == Base(network="resnet18")
@@ -68,8 +70,12 @@ def test_a_shipped_model_goes_before_a_network_of_its_name(shipped: Path) -> Non
     [
         ("efficientnet-b0", None, r"no model of this name\. Did you mean efficientnet_b0"),
         ("ResNet_18", None, "Did you mean resnet18"),
-        ("simpel", None, "Did you mean simple"),
-        ("qqq", None, r"name\. Shipped: default, simple\. With a network, any of torchvision's"),
+        ("anothr", None, "Did you mean another"),
+        (
+            "qqq",
+            None,
+            r"name\. Shipped: default, another, simple-cnaps-lite0\. With a network",
+        ),
         ("alexnet", None, "no model of this name"),
         ("resnet18", "gone.pth", "--weights gone.pth: no such file"),
         ("resnet18", ".", "a folder, not a file"),

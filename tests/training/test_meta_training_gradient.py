@@ -206,7 +206,6 @@ def test_rotate_names_a_data_set(shapes: Path, tmp_path: Path) -> None:
         ({"vectorise": True, "shot": None}, "--vectorise: needs tasks of one shape"),
         ({"vectorise": True, "gradient": "full", "learner": "maml"}, "--vectorise: must be left"),
         ({"shot": 60}, "--shot 60: 3 classes make 180"),
-        ({"scales": (1, 2)}, "--scales: must be left out with --learner fomaml"),
         ({"compile": True}, "--compile: must be left out with --learner fomaml"),
         ({"precision": "bfloat16"}, "--precision bfloat16: must be left out"),
         ({"sampling": "informed"}, "--sampling informed: must be left out"),

@@ -26,7 +26,7 @@ from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.files import atomic_path
 from fewshot_lite.core.files import sha256 as sha256
 
-#: Raised with every change that older versions could not read; all up to it are read. 2: pooling.
+#: Raised with every change that older versions could not read; all up to it are read.
 FORMAT = 2
 #: Sides of images in pixels that models are made for.
 SMALLEST, LARGEST = 16, 1024

@@ -21,8 +21,6 @@ Schedule = Literal["cosine", "constant"]
 OptimizerName = Literal["adam", "adamw"]
 #: Which norm layers FiLM modulates; see `networks.film.modulated_layers`.
 FilmLayers = Literal["all", "depthwise"]
-#: What is kept of a backbone's last map; see `backbones.Backbone.pool_by`.
-Pooling = Literal["mean", "max"]
 #: Of the learners that adapt by gradient; see `learners.gradient_learner` and `learners.imaml`.
 InnerHead = Literal["means", "learned"]
 NormStatistics = Literal["running", "support"]

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from fewshot_lite.core.errors import FewshotError, UsageError
 
-#: The model that ships, by the name that `--base` takes.
-DEFAULT_BASE = "default"
+#: The model that is taken unless told otherwise, by the name that `--base` takes, and its own.
+DEFAULT_BASE, DEFAULT_MODEL = "default", "simple-cnaps-lite0"
 
 #: What `adapt` writes and `classify` reads unless told otherwise.
 DEFAULT_PERSONAL = Path("personal.safetensors")
@@ -216,14 +216,12 @@ def find_base(base: str | Path) -> Path:
     Raises:
         UsageError: neither.
     """
+    shipped = {path.stem: path for path in sorted(models_folder().glob("*.safetensors"))}
+    name = DEFAULT_MODEL if str(base) == DEFAULT_BASE else str(base)
+    if name in shipped:
+        return shipped[name]
     path = Path(base)
-    shipped = sorted(models_folder().glob("*.safetensors"))
-    if str(base) == DEFAULT_BASE and shipped:
-        return shipped[0]
-    for candidate in shipped:
-        if candidate.stem == str(base):
-            return candidate
     if path.exists() or path.suffix:
         return path
-    names = ", ".join([DEFAULT_BASE, *(c.stem for c in shipped)]) if shipped else "none"
+    names = ", ".join((DEFAULT_BASE, *shipped)) if shipped else "none"
     raise UsageError(f"--base {base}: no such file, and no model of this name. Shipped: {names}.")

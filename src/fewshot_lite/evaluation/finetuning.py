@@ -204,33 +204,31 @@ class _Support:
         self.backbone, self.labels = backbone, labels
         self._lowest, self._size, self._cast = lowest, micro_batch, cast
         self._staged = Staged(backbone)
-        self._below = [images] if lowest == 0 else [self._lower(images, s) for s in backbone.scales]
+        self._below = images if lowest == 0 else map_batches(self._lower, images, micro_batch, cast)
 
     @torch.no_grad()
-    def _lower(self, images: Tensor, scale: int) -> Tensor:
-        def run(x: Tensor) -> Tensor:
-            below: Tensor = self._staged(self.backbone.prepared(x, scale), 0, self._lowest)
-            return below
-
-        return map_batches(run, images, self._size, self._cast)
+    def _lower(self, images: Tensor) -> Tensor:
+        below: Tensor = self._staged(self.backbone.prepared(images), 0, self._lowest)
+        return below
 
     def backward(self, layer: Linear, parameters: Callable[[], NormParameters]) -> None:
         """Add the gradient of the mean loss to the `.grad`s, micro-batch by micro-batch."""
-        batches = zip(*(part.split(self._size) for part in self._below), strict=True)
-        for parts, labels in zip(batches, self.labels.split(self._size), strict=True):
+        batches = zip(self._below.split(self._size), self.labels.split(self._size), strict=True)
+        for x, labels in batches:
             with self._cast():
-                features = self._features(parts, parameters())
+                features = self._features(x, parameters())
             loss = F.cross_entropy(layer(features), labels, reduction="sum")
             (loss / len(self.labels)).backward()
 
-    def _features(self, parts: tuple[Tensor, ...], parameters: NormParameters) -> Tensor:
-        """(B, d) of a micro-batch, one part for each scale; of images if all stages are run."""
+    def _features(self, x: Tensor, parameters: NormParameters) -> Tensor:
+        """(B, d) of a micro-batch of `_below`; of images if all stages are run."""
+        found: Tensor
         if self._lowest == 0:
-            found: Tensor = functional_call(self.backbone, parameters, parts)
-            return found
-        named = {f"backbone.{name}": value for name, value in parameters.items()}
-        inputs = [(part, self._lowest) for part in parts]
-        return torch.cat([functional_call(self._staged, named, x) for x in inputs], dim=1)
+            found = functional_call(self.backbone, parameters, (x,))
+        else:
+            named = {f"backbone.{name}": value for name, value in parameters.items()}
+            found = functional_call(self._staged, named, (x, self._lowest))
+        return found
 
 
 def _precise(device: torch.device) -> torch.dtype:

@@ -70,16 +70,13 @@ class GradientLearner(Learner):
             backbone_lr: learning rate of the backbone's start as a share of the learner's.
 
         Raises:
-            UsageError: a learned head without a way, a pattern that does not fit, or a backbone
-                that looks at several scales.
+            UsageError: a learned head without a way, or a pattern that does not fit.
             ValueError: numbers or names that no run can have had, as of a damaged file.
         """
         _check_numbers(inner_steps=inner_steps, inner_lr=inner_lr, backbone_lr=backbone_lr)
         if inner_head not in get_args(InnerHead) or statistics not in get_args(NormStatistics):
             raise ValueError(f"inner_head {inner_head!r}, statistics {statistics!r}")
         super().__init__(backbone, backbone_lr)
-        if backbone.scales != (1,):
-            raise UsageError(f"--scales: must be left out with --learner {self.name}.")
         if inner_head == "learned" and way is None:
             raise UsageError("--inner-head learned: give one way, --min-way equal to --max-way.")
         self.inner_steps, self.inner_lr, self.inner_head = inner_steps, inner_lr, inner_head

@@ -9,14 +9,12 @@ differ from its first.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast, get_args
+from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from fewshot_lite.core.config import Pooling
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.images.pixels import as_float
 from fewshot_lite.networks.architectures import build, preprocessing
@@ -31,14 +29,10 @@ class Backbone(nn.Module):
         name: of the architecture.
         feature_dim: d, the width of the features.
         image_size: side of the images it was built for.
-        scales: the factors by which images are reduced; one share of the features each.
-        pooling: what is kept of each channel of the last map.
     """
 
     mean: Tensor
     std: Tensor
-    scales: tuple[int, ...] = (1,)
-    pooling: Pooling = "mean"
 
     def __init__(
         self, name: str, image_size: int = 224, seed: int = 0, *, initialise: bool = True
@@ -91,56 +85,10 @@ class Backbone(nn.Module):
         if not bool((self.std > 0).all() and self.mean.isfinite().all()):
             raise ValueError(f"mean {mean}, std {std}")
 
-    def look_at(self, scales: Sequence[int]) -> None:
-        """Put the features of images reduced by each of these factors side by side.
-
-        A thing fills more of some photos than of others, and a network knows things best at the
-        size at which it saw them (Touvron et al. 2019, "Fixing the train-test resolution
-        discrepancy"). The network and its FiLM parameters are the same at all scales.
-
-        Args:
-            scales: whole numbers of at least 1, each once: (1, 2) is as it is and at half the size.
-
-        Raises:
-            ValueError: other numbers.
-        """
-        if not scales or len(set(scales)) < len(scales) or min(scales) < 1:
-            raise ValueError(f"scales {tuple(scales)}")
-        self.feature_dim = self.feature_dim // len(self.scales) * len(scales)
-        self.scales = tuple(scales)
-
-    def pool_by(self, pooling: Pooling) -> None:
-        """Keep the mean or the largest value of each channel of the network's last map.
-
-        Trained with the mean, as torchvision's networks are, and used with the largest value, a
-        network says what is there rather than how much of the photo it fills; README and model
-        card have what that gains. It costs nothing.
-
-        Raises:
-            UsageError: the network does not end in a mean over its map and a flat layer.
-            ValueError: no such pooling.
-        """
-        if pooling not in get_args(Pooling):
-            raise ValueError(f"pooling {pooling!r}")
-        pool = getattr(self.network, "avgpool", None)
-        if not isinstance(pool, MaxOverMap) and not (
-            isinstance(pool, nn.AdaptiveAvgPool2d) and pool.output_size in (1, (1, 1))
-        ):
-            if pooling == "max":
-                raise UsageError(
-                    f"--pooling max: {self.name} does not end in a mean over a map. Leave the flag "
-                    "out, or take another network, e.g. resnet18."
-                )
-            return
-        self.network.avgpool = MaxOverMap() if pooling == "max" else nn.AdaptiveAvgPool2d(1)
-        self.pooling = pooling
-
-    def prepared(self, images: Tensor, scale: int = 1) -> Tensor:
-        """Images as the network takes them, of those that `forward` takes, reduced by a factor."""
+    def prepared(self, images: Tensor) -> Tensor:
+        """Images as the network takes them, of those that `forward` takes."""
         images = (as_float(images) - self.mean) / self.std
-        # Whole factors: the mean of scale x scale pixels is the same in every runtime.
-        reduced = F.avg_pool2d(images, scale) if scale > 1 else images
-        return reduced.contiguous(memory_format=torch.channels_last)
+        return images.contiguous(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
         """Features of images.
@@ -151,19 +99,8 @@ class Backbone(nn.Module):
         Returns:
             (B, d); float32 or better whatever autocast does inside.
         """
-        parts = []
-        for scale in self.scales:
-            parts.append(cast(Tensor, self.network(self.prepared(images, scale))).flatten(1))
-        features = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+        features = cast(Tensor, self.network(self.prepared(images))).flatten(1)
         return features.to(torch.promote_types(features.dtype, torch.float32))
-
-
-class MaxOverMap(nn.Module):
-    """The largest value of each channel, (B, C, H, W) to (B, C, 1, 1)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Where several are the largest they share the gradient."""
-        return x.amax(dim=(2, 3), keepdim=True)
 
 
 def check_images_apart(network: nn.Module) -> None:

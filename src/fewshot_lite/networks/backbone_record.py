@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fewshot_lite.core.checkpoint import SMALLEST, image_size
+from fewshot_lite.core.checkpoint import image_size
 from fewshot_lite.networks.backbone import Backbone
 
 
@@ -17,8 +17,6 @@ def describe_backbone(backbone: Backbone, size: int) -> dict[str, Any]:
     return {
         "backbone": backbone.name,
         "image_size": size,
-        "scales": list(backbone.scales),
-        "pooling": backbone.pooling,
         "mean": backbone.mean.flatten().tolist(),
         "std": backbone.std.flatten().tolist(),
     }
@@ -31,16 +29,5 @@ def described_backbone(meta: dict[str, Any]) -> Backbone:
         one of `damage.DAMAGE`: what no `describe_backbone` wrote.
     """
     backbone = Backbone(meta["backbone"], image_size(meta), initialise=False)
-    backbone.look_at(_scales(meta))
-    backbone.pool_by(meta.get("pooling", "mean"))
-    if "mean" in meta:
-        backbone.standardise(meta["mean"], meta["std"])
+    backbone.standardise(meta["mean"], meta["std"])
     return backbone
-
-
-def _scales(meta: dict[str, Any]) -> list[int]:
-    """Those written before there were any name none."""
-    found, most = meta.get("scales", [1]), image_size(meta) // SMALLEST
-    if isinstance(found, list) and all(type(s) is int and 1 <= s <= most for s in found):
-        return found
-    raise ValueError(f"scales {found!r}")

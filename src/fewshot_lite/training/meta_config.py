@@ -19,7 +19,6 @@ from fewshot_lite.core.config import (
     Metric,
     NormStatistics,
     OptimizerName,
-    Pooling,
     Precision,
     Sampling,
     Schedule,
@@ -68,16 +67,6 @@ class MetaTrainConfig:
     )
     image_size: int | None = setting(
         None, "Side of the images in pixels.", MODEL, IMAGE_SIZE, shown="the backbone's own"
-    )
-    scales: tuple[int, ...] = setting(
-        (1,),
-        "Factors by which images are reduced; the features of all scales are put side by side.",
-        MODEL,
-        COUNT,
-        metavar="N,N",
-    )
-    pooling: Pooling = setting(
-        "mean", "What is kept of each channel of the backbone's last map.", MODEL
     )
     film_stages: int | None = setting(
         None,

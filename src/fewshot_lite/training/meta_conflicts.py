@@ -24,9 +24,6 @@ def conflicts(config: MetaTrainConfig) -> Iterator[str]:
             "--h all: must be a number with --gradient small-task, the size of the tasks; "
             "--gradient full trains on whole ones."
         )
-    if not config.scales or len(set(config.scales)) < len(config.scales):
-        given = ",".join(map(str, config.scales))
-        yield f"--scales {given}: must be different whole numbers, e.g. 1,2."
     if config.min_way > config.max_way:
         yield f"--max-way {config.max_way}: must be at least --min-way {config.min_way}."
     if config.max_support < config.max_way:
@@ -77,7 +74,6 @@ def gradient_conflicts(config: MetaTrainConfig) -> Iterator[str]:
         )
     subset = config.h not in (40, None) and config.learner != "maml" and config.gradient == "lite"
     for wrong, what, why in (
-        (config.scales != (1,), "--scales", "it adapts at one scale"),
         (config.precision == "bfloat16", "--precision bfloat16", "it needs float32"),
         (config.compile, "--compile", "compiled kernels have no second derivatives"),
         (config.sampling != "uniform", f"--sampling {config.sampling}", "it samples uniformly"),

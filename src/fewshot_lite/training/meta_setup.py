@@ -151,8 +151,6 @@ def _make_learner(config: MetaTrainConfig, where: torch.device) -> tuple[Learner
     backbone, source = load_backbone(
         config.backbone, config.weights, config.image_size, seed=config.seed
     )
-    backbone.look_at(config.scales)
-    backbone.pool_by(config.pooling)
     check_image_size(backbone, backbone.image_size)
     if config.compile:
         compile_network(backbone.network, where)

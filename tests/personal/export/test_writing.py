@@ -83,28 +83,6 @@ def test_torch_export_answers_as_the_model_and_describes_itself(tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_scales_are_inside(tmp_path: Path) -> None:
-    personal = small_personal()
-    personal.backbone.look_at((1, 2))
-    features = torch.cat([personal.features, personal.features], dim=1)
-    wide = PersonalModel(
-        personal.backbone, MahalanobisHead(), features, personal.labels, ("a", "b"), SIZE, {}
-    )
-    export_model(wide, tmp_path / "p.onnx")
-    assert_answers_alike(wide, OnnxModel.load(tmp_path / "p.onnx").outputs(NOISE.numpy()))
-
-
-@pytest.mark.slow
-def test_the_pooling_is_inside(tmp_path: Path) -> None:
-    personal = small_personal()
-    mean = personal.probabilities(NOISE.permute(0, 3, 1, 2))
-    personal.backbone.pool_by("max")
-    assert not torch.allclose(personal.probabilities(NOISE.permute(0, 3, 1, 2)), mean)
-    export_model(personal, tmp_path / "p.onnx")
-    assert_answers_alike(personal, OnnxModel.load(tmp_path / "p.onnx").outputs(NOISE.numpy()))
-
-
-@pytest.mark.slow
 def test_one_file_with_its_description_and_without_paths_of_this_computer() -> None:
     personal, data = small_personal(), exported_small_personal()
     network = onnx.load_from_string(data)

@@ -210,10 +210,6 @@ def _info_rows(meta: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for key in ("learner", "backbone", "image_size", "version"):
         if key in meta:
             yield key.replace("_", " "), str(meta[key])
-    if meta.get("scales", [1]) != [1]:
-        yield "scales", ", ".join(map(str, meta["scales"]))
-    if meta.get("pooling", "mean") != "mean":
-        yield "last map", f"the {meta['pooling']} of each channel"
     if "class_names" in meta:
         pairs = list(zip(meta["class_names"], meta["shots"], strict=True))
         words = ", ".join(f"{name} ({shots})" for name, shots in pairs[:_MOST_NAMES])
