@@ -93,7 +93,7 @@ BAD = [
     (f"{TRAIN} --weights mine.safetensors", 2, "mine.safetensors: a personal file, not a backbone"),
     (f"{TRAIN} --image-size 32", 1, "Too few classes for tasks of 5.*'things', has 2.*--min-way"),
     (f"{TRAIN} --learner simple", 2, "learner 'simple': unknown"),
-    (f"{TRAIN} --backbone resnet", 2, "backbone 'resnet': torchvision has no such network"),
+    (f"{TRAIN} --backbone resnet", 2, "'resnet': there is no such network.*Did you mean resnet"),
     (
         f"{TRAIN} --backbone densenet121 --image-size 16",
         2,

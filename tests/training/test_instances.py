@@ -109,7 +109,6 @@ def test_a_photo_that_fails_is_replaced_by_one_other_on_both_sides(
 
 
 def _first_image(tasks: TrainingTasks) -> int:
-
     random = stream_generator(CONFIG.seed, Stream.INSTANCE_TASKS, 0)
     torch.rand((), generator=random)
     config = EpisodeConfig(5, 9, CONFIG.max_support, 4, 3)
@@ -118,7 +117,7 @@ def _first_image(tasks: TrainingTasks) -> int:
 
 @pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
 def test_shares_that_are_none_are_refused(share: float) -> None:
-    with pytest.raises(UsageError, match=r"--instances .*between 0 and 1"):
+    with pytest.raises(UsageError, match=rf"--instances {share}: must be at least 0 and at most 1"):
         replace(CONFIG, instances=share).check()
 
 

@@ -24,7 +24,15 @@ from fewshot_lite.training.meta_train import meta_train
 from fewshot_lite.training.prefetch import Prefetch
 from photos import QUICK, classes, contents, draw_classes
 
-CONFIG = replace(QUICK, learner="simple-cnaps", tasks=4, min_way=2, max_way=3, gradient="lite")
+CONFIG = replace(
+    QUICK,
+    learner="simple-cnaps",
+    backbone="conv4",
+    tasks=4,
+    min_way=2,
+    max_way=3,
+    gradient="lite",
+)
 CPU = torch.device("cpu")
 
 

@@ -18,6 +18,7 @@ from fewshot_lite.training.optimisation import (
     make_optimizer,
     schedule,
     set_learning_rate,
+    split_decay,
 )
 
 CONFIG = MetaTrainConfig(tasks=100, tasks_per_step=1, lr=0.01)
@@ -69,6 +70,16 @@ def test_a_group_that_is_not_learned_is_refused() -> None:
     with pytest.raises(UsageError, match=r"--lr-factor backbone=0\.5.*set-encoder, film, head"):
         make_optimizer(cnaps(), config)
     assert make_optimizer(ProtoNets(Backbone("shufflenet_v2_x0_5", 32)), config)
+
+
+def test_weight_decay_is_for_matrices_and_kernels() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 2))
+    group = {"name": "all", "params": module.parameters(), "lr": 0.5}
+    decayed, others = split_decay(group, 0.1)
+    assert (decayed["weight_decay"], others["weight_decay"]) == (0.1, 0.0)
+    assert [tuple(p.shape) for p in decayed["params"]] == [(4, 3, 3, 3), (2, 16)]
+    assert [tuple(p.shape) for p in others["params"]] == [(4,), (4,), (4,), (2,)]
+    assert {(part["name"], part["lr"]) for part in (decayed, others)} == {("all", 0.5)}
 
 
 def test_adamw_decays_matrices_alone() -> None:

@@ -21,8 +21,7 @@ from fewshot_lite.core.stopping import StopRequest
 from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.training import state as training
 from fewshot_lite.training.log import Averages, Log
-from fewshot_lite.training.meta_setup import check_image_size
-from fewshot_lite.training.optimisation import split_decay
+from fewshot_lite.training.meta_setup import check_image_size, without_paths
 
 CONFIG: dict[str, Any] = {
     "lr": 0.1,
@@ -113,11 +112,6 @@ def test_another_configuration_is_refused_by_its_flag(
     with pytest.raises(UsageError, match=rf"--resume.*{message}.*start anew") as caught:
         load(saved, CONFIG | changed)
     assert "None" not in str(caught.value)
-
-
-def test_nothing_to_resume(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--resume: there is nothing to resume"):
-        load(tmp_path / "none.state.safetensors")
 
 
 def test_a_state_of_another_network_is_refused(saved: Path) -> None:
@@ -264,18 +258,9 @@ def test_an_image_size_that_a_network_cannot_take_is_refused_by_its_flag() -> No
     check_image_size(backbone, 32)
 
 
-def test_weight_decay_is_for_matrices_and_kernels() -> None:
-    module = network()
-    module[0].requires_grad_(False)
-    decayed, others = split_decay([module], 0.1)
-    assert (decayed["weight_decay"], others["weight_decay"]) == (0.1, 0.0)
-    assert [tuple(p.shape) for p in decayed["params"]] == [(2, 16)]
-    assert {tuple(p.shape) for p in others["params"]} == {(4,), (2,)}
-
-
 @pytest.mark.parametrize(
     ("weights", "recorded"),
     [("none", "none"), ("default", "default"), ("/home/someone/b.pth", "b.pth")],
 )
 def test_files_that_are_passed_on_do_not_say_where_others_lay(weights: str, recorded: str) -> None:
-    assert training.without_paths({"weights": weights, "lr": 1})["weights"] == recorded
+    assert without_paths({"weights": weights, "lr": 1})["weights"] == recorded
