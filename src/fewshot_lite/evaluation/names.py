@@ -39,6 +39,9 @@ FILM_HEADS: dict[str, HeadName] = {
     "film-ridge": "ridge",
 }
 
+#: A checkpoint, refined by gradient steps from its one-pass solution, as `adapt --refine on`.
+REFINE = "refine"
+
 
 @dataclass(frozen=True)
 class ModelName:
@@ -47,7 +50,7 @@ class ModelName:
     text: str
     """As it was given, and as tables show it."""
     baseline: str | None
-    """A key of `BASELINES` or `FILM_HEADS`; None for a meta-trained checkpoint as it is."""
+    """In `BASELINES` or `FILM_HEADS`, or `REFINE`; None for a meta-trained checkpoint as it is."""
     base: str
     """The checkpoint, or the baseline's backbone: `default`, a file or torchvision's name."""
 
@@ -98,7 +101,7 @@ def _parse(text: str, baseline_backbone: str) -> ModelName:
     if not text:
         raise UsageError(f"A model's name is empty. Give {DEFAULT_BASE}, a file, or {_known()}.")
     name, colon, backbone = text.partition(":")
-    if name in BASELINES or name in FILM_HEADS:
+    if name in BASELINES or name in FILM_HEADS or name == REFINE:
         if colon and not backbone:
             raise UsageError(
                 f"{text}: no backbone after the colon. Give a checkpoint or torchvision's name."

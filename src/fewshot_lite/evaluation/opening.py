@@ -27,8 +27,9 @@ from fewshot_lite.evaluation.methods import (
     Method,
     Passes,
 )
-from fewshot_lite.evaluation.names import FILM_HEADS, TAKE_PATTERNS, ModelName
+from fewshot_lite.evaluation.names import FILM_HEADS, REFINE, TAKE_PATTERNS, ModelName
 from fewshot_lite.heads.registry import NAMED_HEADS
+from fewshot_lite.maml.refined import RefinedLearner
 from fewshot_lite.networks.backbone import Backbone, has_depthwise_convolutions
 from fewshot_lite.networks.names import NETWORKS
 from fewshot_lite.networks.weights import load_backbone
@@ -78,16 +79,18 @@ class _Opener:
         self._backbones: dict[str, tuple[Backbone, int, dict[str, Any]]] = {}
 
     def open(self, name: ModelName) -> Opened:
-        if name.baseline is None or name.baseline in FILM_HEADS:
+        if name.baseline is None or name.baseline in (REFINE, *FILM_HEADS):
             path = find_base(name.base)
             model = self._model(path, name.text)
             size = self._size(model.image_size)
             learner, passes = model.learner, self._passes(model.learner.backbone)
-            method: Method = (
-                LearnerMethod(name.text, learner, size, passes)
-                if name.baseline is None
-                else FilmHeadMethod(name.text, learner, FILM_HEADS[name.baseline], size, passes)
-            )
+            method: Method
+            if name.baseline in FILM_HEADS:
+                head = FILM_HEADS[name.baseline]
+                method = FilmHeadMethod(name.text, learner, head, size, passes)
+            else:
+                learner = RefinedLearner(learner) if name.baseline == REFINE else learner
+                method = LearnerMethod(name.text, learner, size, passes)
             origin = {"learner": learner.name, **model.source}
         else:
             backbone, size, origin = self._backbone(name.base, name.text)
