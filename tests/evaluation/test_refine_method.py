@@ -13,10 +13,11 @@ from fewshot_lite.learners import Frozen
 from fewshot_lite.maml.refined import RefinedLearner
 from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.personal.meta_model import MetaModel
+from fewshot_lite.personal.one_pass import adapt_in_one_pass
 from photos import SIZE
 
 
-def test_it_answers_as_the_refined_learner(tmp_path: Path) -> None:
+def test_it_answers_as_adapt_refines(tmp_path: Path) -> None:
     learner = Frozen(Backbone("conv4", SIZE, seed=1).eval(), head=NAMED_HEADS["mahalanobis-root"]())
     path = tmp_path / "base.safetensors"
     MetaModel(learner.requires_grad_(False), SIZE).save(path)
@@ -25,6 +26,8 @@ def test_it_answers_as_the_refined_learner(tmp_path: Path) -> None:
     support, queries = (torch.randint(0, 256, (6, 3, SIZE, SIZE), dtype=torch.uint8) for _ in "sq")
     labels = torch.arange(3).repeat_interleave(2)
     got = opened.method.adapt(support, labels, 3)(queries)
-    expected = RefinedLearner(learner).adapt(support, labels, 3).logits(queries)
+    one_pass = adapt_in_one_pass(learner, support, labels, 3)
+    given = one_pass.classifier, one_pass.lowered, one_pass.labels, 3
+    expected = RefinedLearner(learner).refine(*given).logits(queries)
     torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3)
     assert opened.description["baseline"] == "refine"

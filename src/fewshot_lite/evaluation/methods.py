@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -26,11 +26,12 @@ from fewshot_lite.evaluation.finetuning import (
     fine_tune_weights,
 )
 from fewshot_lite.heads.base import Head
-from fewshot_lite.heads.choice import choose_head
 from fewshot_lite.learners.base import Cast, Learner, TaskClassifier, map_batches
 from fewshot_lite.maml.gradient_learner import GradientLearner
+from fewshot_lite.maml.refined import RefinedLearner
 from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.networks.support_norm import SupportNorm
+from fewshot_lite.personal.one_pass import OnePass, adapt_in_one_pass
 
 #: Query images (B, 3, S, S) or features (B, d) to logits (B, K).
 Classifier = Callable[[Tensor], Tensor]
@@ -106,8 +107,21 @@ class LearnerMethod(Method):
             FewshotError: it cannot be; the message names the method.
         """
         size, cast = self.passes.micro_batch, self.passes.cast
-        try:
+        with self.named_errors():
             return self.learner.adapt(images, labels, classes, micro_batch=size, cast=cast)
+
+    def in_one_pass(self, images: Tensor, labels: Tensor, classes: int, head: HeadName) -> OnePass:
+        """What `fewshot-lite adapt` makes of support images, views and head included."""
+        size, cast = self.passes.micro_batch, self.passes.cast
+        given = self.learner, images, labels, classes
+        with self.named_errors():
+            return adapt_in_one_pass(*given, head=head, micro_batch=size, cast=cast)
+
+    @contextlib.contextmanager
+    def named_errors(self) -> Iterator[None]:
+        """Put the method's name before what is wrong."""
+        try:
+            yield
         except FewshotError as error:
             raise type(error)(f"{self.name}: {error}") from None
 
@@ -132,17 +146,36 @@ class FilmHeadMethod(LearnerMethod):
         self.head: HeadName = head
 
     def adapt(self, images: Tensor, labels: Tensor, classes: int) -> Classifier:
-        adapted = self.adapted(images, labels, classes)
-        support = adapted.support_features
         with torch.no_grad():
-            head = choose_head(self.head, self.learner.head, support, labels, classes).head
-            statistics = head.fit(support, labels, classes)
+            found = self.in_one_pass(images, labels, classes, self.head)
+            adapted, head = found.classifier, found.choice.head
+            statistics = head.fit(adapted.support_features, found.labels, classes)
 
         @torch.no_grad()
         def classify(queries: Tensor) -> Tensor:
             return head.logits(statistics, adapted.features(queries))
 
         return classify
+
+
+class RefinedMethod(LearnerMethod):
+    """A meta-trained learner as `adapt` takes it, refined by all steps of `Refinement`."""
+
+    def __init__(self, name: str, learner: Learner, image_size: int, passes: Passes) -> None:
+        """A method.
+
+        Raises:
+            UsageError: as `RefinedLearner`.
+        """
+        super().__init__(name, learner, image_size, passes)
+        with self.named_errors():
+            self.refined = RefinedLearner(learner)
+
+    def adapt(self, images: Tensor, labels: Tensor, classes: int) -> Classifier:
+        found = self.in_one_pass(images, labels, classes, "default")
+        with self.named_errors():
+            given = found.classifier, found.lowered, found.labels, classes
+            return self.refined.refine(*given).logits
 
 
 class FrozenMethod(Method):

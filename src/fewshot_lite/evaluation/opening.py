@@ -26,10 +26,10 @@ from fewshot_lite.evaluation.methods import (
     LearnerMethod,
     Method,
     Passes,
+    RefinedMethod,
 )
 from fewshot_lite.evaluation.names import FILM_HEADS, REFINE, TAKE_PATTERNS, ModelName
 from fewshot_lite.heads.registry import NAMED_HEADS
-from fewshot_lite.maml.refined import RefinedLearner
 from fewshot_lite.networks.backbone import Backbone, has_depthwise_convolutions
 from fewshot_lite.networks.names import NETWORKS
 from fewshot_lite.networks.weights import load_backbone
@@ -89,8 +89,8 @@ class _Opener:
                 head = FILM_HEADS[name.baseline]
                 method = FilmHeadMethod(name.text, learner, head, size, passes)
             else:
-                learner = RefinedLearner(learner) if name.baseline == REFINE else learner
-                method = LearnerMethod(name.text, learner, size, passes)
+                kind = RefinedMethod if name.baseline == REFINE else LearnerMethod
+                method = kind(name.text, learner, size, passes)
             origin = {"learner": learner.name, **model.source}
         else:
             backbone, size, origin = self._backbone(name.base, name.text)

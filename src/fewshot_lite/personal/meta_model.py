@@ -25,13 +25,10 @@ from fewshot_lite.heads.choice import (
     Choice,
     adapted_choice,
     check_adapted_head,
-    choose_head,
-    left_out_accuracy,
 )
 from fewshot_lite.heads.registry import NAMED_HEADS
 from fewshot_lite.images.thumbnails import make_thumbnails
 from fewshot_lite.learners import Frozen, Learner, TaskClassifier
-from fewshot_lite.learners.base import lowered
 from fewshot_lite.maml.gradient_learner import GradientLearner
 from fewshot_lite.maml.refined import RefinedLearner
 from fewshot_lite.maml.registry import make_learner
@@ -41,12 +38,10 @@ from fewshot_lite.networks.weights import load_backbone
 from fewshot_lite.personal.bases import Base, parse_base
 from fewshot_lite.personal.cross_adaptation import cross_adapt
 from fewshot_lite.personal.model import Adaptation, PersonalModel
+from fewshot_lite.personal.one_pass import adapt_in_one_pass, as_bytes
 from fewshot_lite.personal.refining import refine_support
 from fewshot_lite.personal.support import Support, labelled_support, read_support
-from fewshot_lite.personal.views import AS_IS, MIRRORED, Pixels, choose_views, view
-
-#: Mirrored views are left out of adapting if photos left out are named better by this share.
-_MIRROR_MARGIN = 0.03
+from fewshot_lite.personal.views import AS_IS, choose_views
 
 
 @dataclass
@@ -228,43 +223,27 @@ class MetaModel:
         self._check_way(str(support.root or "labels"), len(support.class_names))
         if isinstance(self.learner, GradientLearner):
             return self._descend(support, thumbnails, on_fold)
-        names = choose_views(views, mirror, len(support.labels))
-        device = self.learner.backbone.mean.device
-        labels = torch.tensor(support.labels, device=device)
-        images = _in_views(support.images, names).to(device)  # (N V, 3, S, S)
-        rows, classes = labels.repeat_interleave(len(names)), len(support.class_names)
-        groups = torch.arange(len(labels), device=device).repeat_interleave(len(names))
-        x = lowered(self.learner, images)
-        classifier = self.learner.adapt_lowered(x, rows, classes)
-        features = classifier.support_features
-        choice = choose_head(head, self.learner.head, features, rows, classes, groups)
-        if MIRRORED in names and mirror is None:
-            plain = torch.tensor([name != MIRRORED for name in names], device=device)
-            kept = plain.repeat(len(labels))
-            given = features[kept], rows[kept], classes, groups[kept]
-            with_mirror = left_out_accuracy(choice.head, features, rows, classes, groups)
-            margin = max(_MIRROR_MARGIN, 1.5 / len(labels))  # two photos at least
-            if left_out_accuracy(choice.head, *given) > with_mirror + margin:
-                names = tuple(name for name in names if name != MIRRORED)
-                features, rows, _, groups = given
-                x = x[kept]
-                choice = choose_head(head, self.learner.head, *given)
+        labels = torch.tensor(support.labels, device=self.learner.backbone.mean.device)
+        found = adapt_in_one_pass(
+            self.learner,
+            support.images,
+            labels,
+            len(support.class_names),
+            head=head,
+            views=views,
+            mirror=mirror,
+        )
+        classifier, choice = found.classifier, found.choice
         record: dict[str, Any] = {}
         left_out: dict[str, Tensor] = {}
         if refine != "off":
+            learner = RefinedLearner(self.learner)
+            always = refine == "on"
             refined, record["refined"] = refine_support(
-                RefinedLearner(self.learner),
-                classifier,
-                x,
-                rows,
-                classes,
-                groups,
-                always=refine == "on",
-                on_step=on_fold,
+                learner, found, len(support.class_names), always=always, on_step=on_fold
             )
             if refined is not None:
                 classifier, choice = refined.classifier, refined.choice
-                features = classifier.support_features
                 left_out = {
                     "left_out": refined.crossed.strangeness,
                     "left_out_logits": refined.crossed.logits,
@@ -273,9 +252,9 @@ class MetaModel:
             support,
             classifier.parameters,
             choice,
-            features.unflatten(0, (len(labels), len(names))),
+            classifier.support_features.unflatten(0, (len(labels), len(found.views))),
             thumbnails,
-            names,
+            found.views,
             record,
             **left_out,
         )
@@ -380,26 +359,9 @@ def _check_descended(classifier: TaskClassifier, labels: Tensor) -> None:
         )
 
 
-def _in_views(images: Tensor, names: Sequence[str]) -> Tensor:
-    """All views of a photo, then of the next, (N V, 3, S, S), in the type of the images."""
-    if len(names) == 1:
-        return images
-    views = [torch.from_numpy(view(_bytes(images), name)) for name in names[1:]]
-    if images.dtype != torch.uint8:
-        views = [pixels.to(images.dtype) / 255 for pixels in views]
-    return torch.stack([images.cpu(), *views], dim=1).flatten(0, 1)
-
-
-def _bytes(images: Tensor) -> Pixels:
-    if images.dtype != torch.uint8:
-        images = (images * 255).round().clamp(0, 255).byte()
-    pixels: Pixels = images.cpu().numpy()
-    return pixels
-
-
 def _small(images: Tensor) -> tuple[bytes, ...]:
     """Thumbnails of images as `adapt` takes them."""
-    return make_thumbnails(_bytes(images))
+    return make_thumbnails(as_bytes(images))
 
 
 def load(

@@ -24,6 +24,7 @@ from fewshot_lite.learners.base import TaskClassifier
 from fewshot_lite.maml.refined import OnStep, RefinedLearner
 from fewshot_lite.personal.cross_adaptation import CrossAdaptation, deal
 from fewshot_lite.personal.novelty import StrangerDetector
+from fewshot_lite.personal.one_pass import OnePass
 
 #: Steps where there is nothing to choose their number by: one photo of each class.
 FEW_STEPS = 10
@@ -63,11 +64,8 @@ class Refined:
 
 def refine_support(
     learner: RefinedLearner,
-    start: TaskClassifier,
-    x: Tensor,
-    labels: Tensor,
+    start: OnePass,
     classes: int,
-    groups: Tensor,
     *,
     always: bool,
     on_step: OnStep | None = None,
@@ -76,31 +74,27 @@ def refine_support(
 
     Args:
         learner: with the most steps that may be taken.
-        start: its base, adapted to the support set.
-        x: what `lower` gave of the views of the photos, N rows.
-        labels: int64 (N,) of 0..K-1, every class present.
+        start: what its base made of the support set.
         classes: K.
-        groups: int64 (N,), the photo that each row is a view of, from 0 on; the first row of a
-            photo is the photo as it is.
         always: refine even where one pass names photos left out better.
         on_step: called with (steps taken, steps in all); twice from the start.
 
     Returns:
         The refined solution, or None where one pass stays; and a JSON-able record of why.
     """
-    given = x, labels, classes
+    given = start.lowered, start.labels, classes
     try:
-        trial = try_refinement(learner, *given, groups, always=always, on_step=on_step)
+        trial = try_refinement(learner, *given, start.photos, always=always, on_step=on_step)
         if not trial.steps:
             return None, trial.record()
         settings = replace(learner.settings, steps=trial.steps)
         chosen = RefinedLearner(learner.base, settings)
-        classifier = chosen.refine(start, *given, on_step=on_step)
+        classifier = chosen.refine(start.classifier, *given, on_step=on_step)
     except FewshotError as error:  # the steps diverged; one pass has not
         return None, {"steps": 0, "note": str(error)}
-    photos = labels[[int((groups == g).nonzero()[0]) for g in groups.unique()]]
-    crossed = trial.crossed or _nothing_left_out(photos, classes)
-    choice = adapted_choice(classifier.statistics, crossed.logits, photos, normalised=True)
+    labels = start.labels[:: len(start.views)]
+    crossed = trial.crossed or _nothing_left_out(labels, classes)
+    choice = adapted_choice(classifier.statistics, crossed.logits, labels, normalised=True)
     crossed = replace(crossed, logits=choice.factor * crossed.logits)
     return Refined(classifier, choice, crossed), trial.record()
 

@@ -1,0 +1,109 @@
+"""What `adapt` makes of support images in one pass: views, features and the head on them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from fewshot_lite.core.config import HeadName
+from fewshot_lite.heads.choice import Choice, choose_head, left_out_accuracy
+from fewshot_lite.learners.base import Cast, Learner, TaskClassifier, lowered
+from fewshot_lite.personal.views import AS_IS, MIRRORED, Pixels, choose_views, view
+
+#: Mirrored views are left out of adapting if photos left out are named better by this share.
+_MIRROR_MARGIN = 0.03
+
+
+@dataclass(frozen=True)
+class OnePass:
+    """A support set of N photos in V views each, N V rows, the views of a photo together."""
+
+    classifier: TaskClassifier
+    """Its support features are (N V, d)."""
+    choice: Choice
+    views: tuple[str, ...]
+    """Their names, V; the first is the photo as it is."""
+    lowered: Tensor
+    """What `Learner.lower` gave of each row."""
+    labels: Tensor
+    """int64 (N V,)."""
+    photos: Tensor
+    """int64 (N V,), the photo of each row."""
+
+
+def adapt_in_one_pass(
+    learner: Learner,
+    images: Tensor,
+    labels: Tensor,
+    classes: int,
+    *,
+    head: HeadName = "default",
+    views: int | None = None,
+    mirror: bool | None = None,
+    micro_batch: int = 64,
+    cast: Cast = contextlib.nullcontext,
+) -> OnePass:
+    """Adapt a learner to photos in one forward pass of their views, and choose the head.
+
+    Args:
+        learner: one that adapts in one pass.
+        images: (N, 3, S, S), uint8 or float in [0, 1].
+        labels: int64 (N,) of 0..K-1, on the learner's device, every class present.
+        classes: K.
+        head: as `adapt --head` has it.
+        views: 1 or 3; None as `choose_views` takes it.
+        mirror: whether one view is mirrored; None leaves it out if the photos are then clearly
+            named better when each is left out.
+
+    Raises:
+        UsageError: views that cannot be had.
+        FewshotError: values that are not finite.
+    """
+    names = choose_views(views, mirror, len(labels))
+    rows = labels.repeat_interleave(len(names))
+    photos = torch.arange(len(labels), device=labels.device).repeat_interleave(len(names))
+    x = lowered(learner, in_views(images, names).to(labels.device), micro_batch, cast)
+    classifier = learner.adapt_lowered(x, rows, classes, micro_batch=micro_batch, cast=cast)
+    features = classifier.support_features
+    choice = choose_head(head, learner.head, features, rows, classes, photos)
+    found = OnePass(classifier, choice, names, x, rows, photos)
+    if MIRRORED not in names or mirror is not None:
+        return found
+    plain = torch.tensor([name != MIRRORED for name in names], device=labels.device)
+    kept = plain.repeat(len(labels))
+    given = features[kept], rows[kept], classes, photos[kept]
+    with_mirror = left_out_accuracy(choice.head, features, rows, classes, photos)
+    margin = max(_MIRROR_MARGIN, 1.5 / len(labels))  # two photos at least
+    if not left_out_accuracy(choice.head, *given) > with_mirror + margin:
+        return found
+    return OnePass(
+        replace(classifier, support_features=features[kept]),
+        choose_head(head, learner.head, *given),
+        tuple(name for name in names if name != MIRRORED),
+        x[kept],
+        rows[kept],
+        photos[kept],
+    )
+
+
+def in_views(images: Tensor, names: Sequence[str]) -> Tensor:
+    """All views of a photo, then of the next, (N V, 3, S, S), in the type of the images."""
+    if len(names) == 1:
+        return images
+    pixels = as_bytes(images)
+    views = [torch.from_numpy(view(pixels, name)) for name in names if name != AS_IS]
+    if images.dtype != torch.uint8:
+        views = [found.to(images.dtype) / 255 for found in views]
+    return torch.stack([images.cpu(), *views], dim=1).flatten(0, 1)
+
+
+def as_bytes(images: Tensor) -> Pixels:
+    """Images in NumPy, uint8 in 0..255."""
+    if images.dtype != torch.uint8:
+        images = (images * 255).round().clamp(0, 255).byte()
+    pixels: Pixels = images.cpu().numpy()
+    return pixels
