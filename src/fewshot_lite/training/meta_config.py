@@ -54,14 +54,14 @@ class MetaTrainConfig:
     )
     backbone: str | None = setting(
         None,
-        "A torchvision network, or conv4.",
+        "efficientnet_lite0, one of torchvision's networks, timm:NAME, or conv4.",
         MODEL,
         metavar="NAME",
         shown="what the weights are of, else resnet18",
     )
     weights: str = setting(
         "none",
-        "Weights of the backbone: torchvision's, random ones, or a file that `pretrain` wrote.",
+        "Weights of the backbone: the published, random ones, or a file that `pretrain` wrote.",
         MODEL,
         metavar="default|none|FILE",
     )

@@ -28,7 +28,7 @@ class PretrainConfig:
 
     backbone: str | None = setting(
         None,
-        "A torchvision network.",
+        "efficientnet_lite0, one of torchvision's networks, timm:NAME, or conv4.",
         MODEL,
         metavar="NAME",
         shown="what the weights are of, else resnet18",
