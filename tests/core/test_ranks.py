@@ -217,11 +217,11 @@ def test_ranks_that_differ_are_refused(
     code = (
         "import os, sys, pathlib; rank = os.environ['RANK'];"
         "from dataclasses import replace;"
-        "from fewshot_lite import meta_setup, meta_training; from photos import QUICK;"
+        "from fewshot_lite.training import meta_setup, meta_train; from photos import QUICK;"
         f"data, lr, version, other = {str(data)!r}, 1e-3, meta_setup.__version__, {other!r}\n"
         f"if rank == '1': {variable} = {value}\n"
         "meta_setup.__version__ = version\n"
-        f"meta_training.meta_train(pathlib.Path(data), pathlib.Path({str(tmp_path / 'm')!r}), "
+        f"meta_train.meta_train(pathlib.Path(data), pathlib.Path({str(tmp_path / 'm')!r}), "
         "replace(QUICK, lr=lr), device='cpu')"
     )
     script = tmp_path / "script.py"
