@@ -38,16 +38,16 @@ def adapt(
         int | None,
         typer.Option(
             metavar="1|3",
-            help="Views of each photo to adapt to: as it is; or mirrored and from nearer, too.  "
-            "[default: 3, of 1000 photos and more 1]",
+            help="Views of each photo to adapt to: as it is, or mirrored and from nearer as well.",
+            show_default="3, or 1 of 1000 photos and more",
         ),
     ] = None,
     mirror: Annotated[
         bool | None,
         typer.Option(
             "--mirror/--no-mirror",
-            help="Whether one of the views is mirrored.  [default: unless classes are told apart "
-            "better without, as left and right are]",
+            help="Take mirrored views or not. Unless given, they are left out where photos are "
+            "then named better, as where left and right are classes.",
         ),
     ] = None,
     refine: Annotated[
