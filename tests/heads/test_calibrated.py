@@ -71,3 +71,15 @@ def test_a_class_weighs_the_same_in_the_temperature_however_many_photos_it_has()
     even = torch.cat([logits[:2], logits[30:]]), torch.tensor([0, 0, 1, 1])
     # Two photos are as uncertain whether the other class has two or thirty.
     assert likeliest_factor(logits, labels) == pytest.approx(likeliest_factor(*even), rel=0.15)
+
+
+def test_a_photo_is_one_photo_to_the_temperature_however_many_views_it_has() -> None:
+    features, labels = clouds([6, 6])
+    photos = torch.arange(12).repeat_interleave(3)
+    rows = features[photos] + 0.1 * torch.randn(36, WIDTH)
+    left_out = OWN.left_out_logits(rows, labels[photos], 2, photos)
+    expected = likeliest_factor(left_out[::3], labels)
+    assert float(calibrate(OWN, rows, labels[photos], 2, photos).factor) == pytest.approx(expected)
+    shuffled = torch.cat([torch.arange(0, 36, 3), torch.arange(1, 36, 3), torch.arange(2, 36, 3)])
+    again = calibrate(OWN, rows[shuffled], labels[photos][shuffled], 2, photos[shuffled])
+    assert float(again.factor) == pytest.approx(expected, rel=0.05)

@@ -96,7 +96,8 @@ def calibrate(
         features: (N, d).
         labels: int64 (N,) of 0..K-1, every class present.
         classes: K.
-        groups: int64 (N,), the photo of each row; see `Head.left_out_logits`.
+        groups: int64 (N,), the photo of each row; see `Head.left_out_logits`. t is that of the
+            first row of each.
 
     Raises:
         ValueError: a class without images.
@@ -106,7 +107,18 @@ def calibrate(
     shifted = CalibratedHead(head, count_offset=offset).to(features.device)
     if offset:
         left_out = shifted.left_out_logits(features, labels, classes, groups)
-    return CalibratedHead(head, likeliest_factor(left_out, labels), offset).to(features.device)
+    first = _first_rows(groups, labels)
+    factor = likeliest_factor(left_out[first], labels[first])
+    return CalibratedHead(head, factor, offset).to(features.device)
+
+
+def _first_rows(groups: Tensor | None, labels: Tensor) -> Tensor:
+    """The first row of each photo, int64: as queries are seen; more would count it as several."""
+    rows = torch.arange(len(labels), device=labels.device)
+    if groups is None:
+        return rows
+    photos, photo = groups.unique(return_inverse=True)
+    return rows.new_full((len(photos),), len(labels)).scatter_reduce(0, photo, rows, "amin")
 
 
 @torch.no_grad()
