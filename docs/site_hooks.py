@@ -31,7 +31,7 @@ _PACKAGE = _ROOT / "src" / "fewshot_lite"
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are made from the sources."""
     pages = {
-        "changelog.md": (_ROOT / "CHANGELOG.md").read_text(encoding="utf-8"),
+        "changelog.md": changelog(),
         "reference/commands.md": "".join(commands()),
         "reference/python.md": "".join(python_api()),
         "reference/rooms.md": "".join(rooms()),
@@ -57,6 +57,12 @@ def mathml(tex: str, display: str) -> str:
     """A formula as `<math>`."""
     found: str = convert(html.unescape(tex), display=display)
     return found
+
+
+def changelog() -> str:
+    """`CHANGELOG.md` without links to files that the site does not have."""
+    text = (_ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    return re.sub(r"\[([^\]]+)\]\((?!https://)[^)]+\)", r"\1", text)
 
 
 def room_names() -> list[str]:

@@ -147,7 +147,12 @@ class MetaModel:
             photos: a folder with one folder of photos per class, or images, uint8 or float in
                 [0, 1], (N, 3, S, S) with S = `image_size`.
             labels: N class names, with images and only with them.
-            head, views, mirror, refine, thumbnails, on_fold: as `adapt_to` takes them.
+            head: as `adapt_to` takes it.
+            views: as `adapt_to` takes it.
+            mirror: as `adapt_to` takes it.
+            refine: as `adapt_to` takes it.
+            thumbnails: as `adapt_to` takes it.
+            on_fold: as `adapt_to` takes it.
             strict: fail if anything is wrong with the folder; `images.preflight` lists what may be.
             on_done: called with (photos decoded, photos in all).
 
