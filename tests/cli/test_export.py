@@ -96,4 +96,4 @@ def test_what_is_exported_is_used(run: Run, world: Path, tmp_path: Path) -> None
     assert by_onnx.json != by_torch.json, "the last digits differ: another engine"
     text = run("export", model, "--format", "torch-export", "-o", tmp_path / "mine.pt2")
     assert text.code == 0, text
-    assert "On 18 images it answers as the model does" in text.out
+    assert "On 20 images it answers as the model does" in text.out
