@@ -27,6 +27,7 @@ from fewshot_lite.heads.choice import (
     check_adapted_head,
 )
 from fewshot_lite.heads.registry import NAMED_HEADS
+from fewshot_lite.images.folders import scan_classes
 from fewshot_lite.images.thumbnails import make_thumbnails
 from fewshot_lite.learners import Frozen, Learner, TaskClassifier
 from fewshot_lite.maml.gradient_learner import GradientLearner
@@ -171,6 +172,9 @@ class MetaModel:
         elif labels is not None:
             raise UsageError("labels: for images only; a folder's class folders name them.")
         else:
+            if self.learner.head.way is not None:  # learned for one number of classes
+                folder = scan_classes(Path(photos))
+                self._check_way(str(folder.root), len(folder.class_names))
             support = read_support(photos, self.image_size, strict=strict, on_done=on_done)
         personal = self.adapt_to(
             support,
