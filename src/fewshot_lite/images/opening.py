@@ -32,7 +32,7 @@ MAX_PIXELS = 250_000_000
 MAX_BYTES = 1_000_000_000
 
 #: Bytes of memory that a pixel takes while it is decoded: Pillow's own four, and those of the
-#: decoder (measured by benchmarks/reliability/hostile_images.py).
+#: decoder (estimates on the safe side).
 _PILLOWS_BYTES = 4
 _BYTES = {"TIFF": 12, "WEBP": 16, "AVIF": 16, "HEIF": 16, "JPEG2000": 24}
 #: Of a JPEG in several passes: the frequencies of three channels, two bytes each.

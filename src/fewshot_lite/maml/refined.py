@@ -42,7 +42,7 @@ Look = Callable[[int, TaskClassifier], None]
 
 @dataclass(frozen=True)
 class Refinement:
-    """How a one-pass solution is refined; the values measured best (`docs/benchmarks.md`)."""
+    """How a one-pass solution is refined; the values are a first choice, not searched for."""
 
     steps: int = 60
     """Of Adam."""

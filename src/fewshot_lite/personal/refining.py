@@ -3,8 +3,7 @@
 The photos are dealt out over four folds (`cross_adaptation.deal`). Without each, the base is
 adapted in one pass and refined, and the photos left out are named by the one-pass model and by the
 refined one after several numbers of steps. What names them best is chosen: the smallest mean loss,
-each class weighing the same, with a temperature fitted to each; among the refined ones the fewest
-steps within a standard error would do as well, but steps are cheap once refinement pays.
+each class weighing the same, with a temperature fitted to each.
 """
 
 from __future__ import annotations
