@@ -27,7 +27,7 @@ from fewshot_lite.demo.drawings import draw, write_folder
 from fewshot_lite.images.decoding import decode_pixels
 from fewshot_lite.learners.base import map_batches
 from fewshot_lite.personal.bulk import Outputs, classify_files, find_photos
-from fewshot_lite.personal.meta_model import load
+from fewshot_lite.personal.loading import load
 from fewshot_lite.personal.model import PersonalModel
 
 KINDS = ("mug", "key", "leaf")

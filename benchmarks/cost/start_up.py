@@ -21,7 +21,7 @@ from pathlib import Path
 from benchmarks.common import emit
 from fewshot_lite.demo.drawings import KINDS, write_folder
 from fewshot_lite.personal.export.writing import export_model
-from fewshot_lite.personal.meta_model import load
+from fewshot_lite.personal.loading import load
 
 #: Of each command, what it is compared with.
 _BESIDE = {

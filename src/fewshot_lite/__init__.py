@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from fewshot_lite.images.photo import load_square
     from fewshot_lite.personal.editing import add, remove, rename
     from fewshot_lite.personal.export.writing import export_model
-    from fewshot_lite.personal.meta_model import MetaModel, load
+    from fewshot_lite.personal.loading import load
+    from fewshot_lite.personal.meta_model import MetaModel
     from fewshot_lite.personal.model import PersonalModel
     from fewshot_lite.personal.opening import open_personal
     from fewshot_lite.published.evaluate import evaluate
@@ -32,7 +33,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "add": "personal.editing",
-    "load": "personal.meta_model",
+    "load": "personal.loading",
     "FewshotError": "core.errors",
     "UsageError": "core.errors",
     "evaluate": "published.evaluate",

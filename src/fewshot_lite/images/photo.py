@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -39,8 +39,9 @@ _WHITES = {"F": (1.0, 255.0, 65535.0), "I": (255.0, 1023.0, 4095.0, 16383.0, 655
 class StoredImage(Protocol):
     """An image that is not a file of its own: a record, a row of an array. Hashable and small."""
 
-    def read(self) -> bytes | npt.NDArray[np.uint8]:
-        """An encoded image, or pixels (height, width[, 3]); raises PhotoError or OSError."""
+    def read(self) -> bytes | Image.Image | npt.NDArray[Any]:
+        """An encoded image, one of Pillow's to keep, or pixels (height, width[, 3 or 4]), uint8,
+        or uint16 if grey; raises PhotoError or OSError."""
         ...
 
     def __str__(self) -> str:
@@ -90,7 +91,7 @@ def read_square(source: Source, size: int, *, max_pixels: int | None = None) -> 
         elif isinstance(stored := source.read(), bytes):
             file = BytesIO(stored)
         else:
-            pixels = Image.fromarray(stored)
+            pixels = stored if isinstance(stored, Image.Image) else Image.fromarray(stored)
             check_size(pixels, max_pixels)
             return _square(pixels, size)
     with opened(file, max_pixels) as image:
@@ -176,8 +177,18 @@ def _white(image: Image.Image) -> float | None:
     if not (image.mode.startswith("I;16") or image.mode in ("I", "F")):
         return None
     peak = max((float(v.max(initial=0, where=np.isfinite(v))) for v in _bands(image)), default=0.0)
-    usual = _WHITES.get(image.mode, _WHITES["I"][1:])
+    return usual_white(peak, image.mode)
+
+
+def usual_white(peak: float, mode: str = "I;16") -> float:
+    """The value of white by the largest value there is: as many bits as are usual and hold it."""
+    usual = _WHITES.get(mode, _WHITES["I"][1:])
     return next((value for value in usual if peak <= value), peak)
+
+
+def place_of(source: Source) -> Path:
+    """The file of an image; of one stored otherwise, where it lies in words."""
+    return source if isinstance(source, Path) else Path(str(source))
 
 
 def _bands(image: Image.Image) -> Iterator[npt.NDArray[np.float32]]:

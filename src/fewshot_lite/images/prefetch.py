@@ -7,20 +7,20 @@ from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from fewshot_lite.images.decoding import decode_pixels
 from fewshot_lite.images.folders import Skipped
+from fewshot_lite.images.photo import Source
 
 
 @dataclass(frozen=True)
 class DecodedBatch:
     """Some photos in order; B of them could be read."""
 
-    paths: tuple[Path, ...]
+    paths: tuple[Source, ...]
     problems: dict[int, str]
     """Position in `paths` -> why it was not read."""
     pixels: npt.NDArray[np.uint8]
@@ -28,7 +28,7 @@ class DecodedBatch:
 
 
 def decoded_batches(
-    paths: Iterable[Path | Skipped], size: int, *, batch: int = 64, ahead: int = 2
+    paths: Iterable[Source | Skipped], size: int, *, batch: int = 64, ahead: int = 2
 ) -> Generator[DecodedBatch]:
     """Decode photos, some batches ahead of the one that is being worked on.
 
@@ -36,7 +36,8 @@ def decoded_batches(
     depend on how many there are.
 
     Args:
-        paths: photos, and files that are known to be none: they are not opened.
+        paths: photos, files or stored otherwise, and files that are known to be none: they are not
+            opened.
         size: side S of the images.
         batch: paths to a batch.
         ahead: batches that are decoded, or being decoded, beyond the one handed out.
@@ -55,7 +56,7 @@ def decoded_batches(
         pool.shutdown(cancel_futures=True)
 
 
-def _decoded(chunk: tuple[Path | Skipped, ...], size: int) -> DecodedBatch:
+def _decoded(chunk: tuple[Source | Skipped, ...], size: int) -> DecodedBatch:
     problems = {i: item.reason for i, item in enumerate(chunk) if isinstance(item, Skipped)}
     tried = [i for i in range(len(chunk)) if i not in problems]
     paths = tuple(item.path if isinstance(item, Skipped) else item for item in chunk)

@@ -19,8 +19,8 @@ from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.images.copies import find_copies
 from fewshot_lite.images.decoding import look_through
 from fewshot_lite.images.fingerprints import Looks
-from fewshot_lite.images.folders import ImageFolder, Skipped, scan_classes
-from fewshot_lite.images.photo import Square
+from fewshot_lite.images.folders import ImageFolder, LabelledImages, Skipped, scan_classes
+from fewshot_lite.images.photo import Square, place_of
 
 Kind = Literal[
     "skipped",  # a file that is not read, or no photo
@@ -82,8 +82,15 @@ class Examiner:
     It keeps about a kilobyte of each photo.
     """
 
-    def __init__(self, folder: ImageFolder, size: int) -> None:
+    def __init__(self, folder: LabelledImages, size: int) -> None:
+        """Nothing was seen yet.
+
+        Args:
+            folder: the photos; those that are no files are named by their places (`place_of`).
+            size: side in pixels of what the model sees.
+        """
         self.folder = folder
+        self._places = tuple(map(place_of, folder.paths))
         self.size = size
         self._looks = Looks(len(folder.paths))
         self._tiny: dict[int, Square] = {}
@@ -108,11 +115,12 @@ class Examiner:
         folder = self.folder
         good = [i for i in range(len(folder.paths)) if i not in problems]
         classes = len(folder.class_names)
-        copies = find_copies(folder.paths, folder.labels, self._looks, good, classes)
+        copies = find_copies(self._places, folder.labels, self._looks, good, classes)
         found: list[Finding] = []
-        skipped = [*folder.skipped, *(Skipped(folder.paths[i], why) for i, why in problems.items())]
-        for item in sorted(skipped, key=lambda item: str(item.path)):
-            found.append(Finding("skipped", (item.path,), self._home(item.path), item.reason))
+        skipped = [(item, self._home(item.path)) for item in folder.skipped]
+        skipped += [(Skipped(self._places[i], problems[i]), self._names((i,))) for i in problems]
+        for item, names in sorted(skipped, key=lambda pair: str(pair[0].path)):
+            found.append(Finding("skipped", (item.path,), names, item.reason))
         counts = [0] * classes
         for i in good:
             counts[folder.labels[i]] += 1
@@ -165,7 +173,7 @@ class Examiner:
         return found
 
     def _on_photos(self, kind: Kind, members: tuple[int, ...], detail: str) -> Finding:
-        paths = tuple(self.folder.paths[i] for i in members)
+        paths = tuple(self._places[i] for i in members)
         return Finding(kind, paths, self._names(members), detail)
 
     def _names(self, members: tuple[int, ...]) -> tuple[str, ...]:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, cast, overload
 
 import numpy as np
 import numpy.typing as npt
 
+from fewshot_lite.core.errors import UsageError
 from fewshot_lite.images.folders import Skipped
+from fewshot_lite.images.inputs import Photo, as_source, as_sources, is_photo
+from fewshot_lite.images.photo import Source
 from fewshot_lite.images.prefetch import DecodedBatch, decoded_batches
 from fewshot_lite.personal.prediction import Prediction
 from fewshot_lite.personal.views import VIEWS, mean_answers, recorded_views, view
@@ -45,16 +49,16 @@ class PhotoClassifier(ABC):
 
     @overload
     def classify(  # type: ignore[overload-overlap]  # a str is meant as one path
-        self, photos: str | Path, *, top: int = 3, reject: float | None = 0.05
+        self, photos: Photo, *, top: int = 3, reject: float | None = 0.05
     ) -> Prediction: ...
     @overload
     def classify(
-        self, photos: Iterable[str | Path], *, top: int = 3, reject: float | None = 0.05
+        self, photos: Iterable[Photo], *, top: int = 3, reject: float | None = 0.05
     ) -> list[Prediction]: ...
 
     def classify(
         self,
-        photos: str | Path | Iterable[str | Path],
+        photos: Photo | Iterable[Photo],
         *,
         top: int = 3,
         reject: float | None = 0.05,
@@ -62,22 +66,36 @@ class PhotoClassifier(ABC):
         """Name what photos show.
 
         Args:
-            photos: a path, or several. Unreadable photos come back with their problem.
+            photos: one photo in any form (`images.inputs.Photo`: a path, bytes, an image of
+                Pillow's, an array, a tensor), or several in any forms and sizes; an array or tensor
+                of four dimensions is several. A folder stands for the photos in it, and has a list
+                of answers also where it is given alone. Photos that cannot be read come back with
+                their problem.
             top: how many class names each answer has.
             reject: the share of one's own photos that may be called unknown so that photos of none
                 of the classes are; None to name every photo.
 
         Raises:
-            UsageError: `reject` is not from 0 to below 1.
+            UsageError: `reject` is not from 0 to below 1; a file given alone is not there; what is
+                no photo by its type, shape or values.
         """
-        if isinstance(photos, str | Path):
-            return next(self.classify_stream([Path(photos)], top=top, reject=reject))
-        paths = (Path(photo) for photo in photos)
-        return list(self.classify_stream(paths, top=top, reject=reject))
+        one = is_photo(photos)
+        sources = [as_source(photos, "photos")] if one else as_sources(_several(photos))
+        answers = self.classify_stream(_in_folders(sources), top=top, reject=reject)
+        if not one:
+            return list(answers)
+        (source,) = sources
+        if not isinstance(source, Path):
+            return next(answers)
+        if os.path.isdir(source):  # noqa: PTH112  # Path.is_dir raises where one may not look
+            return list(answers)
+        if not os.path.exists(source):  # noqa: PTH110
+            raise UsageError(f"photos: {source}: no such file.")
+        return next(answers)
 
     def classify_stream(
         self,
-        paths: Iterable[Path | Skipped],
+        paths: Iterable[Source | Skipped],
         *,
         top: int = 3,
         batch: int = 64,
@@ -106,7 +124,8 @@ class PhotoClassifier(ABC):
             order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
             finite = np.isfinite(probabilities).all(1) & np.isfinite(strangeness)
         row = 0
-        for position, path in enumerate(decoded.paths):
+        for position, source in enumerate(decoded.paths):
+            path = source if isinstance(source, Path) else None
             if position in decoded.problems:
                 yield Prediction(path, (), decoded.problems[position])
                 continue
@@ -117,3 +136,20 @@ class PhotoClassifier(ABC):
             else:
                 yield Prediction(path, (), _NOT_FINITE)
             row += 1
+
+
+def _several(photos: Any) -> Iterable[Photo]:
+    if not isinstance(photos, Iterable):
+        as_source(photos, "photos")  # raises: neither a photo nor several
+    return cast("Iterable[Photo]", photos)
+
+
+def _in_folders(sources: Iterable[Source]) -> Iterator[Source | Skipped]:
+    """The sources, and in place of folders the photos in them."""
+    from fewshot_lite.personal.bulk.inputs import find_photos  # which imports this
+
+    for source in sources:
+        if isinstance(source, Path) and os.path.isdir(source):  # noqa: PTH112
+            yield from find_photos([source])
+        else:
+            yield source

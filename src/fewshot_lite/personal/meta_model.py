@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +29,7 @@ from fewshot_lite.heads.choice import (
 )
 from fewshot_lite.heads.registry import NAMED_HEADS
 from fewshot_lite.images.folders import scan_classes
+from fewshot_lite.images.inputs import Photo, is_photo
 from fewshot_lite.images.thumbnails import make_thumbnails
 from fewshot_lite.learners import Frozen, Learner, TaskClassifier
 from fewshot_lite.maml.gradient_learner import GradientLearner
@@ -41,7 +43,13 @@ from fewshot_lite.personal.cross_adaptation import cross_adapt
 from fewshot_lite.personal.model import Adaptation, PersonalModel
 from fewshot_lite.personal.one_pass import adapt_in_one_pass, as_bytes
 from fewshot_lite.personal.refining import refine_support
-from fewshot_lite.personal.support import Support, labelled_support, read_support
+from fewshot_lite.personal.support import (
+    Support,
+    class_names_of,
+    labelled_support,
+    read_photos,
+    read_support,
+)
 from fewshot_lite.personal.views import AS_IS, choose_views
 
 
@@ -130,8 +138,8 @@ class MetaModel:
 
     def adapt(
         self,
-        photos: str | Path | Tensor,
-        labels: Sequence[str] | None = None,
+        photos: str | os.PathLike[str] | Tensor | Iterable[Photo],
+        labels: Iterable[object] | None = None,
         *,
         head: HeadName = "default",
         views: int | None = None,
@@ -145,16 +153,18 @@ class MetaModel:
         """Adapt to a person's classes: in one forward pass, or by the learner's gradient steps.
 
         Args:
-            photos: a folder with one folder of photos per class, or images, uint8 or float in
-                [0, 1], (N, 3, S, S) with S = `image_size`.
-            labels: N class names, with images and only with them.
+            photos: a folder with one folder of photos per class; or N photos in any forms and sizes
+                (`images.inputs.Photo`: paths, bytes, images of Pillow's, arrays, tensors). Tensors
+                (N, 3, S, S) with S = `image_size` are taken as they are.
+            labels: N class names, with photos and only with them; what is none, a number, say, is
+                named by its `str`.
             head: as `adapt_to` takes it.
             views: as `adapt_to` takes it.
             mirror: as `adapt_to` takes it.
             refine: as `adapt_to` takes it.
             thumbnails: as `adapt_to` takes it.
             on_fold: as `adapt_to` takes it.
-            strict: fail if anything is wrong with the folder; `images.preflight` lists what may be.
+            strict: fail if anything is wrong with the photos; `images.preflight` lists what may be.
             on_done: called with (photos decoded, photos in all).
 
         Returns:
@@ -167,15 +177,7 @@ class MetaModel:
         """
         start = time.perf_counter()
         self._check(head, views, mirror, refine)
-        if isinstance(photos, Tensor):
-            support = labelled_support(photos, labels, self.image_size)
-        elif labels is not None:
-            raise UsageError("labels: for images only; a folder's class folders name them.")
-        else:
-            if self.learner.head.way is not None:  # learned for one number of classes
-                folder = scan_classes(Path(photos))
-                self._check_way(str(folder.root), len(folder.class_names))
-            support = read_support(photos, self.image_size, strict=strict, on_done=on_done)
+        support = self._support(photos, labels, strict=strict, on_done=on_done)
         personal = self.adapt_to(
             support,
             head=head,
@@ -197,6 +199,31 @@ class MetaModel:
             support.paths,
         )
         return personal
+
+    def _support(
+        self,
+        photos: str | os.PathLike[str] | Tensor | Iterable[Photo],
+        labels: Iterable[object] | None,
+        *,
+        strict: bool,
+        on_done: Callable[[int, int], None] | None,
+    ) -> Support:
+        """What `adapt` takes, read."""
+        size = self.image_size
+        if isinstance(photos, str | os.PathLike):
+            if labels is not None:
+                raise UsageError("labels: for photos only; a folder's class folders name them.")
+            if self.learner.head.way is not None:  # learned for one number of classes
+                folder = scan_classes(Path(photos))
+                self._check_way(str(folder.root), len(folder.class_names))
+            return read_support(Path(photos), size, strict=strict, on_done=on_done)
+        if labels is None:
+            raise UsageError("labels: missing. Give a class name for each of the photos.")
+        if isinstance(photos, Tensor) and tuple(photos.shape[1:]) == (3, size, size):
+            return labelled_support(photos, class_names_of(labels), size)
+        if is_photo(photos):
+            raise UsageError("photos: one photo. Give several, as a list, and their labels.")
+        return read_photos(photos, labels, size, strict=strict, on_done=on_done)
 
     def adapt_to(
         self,
@@ -371,13 +398,3 @@ def _check_descended(classifier: TaskClassifier, labels: Tensor) -> None:
 def _small(images: Tensor) -> tuple[bytes, ...]:
     """Thumbnails of images as `adapt` takes them."""
     return make_thumbnails(as_bytes(images))
-
-
-def load(
-    base: str | Path = DEFAULT_BASE,
-    *,
-    weights: str | Path | None = None,
-    device: str = "cpu",
-) -> MetaModel:
-    """`MetaModel.load`: the shipped model, a checkpoint of your own, or a torchvision network."""
-    return MetaModel.load(base, weights=weights, device=device)

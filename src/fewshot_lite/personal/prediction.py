@@ -17,6 +17,7 @@ class Prediction:
     """The answer for one photo."""
 
     path: Path | None
+    """Its file; None of a photo that was handed in otherwise."""
     labels: tuple[tuple[str, float], ...]
     """Class names with probabilities, the likeliest first; empty if the photo was not read.
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -12,7 +13,9 @@ from torch import Tensor
 
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.data.store import decode
-from fewshot_lite.images.folders import Skipped, scan_classes
+from fewshot_lite.images.folders import LabelledImages, Skipped, scan_classes
+from fewshot_lite.images.inputs import Photo, as_sources
+from fewshot_lite.images.photo import place_of
 from fewshot_lite.images.preflight import Examiner, Finding, StrictError
 from fewshot_lite.personal.prediction import check_not_unknown
 
@@ -29,16 +32,20 @@ class Support:
     root: Path | None = None
     """The folder they were read from."""
     paths: tuple[Path, ...] = ()
-    """N files in it."""
+    """N files in it; of photos that are none, their places in words."""
     skipped: tuple[Skipped, ...] = ()
     findings: tuple[Finding, ...] = ()
     """What is wrong with the folder."""
 
     @property
     def photos(self) -> tuple[str, ...]:
-        """Names of the files: relative, with /, and valid Unicode whatever the disk has."""
-        names = (path.relative_to(self.root or "").as_posix() for path in self.paths)
-        return tuple(os.fsencode(name).decode(errors="replace") for name in names)
+        """Names of the photos: class/file, with /, and valid Unicode whatever the disk has."""
+        if self.root is not None:
+            names = [path.relative_to(self.root).as_posix() for path in self.paths]
+        else:
+            homes = [self.class_names[label] for label in self.labels]
+            names = [f"{home}/{path.name}" for home, path in zip(homes, self.paths, strict=False)]
+        return unlike(os.fsencode(name).decode(errors="replace") for name in names)
 
     @property
     def used(self) -> tuple[int, ...]:
@@ -72,24 +79,103 @@ def read_support(
             be read are skipped, and so are classes without any other.
         StrictError: something is wrong with the folder, and `strict` is set.
     """
-    folder = scan_classes(Path(photos))
+    return read_labelled(scan_classes(Path(photos)), size, strict=strict, on_done=on_done)
+
+
+def read_photos(
+    photos: Iterable[Photo],
+    labels: Iterable[object],
+    size: int,
+    *,
+    strict: bool = False,
+    on_done: Callable[[int, int], None] | None = None,
+) -> Support:
+    """Read photos in any forms (`images.inputs.Photo`), each with its class.
+
+    Args:
+        photos: N of them.
+        labels: N class names; what is none, a number, say, is named by its `str`.
+        size: as `read_support` takes it.
+        strict: as `read_support` takes it.
+        on_done: as `read_support` takes it.
+
+    Raises:
+        UsageError: another number of labels, names that will not do, or what is no photo.
+        FewshotError: as `read_support`.
+        StrictError: as `read_support`.
+    """
+    sources = tuple(as_sources(photos))
+    given = class_names_of(labels)
+    if len(given) != len(sources):
+        raise UsageError(f"labels: {len(given)} class names for {len(sources)} photos.")
+    names = _names(given)
+    numbers = tuple(names.index(name) for name in given)
+    data = LabelledImages("photos", Path(), names, sources, numbers)
+    found = read_labelled(data, size, strict=strict, on_done=on_done)
+    return replace(found, root=None)
+
+
+def class_names_of(labels: Iterable[object]) -> list[str]:
+    """Labels of any kind as class names, those of tensors and arrays, too."""
+    if isinstance(labels, str):
+        raise UsageError(f"labels: {labels!r} is one. Give as many as there are photos.")
+    to_list = getattr(labels, "tolist", None)
+    return [str(label) for label in (to_list() if to_list is not None else labels)]
+
+
+def _names(labels: Iterable[str]) -> tuple[str, ...]:
+    """The classes in alphabetical order.
+
+    Raises:
+        UsageError: one is blank or what strangers are called, or two cannot be told apart.
+    """
+    names = tuple(sorted(set(labels)))
+    check_not_unknown(names)
+    if not all(name.strip() for name in names):
+        raise UsageError("labels: a class without a name. Give it one.")
+    if len({name.lower() for name in names}) < len(names):
+        raise UsageError("labels: two class names differ only in case. Spell them alike.")
+    return names
+
+
+def unlike(names: Iterable[str]) -> tuple[str, ...]:
+    """The names, numbered where there are several of one."""
+    seen: Counter[str] = Counter()
+    found = []
+    for name in names:
+        seen[name] += 1
+        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return tuple(found)
+
+
+def read_labelled(
+    folder: LabelledImages,
+    size: int,
+    *,
+    strict: bool = False,
+    on_done: Callable[[int, int], None] | None = None,
+) -> Support:
+    """As `read_support`, of photos that were found already."""
     check_not_unknown(folder.class_names)
-    if len(folder.class_names) < 2:
+    if not folder.class_names:
+        raise FewshotError(f"{_spelled(folder)}: none were given. Two classes at least are needed.")
+    if len(folder.class_names) == 1:
         raise FewshotError(
-            f"{folder.root}: one class only ({folder.class_names[0]!r}), so there is nothing to "
-            "tell apart. Add a folder of something else."
+            f"{_spelled(folder)}: one class only ({folder.class_names[0]!r}), so there is nothing "
+            "to tell apart. Add photos of something else."
         )
-    total = len(folder.paths)
+    total, places = len(folder.paths), tuple(map(place_of, folder.paths))
     examiner = Examiner(folder, size)
     count = (lambda n: on_done(n, total)) if on_done else None
     images, problems = decode(folder.paths, size, look=examiner.look, on_done=count)
-    skipped = [*folder.skipped, *(Skipped(folder.paths[i], why) for i, why in problems.items())]
+    skipped = [*folder.skipped, *(Skipped(places[i], why) for i, why in problems.items())]
     good = [i for i in range(total) if i not in problems]
     kept = sorted({folder.labels[i] for i in good})  # classes with a photo
     for number, name in enumerate(folder.class_names):
         if number not in kept:
             empty = folder.root / name
-            why = next((s for s in skipped if empty in s.path.parents), None)
+            own = {places[i] for i in problems if folder.labels[i] == number}
+            why = next((s for s in skipped if s.path in own or empty in s.path.parents), None)
             detail = f" ({why.path.name}: {why.reason})" if why else ""
             skipped.append(Skipped(empty, f"no photo in it can be read{detail}: left out"))
     if len(kept) < 2:
@@ -105,10 +191,15 @@ def read_support(
         tuple(kept.index(folder.labels[i]) for i in good),
         tuple(folder.class_names[k] for k in kept),
         folder.root,
-        tuple(folder.paths[i] for i in good),
+        tuple(places[i] for i in good),
         tuple(sorted(skipped, key=lambda s: str(s.path))),
         findings,
     )
+
+
+def _spelled(folder: LabelledImages) -> str:
+    """The folder, or the argument, for messages."""
+    return str(folder.root) if folder.root != Path() else folder.name
 
 
 def labelled_support(images: Tensor, labels: Sequence[str] | None, size: int) -> Support:
@@ -133,11 +224,8 @@ def labelled_support(images: Tensor, labels: Sequence[str] | None, size: int) ->
         images = images.float()
         if not bool(((images >= -0.5) & (images <= 1.5)).all()):  # resizing may overshoot a little
             raise UsageError("images: give uint8 in 0..255, or floats in [0, 1].")
-    labels = [str(label) for label in (labels.tolist() if isinstance(labels, Tensor) else labels)]
-    names = tuple(sorted(set(labels)))
-    check_not_unknown(names)
+    labels = class_names_of(labels)
+    names = _names(labels)
     if len(names) < 2:
         raise FewshotError("One class only: there is nothing to tell apart. Give at least two.")
-    if len({name.lower() for name in names}) < len(names):
-        raise UsageError("labels: two class names differ only in case. Spell them alike.")
     return Support(images, tuple(names.index(label) for label in labels), names)

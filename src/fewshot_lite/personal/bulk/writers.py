@@ -89,7 +89,7 @@ class JsonWriter(Writer):
 def as_record(prediction: Prediction) -> dict[str, Any]:
     """An answer as JSON-able values."""
     return {
-        "path": str(prediction.path),
+        "path": None if prediction.path is None else str(prediction.path),
         "label": prediction.label,
         "probability": prediction.probability,
         "strangeness": prediction.strangeness,

@@ -1,0 +1,186 @@
+"""Inputs x entry points: every form of a photo is taken wherever photos are, with one answer.
+
+The shell takes what lies on a disk; the rest of the table is Python's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from command_line import Run
+from exported import exported_small_personal
+from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.personal.meta_model import MetaModel
+from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.onnx_model import OnnxModel
+from photos import SIZE, draw_classes, tiny_model
+
+
+def pixels(path: Path) -> np.ndarray[Any, Any]:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def image(path: Path) -> Image.Image:
+    return Image.fromarray(pixels(path))
+
+
+#: The rows of the table: what a path is turned into.
+FORMS: dict[str, Callable[[Path], Any]] = {
+    "text": str,
+    "path": lambda path: path,
+    "bytes": lambda path: path.read_bytes(),
+    "pillow": image,
+    "array": pixels,
+    "array with alpha": lambda path: np.asarray(image(path).convert("RGBA")),
+    "floats": lambda path: pixels(path) / 255,
+    "16 bits": lambda path: pixels(path).astype(np.uint16) * 257,
+    "tensor": lambda path: torch.from_numpy(pixels(path).transpose(2, 0, 1).copy()),
+    "tensor of floats": lambda path: torch.from_numpy(pixels(path).transpose(2, 0, 1) / 255),
+}
+
+
+@pytest.fixture(scope="module")
+def base() -> MetaModel:
+    return tiny_model()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photos of different sizes."""
+    folder = draw_classes(tmp_path_factory.mktemp("inputs") / "things", {"keys": 2, "mug": 3})
+    for number, path in enumerate(sorted(folder.rglob("*.png"))):
+        image(path).resize((SIZE + 3 * number, SIZE + number)).save(path)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photos(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.png"))
+
+
+@pytest.fixture(scope="module")
+def personal(base: MetaModel, folder: Path) -> PersonalModel:
+    return base.adapt(folder)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> OnnxModel:
+    pytest.importorskip("onnxruntime")
+    path = tmp_path_factory.mktemp("exported") / "small.onnx"
+    path.write_bytes(exported_small_personal())
+    return OnnxModel.load(path)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_adapt(base: MetaModel, personal: PersonalModel, photos: list[Path], form: str) -> None:
+    labels = [path.parent.name for path in photos]
+    adapted = base.adapt([FORMS[form](path) for path in photos], labels)
+    torch.testing.assert_close(adapted.features, personal.features)
+    assert adapted.class_names == personal.class_names
+    assert adapted.thumbnails == personal.thumbnails
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("engine", ["torch", "onnx"])
+def test_classify(
+    request: pytest.FixtureRequest, photos: list[Path], form: str, engine: str
+) -> None:
+    model = request.getfixturevalue({"torch": "personal", "onnx": "exported"}[engine])
+    expected = [answer.labels for answer in model.classify(photos)]
+    found = model.classify([FORMS[form](path) for path in photos])
+    assert [answer.labels for answer in found] == expected
+    known = form in ("text", "path")
+    assert [answer.path for answer in found] == (photos if known else [None] * len(photos))
+    alone = model.classify(FORMS[form](photos[0]))
+    assert dict(alone.labels) == pytest.approx(dict(expected[0]), abs=1e-5)
+
+
+@pytest.mark.parametrize("form", ["text", "path"])
+def test_the_shell(
+    run: Run, personal: PersonalModel, photos: list[Path], tmp_path: Path, form: str
+) -> None:
+    personal.save(tmp_path / "mine.safetensors")
+    words = [FORMS[form](path) for path in photos]
+    outcome = run("classify", *words, "--json", "--model", tmp_path / "mine.safetensors")
+    expected = [answer.label for answer in personal.classify(photos)]
+    assert [answer["label"] for answer in outcome.json] == expected
+
+
+def test_a_batch_in_one_array_is_several_photos(personal: PersonalModel) -> None:
+    batch = np.random.default_rng(0).integers(0, 256, (3, 40, 50, 3), np.uint8)
+    found = personal.classify(batch)
+    assert found == personal.classify(list(batch))
+    assert found == personal.classify(torch.from_numpy(batch).permute(0, 3, 1, 2))
+
+
+def test_forms_and_sizes_may_be_mixed_and_folders_stand_for_their_photos(
+    personal: PersonalModel, photos: list[Path], folder: Path
+) -> None:
+    forms = list(FORMS.values())
+    mixed = [forms[number % len(forms)](path) for number, path in enumerate(photos)]
+    labels = [answer.label for answer in personal.classify(photos)]
+    assert [answer.label for answer in personal.classify(iter(mixed))] == labels
+    assert personal.classify(folder) == personal.classify(photos)
+    assert personal.classify([str(folder), photos[0]])[-1].path == photos[0]
+
+
+def test_what_cannot_be_read_is_named(personal: PersonalModel, photos: list[Path]) -> None:
+    with pytest.raises(UsageError, match=r"photos: nowhere\.jpg: no such file"):
+        personal.classify("nowhere.jpg")
+    missing, broken, good = personal.classify([Path("nowhere.jpg"), b"text", photos[0]])
+    assert (missing.problem, broken.problem) == ("no such file", "not an image, or badly damaged")
+    assert good.label is not None
+    with pytest.raises(UsageError, match=r"photos\[1\]: int is no photo"):
+        personal.classify([photos[0], 3])  # type: ignore[list-item]
+    with pytest.raises(UsageError, match="photos: int is no photo"):
+        personal.classify(3)  # type: ignore[call-overload]
+
+
+def test_adapting_to_photos_names_them_by_class_and_says_what_was_left_out(
+    base: MetaModel, photos: list[Path]
+) -> None:
+    personal = base.adapt([*photos, photos[0], b"text"], ["a", "a", "b", "b", "b", "a", "b"])
+    assert personal.photos[:3] == ("a/00.png", "a/01.png", "b/00.png")
+    assert personal.photos[5] == "a/00.png (2)"
+    adaptation = personal.adaptation
+    assert adaptation is not None
+    assert adaptation.used == (3, 3)
+    (skipped,) = adaptation.skipped
+    assert str(skipped.path) == "photos[6]"
+    kinds = {finding.kind: finding for finding in adaptation.findings}
+    assert kinds["skipped"].classes == ("b",)
+    assert kinds["same-file"].paths == (photos[0], photos[0])
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["a", "b"], "labels: 2 class names for 5 photos"),
+        ("abcde", "labels: 'abcde' is one"),
+        (["a"] * 5, r"photos: one class only \('a'\).*Add photos of something else"),
+        (["unknown", "a", "a", "a", "a"], "what strangers are called"),
+        (["", "a", "a", "a", "a"], "a class without a name"),
+        (["Mug", "mug", "a", "a", "a"], "differ only in case"),
+        (None, "labels: missing"),
+    ],
+)
+def test_labels_that_do_not_fit(
+    base: MetaModel, photos: list[Path], labels: Any, message: str
+) -> None:
+    with pytest.raises(FewshotError, match=message):
+        base.adapt(photos, labels)
+
+
+def test_photos_that_cannot_be_adapted_to(base: MetaModel, photos: list[Path]) -> None:
+    with pytest.raises(FewshotError, match=r"no photo in it can be read \(photos\[1\]: not an im"):
+        base.adapt([photos[0], b"text"], ["a", "b"])
+    with pytest.raises(FewshotError, match="photos: none were given"):
+        base.adapt([], [])
