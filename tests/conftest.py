@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,8 @@ from fewshot_lite.cli.render import terminal as render
 
 # The tests' networks are tiny: more threads would only wait for each other.
 torch.set_num_threads(1)
+if "PYTEST_XDIST_WORKER" in os.environ:  # and so do the programs that tests start
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)

@@ -134,6 +134,17 @@ def test_a_head_for_another_number_of_classes_is_refused_before_photos_are_read(
         model.adapt(torch.rand(2, 3, SIZE, SIZE), ["a", "b"])
 
 
+@pytest.mark.parametrize("pattern", ["00000", "00001"])
+def test_a_bad_start_is_not_divergence(pattern: str) -> None:
+    model = gradient_model(pattern=pattern, inner_lr=1e-9)
+    with torch.no_grad():  # far too sure before any step
+        model.learner.head.log_temperature.fill_(8.0)
+    noise = torch.rand(12, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    labels = ["a", "b", "c"] * 4
+    assert model.learner.start_logits(noise, torch.arange(12) % 3, 3).abs().max() > 100
+    assert model.adapt(noise, labels).class_names == ("a", "b", "c")
+
+
 @pytest.mark.parametrize("statistics", ["support", "running"])
 @pytest.mark.parametrize("rate", [1e3, 1e30])
 def test_steps_that_diverge_are_told(folder: Path, statistics: str, rate: float) -> None:

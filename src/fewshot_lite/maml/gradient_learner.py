@@ -164,6 +164,16 @@ class GradientLearner(Learner):
         backbone = {k: v for k, v in learned.items() if k.startswith("backbone.")}
         return backbone | {f"head.{name}": value for name, value in head.items()}
 
+    @torch.no_grad()
+    def start_logits(
+        self, images: Tensor, labels: Tensor, classes: int, *, micro_batch: int = 64
+    ) -> Tensor:
+        """Logits (N, K) of support images before the first step; arguments as `adapt`."""
+        learned, prepared = self.learned(), self.backbone.prepared(images)
+        size = len(images) if self.coupled else micro_batch
+        features = map_batches(lambda x: self.features_from(learned, x), prepared, size)
+        return self.head.logits(_head_of(self.start(learned, features, labels, classes)), features)
+
     def objective(self, x: Tensor, labels: Tensor, micro_batch: int, stage: int = 0) -> Objective:
         """L̂ of prepared support images, or of what stage `stage - 1` made of them."""
 

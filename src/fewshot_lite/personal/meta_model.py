@@ -302,11 +302,12 @@ class MetaModel:
         on_fold: Callable[[int, int], None] | None,
     ) -> PersonalModel:
         """`adapt_to` of a learner that adapts by gradient steps."""
+        assert isinstance(self.learner, GradientLearner)
         device = self.learner.backbone.mean.device
         images, labels = support.images.to(device), torch.tensor(support.labels, device=device)
         classes = len(support.class_names)
         classifier = self.learner.adapt(images, labels, classes)
-        _check_descended(classifier, labels)
+        _check_descended(self.learner, classifier, images, labels)
         crossed = cross_adapt(self.learner, images, labels, classes, on_done=on_fold)
         choice = adapted_choice(classifier.statistics, crossed.logits, labels)
         return self._personal(
@@ -379,19 +380,24 @@ class MetaModel:
             )
 
 
-def _check_descended(classifier: TaskClassifier, labels: Tensor) -> None:
-    """Refuse what came of steps too long, though finite: far worse than guessing.
+def _check_descended(
+    learner: GradientLearner, classifier: TaskClassifier, images: Tensor, labels: Tensor
+) -> None:
+    """Refuse what came of steps too long, though finite.
 
     Raises:
-        FewshotError: twice the loss of guessing, or more.
+        FewshotError: the loss is twice that of guessing or more, and above that before the steps.
     """
-    logits = classifier.learner.head.logits(classifier.statistics, classifier.support_features)
-    loss = float(F.cross_entropy(logits, labels))
-    guessing = math.log(logits.shape[1])
-    if not loss < 2 * guessing:
+    classes = len(labels.unique())
+    logits = learner.head.logits(classifier.statistics, classifier.support_features)
+    loss, guessing = float(F.cross_entropy(logits, labels)), math.log(classes)
+    if loss < 2 * guessing:
+        return
+    before = float(F.cross_entropy(learner.start_logits(images, labels, classes), labels))
+    if not loss <= before:
         raise FewshotError(
-            f"Adapting diverged: after its steps the loss on the photos is {loss:.3g}, "
-            f"and that of guessing {guessing:.3g}. Meta-train the base with a smaller --inner-lr."
+            f"Adapting diverged: after its steps the loss on the photos is {loss:.3g}, before them "
+            f"it was {before:.3g}. Meta-train the base with a smaller --inner-lr."
         )
 
 
