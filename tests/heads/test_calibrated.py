@@ -9,7 +9,12 @@ from torch import Tensor
 
 from fewshot_lite.core.config import HeadName
 from fewshot_lite.heads.base import Head
-from fewshot_lite.heads.calibrated import CalibratedHead, calibrate, likeliest_factor
+from fewshot_lite.heads.calibrated import (
+    CalibratedHead,
+    calibrate,
+    likeliest_factor,
+    scaled_cross_entropies,
+)
 from fewshot_lite.heads.choice import choose_head
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
 
@@ -83,3 +88,11 @@ def test_a_photo_is_one_photo_to_the_temperature_however_many_views_it_has() -> 
     shuffled = torch.cat([torch.arange(0, 36, 3), torch.arange(1, 36, 3), torch.arange(2, 36, 3)])
     again = calibrate(OWN, rows[shuffled], labels[photos][shuffled], 2, photos[shuffled])
     assert float(again.factor) == pytest.approx(expected, rel=0.05)
+
+
+def test_scaled_cross_entropies_are_torchs_and_do_not_overflow() -> None:
+    logits = torch.randn(9, 4, dtype=torch.float64) * torch.tensor([1, 1e5] + [3] * 7)[:, None]
+    labels, factors = torch.arange(9) % 4, torch.tensor([0.1, 1, 7], dtype=torch.float64)
+    expected = [F.cross_entropy(t * logits, labels, reduction="none") for t in factors]
+    found = scaled_cross_entropies(logits, labels, factors)
+    torch.testing.assert_close(found, torch.stack(expected))

@@ -408,6 +408,21 @@ def test_a_walk_goes_down_deeper_than_the_stack(tree: Tree) -> None:
         sys.setrecursionlimit(before)
 
 
+def test_a_walk_asks_the_system_for_one_real_path(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "/".join("d" * 20) + "/a.jpg"
+    root, real, asked = tree(name), os.path.realpath, list[str]()
+    link = root / "d/d/up"
+    link.symlink_to(root / "d")
+    monkeypatch.setattr(os.path, "realpath", lambda path: asked.append(str(path)) or real(path))
+    apart = real(root / "d/d/d/d")
+    assert list(walk_photos(root, leave_out={apart})) == [
+        (link, "a link to a folder that contains it")
+    ]
+    assert asked == [str(root), str(link)]
+
+
 def test_subfolders_are_the_visible_ones_by_name(tree: Tree) -> None:
     root = tree("b/", "a/", ".c/", "@eaDir/", "file")
     (root / "d").symlink_to(root / "a")

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from fewshot_lite.core.intervals import wilson_interval
+from fewshot_lite.heads.calibrated import scaled_cross_entropies
 from fewshot_lite.personal.cross_adaptation import most_left_out
 from fewshot_lite.personal.model import PersonalModel
 
@@ -176,9 +177,8 @@ def calibrated(logits: Tensor, labels: Tensor) -> Tensor:
     if len(labels) == 0:
         return logits
     factors = torch.logspace(-0.7, 1.2, 39, dtype=logits.dtype)
-    rows = torch.arange(len(labels))
-    likelihoods = [(a * logits).log_softmax(1)[rows, labels].sum() for a in factors]
-    return logits * factors[int(torch.stack(likelihoods).argmax())]
+    costs = scaled_cross_entropies(logits, labels, factors).sum(1)
+    return logits * factors[int(costs.argmin())]
 
 
 def _confused(confusion: Tensor, names: tuple[str, ...]) -> tuple[Confusion, ...]:

@@ -187,3 +187,34 @@ def test_any_label_is_one_safe_folder_of_its_own(tmp_path: Path) -> None:
 
 def test_a_class_called_unknown_otherwise_spelled_keeps_its_folder() -> None:
     assert folder_names(["Unknown", "unknown"]) == {"Unknown": "Unknown", "unknown": "unknown-2"}
+
+
+def test_many_photos_of_one_name_are_each_read_a_few_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number, reads = 40, 0
+    photos = [tmp_path / str(i) / "x.jpg" for i in range(number)]
+    for i, photo in enumerate(photos):
+        photo.parent.mkdir()
+        photo.write_bytes(b"%02d" % i)
+    digest = sorting._digest
+
+    def counted(photo: Path) -> bytes | None:
+        nonlocal reads
+        reads += 1
+        return digest(photo)
+
+    monkeypatch.setattr(sorting, "_digest", counted)
+    for left in (0, number):
+        sorter = Sorter(tmp_path / "out", ["mug"])
+        found = [sorter.place(photo, "mug").read_bytes() for photo in photos]
+        assert found == [photo.read_bytes() for photo in photos]
+        assert sorter.left == left
+    assert reads < 5 * number
+
+
+def test_a_pipe_in_the_way_is_not_read(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "out" / "mug").mkdir(parents=True)
+    os.mkfifo(tmp_path / "out" / "mug" / "x.jpg")
+    sort_all(photos, tmp_path / "out")
+    assert (tmp_path / "out" / "mug" / "x-2.jpg").read_bytes() == b"1"

@@ -1,18 +1,21 @@
 """Photos copied, or linked, into a folder for each class. Nothing is moved, deleted, overwritten.
 
-A photo that is there already is left, so sorting again what was sorted changes nothing.
+A photo that is there already is left, so sorting again what was sorted changes nothing. Where many
+photos have one name, each is known by a hash of its bytes: none is compared with all others.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import filecmp
+import hashlib
 import os
 import re
 import shutil
+import stat
 import unicodedata
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
@@ -37,6 +40,16 @@ class SortingProblem(Exception):
     """One photo that could not be put where it belongs; the message is the reason alone."""
 
 
+@dataclass
+class _Namesakes:
+    """The photos in one folder that have, or would have, one name: with numbers from 2 on."""
+
+    looked_at: int = 0
+    """Numbers up to this one are taken."""
+    places: dict[bytes, Path] = field(default_factory=dict)
+    """Where the photo with these bytes lies, by their hash."""
+
+
 class Sorter:
     """Puts photos into class folders."""
 
@@ -57,6 +70,7 @@ class Sorter:
         self.left = 0
         self._folders = folder_names([*class_names, UNKNOWN])
         self._homes: set[Path] = set()
+        self._namesakes: dict[Path, _Namesakes] = {}  # only of names that were taken
         self._make(folder)
 
     def place(self, photo: Path, label: str) -> Path:
@@ -74,29 +88,45 @@ class Sorter:
         if home not in self._homes:
             remove_leftovers(home / "any", _TEMPORARY)
             self._homes.add(home)
-        for number in count(1):
-            name = photo.name if number == 1 else f"{photo.stem}-{number}{photo.suffix}"
-            target = home / name
-            try:
-                if os.path.lexists(target):
-                    if _same(photo, target):
-                        self.left += 1
-                        return target
-                    continue
-                (_link if self.link else _copy)(photo, target)
-            except FileExistsError:  # another program was quicker
-                continue
-            except OSError as error:
-                reason = (error.strerror or str(error)).lower()
-                if error.errno in _FATAL:
-                    raise FewshotError(
-                        f"--sort-into {self.folder}: could not be written ({reason})."
-                    ) from None
-                verb = "linked" if self.link else "copied"
-                raise SortingProblem(f"could not be {verb} into {home} ({reason})") from None
-            self.placed += 1
-            return target
-        raise AssertionError  # `count` does not end
+        try:
+            target = self._place(photo, home)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            if error.errno in _FATAL:
+                raise FewshotError(
+                    f"--sort-into {self.folder}: could not be written ({reason})."
+                ) from None
+            verb = "linked" if self.link else "copied"
+            raise SortingProblem(f"could not be {verb} into {home} ({reason})") from None
+        return target
+
+    def _place(self, photo: Path, home: Path) -> Path:
+        """`place` in a folder that is there; raises OSError."""
+        put = _link if self.link else _copy
+        target = home / photo.name
+        if not os.path.lexists(target):
+            with contextlib.suppress(FileExistsError):  # another program was quicker
+                put(photo, target)
+                self.placed += 1
+                return target
+        namesakes = self._namesakes.setdefault(target, _Namesakes())
+        digest = _digest(photo)
+        while True:
+            known = None if digest is None else namesakes.places.get(digest)
+            if known is not None and os.path.lexists(known):
+                self.left += 1
+                return known
+            number = namesakes.looked_at + 1
+            target = home / (photo.name if number == 1 else f"{photo.stem}-{number}{photo.suffix}")
+            if not os.path.lexists(target):
+                with contextlib.suppress(FileExistsError):
+                    put(photo, target)
+                    self.placed += 1
+                    return target
+            namesakes.looked_at = number
+            with contextlib.suppress(OSError):  # a link to nowhere
+                if (there := _digest(target)) is not None:
+                    namesakes.places.setdefault(there, target)
 
     def _make(self, folder: Path) -> None:
         try:
@@ -138,12 +168,15 @@ def _safe_name(label: str) -> str:
     return name or "_"
 
 
-def _same(photo: Path, other: Path) -> bool:
-    """Whether they are one file, or have the same bytes."""
-    try:
-        return other.samefile(photo) or filecmp.cmp(photo, other, shallow=False)
-    except OSError:  # a link to nowhere
-        return False
+def _digest(photo: Path) -> bytes | None:
+    """A hash that two photos share if they have the same bytes; None of what is no photo."""
+    from fewshot_lite.images.opening import MAX_BYTES  # Pillow is not needed for help texts
+
+    status = photo.stat()
+    if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:  # pipes would be waited for
+        return None
+    with photo.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _link(photo: Path, target: Path) -> None:
