@@ -33,7 +33,7 @@ from torch import Tensor
 
 from benchmarks.common import emit
 from fewshot_lite.cli.render import terminal
-from fewshot_lite.core import checkpoint
+from fewshot_lite.core import tensor_files
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.demo.drawings import write_folder
 from fewshot_lite.learners import SimpleCnaps
@@ -147,7 +147,7 @@ def crafted(data: bytes, draw: Random) -> bytes:
     if kind == "tensors":
         tensors = retensored(tensors, draw)
         if draw.random() < 0.5:
-            meta["crc32"] = checkpoint._checksum(meta, tensors)
+            meta["crc32"] = tensor_files.checksum(meta, tensors)
         entry = json.dumps(meta)
     else:
         entry = (redescribed if kind == "description" else nested)(meta, draw)
@@ -192,7 +192,7 @@ def use_export(path: Path, photo: Path) -> list[float]:
 
 def show(path: Path) -> None:
     """What `info` and `info --json` do."""
-    meta = checkpoint.read_meta(path)
+    meta = tensor_files.read_meta(path)
     with contextlib.redirect_stdout(io.StringIO()) as screen:
         terminal.out.file = screen
         terminal.print_info(meta, path, 1)

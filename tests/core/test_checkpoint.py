@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fewshot_lite.core import checkpoint
+from fewshot_lite.core import checkpoint, tensor_files
 from fewshot_lite.core.errors import FewshotError, UsageError
 
 TENSORS = {
@@ -218,7 +218,7 @@ def test_the_description_is_read_without_the_tensors(
         def metadata(self) -> dict[str, str]:
             return dict(self.file.metadata())
 
-    monkeypatch.setattr(checkpoint, "safe_open", Unreadable)
+    monkeypatch.setattr(tensor_files, "safe_open", Unreadable)
     assert checkpoint.read_meta(path) == {"format": checkpoint.FORMAT, "kind": "meta", **META}
 
 
@@ -248,7 +248,7 @@ def test_a_file_that_may_not_be_read_is_named(path: Path, monkeypatch: pytest.Mo
     def denied(*_: Any, **__: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(checkpoint, "safe_open", denied)
+    monkeypatch.setattr(tensor_files, "safe_open", denied)
     monkeypatch.setattr(Path, "open", denied)
     assert refusal(path, "meta")[1] == f"{path}: cannot be read (Permission denied)."
     with pytest.raises(FewshotError, match=r"cannot be read \(Permission denied\)\.$"):

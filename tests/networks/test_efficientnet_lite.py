@@ -21,13 +21,13 @@ from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.networks import efficientnet_lite
 from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.networks.efficientnet_lite import (
-    VARIANTS,
     EfficientNetLite,
     SameConv2d,
     package_file,
     renamed,
     same_padding,
 )
+from fewshot_lite.networks.lite_layout import VARIANTS
 from fewshot_lite.networks.weights import load_backbone
 
 LITE0 = "efficientnet_lite0"

@@ -9,7 +9,7 @@ from torchvision import models
 
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.files import DEFAULT_MODEL
-from fewshot_lite.networks.efficientnet_lite import VARIANTS
+from fewshot_lite.networks.lite_layout import VARIANTS
 from fewshot_lite.networks.names import NETWORKS
 from fewshot_lite.personal.bases import Base, parse_base
 

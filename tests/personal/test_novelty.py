@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot_lite.core.errors import UsageError
-from fewshot_lite.personal.novelty import StrangerDetector, student_quantile
+from fewshot_lite.personal.novelty import StrangerDetector
+from fewshot_lite.personal.rejection import student_quantile
 
 
 def support_set(shots: list[int], width: int = 12) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,6 @@ import pytest
 from exported import exported_small_personal, small_personal
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.images.folders import Skipped
-from fewshot_lite.personal import onnx_model
 from fewshot_lite.personal.onnx_model import OnnxModel
 from photos import draw_classes
 
@@ -85,7 +84,7 @@ def test_thresholds(exported: OnnxModel) -> None:
             exported.threshold(reject)
 
 
-def test_bad_files(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_files(file: Path, tmp_path: Path) -> None:
     network = onnx.load(file)
     about = json.loads(network.metadata_props[0].value)
 
@@ -113,9 +112,6 @@ def test_bad_files(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         with pytest.raises(FewshotError, match=message) as error:
             OnnxModel.load(path)
         assert str(path) in str(error.value)
-    monkeypatch.setattr(onnx_model, "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"pip install 'fewshot-lite\[onnx\]'"):
-        OnnxModel.load(file)
 
 
 def test_a_bit_that_flips_is_noticed(file: Path, tmp_path: Path) -> None:

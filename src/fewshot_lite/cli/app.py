@@ -114,7 +114,7 @@ def info(
 
         meta = OnnxModel.load(file, flag="").about
     else:
-        from fewshot_lite.core.checkpoint import read_meta
+        from fewshot_lite.core.tensor_files import read_meta
 
         meta = read_meta(file)
     if json:

@@ -143,12 +143,9 @@ def classify(
     if watch:
         check_watched(named)
     from fewshot_lite.cli.render import classify as render_classify
-    from fewshot_lite.cli.render import terminal as render
     from fewshot_lite.personal.opening import open_personal
 
-    personal = open_personal(
-        model, device=device, with_photos=report is not None, on_note=render.print_note
-    )
+    personal = open_personal(model, device=device, with_photos=report is not None)
     personal.careful = careful
     if watch:
         from fewshot_lite.core.stopping import StopRequest

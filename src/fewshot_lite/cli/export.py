@@ -39,7 +39,7 @@ def export(
     """Write a personal model as one file that runs elsewhere, without fewshot-lite.
 
     The export takes pixels and gives class probabilities and strangeness. It is kept only if it
-    answers as the model does. `classify` starts sooner with an .onnx file beside the model.
+    answers as the model does.
 
     From version 1.32 on onnxruntime reports its use over the network, unless
     ORT_DISABLE_TELEMETRY=1 is set before it is imported. This program sets it; set it in yours.

@@ -6,10 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-#: Length that root features are scaled to, so that β = 1 is neither negligible nor all there is.
-_LENGTH = 10.0
-#: Keeps the root's slope finite at zero, where features after a ReLU often are.
-_EPSILON = 1e-3
+from fewshot_lite.heads.in_numpy import ROOT_EPSILON, ROOT_LENGTH
 
 
 def at_least_float32(features: Tensor) -> Tensor:
@@ -24,8 +21,8 @@ def root_features(features: Tensor) -> Tensor:
     (Hellinger distance; Arandjelović & Zisserman 2012, "RootSIFT").
     """
     features = at_least_float32(features)
-    roots = features.sign() * ((features.abs() + _EPSILON).sqrt() - _EPSILON**0.5)
-    return _LENGTH * F.normalize(roots, dim=1)
+    roots = features.sign() * ((features.abs() + ROOT_EPSILON).sqrt() - ROOT_EPSILON**0.5)
+    return ROOT_LENGTH * F.normalize(roots, dim=1)
 
 
 def class_means(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,8 @@ from fewshot_lite.core.errors import UsageError
 from fewshot_lite.networks import timm_models
 from fewshot_lite.networks.conv4 import Conv4
 from fewshot_lite.networks.downloads import published_weights
-from fewshot_lite.networks.efficientnet_lite import VARIANTS, EfficientNetLite
+from fewshot_lite.networks.efficientnet_lite import EfficientNetLite
+from fewshot_lite.networks.lite_layout import VARIANTS
 from fewshot_lite.networks.names import TIMM, near
 from fewshot_lite.networks.torchvision_models import Uninitialised, models
 

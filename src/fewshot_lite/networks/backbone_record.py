@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fewshot_lite.core.checkpoint import image_size
+from fewshot_lite.core.tensor_files import image_size
 from fewshot_lite.networks.backbone import Backbone
 
 

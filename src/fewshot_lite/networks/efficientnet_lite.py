@@ -9,8 +9,6 @@ nothing else, converted by ML Illustrated; the weights are under Apache-2.0.
 from __future__ import annotations
 
 import importlib.util
-import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch.nn.functional as F
@@ -18,42 +16,14 @@ from torch import Tensor, nn
 
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.core.files import sha256
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One size of the family."""
-
-    width: float
-    """Factor of the channels, except those of stem and head."""
-    depth: float
-    """Factor of the repeats of a block, except in the first and the last group."""
-    image_size: int
-    sha256: str
-    """SHA-256 of the file in the package of its weights."""
-
-
-VARIANTS = {
-    "efficientnet_lite0": Variant(
-        1.0, 1.0, 224, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-    ),
-    "efficientnet_lite1": Variant(
-        1.0, 1.1, 240, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"
-    ),
-    "efficientnet_lite2": Variant(
-        1.1, 1.2, 260, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
-    ),
-}
-
-#: Groups of blocks: repeats, kernel size, stride of the first, expansion, output channels.
-_GROUPS = (
-    (1, 3, 1, 1, 16),
-    (2, 3, 2, 6, 24),
-    (2, 5, 2, 6, 40),
-    (3, 3, 2, 6, 80),
-    (3, 5, 1, 6, 112),
-    (4, 5, 2, 6, 192),
-    (1, 3, 1, 6, 320),
+from fewshot_lite.networks.lite_layout import (
+    EPSILON,
+    HEAD,
+    STEM,
+    VARIANTS,
+    Variant,
+    block_shapes,
+    same_padding,
 )
 
 #: Names of a block's parts in the packages, and here.
@@ -81,19 +51,13 @@ class EfficientNetLite(nn.Module):
             classes: of the linear layer.
         """
         super().__init__()
-        blocks: list[nn.Module] = []
-        inputs = 32
-        for group, (repeats, kernel, stride, expansion, outputs) in enumerate(_GROUPS):
-            scaled = 0 < group < len(_GROUPS) - 1
-            outputs = _rounded(outputs * variant.width)
-            for number in range(math.ceil(repeats * variant.depth) if scaled else repeats):
-                blocks.append(Block(inputs, outputs, kernel, 1 if number else stride, expansion))
-                inputs = outputs
+        shapes = block_shapes(variant)
+        blocks = [Block(**vars(shape)) for shape in shapes]
         self.features = nn.Sequential(
-            _convolution(3, 32, 3, 2), *blocks, _convolution(inputs, 1280)
+            _convolution(3, STEM, 3, 2), *blocks, _convolution(shapes[-1].outputs, HEAD)
         )
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.classifier = nn.Linear(1280, classes)
+        self.classifier = nn.Linear(HEAD, classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, classes) of images (B, 3, H, W) in [-1, 1]."""
@@ -141,27 +105,15 @@ class SameConv2d(nn.Conv2d):
         )
 
 
-def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Rows to add before and after `size` of them."""
-    total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
-    return total // 2, total - total // 2
-
-
 def _convolution(
     inputs: int, outputs: int, kernel: int = 1, stride: int = 1, *, groups: int = 1
 ) -> nn.Sequential:
     """Convolution, batch normalisation, ReLU6."""
     return nn.Sequential(
         SameConv2d(inputs, outputs, kernel, stride, groups=groups, bias=False),
-        nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01),
+        nn.BatchNorm2d(outputs, eps=EPSILON, momentum=0.01),
         nn.ReLU6(inplace=True),
     )
-
-
-def _rounded(channels: float) -> int:
-    """The nearest multiple of 8, not more than a tenth below (`round_filters` of EfficientNet)."""
-    rounded = max(8, int(channels + 4) // 8 * 8)
-    return rounded if rounded >= 0.9 * channels else rounded + 8
 
 
 def package_file(name: str) -> Path:

@@ -15,11 +15,11 @@ from fewshot_lite.networks.architectures import CONV4, preprocessing
 from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.networks.downloads import fetch, published_weights
 from fewshot_lite.networks.efficientnet_lite import (
-    VARIANTS,
     EfficientNetLite,
     package_file,
     renamed,
 )
+from fewshot_lite.networks.lite_layout import VARIANTS
 from fewshot_lite.networks.names import TIMM
 
 #: The network where nothing names one.

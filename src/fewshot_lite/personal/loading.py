@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from fewshot_lite.personal.meta_model import MetaModel
     from fewshot_lite.personal.model import PersonalModel
     from fewshot_lite.personal.onnx_model import OnnxModel
+    from fewshot_lite.personal.runtime_model import RuntimeModel
 
 
 @overload
@@ -18,7 +19,7 @@ def load(base: Literal["default"] = ..., *, device: str = ...) -> MetaModel: ...
 @overload
 def load(
     base: str | Path, *, weights: str | Path | None = ..., device: str = ...
-) -> MetaModel | PersonalModel | OnnxModel: ...
+) -> MetaModel | PersonalModel | OnnxModel | RuntimeModel: ...
 
 
 def load(
@@ -26,7 +27,7 @@ def load(
     *,
     weights: str | Path | None = None,
     device: str = "cpu",
-) -> MetaModel | PersonalModel | OnnxModel:
+) -> MetaModel | PersonalModel | OnnxModel | RuntimeModel:
     """Open a model, whatever its kind.
 
     Args:
@@ -49,7 +50,7 @@ def load(
 
             return open_personal(path, device=device)
         if path.suffix.lower() == ".safetensors":
-            from fewshot_lite.core.checkpoint import read_meta
+            from fewshot_lite.core.tensor_files import read_meta
 
             if read_meta(path).get("kind") == "personal":
                 from fewshot_lite.personal.model import PersonalModel

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from fewshot_lite.core import checkpoint
 from fewshot_lite.core.damage import damage_as
-from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.files import DEFAULT_PERSONAL, check_output
 from fewshot_lite.heads.base import Head
 from fewshot_lite.images.folders import Skipped
@@ -27,6 +26,7 @@ from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.networks.micro_batches import map_batches
 from fewshot_lite.personal import store as personal_store
 from fewshot_lite.personal.classifier import PhotoClassifier
+from fewshot_lite.personal.contents import check_there
 from fewshot_lite.personal.novelty import StrangerDetector
 from fewshot_lite.personal.store import Parts
 
@@ -131,11 +131,7 @@ class PersonalModel(PhotoClassifier):
             FewshotError: a damaged file.
         """
         path = Path(path)
-        if path == DEFAULT_PERSONAL and not path.exists():
-            raise UsageError(
-                f"There is no {path} here. Make one with `fewshot-lite adapt FOLDER`, or name "
-                "yours with --model."
-            )
+        check_there(path)
         file = checkpoint.load(path, "personal", flag="--model")
         with damage_as(f"--model {path}: damaged"):
             return cls(**vars(personal_store.read(file, device)))

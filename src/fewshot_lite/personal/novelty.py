@@ -17,20 +17,12 @@ How strange one's own photos are is known from leaving each of them out.
 
 from __future__ import annotations
 
-import math
-from statistics import NormalDist
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
-from fewshot_lite.personal.prediction import check_reject
-
-#: Length that features are scaled to; β is 1, a hundredth of its square.
-_LENGTH = 10.0
-#: Strangeness within rounding: a photo that is in the support set many times over is no stranger.
-_ROUNDING = 0.01
+from fewshot_lite.personal.rejection import LENGTH, threshold
 
 
 class StrangerDetector:
@@ -77,58 +69,14 @@ class StrangerDetector:
         return self._left_out
 
     def threshold(self, reject: float) -> float:
-        """The strangeness above which a photo is unknown.
-
-        Where there are photos enough, the quantile at rank (N + 1) (1 - reject) of what they are
-        to one another, beyond which a new photo of the same kind lies with probability `reject`,
-        however strangeness is distributed (conformal prediction; Vovk et al. 2005). Where that
-        rank is above N (at 0.05, below 20 photos), the one-sided Student prediction bound on its
-        square root, as if distances were normal.
-
-        Args:
-            reject: the share of one's own photos to lose by it, 0 (none) to below 1.
-
-        Returns:
-            Infinity if `reject` is 0, or if no class has two photos: nothing is known then.
+        """The strangeness above which a photo is unknown; see `rejection.threshold`.
 
         Raises:
-            UsageError: no such share.
+            UsageError: `reject` is not from 0 to below 1.
         """
-        check_reject(reject)
-        known = self.left_out[~self.left_out.isnan()].double().cpu().sort().values
-        if reject == 0 or len(known) == 0:
-            return math.inf
-        number = len(known)
-        rank = (number + 1) * (1 - reject)
-        if rank < number:
-            below = max(math.floor(rank), 1)
-            low, high = known[below - 1 : below + 1].tolist()
-            return max(float(low + max(rank - below, 0.0) * (high - low)), _ROUNDING)
-        distances = known.sqrt()
-        spread = float(distances.std()) * math.sqrt(1 + 1 / number)
-        bound = float(distances.mean()) + student_quantile(1 - reject, number - 1) * spread
-        return max(bound**2, _ROUNDING)
-
-
-def student_quantile(p: float, freedom: int) -> float:
-    """Quantile of Student's t: exact for 1 and 2 degrees of freedom, else to about 1 %.
-
-    Cornish-Fisher expansion (Abramowitz & Stegun 1964, 26.7.5).
-    """
-    if freedom == 1:
-        return math.tan(math.pi * (p - 0.5))
-    if freedom == 2:
-        return (2 * p - 1) / math.sqrt(2 * p * (1 - p))
-    z = NormalDist().inv_cdf(p)
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return z + math.fsum(term / float(freedom) ** (i + 1) for i, term in enumerate(terms))
+        return threshold(self.left_out.double().tolist(), reject)
 
 
 def _scaled(features: Tensor) -> Tensor:
     kind = torch.promote_types(features.dtype, torch.float32)
-    return _LENGTH * F.normalize(features.to(kind), dim=1)
+    return LENGTH * F.normalize(features.to(kind), dim=1)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import zlib
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +15,12 @@ from fewshot_lite.core import jsons
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.personal.classifier import PhotoClassifier
 from fewshot_lite.personal.prediction import check_reject
-
-# Before onnxruntime is imported, by whomever: it would report its use over the network.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+from fewshot_lite.personal.sessions import open_session, run_session
 
 #: The one entry of the file's metadata, JSON.
 METADATA_KEY = "fewshot_lite"
 #: Thresholds are kept for 1/1000, 2/1000 ... of one's own photos rejected.
 THRESHOLD_STEPS = 1000
-
-#: Images that go through the network at a time.
-_MICRO_BATCH = 16
-
-
-def has_onnxruntime() -> bool:
-    """Whether exported models can be run."""
-    return find_spec("onnxruntime") is not None
 
 
 class OnnxModel(PhotoClassifier):
@@ -64,7 +52,7 @@ class OnnxModel(PhotoClassifier):
             flag: the flag that named it, for messages.
 
         Raises:
-            UsageError: no such file, or onnxruntime is not installed.
+            UsageError: no such file.
             FewshotError: damaged, or an ONNX file of another kind.
         """
         path, where = Path(path), f"{flag} {path}".strip()
@@ -72,22 +60,12 @@ class OnnxModel(PhotoClassifier):
             raise UsageError(f"{where}: no such file.")
         if path.is_dir():
             raise UsageError(f"{where}: a folder, not a file.")
-        if not has_onnxruntime():
-            raise UsageError(f"{where}: needs an extra: pip install 'fewshot-lite[onnx]'.")
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # what is wrong is raised as well
-        # Threads that wait by spinning take the cores from those that decode.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             data = path.read_bytes()
         except OSError as error:
             raise FewshotError(f"{where}: cannot be read ({error.strerror or error}).") from None
         try:
-            session = onnxruntime.InferenceSession(
-                data, options, providers=["CPUExecutionProvider"]
-            )
+            session = open_session(data)
             entry = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         except Exception:  # onnxruntime's errors have no base of their own
             raise FewshotError(f"{where}: damaged, or not an ONNX file.") from None
@@ -115,11 +93,10 @@ class OnnxModel(PhotoClassifier):
         Raises:
             FewshotError: the network fails on them.
         """
-        names = ["probabilities", "strangeness"]
-        batches = [pixels[i : i + _MICRO_BATCH] for i in range(0, len(pixels), _MICRO_BATCH)]
         try:
-            parts = [self._session.run(names, {"pixels": batch}) for batch in batches]
-            probabilities, strangeness = (np.concatenate(part) for part in zip(*parts, strict=True))
+            probabilities, strangeness = run_session(
+                self._session, ["probabilities", "strangeness"], pixels
+            )
         except Exception:  # onnxruntime's errors have no base of their own
             raise FewshotError(
                 "The exported model cannot be run: it is damaged. Export it anew."

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -14,9 +16,10 @@ from fewshot_lite.core import checkpoint
 from fewshot_lite.core.checkpoint import Checkpoint
 from fewshot_lite.heads.base import Head
 from fewshot_lite.heads.registry import make_head
-from fewshot_lite.images.thumbnails import packed, unpacked
+from fewshot_lite.images.thumbnails import packed
 from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.networks.backbone_record import describe_backbone, described_backbone
+from fewshot_lite.personal.contents import check_contents
 
 
 @dataclass(frozen=True)
@@ -48,36 +51,25 @@ def read(file: Checkpoint, device: str) -> Parts:
     head = checkpoint.build(lambda: make_head(meta["head"]), checkpoint.under("head.", tensors))
     if not all(bool(v.isfinite().all()) for v in head.state_dict().values()):
         raise ValueError("head is not finite")
-    names = meta["class_names"]
-    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-        raise ValueError("class_names is no list of names")
-    features, labels = tensors["support.features"], tensors["support.labels"]
-    _check_support(features, labels, len(names), backbone.feature_dim)
-    photos = meta.get("photos", [])
-    if not all(isinstance(photo, str) for photo in photos) or len(photos) not in (0, len(labels)):
-        raise ValueError("photos do not fit support.labels")
-    left_out = tensors.get("support.left_out")
-    if left_out is not None:
-        _check_left_out(left_out, labels)
-        left_out = left_out.to(device)
-    logits = tensors.get("support.left_out_logits")
-    if logits is not None:
-        _check_left_out_logits(logits, labels, len(names))
-        logits = logits.to(device)
-    jpegs = _thumbnails(tensors, len(labels))
+    support = {name: v.numpy() for name, v in tensors.items() if name.startswith("support.")}
+    found = check_contents(meta, support, backbone.feature_dim)
     return Parts(
         backbone.to(device),
         head.to(device),
-        features.to(device),
-        labels.to(device),
-        tuple(names),
-        checkpoint.image_size(meta),
-        meta["provenance"],
-        tuple(photos),
-        left_out,
-        jpegs,
-        logits,
+        torch.from_numpy(found.features).to(device),
+        torch.from_numpy(found.labels).to(device),
+        found.class_names,
+        found.image_size,
+        found.provenance,
+        found.photos,
+        _on(device, found.left_out),
+        found.thumbnails,
+        _on(device, found.left_out_logits),
     )
+
+
+def _on(device: str, values: npt.NDArray[np.float32] | None) -> Tensor | None:
+    return None if values is None else torch.from_numpy(values).to(device)
 
 
 def write(path: Path, parts: Parts, *, force: bool) -> None:
@@ -113,44 +105,3 @@ def _narrow(tensor: Tensor) -> Tensor:
         return tensor
     half = tensor.half()
     return half if torch.equal(half.float(), tensor) else tensor
-
-
-def _check_support(features: Tensor, labels: Tensor, classes: int, width: int) -> None:
-    """ValueError if they are not the features and labels of every class's photos."""
-    if labels.dtype != torch.int64 or set(labels.tolist()) != set(range(classes)):
-        raise ValueError("support.labels do not fit the class names")
-    whole = features.ndim == 3 and features.shape[::2] == (len(labels), width)
-    if features.dtype != torch.float32 or not whole or features.shape[1] < 1:
-        raise ValueError("support.features has another shape or type")
-    if not bool(features.isfinite().all()):
-        raise ValueError("support.features are not finite")
-
-
-def _check_left_out(left_out: Tensor, labels: Tensor) -> None:
-    """ValueError if it does not fit the support set."""
-    shots = torch.bincount(labels)[labels]
-    if left_out.dtype != torch.float32 or left_out.shape != labels.shape:
-        raise ValueError("support.left_out has another shape or type")
-    if not torch.equal(left_out.isfinite(), shots > 1):
-        raise ValueError("support.left_out is not finite")
-
-
-def _check_left_out_logits(logits: Tensor, labels: Tensor, classes: int) -> None:
-    """ValueError if they do not fit the support set."""
-    if logits.dtype != torch.float32 or logits.shape != (len(labels), classes):
-        raise ValueError("support.left_out_logits has another shape or type")
-    shots = torch.bincount(labels)[labels]
-    if not torch.equal(logits.isfinite(), (shots > 1)[:, None].expand_as(logits)):
-        raise ValueError("support.left_out_logits are not finite")
-
-
-def _thumbnails(tensors: dict[str, Tensor], number: int) -> tuple[bytes, ...]:
-    """The support photos' thumbnails, if the file has any; ValueError if they do not fit."""
-    if "support.thumbnails" not in tensors:
-        return ()
-    joined, sizes = tensors["support.thumbnails"], tensors["support.thumbnail_sizes"]
-    if joined.dtype != torch.uint8 or joined.ndim != 1:
-        raise ValueError("support.thumbnails has another shape or type")
-    if sizes.dtype != torch.int64 or sizes.shape != (number,):
-        raise ValueError("support.thumbnail_sizes do not fit support.labels")
-    return unpacked(joined.numpy(), sizes.tolist())

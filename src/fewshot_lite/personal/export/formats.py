@@ -15,7 +15,7 @@ Format = Literal["onnx", "torch-export"]
 ENDINGS: dict[Format, str] = {"onnx": ".onnx", "torch-export": ".pt2"}
 FORMATS: tuple[Format, ...] = tuple(ENDINGS)
 
-_NEEDED = ("onnx", "onnxscript", "onnxruntime")
+_NEEDED = ("onnx", "onnxscript")
 
 
 def check_export(output: Path, format: str, *, source: Path | None, force: bool) -> Format:

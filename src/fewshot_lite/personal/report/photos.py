@@ -14,6 +14,7 @@ from fewshot_lite.images.thumbnails import thumbnail
 from fewshot_lite.personal.classifier import PhotoClassifier
 from fewshot_lite.personal.onnx_model import OnnxModel
 from fewshot_lite.personal.prediction import Prediction
+from fewshot_lite.personal.runtime_model import RuntimeModel
 
 if TYPE_CHECKING:
     from fewshot_lite.personal.model import PersonalModel
@@ -78,8 +79,8 @@ class Answer:
 
 
 def support_of(model: PhotoClassifier) -> SupportPhotos | None:
-    """The photos of a model; an exported one has none, and torch is not imported for it."""
-    if isinstance(model, OnnxModel):
+    """The photos of a model; one that onnxruntime runs shows none, and needs no torch for it."""
+    if isinstance(model, OnnxModel | RuntimeModel):
         return None
     from fewshot_lite.personal.model import PersonalModel
 

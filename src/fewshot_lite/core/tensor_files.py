@@ -1,0 +1,163 @@
+"""Reading files: safetensors with one JSON entry, every claim checked; this does not import torch.
+
+Kinds: "backbone" (pretrain), "meta" (meta-train), "personal" (adapt), "state" (to resume training).
+
+Every file carries a checksum of its description and its tensors (CRC-32). It finds what disks,
+cables and copies do to a file: any change within 32 neighbouring bits, and all but one of four
+billion others. It is no protection from somebody who means to change a file and its checksum.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from fewshot_lite.core import jsons
+from fewshot_lite.core.errors import FewshotError, UsageError
+
+#: Raised with every change that older versions could not read; all up to it are read.
+FORMAT = 2
+#: Sides of images in pixels that models are made for.
+SMALLEST, LARGEST = 16, 1024
+#: The one entry of a file's metadata.
+KEY = "fewshot_lite"
+
+#: What tensors are read as: torch's, or NumPy's arrays, which have no bfloat16.
+Framework = Literal["pt", "np"]
+
+_MAKERS = {
+    "backbone": "pretrain",
+    "meta": "meta-train",
+    "personal": "adapt",
+    "state": "training, to resume from",
+}
+
+
+def describe(kind: str) -> str:
+    """A kind in words, for messages."""
+    article = {"meta": "a meta-trained model", "personal": "a personal model"}
+    return article.get(kind, f"a {kind} file")
+
+
+def read(
+    path: Path, *kinds: str, flag: str = "", framework: Framework
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Tensors, as they are stored, and description of a file of one of these kinds.
+
+    Args:
+        flag: the flag or argument that named the file, for messages.
+
+    Raises:
+        UsageError: no such file, or a file of another kind.
+        FewshotError: truncated, foreign, or of a newer format.
+    """
+    where = f"{flag} {path}".strip()
+    if not path.exists():
+        raise UsageError(f"{where}: no such file.")
+    if path.is_dir():
+        raise UsageError(f"{where}: a folder, not a file.")
+    tensors, meta = read_any(path, framework=framework)
+    if meta is None:
+        raise FewshotError(f"{where}: a safetensors file, but not one of fewshot-lite's.")
+    if meta["kind"] not in kinds:
+        wanted = " or ".join(f"{describe(k)} (made by {_MAKERS[k]})" for k in kinds)
+        raise UsageError(f"{where}: {describe(meta['kind'])}; {wanted} is needed here.")
+    return tensors, meta
+
+
+def read_meta(path: Path) -> dict[str, Any]:
+    """The description alone, without reading the tensors.
+
+    Raises:
+        UsageError: no such file.
+        FewshotError: as `read`.
+    """
+    if not path.exists():
+        raise UsageError(f"{path}: no such file.")
+    if path.is_dir():
+        raise UsageError(f"{path}: a folder, not a file.")
+    _, meta = read_any(path, tensors=False)
+    if meta is None:
+        raise FewshotError(f"{path}: a safetensors file, but not one of fewshot-lite's.")
+    return meta
+
+
+def read_any(
+    path: Path, *, tensors: bool = True, framework: Framework = "pt"
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Tensors and description of any safetensors file; the description is None in foreign ones.
+
+    Args:
+        tensors: read them, and compare the checksum with them; without, there are none.
+        framework: what as.
+
+    Raises:
+        FewshotError: truncated, damaged, no safetensors file, or of a newer format.
+    """
+    found: dict[str, Any] = {}
+    try:
+        with safe_open(path, framework=framework if tensors else "np") as file:
+            entry = (file.metadata() or {}).get(KEY)
+            if tensors:
+                found = {name: file.get_tensor(name) for name in list(file.keys())}
+    except SafetensorError as error:
+        reason = "truncated or damaged" if "ncomplete" in str(error) else "not a safetensors file"
+        raise FewshotError(f"{path}: {reason}.") from None
+    except OSError as error:
+        raise FewshotError(f"{path}: cannot be read ({error.strerror or error}).") from None
+    if entry is None:
+        return found, None
+    try:
+        meta = jsons.loads(entry)
+        version, kind, expected = meta["format"], meta["kind"], meta.pop("crc32", None)
+        if not isinstance(kind, str):
+            raise TypeError(kind)
+    except (ValueError, KeyError, TypeError):
+        raise FewshotError(f"{path}: its description is damaged.") from None
+    if type(version) is not int or not 1 <= version <= FORMAT:
+        raise FewshotError(
+            f"{path}: format version {version}, and this fewshot-lite reads 1 to {FORMAT}. "
+            "Upgrade fewshot-lite, or make the file anew."
+        )
+    if tensors and expected not in (None, checksum(meta, found)):  # the first files had none
+        raise FewshotError(
+            f"{path}: damaged, its checksum is wrong. Take another copy, or make the file anew."
+        )
+    return found, meta
+
+
+def checksum(meta: dict[str, Any], tensors: Mapping[str, Any]) -> int:
+    """CRC-32 of a description and of the names, types, shapes and values of tensors.
+
+    Args:
+        tensors: torch's, or NumPy's arrays: the same values have the same checksum.
+    """
+    value = zlib.crc32(json.dumps(meta).encode())
+    for name, tensor in sorted(tensors.items()):
+        if isinstance(tensor, np.ndarray):
+            kind, data = f"torch.{tensor.dtype}", np.ascontiguousarray(tensor)
+        else:
+            import torch
+
+            kind, data = str(tensor.dtype), tensor.contiguous().flatten().view(torch.uint8).numpy()
+        value = zlib.crc32(f"{name} {kind} {list(tensor.shape)}".encode(), value)
+        value = zlib.crc32(data.reshape(-1).view(np.uint8).data, value)
+    return value
+
+
+def image_size(meta: dict[str, Any]) -> int:
+    """The image size that a description names.
+
+    Raises:
+        ValueError: it names none that `pretrain` or `meta-train` could have written.
+    """
+    size = meta["image_size"]
+    if type(size) is not int or not SMALLEST <= size <= LARGEST:
+        raise ValueError(f"image_size {size!r}")
+    return size

@@ -1,0 +1,266 @@
+"""The heads of personal models in NumPy, fitted and asked without importing torch.
+
+Each is what its class in this package is, which says where it is from; gradients need torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+#: Length that root features are scaled to, so that β = 1 is neither negligible nor all there is.
+ROOT_LENGTH = 10.0
+#: Keeps the root's slope finite at zero, where features after a ReLU often are.
+ROOT_EPSILON = 1e-3
+
+Array = npt.NDArray[Any]
+#: Features (N, d), labels (N,) and K.
+Support = tuple[Array, Array, int]
+#: Features (Q, d) to logits (Q, K).
+Logits = Callable[[Array], Array]
+
+
+def fit_head(
+    description: Mapping[str, Any], tensors: Mapping[str, Array], support: Support
+) -> Logits:
+    """The logits of the head of a description.
+
+    Args:
+        description: what `Head.describe` said of it.
+        tensors: its state.
+        support: features (N, d), labels int64 (N,) of 0..K-1, every class present, and K.
+
+    Raises:
+        KeyError: a head that has no form here.
+        TypeError, ValueError: other options or tensors than it has.
+    """
+    options, state = dict(description), dict(tensors)
+    logits = _KINDS[options.pop("name")](options, state, support)
+    if state or not all(np.isfinite(value).all() for value in tensors.values()):
+        raise ValueError("the head has other tensors, or they are not finite")
+    return logits
+
+
+def mahalanobis(features: Array, labels: Array, classes: int, beta: float) -> Logits:
+    """Squared distances (Q, K) to classes, as `heads.mahalanobis`, of features as they are.
+
+    As there nothing is d × d where N < d: with X the centred features, (a XᵀX + β I)⁻¹ is then
+    I/β - Xᵀ P X with P = (β X Xᵀ + β²/a I)⁻¹.
+    """
+    number, width = features.shape
+    centre = features.mean(0)
+    x = features - centre
+    means, shots = _class_means(x, labels, classes)
+    inverses: dict[int, Callable[[Array], Array]] = {}
+    rows, of_rows = [], []
+    for k, n in enumerate(shots.tolist()):
+        weight = n / (n + 1)
+        if n not in inverses:
+            inverses[n] = _inverse(x, (1 - weight) / max(number - 1, 1), beta)
+        if n > 1:
+            u = (x[labels == k] - means[k]) * math.sqrt(weight / (n - 1))
+            u_inverse = inverses[n](u)
+            c = np.linalg.cholesky(u_inverse @ u.T + np.eye(n))
+            rows.append(np.linalg.solve(c, u_inverse))
+            of_rows += [k] * n
+    own = np.concatenate([np.empty((0, width), x.dtype), *rows])
+    sums = np.eye(classes, dtype=x.dtype)[of_rows].reshape(-1, classes)  # (N', K)
+    offsets = (own * means[of_rows]).sum(1)
+
+    def distances(features: Array) -> Array:
+        q = features - centre
+        found = np.empty((len(q), classes), q.dtype)
+        for n, inverse in inverses.items():
+            alike = shots == n
+            mu = means[alike]
+            q_inverse = inverse(q)
+            found[:, alike] = (q_inverse * q).sum(1)[:, None] - 2 * q_inverse @ mu.T
+            found[:, alike] += (inverse(mu) * mu).sum(1)
+        found -= np.square(q @ own.T - offsets) @ sums
+        return found.clip(0)  # below zero by rounding only
+
+    return distances
+
+
+def scaled(features: Array, length: float) -> Array:
+    """Features of one length, in double precision."""
+    features = features.astype(np.float64)
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    scaled: Array = length * features / np.maximum(lengths, 1e-12)
+    return scaled
+
+
+def _inverse(x: Array, a: float, beta: float) -> Callable[[Array], Array]:
+    """What takes rows (R, d) to rows times (a xᵀx + β I)⁻¹."""
+    number, width = x.shape
+    if number >= width:
+        whole = np.linalg.inv(a * x.T @ x + beta * np.eye(width))
+        return lambda rows: rows @ whole
+    if a == 0 or number == 0:
+        return lambda rows: rows / beta
+    small = np.linalg.inv(beta * x @ x.T + beta**2 / a * np.eye(number))
+    return lambda rows: rows / beta - ((rows @ x.T) @ small) @ x
+
+
+def _mahalanobis(options: dict[str, Any], state: dict[str, Array], support: Support) -> Logits:
+    root = _flag(options, "root")
+    _flag(options, "fixed_temperature")
+    _no_more(options)
+    beta, temperature = _exp(state, "log_beta"), _exp(state, "log_temperature")
+    prepared = _rooted if root else _as_they_are
+    features, labels, classes = support
+    distances = mahalanobis(prepared(features), labels, classes, beta)
+    return lambda q: -temperature * distances(prepared(q))
+
+
+def _ridge(options: dict[str, Any], state: dict[str, Array], support: Support) -> Logits:
+    root = _flag(options, "root", True)
+    _no_more(options)
+    strength, temperature = _exp(state, "log_strength"), _exp(state, "log_temperature")
+
+    def prepared(features: Array) -> Array:
+        return scaled(_rooted(features) if root else features, 1.0)
+
+    features, labels, classes = support
+    x = prepared(features)
+    means, shots = _class_means(x, labels, classes)
+    middle = means.mean(0)
+    roots = np.sqrt(len(x) / (classes * shots[labels]))[:, None]
+    rows = roots * (x - middle)
+    targets = roots * (np.eye(classes)[labels] - 1 / classes)
+    number, width = rows.shape
+    if number < width:
+        weight = np.linalg.solve(rows @ rows.T + strength * np.eye(number), targets).T @ rows
+    else:
+        weight = np.linalg.solve(rows.T @ rows + strength * np.eye(width), rows.T @ targets).T
+    bias = 1 / classes - weight @ middle
+    return lambda q: temperature * (prepared(q) @ weight.T + bias)
+
+
+def _prototypes(options: dict[str, Any], state: dict[str, Array], support: Support) -> Logits:
+    metric = options.pop("metric", "euclidean")
+    _no_more(options)
+    temperature = _exp(state, "log_temperature")
+    features, labels, classes = support
+    if metric == "cosine":
+        means, _ = _class_means(scaled(features, 1.0), labels, classes)
+        directions = scaled(means, 1.0)
+        return lambda q: temperature * scaled(q, 1.0) @ directions.T
+    if metric != "euclidean":
+        raise ValueError(f"metric {metric!r}")
+    means, _ = _class_means(_as_they_are(features), labels, classes)
+    centre = means.mean(0)  # small differences of large numbers only once
+    means = means - centre
+    squares = np.square(means).sum(1)
+
+    def logits(q: Array) -> Array:
+        q = _as_they_are(q) - centre
+        distances = np.square(q).sum(1)[:, None] + squares - 2 * q @ means.T
+        found: Array = -temperature * np.maximum(distances, 0)
+        return found
+
+    return logits
+
+
+def _mean(options: dict[str, Any], state: dict[str, Array], support: Support) -> Logits:
+    heads, temperature = options.pop("heads"), options.pop("temperature", 1.0)
+    _no_more(options)
+    apart = any(head["name"] == "adapted" for head in heads)
+    if apart or not (heads and 0 < temperature < math.inf):
+        raise ValueError("no heads that could be averaged")
+    members = [
+        fit_head(head, _under(f"heads.{number}.", state), support)
+        for number, head in enumerate(heads)
+    ]
+    return lambda q: temperature * sum(member(q) for member in members) / len(members)
+
+
+def _calibrated(options: dict[str, Any], state: dict[str, Array], support: Support) -> Logits:
+    head = options.pop("head")
+    _no_more(options)
+    inner = fit_head(head, _under("head.", state), support)
+    factor, offset = _scalar(state, "factor"), _scalar(state, "count_offset")
+    _, labels, classes = support
+    offsets = offset / np.bincount(labels, minlength=classes)
+    return lambda q: factor * (inner(q) + offsets)
+
+
+def _adapted(options: dict[str, Any], state: dict[str, Array], support: Support) -> Logits:
+    features, _, classes = support
+    normalised = _flag(options, "normalised")
+    shape = options.pop("classes"), options.pop("feature_dim")
+    _no_more(options)
+    temperature = _exp(state, "log_temperature")
+    weight, bias = state.pop("weight"), state.pop("bias")
+    if not shape == weight.shape == (classes, features.shape[1]) or bias.shape != (classes,):
+        raise ValueError("an adapted head of another shape")
+    weight, bias = weight.astype(np.float64), bias.astype(np.float64)
+
+    def logits(q: Array) -> Array:
+        q = scaled(q, 1.0) if normalised else _as_they_are(q)
+        found: Array = temperature * (q @ weight.T + bias)
+        return found
+
+    return logits
+
+
+def _class_means(features: Array, labels: Array, classes: int) -> tuple[Array, Array]:
+    """Means (K, d) and numbers (K,) of each class's rows."""
+    shots = np.bincount(labels, minlength=classes)
+    rows = features[np.argsort(labels, kind="stable")]
+    return np.add.reduceat(rows, np.cumsum(shots) - shots) / shots[:, None], shots
+
+
+def _as_they_are(features: Array) -> Array:
+    return features.astype(np.float64)
+
+
+def _rooted(features: Array) -> Array:
+    """As `features.root_features`."""
+    features = _as_they_are(features)
+    roots = np.sign(features) * (np.sqrt(np.abs(features) + ROOT_EPSILON) - ROOT_EPSILON**0.5)
+    return scaled(roots, ROOT_LENGTH)
+
+
+def _flag(options: dict[str, Any], name: str, default: bool = False) -> bool:
+    value = options.pop(name, default)
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} {value!r}")
+    return value
+
+
+def _no_more(options: dict[str, Any]) -> None:
+    if options:
+        raise TypeError(f"no options {', '.join(options)}")
+
+
+def _scalar(state: dict[str, Array], name: str) -> float:
+    value = state.pop(name)
+    if value.shape != () or value.dtype != np.float32:
+        raise ValueError(f"{name} has another shape or type")
+    return float(value)
+
+
+def _exp(state: dict[str, Array], name: str) -> float:
+    return math.exp(_scalar(state, name))
+
+
+def _under(prefix: str, state: dict[str, Array]) -> dict[str, Array]:
+    """Take out the tensors whose names begin with a prefix, by the rest of their names."""
+    names = [name for name in state if name.startswith(prefix)]
+    return {name.removeprefix(prefix): state.pop(name) for name in names}
+
+
+_KINDS: Mapping[str, Callable[[dict[str, Any], dict[str, Array], Support], Logits]] = {
+    "adapted": _adapted,
+    "calibrated": _calibrated,
+    "linear": _ridge,
+    "mahalanobis": _mahalanobis,
+    "mean": _mean,
+    "prototypes": _prototypes,
+    "ridge": _ridge,
+}

@@ -1,0 +1,72 @@
+"""From which strangeness on a photo is of none of the classes; this does not import torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from fewshot_lite.personal.prediction import check_reject
+
+#: Length that features are scaled to before strangeness is measured; β is 1, a hundredth of its
+#: square.
+LENGTH = 10.0
+#: Strangeness within rounding: a photo that is in the support set many times over is no stranger.
+_ROUNDING = 0.01
+
+
+def threshold(left_out: Iterable[float], reject: float) -> float:
+    """The strangeness above which a photo is unknown.
+
+    Where there are photos enough, the quantile at rank (N + 1) (1 - reject) of what they are
+    to one another, beyond which a new photo of the same kind lies with probability `reject`,
+    however strangeness is distributed (conformal prediction; Vovk et al. 2005). Where that
+    rank is above N (at 0.05, below 20 photos), the one-sided Student prediction bound on its
+    square root, as if distances were normal.
+
+    Args:
+        left_out: how strange each support photo is to the others; NaN where that is not known.
+        reject: the share of one's own photos to lose by it, 0 (none) to below 1.
+
+    Returns:
+        Infinity if `reject` is 0, or if no class has two photos: nothing is known then.
+
+    Raises:
+        UsageError: no such share.
+    """
+    check_reject(reject)
+    known = sorted(value for value in left_out if not math.isnan(value))
+    if reject == 0 or not known:
+        return math.inf
+    number = len(known)
+    rank = (number + 1) * (1 - reject)
+    if rank < number:
+        below = max(math.floor(rank), 1)
+        low, high = known[below - 1 : below + 1]
+        return max(low + max(rank - below, 0.0) * (high - low), _ROUNDING)
+    distances = [math.sqrt(max(value, 0.0)) for value in known]
+    mean = math.fsum(distances) / number
+    variance = math.fsum((distance - mean) ** 2 for distance in distances) / (number - 1)
+    spread = math.sqrt(variance * (1 + 1 / number))
+    bound = mean + student_quantile(1 - reject, number - 1) * spread
+    return max(bound**2, _ROUNDING)
+
+
+def student_quantile(p: float, freedom: int) -> float:
+    """Quantile of Student's t: exact for 1 and 2 degrees of freedom, else to about 1 %.
+
+    Cornish-Fisher expansion (Abramowitz & Stegun 1964, 26.7.5).
+    """
+    if freedom == 1:
+        return math.tan(math.pi * (p - 0.5))
+    if freedom == 2:
+        return (2 * p - 1) / math.sqrt(2 * p * (1 - p))
+    from statistics import NormalDist  # not cheap to import, and seldom needed
+
+    z = NormalDist().inv_cdf(p)
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return z + math.fsum(term / float(freedom) ** (i + 1) for i, term in enumerate(terms))
