@@ -40,8 +40,8 @@ class Quadratic:
     def gradient(self, params: Any, names: tuple[str, ...]) -> tuple[Params, Tensor]:
         return self.part(self.a @ self.join(params) - self.b, names), self.value(params)
 
-    def hessian_product(
-        self, params: Any, vector: Params, names: tuple[str, ...], chosen: None = None
+    def product(
+        self, curvature: str, params: Any, vector: Params, names: tuple[str, ...]
     ) -> Params:
         zeros = {"phi": self.b[: self.split] * 0, "psi": self.b[self.split :] * 0}
         return self.part(self.a @ self.join(zeros | vector), names)

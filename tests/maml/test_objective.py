@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fewshot_lite.core.config import Curvature
 from fewshot_lite.lite.sampling import Chosen
 from fewshot_lite.maml import objective as module
 from fewshot_lite.maml.objective import Objective
@@ -90,19 +91,49 @@ def test_weighted_images_estimate_the_product(params: Params) -> None:
     assert not torch.allclose(parts[0], exact)
 
 
+def gauss_newton(objective: Objective, params: Params) -> Tensor:
+    def found(vector: Tensor) -> Tensor:
+        w, b = vector[:20].view(5, 4), vector[20:].view(4, 3)
+        return logits({"w": w, "b": b}, objective.inputs)
+
+    jacobian: Tensor = torch.autograd.functional.jacobian(found, flat(params))  # type: ignore[no-untyped-call]
+    p = found(flat(params)).softmax(1)
+    inner = torch.diag_embed(p) - p[:, :, None] * p[:, None]
+    return torch.einsum("nki,nkl,nlj->ij", jacobian, inner, jacobian) / len(p)
+
+
+@pytest.mark.parametrize("micro_batch", [None, 3])
+def test_gauss_newton_is_as_written_out_and_never_indefinite(
+    params: Params, micro_batch: int | None
+) -> None:
+    objective = make(micro_batch)
+    vector = {k: torch.randn_like(v) for k, v in params.items()}
+    matrix = gauss_newton(objective, params)
+    product = objective.product("gauss-newton", params, vector, NAMES)
+    assert torch.allclose(flat(product), matrix @ flat(vector))
+    assert float(torch.linalg.eigvalsh(matrix)[0]) > -1e-12
+    assert float(torch.linalg.eigvalsh(hessian(objective, params))[0]) < -1e-3  # the Hessian is
+    head = {"b": vector["b"]}  # the logits are linear in it: there both are alike
+    alike = [objective.product(name, params, head, ("b",))["b"] for name in get_args(Curvature)]
+    assert torch.allclose(*alike)
+
+
 def test_reverse_mode_takes_over_where_forward_mode_is_missing(
     params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     objective = make(None)
     vector = {k: torch.randn_like(v) for k, v in params.items()}
-    expected = flat(objective.hessian_product(params, vector, NAMES))
+    expected = [
+        flat(objective.product(name, params, vector, NAMES)) for name in get_args(Curvature)
+    ]
 
     def refuse(*args: Any) -> None:
         raise NotImplementedError("Trying to use forward AD with foo that does not support it")
 
     module._load_forward_mode()
     monkeypatch.setattr(module, "jvp", refuse)
-    assert torch.allclose(flat(objective.hessian_product(params, vector, NAMES)), expected)
+    for name, product in zip(get_args(Curvature), expected, strict=True):
+        assert torch.allclose(flat(objective.product(name, params, vector, NAMES)), product)
 
 
 def test_other_errors_are_not_hidden(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:

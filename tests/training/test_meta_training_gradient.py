@@ -56,6 +56,7 @@ def learner_of(path: Path) -> GradientLearner:
         ("maml", {"gradient": "small-task", "h": 3}),
         ("imaml", {"lam": 3.0, "cg_steps": 2, "inner_solver": "hessian-free"}),
         ("imaml", {"statistics": "running", "pattern": "00011"}),
+        ("imaml", {"curvature": "gauss-newton", "cg_steps": 2}),
     ],
 )
 def test_every_learner_trains_and_keeps_its_settings(
@@ -169,6 +170,7 @@ def test_exact_shots_leave_out_classes_with_too_few(tmp_path: Path) -> None:
         {"lam": 0},
         {"cg_steps": -1},
         {"inner_solver": "x"},
+        {"curvature": "x"},
     ],
 )
 def test_a_damaged_description_is_told(

@@ -25,6 +25,8 @@ FilmLayers = Literal["all", "depthwise"]
 InnerHead = Literal["means", "learned"]
 NormStatistics = Literal["running", "support"]
 InnerSolver = Literal["gd", "hessian-free"]
+#: The matrix of second derivatives that iMAML multiplies with; see `maml.objective`.
+Curvature = Literal["hessian", "gauss-newton"]
 #: What a personal model tells classes apart with; see `heads.choice`.
 HeadName = Literal[
     "default", "auto", "ridge", "mahalanobis", "mahalanobis-root", "cosine", "euclidean"

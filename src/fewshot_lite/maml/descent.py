@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from fewshot_lite.core.config import Curvature
 from fewshot_lite.maml.conjugate import conjugate_gradient
 from fewshot_lite.maml.objective import Objective
 from fewshot_lite.maml.params import Params, add, dot
@@ -61,10 +62,12 @@ def hessian_free(
     *,
     proximal: float,
     cg_steps: int,
+    curvature: Curvature = "hessian",
 ) -> Params:
     """Newton steps by conjugate gradients, each with a line search (Martens 2010; iMAML-HF).
 
-    Arguments as `gradient_descent`; `cg_steps` is of each Newton step. A step that does not lower
+    Arguments as `gradient_descent`; `cg_steps` is of each Newton step, and
+    `curvature` the matrix that is inverted. A step that does not lower
     the objective ends the loop.
     """
     params = dict(start)
@@ -77,7 +80,7 @@ def hessian_free(
         value = loss + proximal / 2 * dot(away, away)
 
         def multiply(p: Params, params: Params = params) -> Params:
-            return add(objective.hessian_product(params, p, names), p, proximal)
+            return add(objective.product(curvature, params, p, names), p, proximal)
 
         direction = conjugate_gradient(multiply, gradient, cg_steps).x  # downhill is minus it
         slope = -dot(gradient, direction)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, get_args
 
 from torch import Tensor
 
-from fewshot_lite.core.config import MOST_INNER_STEPS, InnerSolver
+from fewshot_lite.core.config import MOST_INNER_STEPS, Curvature, InnerSolver
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.lite.sampling import Chosen
 from fewshot_lite.maml.descent import gradient_descent, hessian_free
@@ -37,6 +37,7 @@ class ImplicitMaml(GradientLearner):
         lam: float = 2.0,
         cg_steps: int = 5,
         inner_solver: InnerSolver = "gd",
+        curvature: Curvature = "hessian",
         **shared: Any,
     ) -> None:
         """Assemble around a backbone.
@@ -48,6 +49,8 @@ class ImplicitMaml(GradientLearner):
             cg_steps: of the meta-gradient, and of each Newton step.
             inner_solver: "gd", or "hessian-free": Newton steps with a line search, where `inner_lr`
                 has no part.
+            curvature: what conjugate gradients multiply with, of Newton steps too: the Hessian of
+                L̂, or Gauss-Newton's matrix, which is never indefinite.
             shared: the rest of what `GradientLearner` takes.
 
         Raises:
@@ -59,9 +62,12 @@ class ImplicitMaml(GradientLearner):
             raise ValueError(f"cg_steps {cg_steps!r}")
         if not isinstance(lam, int | float) or not 0 < lam <= 1e9:
             raise ValueError(f"lam {lam!r}")
+        if curvature not in get_args(Curvature):
+            raise ValueError(f"curvature {curvature!r}")
         if inner_solver not in get_args(InnerSolver):
             raise ValueError(f"inner_solver {inner_solver!r}")
-        self.lam, self.cg_steps, self.inner_solver = lam, cg_steps, inner_solver
+        self.lam, self.cg_steps = lam, cg_steps
+        self.inner_solver, self.curvature = inner_solver, curvature
         super().__init__(backbone, inner_steps=inner_steps, **shared)
 
     def set_pattern(self, text: str | None) -> None:
@@ -77,9 +83,14 @@ class ImplicitMaml(GradientLearner):
     ) -> Params:
         names = self.updated_names()
         if self.inner_solver == "hessian-free":
-            steps = self.inner_steps
             return hessian_free(
-                objective, start, names[0], steps, proximal=self.lam, cg_steps=self.cg_steps
+                objective,
+                start,
+                names[0],
+                self.inner_steps,
+                proximal=self.lam,
+                cg_steps=self.cg_steps,
+                curvature=self.curvature,
             )
         return gradient_descent(
             objective, start, names, self.inner_lr, proximal=self.lam, path=path
@@ -95,9 +106,17 @@ class ImplicitMaml(GradientLearner):
     ) -> tuple[Params, Tensor]:
         updated = self.updated_names()[0]
         return implicit_gradient(
-            objective, end, gradient, updated, lam=self.lam, cg_steps=self.cg_steps
+            objective,
+            end,
+            gradient,
+            updated,
+            lam=self.lam,
+            cg_steps=self.cg_steps,
+            curvature=self.curvature,
         )
 
     def hyperparameters(self) -> dict[str, Any]:
-        own = {"lam": self.lam, "cg_steps": self.cg_steps, "inner_solver": self.inner_solver}
+        own = {name: getattr(self, name) for name in ("lam", "cg_steps", "inner_solver")}
+        if self.curvature != "hessian":  # files of before have no such entry
+            own["curvature"] = self.curvature
         return {**super().hyperparameters(), **own}

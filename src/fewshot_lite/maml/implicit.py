@@ -13,6 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fewshot_lite.core.config import Curvature
 from fewshot_lite.maml.conjugate import conjugate_gradient
 from fewshot_lite.maml.objective import Objective
 from fewshot_lite.maml.params import Params, add, only
@@ -26,6 +27,7 @@ def implicit_gradient(
     *,
     lam: float,
     cg_steps: int,
+    curvature: Curvature = "hessian",
 ) -> tuple[Params, Tensor]:
     """∂L_test/∂φ⁰ and ∂L_test/∂ψ.
 
@@ -36,6 +38,7 @@ def implicit_gradient(
         updated: the names of φ.
         lam: λ.
         cg_steps: products with the Hessian.
+        curvature: the matrix in the place of ∇²L̂ and of ∂²L̂/∂ψ∂φ.
 
     Returns:
         The gradient, by name, and int64 (): 1 if conjugate gradients stopped at negative curvature.
@@ -45,12 +48,12 @@ def implicit_gradient(
         return gradient, torch.zeros((), dtype=torch.int64, device=device)
 
     def multiply(p: Params) -> Params:
-        return add(p, objective.hessian_product(end, p, updated), 1 / lam)
+        return add(p, objective.product(curvature, end, p, updated), 1 / lam)
 
     solution = conjugate_gradient(multiply, only(gradient, updated), cg_steps)
     found = dict(gradient) | solution.x
     others = [name for name in gradient if name not in solution.x]
     if others:
-        mixed = objective.hessian_product(end, solution.x, tuple(gradient))
+        mixed = objective.product(curvature, end, solution.x, tuple(gradient))
         found |= {name: gradient[name] - mixed[name] / lam for name in others}
     return found, solution.negative_curvature.long()

@@ -1,6 +1,6 @@
-"""L̂(φ), the mean loss over the support images, with its gradient and Hessian-vector products.
+"""L̂(φ), the mean loss over the support images, its gradient, and products of second derivatives.
 
-All three are means over images, as long as these are not coupled: so they are summed up over
+All are means over images, as long as these are not coupled: so they are summed up over
 micro-batches, and their memory does not depend on N.
 """
 
@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import grad, grad_and_value, jvp, vjp
 
+from fewshot_lite.core.config import Curvature
 from fewshot_lite.lite.sampling import Chosen
 from fewshot_lite.maml.params import Params, add, only
 
@@ -84,6 +85,43 @@ class Objective:
             total = add(total, product) if total else product
         return total
 
+    def gauss_newton_product(
+        self, params: Mapping[str, Tensor], vector: Mapping[str, Tensor], names: tuple[str, ...]
+    ) -> Params:
+        """As `hessian_product`, with Gauss-Newton's matrix (1/N) Σ Jᵀ (diag p - p pᵀ) J.
+
+        J is the derivative of an image's logits and p its probabilities: what is left of the
+        Hessian without the curvature of the network itself (Schraudolph 2002). It has no negative
+        eigenvalue.
+        """
+        wrt = only(params, names)
+        direction = {k: vector[k] if k in vector else torch.zeros_like(v) for k, v in wrt.items()}
+        total: Params = {}
+        for x, _, _ in self._batches(None):
+
+            def logits(w: Params, x: Tensor = x) -> Tensor:
+                return self.logits({**params, **w}, x)
+
+            found, pull, *_ = vjp(logits, wrt)
+            moved, shares = _pushed(logits, wrt, direction), found.softmax(1)
+            weighted = shares * moved
+            inner = weighted - shares * weighted.sum(1, keepdim=True)
+            product: Params = pull(inner / len(self.labels))[0]
+            total = add(total, product) if total else product
+        return total
+
+    def product(
+        self,
+        curvature: Curvature,
+        params: Mapping[str, Tensor],
+        vector: Mapping[str, Tensor],
+        names: tuple[str, ...],
+    ) -> Params:
+        """`hessian_product` or `gauss_newton_product`, over all images."""
+        if curvature == "gauss-newton":
+            return self.gauss_newton_product(params, vector, names)
+        return self.hessian_product(params, vector, names)
+
     def _sum(
         self, params: Mapping[str, Tensor], x: Tensor, y: Tensor, weights: Tensor | None
     ) -> Tensor:
@@ -122,3 +160,16 @@ def _along(slope: Callable[[Params], Params], at: Params, direction: Params) -> 
         pull = vjp(slope, at)[1]  # the Hessian is symmetric
         product = pull(direction)[0]
     return product
+
+
+def _pushed(logits: Callable[[Params], Tensor], at: Params, direction: Params) -> Tensor:
+    """J · direction: forward mode where torch can, else the derivative of uᵀJ in u."""
+    _load_forward_mode()
+    try:
+        moved: Tensor = jvp(logits, (at,), (direction,))[1]
+    except (NotImplementedError, RuntimeError) as error:
+        if "forward" not in str(error):
+            raise
+        found, pull, *_ = vjp(logits, at)
+        moved = vjp(lambda u: pull(u)[0], torch.zeros_like(found))[1](direction)[0]
+    return moved

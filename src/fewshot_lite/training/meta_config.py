@@ -11,6 +11,7 @@ from fewshot_lite.core.config import (
     NOT_NEGATIVE,
     POSITIVE,
     SHARE,
+    Curvature,
     FilmLayers,
     Gradient,
     InnerHead,
@@ -210,6 +211,13 @@ class MetaTrainConfig:
         "Inner solver of iMAML: gradient descent, or Newton steps.",
         INNER,
         shown="gd",
+        only=_IMAML,
+    )
+    curvature: Curvature | None = setting(
+        None,
+        "Second derivatives of iMAML: the Hessian, or Gauss-Newton's matrix, never indefinite.",
+        INNER,
+        shown="hessian",
         only=_IMAML,
     )
     vectorise: bool = setting(

@@ -162,7 +162,7 @@ def _make_learner(config: MetaTrainConfig, where: torch.device) -> tuple[Learner
 def _hyperparameters(config: MetaTrainConfig) -> dict[str, Any]:
     """The learner's arguments, as far as they were given."""
     names = ["backbone_lr", "metric", "inner_steps", "inner_lr", "inner_head", "pattern"]
-    names += ["film_stages", "lam", "cg_steps", "inner_solver", "statistics"]
+    names += ["film_stages", "lam", "cg_steps", "inner_solver", "curvature", "statistics"]
     names += ["film_layers"] if config.learner in ("simple-cnaps", "cnaps") else []
     names += ["root", "fixed_temperature"] if config.learner == "simple-cnaps" else []
     found = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
