@@ -1,43 +1,30 @@
 """The command line: parses and renders; what it does is in the modules that the commands call.
 
-Those import torch, which takes seconds, so they are imported inside the commands, and so is all of
-Rich that help texts do not need: those and argument errors come at once.
+Those import torch, which takes seconds, so they are imported inside the commands, and the commands
+when they are run, and so is all of Rich that help texts do not need: those and argument errors come
+at once.
 """
 
 from __future__ import annotations
 
 import contextlib
-import inspect
 import os
-import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Iterator
 from types import FrameType
 from typing import Annotated
 
 import typer
 
 from fewshot_lite import __version__
-from fewshot_lite.cli import adapt as cli_adapt
-from fewshot_lite.cli import check as cli_check
-from fewshot_lite.cli import classify as cli_classify
-from fewshot_lite.cli import data as cli_data
-from fewshot_lite.cli import edit as cli_edit
-from fewshot_lite.cli import evaluate as cli_evaluate
-from fewshot_lite.cli import export as cli_export
-from fewshot_lite.cli import lambda_search as cli_lambda
-from fewshot_lite.cli import meta_train as cli_meta_train
-from fewshot_lite.cli import pretrain as cli_pretrain
-from fewshot_lite.cli.options import INTERRUPTED, Force, Json
+from fewshot_lite.cli.commands import LazyGroup, prepare_help
+from fewshot_lite.cli.options import INTERRUPTED
 from fewshot_lite.core.errors import FewshotError
-from fewshot_lite.core.files import DEFAULT_BASE, find_base
-from fewshot_lite.core.ranks import let_another_speak, speaks
 
 app = typer.Typer(
     name="fewshot-lite",
+    cls=LazyGroup,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -69,85 +56,6 @@ def _common(
     pass
 
 
-def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to create.")] = Path(
-        "fewshot-lite-demo"
-    ),
-    base: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="The meta-trained model to adapt.")
-    ] = DEFAULT_BASE,
-    seed: Annotated[int, typer.Option(help="The seed of the drawings.")] = 0,
-    force: Force = False,
-    json: Json = False,
-) -> None:
-    """Draw a few kinds of things, adapt to some of the drawings and classify the others."""
-    find_base(base)
-    from fewshot_lite.cli.render import terminal as render
-    from fewshot_lite.demo.run import run_demo
-
-    with render.err.status("") as status:
-        result = run_demo(
-            output,
-            base=base,
-            seed=seed,
-            force=force,
-            on_phase=lambda phase: status.update(f"{phase}…"),
-        )
-    if json:
-        render.print_json(asdict(result) | {"accuracy": result.accuracy})
-    else:
-        render.print_demo(result)
-
-
-def info(
-    file: Annotated[
-        Path,
-        typer.Argument(help="A checkpoint, a personal model, an ONNX export or a training state."),
-    ],
-    json: Json = False,
-) -> None:
-    """Say what a file of fewshot-lite is, where it is from and what it scored."""
-    from fewshot_lite.cli.render import terminal as render
-
-    if file.suffix.lower() == ".onnx":
-        from fewshot_lite.personal.onnx_model import OnnxModel
-
-        meta = OnnxModel.load(file, flag="").about
-    else:
-        from fewshot_lite.core.tensor_files import read_meta
-
-        meta = read_meta(file)
-    if json:
-        render.print_json(meta)
-    else:
-        render.print_info(meta, file, file.stat().st_size)
-
-
-#: Commands in the order of the help text, each with an example of its use.
-_COMMANDS: dict[Callable[..., None], str] = {
-    cli_adapt.adapt: "./my_objects --output mine.safetensors",
-    cli_check.check: "./my_objects --strict",
-    cli_classify.classify: "photo.jpg holiday/ --top 1",
-    cli_edit.add: "personal.safetensors ./new_objects --force",
-    cli_edit.remove: "personal.safetensors mug keys --force",
-    cli_edit.rename: "personal.safetensors mug 'red mug' --force",
-    cli_export.export: "personal.safetensors --format onnx",
-    demo: "--output ./drawings",
-    info: "personal.safetensors",
-    cli_pretrain.pretrain: "./images --output backbone.safetensors",
-    cli_meta_train.meta_train: "./images -o model.safetensors",
-    cli_evaluate.evaluate: "default cosine finetune-head ./images",
-    cli_lambda.lambda_search: "model.safetensors DATA",
-}
-
-for _command, _example in _COMMANDS.items():
-    _name = _command.__name__.replace("_", "-")
-    # Paragraphs break where the terminal ends, not where the source does.
-    _help = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.cleandoc(_command.__doc__ or ""))
-    app.command(_name, help=_help, epilog=f"Example: fewshot-lite {_name} {_example}")(_command)
-app.add_typer(cli_data.app, name="data")
-
-
 def _print_error(message: str) -> None:
     from fewshot_lite.cli.render import terminal as render
 
@@ -157,11 +65,15 @@ def _print_error(message: str) -> None:
 def main() -> None:
     """Entry point: every known failure is one line and an exit code."""
     _open_closed_streams()
+    if len(sys.argv) == 1 or not {"-h", "--help"}.isdisjoint(sys.argv):
+        prepare_help()
     try:
         with _ended_by_signals():
             code = app(standalone_mode=False)
             sys.stdout.flush()  # here, where it may fail
     except FewshotError as error:
+        from fewshot_lite.core.ranks import let_another_speak, speaks
+
         if not speaks(error):
             let_another_speak()
         _print_error(str(error))

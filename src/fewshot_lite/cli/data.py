@@ -11,7 +11,7 @@ import typer
 from fewshot_lite.cli.options import Json
 from fewshot_lite.core.errors import UsageError
 
-app = typer.Typer(no_args_is_help=True, help="Look at data sets.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Look at data sets.")
 
 
 @app.callback()

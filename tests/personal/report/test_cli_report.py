@@ -106,13 +106,6 @@ def test_other_outputs_are_not_overwritten(run: Run, home: Path) -> None:
     is_one_clear_line(outcome, 2, "--report photo.html: the same file as photo.html")
 
 
-def test_a_report_does_not_take_the_export_beside_a_model(
-    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("fewshot_lite.personal.opening._export_of", lambda *_: pytest.fail("taken"))
-    assert run("classify", "things", *MADE, "--report", "c.html").code == 0
-
-
 def test_reports_are_imported_without_torch() -> None:
     code = (
         "import sys, json, fewshot_lite.personal.report.classifying;"

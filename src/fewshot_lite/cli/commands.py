@@ -1,0 +1,174 @@
+"""The commands by name; each is imported when it is asked for, so that help texts come at once."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A command, or a group of commands, in the list of them."""
+
+    home: str
+    """The module in this package, and the function or `typer.Typer` in it: "adapt:adapt"."""
+    summary: str
+    """The first sentence of its help text."""
+    example: str = ""
+    """Arguments that show its use."""
+
+
+#: In the order of the help text.
+COMMANDS: Mapping[str, Entry] = {
+    "adapt": Entry(
+        "adapt:adapt",
+        "Learn the classes of a folder of photos, in one forward pass.",
+        "./my_objects --output mine.safetensors",
+    ),
+    "check": Entry(
+        "check:check",
+        "Look for what is wrong with a folder of photos, without learning or writing anything.",
+        "./my_objects --strict",
+    ),
+    "classify": Entry(
+        "classify:classify",
+        "Say which of your classes photos show.",
+        "photo.jpg holiday/ --top 1",
+    ),
+    "add": Entry(
+        "edit:add",
+        "Add photos and new classes to a personal model; the old photos are not needed.",
+        "personal.safetensors ./new_objects --force",
+    ),
+    "remove": Entry(
+        "edit:remove",
+        "Remove classes or single photos from a personal model; the photos are not needed.",
+        "personal.safetensors mug keys --force",
+    ),
+    "rename": Entry(
+        "edit:rename",
+        "Give a class of a personal model a new name.",
+        "personal.safetensors mug 'red mug' --force",
+    ),
+    "export": Entry(
+        "export:export",
+        "Write a personal model as one file that runs elsewhere, without fewshot-lite.",
+        "personal.safetensors --format onnx",
+    ),
+    "demo": Entry(
+        "demo:demo",
+        "Draw a few kinds of things, adapt to some of the drawings and classify the others.",
+        "--output ./drawings",
+    ),
+    "info": Entry(
+        "info:info",
+        "Say what a file of fewshot-lite is, where it is from and what it scored.",
+        "personal.safetensors",
+    ),
+    "pretrain": Entry(
+        "pretrain:pretrain",
+        "Train a backbone from scratch by supervised learning, where none can be downloaded.",
+        "./images --output backbone.safetensors",
+    ),
+    "meta-train": Entry(
+        "meta_train:meta_train",
+        "Meta-train a model that adapts in one forward pass with LITE, or by gradient steps.",
+        "./images -o model.safetensors",
+    ),
+    "evaluate": Entry(
+        "evaluate:evaluate",
+        "Compare models on exactly the same tasks: accuracy, intervals, cost.",
+        "default cosine finetune-head ./images",
+    ),
+    "lambda-search": Entry(
+        "lambda_search:lambda_search",
+        "Find which layers need no update in adaptation: faster, with little accuracy lost.",
+        "model.safetensors DATA",
+    ),
+    "data": Entry("data:app", "Look at data sets."),
+}
+
+
+class _Loaded(Mapping[str, Any]):
+    """The commands with all their options, built when they are looked up."""
+
+    def __init__(self) -> None:
+        self._built: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._built:
+            self._built[name] = self._build(name, COMMANDS[name])
+        return self._built[name]
+
+    def _build(self, name: str, entry: Entry) -> Any:
+        module, _, attribute = entry.home.partition(":")
+        found = getattr(import_module(f"fewshot_lite.cli.{module}"), attribute)
+        if isinstance(found, typer.Typer):
+            command = typer.main.get_command(found)
+            command.name = name
+            return command
+        app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+        # Paragraphs break where the terminal ends, not where the source does.
+        text = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.cleandoc(found.__doc__ or ""))
+        app.command(name, help=text, epilog=f"Example: fewshot-lite {name} {entry.example}")(found)
+        return typer.main.get_command(app)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+class LazyGroup(TyperGroup):
+    """A group that lists its commands by `COMMANDS`, and imports the one that is run."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands: Any = _Loaded()
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """What a list of commands says of one."""
+        if cmd_name not in COMMANDS:
+            return None
+        return TyperCommand(name=cmd_name, help=COMMANDS[cmd_name].summary, rich_markup_mode="rich")
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, self.commands[name] if name in COMMANDS else command, rest
+
+
+class _Unused(ModuleType):
+    """In the place of a module of which nothing is used."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return type(name, (), {})
+
+
+def prepare_help() -> None:
+    """Import what Typer writes help texts with, but not what it does not need for ours.
+
+    Markdown and tracebacks are half of the time, and neither is in use here.
+    """
+    missing = [name for name in ("rich.markdown", "rich.traceback") if name not in sys.modules]
+    for name in missing:
+        sys.modules[name] = _Unused(name)
+    with contextlib.suppress(ImportError, AttributeError, TypeError):  # of another Typer
+        import_module("typer.rich_utils")
+    for name in missing:
+        del sys.modules[name]

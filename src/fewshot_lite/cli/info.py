@@ -1,0 +1,34 @@
+"""`fewshot-lite info`: parsing and rendering."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fewshot_lite.cli.options import Json
+
+
+def info(
+    file: Annotated[
+        Path,
+        typer.Argument(help="A checkpoint, a personal model, an ONNX export or a training state."),
+    ],
+    json: Json = False,
+) -> None:
+    """Say what a file of fewshot-lite is, where it is from and what it scored."""
+    from fewshot_lite.cli.render import terminal as render
+
+    if file.suffix.lower() == ".onnx":
+        from fewshot_lite.personal.onnx_model import OnnxModel
+
+        meta = OnnxModel.load(file, flag="").about
+    else:
+        from fewshot_lite.core.tensor_files import read_meta
+
+        meta = read_meta(file)
+    if json:
+        render.print_json(meta)
+    else:
+        render.print_info(meta, file, file.stat().st_size)

@@ -1,0 +1,61 @@
+"""The list of commands says of each what its help text says, and imports none of them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import typer
+
+from fewshot_lite.cli.app import app
+from fewshot_lite.cli.commands import COMMANDS, prepare_help
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_summaries(name: str) -> None:
+    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    assert command.name == name
+    assert command.help.split("\n\n")[0] == COMMANDS[name].summary
+
+
+@pytest.mark.parametrize("words", [["--help"], []])
+def test_the_list_imports_no_command(words: list[str]) -> None:
+    code = (
+        "import sys\n"
+        "from fewshot_lite.cli.app import main\n"
+        "try:\n    main()\n"
+        "finally:\n"
+        "    found = {n for n in sys.modules if n.startswith('fewshot_lite.')}\n"
+        "    print(*sorted(found), 'rich.markdown' in sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False
+    )
+    assert " lambda-search " in done.stdout + done.stderr
+    *found, markdown = done.stderr.splitlines()[-1].split()
+    assert set(found) == {
+        f"fewshot_lite.{name}"
+        for name in ("cli", "cli.app", "cli.commands", "cli.options", "core", "core.errors")
+    }
+    assert markdown == "False"
+
+
+def test_rich_is_whole_after_help_was_prepared() -> None:
+    prepare_help()
+    from rich.markdown import Markdown
+    from rich.traceback import Traceback
+
+    assert Markdown("*x*").markup == "*x*"
+    assert Traceback.__module__ == "rich.traceback"
+
+
+def test_an_unknown_command_is_told_what_it_may_have_been() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "fewshot_lite", "clasify"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "classify" in done.stderr
