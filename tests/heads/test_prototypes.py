@@ -43,6 +43,32 @@ def test_logits_are_those_of_the_plain_formula(metric: Metric) -> None:
     torch.testing.assert_close(logits, exact, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize(
+    ("features", "labels", "means"),
+    [
+        ([[0, 0], [1, 1]], [0, 0], [[0.5, 0.5]]),
+        ([[0, 0], [1, 1]], [0, 1], [[0, 0], [1, 1]]),
+        ([[0, 0], [1, 1]], [1, 0], [[1, 1], [0, 0]]),
+    ],
+)
+def test_class_means_are_easyfsls(
+    features: list[list[float]], labels: list[int], means: list[list[float]]
+) -> None:
+    """The cases of its `test_compute_prototypes_returns_correct_prototypes`."""
+    fitted = PrototypeHead().fit(torch.tensor(features), torch.tensor(labels), len(means))
+    assert fitted["means"].tolist() == means
+
+
+def test_logits_are_squares_of_easyfsls_scores() -> None:
+    """What its `PrototypicalNetworks` (1.5.0) answers: minus distances, not squared."""
+    support = torch.tensor([[1.0, 2, 0], [3, -1, 2], [0, 0, 5], [2, 2, 2], [-1, 4, 1]])
+    queries = torch.tensor([[1.0, 1, 1], [0, -2, 4]])
+    scores = torch.tensor([[-1.58113885, -0.99999994], [-3.39116502, -4.54606056]])
+    head = PrototypeHead(temperature=1.0)
+    found = head.logits(head.fit(support, torch.tensor([0, 1, 0, 1, 1]), 2), queries)
+    torch.testing.assert_close(found, -scores.square())
+
+
 @METRICS
 def test_gradients_are_those_of_finite_differences(metric: Metric) -> None:
     features, queries = (x.requires_grad_() for x in random_features())
