@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -113,6 +114,20 @@ def test_maml_agrees_with_finite_differences(task: Task) -> None:
             for name, parameter in learner.named_parameters():
                 parameter.sub_(sign * 1e-4 * direction[name])
     assert (losses[1] - losses[0]) / 2e-4 == pytest.approx(slope, rel=1e-4)
+
+
+@pytest.mark.parametrize("learner", [Maml, ImplicitMaml])
+def test_single_precision_is_enough_where_there_are_no_kinks(
+    learner: type[GradientLearner], task: Task
+) -> None:
+    """With them it jumps: `benchmarks/accuracy/kinks.py`."""
+    options = {"lam": 10.0} if learner is ImplicitMaml else {}
+    made = conv4(learner, inner_steps=5, inner_lr=0.05, **options)
+    exact = meta_gradient(made, task).gradients
+    low = replace(task, support=task.support.float(), query=task.query.float())
+    found = meta_gradient(made.float(), low).gradients
+    away = sum(float((found[k].double() - v).square().sum()) for k, v in exact.items())
+    assert away**0.5 < 5e-5 * sum(float(v.square().sum()) for v in exact.values()) ** 0.5
 
 
 def test_first_order_is_maml_without_its_second_derivatives(task: Task) -> None:
