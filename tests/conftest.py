@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from PIL import Image
 from command_line import Outcome, Run
 from fewshot_lite.cli import app as cli
 from fewshot_lite.cli.render import terminal as render
+from fewshot_lite.core.errors import speaking_of_flags
 
 # The tests' networks are tiny: more threads would only wait for each other.
 torch.set_num_threads(1)
@@ -26,6 +27,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # and so do the programs that tests sta
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _messages_as_they_are_written() -> Iterator[None]:
+    """Those of flags; what Python says instead is tested in tests/core/test_errors.py."""
+    with speaking_of_flags():
+        yield
 
 
 @pytest.fixture

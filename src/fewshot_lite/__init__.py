@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fewshot_lite.evaluation.protocols.options import ProtocolOptions
     from fewshot_lite.images.photo import load_square
     from fewshot_lite.personal.editing import add, remove, rename
+    from fewshot_lite.personal.estimator import FewShotClassifier
     from fewshot_lite.personal.export.writing import export_model
     from fewshot_lite.personal.loading import load
     from fewshot_lite.personal.meta_model import MetaModel
@@ -34,6 +35,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "add": "personal.editing",
     "load": "personal.loading",
+    "FewShotClassifier": "personal.estimator",
     "FewshotError": "core.errors",
     "UsageError": "core.errors",
     "evaluate": "published.evaluate",
@@ -52,6 +54,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "FewShotClassifier",
     "FewshotError",
     "MetaModel",
     "MetaTrainConfig",

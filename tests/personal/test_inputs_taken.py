@@ -16,6 +16,7 @@ from PIL import Image
 
 from command_line import Run
 from exported import exported_small_personal
+from fewshot_lite import FewShotClassifier
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.personal.meta_model import MetaModel
 from fewshot_lite.personal.model import PersonalModel
@@ -50,6 +51,13 @@ FORMS: dict[str, Callable[[Path], Any]] = {
 @pytest.fixture(scope="module")
 def base() -> MetaModel:
     return tiny_model()
+
+
+@pytest.fixture(scope="module")
+def base_file(base: MetaModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("base") / "tiny.safetensors"
+    base.save(path)
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +97,19 @@ def test_adapt(base: MetaModel, personal: PersonalModel, photos: list[Path], for
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("engine", ["torch", "onnx"])
+def test_the_estimator(
+    base_file: Path, personal: PersonalModel, photos: list[Path], form: str
+) -> None:
+    labels = [path.parent.name for path in photos]
+    given = [FORMS[form](path) for path in photos]
+    fitted = FewShotClassifier(base_file).fit(given, labels)
+    torch.testing.assert_close(fitted.model_.features, personal.features)
+    named = [answer.label for answer in personal.classify(photos, reject=None)]
+    assert fitted.predict(given).tolist() == named
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("engine", ["torch", pytest.param("onnx", marks=pytest.mark.slow)])
 def test_classify(
     request: pytest.FixtureRequest, photos: list[Path], form: str, engine: str
 ) -> None:

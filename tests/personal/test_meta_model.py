@@ -210,9 +210,19 @@ def test_half_precision_halves_the_file_and_keeps_the_answers(
         assert dict(one) == pytest.approx(dict(other), abs=0.02)
 
 
-def test_load_is_the_packages_own(saved: Path) -> None:
+def test_load_opens_models_of_any_kind(saved: Path, model: MetaModel, tmp_path: Path) -> None:
     assert fewshot_lite.load(saved).image_size == SIZE
-    assert fewshot_lite.load(str(saved)).image_size == SIZE
+    base = fewshot_lite.load(str(saved))
+    assert isinstance(base, MetaModel)
+    assert repr(base) == "MetaModel(simple-cnaps, shufflenet_v2_x0_5, 32 px)"
+    adapted = model.adapt(torch.rand(8, 3, SIZE, SIZE), [f"c{k}" for k in range(8)])
+    adapted.save(tmp_path / "mine.safetensors")
+    personal = fewshot_lite.load(tmp_path / "mine.safetensors")
+    assert isinstance(personal, PersonalModel)
+    assert repr(personal) == "PersonalModel(8 classes: c0, c1, c2, c3, c4, …)"
+    for missing in ("nowhere.safetensors", "nowhere.onnx"):
+        with pytest.raises(UsageError, match="no such file"):
+            fewshot_lite.load(missing)
 
 
 def change(path: Path, target: Path, **meta: Any) -> Path:

@@ -20,7 +20,7 @@ import typer
 from fewshot_lite import __version__
 from fewshot_lite.cli.commands import LazyGroup, prepare_help
 from fewshot_lite.cli.options import INTERRUPTED
-from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.core.errors import FewshotError, speaking_of_flags
 
 app = typer.Typer(
     name="fewshot-lite",
@@ -64,6 +64,11 @@ def _print_error(message: str) -> None:
 
 def main() -> None:
     """Entry point: every known failure is one line and an exit code."""
+    with speaking_of_flags():
+        _run()
+
+
+def _run() -> None:
     _open_closed_streams()
     if len(sys.argv) == 1 or not {"-h", "--help"}.isdisjoint(sys.argv):
         prepare_help()

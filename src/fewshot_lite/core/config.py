@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from fewshot_lite.core.errors import UsageError
+from fewshot_lite.core.errors import InputError, UsageError
 
 Precision = Literal["auto", "float32", "bfloat16"]
 Sampling = Literal["uniform", "informed", "balanced"]
@@ -38,6 +38,17 @@ Refine = Literal["off", "auto", "on"]
 MOST_INNER_STEPS = 10_000
 #: No count, rate or period is larger; torch could not take all that are.
 HUGE = 1e9
+
+
+def check_word(flag: str, word: object, words: object) -> None:
+    """Refuse what is none of a `Literal`'s words; the command line has done so before.
+
+    Raises:
+        InputError: it is none.
+    """
+    if word not in get_args(words):
+        known = ", ".join(map(repr, get_args(words)))
+        raise InputError(f"{flag}: {word!r} is none of {known}.")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,25 @@
-"""Errors a person can act on: one line that names the file or flag and the remedy."""
+"""Errors a person can act on: one line that names the file or flag and the remedy.
+
+Messages are written for the command line: `--force`. From Python they speak of the arguments that
+stand for the flags: `force=True`.
+"""
 
 from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+#: Flags whose arguments are called otherwise, or are switches.
+_ARGUMENTS = {"model": "path", "class": "name"} | {
+    switch: f"{switch}=True" for switch in ("force", "strict", "link", "all-frames")
+}
+#: Commands, which are typed as they stand, and flags outside of them.
+_FLAG = re.compile(
+    r"`[^`]*`|(?:pip install|meta-train|pretrain|torchrun) --[\w-]+|(?<![\w/-])--([a-z][a-z0-9-]*)"
+)
+
+_of_flags = False
 
 
 class FewshotError(Exception):
@@ -8,8 +27,39 @@ class FewshotError(Exception):
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        return worded(super().__str__())
+
 
 class UsageError(FewshotError):
     """A flag, an argument or a path that cannot be. Exits with code 2."""
 
     exit_code = 2
+
+
+class InputError(UsageError, ValueError):
+    """An argument in Python that cannot be; a ValueError, too, for those who catch these."""
+
+
+@contextmanager
+def speaking_of_flags() -> Iterator[None]:
+    """Within, messages name flags; outside they name the arguments of Python's functions.
+
+    It holds for the process: one is a command or a program that calls us.
+    """
+    global _of_flags
+    before, _of_flags = _of_flags, True
+    try:
+        yield
+    finally:
+        _of_flags = before
+
+
+def worded(message: str) -> str:
+    """A message that was written for the command line, in the words of whoever reads it."""
+    return message if _of_flags else _FLAG.sub(_argument, message)
+
+
+def _argument(found: re.Match[str]) -> str:
+    flag = found[1]
+    return found[0] if flag is None else _ARGUMENTS.get(flag, flag.replace("-", "_"))

@@ -20,16 +20,19 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile
 
-from fewshot_lite.core.errors import UsageError
-from fewshot_lite.images.photo import Source, usual_white
+from fewshot_lite.core.errors import InputError
+from fewshot_lite.images.photo import usual_white
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 #: One photo: the path of a file; the bytes of one; an image of Pillow's; a NumPy array (H, W),
 #: (H, W, 1), (H, W, 3) or (H, W, 4), uint8, uint16, bool or float in [0, 1]; a torch tensor of the
-#: same kinds with its channels first, (H, W), (1, H, W), (3, H, W) or (4, H, W).
-Photo: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[Any] | Tensor"
+#: same kinds with its channels first, (H, W), (1, H, W), (3, H, W) or (4, H, W); or any of these
+#: as a source already.
+Photo: TypeAlias = (
+    "str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[Any] | Tensor | InMemory"
+)
 
 #: Floats may be so far beyond [0, 1], as resizing leaves them, and are cut off.
 _OVERSHOOT = 0.5
@@ -63,23 +66,25 @@ def is_photo(photos: object) -> bool:
     return getattr(photos, "ndim", None) in (1, 2, 3) and not _holds_objects(photos)
 
 
-def as_sources(photos: Iterable[Any], name: str = "photos") -> Iterator[Source]:
+def as_sources(photos: Iterable[Any], name: str = "photos") -> Iterator[Path | InMemory]:
     """Each of several photos as a source, as they are needed; see `as_source`."""
     for number, photo in enumerate(photos):
         yield as_source(photo, f"{name}[{number}]")
 
 
-def as_source(photo: Any, name: str = "photo") -> Source:
+def as_source(photo: Any, name: str = "photo") -> Path | InMemory:
     """One photo (`Photo`) as a source.
 
     Args:
-        photo: what was handed in.
+        photo: what was handed in; a source that this gave comes back as it is.
         name: what to call it in messages.
 
     Raises:
-        UsageError: no photo by its type, shape or values. What is wrong with a file or its bytes
+        InputError: no photo by its type, shape or values. What is wrong with a file or its bytes
             is found when they are read.
     """
+    if isinstance(photo, InMemory):
+        return photo
     if isinstance(photo, str | os.PathLike):
         return Path(photo)
     if isinstance(photo, bytes | bytearray | memoryview):
@@ -91,12 +96,12 @@ def as_source(photo: Any, name: str = "photo") -> Source:
     if isinstance(photo, np.ndarray):
         channels_last = photo.ndim == 2 or (photo.ndim == 3 and photo.shape[-1] in (1, 3, 4))
         if not channels_last:
-            raise UsageError(
+            raise InputError(
                 f"{name}: an array of shape {photo.shape}. A photo is (height, width) or (height, "
                 f"width, 3 or 4){_remedy(photo, 'transpose(1, 2, 0)', 0)}."
             )
         return InMemory(_eight_bits(photo, name), name)
-    raise UsageError(
+    raise InputError(
         f"{name}: {type(photo).__name__} is no photo. Give a path, the bytes of a file, an image "
         "of Pillow's, an array (height, width, 3) or a tensor (3, height, width)."
     )
@@ -119,7 +124,7 @@ def _unread_file(image: Image.Image) -> Path | None:
 def _from_tensor(tensor: Tensor, name: str) -> npt.NDArray[Any]:
     shape = tuple(tensor.shape)
     if not (len(shape) == 2 or (len(shape) == 3 and shape[0] in (1, 3, 4))):
-        raise UsageError(
+        raise InputError(
             f"{name}: a tensor of shape {shape}. A photo is (height, width) or (3 or 4, height, "
             f"width){_remedy(tensor, 'permute(2, 0, 1)', -1)}."
         )
@@ -143,7 +148,7 @@ def _eight_bits(array: npt.NDArray[Any], name: str) -> npt.NDArray[np.generic]:
     if array.ndim == 3 and array.shape[-1] == 1:
         array = array[..., 0]
     if 0 in array.shape:
-        raise UsageError(f"{name}: an image of shape {array.shape}, which has no pixels.")
+        raise InputError(f"{name}: an image of shape {array.shape}, which has no pixels.")
     if array.dtype == np.bool_:
         return array.astype(np.uint8) * 255
     if array.dtype == np.uint16:
@@ -153,15 +158,16 @@ def _eight_bits(array: npt.NDArray[Any], name: str) -> npt.NDArray[np.generic]:
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array)
     if array.dtype.kind != "f":
-        raise UsageError(
+        raise InputError(
             f"{name}: values of type {array.dtype}. Give uint8 (.astype('uint8')), uint16, or "
             "floats in [0, 1]."
         )
     least, most = float(array.min()), float(array.max())
     if not (least >= -_OVERSHOOT and most <= 1 + _OVERSHOOT):  # NaN, too
-        raise UsageError(
-            f"{name}: floats from {least:g} to {most:g}, but they have to lie in [0, 1]. Divide "
-            "by the value of white, or give uint8 for 0 to 255."
+        found = "NaN among the values" if least != least else f"floats from {least:g} to {most:g}"
+        raise InputError(
+            f"{name}: {found}, but they have to lie in [0, 1]. Divide by the value of white, or "
+            "give uint8 for 0 to 255."
         )
     pixels: npt.NDArray[np.uint8] = (np.clip(array, 0, 1) * 255).round().astype(np.uint8)
     return pixels

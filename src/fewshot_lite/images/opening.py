@@ -20,6 +20,8 @@ from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError, features
 
+from fewshot_lite.core.errors import worded
+
 #: Formats that are opened, by Pillow's names; what they are is told by their first bytes.
 FORMATS = (
     *("JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "HEIF", "AVIF"),
@@ -110,7 +112,7 @@ def check_size(image: Image.Image, max_pixels: int | None = None) -> None:
 
 
 def _too_large(what: str, limit: int, kind: str = "") -> str:
-    return f"{what}more than {limit:,} pixels{kind} (--max-pixels raises the limit)"
+    return worded(f"{what}more than {limit:,} pixels{kind} (--max-pixels raises the limit)")
 
 
 @contextlib.contextmanager

@@ -21,6 +21,9 @@ from fewshot_lite.images.prefetch import DecodedBatch, decoded_batches
 from fewshot_lite.personal.prediction import Prediction
 from fewshot_lite.personal.views import VIEWS, mean_answers, recorded_views, view
 
+#: Names of classes in a `repr`.
+_SHOWN = 5
+
 _NOT_FINITE = "the model's answer is not finite: its file is damaged, so adapt anew"
 
 
@@ -36,6 +39,10 @@ class PhotoClassifier(ABC):
     careful: bool = False
     """Whether `classify` takes the mean over views of a photo (`personal.views`): those that the
     model's photos were adapted in, or all three if that is one."""
+
+    def __repr__(self) -> str:
+        names = ", ".join(self.class_names[:_SHOWN]) + ", …" * (len(self.class_names) > _SHOWN)
+        return f"{type(self).__name__}({len(self.class_names)} classes: {names})"
 
     @abstractmethod
     def threshold(self, reject: float) -> float:

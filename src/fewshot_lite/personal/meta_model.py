@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from fewshot_lite import __version__
 from fewshot_lite.core import checkpoint
-from fewshot_lite.core.config import HeadName, Refine
+from fewshot_lite.core.config import HeadName, Refine, check_word
 from fewshot_lite.core.damage import damage_as
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.files import DEFAULT_BASE
@@ -28,8 +27,6 @@ from fewshot_lite.heads.choice import (
     check_adapted_head,
 )
 from fewshot_lite.heads.registry import NAMED_HEADS
-from fewshot_lite.images.folders import scan_classes
-from fewshot_lite.images.inputs import Photo, is_photo
 from fewshot_lite.images.thumbnails import make_thumbnails
 from fewshot_lite.learners import Frozen, Learner, TaskClassifier
 from fewshot_lite.maml.gradient_learner import GradientLearner
@@ -43,17 +40,11 @@ from fewshot_lite.personal.cross_adaptation import cross_adapt
 from fewshot_lite.personal.model import Adaptation, PersonalModel
 from fewshot_lite.personal.one_pass import adapt_in_one_pass, as_bytes
 from fewshot_lite.personal.refining import refine_support
-from fewshot_lite.personal.support import (
-    Support,
-    class_names_of,
-    labelled_support,
-    read_photos,
-    read_support,
-)
+from fewshot_lite.personal.support import Photos, Support, read_support
 from fewshot_lite.personal.views import AS_IS, choose_views
 
 
-@dataclass
+@dataclass(repr=False)
 class MetaModel:
     """A learner that can adapt to a person's photos."""
 
@@ -64,6 +55,10 @@ class MetaModel:
     """How it was made: training arguments, data, figures."""
     source: dict[str, str] = field(default_factory=dict)
     """Name and hash of the file it was loaded from."""
+
+    def __repr__(self) -> str:
+        learner = self.learner
+        return f"MetaModel({learner.name}, {learner.backbone.name}, {self.image_size} px)"
 
     @classmethod
     def load(
@@ -138,7 +133,7 @@ class MetaModel:
 
     def adapt(
         self,
-        photos: str | os.PathLike[str] | Tensor | Iterable[Photo],
+        photos: Photos,
         labels: Iterable[object] | None = None,
         *,
         head: HeadName = "default",
@@ -177,7 +172,14 @@ class MetaModel:
         """
         start = time.perf_counter()
         self._check(head, views, mirror, refine)
-        support = self._support(photos, labels, strict=strict, on_done=on_done)
+        support = read_support(
+            photos,
+            labels,
+            self.image_size,
+            strict=strict,
+            on_done=on_done,
+            check_way=self._check_way,
+        )
         personal = self.adapt_to(
             support,
             head=head,
@@ -199,31 +201,6 @@ class MetaModel:
             support.paths,
         )
         return personal
-
-    def _support(
-        self,
-        photos: str | os.PathLike[str] | Tensor | Iterable[Photo],
-        labels: Iterable[object] | None,
-        *,
-        strict: bool,
-        on_done: Callable[[int, int], None] | None,
-    ) -> Support:
-        """What `adapt` takes, read."""
-        size = self.image_size
-        if isinstance(photos, str | os.PathLike):
-            if labels is not None:
-                raise UsageError("labels: for photos only; a folder's class folders name them.")
-            if self.learner.head.way is not None:  # learned for one number of classes
-                folder = scan_classes(Path(photos))
-                self._check_way(str(folder.root), len(folder.class_names))
-            return read_support(Path(photos), size, strict=strict, on_done=on_done)
-        if labels is None:
-            raise UsageError("labels: missing. Give a class name for each of the photos.")
-        if isinstance(photos, Tensor) and tuple(photos.shape[1:]) == (3, size, size):
-            return labelled_support(photos, class_names_of(labels), size)
-        if is_photo(photos):
-            raise UsageError("photos: one photo. Give several, as a list, and their labels.")
-        return read_photos(photos, labels, size, strict=strict, on_done=on_done)
 
     def adapt_to(
         self,
@@ -348,7 +325,7 @@ class MetaModel:
                 "created": datetime.now(UTC).isoformat(timespec="seconds"),
             },
             support.photos,
-            thumbnails=_small(support.images) if thumbnails else (),
+            thumbnails=make_thumbnails(as_bytes(support.images)) if thumbnails else (),
             **left_out,
         )
 
@@ -356,6 +333,8 @@ class MetaModel:
         self, head: HeadName, views: int | None, mirror: bool | None, refine: Refine
     ) -> None:
         """Refuse what has no part in adapting, before photos are read."""
+        check_word("--head", head, HeadName)
+        check_word("--refine", refine, Refine)
         choose_views(views, mirror, 0)
         if refine != "off":
             RefinedLearner(self.learner)  # says whether it can be refined
@@ -399,8 +378,3 @@ def _check_descended(
             f"Adapting diverged: after its steps the loss on the photos is {loss:.3g}, before them "
             f"it was {before:.3g}. Meta-train the base with a smaller --inner-lr."
         )
-
-
-def _small(images: Tensor) -> tuple[bytes, ...]:
-    """Thumbnails of images as `adapt` takes them."""
-    return make_thumbnails(as_bytes(images))

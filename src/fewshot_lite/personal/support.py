@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from torch import Tensor
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.data.store import decode
 from fewshot_lite.images.folders import LabelledImages, Skipped, scan_classes
-from fewshot_lite.images.inputs import Photo, as_sources
+from fewshot_lite.images.inputs import Photo, as_sources, is_photo
 from fewshot_lite.images.photo import place_of
 from fewshot_lite.images.preflight import Examiner, Finding, StrictError
 from fewshot_lite.personal.prediction import check_not_unknown
@@ -59,60 +60,63 @@ class Support:
         return tuple(sum(home in s.path.parents for s in self.skipped) for home in homes)
 
 
+#: What can be adapted to: a folder of class folders; photos with a label each; the squares.
+Photos: TypeAlias = "str | os.PathLike[str] | Tensor | Iterable[Photo]"
+
+
 def read_support(
-    photos: str | Path,
+    photos: Photos,
+    labels: Iterable[object] | None,
     size: int,
     *,
     strict: bool = False,
     on_done: Callable[[int, int], None] | None = None,
+    check_way: Callable[[str, int], None] | None = None,
 ) -> Support:
-    """Read a folder with one folder of photos per class.
+    """Read what is to be adapted to.
 
     Args:
-        photos: the folder.
+        photos: a folder with one folder of photos per class; or N photos in any forms
+            (`images.inputs.Photo`); or their squares, (N, 3, S, S), which are taken as they are.
+        labels: N class names, but of a folder; what is none, a number, say, is named by its `str`.
         size: S, side of the images.
-        strict: fail if anything is wrong with the folder; `images.preflight` lists what may be.
+        strict: fail if anything is wrong with the photos; `images.preflight` lists what may be.
         on_done: called with (photos decoded, photos in all).
+        check_way: called with where they are from and the number of classes, before they are read.
 
     Raises:
-        UsageError, FewshotError: no folder of two classes with photos at least. Files that cannot
-            be read are skipped, and so are classes without any other.
-        StrictError: something is wrong with the folder, and `strict` is set.
+        UsageError, FewshotError: no two classes with photos at least, another number of labels,
+            names that will not do, or what is no photo. Files that cannot be read are skipped, and
+            so are classes without any other.
+        StrictError: something is wrong with the photos, and `strict` is set.
     """
-    return read_labelled(scan_classes(Path(photos)), size, strict=strict, on_done=on_done)
+    found: LabelledImages
+    root = None
+    if isinstance(photos, str | os.PathLike):
+        if labels is not None:
+            raise UsageError("labels: for photos only; a folder's class folders name them.")
+        found, root = scan_classes(Path(photos)), Path(photos)
+    elif labels is None:
+        raise UsageError("labels: missing. Give a class name for each of the photos.")
+    elif isinstance(photos, Tensor) and tuple(photos.shape[1:]) == (3, size, size):
+        return labelled_support(photos, class_names_of(labels), size)
+    elif is_photo(photos):
+        raise UsageError("photos: one photo. Give several, as a list, and their labels.")
+    else:
+        found = _labelled(photos, labels)
+    if check_way is not None:
+        check_way(_spelled(found), len(found.class_names))
+    return replace(_read(found, size, strict=strict, on_done=on_done), root=root)
 
 
-def read_photos(
-    photos: Iterable[Photo],
-    labels: Iterable[object],
-    size: int,
-    *,
-    strict: bool = False,
-    on_done: Callable[[int, int], None] | None = None,
-) -> Support:
-    """Read photos in any forms (`images.inputs.Photo`), each with its class.
-
-    Args:
-        photos: N of them.
-        labels: N class names; what is none, a number, say, is named by its `str`.
-        size: as `read_support` takes it.
-        strict: as `read_support` takes it.
-        on_done: as `read_support` takes it.
-
-    Raises:
-        UsageError: another number of labels, names that will not do, or what is no photo.
-        FewshotError: as `read_support`.
-        StrictError: as `read_support`.
-    """
+def _labelled(photos: Iterable[Photo], labels: Iterable[object]) -> LabelledImages:
     sources = tuple(as_sources(photos))
     given = class_names_of(labels)
     if len(given) != len(sources):
         raise UsageError(f"labels: {len(given)} class names for {len(sources)} photos.")
-    names = _names(given)
+    names = distinct_names(given)
     numbers = tuple(names.index(name) for name in given)
-    data = LabelledImages("photos", Path(), names, sources, numbers)
-    found = read_labelled(data, size, strict=strict, on_done=on_done)
-    return replace(found, root=None)
+    return LabelledImages("photos", Path(), names, sources, numbers)
 
 
 def class_names_of(labels: Iterable[object]) -> list[str]:
@@ -123,8 +127,8 @@ def class_names_of(labels: Iterable[object]) -> list[str]:
     return [str(label) for label in (to_list() if to_list is not None else labels)]
 
 
-def _names(labels: Iterable[str]) -> tuple[str, ...]:
-    """The classes in alphabetical order.
+def distinct_names(labels: Iterable[str]) -> tuple[str, ...]:
+    """The classes of labels in alphabetical order.
 
     Raises:
         UsageError: one is blank or what strangers are called, or two cannot be told apart.
@@ -148,14 +152,13 @@ def unlike(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def read_labelled(
+def _read(
     folder: LabelledImages,
     size: int,
     *,
-    strict: bool = False,
-    on_done: Callable[[int, int], None] | None = None,
+    strict: bool,
+    on_done: Callable[[int, int], None] | None,
 ) -> Support:
-    """As `read_support`, of photos that were found already."""
     check_not_unknown(folder.class_names)
     if not folder.class_names:
         raise FewshotError(f"{_spelled(folder)}: none were given. Two classes at least are needed.")
@@ -225,7 +228,7 @@ def labelled_support(images: Tensor, labels: Sequence[str] | None, size: int) ->
         if not bool(((images >= -0.5) & (images <= 1.5)).all()):  # resizing may overshoot a little
             raise UsageError("images: give uint8 in 0..255, or floats in [0, 1].")
     labels = class_names_of(labels)
-    names = _names(labels)
+    names = distinct_names(labels)
     if len(names) < 2:
         raise FewshotError("One class only: there is nothing to tell apart. Give at least two.")
     return Support(images, tuple(names.index(label) for label in labels), names)

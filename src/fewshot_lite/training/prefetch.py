@@ -191,7 +191,7 @@ class _Prepared(Dataset["PreparedTask | str"]):
         try:
             return self._source.prepare(number)
         except FewshotError as error:
-            return str(error)
+            return str(error.args[0])  # as it was written: another process tells it
 
     def begin(self) -> None:
         """Prepare a worker."""

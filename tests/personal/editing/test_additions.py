@@ -25,7 +25,7 @@ def test_class_folders_are_taken_as_adapt_takes_them(here: Path) -> None:
     found = find_additions([here / "new"])
     assert [photo.name for photo in found.photos] == ["keys/c.png", "mug/a.jpg", "mug/deep/b.JPG"]
     assert [photo.label for photo in found.photos] == ["keys", "mug", "mug"]
-    assert [photo.path.name for photo in found.photos] == ["c.png", "a.jpg", "b.JPG"]
+    assert [photo.source.name for photo in found.photos] == ["c.png", "a.jpg", "b.JPG"]
     assert [label for label, _ in found.homes] == ["hollow", "keys", "mug"]
     assert {(s.path.name, s.reason) for s in found.skipped} == {
         ("notes.txt", "not a photo"),

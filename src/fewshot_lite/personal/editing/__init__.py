@@ -11,12 +11,19 @@ classes can be renamed, and no more.
 """
 
 from fewshot_lite.personal.editing.adding import add, add_features
-from fewshot_lite.personal.editing.edits import Duplicate, Edit, film_share, worth_readapting
+from fewshot_lite.personal.editing.edits import (
+    Duplicate,
+    Edit,
+    NothingNew,
+    film_share,
+    worth_readapting,
+)
 from fewshot_lite.personal.editing.removing import remove, rename
 
 __all__ = [
     "Duplicate",
     "Edit",
+    "NothingNew",
     "add",
     "add_features",
     "film_share",

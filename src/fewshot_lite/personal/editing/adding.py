@@ -9,14 +9,22 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.data.store import decode
 from fewshot_lite.images.folders import Skipped
+from fewshot_lite.images.inputs import Photo
+from fewshot_lite.images.photo import place_of
 from fewshot_lite.images.thumbnails import make_thumbnails
-from fewshot_lite.personal.editing.additions import Addition, Additions, find_additions
+from fewshot_lite.personal.editing.additions import (
+    Addition,
+    Additions,
+    find_additions,
+    label_additions,
+)
 from fewshot_lite.personal.editing.edits import (
     Duplicate,
     Edit,
+    NothingNew,
     check_photos_may_change,
     film_kept,
     named,
@@ -24,6 +32,7 @@ from fewshot_lite.personal.editing.edits import (
 )
 from fewshot_lite.personal.editing.names import check_name
 from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.support import distinct_names
 from fewshot_lite.personal.views import recorded_views, view
 
 #: Photos in memory at a time.
@@ -36,9 +45,10 @@ _SAME = 5e-4
 
 def add(
     personal: PersonalModel,
-    photos: str | Path | Sequence[str | Path],
+    photos: str | Path | Iterable[Photo],
     name: str | None = None,
     *,
+    labels: Iterable[object] | None = None,
     strict: bool = False,
     on_done: Callable[[int, int], None] | None = None,
 ) -> Edit:
@@ -46,25 +56,35 @@ def add(
 
     Args:
         personal: the model; it is not changed.
-        photos: a folder of class folders; or, with a name, photos or folders of photos.
+        photos: a folder of class folders; or, with a name, photos or folders of photos; or, with
+            labels, photos in any forms (`images.inputs.Photo`).
         name: the class that they show.
+        labels: a class for each of the photos.
         strict: fail if a file is skipped, or a class left out of which no photo can be read.
         on_done: called with (photos decoded, photos in all).
 
     Raises:
         UsageError: a path that is missing, or needs a name; a class name that will not do; a model
             that was adapted by gradient.
-        FewshotError: nothing to add; something was skipped, and `strict` is set.
+        FewshotError: something was skipped, and `strict` is set.
+        NothingNew: the model has all of the photos already.
     """
     check_photos_may_change(personal)
-    paths = [Path(photos)] if isinstance(photos, str | Path) else [Path(photo) for photo in photos]
-    if name is not None:
-        check_name(name, personal.class_names)
-    found = find_additions(paths, name)
+    if labels is not None:
+        if name is not None or isinstance(photos, str | Path):
+            raise UsageError("labels: for a list of photos without a name for all of them.")
+        found = label_additions(photos, labels)
+    else:
+        paths = [photos] if isinstance(photos, str | Path) else photos
+        if name is not None:
+            check_name(name, personal.class_names)
+        found = find_additions([Path(path) for path in paths], name)  # type: ignore[arg-type]
     names = list(personal.class_names)
-    for label, _ in found.homes:
+    for label, _ in found.homes if labels is None else ():
         check_name(label, names)
         names.append(label)
+    if labels is not None:
+        distinct_names([*names, *(label for label, _ in found.homes)])
     features, read, unread, jpegs = _embed(personal, found.photos, on_done)
     skipped = sorted((*found.skipped, *unread), key=lambda item: str(item.path))
     skipped += _without_photos(personal, found, {photo.label for photo in read}, skipped)
@@ -75,7 +95,7 @@ def add(
         features,
         [photo.label for photo in read],
         [photo.name for photo in read],
-        paths=[str(photo.path) for photo in read],
+        paths=[str(photo.source) for photo in read],
         thumbnails=jpegs,
         skipped=skipped,
     )
@@ -136,7 +156,7 @@ def add_features(
                 "To give a class another name, use rename."
             )
     if not kept:
-        raise FewshotError(f"Nothing to add: all {len(labels)} photos are in the model already.")
+        raise NothingNew(f"Nothing to add: all {len(labels)} photos are in the model already.")
     taken = set(names)
     for i in kept:
         names.append(_free(photos[i], taken))
@@ -175,9 +195,9 @@ def _embed(
             if on_done is not None:
                 on_done(start + count, len(photos))
 
-        paths = [photo.path for photo in chunk]
-        images, problems = decode(paths, personal.image_size, on_done=done)
-        unread += [Skipped(paths[i], why) for i, why in problems.items()]
+        sources = [photo.source for photo in chunk]
+        images, problems = decode(sources, personal.image_size, on_done=done)
+        unread += [Skipped(place_of(sources[i]), why) for i, why in problems.items()]
         good = [i for i in range(len(chunk)) if i not in problems]
         read += [chunk[i] for i in good]
         if good:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,13 +15,16 @@ from fewshot_lite.images.folders import (
     subfolders,
     walk_photos,
 )
+from fewshot_lite.images.inputs import Photo, as_sources
+from fewshot_lite.images.photo import Source, place_of
+from fewshot_lite.personal.support import class_names_of
 
 
 @dataclass(frozen=True)
 class Addition:
     """A photo to add (not decoded yet)."""
 
-    path: Path
+    source: Source
     label: str
     """Its class."""
     name: str
@@ -65,16 +68,36 @@ def find_additions(paths: Sequence[Path], name: str | None = None) -> Additions:
                 if label not in labels
             ]
             for photo, label in zip(folder.paths, labels, strict=True):
-                found.append(Addition(photo, label, _spelled(photo, path)))
+                found.append(Addition(photo, label, _spelled(photo.relative_to(path))))
             continue
         homes.append((name, path))
         root = path if path.is_dir() else path.parent
         for photo, problem in _photos(path):
             if problem is None:
-                found.append(Addition(photo, name, f"{name}/{_spelled(photo, root)}"))
+                found.append(Addition(photo, name, f"{name}/{_spelled(photo.relative_to(root))}"))
             else:
                 skipped.append(Skipped(photo, problem))
     return Additions(tuple(found), tuple(homes), tuple(skipped))
+
+
+def label_additions(photos: Iterable[Photo], labels: Iterable[object]) -> Additions:
+    """Photos in any forms (`images.inputs.Photo`), N of them, with N class names.
+
+    Raises:
+        UsageError: another number of labels, or what is no photo.
+        FewshotError: no photos.
+    """
+    sources, names = tuple(as_sources(photos)), class_names_of(labels)
+    if len(names) != len(sources):
+        raise UsageError(f"labels: {len(names)} class names for {len(sources)} photos.")
+    if not sources:
+        raise FewshotError("photos: none were given.")
+    found = [
+        Addition(source, name, f"{name}/{_spelled(place_of(source).name)}")
+        for source, name in zip(sources, names, strict=True)
+    ]
+    homes = [(name, Path(name)) for name in sorted(set(names))]
+    return Additions(tuple(found), tuple(homes), ())
 
 
 def _check_class_folders(path: Path) -> None:
@@ -111,6 +134,6 @@ def _photos(path: Path) -> Iterator[tuple[Path, str | None]]:
     yield from found
 
 
-def _spelled(path: Path, root: Path) -> str:
-    """As `adapt` names photos: relative, with /, and valid Unicode whatever the disk has."""
-    return os.fsencode(path.relative_to(root).as_posix()).decode(errors="replace")
+def _spelled(path: str | Path) -> str:
+    """As `adapt` names photos: with /, and valid Unicode whatever the disk has."""
+    return os.fsencode(Path(path).as_posix()).decode(errors="replace")

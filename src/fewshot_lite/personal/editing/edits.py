@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fewshot_lite.core.errors import UsageError
+from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.heads.base import Head
 from fewshot_lite.images.folders import Skipped
 from fewshot_lite.personal.model import PersonalModel
@@ -23,6 +23,10 @@ from fewshot_lite.personal.model import PersonalModel
 _ENOUGH = 0.5
 #: Edits that a file remembers.
 _HISTORY = 50
+
+
+class NothingNew(FewshotError):
+    """All photos to add are in the model already."""
 
 
 @dataclass(frozen=True)
