@@ -11,10 +11,12 @@ import torch
 
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.learners import Cnaps, SimpleCnaps
+from fewshot_lite.learners.film_learner import _channels
 from fewshot_lite.lite.step import lite_step
 from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.networks.film import folded
 from fewshot_lite.networks.set_encoder import MapEncoder
+from fewshot_lite.networks.stages import Staged
 from fewshot_lite.personal.meta_model import MetaModel
 from fewshot_lite.training.meta_config import MetaTrainConfig
 from fewshot_lite.training.meta_train import meta_train
@@ -45,6 +47,22 @@ def test_an_adapted_network_is_the_plain_one_with_other_upper_norm_layers() -> N
     queries = torch.rand(3, 3, 32, 32)
     torch.testing.assert_close(task.features(queries), network(queries), rtol=1e-4, atol=1e-5)
     assert not torch.allclose(network(queries), learner.backbone(queries), rtol=0.1)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("resnet18", "resnet50", "regnet_y_400mf", "mobilenet_v2", "mobilenet_v3_small"),
+        *("efficientnet_b0", "efficientnet_lite0", "convnext_tiny", "vgg11_bn", "conv4"),
+    ],
+)
+def test_the_set_encoder_takes_the_map_below_every_stage(name: str) -> None:
+    backbone = Backbone(name, 32, initialise=False).eval()
+    staged = Staged(backbone)
+    x = backbone.prepared(torch.zeros(1, 3, 32, 32))
+    for start in range(1, len(staged.stages)):
+        x = staged(x, start - 1, start)
+        assert _channels(staged, start) == x.shape[1]
 
 
 def test_an_image_goes_through_each_stage_once() -> None:

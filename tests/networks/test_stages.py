@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import nn
 
+from fewshot_lite.core.uninitialised import Uninitialised
 from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.networks.conv4 import Conv4
 from fewshot_lite.networks.names import _FAMILIES
 from fewshot_lite.networks.stages import Staged, stages_of
-from fewshot_lite.networks.torchvision_models import Uninitialised, models
+from fewshot_lite.networks.torchvision_models import models
 
 pytestmark = pytest.mark.slow
 

@@ -25,6 +25,7 @@ from fewshot_lite.core.tensor_files import describe as describe
 from fewshot_lite.core.tensor_files import image_size as image_size
 from fewshot_lite.core.tensor_files import read_any as read_any
 from fewshot_lite.core.tensor_files import read_meta as read_meta
+from fewshot_lite.core.uninitialised import Uninitialised
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def build(make: Callable[[], Module], tensors: Mapping[str, Tensor]) -> Module:
     Raises:
         RuntimeError: names or shapes differ, or types so that values would be lost.
     """
-    with torch.device("meta"):
+    with torch.device("meta"), Uninitialised():
         module = make()
     kinds = {name: value.dtype for name, value in module.state_dict().items()}
     copied = {}

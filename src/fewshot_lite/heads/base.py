@@ -10,6 +10,7 @@ again without each photo.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
@@ -83,7 +84,7 @@ class Head(nn.Module, ABC):
     def _hold(self, *, learned: bool, **constants: float) -> None:
         """Keep positive constants by their logarithms, `log_NAME`, as parameters or as they are."""
         for name, value in constants.items():
-            logarithm = torch.tensor(value).log()
+            logarithm = torch.tensor(math.log(value))
             if learned:
                 self.register_parameter(f"log_{name}", nn.Parameter(logarithm))
             else:

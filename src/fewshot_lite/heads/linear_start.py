@@ -37,7 +37,7 @@ class LinearStart(Head):
         if way is None:
             # Distances grow with the width; so logits begin at a few units whatever it is.
             start = 4 / max(feature_dim, 1)
-            self.log_temperature = nn.Parameter(torch.tensor(start).log())
+            self.log_temperature = nn.Parameter(torch.tensor(math.log(start)))
         else:
             bound = 1 / math.sqrt(feature_dim)
             self.weight = nn.Parameter(torch.empty(way, feature_dim).uniform_(-bound, bound))

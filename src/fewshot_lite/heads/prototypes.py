@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar, get_args
 
 import torch
@@ -34,7 +35,7 @@ class PrototypeHead(ClassMeanHead):
             raise ValueError(f"metric {metric!r}")
         self.metric = metric
         start = temperature or (0.1 if metric == "euclidean" else 10.0)
-        self.log_temperature = nn.Parameter(torch.tensor(start).log())
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(start)))
 
     @property
     def name(self) -> str:

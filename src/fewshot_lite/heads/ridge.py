@@ -25,6 +25,7 @@ So one factor serves all photos of g rows, and m × m systems the rest.
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import torch
@@ -53,8 +54,8 @@ class RidgeHead(Head):
         """
         super().__init__()
         self.root = root
-        self.log_strength = nn.Parameter(torch.tensor(strength).log())
-        self.log_temperature = nn.Parameter(torch.tensor(temperature).log())
+        self.log_strength = nn.Parameter(torch.tensor(math.log(strength)))
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
 
     def options(self) -> dict[str, Any]:
         return {"root": self.root}

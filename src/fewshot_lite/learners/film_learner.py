@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Any, ClassVar, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from fewshot_lite.core.config import FilmLayers
@@ -147,14 +147,15 @@ def _start(staged: Staged, film_stages: int) -> int:
     return number - film_stages
 
 
-@torch.no_grad()
 def _channels(staged: Staged, start: int) -> int:
-    """C of the map below a stage."""
-    side = staged.backbone.image_size
-    # Only its shape matters, so images need not be prepared; weights may be on the "meta" device.
-    images = next(staged.parameters()).new_zeros(1, 3, side, side)
-    maps: Tensor = staged.eval()(images, 0, start)
-    return maps.shape[1]
+    """C of the map below a stage: what the stage's first convolution takes.
+
+    It is not run to find out: on the "meta" device torch imports its compiler for that.
+    """
+    network = staged.backbone.network
+    parts = (network.get_submodule(name) for name in staged.stages[start].modules)
+    convolutions = (m for part in parts for m in part.modules() if isinstance(m, nn.Conv2d))
+    return next(convolutions).in_channels
 
 
 def _check_norm_layers(backbone: Backbone, names: Collection[str] | None) -> None:

@@ -10,13 +10,14 @@ import torch
 from torch import nn
 
 from fewshot_lite.core.errors import UsageError
+from fewshot_lite.core.uninitialised import Uninitialised
 from fewshot_lite.networks import timm_models
 from fewshot_lite.networks.conv4 import Conv4
 from fewshot_lite.networks.downloads import published_weights
 from fewshot_lite.networks.efficientnet_lite import EfficientNetLite
 from fewshot_lite.networks.lite_layout import VARIANTS
 from fewshot_lite.networks.names import TIMM, near
-from fewshot_lite.networks.torchvision_models import Uninitialised, models
+from fewshot_lite.networks.torchvision_models import models
 
 #: ImageNet's channel means and standard deviations, which torchvision's weights expect.
 MEAN = (0.485, 0.456, 0.406)

@@ -110,8 +110,8 @@ class _LayerGenerator(nn.Module):
         channels = layer.weight.numel()
         self.gamma = _mlp(embedding_dim, hidden_dim, channels)
         self.beta = _mlp(embedding_dim, hidden_dim, channels)
-        self.rho = nn.Parameter(0.001 * torch.randn(channels))
-        self.sigma = nn.Parameter(0.001 * torch.randn(channels))
+        self.rho = nn.Parameter(torch.empty(channels).normal_(std=0.001))
+        self.sigma = nn.Parameter(torch.empty(channels).normal_(std=0.001))
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         return 1 + self.rho * self.gamma(z), self.sigma * self.beta(z)

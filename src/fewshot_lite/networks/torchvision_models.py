@@ -1,4 +1,4 @@
-"""torchvision's networks, imported without torch's compiler, and built without random weights.
+"""torchvision's networks, imported without torch's compiler.
 
 `torchvision.ops.roi_align`, which detectors need and nothing here does, asks torch._dynamo for one
 function when it is imported, and that takes about as long as importing torch itself. So while
@@ -14,9 +14,6 @@ from collections.abc import Iterator
 from importlib import import_module
 from types import ModuleType
 from typing import Any
-
-from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 _COMPILER = "torch._dynamo.utils"
 
@@ -49,15 +46,3 @@ def _compiler_not_imported() -> Iterator[None]:
 
 with _compiler_not_imported():
     from torchvision import models as models
-
-
-class Uninitialised(TorchFunctionMode):
-    """While it is entered, networks are built without drawing weights, which are loaded next."""
-
-    _DRAWS = frozenset({Tensor.normal_, Tensor.uniform_, Tensor.erfinv_})
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        """Leave out what draws; do all else."""
-        return args[0] if func in self._DRAWS else func(*args, **(kwargs or {}))
