@@ -12,8 +12,12 @@ from PIL import Image
 
 from clouds import cropped, photo
 from command_line import Run, is_one_clear_line
+from fewshot_lite.cli import check as check_command
 from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.core.files import DEFAULT_BASE, models_folder
+from fewshot_lite.core.tensor_files import read_meta
 from fewshot_lite.images.preflight import Finding, StrictError, check
+from fewshot_lite.personal.bases import parse_base
 from photos import SIZE, contents, tiny_model
 
 
@@ -38,6 +42,12 @@ def found(folder: Path, size: int = 96) -> list[tuple[str, list[str], tuple[str,
 def copy(folder: Path, source: str, target: str) -> Path:
     (folder / target).write_bytes((folder / source).read_bytes())
     return folder / target
+
+
+@pytest.mark.skipif(not any(models_folder().glob("*.safetensors")), reason="no shipped model")
+def test_photos_are_tiny_by_what_the_shipped_model_sees() -> None:
+    (shipped,) = parse_base(DEFAULT_BASE).files
+    assert read_meta(shipped)["image_size"] == check_command._IMAGE_SIZE
 
 
 def test_a_good_folder_has_no_findings(folder: Path) -> None:

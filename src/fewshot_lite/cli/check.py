@@ -11,7 +11,7 @@ from fewshot_lite.cli.options import Json, MaxPixels
 from fewshot_lite.images.folders import require_folder
 
 #: Side in pixels of what the shipped model sees.
-_IMAGE_SIZE = 128
+_IMAGE_SIZE = 224
 
 
 def check(

@@ -45,8 +45,8 @@ def classify(
         float | None,
         typer.Option(
             metavar="SHARE",
-            help="The share of your own photos that may be called unknown, so that photos of "
-            "other things are.",
+            help="The accepted share of your own photos that are called unknown; a higher one "
+            "rejects more photos of other things.",
             show_default=str(_REJECT),
         ),
     ] = None,

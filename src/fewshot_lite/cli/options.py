@@ -40,5 +40,5 @@ MaxPixels = Annotated[
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
 Precision = Annotated[
     Literal["auto", "float32", "bfloat16"],
-    typer.Option(help="Of the networks; auto is bfloat16 where that is faster."),
+    typer.Option(help="Precision of the networks; auto is bfloat16 where that is faster."),
 ]

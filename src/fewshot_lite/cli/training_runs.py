@@ -1,4 +1,4 @@
-"""How both commands that train begin and end; see `cli_pretrain` and `cli_meta_train`."""
+"""How both commands that train begin and end; see `cli.pretrain` and `cli.meta_train`."""
 
 from __future__ import annotations
 

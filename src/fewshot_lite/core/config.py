@@ -21,7 +21,7 @@ Schedule = Literal["cosine", "constant"]
 OptimizerName = Literal["adam", "adamw"]
 #: Which norm layers FiLM modulates; see `networks.film.modulated_layers`.
 FilmLayers = Literal["all", "depthwise"]
-#: Of the learners that adapt by gradient; see `learners.gradient_learner` and `learners.imaml`.
+#: Of the learners that adapt by gradient; see `maml.gradient_learner` and `maml.imaml`.
 InnerHead = Literal["means", "learned"]
 NormStatistics = Literal["running", "support"]
 InnerSolver = Literal["gd", "hessian-free"]

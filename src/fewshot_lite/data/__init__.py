@@ -1,1 +1,1 @@
-"""From folders of photos to tensors: decoding, folders, data sets, augmentation, episodes."""
+"""Data sets and episodes: resized images in memory or on disk, augmentation, sampling of tasks."""

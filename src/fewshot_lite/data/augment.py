@@ -42,7 +42,7 @@ class Views:
     """(3, B, 1, 1, 1), factors of brightness, contrast and saturation; None leaves colours."""
 
     def __getitem__(self, part: slice) -> Views:
-        """Those of some of the images."""
+        """The views of some of the images."""
         return Views(self.crops[part], None if self.colours is None else self.colours[:, part])
 
 

@@ -25,7 +25,7 @@ class Cost:
     """The cost of a task; None where nothing was measured. Images are decoded, and on the CPU."""
 
     adapt_ms: float | None = None
-    """To adapt to the support set."""
+    """Milliseconds to adapt to the support set."""
     query_ms: float | None = None
     """To classify one query image, of as many as were classified at a time."""
     bare_ms: float | None = None

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from fewshot_lite.core.config import HeadName
 from fewshot_lite.core.errors import UsageError
@@ -29,15 +30,7 @@ BASELINES = {
 TAKE_PATTERNS = ("finetune-film", "finetune")
 
 #: Heads on features as FiLM adapts them to the task: what `adapt --head` makes of a checkpoint.
-FILM_HEADS: dict[str, HeadName] = {
-    "film-default": "default",
-    "film-auto": "auto",
-    "film-mahalanobis": "mahalanobis",
-    "film-mahalanobis-root": "mahalanobis-root",
-    "film-cosine": "cosine",
-    "film-euclidean": "euclidean",
-    "film-ridge": "ridge",
-}
+FILM_HEADS: dict[str, HeadName] = {f"film-{name}": name for name in get_args(HeadName)}
 
 #: A checkpoint, refined by gradient steps from its one-pass solution, as `adapt --refine on`.
 REFINE = "refine"
@@ -81,7 +74,7 @@ def parse_models(texts: Sequence[str], baseline_backbone: str = DEFAULT_BASE) ->
 def check_pattern(pattern: str | None, names: Sequence[ModelName]) -> None:
     """Refuse a pattern that no model of a comparison takes, or that cannot be one.
 
-    How many digits it must have depends on the network: see `layers.updated_by`.
+    How many digits it must have depends on the network: see `evaluation.finetuning.updated_by`.
 
     Raises:
         UsageError: there is no such model, or something other than 0 and 1 in it.

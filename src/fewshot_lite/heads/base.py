@@ -3,7 +3,7 @@
 A head is two pure functions of tensors, so that LITE can cut the graph between them: `fit` depends
 on the support set alone and is run once a task, `logits` once a micro-batch of queries.
 
-To add a head, write one file with a subclass and list it in `registry`. A closed form for
+`docs/architecture.md` says where a new head is listed. A closed form for
 leave-one-out is worth having where there is one (`Head._left_out`); without it, the head is fitted
 again without each photo.
 """
@@ -26,7 +26,7 @@ class Head(nn.Module, ABC):
     """Tells classes apart by features; its parameters are learned in meta-training."""
 
     kind: ClassVar[str]
-    """What files call this class of heads."""
+    """The identifier of this class of heads in files, a key of `registry._KINDS`."""
     refits: ClassVar[bool] = True
     """Whether `fit` to other features gives another classifier; not after gradient steps."""
 
@@ -111,7 +111,7 @@ class Head(nn.Module, ABC):
 
         Raises:
             ValueError: a class without images, a photo in two classes, or a head that does not
-                refit (`maml.cross_adaptation` leaves photos out of gradient steps).
+                refit (`personal.cross_adaptation` leaves photos out of gradient steps).
         """
         if not self.refits:
             raise ValueError("an adapted head cannot be fitted without an image")

@@ -44,7 +44,7 @@ class CalibratedHead(Head):
     count_offset: Tensor
 
     def __init__(self, head: Head, factor: float = 1.0, count_offset: float = 0.0) -> None:
-        """Of a head, with t and c."""
+        """Put the factor t and the count offset c on a head."""
         super().__init__()
         self.head = head
         self.register_buffer("factor", torch.tensor(factor))

@@ -45,10 +45,10 @@ class Choice:
     name: str
     """As `Head.name` has it."""
     accuracies: dict[str, float] = field(default_factory=dict)
-    """Of every candidate on support photos left out, if there was anything to choose by."""
+    """Leave-one-out accuracy of every candidate, if there was anything to choose by."""
     asked: HeadName = "default"
     factor: float = 1.0
-    """Of the temperature, by `calibrated`; the head has it already."""
+    """The factor that calibration put on the temperature; the head has it already."""
     alone: bool = False
     """Whether cross-validation was asked for, but every class has one photo."""
 

@@ -29,7 +29,7 @@ from fewshot_lite.networks.micro_batches import map_batches as map_batches
 
 
 class Learner(nn.Module, ABC):
-    """A meta-learner around a backbone. Always in evaluation mode; see `backbones`."""
+    """A meta-learner around a backbone. Always in evaluation mode; see `networks.backbone`."""
 
     name: ClassVar[str]
     backbone: Backbone
@@ -80,7 +80,7 @@ class Learner(nn.Module, ABC):
         return features
 
     def penalty(self) -> Tensor:
-        """What is added to the loss besides the queries', ()."""
+        """A regulariser that is added to the loss of the queries, ()."""
         return torch.zeros((), device=self.backbone.mean.device)
 
     @abstractmethod

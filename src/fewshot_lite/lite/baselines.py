@@ -27,7 +27,7 @@ def full_step(
 ) -> LiteStep:
     """Add a task's exact gradient to the `.grad`s, through one graph of all its images.
 
-    Arguments as `lite.lite_step`.
+    Arguments as `lite.step.lite_step`.
 
     Raises:
         ValueError: a part of the learner is in training mode, or `task.check` refuses the task.

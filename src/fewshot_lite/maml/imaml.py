@@ -1,7 +1,7 @@
 """iMAML: meta-gradients from the inner problem's solution alone (Rajeswaran et al. 2019).
 
 Inner problem (equation 3): φ* = argmin L̂(φ) + (λ/2) ‖φ - φ⁰‖². Its solution's derivative follows
-from the implicit function theorem (`inner.implicit`): how φ* was found does not matter, and nothing
+from the implicit function theorem (`maml.implicit`): how φ* was found does not matter, and nothing
 of the way there is kept. The published code departs from this (inner steps without the proximal
 term, another matrix); this is the formula.
 """

@@ -45,7 +45,7 @@ class Refinement:
     """How a one-pass solution is refined; the values are a first choice, not searched for."""
 
     steps: int = 60
-    """Of Adam."""
+    """The number of steps of Adam."""
     film_lr: float = 3e-3
     """Step size of the FiLM parameters."""
     head_lr: float = 1e-2
@@ -59,7 +59,7 @@ class Refinement:
     pattern: str | None = None
     """A digit for each stage and for the head; None for the upper half of the stages."""
     seed: int = 0
-    """Of the order of the rows."""
+    """The seed of the order in which steps see the support rows."""
 
     def check(self) -> None:
         """Refuse values with which no step can be taken.

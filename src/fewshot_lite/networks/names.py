@@ -1,7 +1,7 @@
 """Networks by name, without importing torch: what a `--base` may be called.
 
 Left out are those without normalisation layers (AlexNet, SqueezeNet, plain VGG) and those that
-`backbones` does not take (GoogLeNet, Inception v3, MNASNet).
+`networks.backbone` does not take (GoogLeNet, Inception v3, MNASNet).
 """
 
 from __future__ import annotations

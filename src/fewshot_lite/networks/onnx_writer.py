@@ -109,7 +109,7 @@ def _bytes(field: int, data: bytes) -> bytes:
 
 
 def _tag(field: int, length: int) -> bytes:
-    """What stands before so many bytes."""
+    """The tag and the length that stand before a field of bytes."""
     return _varint(field << 3 | 2) + _varint(length)
 
 

@@ -1,4 +1,4 @@
-"""The personal model: a plain torchvision network, class statistics and names, in one file.
+"""The personal model: a plain network, the features of its photos and class names, in one file.
 
 FiLM lies folded in the network's norm layers. Of the support set the file keeps the features and
 labels, from which the head is fitted anew at load: N·d numbers; matrices would be d·d a class.
@@ -54,7 +54,7 @@ class Adaptation:
     """All that was skipped, and why."""
     seconds: float
     findings: tuple[Finding, ...] = ()
-    """What is wrong with the folder, the files skipped among it; see `data.preflight`."""
+    """What is wrong with the folder, the files skipped among it; see `images.preflight`."""
     root: Path | None = None
     """The folder."""
     paths: tuple[Path, ...] = ()
@@ -95,7 +95,7 @@ class PersonalModel(PhotoClassifier):
                 they are not known.
             left_out: float32 (N,), how strange the support images are to one another
                 (`StrangerDetector.left_out`), if that is known already.
-            thumbnails: N small JPEGs of the support photos for reports (`data.thumbnails`), or
+            thumbnails: N small JPEGs of the support photos for reports (`images.thumbnails`), or
                 none.
             left_out_logits: float32 (N, K), what models adapted without them say of the support
                 photos (`cross_adaptation`).

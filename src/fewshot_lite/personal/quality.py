@@ -68,7 +68,7 @@ class Suspicion:
     label: str
     looks_like: str
     probability: float
-    """That the label is wrong, if one label in twenty is."""
+    """The probability that the label is wrong, if one label in twenty is."""
 
 
 @dataclass(frozen=True)

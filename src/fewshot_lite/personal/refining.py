@@ -34,7 +34,7 @@ class Trial:
     """What cross-validation says of refinement."""
 
     steps: int
-    """That name photos left out best; 0 if one pass does."""
+    """The number of steps that names photos left out best; 0 keeps the one-pass model."""
     crossed: CrossAdaptation | None
     """Of the photos left out, after that many steps; None if that is 0 or nothing was left out."""
     losses: dict[int, float]
@@ -58,7 +58,7 @@ class Refined:
     classifier: TaskClassifier
     choice: Choice
     crossed: CrossAdaptation
-    """Of each photo; its logits are those of the head."""
+    """What models that were adapted without a photo say of it; logits are those of the head."""
 
 
 def refine_support(
@@ -161,7 +161,7 @@ def try_refinement(
 
 
 def _counted(on_step: OnStep | None, done: int, folds: int) -> OnStep | None:
-    """What counts the steps of one fold among those of all."""
+    """Make the callback that counts the steps of one fold among those of all folds."""
     if on_step is None:
         return None
     return lambda taken, of: on_step(done * of + taken, folds * of)
@@ -215,7 +215,7 @@ def _shares(labels: Tensor, classes: int) -> Tensor:
 
 
 def _loss(logits: Tensor, labels: Tensor, classes: int) -> float:
-    """Of photos left out, at the temperature that suits these logits best."""
+    """Mean cross-entropy of photos left out, at the temperature that suits these logits best."""
     known = logits.isfinite().all(1)
     logits, labels = logits[known].double(), labels[known]
     losses = F.cross_entropy(likeliest_factor(logits, labels) * logits, labels, reduction="none")

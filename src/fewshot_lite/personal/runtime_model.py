@@ -74,7 +74,7 @@ class RuntimeModel(PhotoClassifier):
 
     @classmethod
     def _of(cls, meta: dict[str, Any], tensors: dict[str, Array]) -> RuntimeModel | None:
-        """Of a file's contents, if they belong together and onnxruntime is there to run them."""
+        """Build a model of a file's contents, if they belong together; None without onnxruntime."""
         contents = check_contents(meta, _under("support.", tensors, keep=True), HEAD)
         adapted = meta["head"]["name"] == "adapted"
         if contents.left_out is None or adapted != (contents.left_out_logits is not None):

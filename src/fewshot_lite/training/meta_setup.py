@@ -52,7 +52,7 @@ class Setup:
     train: TrainingTasks
     validation: ValidationTasks
     folders: Sequence[LabelledImages]
-    """Those of training and of validation."""
+    """All data sets of the run, of training and of validation."""
     where: torch.device
     micro_batch: int
     depthwise: bool

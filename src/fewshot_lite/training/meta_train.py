@@ -98,7 +98,7 @@ def meta_train(
     that. The checkpoint records all of these.
 
     Args:
-        data: an image folder or a collection of them (see `data.folders`), or converted data sets
+        data: an image folder or a collection of them (see `images.folders`), or converted data sets
             of Meta-Dataset, of which the TRAIN classes are taken, or ORBIT, with its train users.
         output: the checkpoint; its state to resume from and its log lie beside it. With validation
             it holds the weights that scored best, else the last ones.

@@ -84,7 +84,7 @@ def pretrain(
     """Train a backbone to classify the images of a folder, or of several.
 
     Args:
-        data: an image folder or a collection of them (see `data.folders`), or converted data sets
+        data: an image folder or a collection of them (see `images.folders`), or converted data sets
             of Meta-Dataset, of which the TRAIN classes are taken.
         output: the backbone, written at the end of each epoch.
         resume: go on with the run that wrote `output`'s state.

@@ -31,7 +31,7 @@ class Subject:
         self.way: int | None = None
         """Classes that its head is made for; None: any number."""
         self.head_stays = False
-        """Whether the head is updated by every pattern: where it starts at zero."""
+        """Whether every pattern must update the head, as it starts at zero."""
         self.something_adapts = True
         """Whether a pattern must update something: a head from class means classifies without."""
         if isinstance(method, LearnerMethod):

@@ -118,7 +118,7 @@ def add_features(
         labels: M class names.
         photos: M names for the model; one that it has already is numbered.
         paths: M places to name duplicates by; the names unless given.
-        thumbnails: M small pictures (`data.thumbnails`), or none; a model without any takes none.
+        thumbnails: M small pictures (`images.thumbnails`), or none; a model without any takes none.
 
     Raises:
         UsageError: a model that was adapted by gradient.

@@ -1,4 +1,4 @@
-"""That an exported file answers as the model it was made from."""
+"""Check that an exported file answers as the model it was made from."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Parity:
     images: int
     probability: float
     strangeness: float
-    """As a share of it."""
+    """The largest relative difference of the novelty score."""
 
 
 def probe_images(size: int) -> _Pixels:

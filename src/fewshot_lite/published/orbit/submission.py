@@ -37,7 +37,7 @@ class Submission:
         """Note the predictions of the next task of a user.
 
         Args:
-            task: of `protocols.orbit.OrbitProtocol`.
+            task: of `published.orbit.protocol.OrbitProtocol`.
             predictions: the class 0..K-1 of each of its Q query frames.
 
         Raises:

@@ -51,7 +51,7 @@ class Splits:
     val: Pool | None = None
     """Validation images from elsewhere than `train`: a fifth of the support set."""
     notes: tuple[str, ...] = ()
-    """Where the figures cannot be those of the papers."""
+    """Reasons why results may differ from the published ones."""
 
 
 def pool(

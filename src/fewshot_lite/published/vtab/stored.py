@@ -74,9 +74,9 @@ class RowImage:
 
     path: Path
     row: int
-    """In the file."""
+    """The row in the file."""
     place: int = field(compare=False)
-    """In the array."""
+    """The row in `array`."""
     array: Pixels = field(compare=False, repr=False)
     """(M, height, width, 3), or (M, height, width / 8) for images of single bits."""
 
