@@ -25,6 +25,8 @@ def names_in(module: Path) -> set[str]:
                 found.add(prefix + node.name)
             if isinstance(node, ast.ClassDef):
                 collect(node.body, f"{prefix}{node.name}.")
+            if isinstance(node, ast.ImportFrom) and module.name == "__init__.py":
+                found.update(alias.name for alias in node.names)
             targets = getattr(node, "targets", [getattr(node, "target", None)])
             found.update(prefix + t.id for t in targets if isinstance(t, ast.Name))
 
@@ -38,7 +40,9 @@ def is_there(reference: str) -> bool:
         place /= parts.pop(0)
     if parts and (place / f"{parts[0]}.py").is_file():
         return len(parts) == 1 or ".".join(parts[1:]) in names_in(place / f"{parts[0]}.py")
-    return not parts or (place == _SOURCE and parts[0] in fewshot_lite.__all__)
+    if place == _SOURCE:  # which imports what it gives when it is asked for
+        return parts[0] in fewshot_lite.__all__
+    return not parts or ".".join(parts) in names_in(place / "__init__.py")
 
 
 def test_what_docstrings_name_is_there() -> None:
