@@ -1,11 +1,13 @@
 """Decoded images and features, kept as far as a given memory allows.
 
 The tasks of a data set share its images, so each is decoded once at each size, and goes through
-each unchanged backbone once.
+each unchanged backbone, and the unchanged lower part of each adapted one, once.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +21,7 @@ from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.data.store import decode
 from fewshot_lite.evaluation.methods import FrozenMethod
 from fewshot_lite.images.photo import Source
+from fewshot_lite.learners import Learner
 from fewshot_lite.networks.backbone import Backbone
 
 Key = TypeVar("Key", bound=Hashable)
@@ -135,3 +138,37 @@ class FeatureCache:
                 found[source] = row
                 self._cache.put((*key, source), row.clone())
         return torch.stack([found[source] for source in sources])
+
+
+class LoweredCache:
+    """What `Learner.lower` makes of images and of their views, by content."""
+
+    def __init__(self, limit: int = 2 * 2**30) -> None:
+        """An empty cache of at most `limit` bytes."""
+        self._cache: BoundedCache[tuple[int, bytes]] = BoundedCache(limit)
+
+    @contextlib.contextmanager
+    def used_by(self, learner: Learner) -> Iterator[None]:
+        """While the context lasts, `learner.lower` computes only what is not kept."""
+        compute = learner.lower
+        if not learner.first_stage:  # which lowers nothing
+            yield
+            return
+
+        def lower(images: Tensor) -> Tensor:
+            contents = images.cpu().numpy()
+            keys = [(id(learner), hashlib.sha1(row.tobytes()).digest()) for row in contents]
+            found = {key: row for key in keys if (row := self._cache.get(key)) is not None}
+            missing = {key: row for row, key in enumerate(keys) if key not in found}
+            if missing:
+                rows = compute(images[list(missing.values())])
+                for key, row in zip(missing, rows, strict=True):
+                    found[key] = row
+                    self._cache.put(key, row.clone())
+            return torch.stack([found[key] for key in keys])
+
+        learner.lower = lower  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            del learner.lower

@@ -13,15 +13,15 @@ import torch
 from torch import Tensor
 
 from fewshot_lite.core.ranks import Ranks
-from fewshot_lite.evaluation.caches import CHUNK, FeatureCache, ImageCache
+from fewshot_lite.evaluation.caches import CHUNK, FeatureCache, ImageCache, LoweredCache
 from fewshot_lite.evaluation.cost import Cost, measure
 from fewshot_lite.evaluation.log import TaskLog
-from fewshot_lite.evaluation.methods import FrozenMethod, Method
+from fewshot_lite.evaluation.methods import FrozenMethod, LearnerMethod, Method
 from fewshot_lite.evaluation.protocols.base import EvaluationProtocol, EvaluationTask
 from fewshot_lite.evaluation.scores import TaskRecord, TaskScore, judge
 
-#: Tasks of each group that methods with cached features do in full, to be timed: the first is
-#: counted (and warms up), the others are timed.
+#: Tasks of each group that methods do in full: the first is counted (and warms up), the others are
+#: timed. From then on they share what no task changes.
 COSTED = 4
 
 #: Queries whose features are in memory at a time: some chunks, each read while the one before it
@@ -120,6 +120,7 @@ class _Runner:
         self._methods = methods
         self._images = images
         self._features = FeatureCache(images)
+        self._lowered = LoweredCache()
         self._limits = tasks
         self._seen: Counter[str] = Counter()  # tasks of each group so far
 
@@ -144,6 +145,9 @@ class _Runner:
 
     def _score(self, method: Method, task: EvaluationTask, position: int) -> TaskScore:
         if not isinstance(method, FrozenMethod):
+            if position >= COSTED and isinstance(method, LearnerMethod):
+                with self._lowered.used_by(method.learner):
+                    return self._in_full(method, task, position)
             return self._in_full(method, task, position)
         cost: Cost | None = None
         if position < COSTED:
