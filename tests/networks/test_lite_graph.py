@@ -10,7 +10,7 @@ import torch
 from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.networks.lite_graph import lite_graph
 from fewshot_lite.networks.lite_layout import VARIANTS
-from fewshot_lite.personal.sessions import open_session, run_session
+from fewshot_lite.networks.sessions import open_session, run_session
 
 
 @pytest.mark.parametrize(("name", "size"), [("efficientnet_lite1", 45), ("efficientnet_lite2", 32)])

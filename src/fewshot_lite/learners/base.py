@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -26,6 +27,9 @@ from fewshot_lite.networks.backbone import Backbone, check_images_apart
 from fewshot_lite.networks.film import NormParameters
 from fewshot_lite.networks.micro_batches import Cast as Cast
 from fewshot_lite.networks.micro_batches import map_batches as map_batches
+
+#: What gives for norm parameters the function from x to features, if it can.
+Engine = Callable[[NormParameters], Callable[[Tensor], Tensor] | None]
 
 
 class Learner(nn.Module, ABC):
@@ -151,14 +155,21 @@ class Learner(nn.Module, ABC):
         *,
         micro_batch: int = 64,
         cast: Cast = contextlib.nullcontext,
+        engine: Engine | None = None,
     ) -> TaskClassifier:
-        """As `adapt`, from what `lower` gave of the support set, N rows."""
+        """As `adapt`, from what `lower` gave of the support set, N rows.
+
+        Args:
+            engine: computes their features; torch unless given, or if it gives none.
+        """
         self.check_evaluation_mode()
         z = None
         if self.has_set_encoder:
             z = task_embedding(self, x, micro_batch, cast)
         parameters = self.norm_parameters(z)
-        features = map_batches(lambda part: self.features(part, parameters), x, micro_batch, cast)
+        upper = engine(parameters) if engine is not None else None
+        upper = upper or (lambda part: self.features(part, parameters))
+        features = map_batches(upper, x, micro_batch, cast)
         statistics = self.head.fit(features, labels, classes)
         if not all(bool(torch.isfinite(value).all()) for value in statistics.values()):
             raise FewshotError(

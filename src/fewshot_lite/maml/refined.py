@@ -28,7 +28,7 @@ from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.random_streams import Stream, generator
 from fewshot_lite.heads.adapted import AdaptedHead
 from fewshot_lite.heads.base import Statistics
-from fewshot_lite.learners.base import Cast, Learner, TaskClassifier, map_batches
+from fewshot_lite.learners.base import Cast, Engine, Learner, TaskClassifier, map_batches
 from fewshot_lite.maml.gradient_learner import GradientLearner
 from fewshot_lite.maml.patterns import Pattern
 from fewshot_lite.networks.film import NormParameters
@@ -145,6 +145,7 @@ class RefinedLearner(Learner):
         *,
         micro_batch: int = 64,
         cast: Cast = contextlib.nullcontext,
+        engine: Engine | None = None,
     ) -> TaskClassifier:
         """Adapt in one forward pass, then refine; arguments as `Learner.adapt_lowered`.
 
@@ -152,7 +153,9 @@ class RefinedLearner(Learner):
             ValueError: as `Learner.adapt`.
             FewshotError: the steps diverged.
         """
-        start = self.base.adapt_lowered(x, labels, classes, micro_batch=micro_batch, cast=cast)
+        start = self.base.adapt_lowered(
+            x, labels, classes, micro_batch=micro_batch, cast=cast, engine=engine
+        )
         return self.refine(start, x, labels, classes)
 
     @torch.no_grad()

@@ -14,13 +14,11 @@ from fewshot_lite.networks.lite_layout import (
     HEAD,
     STEM,
     VARIANTS,
+    BlockShape,
     block_shapes,
     same_padding,
 )
 from fewshot_lite.networks.onnx_writer import OnnxGraph
-
-#: The model's input.
-PIXELS = "pixels"
 
 _Array = npt.NDArray[Any]
 
@@ -31,10 +29,14 @@ def lite_graph(
     mean: Sequence[float],
     std: Sequence[float],
     weights: Mapping[str, _Array],
+    start: int = 0,
+    stop: int | None = None,
 ) -> bytes:
-    """A network that gives features, float32 (B, 1280), of pixels, uint8 (B, 3, size, size).
+    """A network that gives features, float32 (B, 1280), of "pixels", uint8 (B, 3, size, size).
 
-    Batch normalisation is part of the convolutions before it.
+    Or a part of it, as `stages.Staged` counts: the stem, the blocks and the head are a stage each.
+    Below a stage there are maps, float32 (B, C, H, W), "maps" of a part that takes them. Batch
+    normalisation is part of the convolutions before it.
 
     Args:
         name: as `VARIANTS` has it.
@@ -42,35 +44,29 @@ def lite_graph(
         mean: of the channels, of images in [0, 1].
         std: likewise.
         weights: state of `EfficientNetLite` without its classifier.
+        start: first stage.
+        stop: the stage before which to stop; None to go on to the features.
 
     Raises:
         KeyError, ValueError: there is no such network, or other weights than it has, or such as
             are not finite.
     """
     net = _Net(size, dict(weights))
-    scale, shift = 1 / (255 * np.array(std)), -np.array(mean) / np.array(std)
-    if not (scale.shape == shift.shape == (3,) and (scale > 0).all() and np.isfinite(shift).all()):
-        raise ValueError(f"mean {mean}, std {std}")
-    scaled = net.graph.add("Cast", PIXELS, to=1)
-    scaled = net.graph.add("Mul", scaled, net.graph.weight(scale[:, None, None]))
-    x = net.graph.add("Add", scaled, net.graph.weight(shift[:, None, None]))
-    x = net.convolved(x, "features.0", 3, STEM, 3, 2)
     shapes = block_shapes(VARIANTS[name])
-    for number, shape in enumerate(shapes, start=1):
-        block, before, wide = f"features.{number}", x, shape.inputs * shape.expansion
-        if shape.expansion > 1:
-            x = net.convolved(x, f"{block}.expand", shape.inputs, wide)
-        x = net.convolved(
-            x, f"{block}.depthwise", wide, wide, shape.kernel, shape.stride, groups=wide
-        )
-        x = net.convolved(x, f"{block}.project", wide, shape.outputs, clipped=False)
-        if shape.stride == 1 and shape.inputs == shape.outputs:
-            x = net.graph.add("Add", before, x)
-    x = net.convolved(x, f"features.{len(shapes) + 1}", shapes[-1].outputs, HEAD)
+    x = "maps" if start else net.standardised("pixels", mean, std)
+    source = (x, "float32") if start else ("pixels", "uint8")
+    sizes: tuple[int | str, ...] = ("batch", 3, size, size)
+    for number in range(len(shapes) + 2)[:stop]:
+        net.written = number >= start
+        x = net.stage(x, number, shapes)
+        if number == start - 1:
+            x, sizes = "maps", ("batch", net.channels, net.size, net.size)
+    if stop is not None:
+        return net.graph.model(*source, sizes, x, ("batch", net.channels, net.size, net.size))
     x = net.graph.add("Flatten", net.graph.add("GlobalAveragePool", x), axis=1)
-    if net.weights:
+    if net.weights and not start:
         raise ValueError(f"{next(iter(net.weights))} is no weight of {name}")
-    return net.graph.model(PIXELS, "uint8", ("batch", 3, size, size), x, ("batch", HEAD))
+    return net.graph.model(*source, sizes, x, ("batch", HEAD))
 
 
 class _Net:
@@ -78,15 +74,44 @@ class _Net:
 
     def __init__(self, size: int, weights: dict[str, _Array]) -> None:
         self.graph = OnnxGraph()
-        self.size = size
+        self.written = True
+        """Whether what comes next is part of the graph."""
+        self.size, self.channels = size, 3
+        """Of the map so far."""
         self.weights = weights
         self._bounds = self.graph.weight(0.0), self.graph.weight(6.0)
+
+    def standardised(self, pixels: str, mean: Sequence[float], std: Sequence[float]) -> str:
+        """Append what makes of pixels what the network takes; its name."""
+        scale, shift = 1 / (255 * np.array(std)), -np.array(mean) / np.array(std)
+        whole = scale.shape == shift.shape == (3,) and (scale > 0).all()
+        if not (whole and np.isfinite(shift).all()):
+            raise ValueError(f"mean {mean}, std {std}")
+        scaled = self.graph.add("Cast", pixels, to=1)
+        scaled = self.graph.add("Mul", scaled, self.graph.weight(scale[:, None, None]))
+        return self.graph.add("Add", scaled, self.graph.weight(shift[:, None, None]))
+
+    def stage(self, x: str, number: int, shapes: Sequence[BlockShape]) -> str:
+        """Append the stem, a block or the head; the output's name."""
+        name = f"features.{number}"
+        if number == 0:
+            return self.convolved(x, name, STEM, 3, 2)
+        if number > len(shapes):
+            return self.convolved(x, name, HEAD)
+        shape, before = shapes[number - 1], x
+        wide = shape.inputs * shape.expansion
+        if shape.expansion > 1:
+            x = self.convolved(x, f"{name}.expand", wide)
+        x = self.convolved(x, f"{name}.depthwise", wide, shape.kernel, shape.stride, groups=wide)
+        x = self.convolved(x, f"{name}.project", shape.outputs, clipped=False)
+        if shape.stride == 1 and shape.inputs == shape.outputs and self.written:
+            x = self.graph.add("Add", before, x)
+        return x
 
     def convolved(
         self,
         x: str,
         name: str,
-        inputs: int,
         outputs: int,
         kernel: int = 1,
         stride: int = 1,
@@ -95,6 +120,11 @@ class _Net:
         clipped: bool = True,
     ) -> str:
         """Append convolution, batch normalisation and, if `clipped`, ReLU6; the output's name."""
+        inputs, self.channels = self.channels, outputs
+        before, after = same_padding(self.size, kernel, stride)
+        self.size = math.ceil(self.size / stride)
+        if not self.written:
+            return x
         weight = self._take(f"{name}.0.weight", (outputs, inputs // groups, kernel, kernel))
         factor, bias, mean, variance = (
             self._take(f"{name}.1.{part}", (outputs,)).astype(np.float64)
@@ -106,8 +136,6 @@ class _Net:
         weight = weight.astype(np.float32) * factor.astype(np.float32)[:, None, None, None]
         if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
             raise ValueError(f"{name} is not finite")
-        before, after = same_padding(self.size, kernel, stride)
-        self.size = math.ceil(self.size / stride)
         x = self.graph.add(
             "Conv",
             x,

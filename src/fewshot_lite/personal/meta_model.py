@@ -245,6 +245,7 @@ class MetaModel:
             head=head,
             views=views,
             mirror=mirror,
+            by_onnxruntime=True,
         )
         classifier, choice = found.classifier, found.choice
         record: dict[str, Any] = {}

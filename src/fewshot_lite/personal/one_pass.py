@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,7 +11,9 @@ from torch import Tensor
 
 from fewshot_lite.core.config import HeadName
 from fewshot_lite.heads.choice import Choice, choose_head, left_out_accuracy
-from fewshot_lite.learners.base import Cast, Learner, TaskClassifier, lowered
+from fewshot_lite.learners.base import Cast, Learner, TaskClassifier, lowered, map_batches
+from fewshot_lite.networks.film import NormParameters
+from fewshot_lite.networks.inference import compiled
 from fewshot_lite.personal.views import AS_IS, MIRRORED, Pixels, choose_views, view
 
 #: Mirrored views are left out of adapting if photos left out are named better by this share.
@@ -46,6 +48,7 @@ def adapt_in_one_pass(
     mirror: bool | None = None,
     micro_batch: int = 64,
     cast: Cast = contextlib.nullcontext,
+    by_onnxruntime: bool = False,
 ) -> OnePass:
     """Adapt a learner to photos in one forward pass of their views, and choose the head.
 
@@ -58,6 +61,8 @@ def adapt_in_one_pass(
         views: 1 or 3; None as `choose_views` takes it.
         mirror: whether one view is mirrored; None leaves it out if the photos are then clearly
             named better when each is left out.
+        by_onnxruntime: run the network by that where it can, which is faster and is not counted
+            (`networks.inference`).
 
     Raises:
         UsageError: views that cannot be had.
@@ -66,8 +71,27 @@ def adapt_in_one_pass(
     names = choose_views(views, mirror, len(labels))
     rows = labels.repeat_interleave(len(names))
     photos = torch.arange(len(labels), device=labels.device).repeat_interleave(len(names))
-    x = lowered(learner, in_views(images, names).to(labels.device), micro_batch, cast)
-    classifier = learner.adapt_lowered(x, rows, classes, micro_batch=micro_batch, cast=cast)
+    start, size = learner.first_stage, images.shape[-1]
+    by_onnxruntime &= images.dtype == torch.uint8
+
+    def upper(parameters: NormParameters) -> Callable[[Tensor], Tensor] | None:
+        return compiled(learner.backbone, size, start=start, parameters=parameters)
+
+    pixels = in_views(images, names).to(labels.device)
+    lower = compiled(learner.backbone, size, stop=start) if by_onnxruntime and start else None
+    x = (
+        map_batches(lower, pixels, micro_batch)
+        if lower
+        else lowered(learner, pixels, micro_batch, cast)
+    )
+    classifier = learner.adapt_lowered(
+        x,
+        rows,
+        classes,
+        micro_batch=micro_batch,
+        cast=cast,
+        engine=upper if by_onnxruntime else None,
+    )
     features = classifier.support_features
     choice = choose_head(head, learner.head, features, rows, classes, photos)
     found = OnePass(classifier, choice, names, x, rows, photos)

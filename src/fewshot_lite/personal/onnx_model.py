@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from fewshot_lite.core import jsons
 from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.networks.sessions import open_session, run_session
 from fewshot_lite.personal.classifier import PhotoClassifier
 from fewshot_lite.personal.prediction import check_reject
-from fewshot_lite.personal.sessions import open_session, run_session
 
 #: The one entry of the file's metadata, JSON.
 METADATA_KEY = "fewshot_lite"

@@ -19,10 +19,10 @@ from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.heads.in_numpy import Array, Logits, fit_head, mahalanobis, scaled
 from fewshot_lite.networks.lite_graph import lite_graph
 from fewshot_lite.networks.lite_layout import HEAD, VARIANTS
+from fewshot_lite.networks.sessions import open_session, run_session
 from fewshot_lite.personal.classifier import PhotoClassifier
 from fewshot_lite.personal.contents import Contents, check_contents, check_there
 from fewshot_lite.personal.rejection import LENGTH, threshold
-from fewshot_lite.personal.sessions import open_session, run_session
 
 
 class RuntimeModel(PhotoClassifier):
