@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
 from fewshot_lite.core import jsons
@@ -139,16 +140,25 @@ def checksum(meta: dict[str, Any], tensors: Mapping[str, Any]) -> int:
         tensors: torch's, or NumPy's arrays: the same values have the same checksum.
     """
     value = zlib.crc32(json.dumps(meta).encode())
-    for name, tensor in sorted(tensors.items()):
-        if isinstance(tensor, np.ndarray):
-            kind, data = f"torch.{tensor.dtype}", np.ascontiguousarray(tensor)
-        else:
-            import torch
-
-            kind, data = str(tensor.dtype), tensor.contiguous().flatten().view(torch.uint8).numpy()
-        value = zlib.crc32(f"{name} {kind} {list(tensor.shape)}".encode(), value)
-        value = zlib.crc32(data.reshape(-1).view(np.uint8).data, value)
+    kinds: dict[Any, str] = {}  # writing the name of a type takes as long as the sum of a layer
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        kind = kinds.get(tensor.dtype)
+        if kind is None:
+            numpys = isinstance(tensor, np.ndarray)
+            kind = kinds[tensor.dtype] = f"torch.{tensor.dtype}" if numpys else str(tensor.dtype)
+        value = zlib.crc32(f"{name} {kind} {[*tensor.shape]}".encode(), value)
+        value = zlib.crc32(_contiguous(tensor).data, value)
     return value
+
+
+def _contiguous(tensor: Any) -> npt.NDArray[Any]:
+    """The values of a tensor as they lie in memory, row by row."""
+    if isinstance(tensor, np.ndarray):
+        return np.ascontiguousarray(tensor)
+    import torch
+
+    return tensor.contiguous().flatten().view(torch.uint8).numpy()  # type: ignore[no-any-return]
 
 
 def image_size(meta: dict[str, Any]) -> int:

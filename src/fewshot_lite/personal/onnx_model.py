@@ -74,7 +74,7 @@ class OnnxModel(PhotoClassifier):
         try:
             about = jsons.loads(entry)
             checksum = about.pop("crc32", None)
-            graph = data[: about.get("graph_bytes", len(data))]
+            graph = memoryview(data)[: about.get("graph_bytes", len(data))]  # not a copy
             # The first exports had none.
             whole = checksum in (None, with_checksum(about, graph)["crc32"])
             _check(about, session)
@@ -125,7 +125,7 @@ class OnnxModel(PhotoClassifier):
         return self.outputs(pixels.transpose(0, 2, 3, 1))
 
 
-def with_checksum(about: dict[str, Any], graph: bytes) -> dict[str, Any]:
+def with_checksum(about: dict[str, Any], graph: bytes | memoryview) -> dict[str, Any]:
     """A description with the CRC-32 of itself and of the file's bytes before it."""
     about = {**about, "graph_bytes": len(graph)}
     return {**about, "crc32": zlib.crc32(json.dumps(about).encode(), zlib.crc32(graph))}

@@ -1,0 +1,79 @@
+"""What the checksum costs of loading a file, in processor time.
+
+python -m benchmarks.cost.checksums
+
+A base, a personal model of the demo's drawings, by torch and by onnxruntime, and its export, from
+memory that the system keeps of the files. Loading and computing the checksum again take turns; the
+share is the median of their ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import Row, emit
+from fewshot_lite.core import tensor_files
+from fewshot_lite.core.files import find_base
+from fewshot_lite.demo.drawings import KINDS, write_folder
+from fewshot_lite.personal.export.writing import export_model
+from fewshot_lite.personal.loading import load
+from fewshot_lite.personal.meta_model import MetaModel
+from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.onnx_model import OnnxModel, with_checksum
+from fewshot_lite.personal.runtime_model import RuntimeModel
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=25)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        here, base = Path(folder), find_base("default")
+        write_folder(here / "things", KINDS[:5], 5, seed=0)
+        personal = load().adapt(here / "things").save(here / "personal.safetensors")
+        exported = export_model(personal, here / "personal.onnx").path
+        graph, about = exported.read_bytes(), OnnxModel.load(exported).about
+        pairs: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
+            "base": (lambda: MetaModel.load(base), of_tensors(base, "pt")),
+            "personal, by torch": (
+                lambda: PersonalModel.load(personal),
+                of_tensors(personal, "pt"),
+            ),
+            "personal": (lambda: RuntimeModel.load(personal), of_tensors(personal, "np")),
+            "export": (lambda: OnnxModel.load(exported), lambda: with_checksum(about, graph)),
+        }
+        result = {name: share(*pair, args.repeats) for name, pair in pairs.items()}
+    emit("checksums", vars(args), result)
+
+
+def of_tensors(path: Path, framework: tensor_files.Framework) -> Callable[[], int]:
+    """What computes the checksum of a file's tensors."""
+    tensors, meta = tensor_files.read_any(path, framework=framework)
+    assert meta is not None
+    return lambda: tensor_files.checksum(meta, tensors)
+
+
+def share(load: Callable[[], Any], check: Callable[[], Any], repeats: int) -> Row:
+    """Milliseconds of both, and the checksum's as a share of loading."""
+    times = [(seconds(load), seconds(check)) for _ in range(repeats + 1)][1:]
+    return {
+        "load_ms": round(1000 * statistics.median(whole for whole, _ in times), 1),
+        "checksum_ms": round(1000 * statistics.median(part for _, part in times), 2),
+        "share": round(statistics.median(part / whole for whole, part in times), 4),
+    }
+
+
+def seconds(action: Callable[[], Any]) -> float:
+    start = time.process_time()
+    action()
+    return time.process_time() - start
+
+
+if __name__ == "__main__":
+    main()
