@@ -55,18 +55,20 @@ def mahalanobis(features: Array, labels: Array, classes: int, beta: float) -> Lo
     centre = features.mean(0)
     x = features - centre
     means, shots = _class_means(x, labels, classes)
+    by_class = np.argsort(labels, kind="stable")
     inverses: dict[int, Callable[[Array], Array]] = {}
     rows, of_rows = [], []
-    for k, n in enumerate(shots.tolist()):
+    for n in np.unique(shots).tolist():
         weight = n / (n + 1)
-        if n not in inverses:
-            inverses[n] = _inverse(x, (1 - weight) / max(number - 1, 1), beta)
+        inverses[n] = _inverse(x, (1 - weight) / max(number - 1, 1), beta)
         if n > 1:
-            u = (x[labels == k] - means[k]) * math.sqrt(weight / (n - 1))
-            u_inverse = inverses[n](u)
-            c = np.linalg.cholesky(u_inverse @ u.T + np.eye(n))
-            rows.append(np.linalg.solve(c, u_inverse))
-            of_rows += [k] * n
+            alike = np.flatnonzero(shots == n)  # the classes of n rows, all at once
+            places = by_class[shots.cumsum()[alike, None] - n + np.arange(n)]
+            u = (x[places] - means[alike, None]) * math.sqrt(weight / (n - 1))  # (K_n, n, d)
+            u_inverse = inverses[n](u.reshape(-1, width)).reshape(u.shape)
+            c = np.linalg.cholesky(u_inverse @ u.swapaxes(1, 2) + np.eye(n))
+            rows.append(np.linalg.solve(c, u_inverse).reshape(-1, width))
+            of_rows += alike.repeat(n).tolist()
     own = np.concatenate([np.empty((0, width), x.dtype), *rows])
     sums = np.eye(classes, dtype=x.dtype)[of_rows].reshape(-1, classes)  # (N', K)
     offsets = (own * means[of_rows]).sum(1)
