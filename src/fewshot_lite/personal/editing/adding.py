@@ -21,6 +21,7 @@ from fewshot_lite.personal.editing.additions import (
     find_additions,
     label_additions,
 )
+from fewshot_lite.personal.editing.arranging import embed_views
 from fewshot_lite.personal.editing.edits import (
     Duplicate,
     Edit,
@@ -33,7 +34,6 @@ from fewshot_lite.personal.editing.edits import (
 from fewshot_lite.personal.editing.names import check_name
 from fewshot_lite.personal.model import PersonalModel
 from fewshot_lite.personal.support import distinct_names
-from fewshot_lite.personal.views import recorded_views, view
 
 #: Photos in memory at a time.
 _CHUNK = 256
@@ -187,7 +187,6 @@ def _embed(
     features, jpegs = [personal.views[:0]], list[bytes]()
     read: list[Addition] = []
     unread: list[Skipped] = []
-    names = recorded_views(personal.provenance)
     for start in range(0, len(photos), _CHUNK):
         chunk = photos[start : start + _CHUNK]
 
@@ -202,8 +201,7 @@ def _embed(
         read += [chunk[i] for i in good]
         if good:
             pixels = images[good].numpy()
-            views = [torch.from_numpy(view(pixels, name)) for name in names]
-            features.append(torch.stack([personal.embed(images) for images in views], dim=1))
+            features.append(embed_views(personal, pixels))
             if personal.thumbnails:
                 jpegs += make_thumbnails(pixels)
     return torch.cat(features), read, unread, jpegs

@@ -1,0 +1,75 @@
+"""A model brought to another choice of photos at once: added, taken out, in other classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.personal.editing.edits import check_photos_may_change, film_kept, rebuilt
+from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.views import Pixels, recorded_views, view
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A photo and the class that it is to be in."""
+
+    label: str
+    name: str
+    """What the model is to call it."""
+    features: Tensor
+    """(V, d) of its views under the model's network, as `embed_views` gives them."""
+    thumbnail: bytes = b""
+    row: int | None = None
+    """Its row in the model as it is; None of a photo that is new to it."""
+
+
+def embed_views(personal: PersonalModel, pixels: Pixels) -> Tensor:
+    """Features (B, V, d) of each view that the model's photos have, of uint8 (B, 3, S, S)."""
+    names = recorded_views(personal.provenance)
+    views = [torch.from_numpy(view(pixels, name)) for name in names]
+    return torch.stack([personal.embed(images) for images in views], dim=1)
+
+
+def arrange(
+    personal: PersonalModel, photos: Sequence[Placed], edit: dict[str, Any]
+) -> PersonalModel:
+    """The model with these photos and no others, as adapting its head to them gives it.
+
+    Args:
+        personal: the model; it is not changed.
+        photos: of two classes at least. The model's order is theirs, but for those that FiLM was
+            made from, which stand first.
+        edit: JSON-able, for the model's record of its edits.
+
+    Raises:
+        UsageError: a model that was adapted by gradient.
+        FewshotError: fewer than two classes, or features that are not finite.
+    """
+    check_photos_may_change(personal)
+    if len({photo.label for photo in photos}) < 2:
+        raise FewshotError("Photos of one class only: there would be nothing to tell apart.")
+    first = film_kept(personal)
+
+    def is_new(photo: Placed) -> bool:
+        return photo.row is None or photo.row >= first
+
+    chosen = sorted(photos, key=is_new)  # those that FiLM was made from stand first
+    features = torch.stack([photo.features for photo in chosen])
+    if not bool(features.isfinite().all()):
+        raise FewshotError("The model's values for a photo are not finite. Adapt anew.")
+    pictures = [photo.thumbnail for photo in chosen]
+    return rebuilt(
+        personal,
+        features,
+        [photo.label for photo in chosen],
+        [photo.name for photo in chosen],
+        thumbnails=pictures if any(pictures) else (),
+        film_kept=sum(not is_new(photo) for photo in chosen),
+        edit=edit,
+    )

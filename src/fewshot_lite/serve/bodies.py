@@ -1,0 +1,91 @@
+"""Reading what requests hold: photos, JSON, numbers in the address."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from fewshot_lite.core import jsons
+from fewshot_lite.core.errors import UsageError
+from fewshot_lite.serve.uploads import Upload
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+#: Photos of one request, and fields beside them.
+_MOST_PHOTOS, _MOST_FIELDS = 256, 16
+
+
+async def photos_of(request: Request) -> list[Upload]:
+    """The photos of a request: its body, or the files of a form.
+
+    Raises:
+        UsageError: a form that cannot be read, or has no file.
+    """
+    kind = request.headers.get("content-type", "")
+    if not kind.lower().startswith("multipart/"):
+        return [Upload.named(request.query_params.get("name"), await request.body())]
+    from starlette.datastructures import UploadFile
+    from starlette.exceptions import HTTPException
+
+    try:
+        async with request.form(max_files=_MOST_PHOTOS, max_fields=_MOST_FIELDS) as form:
+            files = [item for _, item in form.multi_items() if isinstance(item, UploadFile)]
+            if not files:
+                raise UsageError("The form has no file. Send photos as files of the form.")
+            return [Upload.named(file.filename, await file.read()) for file in files]
+    except HTTPException as error:
+        raise UsageError(f"The form cannot be read ({error.detail}).") from None
+
+
+async def members_of(request: Request, *names: str) -> list[Any]:
+    """The members of a JSON object, None where there is none.
+
+    Raises:
+        UsageError: no JSON object, or one with other members.
+    """
+    try:
+        found = jsons.loads(await request.body())
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise UsageError(f"Send a JSON object with {', '.join(names)}.")
+    if others := [name for name in found if name not in names]:
+        raise UsageError(f"{str(others[0])[:40]!r}: not known. There is {', '.join(names)}.")
+    return [found.get(name) for name in names]
+
+
+def text(value: Any, name: str) -> str:
+    """A text, or UsageError."""
+    if not isinstance(value, str):
+        raise UsageError(f"{name}: give a text.")
+    return value
+
+
+def whole_numbers(value: Any, name: str) -> list[int]:
+    """A list of whole numbers, or UsageError."""
+    if not isinstance(value, list) or not all(type(item) is int for item in value):
+        raise UsageError(f"{name}: give a list of whole numbers.")
+    return value
+
+
+def top_of(request: Request) -> int:
+    """How many class names an answer is to have."""
+    given = request.query_params.get("top", "3")
+    if not (given.isascii() and given.isdigit() and 1 <= int(given[:9]) <= 10_000):
+        raise UsageError(f"top={given[:20]!r}: give a whole number from 1.")
+    return int(given[:9])
+
+
+def reject_of(request: Request) -> float | None:
+    """The share of one's own photos that may be called unknown; None for "off"."""
+    given = request.query_params.get("reject", "0.05")
+    if given == "off":
+        return None
+    try:
+        share = float(given)
+    except ValueError:
+        share = math.nan
+    if not 0 <= share < 1:
+        raise UsageError(f"reject={given[:20]!r}: give a share from 0 to below 1, or off.")
+    return share

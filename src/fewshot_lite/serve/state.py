@@ -1,0 +1,84 @@
+"""What the page shows, as JSON-able values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fewshot_lite.personal.advice import advice
+from fewshot_lite.personal.editing.edits import worth_readapting
+from fewshot_lite.serve.board import Board
+from fewshot_lite.serve.learning import Learned
+from fewshot_lite.serve.session import Session
+
+
+def state_of(session: Session) -> dict[str, Any]:
+    """All of a session but pictures."""
+    with session.paused():
+        board, learned, work = session.board, session.learned, session.work
+        ready = session.model is not None
+        return {
+            "revision": session.revision,
+            "folder": str(session.workspace.root),
+            "classes": _classes(board, learned),
+            "model": _model(board, learned) if ready and learned else None,
+            "can_adapt": all(photo.path is not None for photo in board.photos),
+            "work": work
+            and {
+                "what": work.what,
+                "done": work.done,
+                "total": work.total,
+                "can_be_cancelled": work.can_be_cancelled,
+            },
+            "undo": session.last_step,
+            "problem": session.problem,
+        }
+
+
+def _classes(board: Board, learned: Learned | None) -> list[dict[str, Any]]:
+    rows = set(learned.rows) if learned else set()
+    problems = learned.problems if learned else {}
+    photos: dict[str, list[dict[str, Any]]] = {label: [] for label in board.classes}
+    for photo in board.photos:
+        found: dict[str, Any] = {"number": photo.number}
+        if photo.number in problems:
+            found["problem"] = problems[photo.number]
+        elif photo.number not in rows:
+            found["new"] = True
+        photos[photo.label].append(found)
+    return [{"name": label, "photos": of_class} for label, of_class in photos.items()]
+
+
+def _model(board: Board, learned: Learned) -> dict[str, Any]:
+    quality, model = learned.quality, learned.model
+    labels = {photo.number: photo for photo in board.photos}
+    doubts = []
+    for doubt in quality.suspicious:
+        number = learned.rows[doubt.index]
+        photo = labels.get(number)
+        if photo is not None and not photo.kept and photo.label == doubt.label:
+            doubts.append(
+                {
+                    "number": number,
+                    "label": doubt.label,
+                    "looks_like": doubt.looks_like,
+                    "probability": doubt.probability,
+                }
+            )
+    return {
+        "class_names": list(model.class_names),
+        "photos": len(learned.rows),
+        "accuracy": quality.accuracy,
+        "interval": quality.interval and list(quality.interval),
+        "enough": quality.enough,
+        "right": quality.right,
+        "tested": quality.photos,
+        "confused": [
+            {"classes": list(pair.classes), "mistaken": pair.mistaken, "photos": pair.photos}
+            for pair in quality.confused
+        ],
+        "confusion": [list(row) for row in quality.confusion],
+        "doubts": doubts,
+        "advice": list(advice(quality, model.shots)),
+        "refined": model.adapted_by_gradient,
+        "worth_adapting": not model.adapted_by_gradient and worth_readapting(model),
+    }

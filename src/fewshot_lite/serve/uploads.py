@@ -1,0 +1,77 @@
+"""Photos as they come over HTTP: bytes with a name that is shown and never opened."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from io import BytesIO
+
+from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.core.text import visible
+from fewshot_lite.images.opening import PhotoError, opened
+from fewshot_lite.images.photo import load_square
+from fewshot_lite.images.thumbnails import SIDE, thumbnail
+
+#: Characters of a name that are kept.
+_LONGEST_NAME = 100
+#: The usual ending of a format, where it is not the format's name.
+_ENDINGS = {"JPEG": "jpg", "MPO": "jpg", "TIFF": "tif", "HEIF": "heic", "JPEG2000": "jp2"}
+
+
+class BadPhoto(FewshotError):
+    """Bytes that are no photo, or one that cannot be read."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """A photo that can be read."""
+
+    ending: str
+    """The usual one for its format, without a dot."""
+    thumbnail: bytes
+    """A small JPEG of its central square."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A photo as it was sent; a `StoredImage`."""
+
+    name: str
+    """What the sender calls it."""
+    data: bytes
+
+    @classmethod
+    def named(cls, name: str | None, data: bytes) -> Upload:
+        """With a name that can be shown: the last part of what was sent."""
+        last = (name or "").replace("\\", "/").rpartition("/")[2]
+        return cls(visible(last)[:_LONGEST_NAME] or "photo", data)
+
+    def read(self) -> bytes:
+        """The bytes."""
+        if not self.data:
+            raise PhotoError("empty file (0 bytes)")
+        return self.data
+
+    def __str__(self) -> str:
+        return self.name
+
+    def look(self) -> Look:
+        """Decode the photo as files are decoded, at a small size.
+
+        Raises:
+            BadPhoto: it cannot be.
+        """
+        try:
+            square = load_square(self, 2 * SIDE)
+            with opened(BytesIO(self.data)) as image:
+                kind = image.format or ""
+        except PhotoError as error:
+            raise BadPhoto(str(error)) from None
+        return Look(_ENDINGS.get(kind, kind.lower()), thumbnail(square))
+
+
+def photo_name(data: bytes, ending: str) -> str:
+    """A name for a new photo's file, by the time: a folder sorted by name is in their order."""
+    digest = hashlib.sha256(data).hexdigest()
+    return f"{datetime.now():%Y-%m-%d-%H%M%S}-{digest[:6]}.{ending}"
