@@ -65,6 +65,11 @@ COMMANDS: Mapping[str, Entry] = {
         "Write a personal model as one file that runs elsewhere, without fewshot-lite.",
         "personal.safetensors --format onnx",
     ),
+    "serve": Entry(
+        "serve:serve",
+        "Open a page in the browser: webcam or photos in, live answers out, offline.",
+        "./my_objects",
+    ),
     "demo": Entry(
         "demo:demo",
         "Draw a few kinds of things, adapt to some of the drawings and classify the others.",

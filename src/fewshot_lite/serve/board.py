@@ -10,16 +10,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.core.errors import UsageError
 from fewshot_lite.images.folders import is_system_name
 from fewshot_lite.personal.editing.names import check_known, check_name
+from fewshot_lite.serve.errors import NotFound
 
 #: Bytes of a class's name: disks take 255 for a folder's.
 _LONGEST_NAME = 200
-
-
-class NotFound(FewshotError):
-    """There is no class or photo of this name or number."""
 
 
 @dataclass(frozen=True)

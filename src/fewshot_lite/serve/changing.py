@@ -13,10 +13,10 @@ from fewshot_lite.core.config import Refine
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.personal.bulk.sorting import folder_names
 from fewshot_lite.serve import edits
-from fewshot_lite.serve.board import NotFound
 from fewshot_lite.serve.bodies import members_of, photos_of, text, whole_numbers
 from fewshot_lite.serve.edits import Change
-from fewshot_lite.serve.replies import Conflict, Reply, download, json_reply
+from fewshot_lite.serve.errors import Conflict, NotFound
+from fewshot_lite.serve.replies import Reply, download, json_reply
 from fewshot_lite.serve.routes import Query, Route
 from fewshot_lite.serve.session import Session
 from fewshot_lite.serve.state import state_of

@@ -11,11 +11,7 @@ from typing import Any
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.jsons import dumps
 from fewshot_lite.core.text import visible
-from fewshot_lite.serve.board import NotFound
-
-
-class Conflict(FewshotError):
-    """What was asked for does not go with how things are."""
+from fewshot_lite.serve.errors import Conflict, NotFound
 
 
 @dataclass(frozen=True)

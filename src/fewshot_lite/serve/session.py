@@ -23,10 +23,10 @@ from fewshot_lite.images.photo import load_square
 from fewshot_lite.images.thumbnails import SIDE, thumbnail
 from fewshot_lite.personal.meta_model import MetaModel
 from fewshot_lite.personal.model import PersonalModel
-from fewshot_lite.serve.board import Board, NotFound, Photo, check_class_name
+from fewshot_lite.serve.board import Board, Photo, check_class_name
 from fewshot_lite.serve.edits import Change, counted
+from fewshot_lite.serve.errors import Conflict, NotFound
 from fewshot_lite.serve.learning import Learned, Learner, enough
-from fewshot_lite.serve.replies import Conflict
 from fewshot_lite.serve.resuming import KEPT, board_of, take_up, with_names
 from fewshot_lite.serve.uploads import BadPhoto, Upload, photo_name
 from fewshot_lite.serve.workspace import Move, Workspace, same_bytes

@@ -1,0 +1,118 @@
+"""`fewshot-lite serve`: parsing and rendering."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fewshot_lite.cli.options import Device, MaxPixels
+from fewshot_lite.core.errors import UsageError
+from fewshot_lite.core.files import DEFAULT_BASE, DEFAULT_PERSONAL
+from fewshot_lite.personal.bases import parse_base
+from fewshot_lite.serve.target import check_address, check_model, check_web, find_target
+
+_API = "The API"
+
+
+def serve(
+    target: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[MODEL|FOLDER]",
+            help="A folder with one folder of photos per class, which the page works on; or a "
+            "personal model. With neither, the page keeps its photos in your home folder.",
+        ),
+    ] = None,
+    base: Annotated[
+        str, typer.Option(metavar="NAME|FILE", help="The meta-trained model to adapt.")
+    ] = DEFAULT_BASE,
+    port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="The port.", show_default="8765, or a free one"),
+    ] = None,
+    no_open: Annotated[bool, typer.Option("--no-open", help="Do not open the browser.")] = False,
+    host: Annotated[
+        str, typer.Option(help="The address to listen on; others than this machine need --token.")
+    ] = "127.0.0.1",
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="FEWSHOT_LITE_TOKEN", help="What has to be shown by whoever uses the server."
+        ),
+    ] = None,
+    api_only: Annotated[
+        bool,
+        typer.Option(
+            "--api-only",
+            help="Serve a personal model or its export by HTTP, without the page.",
+            rich_help_panel=_API,
+        ),
+    ] = False,
+    workers: Annotated[
+        int,
+        typer.Option(min=1, max=256, help="Processes of --api-only.", rich_help_panel=_API),
+    ] = 1,
+    at_work: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=1024,
+            help="Requests that are worked on at a time; others get 503 and when to come again.",
+            rich_help_panel=_API,
+        ),
+    ] = 32,
+    max_pixels: MaxPixels = None,
+    device: Device = "auto",
+) -> None:
+    """Open a page in the browser: webcam or photos in, live answers out, offline.
+
+    Classes and photos are added, moved, renamed and removed there, and the model follows. What the
+    page removes is put into FOLDER/.fewshot-lite/removed. The page uses no network but that to this
+    program. Its API is described at /openapi.json.
+    """
+    loopback = check_address(host, token)
+    check_web()
+    if workers > 1 and not api_only:
+        raise UsageError("--workers: goes with --api-only. The page is served by one process.")
+    from fewshot_lite.cli.render import terminal as render
+    from fewshot_lite.serve.running import serve_api, serve_page
+
+    def show(address: str) -> None:
+        kind = "The API is at" if api_only else "The page is at"
+        render.out.print(f"{kind} [bold]{render.escape(address)}[/]  (Ctrl-C ends it)")
+        if not loopback:
+            render.print_note(
+                "others can reach this address. What they send and see is not encrypted: put a "
+                "server with HTTPS before it, unless the network is yours."
+            )
+        if not (no_open or api_only):
+            import webbrowser
+
+            webbrowser.open(address)
+
+    if api_only:
+        model = DEFAULT_PERSONAL if target is None else target
+        check_model(model)
+        serve_api(
+            model,
+            host=host,
+            port=port,
+            token=token,
+            at_work=at_work,
+            workers=workers,
+            on_address=show,
+        )
+        return
+    parse_base(base)
+    serve_page(
+        find_target(target),
+        base=base,
+        device=device,
+        host=host,
+        port=port,
+        token=token,
+        at_work=at_work,
+        on_address=show,
+    )

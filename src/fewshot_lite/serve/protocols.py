@@ -1,0 +1,53 @@
+"""uvicorn's HTTP, but that a connection is closed whose request does not begin in time.
+
+`Impatient` is made when it is asked for: the module imports without uvicorn, and workers find the
+class by its name.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+#: Where uvicorn finds the class.
+IMPATIENT = "fewshot_lite.serve.protocols:Impatient"
+#: Seconds until the first lines of a request must have come.
+PATIENCE = 10.0
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Impatient":
+        return _impatient()
+    raise AttributeError(name)
+
+
+@cache
+def _impatient() -> type[Any]:
+    import h11
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    class Impatient(H11Protocol):
+        _alarm: Any = None
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self._set_alarm(True)
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            begun = bool(self.conn.trailing_data[0])
+            self._set_alarm(begun and self.conn.their_state is h11.IDLE)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._set_alarm(False)
+            super().connection_lost(exc)
+
+        def _set_alarm(self, on: bool) -> None:
+            """Once set it goes on, however much more comes of a request's first lines."""
+            if on and self._alarm is None:
+                self._alarm = self.loop.call_later(PATIENCE, self.transport.close)
+            elif not on and self._alarm is not None:
+                self._alarm.cancel()
+                self._alarm = None
+
+    return Impatient
