@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fewshot_lite.core.config import Refine
-from fewshot_lite.core.errors import UsageError
+from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.personal.bulk.sorting import folder_names
 from fewshot_lite.serve import edits
 from fewshot_lite.serve.bodies import members_of, photos_of, text, whole_numbers
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 #: Where a model is opened and saved; its bodies may be larger.
 MODEL_FILE = "/v1/model/file"
-_SINCE = Query("since", "A revision; 204 if it is still that one.", {"type": "integer"})
+_SINCE = Query("since", "RUN.REVISION of a state; 204 if it is still that one.", {"type": "string"})
 _REFINE: tuple[Refine, ...] = ("off", "auto", "on")
 
 
@@ -136,7 +136,7 @@ class Changing:
 
     async def state(self, request: Request) -> Reply:
         """All that the page shows."""
-        if request.query_params.get("since") == str(self._session.revision):
+        if request.query_params.get("since") == f"{self._session.run}.{self._session.revision}":
             return Reply(b"", "application/json", 204)
         return await self._state()
 
@@ -244,7 +244,10 @@ class Changing:
         with tempfile.TemporaryDirectory(prefix="fewshot-lite-") as folder:
             file = Path(folder) / "opened.safetensors"
             file.write_bytes(data)
-            self._session.open_model(file)
+            try:
+                self._session.open_model(file)
+            except FewshotError as error:  # it is no file of the user's that has this name
+                raise type(error)(str(error).replace(str(file), "The model")) from None
 
     def _zipped(self) -> bytes:
         photos = [photo for photo in self._session.board.photos if photo.path]

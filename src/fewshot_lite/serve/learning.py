@@ -189,7 +189,7 @@ class Learner:
         problems |= self._embed(model, unknown, on_done)
         placed = [
             Placed(p.label, p.name, *self._features[p.number], place.get(p.number))
-            for p in board.photos
+            for p in sorted(board.photos, key=lambda p: place.get(p.number, len(place)))  # as `add`
             if p.number not in problems
         ]
         if len({photo.label for photo in placed}) < 2:

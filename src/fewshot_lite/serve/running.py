@@ -98,15 +98,13 @@ def open_session(
     from fewshot_lite.serve.workspace import Workspace
 
     name = str(pick_device(device))
-    session = Session(
-        Workspace(target.folder), lambda: MetaModel.load(base, device=name), device=name
-    )
-    if target.model is not None and not session.board.classes:
-        try:
+    with contextlib.ExitStack() as stack:
+        workspace = stack.enter_context(contextlib.closing(Workspace(target.folder)))
+        session = Session(workspace, lambda: MetaModel.load(base, device=name), device=name)
+        stack.callback(session.close)
+        if target.model is not None and not session.board.classes:
             session.open_model(target.model)
-        except BaseException:
-            session.close()
-            raise
+        stack.pop_all()  # it is the caller's to close
     return session
 
 

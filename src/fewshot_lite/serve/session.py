@@ -6,6 +6,7 @@ the model follows in a thread of its own, which takes all changes that came mean
 
 from __future__ import annotations
 
+import secrets
 import tempfile
 import threading
 import time
@@ -108,6 +109,8 @@ class Session:
         self._cancel = False
         self._closing = False
         self._followed: Board | None = None
+        self.run = secrets.token_hex(4)
+        """Tells this start from others, whose photos had other numbers."""
         self.revision = 0
         """Counts up with every change of what a page shows."""
         self.work: Work | None = None
@@ -151,6 +154,8 @@ class Session:
         """
         model = self.model
         if model is None:
+            if enough(self.board) and not self.problem:
+                raise Conflict("The photos are being adapted to. Try again in some seconds.")
             raise Conflict(
                 self.problem or "There is no model yet: it needs photos of two classes at least."
             )
@@ -378,7 +383,8 @@ class Session:
             with self._changed:
                 if self._closing or (cancel and self._cancel):
                     raise _Cancelled
-                self.work = Work(what, done, total, cancel)
+                rest = Work("Adapting", can_be_cancelled=cancel)  # once all photos are read
+                self.work = Work(what, done, total, cancel) if done < total else rest
                 self._touch()
 
         return count

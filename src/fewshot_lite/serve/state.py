@@ -17,6 +17,7 @@ def state_of(session: Session) -> dict[str, Any]:
         board, learned, work = session.board, session.learned, session.work
         ready = session.model is not None
         return {
+            "run": session.run,
             "revision": session.revision,
             "folder": str(session.workspace.root),
             "classes": _classes(board, learned),
