@@ -12,9 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-pytest.importorskip("starlette", reason="needs the extra `web`")
-
 from starlette.testclient import TestClient
 
 import hostile

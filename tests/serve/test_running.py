@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from served import Served, serving
 
 from command_line import Run, is_one_clear_line
 from drawn import base, filled, photo
@@ -23,6 +22,7 @@ from exported import exported_small_personal
 from fewshot_lite.personal.model import PersonalModel
 from fewshot_lite.serve.workspace import OWN
 from photos import draw_classes
+from served import Served, serving
 
 pytest.importorskip("uvicorn", reason="needs the extra `web`")
 

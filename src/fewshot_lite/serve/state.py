@@ -20,7 +20,7 @@ def state_of(session: Session) -> dict[str, Any]:
             "run": session.run,
             "revision": session.revision,
             "folder": str(session.workspace.root),
-            "classes": _classes(board, learned),
+            "classes": _classes(board, learned, ready=ready),
             "model": _model(board, learned) if ready and learned else None,
             "can_adapt": all(photo.path is not None for photo in board.photos),
             "work": work
@@ -35,7 +35,7 @@ def state_of(session: Session) -> dict[str, Any]:
         }
 
 
-def _classes(board: Board, learned: Learned | None) -> list[dict[str, Any]]:
+def _classes(board: Board, learned: Learned | None, *, ready: bool) -> list[dict[str, Any]]:
     rows = set(learned.rows) if learned else set()
     problems = learned.problems if learned else {}
     photos: dict[str, list[dict[str, Any]]] = {label: [] for label in board.classes}
@@ -43,7 +43,7 @@ def _classes(board: Board, learned: Learned | None) -> list[dict[str, Any]]:
         found: dict[str, Any] = {"number": photo.number}
         if photo.number in problems:
             found["problem"] = problems[photo.number]
-        elif photo.number not in rows:
+        elif ready and photo.number not in rows:
             found["new"] = True
         photos[photo.label].append(found)
     return [{"name": label, "photos": of_class} for label, of_class in photos.items()]

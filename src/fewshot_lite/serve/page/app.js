@@ -24,7 +24,7 @@ onState((state) => {
   byId("download").disabled = !photos;
   byId("open").disabled = photos > 0;
   byId("open").title = photos ? "There are photos here; open a model with: fewshot-lite serve MODEL" : "";
-  setOptions(byId("right-class"), state.classes.map((found) => found.name));
+  setOptions(byId("right-class"), state.classes.map((found) => found.name), "choose…");
   showCards(state);
   showQuality(state);
 });

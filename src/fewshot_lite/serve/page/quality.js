@@ -57,9 +57,7 @@ function showConfusion(model) {
   const rows = model.confusion.map((row, k) => make("tr", {},
     make("th", { scope: "row" }, make("bdi", {}, names[k])),
     ...row.map((count, j) => make("td", { class: j === k ? "right" : count ? "wrong" : "" }, count || ""))));
-  byId("confusion-table").replaceChildren(
-    make("caption", { class: "soft" }, "Rows: the class a photo is in. Columns: what it was taken for."),
-    make("thead", {}, head), make("tbody", {}, ...rows));
+  byId("confusion-table").replaceChildren(make("thead", {}, head), make("tbody", {}, ...rows));
 }
 
 byId("adapt").addEventListener("click", () => change("POST", "/v1/adapt", { refine: "off" }));
