@@ -47,10 +47,19 @@ def test_parts(learner: SimpleCnaps, images: torch.Tensor, start: int) -> None:
 
 def test_adapting(learner: SimpleCnaps, images: torch.Tensor) -> None:
     labels = torch.tensor([0, 0, 0, 1, 1, 1])
+    told: list[tuple[int, int]] = []
     by_torch, other = (
-        adapt_in_one_pass(learner, images, labels, 2, by_onnxruntime=engine)
+        adapt_in_one_pass(
+            learner,
+            images,
+            labels,
+            2,
+            by_onnxruntime=engine,
+            on_done=lambda *done: told.append(done),
+        )
         for engine in (False, True)
     )
+    assert told == [(3, 6), (6, 6)] * 2
     assert other.views == by_torch.views
     for name, value in by_torch.classifier.parameters.items():
         torch.testing.assert_close(other.classifier.parameters[name], value, rtol=1e-4, atol=1e-5)

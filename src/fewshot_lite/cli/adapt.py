@@ -123,7 +123,8 @@ def adapt(
                 refine=refine,
                 strict=strict,
                 thumbnails=pictures,
-                on_done=progress,
+                on_done=lambda done, total: progress(done, total, "Reading photos"),
+                on_embedded=progress,
                 on_fold=progress,
             )
     except StrictError as error:

@@ -28,8 +28,9 @@ from fewshot_lite.networks.film import NormParameters
 from fewshot_lite.networks.micro_batches import Cast as Cast
 from fewshot_lite.networks.micro_batches import map_batches as map_batches
 
-#: What gives for norm parameters the function from x to features, if it can.
-Engine = Callable[[NormParameters], Callable[[Tensor], Tensor] | None]
+Run = Callable[[Tensor], Tensor]
+#: What gives for norm parameters the function from x to features.
+Engine = Callable[[NormParameters], Run]
 
 
 class Learner(nn.Module, ABC):
@@ -160,16 +161,15 @@ class Learner(nn.Module, ABC):
         """As `adapt`, from what `lower` gave of the support set, N rows.
 
         Args:
-            engine: computes their features; torch unless given, or if it gives none.
+            engine: computes their features in the place of `features`.
         """
         self.check_evaluation_mode()
         z = None
         if self.has_set_encoder:
             z = task_embedding(self, x, micro_batch, cast)
         parameters = self.norm_parameters(z)
-        upper = engine(parameters) if engine is not None else None
-        upper = upper or (lambda part: self.features(part, parameters))
-        features = map_batches(upper, x, micro_batch, cast)
+        run = engine(parameters) if engine else lambda part: self.features(part, parameters)
+        features = map_batches(run, x, micro_batch, cast)
         statistics = self.head.fit(features, labels, classes)
         if not all(bool(torch.isfinite(value).all()) for value in statistics.values()):
             raise FewshotError(

@@ -143,6 +143,7 @@ class MetaModel:
         strict: bool = False,
         thumbnails: bool = True,
         on_done: Callable[[int, int], None] | None = None,
+        on_embedded: Callable[[int, int], None] | None = None,
         on_fold: Callable[[int, int], None] | None = None,
     ) -> PersonalModel:
         """Adapt to a person's classes: in one forward pass, or by the learner's gradient steps.
@@ -158,6 +159,7 @@ class MetaModel:
             mirror: as `adapt_to` takes it.
             refine: as `adapt_to` takes it.
             thumbnails: as `adapt_to` takes it.
+            on_embedded: as `adapt_to` takes it.
             on_fold: as `adapt_to` takes it.
             strict: fail if anything is wrong with the photos; `images.preflight` lists what may be.
             on_done: called with (photos decoded, photos in all).
@@ -187,6 +189,7 @@ class MetaModel:
             mirror=mirror,
             refine=refine,
             thumbnails=thumbnails,
+            on_embedded=on_embedded,
             on_fold=on_fold,
         )
         seconds = time.perf_counter() - start
@@ -211,6 +214,7 @@ class MetaModel:
         mirror: bool | None = None,
         refine: Refine = "off",
         thumbnails: bool = True,
+        on_embedded: Callable[[int, int], None] | None = None,
         on_fold: Callable[[int, int], None] | None = None,
     ) -> PersonalModel:
         """Adapt to images.
@@ -226,6 +230,7 @@ class MetaModel:
             refine: take gradient steps from the one-pass solution (`maml.refined`): "off", "on", or
                 "auto": if photos left out are named better after them.
             thumbnails: keep small pictures of the photos, for reports (`personal.report`).
+            on_embedded: called with (photos that went through the network, photos in all).
             on_fold: of learners that adapt by gradient, with (folds done, folds in all) of
                 `cross_adaptation`; of refinement, with (steps taken, steps in all).
 
@@ -246,6 +251,7 @@ class MetaModel:
             views=views,
             mirror=mirror,
             by_onnxruntime=True,
+            on_done=on_embedded,
         )
         classifier, choice = found.classifier, found.choice
         record: dict[str, Any] = {}

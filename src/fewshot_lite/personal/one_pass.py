@@ -11,11 +11,13 @@ from torch import Tensor
 
 from fewshot_lite.core.config import HeadName
 from fewshot_lite.heads.choice import Choice, choose_head, left_out_accuracy
-from fewshot_lite.learners.base import Cast, Learner, TaskClassifier, lowered, map_batches
+from fewshot_lite.learners.base import Cast, Learner, Run, TaskClassifier, map_batches
 from fewshot_lite.networks.film import NormParameters
 from fewshot_lite.networks.inference import compiled
 from fewshot_lite.personal.views import AS_IS, MIRRORED, Pixels, choose_views, view
 
+#: Photos whose views are in memory at a time.
+_CHUNK = 16
 #: Mirrored views are left out of adapting if photos left out are named better by this share.
 _MIRROR_MARGIN = 0.03
 
@@ -49,6 +51,7 @@ def adapt_in_one_pass(
     micro_batch: int = 64,
     cast: Cast = contextlib.nullcontext,
     by_onnxruntime: bool = False,
+    on_done: Callable[[int, int], None] | None = None,
 ) -> OnePass:
     """Adapt a learner to photos in one forward pass of their views, and choose the head.
 
@@ -63,6 +66,8 @@ def adapt_in_one_pass(
             named better when each is left out.
         by_onnxruntime: run the network by that where it can, which is faster and is not counted
             (`networks.inference`).
+        on_done: called with (photos that went through the network, photos in all); those that went
+            through a part of it count in part.
 
     Raises:
         UsageError: views that cannot be had.
@@ -71,26 +76,17 @@ def adapt_in_one_pass(
     names = choose_views(views, mirror, len(labels))
     rows = labels.repeat_interleave(len(names))
     photos = torch.arange(len(labels), device=labels.device).repeat_interleave(len(names))
-    start, size = learner.first_stage, images.shape[-1]
-    by_onnxruntime &= images.dtype == torch.uint8
+    size = images.shape[-1] if by_onnxruntime and images.dtype == torch.uint8 else None
+    count = _counting(len(rows) * (2 if learner.first_stage else 1), len(labels), on_done)
+    x = _lowered(learner, images, names, size, count, micro_batch, cast)
 
-    def upper(parameters: NormParameters) -> Callable[[Tensor], Tensor] | None:
-        return compiled(learner.backbone, size, start=start, parameters=parameters)
+    def engine(parameters: NormParameters) -> Run:
+        first = learner.first_stage
+        run = compiled(learner.backbone, size, start=first, parameters=parameters) if size else None
+        return count(run or (lambda part: learner.features(part, parameters)))
 
-    pixels = in_views(images, names).to(labels.device)
-    lower = compiled(learner.backbone, size, stop=start) if by_onnxruntime and start else None
-    x = (
-        map_batches(lower, pixels, micro_batch)
-        if lower
-        else lowered(learner, pixels, micro_batch, cast)
-    )
     classifier = learner.adapt_lowered(
-        x,
-        rows,
-        classes,
-        micro_batch=micro_batch,
-        cast=cast,
-        engine=upper if by_onnxruntime else None,
+        x, rows, classes, micro_batch=micro_batch, cast=cast, engine=engine
     )
     features = classifier.support_features
     choice = choose_head(head, learner.head, features, rows, classes, photos)
@@ -112,6 +108,56 @@ def adapt_in_one_pass(
         rows[kept],
         photos[kept],
     )
+
+
+def _lowered(
+    learner: Learner,
+    images: Tensor,
+    names: Sequence[str],
+    size: int | None,
+    count: Callable[[Run], Run],
+    micro_batch: int,
+    cast: Cast,
+) -> Tensor:
+    """What `Learner.lower` gives of views of images, which are made for some photos at a time.
+
+    Args:
+        size: side of the images, if onnxruntime may run it.
+    """
+    device = learner.backbone.mean.device
+    first = learner.first_stage
+    if not first:
+        return in_views(images, names).to(device)
+    run = count((compiled(learner.backbone, size, stop=first) if size else None) or learner.lower)
+    x: Tensor | None = None
+    for start in range(0, len(images), _CHUNK):
+        part = in_views(images[start : start + _CHUNK], names).to(device)
+        maps = map_batches(run, part, micro_batch, cast)
+        if x is None:  # all of them at once: joined in the end they would be in memory twice
+            x = maps.new_empty(len(images) * len(names), *maps.shape[1:])
+        x[start * len(names) :][: len(maps)] = maps
+    assert x is not None
+    return x
+
+
+def _counting(
+    rows: int, photos: int, on_done: Callable[[int, int], None] | None
+) -> Callable[[Run], Run]:
+    """What has functions of rows tell how many photos are done, of so many rows in all."""
+    done = 0
+
+    def counted(run: Run) -> Run:
+        def one(part: Tensor) -> Tensor:
+            nonlocal done
+            result = run(part)
+            done += len(part)
+            if on_done is not None:
+                on_done(done * photos // rows, photos)
+            return result
+
+        return one
+
+    return counted
 
 
 def in_views(images: Tensor, names: Sequence[str]) -> Tensor:

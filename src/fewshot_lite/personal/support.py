@@ -190,7 +190,7 @@ def _read(
     if strict and findings:
         raise StrictError(folder.root, findings)
     return Support(
-        images[good],
+        images[good] if problems else images,
         tuple(kept.index(folder.labels[i]) for i in good),
         tuple(folder.class_names[k] for k in kept),
         folder.root,

@@ -112,8 +112,11 @@ def training_bars() -> Iterator[Callable[[Step], None]]:
 
 
 @contextmanager
-def counting_bar(description: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A bar driven by (done, total), where the total may be None: not known."""
+def counting_bar(description: str) -> Iterator[Callable[..., None]]:
+    """A bar driven by (done, total), where the total may be None: not known.
+
+    A third argument says what is done if it is something else than at first.
+    """
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
@@ -124,7 +127,11 @@ def counting_bar(description: str) -> Iterator[Callable[[int, int | None], None]
         transient=True,
     ) as progress:
         bar = progress.add_task(description, total=None)
-        yield lambda done, total: progress.update(bar, completed=done, total=total)
+
+        def update(done: int, total: int | None, what: str = description) -> None:
+            progress.update(bar, completed=done, total=total, description=what)
+
+        yield update
 
 
 def print_skipped(skipped: Sequence[Skipped]) -> None:
