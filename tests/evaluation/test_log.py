@@ -67,7 +67,18 @@ def test_force_goes_on_with_the_same_comparison(tmp_path: Path) -> None:
     assert TaskLog(path, CONFIG, force=True).records.keys() == {0}
 
 
-@pytest.mark.parametrize("content", ["hello\n", '{"a": 1}\n', "[]\n", '{"comparison": {}}\n{}\n'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "hello\n",
+        '{"a": 1}\n',
+        "[]\n",
+        '{"comparison": {}}\n{}\n',
+        '{"comparison": 5}\n',
+        f'{{"comparison": {"[" * 2000}{"]" * 2000}}}\n',
+        f'{{"comparison": {"[" * 600}{"]" * 600}}}\n',
+    ],
+)
 def test_other_files_are_not_touched(tmp_path: Path, content: str) -> None:
     path = tmp_path / "thesis.txt"
     path.write_text(content)

@@ -173,6 +173,19 @@ def test_plots_are_images_and_the_same_each_time(
         assert path.read_bytes() == first
 
 
+def test_names_are_drawn_as_they_are(tmp_path: Path) -> None:
+    """Neither as formulas nor, where the font lacks them, with a warning (an error in tests)."""
+    pytest.importorskip("matplotlib")
+    names = (r"a$\foo$", "名", "\x1b[1m")
+    write_plot(
+        made(*(record(i, name, a=0.5, b=0.5) for i, name in enumerate(names))),
+        path := tmp_path / "f.svg",
+    )
+    drawn = path.read_text()
+    assert r"a$\foo$" in drawn
+    assert "\x1b" not in drawn
+
+
 def test_sections_keep_to_the_groups_that_are_there() -> None:
     comparison = compare(
         [record(i, group, a=v, b=v) for i, (group, v) in enumerate((("x", 0.2), ("y", 0.6)))],

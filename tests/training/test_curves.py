@@ -63,6 +63,11 @@ def test_a_line_cut_off_and_values_that_are_none_do_not_matter(tmp_path: Path) -
     assert read_curves(path)["train", "loss"] == {2: 3.0}
 
 
+def test_numbers_beyond_all_measure_are_left_out(tmp_path: Path) -> None:
+    path = write(tmp_path / "l", [step(2, 3.0), step(4, 10**400)])
+    assert read_curves(path)["train", "loss"] == {2: 3.0}
+
+
 @pytest.mark.parametrize("ending", [".png", ".svg", ".PDF"])
 def test_figures_are_drawn_and_the_same_log_gives_the_same_one(log: Path, ending: str) -> None:
     one, other = log.with_name(f"one{ending}"), log.with_name(f"other{ending}")

@@ -124,7 +124,7 @@ def _open(folder: Path, stem: str, digest: str, images: int, size: int) -> Cache
             return "the photos changed since"
         problems = {int(position): str(reason) for position, reason in index["problems"].items()}
         checksums = [int(checksum) for checksum in index["checksums"]]
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return "its index is damaged"
     file = folder / _data_name(stem, digest)
     shape = (images, 3, size, size)

@@ -82,8 +82,10 @@ class TaskLog:
             if self._header().encode().startswith(content):  # killed before it was written
                 return
             whole = content[: content.rfind(b"\n") + 1]
-            first, *others = [json.loads(line) for line in whole.splitlines()] or [{}]
+            first, *others = [plain_json.loads(line) for line in whole.splitlines()] or [{}]
             then = first["comparison"]
+            if not isinstance(then, dict):
+                raise TypeError(then)
             self.records = {r.number: r for r in map(TaskRecord.from_json, others)}
         except OSError as error:
             raise FewshotError(f"--output {path}: cannot be read ({error.strerror}).") from None

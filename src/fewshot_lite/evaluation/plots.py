@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from fewshot_lite.core.figures import require_matplotlib, save_figure
+from fewshot_lite.core.figures import require_matplotlib, save_figure, to_draw
 from fewshot_lite.evaluation.results import Comparison, Section
 
 
@@ -45,9 +45,10 @@ def _bars(axes: Any, comparison: Comparison, sections: list[Section]) -> None:
             width,
             yerr=[_bar(100 * figure.interval) for figure in figures],
             error_kw={"linewidth": 1},
-            label=name,
+            label=to_draw(name),
         )
-    axes.set_xticks(range(len(sections)), [s.name for s in sections], rotation=30, ha="right")
+    names = [to_draw(section.name) for section in sections]
+    axes.set_xticks(range(len(sections)), names, rotation=30, ha="right")
 
 
 def _against_shots(axes: Any, comparison: Comparison, sections: list[Section]) -> None:
@@ -61,7 +62,7 @@ def _against_shots(axes: Any, comparison: Comparison, sections: list[Section]) -
             means.append(100 * fmean(f.mean for f in figures))
             squares = sum(_bar(f.interval) ** 2 for f in figures)
             whiskers.append(100 * math.sqrt(squares) / len(figures))
-        axes.errorbar(shots, means, whiskers, marker="o", capsize=3, label=name)
+        axes.errorbar(shots, means, whiskers, marker="o", capsize=3, label=to_draw(name))
     axes.set_xlabel("shots")
     axes.set_xticks(shots, [f"{shot:g}" for shot in shots])
 

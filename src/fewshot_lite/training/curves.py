@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from fewshot_lite.core.errors import FewshotError, UsageError
-from fewshot_lite.core.figures import check_figure, require_matplotlib, save_figure
+from fewshot_lite.core.figures import check_figure, require_matplotlib, save_figure, to_draw
 
 #: Of a "step" line: what are curves.
 STEP_VALUES = ("loss", "accuracy", "gradient_norm", "waiting", "tasks_per_second")
@@ -28,7 +29,7 @@ def scalars(line: dict[str, Any]) -> Iterator[tuple[str, str, float]]:
     else:
         return
     for name, value in found.items():
-        if isinstance(value, int | float):
+        if isinstance(value, int | float) and not abs(value) > sys.float_info.max:
             yield kind, str(name), float(value)
 
 
@@ -104,6 +105,8 @@ def plot_curves(log: Path, path: Path) -> None:
     for name, curve in validation.items():
         values = [100 * value for value in curve.values()]
         width = 2.5 if name == "mean" else 1
-        panels[1].plot(list(curve), values, "o-", ms=3, lw=width, label=f"validation: {name}")
+        panels[1].plot(
+            list(curve), values, "o-", ms=3, lw=width, label=to_draw(f"validation: {name}")
+        )
     panels[1].legend(fontsize="small")
     save_figure(figure, path)
