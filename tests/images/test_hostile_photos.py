@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import struct
 from collections import Counter
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from PIL import Image
 
 from command_line import Outcome, Run
+from fewshot_lite.images.photo import PhotoError, load_square
 from hostile import write_hostile, write_odd
 from photos import contents, draw_classes, tiny_model
 
@@ -111,3 +114,22 @@ def test_the_limit_of_pixels_can_be_raised_and_lowered(run: Run, folder: Path) -
         assert run(*words, *force, "--max-pixels", 10_100).code == 0, name
         assert run(*words, *force).code == 0, name  # the limit of one run is not that of the next
     assert run("check", home, "--max-pixels", 0).code == 2
+
+
+def test_decoders_write_nothing_to_stderr(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """libtiff would, in its own words, and the last resort of `logging`."""
+    picture = Image.effect_noise((64, 64), 90).convert("RGB")
+    for kind in ("tiff_lzw", "tiff_adobe_deflate", "packbits"):
+        path = tmp_path / f"{kind}.tif"
+        picture.save(path, compression=kind)
+        data = bytearray(path.read_bytes())
+        data[40:60] = bytes(range(235, 255))
+        path.write_bytes(data)
+    channels = struct.pack("<HHLHH", 277, 3, 1, 9999, 0)  # samples per pixel, more than there are
+    (tmp_path / "channels.tif").write_bytes(struct.pack("<2sHLH", b"II", 42, 8, 1) + channels)
+    for path in tmp_path.iterdir():
+        with contextlib.suppress(PhotoError):
+            load_square(path, 32)
+    assert capfd.readouterr().err == ""

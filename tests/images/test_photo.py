@@ -228,6 +228,28 @@ def test_printers_colours_and_grey_jpegs_become_rgb(
     assert difference(read(tmp_path / name), read(tmp_path / "rgb.png")) < 3
 
 
+@pytest.mark.parametrize(
+    ("lab", "rgb"),
+    [
+        ((54.29, 80.80, 69.89), (255, 0, 0)),
+        ((87.82, -79.27, 80.99), (0, 255, 0)),
+        ((29.57, 68.30, -112.03), (0, 0, 255)),
+        ((86.08, -73.9, 34.3), (0, 247, 147)),  # where Pillow has (34, 247, 147)
+        ((100, 0, 0), (255, 255, 255)),
+        ((53.39, 0, 0), (127, 127, 127)),
+    ],
+)
+@pytest.mark.parametrize("side", [40, 700])
+def test_lab_colours_of_a_tiff_become_rgb(
+    tmp_path: Path, lab: tuple[float, float, float], rgb: tuple[int, int, int], side: int
+) -> None:
+    """Of sRGB's corners by Lindbloom's calculator (D50), in whole numbers, as the file has them."""
+    lightness, a, b = lab
+    stored = bytes([round(2.55 * lightness), round(a) & 255, round(b) & 255])
+    Image.frombytes("LAB", (side, side), stored * side**2).save(tmp_path / "a.tif")
+    assert np.abs(read(tmp_path / "a.tif").astype(int) - rgb).max() <= 10  # of rounding L*a*b*
+
+
 @pytest.mark.parametrize("mode", ["LA", "RGBA"])
 @pytest.mark.parametrize("name", ["a.png", "a.tif", "a.webp"])
 def test_transparent_is_laid_on_white(
@@ -623,10 +645,18 @@ def test_bands_of_a_photo_give_what_the_whole_gives(
         np.testing.assert_array_equal(read(tmp_path / name), expected)
 
 
-def test_pixels_beyond_the_central_square_do_not_matter(tmp_path: Path) -> None:
-    image = Image.new("RGB", (900, 300), "white")
-    image.paste("black", (300, 0, 600, 300))
-    image.save(tmp_path / "a.png")
+@pytest.mark.parametrize(("width", "side"), [(90, 30), (900, 300), (901, 300), (3003, 1000)])
+@pytest.mark.parametrize("upright", [False, True])
+def test_pixels_beyond_the_central_square_do_not_matter(
+    tmp_path: Path, width: int, side: int, upright: bool
+) -> None:
+    image = Image.new("RGB", (width, side), "white")
+    start = (width - side) // 2
+    more = (width - side) % 2  # where it begins and ends in the middle of a pixel
+    image.paste("black", (start, 0, start + side + more, side))
+    image.transpose(Image.Transpose.ROTATE_90 if upright else Image.Transpose.ROTATE_180).save(
+        tmp_path / "a.png"
+    )
     assert read(tmp_path / "a.png").max() == 0
 
 

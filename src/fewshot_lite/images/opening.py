@@ -10,6 +10,9 @@ what all threads decode at the same time has a limit in common.
 from __future__ import annotations
 
 import contextlib
+import functools
+import logging
+import os
 import stat
 import threading
 import warnings
@@ -18,9 +21,13 @@ from pathlib import Path
 from textwrap import shorten
 from typing import BinaryIO
 
+import PIL
 from PIL import Image, UnidentifiedImageError, features
 
 from fewshot_lite.core.errors import worded
+
+# What Pillow logs of damaged files goes to who asks for it, not to stderr: it is raised as well.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 #: Formats that are opened, by Pillow's names; what they are is told by their first bytes.
 FORMATS = (
@@ -95,6 +102,8 @@ def opened(source: Path | BinaryIO, max_pixels: int | None = None) -> Iterator[I
         scans = _count_scans(file) if head.startswith(b"\xff\xd8") else 0
         known = [name for name in FORMATS if name in Image.OPEN]
         image = stack.enter_context(Image.open(file, formats=known))
+        if image.format == "TIFF":
+            _silence_libtiff()
         check_size(image, limit)
         if scans * image.width * image.height > _MOST_SCANS * limit:
             raise PhotoError(f"a JPEG in {scans:,} passes, which would take too long to decode")
@@ -134,6 +143,22 @@ def memory_for(image: Image.Image) -> Iterator[None]:
         with _memory:
             _in_use -= needed
             _memory.notify_all()
+
+
+@functools.cache
+def _silence_libtiff() -> None:
+    """No messages of libtiff's on stderr: what is wrong with a file is raised as well.
+
+    It has one handler for the process, which Pillow leaves as it is. The library that Pillow has
+    loaded is looked for, and never another loaded; where it is not found, messages are printed.
+    """
+    import ctypes  # of TIFF files alone
+
+    folder = Path(PIL.__file__).parent
+    bundled = [*folder.parent.glob("pillow.libs/libtiff*"), *folder.glob(".dylibs/libtiff*")]
+    for name in (*map(str, bundled), "libtiff.so.6", "libtiff.so.5"):
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(name, mode=os.RTLD_NOLOAD).TIFFSetErrorHandler(None)
 
 
 def _check_file(path: Path) -> None:

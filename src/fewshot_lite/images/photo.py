@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image
 
+from fewshot_lite.images.lab import lab_to_rgb
 from fewshot_lite.images.opening import PhotoError as PhotoError
 from fewshot_lite.images.opening import check_size, memory_for, one_line, opened
 
@@ -137,7 +138,12 @@ def _reduced(image: Image.Image, size: int, white: float | None) -> Image.Image:
     square = Image.new("RGB", (width // factor, height // factor))
     for row in range(0, height, rows):
         box = (left, top + row, left + width, top + min(row + rows, height))
-        square.paste(_rgb(image.crop(box), white).reduce(factor), (0, row // factor))
+        band = image.crop(box)
+        if image.mode == "LAB":  # the fewer pixels, as converting one takes a microsecond
+            band = _rgb(band.reduce(factor), white)
+        else:
+            band = _rgb(band, white).reduce(factor)
+        square.paste(band, (0, row // factor))
     return square
 
 
@@ -162,6 +168,8 @@ def _rgb(image: Image.Image, white: float | None) -> Image.Image:
         values = np.asarray(image, dtype=np.float32)
         values = np.nan_to_num(np.clip(values, 0, white) / white)  # infinity is clipped to white
         return Image.fromarray((values * 255).round().astype(np.uint8)).convert("RGB")
+    if image.mode == "LAB":
+        return lab_to_rgb(image)
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         backdrop = Image.new("RGBA", rgba.size, "white")
