@@ -88,6 +88,19 @@ def test_auto_takes_the_steps_that_name_photos_left_out_best() -> None:
     assert always.steps in (5, 6)
 
 
+def test_steps_that_gain_nothing_soon_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refining, "_SOON", 5)
+    images, labels = torch.rand(12, 3, SIZE, SIZE), torch.arange(12) % 3
+    losses = iter([1.0, 2.0])  # of 0 and 5 steps
+    monkeypatch.setattr(refining, "_loss", lambda *_: next(losses))
+    found = trial(images, labels)
+    assert (found.steps, set(found.losses)) == (0, {0, 5})
+    losses = iter([2.0, 1.0, 2.0, 1.0, 0.5])  # then of 0, 5 and 6
+    monkeypatch.setattr(refining, "_accuracy", lambda *_: 1.0)
+    found = trial(images, labels)
+    assert (found.steps, set(found.losses)) == (6, {0, 5, 6})
+
+
 def test_one_photo_of_each_class_leaves_nothing_to_choose_by() -> None:
     images, labels = torch.rand(3, 3, SIZE, SIZE), torch.arange(3)
     assert trial(images, labels).steps == 0

@@ -57,7 +57,7 @@ class Refinement:
     proximal: float = 0.0
     """λ."""
     pattern: str | None = None
-    """A digit for each stage and for the head; None for the upper half of the stages."""
+    """A digit for each stage and for the head; None for the top five, or half if that is less."""
     seed: int = 0
     """The seed of the order in which steps see the support rows."""
 
@@ -224,7 +224,7 @@ class RefinedLearner(Learner):
             )
         text = self.settings.pattern
         if text is None:
-            first = self.base.first_stage or len(layers) // 2
+            first = max(len(layers) // 2, len(layers) - 1 - _TOP, self.base.first_stage)
             return tuple(number >= first for number in range(len(layers)))
         row = Pattern.parse(text, layers, 1).rows[0]
         if not row[-1] or not any(row[:-1]):
@@ -315,5 +315,7 @@ def _class_means(features: Tensor, labels: Tensor, classes: int) -> Tensor:
     return F.normalize(sums.index_add_(0, labels, F.normalize(features, dim=1)), dim=1)
 
 
+#: Stages that move by default: lower ones double the time of a step, and gained nothing.
+_TOP = 5
 #: Of the cosine head before the first step.
 _TEMPERATURE = 15.0

@@ -3,7 +3,8 @@
 The photos are dealt out over four folds (`cross_adaptation.deal`). Without each, the base is
 adapted in one pass and refined, and the photos left out are named by the one-pass model and by the
 refined one after several numbers of steps. What names them best is chosen: the smallest mean loss,
-each class weighing the same, with a temperature fitted to each.
+each class weighing the same, with a temperature fitted to each. Where the first steps gain nothing
+and one pass may stay, no more are tried.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from fewshot_lite.personal.one_pass import OnePass
 
 #: Steps where there is nothing to choose their number by: one photo of each class.
 FEW_STEPS = 10
+#: Steps after which those that gain nothing are given up.
+_SOON = 20
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def refine_support(
         start: what its base made of the support set.
         classes: K.
         always: refine even where one pass names photos left out better.
-        on_step: called with (steps taken, steps in all); twice from the start.
+        on_step: called with (steps taken, steps in all); more than once from the start.
 
     Returns:
         The refined solution, or None where one pass stays; and a JSON-able record of why.
@@ -115,7 +118,7 @@ def try_refinement(
     micro_batch: int = 64,
     on_step: OnStep | None = None,
 ) -> Trial:
-    """Leave photos out of one pass and of refinement, a fold at a time.
+    """Leave photos out of one pass and of refinement.
 
     Args:
         learner: with the most steps that may be taken.
@@ -125,39 +128,75 @@ def try_refinement(
         groups: int64 (N,), the photo that each row is a view of; the first row of a photo is the
             photo as it is.
         always: refinement is wanted even where one pass seems better.
-        on_step: called with (steps taken, steps in all), over all folds.
+        on_step: called with (steps taken, steps in all), over all folds; anew for more steps.
 
     Raises:
         FewshotError: the steps diverged.
     """
     first = torch.tensor([int((groups == g).nonzero()[0]) for g in groups.unique()])
-    first = first.to(labels.device)
-    place = deal(labels[first], classes)
-    folds = [fold for fold in place.unique().tolist() if fold >= 0]
-    if not folds:
-        return Trial(min(FEW_STEPS, learner.settings.steps) if always else 0, None, {}, {})
+    support = _Support(x, labels, classes, groups, first.to(labels.device))
     most = learner.settings.steps
-    looks = sorted({n for n in (5, 10, 20, 40) if n < most} | {most})
-    nan = torch.full((len(first), classes), torch.nan, device=labels.device)
-    logits = {number: nan.clone() for number in (0, *looks)}
-    novelty = {number: nan[:, 0].clone() for number in (0, *looks)}
-    for done, fold in enumerate(folds):
-        rows = place == fold
-        kept = ~torch.isin(groups, groups[first[rows]])
-        as_is = torch.isin(torch.arange(len(labels), device=labels.device), first)[kept]
-        part = _Fold(x[kept], labels[kept], groups[kept], as_is, x[first[rows]])
-        count = _counted(on_step, done, len(folds))
-        found = part.answers(learner, classes, looks, micro_batch, count)
-        for number, (answers, strangeness) in found.items():
-            logits[number][rows] = answers
-            novelty[number][rows] = strangeness
-    losses = {number: _loss(found, labels[first], classes) for number, found in logits.items()}
-    accuracies = {n: _accuracy(found, labels[first], classes) for n, found in logits.items()}
-    refined = min(looks, key=losses.__getitem__)
-    better = losses[refined] < losses[0] and accuracies[refined] >= accuracies[0]
-    steps = refined if better or always else 0
-    crossed = CrossAdaptation(logits[steps], novelty[steps]) if steps else None
-    return Trial(steps, crossed, losses, accuracies)
+    trial = Trial(min(FEW_STEPS, most) if always else 0, None, {}, {})
+    for steps in [most] if always or most <= _SOON else [_SOON, most]:
+        settings = replace(learner.settings, steps=steps)
+        tried = RefinedLearner(learner.base, settings)
+        found = support.answers(tried, micro_batch, on_step)
+        if not found:  # nothing can be left out
+            return trial
+        trial = support.judge(found, always=always)
+        if not trial.steps:
+            return trial
+    return trial
+
+
+@dataclass(frozen=True)
+class _Support:
+    """Rows of N views, and which of them are photos as they are."""
+
+    x: Tensor
+    labels: Tensor
+    classes: int
+    groups: Tensor
+    first: Tensor
+
+    def answers(
+        self, learner: RefinedLearner, micro_batch: int, on_step: OnStep | None
+    ) -> dict[int, tuple[Tensor, Tensor]]:
+        """By numbers of steps, logits and novelty of each photo by what never saw it."""
+        place = deal(self.labels[self.first], self.classes)
+        folds = [fold for fold in place.unique().tolist() if fold >= 0]
+        most = learner.settings.steps
+        looks = sorted({n for n in (5, 10, 20, 40) if n < most} | {most})
+        nan = torch.full((len(self.first), self.classes), torch.nan, device=self.labels.device)
+        found = {number: (nan.clone(), nan[:, 0].clone()) for number in (0, *looks) if folds}
+        as_is = torch.isin(torch.arange(len(self.labels), device=self.labels.device), self.first)
+        for done, fold in enumerate(folds):
+            rows = place == fold
+            kept = ~torch.isin(self.groups, self.groups[self.first[rows]])
+            part = _Fold(
+                self.x[kept],
+                self.labels[kept],
+                self.groups[kept],
+                as_is[kept],
+                self.x[self.first[rows]],
+            )
+            count = _counted(on_step, done, len(folds))
+            told = part.answers(learner, self.classes, looks, micro_batch, count)
+            for number, (logits, novelty) in told.items():
+                found[number][0][rows] = logits
+                found[number][1][rows] = novelty
+        return found
+
+    def judge(self, found: dict[int, tuple[Tensor, Tensor]], *, always: bool) -> Trial:
+        """Which number of steps is best, 0 for one pass."""
+        given = self.labels[self.first], self.classes
+        losses = {number: _loss(logits, *given) for number, (logits, _) in found.items()}
+        accuracies = {number: _accuracy(logits, *given) for number, (logits, _) in found.items()}
+        best = min((number for number in found if number), key=losses.__getitem__)
+        better = losses[best] < losses[0] and accuracies[best] >= accuracies[0]
+        steps = best if better or always else 0
+        crossed = CrossAdaptation(*found[steps]) if steps else None
+        return Trial(steps, crossed, losses, accuracies)
 
 
 def _counted(on_step: OnStep | None, done: int, folds: int) -> OnStep | None:
