@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fewshot_lite.core.errors import FewshotError, UsageError
     from fewshot_lite.evaluation.protocols.options import ProtocolOptions
     from fewshot_lite.images.photo import load_square
+    from fewshot_lite.images.regions import Region
     from fewshot_lite.personal.editing import add, remove, rename
     from fewshot_lite.personal.estimator import FewShotClassifier
     from fewshot_lite.personal.export.writing import export_model
@@ -47,6 +48,7 @@ _HOMES = {
     "meta_train": "training.meta_train",
     "PersonalModel": "personal.model",
     "PretrainConfig": "training.pretrain_config",
+    "Region": "images.regions",
     "ProtocolOptions": "evaluation.protocols.options",
     "pretrain": "training.pretrain",
     "remove": "personal.editing",
@@ -61,6 +63,7 @@ __all__ = [
     "PersonalModel",
     "PretrainConfig",
     "ProtocolOptions",
+    "Region",
     "UsageError",
     "__version__",
     "add",

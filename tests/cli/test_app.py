@@ -60,6 +60,10 @@ BAD = [
     ("adapt hollow --base base.safetensors", 1, "keys: no photo in it can be read"),
     ("adapt unreadable --base base.safetensors", 1, r"keys: no photo .*\(00.png: empty file"),
     ("adapt twins --base base.safetensors", 1, "'Mug' and 'mug' differ only in case"),
+    # --labels
+    ("adapt things --labels none.csv", 2, "--labels none.csv: no such file"),
+    ("adapt things --labels text.jpg --base base.safetensors", 1, "text.jpg, line 1: 1 columns"),
+    ("check text.jpg", 2, "text.jpg: a file, not a folder, and no ZIP"),
     # --base, --model
     ("adapt things --base nonsense", 2, "--base nonsense: no such file, and no model of this name"),
     ("adapt things --base gone.safetensors", 2, "--base gone.safetensors: no such file"),

@@ -7,17 +7,19 @@ from typing import Annotated
 
 import typer
 
-from fewshot_lite.cli.options import Device, Force, Json, MaxPixels
+from fewshot_lite.cli.options import Device, Force, Json, Labels, MaxPixels, PhotoFolder
 from fewshot_lite.core.config import HeadName, Refine
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.files import DEFAULT_BASE, DEFAULT_PERSONAL, check_output
+from fewshot_lite.images.finding import find_labelled
 from fewshot_lite.images.folders import PHOTO_ENDINGS, require_folder
 from fewshot_lite.personal.bases import parse_base
 from fewshot_lite.personal.report.page import check_report
 
 
 def adapt(
-    folder: Annotated[Path, typer.Argument(help="A folder with one folder of photos per class.")],
+    folder: PhotoFolder,
+    labels: Labels = None,
     base: Annotated[
         str,
         typer.Option(
@@ -88,7 +90,10 @@ def adapt(
     It writes a personal model, and says what accuracy to expect, which classes are confused and
     what would help. Photos that cannot be read and classes without a photo are named and left out.
     """
-    require_folder(folder)
+    if labels is not None or folder.is_file():
+        find_labelled(folder, labels)  # what is wrong with it is told before torch is imported
+    else:
+        require_folder(folder)
     check_output(output, force=force, stream=True)
     sources = parse_base(base, weights).files
     if report is not None:
@@ -117,6 +122,7 @@ def adapt(
         with render.counting_bar("Adapting") as progress:
             personal = model.adapt(
                 folder,
+                labels,
                 head=head,
                 views=views,
                 mirror=mirror,

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fewshot_lite.cli.options import Json, MaxPixels
-from fewshot_lite.images.folders import require_folder
+from fewshot_lite.cli.options import Json, Labels, MaxPixels, PhotoFolder
+from fewshot_lite.images.finding import find_labelled
 
 #: Side in pixels of what the shipped model sees.
 _IMAGE_SIZE = 224
 
 
 def check(
-    folder: Annotated[Path, typer.Argument(help="A folder with one folder of photos per class.")],
+    folder: PhotoFolder,
+    labels: Labels = None,
     image_size: Annotated[
         int,
         typer.Option(
@@ -37,13 +37,11 @@ def check(
     classes with one photo, and imbalance. The exit code is 1 if adapt would fail, and with
     --strict if anything was found.
     """
-    require_folder(folder)
+    scanned = find_labelled(folder, labels)
     from fewshot_lite.cli.render import terminal as render
     from fewshot_lite.cli.render.check import findings_json, print_check
-    from fewshot_lite.images.folders import scan_classes
     from fewshot_lite.images.preflight import check_scanned
 
-    scanned = scan_classes(folder)
     with render.counting_bar("Reading photos") as progress:
         findings = check_scanned(scanned, image_size, on_done=progress)
     if json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -14,6 +14,7 @@ from fewshot_lite.cli.options import Device, Force, Json, MaxPixels
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.files import DEFAULT_PERSONAL
 from fewshot_lite.images.folders import Skipped
+from fewshot_lite.images.regions import Box, Region, as_box
 from fewshot_lite.personal.prediction import check_reject
 
 if TYPE_CHECKING:
@@ -59,6 +60,13 @@ def classify(
             "--careful", help="Look at each photo three times (mirrored, from nearer): slower."
         ),
     ] = False,
+    box: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X,Y,W,H",
+            help="Look at this part of each photo alone: left, top, width and height in pixels.",
+        ),
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail if a folder holds a file that is no photo.")
     ] = False,
@@ -137,6 +145,9 @@ def classify(
     reject = _REJECT if reject is None else reject
     check_reject(reject)
     share = None if no_reject else reject
+    if box is not None and (watch or report is not None):
+        raise UsageError("--box: not with --watch or --report, which look at whole photos.")
+    part = None if box is None else as_box(box.split(","), "--box")
     named = _named(paths, watch=watch, null=null)
     outputs = Outputs(csv, jsonl, STDOUT if json else None, sort_into, link, force, report, model)
     outputs.check(named, model)
@@ -166,9 +177,10 @@ def classify(
         with render_classify.show(outputs, live=False) as on_prediction:
             if len(first) == 1 and not (outputs.files or outputs.on_stdout):
                 on_prediction = _failing(on_prediction)
+            photos = chain(first, found)
             tally = classify_files(
                 personal,
-                chain(first, found),
+                photos if part is None else _parts(photos, part),
                 outputs,
                 top=top,
                 reject=share,
@@ -203,6 +215,12 @@ def _found(paths: list[Path], leave_out: list[Path], *, null: bool) -> Iterator[
         else:
             stream = cast("BufferedIOBase", sys.stdin.buffer)
             yield from find_photos(read_paths(stream, null=null), leave_out=leave_out)
+
+
+def _parts(photos: Iterable[Path | Skipped], box: Box) -> Iterator[Region | Skipped]:
+    """The same part of each photo."""
+    for photo in photos:
+        yield photo if isinstance(photo, Skipped) else Region(photo, box)
 
 
 def _failing(

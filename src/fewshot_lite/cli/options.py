@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -9,6 +10,21 @@ import typer
 #: Exit code of a program ended by Ctrl-C.
 INTERRUPTED = 130
 
+PhotoFolder = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FOLDER", help="A folder, or a ZIP archive, with one folder of photos per class."
+    ),
+]
+Labels = Annotated[
+    Path | None,
+    typer.Option(
+        "--labels",
+        metavar="FILE.csv",
+        help="A table of the photos in FOLDER, instead of class folders: rows of file,label, or of "
+        "file,label,x,y,w,h with a box around the thing.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite an output that exists.")]
 Device = Annotated[

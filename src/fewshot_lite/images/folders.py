@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -178,6 +178,11 @@ def _real(entry: Path, parent: str) -> str:
     return os.path.join(parent, entry.name)  # noqa: PTH118
 
 
+def is_photo_name(name: str) -> bool:
+    """Whether a file is called as photos are."""
+    return os.path.splitext(name)[1].lower() in PHOTO_ENDINGS  # noqa: PTH122
+
+
 def why_no_photo(path: Path) -> str | None:
     """None for a photo, by its ending or else by its first bytes."""
     ending = path.suffix.lower()
@@ -268,7 +273,7 @@ def scan_classes(folder: Path, name: str | None = None) -> ImageFolder:
             "inside."
         )
     _check_level(folder, folders)
-    _check_names(folder, [path.name for path in folders])
+    check_class_names(folder, [path.name for path in folders])
     paths: list[Path] = []
     labels: list[int] = []
     skipped = [
@@ -317,7 +322,16 @@ def _check_level(folder: Path, folders: list[Path]) -> None:
         )
 
 
-def _check_names(folder: Path, names: list[str]) -> None:
+def check_class_names(folder: Path, names: Iterable[str]) -> None:
+    """Refuse class names that no file can hold, or that some disks take for one.
+
+    Args:
+        folder: whose they are, or the file that lists them.
+        names: the classes.
+
+    Raises:
+        FewshotError: there are some.
+    """
     seen: dict[str, str] = {}
     for name in names:
         try:

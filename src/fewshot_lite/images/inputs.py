@@ -22,6 +22,7 @@ from PIL import Image, ImageFile
 
 from fewshot_lite.core.errors import InputError
 from fewshot_lite.images.photo import usual_white
+from fewshot_lite.images.regions import Region, as_box
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,13 +30,18 @@ if TYPE_CHECKING:
 #: One photo: the path of a file; the bytes of one; an image of Pillow's; a NumPy array (H, W),
 #: (H, W, 1), (H, W, 3) or (H, W, 4), uint8, uint16, bool or float in [0, 1]; a torch tensor of the
 #: same kinds with its channels first, (H, W), (1, H, W), (3, H, W) or (4, H, W); or any of these
-#: as a source already.
+#: as a source already, or a region of it.
 Photo: TypeAlias = (
-    "str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[Any] | Tensor | InMemory"
+    "str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[Any] | Tensor | InMemory | Region"
 )
+
+#: A photo as a source.
+Taken: TypeAlias = "Path | InMemory | Region"
 
 #: Floats may be so far beyond [0, 1], as resizing leaves them, and are cut off.
 _OVERSHOOT = 0.5
+
+_ONE = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image, Region)
 
 #: Pillow's images are read one at a time: two threads may have been given the same.
 _lock = threading.Lock()
@@ -61,18 +67,20 @@ class InMemory:
 
 def is_photo(photos: object) -> bool:
     """Whether something is one photo by its type; if not, it may be several."""
-    if isinstance(photos, str | os.PathLike | bytes | bytearray | memoryview | Image.Image):
+    if isinstance(
+        photos, str | os.PathLike | bytes | bytearray | memoryview | Image.Image | Region
+    ):
         return True
     return getattr(photos, "ndim", None) in (1, 2, 3) and not _holds_objects(photos)
 
 
-def as_sources(photos: Iterable[Any], name: str = "photos") -> Iterator[Path | InMemory]:
+def as_sources(photos: Iterable[Any], name: str = "photos") -> Iterator[Taken]:
     """Each of several photos as a source, as they are needed; see `as_source`."""
     for number, photo in enumerate(photos):
         yield as_source(photo, f"{name}[{number}]")
 
 
-def as_source(photo: Any, name: str = "photo") -> Path | InMemory:
+def as_source(photo: Any, name: str = "photo") -> Taken:
     """One photo (`Photo`) as a source.
 
     Args:
@@ -85,6 +93,10 @@ def as_source(photo: Any, name: str = "photo") -> Path | InMemory:
     """
     if isinstance(photo, InMemory):
         return photo
+    if isinstance(photo, Region):
+        if isinstance(photo.photo, Region):
+            raise InputError(f"{name}: a region of a region. Give one of the whole photo.")
+        return Region(as_source(photo.photo, name), as_box(photo.box, f"{name}: box"))
     if isinstance(photo, str | os.PathLike):
         return Path(photo)
     if isinstance(photo, bytes | bytearray | memoryview):

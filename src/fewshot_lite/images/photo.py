@@ -19,6 +19,7 @@ from PIL import ExifTags, Image
 from fewshot_lite.images.lab import lab_to_rgb
 from fewshot_lite.images.opening import PhotoError as PhotoError
 from fewshot_lite.images.opening import check_size, memory_for, one_line, opened
+from fewshot_lite.images.regions import Box, Region, square_around
 
 #: EXIF orientation -> what turns the photo upright.
 _TURNS = {
@@ -51,7 +52,7 @@ class StoredImage(Protocol):
 
 
 #: Where the pixels of one image come from.
-Source: TypeAlias = Path | StoredImage
+Source: TypeAlias = Path | StoredImage | Region
 
 
 class Square(NamedTuple):
@@ -78,7 +79,7 @@ def read_square(source: Source, size: int, *, max_pixels: int | None = None) -> 
 
     Args:
         source: a file of any of `opening.FORMATS`, whatever its ending; of animated files the first
-            frame is taken. Or an image stored otherwise.
+            frame is taken. Or an image stored otherwise, or a region of any of these.
         size: side of the result in pixels.
         max_pixels: images with more pixels are refused; see `opening.opened`.
 
@@ -86,22 +87,23 @@ def read_square(source: Source, size: int, *, max_pixels: int | None = None) -> 
         PhotoError: the file is missing, unreadable, truncated, too large or no image.
     """
     file: Path | BytesIO
+    photo, box = (source.photo, source.box) if isinstance(source, Region) else (source, None)
     with one_line():
-        if isinstance(source, Path):
-            file = source
-        elif isinstance(stored := source.read(), bytes):
+        if isinstance(photo, Path):
+            file = photo
+        elif isinstance(stored := photo.read(), bytes):
             file = BytesIO(stored)
         else:
             pixels = stored if isinstance(stored, Image.Image) else Image.fromarray(stored)
             check_size(pixels, max_pixels)
-            return _square(pixels, size)
+            return _square(pixels, size, box)
     with opened(file, max_pixels) as image:
-        return _square(image, size)
+        return _square(image, size, box)
 
 
-def _square(image: Image.Image, size: int) -> Square:
+def _square(image: Image.Image, size: int, box: Box | None = None) -> Square:
     width, height = image.size
-    if image.format in ("JPEG", "MPO"):
+    if image.format in ("JPEG", "MPO") and box is None:
         # Twice the wanted size keeps the resize below well-sampled. A side may not be scaled
         # below the wanted square, so draft is given the shape of the whole image.
         scale = max(1.0, min(width, height) / (2 * size))
@@ -110,8 +112,10 @@ def _square(image: Image.Image, size: int) -> Square:
     with memory_for(image):
         image.load()  # before the orientation is looked up: a TIFF is turned upright as it loads
         white = _white(image)
+        turn = _TURNS.get(_orientation(image))
+        if box is not None:
+            image, turn = _upright_part(image, turn, box), None
         square = _reduced(image, size, white)
-    turn = _TURNS.get(_orientation(image))
     if turn is not None:
         square = square.transpose(turn)
     side = min(square.size)
@@ -119,6 +123,15 @@ def _square(image: Image.Image, size: int) -> Square:
     box = (left, top, left + side, top + side)
     square = square.resize((size, size), Image.Resampling.BILINEAR, box=box)
     return Square(np.asarray(square), width, height, None if white is None else int(white))
+
+
+def _upright_part(image: Image.Image, turn: Image.Transpose | None, box: Box) -> Image.Image:
+    """The square of a region (`images.regions`), upright; raises PhotoError."""
+    upright = image if turn is None else image.transpose(turn)
+    part = square_around(box, upright.width, upright.height)
+    if part is None:
+        raise PhotoError(f"the box lies outside of the photo, {upright.width} x {upright.height}")
+    return upright.crop(part)
 
 
 def _reduced(image: Image.Image, size: int, white: float | None) -> Image.Image:
@@ -194,9 +207,15 @@ def usual_white(peak: float, mode: str = "I;16") -> float:
     return next((value for value in usual if peak <= value), peak)
 
 
+def file_of(source: Source) -> Path | None:
+    """The file of an image; None of one stored otherwise."""
+    photo = source.photo if isinstance(source, Region) else source
+    return photo if isinstance(photo, Path) else None
+
+
 def place_of(source: Source) -> Path:
     """The file of an image; of one stored otherwise, where it lies in words."""
-    return source if isinstance(source, Path) else Path(str(source))
+    return file_of(source) or Path(str(source))
 
 
 def _bands(image: Image.Image) -> Iterator[npt.NDArray[np.float32]]:

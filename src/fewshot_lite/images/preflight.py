@@ -18,8 +18,9 @@ from typing import Literal
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.images.copies import find_copies
 from fewshot_lite.images.decoding import look_through
+from fewshot_lite.images.finding import find_labelled
 from fewshot_lite.images.fingerprints import Looks
-from fewshot_lite.images.folders import ImageFolder, LabelledImages, Skipped, scan_classes
+from fewshot_lite.images.folders import LabelledImages, Skipped
 from fewshot_lite.images.photo import Square, place_of
 
 Kind = Literal[
@@ -188,13 +189,18 @@ class Examiner:
 
 
 def check(
-    folder: str | Path, size: int = 128, *, on_done: Callable[[int, int], None] | None = None
+    folder: str | Path,
+    size: int = 128,
+    *,
+    labels: str | Path | None = None,
+    on_done: Callable[[int, int], None] | None = None,
 ) -> tuple[Finding, ...]:
     """Look at a folder of photos and learn nothing from it.
 
     Args:
-        folder: one folder of photos per class.
+        folder: one folder of photos per class, or a ZIP archive of such.
         size: side in pixels of what the model sees, for what is tiny.
+        labels: a table of the photos in the folder instead (`images.labels_file`).
         on_done: called with (photos decoded, photos in all).
 
     Returns:
@@ -204,11 +210,12 @@ def check(
         UsageError: the folder is missing, a file or unreadable.
         FewshotError: it has no class folders, or class names that cannot be told apart.
     """
-    return check_scanned(scan_classes(Path(folder)), size, on_done=on_done)
+    found = find_labelled(Path(folder), None if labels is None else Path(labels))
+    return check_scanned(found, size, on_done=on_done)
 
 
 def check_scanned(
-    folder: ImageFolder, size: int, *, on_done: Callable[[int, int], None] | None = None
+    folder: LabelledImages, size: int, *, on_done: Callable[[int, int], None] | None = None
 ) -> tuple[Finding, ...]:
     """As `check`, of a folder that has been scanned."""
     examiner, total = Examiner(folder, size), len(folder.paths)

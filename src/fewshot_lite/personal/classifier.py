@@ -16,7 +16,7 @@ import numpy.typing as npt
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.images.folders import Skipped
 from fewshot_lite.images.inputs import Photo, as_source, as_sources, is_photo
-from fewshot_lite.images.photo import Source
+from fewshot_lite.images.photo import Source, file_of
 from fewshot_lite.images.prefetch import DecodedBatch, decoded_batches
 from fewshot_lite.personal.prediction import Prediction
 from fewshot_lite.personal.views import VIEWS, mean_answers, recorded_views, view
@@ -132,7 +132,7 @@ class PhotoClassifier(ABC):
             finite = np.isfinite(probabilities).all(1) & np.isfinite(strangeness)
         row = 0
         for position, source in enumerate(decoded.paths):
-            path = source if isinstance(source, Path) else None
+            path = file_of(source)
             if position in decoded.problems:
                 yield Prediction(path, (), decoded.problems[position])
                 continue

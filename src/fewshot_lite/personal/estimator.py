@@ -23,7 +23,7 @@ import numpy.typing as npt
 from fewshot_lite.core.config import HeadName
 from fewshot_lite.core.errors import FewshotError, InputError, UsageError
 from fewshot_lite.core.files import DEFAULT_BASE
-from fewshot_lite.images.inputs import InMemory, Photo, as_sources, is_photo
+from fewshot_lite.images.inputs import Photo, Taken, as_sources, is_photo
 
 if TYPE_CHECKING:
     from fewshot_lite.personal.model import PersonalModel
@@ -98,7 +98,7 @@ class FewShotClassifier:
 
         if self.refine not in (True, False, "auto"):
             raise InputError(f"refine: {self.refine!r} is not True, False or 'auto'.")
-        photos: str | os.PathLike[str] | list[Path | InMemory]
+        photos: str | os.PathLike[str] | list[Taken]
         labels = None
         if isinstance(X, str | os.PathLike):
             photos = X
@@ -328,7 +328,7 @@ class FewShotClassifier:
         return probabilities / probabilities.sum(axis=1, keepdims=True), strangeness
 
 
-def _sources(X: Any) -> list[Path | InMemory]:
+def _sources(X: Any) -> list[Taken]:
     """Several photos.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,7 +40,7 @@ from fewshot_lite.personal.cross_adaptation import cross_adapt
 from fewshot_lite.personal.model import Adaptation, PersonalModel
 from fewshot_lite.personal.one_pass import adapt_in_one_pass, as_bytes
 from fewshot_lite.personal.refining import refine_support
-from fewshot_lite.personal.support import Photos, Support, read_support
+from fewshot_lite.personal.support import Labels, Photos, Support, read_support
 from fewshot_lite.personal.views import AS_IS, choose_views
 
 
@@ -134,7 +134,7 @@ class MetaModel:
     def adapt(
         self,
         photos: Photos,
-        labels: Iterable[object] | None = None,
+        labels: Labels | None = None,
         *,
         head: HeadName = "default",
         views: int | None = None,
@@ -149,11 +149,11 @@ class MetaModel:
         """Adapt to a person's classes: in one forward pass, or by the learner's gradient steps.
 
         Args:
-            photos: a folder with one folder of photos per class; or N photos in any forms and sizes
-                (`images.inputs.Photo`: paths, bytes, images of Pillow's, arrays, tensors). Tensors
-                (N, 3, S, S) with S = `image_size` are taken as they are.
-            labels: N class names, with photos and only with them; what is none, a number, say, is
-                named by its `str`.
+            photos: a folder, or a ZIP archive, with one folder of photos per class; or N photos in
+                any forms and sizes (`images.inputs.Photo`: paths, bytes, images of Pillow's,
+                arrays, tensors). Tensors (N, 3, S, S) with S = `image_size` are taken as they are.
+            labels: N class names for photos; what is none, a number, say, is named by its `str`. Or
+                a CSV file of files in a folder and their classes (`images.labels_file`).
             head: as `adapt_to` takes it.
             views: as `adapt_to` takes it.
             mirror: as `adapt_to` takes it.

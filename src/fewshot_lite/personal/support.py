@@ -14,7 +14,8 @@ from torch import Tensor
 
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.data.store import decode
-from fewshot_lite.images.folders import LabelledImages, Skipped, scan_classes
+from fewshot_lite.images.finding import find_labelled
+from fewshot_lite.images.folders import LabelledImages, Skipped
 from fewshot_lite.images.inputs import Photo, as_sources, is_photo
 from fewshot_lite.images.photo import place_of
 from fewshot_lite.images.preflight import Examiner, Finding, StrictError
@@ -62,11 +63,13 @@ class Support:
 
 #: What can be adapted to: a folder of class folders; photos with a label each; the squares.
 Photos: TypeAlias = "str | os.PathLike[str] | Tensor | Iterable[Photo]"
+#: A class for each photo; or the file of a table of them.
+Labels: TypeAlias = "Iterable[object] | str | os.PathLike[str]"
 
 
 def read_support(
     photos: Photos,
-    labels: Iterable[object] | None,
+    labels: Labels | None,
     size: int,
     *,
     strict: bool = False,
@@ -76,9 +79,10 @@ def read_support(
     """Read what is to be adapted to.
 
     Args:
-        photos: a folder with one folder of photos per class; or N photos in any forms
-            (`images.inputs.Photo`); or their squares, (N, 3, S, S), which are taken as they are.
-        labels: N class names, but of a folder; what is none, a number, say, is named by its `str`.
+        photos: a folder, or a ZIP archive, with one folder of photos per class; or N photos in any
+            forms (`images.inputs.Photo`); or their squares, (N, 3, S, S), taken as they are.
+        labels: N class names; what is none, a number, say, is named by its `str`. Of a folder of
+            photos, a table of files and labels (`images.labels_file`); of class folders, None.
         size: S, side of the images.
         strict: fail if anything is wrong with the photos; `images.preflight` lists what may be.
         on_done: called with (photos decoded, photos in all).
@@ -93,9 +97,10 @@ def read_support(
     found: LabelledImages
     root = None
     if isinstance(photos, str | os.PathLike):
-        if labels is not None:
+        if labels is not None and not isinstance(labels, str | os.PathLike):
             raise UsageError("labels: for photos only; a folder's class folders name them.")
-        found, root = scan_classes(Path(photos)), Path(photos)
+        found = find_labelled(Path(photos), None if labels is None else Path(labels))
+        root = found.root if labels is None else None
     elif labels is None:
         raise UsageError("labels: missing. Give a class name for each of the photos.")
     elif isinstance(photos, Tensor) and tuple(photos.shape[1:]) == (3, size, size):
@@ -109,7 +114,7 @@ def read_support(
     return replace(_read(found, size, strict=strict, on_done=on_done), root=root)
 
 
-def _labelled(photos: Iterable[Photo], labels: Iterable[object]) -> LabelledImages:
+def _labelled(photos: Iterable[Photo], labels: Labels) -> LabelledImages:
     sources = tuple(as_sources(photos))
     given = class_names_of(labels)
     if len(given) != len(sources):
@@ -119,10 +124,10 @@ def _labelled(photos: Iterable[Photo], labels: Iterable[object]) -> LabelledImag
     return LabelledImages("photos", Path(), names, sources, numbers)
 
 
-def class_names_of(labels: Iterable[object]) -> list[str]:
+def class_names_of(labels: Labels) -> list[str]:
     """Labels of any kind as class names, those of tensors and arrays, too."""
-    if isinstance(labels, str):
-        raise UsageError(f"labels: {labels!r} is one. Give as many as there are photos.")
+    if isinstance(labels, str | os.PathLike):
+        raise UsageError(f"labels: {str(labels)!r} is one. Give as many as there are photos.")
     to_list = getattr(labels, "tolist", None)
     return [str(label) for label in (to_list() if to_list is not None else labels)]
 

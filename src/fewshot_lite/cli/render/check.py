@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from fewshot_lite.cli.render import terminal as render
-from fewshot_lite.images.folders import ImageFolder
+from fewshot_lite.images.folders import LabelledImages
 from fewshot_lite.images.preflight import SERIOUS, Finding, Kind
 
 #: Findings of a kind, and files of a finding, that are named one by one.
@@ -41,7 +41,7 @@ def print_findings(findings: Sequence[Finding], to: Console) -> None:
             to.print(f"[{style}]{title}[/] {len(own) - _MOST} more (--json lists all)")
 
 
-def print_check(folder: ImageFolder, findings: Sequence[Finding]) -> None:
+def print_check(folder: LabelledImages, findings: Sequence[Finding]) -> None:
     """Print the findings, and a line that counts them."""
     print_findings(findings, render.out)
     counts = {kind: sum(finding.kind == kind for finding in findings) for kind in _TITLES}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.images.folders import NOT_A_PHOTO, Skipped
+from fewshot_lite.images.photo import Source
 from fewshot_lite.personal.bulk.outputs import Outputs, Sink
 from fewshot_lite.personal.bulk.watching import Watcher
 from fewshot_lite.personal.classifier import PhotoClassifier
@@ -50,7 +51,7 @@ OnPrediction = Callable[[Prediction, Tally], None]
 
 def classify_files(
     model: PhotoClassifier,
-    paths: Iterable[Path | Skipped],
+    paths: Iterable[Source | Skipped],
     outputs: Outputs | None = None,
     *,
     top: int = 3,
@@ -135,7 +136,7 @@ def check_watched(paths: Iterable[Path]) -> None:
 
 def _pass(
     model: PhotoClassifier,
-    paths: Iterable[Path | Skipped],
+    paths: Iterable[Source | Skipped],
     sink: Sink,
     tally: Tally,
     top: int,

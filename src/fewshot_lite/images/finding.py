@@ -1,0 +1,34 @@
+"""Photos with their classes, however these are told: class folders, an archive of them, a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fewshot_lite.core.errors import UsageError
+from fewshot_lite.images.folders import LabelledImages, scan_classes
+
+
+def find_labelled(photos: Path, labels: Path | None = None) -> LabelledImages:
+    """Find photos and their classes (nothing is decoded).
+
+    Args:
+        photos: a folder with one folder of photos per class, or a ZIP archive of such a folder.
+        labels: a table of files in the folder and their classes (`images.labels_file`).
+
+    Raises:
+        UsageError: missing, unreadable, or of another kind.
+        FewshotError: no classes in it, or class names that cannot be told apart.
+    """
+    if labels is not None:
+        from fewshot_lite.images.labels_file import scan_labels
+
+        return scan_labels(photos, labels)
+    try:
+        archive = photos.is_file()
+    except OSError as error:  # within a folder that may not be searched, a name too long
+        raise UsageError(f"{photos}: {error.strerror}.") from None
+    if archive:
+        from fewshot_lite.images.archives import scan_zip
+
+        return scan_zip(photos)
+    return scan_classes(photos)

@@ -1,0 +1,65 @@
+"""A part of a photo in the place of a photo: where the thing is, by a box around it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fewshot_lite.core.errors import InputError
+
+#: Left, top, width and height in pixels of the photo as it is seen, that is upright.
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Region:
+    """What lies in a box of a photo; it is read as the smallest square around the box.
+
+    Where that would reach beyond the photo it is moved into it, and cut to it if it is larger.
+    """
+
+    photo: Any
+    """A photo in any form (`images.inputs.Photo`); where it is read, a source that is no region."""
+    box: Box
+
+    def __str__(self) -> str:
+        return f"{self.photo}, box {','.join(f'{value:g}' for value in self.box)}"
+
+
+def as_box(values: Sequence[object], name: str = "box") -> Box:
+    """Four numbers, or what spells them, as a box.
+
+    Args:
+        values: x, y, width and height.
+        name: what to call it in messages.
+
+    Raises:
+        InputError: they are none.
+    """
+    try:
+        x, y, width, height = (float(str(value)) for value in values)
+    except ValueError:
+        x = y = width = height = math.nan
+    if not (math.isfinite(x + y) and 0 < width < math.inf and 0 < height < math.inf):
+        given = ",".join(map(str, values))
+        raise InputError(f"{name} {given}: give x,y,w,h in pixels, e.g. {name} 120,80,400,300.")
+    return x, y, width, height
+
+
+def square_around(box: Box, width: int, height: int) -> tuple[int, int, int, int] | None:
+    """The pixels to read of a photo: left, top, right and bottom; None if the box is outside."""
+    left, right = max(0.0, box[0]), min(float(width), box[0] + box[2])
+    top, bottom = max(0.0, box[1]), min(float(height), box[1] + box[3])
+    if right - left < 1 or bottom - top < 1:
+        return None
+    side = math.ceil(max(right - left, bottom - top))
+
+    def span(low: float, high: float, size: int) -> tuple[int, int]:
+        length = min(side, size)
+        start = min(max(0, round((low + high - length) / 2)), size - length)
+        return start, start + length
+
+    (x, end), (y, last) = span(left, right, width), span(top, bottom, height)
+    return x, y, end, last
