@@ -60,8 +60,11 @@ class _Images:
 class PersonalTasks:
     """Draws tasks from data sets; the same seed draws the same tasks."""
 
-    def __init__(self, model: MetaModel, data: list[Path], seed: int) -> None:
+    def __init__(
+        self, model: MetaModel, data: list[Path], seed: int, views: int | None = None
+    ) -> None:
         self.model = model
+        self.views = views
         self.seed = seed
         self.sets = {path.name: _Images.read(path, model.image_size) for path in data}
 
@@ -88,7 +91,7 @@ class PersonalTasks:
                 for i in range(strangers):
                     other = others[i % len(others)]
                     foreign.append(other.any(rng, list(range(len(other.groups)))))
-            personal = self.model.adapt(data.images[support], labels)
+            personal = self.model.adapt(data.images[support], labels, views=self.views)
             images = torch.cat([data.images[asked], *(x[None] for x in held_out + foreign)])
             features = map_batches(personal.backbone, images, 64)
             parts = features.split([len(asked), len(held_out), len(foreign)])
@@ -107,10 +110,10 @@ def add_arguments(parser: argparse.ArgumentParser, queries: int) -> None:
 
 
 def each_set(
-    args: argparse.Namespace, strangers: int = 0
+    args: argparse.Namespace, strangers: int = 0, views: int | None = None
 ) -> Iterator[tuple[Row, Iterator[PersonalTask]]]:
     """The beginning of a row, and its tasks, for each number of shots and data set."""
-    drawing = PersonalTasks(MetaModel.load(args.model), args.data, args.seed)
+    drawing = PersonalTasks(MetaModel.load(args.model), args.data, args.seed, views)
     for shot in args.shots:
         for name in drawing.sets:
             start = time.perf_counter()

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from fewshot_lite.personal.meta_model import MetaModel
     from fewshot_lite.personal.model import PersonalModel
     from fewshot_lite.personal.opening import open_personal
+    from fewshot_lite.personal.suggesting import suggest
+    from fewshot_lite.personal.undo import undo
     from fewshot_lite.published.evaluate import evaluate
     from fewshot_lite.training.meta_config import MetaTrainConfig
     from fewshot_lite.training.meta_train import meta_train
@@ -53,6 +55,8 @@ _HOMES = {
     "pretrain": "training.pretrain",
     "remove": "personal.editing",
     "rename": "personal.editing",
+    "suggest": "personal.suggesting",
+    "undo": "personal.undo",
 }
 
 __all__ = [
@@ -76,6 +80,8 @@ __all__ = [
     "pretrain",
     "remove",
     "rename",
+    "suggest",
+    "undo",
 ]
 
 

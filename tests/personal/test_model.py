@@ -237,7 +237,8 @@ def test_an_output_that_exists_needs_force(personal: PersonalModel, tmp_path: Pa
     assert contents(tmp_path) == {"mine": b"precious"}
     personal.save(str(tmp_path / "mine"), force=True)
     assert PersonalModel.load(tmp_path / "mine").class_names == personal.class_names
-    assert set(contents(tmp_path)) == {"mine"}
+    assert set(contents(tmp_path)) == {"mine", ".mine.before"}
+    assert (tmp_path / ".mine.before").read_text() == "precious"
 
 
 def test_a_folder_that_does_not_exist_is_named(personal: PersonalModel, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -112,6 +113,7 @@ def adapt(
     from fewshot_lite.core.devices import pick_device
     from fewshot_lite.images.preflight import StrictError
     from fewshot_lite.personal.advice import advice
+    from fewshot_lite.personal.growth import expected_growth
     from fewshot_lite.personal.meta_model import MetaModel
     from fewshot_lite.personal.quality import assess
     from fewshot_lite.personal.report.adapting import write_adapt_report
@@ -139,6 +141,7 @@ def adapt(
         raise
     personal.save(output, force=force, thumbnails=not no_thumbnails)
     quality = assess(personal)
+    growth = expected_growth(personal, quality)
     if report is not None:
         write_adapt_report(personal, report, model=output, quality=quality, force=force)
     adaptation = personal.adaptation
@@ -156,6 +159,7 @@ def adapt(
                 ],
                 "findings": findings_json(adaptation.findings),
                 "quality": quality_json(quality),
+                "growth": asdict(growth) if growth else None,
                 "advice": advice(quality, personal.shots),
                 "seconds": adaptation.seconds,
                 "base": personal.provenance["base"],
@@ -172,7 +176,7 @@ def adapt(
         print_findings(others, render.err)
         where = () if output == DEFAULT_PERSONAL else ("--model", output)
         render.print_adaptation(adaptation, output)
-        print_quality(quality, personal.shots)
+        print_quality(quality, personal.shots, growth=growth)
         print_head(personal.provenance["head"])
         if refined:
             print_refined(refined)

@@ -60,6 +60,16 @@ COMMANDS: Mapping[str, Entry] = {
         "Give a class of a personal model a new name.",
         "personal.safetensors mug 'red mug' --force",
     ),
+    "undo": Entry(
+        "undo:undo",
+        "Put a personal model back as it was before it was written over.",
+        "personal.safetensors",
+    ),
+    "suggest": Entry(
+        "suggest:suggest",
+        "List the photos without labels whose labels would help a personal model most.",
+        "unsorted/ --number 20",
+    ),
     "export": Entry(
         "export:export",
         "Write a personal model as one file that runs elsewhere, without fewshot-lite.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -151,17 +152,21 @@ def _finish(
     from fewshot_lite.cli.render import edit as render_edit
     from fewshot_lite.cli.render import terminal as render
     from fewshot_lite.cli.render.quality import print_quality, quality_json
+    from fewshot_lite.personal.growth import expected_growth
     from fewshot_lite.personal.quality import assess
 
     edit.model.save(target, force=force)
     quality = assess(edit.model) if before is not None else None
+    growth = expected_growth(edit.model, quality) if quality is not None else None
     if json:
         render.print_skipped(edit.skipped)  # stdout is JSON alone
-        about = {"quality": quality_json(quality)} if quality else {}
+        about: dict[str, object] = {}
+        if quality:
+            about = {"quality": quality_json(quality), "growth": asdict(growth) if growth else None}
         render.print_json(render_edit.edit_json(edit, target) | about)
         return
     render_edit.print_edit(edit, target)
     if quality and before is not None:
-        print_quality(quality, edit.model.shots, before=assess(before))
+        print_quality(quality, edit.model.shots, before=assess(before), growth=growth)
     where = () if target == DEFAULT_PERSONAL else ("--model", target)
     render.print_next([render.command("classify", "photo.jpg", *where)])

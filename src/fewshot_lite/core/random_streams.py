@@ -38,6 +38,8 @@ class Stream(IntEnum):
     """The order of the images of a VTAB task, by task and split."""
     REFINEMENT_ROWS = 12
     """The order of the support rows in the steps of `adapt --refine`."""
+    LEARNING_CURVE = 13
+    """Halves of a personal model's photos."""
 
 
 def generator(seed: int, stream: Stream, *numbers: int) -> torch.Generator:

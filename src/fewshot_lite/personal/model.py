@@ -29,6 +29,7 @@ from fewshot_lite.personal.classifier import PhotoClassifier
 from fewshot_lite.personal.contents import check_there
 from fewshot_lite.personal.novelty import StrangerDetector
 from fewshot_lite.personal.store import Parts
+from fewshot_lite.personal.undo import keep_backup
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,7 @@ class PersonalModel(PhotoClassifier):
         *,
         force: bool = False,
         thumbnails: bool = True,
+        backup: bool = True,
     ) -> Path:
         """Write the model, whole or not at all.
 
@@ -149,6 +151,7 @@ class PersonalModel(PhotoClassifier):
             path: where to.
             force: it may be there.
             thumbnails: with the small pictures of its photos, if it has any.
+            backup: keep the file that was there; see `personal.undo`.
 
         Raises:
             UsageError: the file exists and `force` is not set, or its folder is not there.
@@ -168,6 +171,8 @@ class PersonalModel(PhotoClassifier):
             self.thumbnails if thumbnails else (),
             self._left_out_logits,
         )
+        if force and backup:
+            keep_backup(path)
         personal_store.write(path, parts, force=force)
         return path
 

@@ -395,7 +395,7 @@ class Session:
         if learned is None or learned is self._saved:
             return
         try:
-            learned.model.save(self.workspace.model_file, force=True)
+            learned.model.save(self.workspace.model_file, force=True, backup=False)
         except FewshotError as error:
             self.problem = str(error)
             self._touch()

@@ -10,15 +10,22 @@ from fewshot_lite.cli.render.terminal import escape, out
 from fewshot_lite.personal.advice import advice
 
 if TYPE_CHECKING:
+    from fewshot_lite.personal.growth import Growth
     from fewshot_lite.personal.quality import Quality, Suspicion
 
+#: A gain that is told, as a share.
+_WORTH_TELLING = 0.005
 _MOST_PAIRS = 3
 _MOST_PHOTOS = 5
 _MOST_CLASSES = 3
 
 
 def print_quality(
-    quality: Quality, shots: Mapping[str, int], *, before: Quality | None = None
+    quality: Quality,
+    shots: Mapping[str, int],
+    *,
+    before: Quality | None = None,
+    growth: Growth | None = None,
 ) -> None:
     """A line for the accuracy to expect, and one for what is wrong or would help, if anything is.
 
@@ -26,6 +33,7 @@ def print_quality(
         quality: of the model as it is now.
         shots: photos of each class.
         before: of the model before it was changed.
+        growth: what more photos would be worth, if that is known.
     """
     if quality.accuracy is None or quality.interval is None:
         out.print(
@@ -70,6 +78,11 @@ def print_quality(
     if len(quality.suspicious) > _MOST_PHOTOS:
         rest = len(quality.suspicious) - _MOST_PHOTOS
         out.print(f"  [yellow]In the wrong class?[/] {rest} more (--json lists all)")
+    if growth is not None and growth.doubled - growth.now >= _WORTH_TELLING:
+        out.print(
+            f"  [bold]Twice as many photos[/] like these: about {growth.doubled:.0%} named right "
+            f"({growth.half:.0%} with half of them)."
+        )
     for line in advice(quality, shots):
         out.print(f"  [bold]What would help:[/] {escape(line)}")
 

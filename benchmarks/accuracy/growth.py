@@ -1,0 +1,69 @@
+"""What `expected_growth` says of twice as many photos, beside what these are worth.
+
+    python -m benchmarks.accuracy.growth MODEL DATA [DATA ...] --shots 5 --tasks 20
+
+For each data set: the accuracy now and with twice as many photos, both on the same held-back
+photos; the gain that was expected from the first half alone; and the mean absolute error of the
+expected gain, a task at a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+
+from benchmarks.accuracy.suggesting import accuracy
+from benchmarks.common import emit
+from benchmarks.personal_tasks import PersonalTask, add_arguments, each_set
+from fewshot_lite.personal.editing import add_features
+from fewshot_lite.personal.growth import expected_growth
+from fewshot_lite.personal.quality import assess
+
+
+def of_task(task: PersonalTask, shot: int) -> dict[str, float]:
+    personal = task.personal
+    quality = assess(personal)
+    growth = expected_growth(personal, quality)
+    assert growth is not None
+    more: list[int] = []
+    for k in range(len(personal.class_names)):
+        more += (task.truth == k).nonzero().flatten()[:shot].tolist()
+    test = [i for i in range(len(task.truth)) if i not in set(more)]
+    labels = [personal.class_names[k] for k in task.truth[more].tolist()]
+    names = [f"more {i}" for i in more]
+    doubled = add_features(personal, task.queries[more], labels, names).model
+    now = accuracy(personal, task.queries[test], task.truth[test])
+    then = accuracy(doubled, task.queries[test], task.truth[test])
+    expected = growth.doubled - growth.now
+    return {
+        "now": now,
+        "doubled": then,
+        "gain": then - now,
+        "expected gain": expected,
+        "error": abs(expected - (then - now)),
+        "error of no gain": abs(then - now),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_arguments(parser, queries=25)
+    args = parser.parse_args()
+    rows, every = [], []
+    for row, tasks in each_set(args, views=1):
+        found = [of_task(task, int(str(row["shot"]))) for task in tasks]
+        every += found
+        rows.append(row | _means(found))
+    rows.append({"data": "all"} | _means(every))
+    emit("growth", vars(args), rows)
+
+
+def _means(found: list[dict[str, float]]) -> dict[str, float]:
+    return {k: round(100 * sum(task[k] for task in found) / len(found), 1) for k in found[0]}
+
+
+if __name__ == "__main__":
+    torch.set_grad_enabled(False)
+    torch.set_num_threads(1)
+    main()

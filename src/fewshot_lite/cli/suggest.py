@@ -1,0 +1,91 @@
+"""`fewshot-lite suggest`: parsing and rendering."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fewshot_lite.cli.options import Device, Json, MaxPixels
+from fewshot_lite.core.errors import UsageError
+from fewshot_lite.core.files import DEFAULT_PERSONAL
+
+
+def suggest(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PHOTOS...", help="Photos, or folders of photos.")
+    ],
+    model: Annotated[
+        Path, typer.Option("--model", "-m", help="The personal model that is to learn of them.")
+    ] = DEFAULT_PERSONAL,
+    number: Annotated[
+        int, typer.Option("--number", "-n", min=1, help="The number of photos to choose.")
+    ] = 10,
+    copy_into: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Copy them into this new folder, beside an empty folder for each class to drag "
+            "them into. `add` takes it then.",
+        ),
+    ] = None,
+    max_pixels: MaxPixels = None,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """List the photos without labels whose labels would help a personal model most.
+
+    They are those that the model is unsure of, that stand for many others, and that are unlike one
+    another and what it knows already.
+    """
+    if copy_into is not None and copy_into.exists():
+        raise UsageError(f"--copy-into {copy_into}: exists already. Give the name of a new folder.")
+    for path in paths:
+        if not path.exists():
+            raise UsageError(f"{path}: no such file or folder.")
+    from fewshot_lite.cli.render import terminal as render
+    from fewshot_lite.core.devices import pick_device
+    from fewshot_lite.personal.bulk import find_photos
+    from fewshot_lite.personal.model import PersonalModel
+    from fewshot_lite.personal.suggesting import copy_for_sorting
+    from fewshot_lite.personal.suggesting import suggest as choose
+
+    personal = PersonalModel.load(model, device=str(pick_device(device)))
+    with render.counting_bar("Reading photos") as progress:
+        found = choose(personal, find_photos(paths), number, on_done=progress)
+    if copy_into is not None:
+        copy_for_sorting(found, personal.class_names, copy_into)
+    render.print_skipped(found.skipped)
+    if json:
+        render.print_json(
+            {
+                "looked_at": found.looked_at,
+                "photos": [
+                    {
+                        "path": item.path,
+                        "label": item.label,
+                        "probability": item.probability,
+                        "other": item.other,
+                        "margin": item.margin,
+                    }
+                    for item in found.photos
+                ],
+                **({"folder": copy_into} if copy_into is not None else {}),
+            }
+        )
+        return
+    for item in found.photos:
+        render.out.print(
+            f"{render.escape(str(item.path))}: {render.escape(item.label)}? "
+            f"[dim]({item.probability:.0%}; then {render.escape(item.other)})[/]"
+        )
+    where = () if model == DEFAULT_PERSONAL else ("--model", model)
+    render.err.print(f"{len(found.photos)} of {found.looked_at} photos.")
+    if copy_into is None:
+        words = ("suggest", *paths, *where, "--copy-into", "to_sort")
+        render.print_next([render.command(*words)])
+    else:
+        place = render.escape(str(copy_into))
+        render.out.print(f"Drag them into the folders of their classes in {place}, then:")
+        render.print_next([render.command("add", model, copy_into, "--force")])

@@ -1,0 +1,84 @@
+"""What more photos would be worth, from a learning curve of those there are.
+
+Errors fall about as a power of the number of photos (Hestness et al., "Deep Learning Scaling is
+Predictable, Empirically", 2017), so that doubling from half of the photos to all of them lessens
+errors by the factor by which doubling again would. The first of the two can be measured: the head
+is fitted to random halves, and names the other photos.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fewshot_lite.core.random_streams import Stream, generator
+from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.quality import Quality
+
+#: Random halves.
+_DRAWS = 10
+#: Fewer photos of a class cannot be halved and tell anything.
+_FEWEST = 4
+#: Doubling lessens errors by no more than this, nor does it add any.
+_BEST, _WORST = 0.5, 1.0
+
+
+@dataclass(frozen=True)
+class Growth:
+    """A learning curve of three points."""
+
+    half: float
+    """Accuracy with half of the photos, measured."""
+    now: float
+    """With all of them, as `assess` expects it."""
+    doubled: float
+    """With twice as many, extrapolated."""
+
+
+@torch.no_grad()
+def expected_growth(personal: PersonalModel, quality: Quality, *, seed: int = 0) -> Growth | None:
+    """What to expect of twice as many photos of each class, taken like those there are.
+
+    Args:
+        personal: the model.
+        quality: `assess` of it.
+        seed: of the halves.
+
+    Returns:
+        None where that cannot be told: a class of fewer than four photos, too few photos for an
+        expected accuracy, or a model that was adapted by gradient.
+    """
+    enough = quality.accuracy is not None and quality.enough and not personal.adapted_by_gradient
+    if not enough or min(personal.shots.values()) < _FEWEST:
+        return None
+    assert quality.accuracy is not None
+    draws = generator(seed, Stream.LEARNING_CURVE)
+    halves = [_half_accuracy(personal, draws) for _ in range(_DRAWS)]
+    half = sum(halves) / len(halves)
+    errors = 1 - quality.accuracy
+    factor = min(max(errors / max(1 - half, 1e-6), _BEST), _WORST)
+    return Growth(half, quality.accuracy, 1 - errors * factor)
+
+
+def _half_accuracy(personal: PersonalModel, draws: torch.Generator) -> float:
+    """The mean over classes of the share of one half that the other names right."""
+    labels = personal.labels.cpu()
+    classes = len(personal.class_names)
+    kept = torch.zeros(len(labels), dtype=torch.bool)
+    for k in range(classes):
+        members = (labels == k).nonzero().flatten()
+        order = torch.randperm(len(members), generator=draws)
+        kept[members[order[: len(members) // 2]]] = True
+    rows, of_rows, photos = personal.rows()
+    chosen = kept.to(photos.device)[photos]
+    statistics = personal.head.fit(rows[chosen], of_rows[chosen], classes)
+    out = (~kept).to(personal.features.device)
+    answers = personal.head.logits(statistics, personal.features[out]).argmax(1)
+    return _mean_over_classes(answers == personal.labels[out], personal.labels[out], classes)
+
+
+def _mean_over_classes(right: Tensor, labels: Tensor, classes: int) -> float:
+    hits = torch.bincount(labels[right], minlength=classes).double()
+    return float((hits / torch.bincount(labels, minlength=classes)).mean())

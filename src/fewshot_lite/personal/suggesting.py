@@ -1,0 +1,187 @@
+"""Which unlabelled photos to label next: those whose labels would tell the model most.
+
+Photos are chosen one after the other, by the product of three: the doubt of the model (the root of
+one minus the margin between the two likeliest classes); the distance from what is known or chosen
+already (k-center; Sener and Savarese, "Active Learning for Convolutional Neural Networks: A
+Core-Set Approach", ICLR 2018), so that copies of one photo are not all asked for; and how many
+others lie near (typicality; Hacohen et al., "Active Learning on a Budget", ICML 2022), as few
+labels tell most about what there is most of.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.images.folders import NOT_A_PHOTO, Skipped
+from fewshot_lite.images.photo import Source, file_of
+from fewshot_lite.images.prefetch import decoded_batches
+from fewshot_lite.personal.bulk.sorting import folder_names
+from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.prediction import UNKNOWN
+
+#: Photos that are chosen from; each is compared with all others.
+MOST_PHOTOS = 20_000
+#: Photos that lie nearest, for how typical one is.
+_NEIGHBOURS = 10
+#: Photos compared with the others at a time.
+_CHUNK = 1024
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A photo to label."""
+
+    path: Path | None
+    """Its file; None of a photo that was handed in otherwise."""
+    index: int
+    """Its place among the photos that were given."""
+    label: str
+    """What the model takes it for; `UNKNOWN` if for none of its classes."""
+    probability: float
+    """Of the likeliest class."""
+    other: str
+    """The class that comes next."""
+    margin: float
+    """Between the two probabilities: 0 where the model cannot tell."""
+
+
+@dataclass(frozen=True)
+class Suggestions:
+    """Photos to label, the most telling first."""
+
+    photos: tuple[Suggestion, ...]
+    looked_at: int
+    """Photos that were chosen from."""
+    skipped: tuple[Skipped, ...]
+
+
+def suggest(
+    personal: PersonalModel,
+    photos: Iterable[Source | Skipped],
+    number: int = 10,
+    *,
+    reject: float = 0.05,
+    on_done: Callable[[int, int | None], None] | None = None,
+) -> Suggestions:
+    """Choose the photos whose labels would help most.
+
+    Args:
+        personal: the model that is to learn of them.
+        photos: unlabelled, from `find_photos`, say.
+        number: how many to choose.
+        reject: as for `PersonalModel.classify`.
+        on_done: called with (photos looked at, None).
+
+    Raises:
+        UsageError: a number below 1.
+        FewshotError: no photos, or more than `MOST_PHOTOS`.
+    """
+    if number < 1:
+        raise UsageError(f"--number {number}: at least 1 photo has to be asked for.")
+    features, found, skipped = [personal.features[:0]], list[tuple[int, Path | None]](), []
+    position = 0
+    for batch in decoded_batches(photos, personal.image_size):
+        for offset, source in enumerate(batch.paths):
+            path = file_of(source)
+            if offset in batch.problems:
+                if batch.problems[offset] != NOT_A_PHOTO:
+                    skipped.append(Skipped(path or Path(str(source)), batch.problems[offset]))
+            else:
+                found.append((position + offset, path))
+        position += len(batch.paths)
+        if len(found) > MOST_PHOTOS:
+            raise FewshotError(f"More than {MOST_PHOTOS:,} photos. Give a part of them.")
+        if len(batch.pixels):
+            features.append(personal.embed(torch.from_numpy(batch.pixels)))
+        if on_done is not None:
+            on_done(position, None)
+    if not found:
+        raise FewshotError("No photo to choose from could be read.")
+    every = torch.cat(features)
+    outputs = personal.outputs_of(every)
+    strange = (outputs.strangeness > personal.threshold(reject)).tolist()
+    likeliest = outputs.probabilities.topk(min(2, len(personal.class_names)), dim=1)
+    chosen = choose(personal.features, every, outputs.probabilities, number)
+    suggestions = []
+    for row in chosen:
+        first, second = likeliest.values[row].tolist()
+        name, other = (personal.class_names[k] for k in likeliest.indices[row].tolist())
+        label = UNKNOWN if strange[row] else name
+        index, path = found[row]
+        suggestions.append(Suggestion(path, index, label, first, other, first - second))
+    return Suggestions(tuple(suggestions), len(found), tuple(skipped))
+
+
+def copy_for_sorting(found: Suggestions, class_names: Iterable[str], folder: Path) -> None:
+    """Copy suggested photos into a new folder, beside an empty folder for each class.
+
+    Dragged into these, they are what `add` takes; what is left lying is passed over. Their names
+    begin with their rank.
+
+    Raises:
+        UsageError: the folder is there, or the one it is to lie in is not.
+        FewshotError: it cannot be written.
+    """
+    try:
+        folder.mkdir()
+        for name in folder_names(class_names).values():
+            (folder / name).mkdir()
+        for rank, item in enumerate(found.photos, start=1):
+            if item.path is not None:
+                shutil.copyfile(item.path, folder / f"{rank:03d} {item.path.name}")
+    except FileExistsError:
+        raise UsageError(f"{folder}: exists already. Give the name of a new folder.") from None
+    except FileNotFoundError:
+        raise UsageError(f"{folder}: its folder is not there. Create it first.") from None
+    except OSError as error:
+        raise FewshotError(f"{folder}: could not be written ({error.strerror or error}).") from None
+
+
+@torch.no_grad()
+def choose(known: Tensor, features: Tensor, probabilities: Tensor, number: int) -> list[int]:
+    """Rows to label, one after the other.
+
+    Args:
+        known: (N, d), features of the photos that have labels.
+        features: (U, d), of those that have none.
+        probabilities: (U, K), among K > 1 classes.
+        number: of rows, or U if there are fewer.
+    """
+    directions = F.normalize(features.float(), dim=1)
+    apart = _apart(directions, F.normalize(known.float(), dim=1))
+    top = probabilities.topk(min(2, probabilities.shape[1]), dim=1).values
+    doubt = (1 - (top[:, 0] - top[:, 1])).clamp(min=1e-6).sqrt()
+    value = doubt * _typicality(directions)
+    chosen: list[int] = []
+    for _ in range(min(number, len(features))):
+        worth = value * apart.clamp(min=1e-9)
+        worth[chosen] = -1
+        row = int(worth.argmax())
+        chosen.append(row)
+        apart = torch.minimum(apart, 1 - directions @ directions[row])
+    return chosen
+
+
+def _apart(directions: Tensor, known: Tensor) -> Tensor:
+    """One minus the cosine to the nearest known photo, (U,)."""
+    return torch.cat([1 - (part @ known.T).amax(dim=1) for part in directions.split(_CHUNK)])
+
+
+def _typicality(directions: Tensor) -> Tensor:
+    """One over the mean distance to the nearest others, (U,); 1 for a photo alone."""
+    near = min(_NEIGHBOURS, len(directions) - 1)
+    if near < 1:
+        return directions.new_ones(len(directions))
+    parts = []
+    for part in directions.split(_CHUNK):
+        likest = (part @ directions.T).topk(near + 1, dim=1).values[:, 1:]  # without itself
+        parts.append(1 / (1 - likest.mean(dim=1)).clamp(min=1e-3))
+    return torch.cat(parts)
