@@ -38,7 +38,10 @@ for way in 5 20; do
   for learner in fomaml maml; do
     train "$learner-$way" --learner "$learner" --inner-steps 5 --inner-lr 0.2 "${papers[@]}"
   done
-  train "imaml-$way" --learner imaml --inner-steps 16 --inner-lr 0.03 "${papers[@]}"
+  for curvature in hessian gauss-newton; do
+    train "imaml-$curvature-$way" --learner imaml --inner-steps 16 --inner-lr 0.03 --curvature "$curvature" \
+      "${papers[@]}"
+  done
   python -m benchmarks.accuracy.compare "$test" --ways "$way" --shots 1,5 --queries 5 --tasks 600 \
     --models "$(ls "$out"/*-means.safetensors "$out"/*-"$way".safetensors | paste -sd,)"
 done
