@@ -2,7 +2,8 @@
 
     python -m benchmarks.reliability.fuzz_checkpoints --tries 5000
 
-A base, a personal model and its export are made from the demo's drawings with a small network.
+A base, a personal model and its export are made from the demo's drawings with Conv-4, and a
+personal model with EfficientNet-Lite0, which is run without torch ("lite").
 Half of the changes are what disks do: bits flip, bytes are missing or added. The others are what
 somebody does on purpose: another value in the description, tensors of other shapes, types or
 values, nesting without end; those come with a checksum that is right, or without one. "silent" are
@@ -42,6 +43,7 @@ from fewshot_lite.personal.export.writing import export_model
 from fewshot_lite.personal.meta_model import MetaModel
 from fewshot_lite.personal.model import PersonalModel
 from fewshot_lite.personal.onnx_model import METADATA_KEY, OnnxModel
+from fewshot_lite.personal.opening import open_personal
 
 #: Side of the images.
 SIZE = 32
@@ -186,6 +188,10 @@ def use_personal(path: Path, photo: Path) -> list[float]:
     return [share for _, share in sorted(answer.labels)]
 
 
+def use_lite(path: Path, photo: Path) -> list[float]:
+    return [share for _, share in sorted(open_personal(path).classify(photo, top=99).labels)]
+
+
 def use_export(path: Path, photo: Path) -> list[float]:
     return [share for _, share in sorted(OnnxModel.load(path).classify(photo, top=99).labels)]
 
@@ -204,19 +210,25 @@ def make_files(folder: Path, kinds: list[str]) -> tuple[dict[str, bytes], Path]:
     classes = ("mug", "key", "leaf")
     write_folder(folder / "photos", classes, 4, seed=0, size=2 * SIZE)
     torch.manual_seed(0)
-    MetaModel(
-        SimpleCnaps(Backbone("shufflenet_v2_x0_5", SIZE).eval(), embedding_dim=16), SIZE
-    ).save(folder / "base.safetensors", half=True)
-    personal = MetaModel.load(folder / "base.safetensors").adapt(folder / "photos")
-    file = personal.save(folder / "personal.safetensors")
+    for name, network in {"base": "conv4", "lite base": "efficientnet_lite0"}.items():
+        learner = SimpleCnaps(Backbone(network, SIZE).eval(), embedding_dim=16)
+        MetaModel(learner, SIZE).save(folder / f"{name}.safetensors", half=True)
+        personal = MetaModel.load(folder / f"{name}.safetensors").adapt(folder / "photos")
+        personal.save(folder / f"{name.replace('base', 'personal')}.safetensors")
+    file = folder / "personal.safetensors"
     if "export" in kinds:
         export_model(file, folder / "personal.onnx")
-    names = {"base": "base.safetensors", "personal": file.name, "export": "personal.onnx"}
+    names = {
+        "base": "base.safetensors",
+        "personal": file.name,
+        "lite": "lite personal.safetensors",
+        "export": "personal.onnx",
+    }
     photo = min((folder / "photos").glob("*/*"))
     return {kind: (folder / names[kind]).read_bytes() for kind in kinds}, photo
 
 
-USES = {"base": use_base, "personal": use_personal, "export": use_export}
+USES = {"base": use_base, "personal": use_personal, "lite": use_lite, "export": use_export}
 
 
 def outcome(use: Callable[[], list[float]], whole: list[float], crafted: bool) -> str:

@@ -133,3 +133,16 @@ def test_an_export_of_before_there_were_checksums_is_read(file: Path, tmp_path: 
     entry.value = json.dumps(about)
     onnx.save(model, tmp_path / "old.onnx")
     assert OnnxModel.load(tmp_path / "old.onnx").about == about
+
+
+def test_onnxruntime_prints_nothing_of_its_own(
+    file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Of a name that is no text it would print that it falls back from the CPU to the CPU."""
+    damaged = tmp_path / "damaged.onnx"
+    data = file.read_bytes()
+    assert b"pixels" in data
+    damaged.write_bytes(data.replace(b"pixels", b"pixel\xe4", 1))
+    with pytest.raises(FewshotError, match="damaged"):
+        OnnxModel.load(damaged)
+    assert capfd.readouterr() == ("", "")

@@ -29,7 +29,12 @@ def open_session(model: bytes) -> Any:
     options.intra_op_num_threads = _threads()
     # Threads that wait by spinning take the cores from those that decode.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        model,
+        options,
+        providers=["CPUExecutionProvider"],
+        enable_fallback=0,  # it would print to stdout, and try the same again
+    )
 
 
 def run_session(
