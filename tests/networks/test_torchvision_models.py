@@ -22,6 +22,7 @@ fewshot_lite.PersonalModel.load("p.safetensors")
 assert "torch._dynamo" not in sys.modules
 assert "torch._dynamo.utils" not in sys.modules
 assert "sympy" not in sys.modules
+assert "torchvision" not in sys.modules
 """
 
 

@@ -17,7 +17,6 @@ from fewshot_lite.networks.downloads import published_weights
 from fewshot_lite.networks.efficientnet_lite import EfficientNetLite
 from fewshot_lite.networks.lite_layout import VARIANTS
 from fewshot_lite.networks.names import TIMM, near
-from fewshot_lite.networks.torchvision_models import models
 
 #: ImageNet's channel means and standard deviations, which torchvision's weights expect.
 MEAN = (0.485, 0.456, 0.406)
@@ -92,7 +91,11 @@ def build(name: str, image_size: int, seed: int, *, initialise: bool) -> tuple[n
 
 def _check(name: str) -> None:
     """Refuse names of networks that there are not, or that cannot be backbones."""
-    if name != CONV4 and name not in VARIANTS and name not in models.list_models(module=models):
+    if name == CONV4 or name in VARIANTS:
+        return
+    from fewshot_lite.networks.torchvision_models import models  # not cheap
+
+    if name not in models.list_models(module=models):
         raise UsageError(
             f"backbone {name!r}: there is no such network.{near(name, [CONV4])} Try "
             "efficientnet_lite0, or one of torchvision's: resnet18, efficientnet_b0, "
@@ -108,6 +111,8 @@ def _build(name: str, image_size: int) -> nn.Module:
         return Conv4(image_size)
     if name in VARIANTS:
         return EfficientNetLite(VARIANTS[name])
+    from fewshot_lite.networks.torchvision_models import models
+
     network: nn.Module = models.get_model(name, weights=None, **_fixed_grid(name, image_size))
     return network
 

@@ -10,13 +10,16 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 
 import torch
 from torch import Tensor
 
 from fewshot_lite.core.errors import FewshotError
-from fewshot_lite.networks.torchvision_models import models
+
+if TYPE_CHECKING:
+    from fewshot_lite.networks.torchvision_models import models
 
 #: Seconds without a byte after which a server counts as out of reach.
 _PATIENCE = 30.0
@@ -26,6 +29,8 @@ _HASH = re.compile(r"-([a-f0-9]{8,})\.")
 
 def published_weights(name: str) -> models.WeightsEnum:
     """The entry of torchvision's best weights of a network."""
+    from fewshot_lite.networks.torchvision_models import models  # not cheap
+
     entry: models.WeightsEnum = models.get_model_weights(name).DEFAULT
     return entry
 

@@ -16,10 +16,6 @@ from torch import Tensor, nn
 from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.networks.conv4 import Conv4
 from fewshot_lite.networks.efficientnet_lite import EfficientNetLite
-from fewshot_lite.networks.torchvision_models import models
-
-#: Networks of `features`, `avgpool` and `classifier`.
-_IN_FEATURES = (EfficientNetLite, models.EfficientNet, models.MobileNetV3, models.VGG)
 
 
 @dataclass(frozen=True)
@@ -84,6 +80,25 @@ def stages_of(network: nn.Module) -> list[Stage]:
     if isinstance(network, Conv4):
         blocks = [(f"block{i + 1}", f"features.{i}") for i in range(len(network.features))]
         return _chain(network, blocks, (), lambda x: x.flatten(1))
+    if isinstance(network, EfficientNetLite):
+        return _of_features(network)
+    return _of_torchvision(network)
+
+
+def _of_features(network: Any) -> list[Stage]:
+    """Of networks of `features`, `avgpool` and `classifier`."""
+    return _chain(
+        network,
+        _children(network.features),
+        ("classifier",),
+        lambda x: network.classifier(network.avgpool(x).flatten(1)),
+        joined=nn.BatchNorm2d,  # in VGG beside its convolution, elsewhere inside blocks
+    )
+
+
+def _of_torchvision(network: Any) -> list[Stage]:
+    from fewshot_lite.networks.torchvision_models import models  # not cheap, and seldom needed
+
     if isinstance(network, models.ResNet):
         return [
             Stage("stem", ("conv1", "bn1"), lambda x: network.maxpool(_stem(network, x))),
@@ -111,14 +126,8 @@ def stages_of(network: nn.Module) -> list[Stage]:
             ("classifier",),
             lambda x: network.classifier(F.adaptive_avg_pool2d(x, (1, 1)).flatten(1)),
         )
-    if isinstance(network, _IN_FEATURES):
-        return _chain(
-            network,
-            _children(network.features),
-            ("classifier",),
-            lambda x: network.classifier(network.avgpool(x).flatten(1)),
-            joined=nn.BatchNorm2d,  # in VGG beside its convolution, elsewhere inside blocks
-        )
+    if isinstance(network, models.EfficientNet | models.MobileNetV3 | models.VGG):
+        return _of_features(network)
     if isinstance(network, models.ConvNeXt):
         return _chain(
             network,
