@@ -58,7 +58,7 @@ def mahalanobis(features: Array, labels: Array, classes: int, beta: float) -> Lo
     by_class = np.argsort(labels, kind="stable")
     inverses: dict[int, Callable[[Array], Array]] = {}
     rows, of_rows = [], []
-    for n in np.unique(shots).tolist():
+    for n in sorted(set(shots.tolist())):  # np.unique imports half of NumPy
         weight = n / (n + 1)
         inverses[n] = _inverse(x, (1 - weight) / max(number - 1, 1), beta)
         if n > 1:

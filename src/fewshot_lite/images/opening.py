@@ -17,6 +17,7 @@ import stat
 import threading
 import warnings
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from textwrap import shorten
 from typing import BinaryIO
@@ -33,6 +34,22 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())
 FORMATS = (
     *("JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "HEIF", "AVIF"),
     *("BMP", "DIB", "PPM", "TGA", "ICO", "JPEG2000"),
+)
+
+#: The modules of Pillow that read them, but for HEIF, which another package does.
+_PLUGINS = (
+    "Jpeg",
+    "Mpo",
+    "Png",
+    "WebP",
+    "Gif",
+    "Tiff",
+    "Avif",
+    "Bmp",
+    "Ppm",
+    "Tga",
+    "Ico",
+    "Jpeg2K",
 )
 
 #: Larger images are refused, and images that take as much memory as one of so many pixels.
@@ -228,7 +245,8 @@ def _pillow_settings(max_pixels: int) -> Iterator[None]:
     global _pillow_limit, _silence
     with _lock:
         if not _limits:
-            Image.init()  # all formats: threads that load them side by side can miss some
+            for name in _PLUGINS:  # at once: threads that load them side by side can miss some
+                import_module(f"PIL.{name}ImagePlugin")
             _pillow_limit = Image.MAX_IMAGE_PIXELS
         _limits.append(max_pixels)
         # Pillow refuses images of more than twice its limit, also those inside an icon.

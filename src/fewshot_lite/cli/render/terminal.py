@@ -12,14 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import rich.markup
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
 from fewshot_lite.core import jsons as plain_json
@@ -28,6 +20,8 @@ from fewshot_lite.core.ranks import place
 from fewshot_lite.core.text import visible
 
 if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
     from fewshot_lite.core.progress import Progress as Step
     from fewshot_lite.demo.run import DemoResult
     from fewshot_lite.images.folders import Skipped
@@ -86,18 +80,26 @@ def command(*words: object) -> str:
     return shlex.join(["fewshot-lite", *(str(word) for word in words)])
 
 
+def _bars(*, transient: bool = False, values: bool = False) -> Progress:
+    """Bars with counts on stderr; silent when that is no terminal."""
+    from rich import progress  # not needed for one photo, and not cheap
+
+    columns = [
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(bar_width=24),
+        progress.MofNCompleteColumn(),
+        progress.TimeRemainingColumn(),
+        *([progress.TextColumn("{task.fields[values]}")] if values else []),
+    ]
+    return progress.Progress(
+        *columns, console=err, disable=not err.is_terminal, transient=transient
+    )
+
+
 @contextmanager
 def training_bars() -> Iterator[Callable[[Step], None]]:
     """A bar for each phase of a training run; silent when stderr is no terminal."""
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[values]}"),
-        console=err,
-        disable=not err.is_terminal,
-    ) as progress:
+    with _bars(values=True) as progress:
         bars: dict[str, TaskID] = {}
 
         def report(step: Step) -> None:
@@ -117,15 +119,7 @@ def counting_bar(description: str) -> Iterator[Callable[..., None]]:
 
     A third argument says what is done if it is something else than at first.
     """
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=err,
-        disable=not err.is_terminal,
-        transient=True,
-    ) as progress:
+    with _bars(transient=True) as progress:
         bar = progress.add_task(description, total=None)
 
         def update(done: int, total: int | None, what: str = description) -> None:
