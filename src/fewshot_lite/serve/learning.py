@@ -133,6 +133,7 @@ class Learner:
         *,
         refine: Refine = "off",
         on_done: OnDone | None = None,
+        on_embedded: OnDone | None = None,
         on_fold: OnDone | None = None,
     ) -> Learned | None:
         """Adapt to all photos of a board, as `adapt` does to a folder.
@@ -164,7 +165,9 @@ class Learner:
             self._root,
             tuple(photo.path for photo in photos if photo.path),
         )
-        model = self.base.adapt_to(support, refine=refine, on_fold=on_fold)
+        model = self.base.adapt_to(
+            support, refine=refine, on_embedded=on_embedded, on_fold=on_fold
+        ).accelerate()
         model.photos = tuple(photo.name for photo in photos)
         return Learned.of(model, board, problems)
 
@@ -200,7 +203,7 @@ class Learner:
             "removed": sum(n not in after for n in before),
             "moved": sum(after.get(n, label) != label for n, label in before.items()),
         }
-        return Learned.of(arrange(model, placed, edit), board, problems)
+        return Learned.of(arrange(model, placed, edit).accelerate(model), board, problems)
 
     def _embed(
         self, model: PersonalModel, photos: list[Photo], on_done: OnDone | None
@@ -239,5 +242,5 @@ class Learner:
             thumbnails=learned.model.thumbnails,
             film_kept=len(learned.rows),
             edit={"rename": {old: new for old, new in names if old != new}},
-        )
+        ).accelerate(learned.model)
         return replace(learned, model=model, quality=assess(model))

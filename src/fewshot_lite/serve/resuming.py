@@ -60,7 +60,8 @@ def board_of(model: PersonalModel, numbers: Iterator[int]) -> tuple[Board, Learn
         number = next(numbers)
         photos.append(Photo(number, label, None, f"/{label}/{number}"))
     model.photos = tuple(photo.name for photo in photos)
-    learned = Learned(model, tuple(photo.number for photo in photos), assess(model))
+    rows = tuple(photo.number for photo in photos)
+    learned = Learned(model.accelerate(), rows, assess(model))
     return Board(model.class_names, tuple(photos)), learned
 
 
@@ -79,7 +80,7 @@ def _saved(path: Path, device: str) -> PersonalModel | None:
         model = PersonalModel.load(path, device=device)
     except FewshotError:
         return None
-    return model if len(set(model.photos)) == len(model.labels) else None
+    return model.accelerate() if len(set(model.photos)) == len(model.labels) else None
 
 
 def _newer(path: Path | None, than: Path) -> bool:

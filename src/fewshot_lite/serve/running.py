@@ -22,6 +22,9 @@ from fewshot_lite.serve.target import Target, check_address, check_web
 if TYPE_CHECKING:
     from fewshot_lite.serve.session import Session
 
+# Before torch is imported: threads that wait by spinning take the cores from the camera's browser.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 #: Taken where it is free and no other is asked for, so that the address stays the same.
 USUAL_PORT = 8765
 #: uvicorn's, for every way to run it.

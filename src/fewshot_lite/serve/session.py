@@ -375,6 +375,7 @@ class Session:
             board,
             refine=request,
             on_done=self._counted("Reading photos", cancel=True),
+            on_embedded=self._counted("Adapting", cancel=True),
             on_fold=self._counted("Refining", cancel=True),
         )
 
