@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 from fewshot_lite.core import checkpoint
 from fewshot_lite.learners import SimpleCnaps
 from fewshot_lite.networks.backbone import Backbone
+from fewshot_lite.personal.bulk.manifest import MANIFEST
 from fewshot_lite.personal.meta_model import MetaModel
 from fewshot_lite.training.meta_config import MetaTrainConfig
 from fewshot_lite.training.pretrain_config import PretrainConfig
@@ -102,11 +103,13 @@ def tiny_model(name: str = "shufflenet_v2_x0_5") -> MetaModel:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder: to show that nothing was left behind and nothing was changed."""
+    """Every file below a folder: to show that nothing was left behind and nothing was changed.
+
+    But for the list that `--sort-into` keeps in its folder."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.name != MANIFEST
     }
 
 

@@ -64,6 +64,7 @@ def test_all_outputs_agree(run: Run, home: Path) -> None:
         "Wrote out.csv: 7 files, 6 classified.",
         "Wrote out.jsonl: 7 files, 6 classified.",
         "Copied 6 photos into sorted.",
+        "Totals: keys 3, mug 3.",
         "1 of 7 files could not be classified.",
     ]
     lines = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
@@ -302,6 +303,7 @@ def test_a_file_that_fails_is_named_beside_a_csv_file(run: Run, home: Path) -> N
     assert outcome.err.splitlines() == [
         "Skipped in/mug/bad.jpg: not an image, or badly damaged",
         "Wrote out.csv: 7 files, 6 classified.",
+        "Totals: keys 3, mug 3.",
         "1 of 7 files could not be classified.",
     ]
 
@@ -327,7 +329,7 @@ def test_what_is_no_photo_in_a_folder_is_no_failure_unless_strict(run: Run, home
     Path("in/notes.txt").write_text("text")
     outcome = run("classify", "in", *MODEL)
     assert (outcome.code, len(outcome.out.splitlines())) == (0, 6)
-    assert outcome.err == "Skipped in/notes.txt: not a photo\n"
+    assert outcome.err == "Skipped in/notes.txt: not a photo\nTotals: keys 3, mug 3.\n"
     assert run("classify", "in", *MODEL, "--strict").code == 1
     Path("papers").mkdir()
     Path("papers/notes.txt").write_text("text")

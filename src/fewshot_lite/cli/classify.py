@@ -108,6 +108,14 @@ def classify(
             rich_help_panel=_FILES,
         ),
     ] = False,
+    resort: Annotated[
+        bool,
+        typer.Option(
+            "--resort",
+            help="With --sort-into, move copies of earlier runs to the class they are of now.",
+            rich_help_panel=_FILES,
+        ),
+    ] = False,
     watch: Annotated[
         bool,
         typer.Option(
@@ -149,7 +157,9 @@ def classify(
         raise UsageError("--box: not with --watch or --report, which look at whole photos.")
     part = None if box is None else as_box(box.split(","), "--box")
     named = _named(paths, watch=watch, null=null)
-    outputs = Outputs(csv, jsonl, STDOUT if json else None, sort_into, link, force, report, model)
+    outputs = Outputs(
+        csv, jsonl, STDOUT if json else None, sort_into, link, resort, force, report, model
+    )
     outputs.check(named, model)
     if watch:
         check_watched(named)

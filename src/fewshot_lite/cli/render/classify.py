@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from fewshot_lite.personal.bulk import Outputs, Tally
     from fewshot_lite.personal.prediction import Prediction
 
+#: Classes in the line of totals.
+_SHOWN = 30
+
 
 def print_prediction(prediction: Prediction) -> None:
     """One photo, one line: path, class, probability, runners-up; of an unknown, what is nearest."""
@@ -75,6 +78,18 @@ def print_tally(tally: Tally, outputs: Outputs) -> None:
         err.print(
             f"{verb} {_counted(tally.placed, 'photo')} into {_path(outputs.sort_into)}{there}."
         )
+        if tally.moved:
+            err.print(f"Moved {_counted(tally.moved, 'earlier copy', 'earlier copies')}.")
+        for now, earlier in tally.twice:
+            err.print(f"[yellow]In two classes:[/] {escape(str(now))} and {escape(str(earlier))}")
+        if tally.in_two_classes:
+            more = tally.in_two_classes - len(tally.twice)
+            rest = f"{more} more. " if more else ""
+            err.print(f"{rest}The model has changed since: --resort moves the earlier copies.")
+    if len(tally.labels) > 1:
+        counts = ", ".join(f"{escape(name)} {n}" for name, n in tally.labels.most_common(_SHOWN))
+        more = len(tally.labels) - _SHOWN
+        err.print(f"Totals: {counts}{f' and {more} more classes' if more > 0 else ''}.")
     if tally.failed:
         noun = "file" if tally.files == 1 else "files"
         err.print(f"{tally.failed} of {tally.files} {noun} could not be classified.")
@@ -84,5 +99,5 @@ def _path(path: Path) -> str:
     return f"[bold]{escape(str(path))}[/]"
 
 
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
+def _counted(number: int, noun: str, nouns: str | None = None) -> str:
+    return f"{number} {noun if number == 1 else nouns or noun + 's'}"

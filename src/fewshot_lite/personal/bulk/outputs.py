@@ -43,6 +43,8 @@ class Outputs:
     """A folder that photos are copied into, by class."""
     link: bool = False
     """Symbolic links instead of copies."""
+    resort: bool = False
+    """Copies that an earlier run made in `sort_into` are moved to the class they are of now."""
     force: bool = False
     """Files that are there are replaced; in `sort_into` nothing ever is."""
     report: Path | None = None
@@ -102,8 +104,9 @@ class Outputs:
             taken[real] = flag
             check_output(path, force=self.force, flag=flag, stream=True)
         if self.sort_into is None:
-            if self.link:
-                raise UsageError("--link: for --sort-into DIR alone.")
+            for flag, given in (("--link", self.link), ("--resort", self.resort)):
+                if given:
+                    raise UsageError(f"{flag}: for --sort-into DIR alone.")
             return
         self._check_folder(self.sort_into, inputs, taken)
 
@@ -166,7 +169,8 @@ class Outputs:
                 writers.append(makers[flag](stack.enter_context(output)))
             sorter = None
             if self.sort_into is not None:
-                sorter = Sorter(self.sort_into, class_names, link=self.link)
+                sorter = Sorter(self.sort_into, class_names, link=self.link, resort=self.resort)
+                stack.callback(sorter.close)
             yield Sink(writers, sorter)
             for writer in writers:
                 writer.end()

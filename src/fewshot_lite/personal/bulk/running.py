@@ -34,6 +34,12 @@ class Tally:
     """Photos copied or linked into class folders."""
     left: int = 0
     """Photos that were there already."""
+    moved: int = 0
+    """Copies that were moved to the class they are of now."""
+    in_two_classes: int = 0
+    """Copies that lie in another class than the photo is of now; ..."""
+    twice: tuple[tuple[Path, Path], ...] = ()
+    """... the first of them: where the photo was put, and where the earlier copy lies."""
 
     def add(self, prediction: Prediction) -> None:
         """Count an answer."""
@@ -148,6 +154,8 @@ def _pass(
         taken = sink.take(prediction)
         tally.add(taken)
         if sink.sorter is not None:
-            tally.placed, tally.left = sink.sorter.placed, sink.sorter.left
+            sorter = sink.sorter
+            tally.placed, tally.left, tally.moved = sorter.placed, sorter.left, sorter.moved
+            tally.in_two_classes, tally.twice = sorter.in_two_classes, tuple(sorter.twice)
         if on_prediction is not None:
             on_prediction(taken, tally)

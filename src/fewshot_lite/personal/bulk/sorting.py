@@ -14,7 +14,7 @@ import re
 import shutil
 import stat
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -22,6 +22,7 @@ from pathlib import Path
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.core.files import locked_temporary, remove_leftovers, rename_new
 from fewshot_lite.core.text import is_hidden
+from fewshot_lite.personal.bulk.manifest import Manifest
 from fewshot_lite.personal.prediction import UNKNOWN
 
 #: Of which no later photo would be spared.
@@ -32,6 +33,8 @@ _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 #: How names of copies under way begin.
 _TEMPORARY = ".fewshot-lite-"
+#: Photos with copies in two classes that are named.
+MOST_NAMED = 20
 #: Bytes of a folder's name; disks take 255.
 _LONGEST_NAME = 200
 
@@ -53,21 +56,35 @@ class _Namesakes:
 class Sorter:
     """Puts photos into class folders."""
 
-    def __init__(self, folder: Path, class_names: Iterable[str], *, link: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        class_names: Iterable[str],
+        *,
+        link: bool = False,
+        resort: bool = False,
+    ) -> None:
         """Make the folder, if it is not there.
 
         Args:
             folder: gets a folder for each class that a photo is found of, and for unknown ones.
             class_names: of the model.
             link: make symbolic links instead of copies.
+            resort: move copies of our own that lie in another class.
 
         Raises:
             FewshotError: it cannot be made.
         """
         self.folder = folder
         self.link = link
+        self.resort = resort
         self.placed = 0
         self.left = 0
+        self.moved = 0
+        self.twice: list[tuple[Path, Path]] = []
+        """Photos with copies that lie in another class now, the first `MOST_NAMED` of them."""
+        self.in_two_classes = 0
+        self._manifest = Manifest(folder)
         self._folders = folder_names([*class_names, UNKNOWN])
         self._homes: set[Path] = set()
         self._namesakes: dict[Path, _Namesakes] = {}  # only of names that were taken
@@ -89,7 +106,7 @@ class Sorter:
             remove_leftovers(home / "any", _TEMPORARY)
             self._homes.add(home)
         try:
-            target = self._place(photo, home)
+            target = self._sort(photo, home)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             if error.errno in _FATAL:
@@ -100,9 +117,45 @@ class Sorter:
             raise SortingProblem(f"could not be {verb} into {home} ({reason})") from None
         return target
 
-    def _place(self, photo: Path, home: Path) -> Path:
-        """`place` in a folder that is there; raises OSError."""
-        put = _link if self.link else _copy
+    def close(self) -> None:
+        """Let go of the list of copies."""
+        self._manifest.close()
+
+    def _sort(self, photo: Path, home: Path) -> Path:
+        """`place` in a folder that is there, with regard to earlier copies; raises OSError."""
+        earlier = [copy for copy in self._manifest.copies_of(photo) if _same(photo, copy)]
+        astray = [copy for copy in earlier if copy.parent != home]
+        there = next((copy for copy in earlier if copy.parent == home), None)
+        if there is not None:
+            self.left += 1
+        elif astray and self.resort:
+            copy = astray.pop()
+            there = self._place(photo, home, lambda _, target: _move(copy, target))
+            if os.path.lexists(copy):  # the same photo lay there already
+                copy.unlink()
+            else:
+                self.placed -= 1
+            self.moved += 1
+            self._manifest.forget(photo, copy)
+            self._manifest.add(photo, there)
+        else:
+            before = self.placed
+            there = self._place(photo, home, _link if self.link else _copy)
+            if self.placed > before:
+                self._manifest.add(photo, there)
+        for copy in astray:
+            if self.resort:
+                copy.unlink()  # one of two of our own copies
+                self._manifest.forget(photo, copy)
+                self.moved += 1
+                continue
+            self.in_two_classes += 1
+            if len(self.twice) < MOST_NAMED:
+                self.twice.append((there, copy))
+        return there
+
+    def _place(self, photo: Path, home: Path, put: Callable[[Path, Path], None]) -> Path:
+        """Put a photo into a folder under a free name, unless it is there; raises OSError."""
         target = home / photo.name
         if not os.path.lexists(target):
             with contextlib.suppress(FileExistsError):  # another program was quicker
@@ -168,6 +221,12 @@ def _safe_name(label: str) -> str:
     return name or "_"
 
 
+def _same(photo: Path, copy: Path) -> bool:
+    """Whether a copy has the bytes that the photo has now."""
+    digest = _digest(photo)
+    return digest is not None and digest == _digest(copy)
+
+
 def _digest(photo: Path) -> bytes | None:
     """A hash that two photos share if they have the same bytes; None of what is no photo."""
     from fewshot_lite.images.opening import MAX_BYTES  # Pillow is not needed for help texts
@@ -177,6 +236,15 @@ def _digest(photo: Path) -> bytes | None:
         return None
     with photo.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
+
+
+def _move(copy: Path, target: Path) -> None:
+    """Give a copy another place; raises FileExistsError if that is taken."""
+    if copy.is_symlink():
+        target.symlink_to(os.readlink(copy))  # noqa: PTH115
+    else:
+        rename_new(copy, target)
+    copy.unlink(missing_ok=True)  # it has two names where the disk has hard links
 
 
 def _link(photo: Path, target: Path) -> None:
