@@ -294,7 +294,8 @@ def test_adapt_then_classify_without_a_word_too_many(run: Run, home: Path) -> No
     assert re.search(r"^Next: fewshot-lite classify photo.jpg$", outcome.out, re.M)
     photos = sorted((home / "things").rglob("*.png"))
     outcome = run("classify", "things", "--top", 7)
-    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.code == 0
+    assert re.fullmatch(r"Totals: .+\.\n", outcome.err)
     lines = outcome.out.splitlines()
     assert len(lines) == 14
     for photo, line in zip(photos, lines, strict=True):
