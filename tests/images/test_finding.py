@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import zipfile
 from pathlib import Path
 
@@ -78,6 +79,32 @@ def test_archives_cannot_lead_out_or_fill_the_memory(
     with pytest.raises(PhotoError, match="damaged in the archive"):
         load_square(found.paths[0], SIZE)
     assert load_square(found.paths[1], SIZE).shape == (SIZE, SIZE, 3)
+
+
+def test_archives_that_would_take_for_ever(tmp_path: Path) -> None:
+    """Of some kilobytes: thousands of folders around all, terabytes within, as many classes."""
+    deep = zipped(tmp_path / "deep.zip", {"a/" * 5000 + f"{k}/a.jpg": b"" for k in range(9)})
+    with pytest.raises(FewshotError, match=r"deep\.zip: names longer than any system takes"):
+        find_labelled(deep)
+    zeros = zipped(tmp_path / "zeros.zip", {f"{k}/a.jpg": bytes(1_000_000) for k in range(9)})
+    data = bytearray(zeros.read_bytes())
+    place = data.index(b"PK\1\2")
+    data[place + 24 : place + 28] = b"\xff\xff\xff\x7f"  # bytes unpacked, as it is claimed
+    zeros.write_bytes(data)
+    with pytest.raises(FewshotError, match=r"zeros\.zip: unpacks to more than 100 times its size"):
+        find_labelled(zeros)
+    around = {"a/" * 500 + f"{k % 900}/{k}.jpg": b"" for k in range(1800)}
+    start = time.process_time()
+    assert len(find_labelled(zipped(tmp_path / "around.zip", around)).class_names) == 900
+    assert time.process_time() - start < 5
+
+
+def test_a_table_is_not_read_for_ever(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    with path.open("wb") as file:
+        file.truncate(30_000_000_000)  # takes no room on the disk
+    with pytest.raises(FewshotError, match=r"table\.csv: larger than 100 MB"):
+        find_labelled(folder, path)
 
 
 def test_archives_that_are_none_or_damaged(folder: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zipfile
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 from fewshot_lite.core.errors import FewshotError, UsageError
@@ -25,6 +26,11 @@ from fewshot_lite.images.opening import PhotoError
 MOST_BYTES = 200_000_000
 #: Files in an archive.
 _MOST_FILES = 1_000_000
+#: An archive may hold so many times its own bytes, or so many in all: photos hardly shrink, and
+#: some kilobytes can be made to unpack to terabytes.
+_MOST_TIMES, _FREE_BYTES = 100, 1_000_000_000
+#: Characters of a name with its folders.
+_LONGEST_NAME = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,10 +86,19 @@ def scan_zip(path: Path) -> LabelledImages:
     members = [member for member in archive.infolist() if not member.is_dir()]
     if len(members) > _MOST_FILES:
         raise FewshotError(f"{path}: more than {_MOST_FILES:,} files. Give the folder unpacked.")
+    unpacked = sum(member.file_size for member in members)
+    if unpacked > max(_FREE_BYTES, _MOST_TIMES * path.stat().st_size):
+        raise FewshotError(
+            f"{path}: unpacks to more than {_MOST_TIMES} times its size, as no photos do. Give the "
+            "folder unpacked."
+        )
+    if any(len(member.filename) > _LONGEST_NAME for member in members):
+        raise FewshotError(f"{path}: names longer than any system takes. Give the folder unpacked.")
     named = [(PurePosixPath(member.filename.replace("\\", "/")), member) for member in members]
     named = [(name, m) for name, m in named if not any(map(is_system_name, name.parts))]
-    while named and len({name.parts[0] for name, _ in named}) == 1 and _is_around(named):
-        named = [(PurePosixPath(*name.parts[1:]), member) for name, member in named]
+    around = _folders_around([name.parts for name, _ in named])
+    if around:
+        named = [(PurePosixPath(*name.parts[around:]), member) for name, member in named]
     photos, skipped = [], []
     for name, member in sorted(named, key=lambda pair: str(pair[0])):
         place = f"{path}/{name}"
@@ -96,6 +111,7 @@ def scan_zip(path: Path) -> LabelledImages:
         else:
             photos.append((name.parts[0], ZippedPhoto(archive, member, place)))
     names = tuple(sorted({label for label, _ in photos}))
+    number = {name: k for k, name in enumerate(names)}
     if not names:
         raise FewshotError(
             f"{path}: no class folders with photos. It needs one folder per class in it."
@@ -106,11 +122,15 @@ def scan_zip(path: Path) -> LabelledImages:
         root=path,
         class_names=names,
         paths=tuple(photo for _, photo in photos),
-        labels=tuple(names.index(label) for label, _ in photos),
+        labels=tuple(number[label] for label, _ in photos),
         skipped=tuple(skipped),
     )
 
 
-def _is_around(named: list[tuple[PurePosixPath, zipfile.ZipInfo]]) -> bool:
-    """Whether the only folder at the top holds folders alone."""
-    return all(len(name.parts) > 2 for name, _ in named) and named[0][0].parts[0] not in ("/", "..")
+def _folders_around(names: list[tuple[str, ...]]) -> int:
+    """How many folders lie around all class folders, each the only one at its level."""
+    most = min((len(parts) - 2 for parts in names), default=0)
+    if most <= 0:
+        return 0
+    pairs = zip(min(names)[:most], max(names)[:most], strict=True)  # all others lie between
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1] not in ("/", ".."), pairs))

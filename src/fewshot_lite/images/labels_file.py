@@ -29,6 +29,8 @@ _NAMES = {
     "h": ("h", "height"),
 }
 _COLUMNS = tuple(_NAMES)
+#: Of a table: a line is read as a whole, and a file need not have line ends.
+_MOST_BYTES = 100_000_000
 
 
 def scan_labels(folder: Path, labels: Path) -> LabelledImages:
@@ -46,6 +48,8 @@ def scan_labels(folder: Path, labels: Path) -> LabelledImages:
     if not labels.is_file():
         reason = "a folder, not a file" if labels.is_dir() else "no such file"
         raise UsageError(f"--labels {labels}: {reason}.")
+    if labels.stat().st_size > _MOST_BYTES:
+        raise FewshotError(f"{labels}: larger than {_MOST_BYTES // 10**6} MB, as no table is.")
     sources: list[Source] = []
     given: list[str] = []
     for line, (file, label, *box) in _rows(labels):
