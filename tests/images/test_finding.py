@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.images import archives
@@ -195,11 +195,15 @@ def test_what_is_wrong_is_found_in_tables_and_archives_too(folder: Path, tmp_pat
     assert skipped.classes == ("mug",)
 
 
-def test_regions_are_of_the_photo_as_it_is_seen(tmp_path: Path, picture: Image.Image) -> None:
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_regions_are_of_the_photo_as_it_is_seen(
+    tmp_path: Path, picture: Image.Image, orientation: int
+) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6
+    exif[0x0112] = orientation
+    picture = picture.resize((96, 80))
     picture.save(tmp_path / "turned.png", exif=exif)
-    upright = picture.transpose(Image.Transpose.ROTATE_270)
+    upright = ImageOps.exif_transpose(Image.open(tmp_path / "turned.png"))
     part = np.asarray(upright.crop((10, 40, 40, 70)))
     found = load_square(Region(tmp_path / "turned.png", (10, 40, 30, 30)), 30)
     assert np.array_equal(found, part)

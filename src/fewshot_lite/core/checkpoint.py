@@ -6,6 +6,7 @@ See `tensor_files` for what is in a file and how it is read.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +111,8 @@ def build(make: Callable[[], Module], tensors: Mapping[str, Tensor]) -> Module:
     Raises:
         RuntimeError: names or shapes differ, or types so that values would be lost.
     """
-    with torch.device("meta"), Uninitialised():
+    with torch.device("meta"), Uninitialised(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Initializing zero-element")  # will not be loaded
         module = make()
     kinds = {name: value.dtype for name, value in module.state_dict().items()}
     copied = {}

@@ -31,6 +31,13 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_T = Image.Transpose
+#: Those that keep width and height; and those where columns, or rows, count from the other end.
+_UNSWAPPED = (_T.FLIP_LEFT_RIGHT, _T.FLIP_TOP_BOTTOM, _T.ROTATE_180)
+_FROM_RIGHT = (_T.FLIP_LEFT_RIGHT, _T.ROTATE_180, _T.ROTATE_90, _T.TRANSVERSE)
+_FROM_BELOW = (_T.FLIP_TOP_BOTTOM, _T.ROTATE_180, _T.ROTATE_270, _T.TRANSVERSE)
+#: Left, top, right and bottom.
+Area: TypeAlias = tuple[int, int, int, int]
 #: Pixels that are brought to RGB at a time: copies of a whole photo would take gigabytes.
 _BAND = 2**20
 #: The largest values of grey images of more than 8 bits: cameras, microscopes and scanners keep
@@ -113,9 +120,8 @@ def _square(image: Image.Image, size: int, box: Box | None = None) -> Square:
         image.load()  # before the orientation is looked up: a TIFF is turned upright as it loads
         white = _white(image)
         turn = _TURNS.get(_orientation(image))
-        if box is not None:
-            image, turn = _upright_part(image, turn, box), None
-        square = _reduced(image, size, white)
+        area = (0, 0, *image.size) if box is None else _area(image.size, turn, box)
+        square = _reduced(image, area, size, white)
     if turn is not None:
         square = square.transpose(turn)
     side = min(square.size)
@@ -125,28 +131,38 @@ def _square(image: Image.Image, size: int, box: Box | None = None) -> Square:
     return Square(np.asarray(square), width, height, None if white is None else int(white))
 
 
-def _upright_part(image: Image.Image, turn: Image.Transpose | None, box: Box) -> Image.Image:
-    """The square of a region (`images.regions`), upright; raises PhotoError."""
-    upright = image if turn is None else image.transpose(turn)
-    part = square_around(box, upright.width, upright.height)
+def _area(size: tuple[int, int], turn: Image.Transpose | None, box: Box) -> Area:
+    """The pixels of a region (`images.regions`) in a photo as it is stored; raises PhotoError."""
+    width, height = size
+    swapped = turn is not None and turn not in _UNSWAPPED
+    upright = (height, width) if swapped else (width, height)
+    part = square_around(box, *upright)
     if part is None:
-        raise PhotoError(f"the box lies outside of the photo, {upright.width} x {upright.height}")
-    return upright.crop(part)
+        raise PhotoError(f"the box lies outside of the photo, {upright[0]} x {upright[1]}")
+    left, top, right, bottom = part
+    if swapped:
+        left, top, right, bottom = top, left, bottom, right
+    if turn in _FROM_RIGHT:
+        left, right = width - right, width - left
+    if turn in _FROM_BELOW:
+        top, bottom = height - bottom, height - top
+    return left, top, right, bottom
 
 
-def _reduced(image: Image.Image, size: int, white: float | None) -> Image.Image:
-    """The central square in RGB, at least three times `size` a side where it was larger.
+def _reduced(image: Image.Image, area: Area, size: int, white: float | None) -> Image.Image:
+    """The central square of an area in RGB, at least three times `size` a side if it was larger.
 
     Means of whole blocks of pixels come before the resize, as `reducing_gap` has it. A square that
     begins in the middle of a pixel has half a pixel more on both sides.
     """
-    side = min(image.size)
+    wholes = area[2] - area[0], area[3] - area[1]
+    side = min(wholes)
     factor = max(1, side // (3 * size))
     if factor > 1:
         width = height = side - side % factor
     else:
-        width, height = (side + (whole - side) % 2 for whole in image.size)
-    left, top = (image.width - width) // 2, (image.height - height) // 2
+        width, height = (side + (whole - side) % 2 for whole in wholes)
+    left, top = area[0] + (wholes[0] - width) // 2, area[1] + (wholes[1] - height) // 2
     rows = factor * max(1, _BAND // (width * factor))
     square = Image.new("RGB", (width // factor, height // factor))
     for row in range(0, height, rows):
