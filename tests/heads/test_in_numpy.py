@@ -71,6 +71,13 @@ def test_two_images_and_a_calibrated_mean() -> None:
         torch.testing.assert_close(found.float(), expected, rtol=1e-4, atol=1e-4)
 
 
+_RIDGES = {
+    f"heads.{number}.{name}": 0.0
+    for number in range(17)
+    for name in ("log_strength", "log_temperature")
+}
+
+
 @pytest.mark.parametrize(
     ("description", "state"),
     [
@@ -82,6 +89,8 @@ def test_two_images_and_a_calibrated_mean() -> None:
         ({"name": "prototypes"}, {"log_temperature": 0.0, "more": 0.0}),
         ({"name": "prototypes"}, {"log_temperature": [0.0]}),
         ({"name": "mean", "heads": []}, {}),
+        ({"name": "mean", "heads": [{"name": "ridge"}] * 17}, _RIDGES),
+        ({"name": "mean", "heads": [{"name": "mean", "heads": [{"name": "ridge"}]}]}, {}),
         ({"name": "generated-linear"}, {}),
         ({}, {}),
     ],

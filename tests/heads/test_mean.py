@@ -47,7 +47,21 @@ def test_a_described_head_is_made_again(head: Head) -> None:
     assert torch.equal(again.logits(again.fit(features, LABELS, 3), queries), expected)
 
 
-@pytest.mark.parametrize("heads", [[], [{"name": "adapted", "classes": 2, "feature_dim": 4}]])
+@pytest.mark.parametrize(
+    "heads",
+    [
+        [],
+        [{"name": "adapted", "classes": 2, "feature_dim": 4}],
+        [{"name": "mean", "heads": [{"name": "ridge"}]}],
+        [{"name": "calibrated", "head": {"name": "mean", "heads": [{"name": "ridge"}]}}],
+    ],
+    ids=["none", "adapted", "mean", "calibrated mean"],
+)
 def test_what_cannot_be_averaged_is_refused(heads: list[object]) -> None:
     with pytest.raises(ValueError, match="no heads that could be averaged"):
         make_head({"name": "mean", "heads": heads})
+
+
+def test_thousands_of_heads_are_not_fitted() -> None:
+    with pytest.raises(ValueError, match="5000 heads to average"):
+        make_head({"name": "mean", "heads": [{"name": "ridge"}] * 5000})

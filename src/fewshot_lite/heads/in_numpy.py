@@ -17,6 +17,9 @@ ROOT_LENGTH = 10.0
 #: Keeps the root's slope finite at zero, where features after a ReLU often are.
 ROOT_EPSILON = 1e-3
 
+#: That are averaged: a file can describe thousands, each of which is fitted.
+MOST_HEADS = 16
+
 Array = npt.NDArray[Any]
 #: Features (N, d), labels (N,) and K.
 Support = tuple[Array, Array, int]
@@ -171,8 +174,8 @@ def _prototypes(options: dict[str, Any], state: dict[str, Array], support: Suppo
 def _mean(options: dict[str, Any], state: dict[str, Array], support: Support) -> Logits:
     heads, temperature = options.pop("heads"), options.pop("temperature", 1.0)
     _no_more(options)
-    apart = any(head["name"] == "adapted" for head in heads)
-    if apart or not (heads and 0 < temperature < math.inf):
+    apart = any(head["name"] in ("adapted", "calibrated", "mean") for head in heads)
+    if apart or not (0 < len(heads) <= MOST_HEADS and 0 < temperature < math.inf):
         raise ValueError("no heads that could be averaged")
     members = [
         fit_head(head, _under(f"heads.{number}.", state), support)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fewshot_lite.heads.base import Head, Statistics
+from fewshot_lite.heads.in_numpy import MOST_HEADS
 
 
 class MeanHead(Head):
@@ -23,14 +24,18 @@ class MeanHead(Head):
     kind: ClassVar[str] = "mean"
 
     def __init__(self, heads: Sequence[Head], temperature: float = 1.0) -> None:
-        """The mean of these heads, at least one; τ is not learned.
+        """The mean of these heads, at least one and at most `MOST_HEADS`; τ is not learned.
 
         Raises:
-            ValueError: none, or one that fits no features or not any number of classes.
+            ValueError: none or too many, one that fits no features or not any number of classes, or
+                one with a mean in it.
         """
         super().__init__()
-        if not heads or not all(head.refits and head.way is None for head in heads):
+        apart = any(isinstance(part, MeanHead) for head in heads for part in head.modules())
+        if not heads or not all(head.refits and head.way is None for head in heads) or apart:
             raise ValueError("no heads that could be averaged")
+        if len(heads) > MOST_HEADS:
+            raise ValueError(f"{len(heads)} heads to average")
         if not 0 < temperature < math.inf:
             raise ValueError(f"temperature {temperature}")
         self.heads = nn.ModuleList(heads)
