@@ -46,7 +46,7 @@ def take_up(
             rows.append(photos[name].number if known else next(numbers))
         learned = Learned(model, tuple(rows), assess(model))
     kept = workspace.read_json(KEPT)
-    kept = set(kept) if isinstance(kept, list) else set()
+    kept = {name for name in kept if isinstance(name, str)} if isinstance(kept, list) else set()
     found = tuple(replace(photo, kept=name in kept) for name, photo in photos.items())
     labels = dict.fromkeys([*classes, *(photo.label for photo in found)])
     return Board(tuple(labels), found), learned

@@ -18,6 +18,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from fewshot_lite.core import jsons
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.files import atomic_path
 from fewshot_lite.images.folders import scan_classes, subfolders, walk_photos
@@ -43,6 +44,7 @@ class Workspace:
         self.model_file = self.own / "model.safetensors"
         self._moves: list[Move] = []
         try:
+            _check_own(self.own)
             (self.own / "removed").mkdir(parents=True, exist_ok=True)
             self._lock = (self.own / "lock").open("a+b")
         except OSError as error:
@@ -167,7 +169,7 @@ class Workspace:
     def read_json(self, name: str) -> Any:
         """What `write_json` wrote, or None."""
         try:
-            return json.loads((self.own / name).read_text("utf-8"))
+            return jsons.loads((self.own / name).read_text("utf-8"))
         except (OSError, ValueError):
             return None
 
@@ -207,6 +209,19 @@ class Workspace:
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise FewshotError(f"{path}: could not be changed ({reason}).") from None
+
+
+def _check_own(own: Path) -> None:
+    """Refuse links in place of what the page writes: they would have it write elsewhere.
+
+    Raises:
+        UsageError: there are some.
+    """
+    for path in (own, *(own.iterdir() if own.is_dir() else ())):
+        if path.is_symlink():
+            raise UsageError(
+                f"{path}: a link, through which files elsewhere would change. Remove it."
+            )
 
 
 def same_bytes(path: Path | None, data: bytes) -> bool:
