@@ -16,6 +16,7 @@ from typing import Any, get_args, get_origin
 
 import typer
 
+from fewshot_lite.cli.recalling import FROM_FILE
 from fewshot_lite.core.config import flag, settings_of
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.training.meta_config import PRESETS, MetaTrainConfig
@@ -52,6 +53,7 @@ def read_config(context: typer.Context, value: Path | None) -> Path | None:
         if wrong := _mistake(name, kinds[name], given):
             raise UsageError(f"--config {value}: {key} must be {wrong}, not {given!r}.")
         found[name] = _on_the_line(name, given)
+    context.meta[FROM_FILE] = found
     context.default_map = {**(context.default_map or {}), **found}
     return value
 

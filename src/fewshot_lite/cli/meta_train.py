@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from fewshot_lite.cli.config_file import as_flags, read_config, to_toml, use_preset
+from fewshot_lite.cli.recalling import recall
 from fewshot_lite.cli.settings import with_settings
 from fewshot_lite.cli.training_runs import check_run, finish
 from fewshot_lite.core.config import WORKERS, check_number
@@ -64,6 +65,8 @@ def meta_train(
             OUTPUT,
             "--output",
             "-o",
+            is_eager=True,
+            callback=recall(MetaTrainConfig),
         ),
     ] = None,
     tensorboard: Annotated[
@@ -74,7 +77,16 @@ def meta_train(
         Path | None,
         _option("Plot the curves at the end (.png, .svg, .pdf).", OUTPUT, metavar="FILE"),
     ] = None,
-    resume: Annotated[bool, _option("Continue an interrupted run.", OUTPUT, "--resume")] = False,
+    resume: Annotated[
+        bool,
+        _option(
+            "Continue an interrupted run, with its flags.",
+            OUTPUT,
+            "--resume",
+            is_eager=True,
+            callback=recall(MetaTrainConfig),
+        ),
+    ] = False,
     force: Annotated[bool, _option("Overwrite the output.", OUTPUT, "--force")] = False,
     json: Annotated[bool, _option("Print the result as JSON.", OUTPUT, "--json")] = False,
     device: Annotated[

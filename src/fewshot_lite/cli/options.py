@@ -53,7 +53,6 @@ MaxPixels = Annotated[
         show_default="250 million",
     ),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
 Precision = Annotated[
     Literal["auto", "float32", "bfloat16"],
     typer.Option(help="Precision of the networks; auto is bfloat16 where that is faster."),

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from fewshot_lite.cli.options import Device, Force, Json, Resume
+from fewshot_lite.cli.options import Device, Force, Json
+from fewshot_lite.cli.recalling import recall
 from fewshot_lite.cli.settings import with_settings
 from fewshot_lite.cli.training_runs import check_run, finish
 from fewshot_lite.core.ranks import refuse_ranks
@@ -19,9 +20,26 @@ from fewshot_lite.training.pretrain_config import PretrainConfig
 def pretrain(
     config: PretrainConfig,
     data: Annotated[Path, typer.Argument(help="Class folders, or a folder of such data sets.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The backbone to write.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            is_eager=True,
+            callback=recall(PretrainConfig),
+            help="The backbone to write.",
+        ),
+    ],
     device: Device = "auto",
-    resume: Resume = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            is_eager=True,
+            callback=recall(PretrainConfig),
+            help="Go on with an interrupted run, with its flags.",
+        ),
+    ] = False,
     force: Force = False,
     json: Json = False,
 ) -> None:

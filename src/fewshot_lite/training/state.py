@@ -21,6 +21,9 @@ from fewshot_lite.core.config import flag as flag_of
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.files import check_output, remove_leftovers
 from fewshot_lite.core.ranks import Ranks
+from fewshot_lite.training.run_files import log_path as log_path
+from fewshot_lite.training.run_files import previous as previous
+from fewshot_lite.training.run_files import state_path as state_path
 
 
 @dataclass(frozen=True)
@@ -31,21 +34,6 @@ class State:
     notes: dict[str, Any]
     tensors: dict[str, Tensor] = field(default_factory=dict)
     """The facts that `save_state` was given."""
-
-
-def log_path(output: Path) -> Path:
-    """Where a run that writes `output` keeps its log, one JSON object a line."""
-    return output.with_name(output.name.removesuffix(".safetensors") + ".jsonl")
-
-
-def state_path(output: Path) -> Path:
-    """Where a run that writes `output` keeps what it needs to resume."""
-    return output.with_name(output.name.removesuffix(".safetensors") + ".state.safetensors")
-
-
-def previous(state: Path) -> Path:
-    """Where the state before the newest one is kept."""
-    return state.with_name(state.name.removesuffix(".safetensors") + ".previous.safetensors")
 
 
 def _new(state: Path) -> Path:

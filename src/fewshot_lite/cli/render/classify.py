@@ -86,7 +86,7 @@ def print_tally(tally: Tally, outputs: Outputs) -> None:
             more = tally.in_two_classes - len(tally.twice)
             rest = f"{more} more. " if more else ""
             err.print(f"{rest}The model has changed since: --resort moves the earlier copies.")
-    if len(tally.labels) > 1:
+    if len(tally.labels) > 1 and not outputs.on_stdout:
         counts = ", ".join(f"{escape(name)} {n}" for name, n in tally.labels.most_common(_SHOWN))
         more = len(tally.labels) - _SHOWN
         err.print(f"Totals: {counts}{f' and {more} more classes' if more > 0 else ''}.")
