@@ -2,9 +2,10 @@
 
     python -m benchmarks.cost.bulk --files 10000 --memory 1000,10000
 
-Seeded drawings with the noise of a camera, 640 x 480 JPEGs, are classified from end to end (walk,
-decode, network, head, CSV). In the same run, and in turns with it: the bare backbone on as many
-images in memory, and decoding alone. Peak memory is that of a fresh process for each number.
+Seeded drawings with the noise of a camera, 640 x 480 JPEGs, or other photos (--photos FOLDER
+--memory 0), are classified from end to end: walk, decode, network, head, CSV. In the same run, and
+in turns with it: onnxruntime alone on as many images in memory, and decoding alone. Peak memory is
+that of a fresh process for each number.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ from PIL import Image
 from benchmarks.common import Row, emit, mebibytes, numbers, peak, point, random_images
 from fewshot_lite.demo.drawings import draw, write_folder
 from fewshot_lite.images.decoding import decode_pixels
-from fewshot_lite.learners.base import map_batches
+from fewshot_lite.networks.sessions import run_session
 from fewshot_lite.personal.bulk import Outputs, classify_files, find_photos
 from fewshot_lite.personal.loading import load
-from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.opening import open_personal
+from fewshot_lite.personal.runtime_model import RuntimeModel
 
 KINDS = ("mug", "key", "leaf")
 BATCH = 64
@@ -40,6 +42,7 @@ def main() -> None:
     parser.add_argument("--memory", type=numbers, default="1000,10000", help="files to compare")
     parser.add_argument("--repeats", type=int, default=3, help="slices that the files are timed in")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--photos", type=Path, help="a folder to classify instead of drawings")
     parser.add_argument("--point", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.point:
@@ -47,24 +50,29 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as temporary:
         home = Path(temporary)
-        write_files(home / "files", max(args.files, *args.memory, 0), args.seed)
+        files = args.photos or home / "files"
+        if args.photos is None:
+            write_files(files, max(args.files, *args.memory, 0), args.seed)
         write_folder(home / "things", KINDS, per_kind=5, seed=args.seed)
-        model = load().adapt(home / "things")
-        model.save(home / "model")
-        found = {"speed": speed(model, home / "files", args.files, args.repeats, home / "out.csv")}
+        load().adapt(home / "things").save(home / "model")
+        model = RuntimeModel.load(home / "model")
+        assert model is not None
+        found = {"speed": speed(model, files, args.files, args.repeats, home / "out.csv")}
         found["memory"] = {
-            number: point(__spec__.name, home / "files", home / "model", number, home / "m.csv")
+            number: point(__spec__.name, files, home / "model", number, home / "m.csv")
             for number in args.memory
+            if number
         }
     emit("bulk", vars(args), found)
 
 
-def speed(model: PersonalModel, folder: Path, number: int, slices: int, output: Path) -> Row:
+def speed(model: RuntimeModel, folder: Path, number: int, slices: int, output: Path) -> Row:
     """Photos a second, each slice of the files in all ways in turn."""
     size = number // slices
-    images = random_images(BATCH, model.image_size)
+    images = random_images(BATCH, model.image_size).numpy()
     photos = find_photos([folder])
     seconds: dict[str, float] = {}
+    processor: dict[str, float] = {}
     for _ in range(slices):
         paths = [path for path in islice(photos, size) if isinstance(path, Path)]
         starts = range(0, size, BATCH)
@@ -72,32 +80,36 @@ def speed(model: PersonalModel, folder: Path, number: int, slices: int, output: 
         def end_to_end(paths: list[Path] = paths) -> None:
             assert classify_files(model, paths, Outputs(csv=output, force=True)).files == size
 
-        def backbone(starts: range = starts) -> None:
-            for _ in starts:
-                map_batches(model.backbone, images, BATCH)
+        def onnxruntime(starts: range = starts) -> None:
+            for start in starts:
+                run_session(model._session, None, images[: size - start])
 
         def decoding(paths: list[Path] = paths, starts: range = starts) -> None:
             for start in starts:
                 decode_pixels(paths[start : start + BATCH], model.image_size)
 
-        ways: tuple[Callable[[], None], ...] = (end_to_end, backbone, decoding)
+        ways: tuple[Callable[[], None], ...] = (end_to_end, onnxruntime, decoding)
         for way in ways:
-            start = time.perf_counter()
+            start, busy = time.perf_counter(), time.process_time()
             way()
             name = way.__name__
             seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - start
+            processor[name] = processor.get(name, 0.0) + time.process_time() - busy
     rates = {name: size * slices / value for name, value in seconds.items()}
-    slower = min(rates["backbone"], rates["decoding"])
+    slower = min(rates["onnxruntime"], rates["decoding"])
+    each = {name: round(1000 * value / size / slices, 2) for name, value in processor.items()}
     return {
         "photos": size * slices,
         "photos_per_second": {name: round(rate, 1) for name, rate in rates.items()},
-        "of_the_slower_of_backbone_and_decoding": round(rates["end_to_end"] / slower, 3),
+        "of_the_slower_of_onnxruntime_and_decoding": round(rates["end_to_end"] / slower, 3),
+        "processor_ms_a_photo": each,
+        "onnxruntime_share_of_processor_time": round(each["onnxruntime"] / each["end_to_end"], 3),
     }
 
 
 def memory(folder: str, model: str, number: str, output: str) -> Row:
     """Peak resident memory of this process when it has classified so many files, in MiB."""
-    personal = PersonalModel.load(model)
+    personal = open_personal(model)
     classify_files(personal, islice(find_photos([Path(folder)]), BATCH), Outputs())
     before = mebibytes(peak())
     photos = islice(find_photos([Path(folder)]), int(number))

@@ -13,7 +13,7 @@ import numpy.typing as npt
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 #: Images that go through a network at a time.
-_MICRO_BATCH = 16
+_MICRO_BATCH = 8
 
 
 def open_session(model: bytes) -> Any:
