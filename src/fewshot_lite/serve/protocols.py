@@ -1,7 +1,6 @@
 """uvicorn's HTTP, but that a connection is closed whose request does not begin in time.
 
-`Impatient` is made when it is asked for: the module imports without uvicorn, and workers find the
-class by its name.
+`Impatient` is made when it is asked for, so that the module imports without uvicorn.
 """
 
 from __future__ import annotations
@@ -9,8 +8,6 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-#: Where uvicorn finds the class.
-IMPATIENT = "fewshot_lite.serve.protocols:Impatient"
 #: Seconds until the first lines of a request must have come.
 PATIENCE = 10.0
 
@@ -50,4 +47,5 @@ def _impatient() -> type[Any]:
                 self._alarm.cancel()
                 self._alarm = None
 
+    Impatient.__qualname__ = "Impatient"  # by which it is found when it goes to a worker
     return Impatient

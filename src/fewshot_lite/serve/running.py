@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.files import DEFAULT_BASE
 from fewshot_lite.images.opening import current_limit, pixel_limit
+from fewshot_lite.serve import protocols
 from fewshot_lite.serve.app import api_app
 from fewshot_lite.serve.guard import App, Limits
-from fewshot_lite.serve.protocols import IMPATIENT
 from fewshot_lite.serve.target import Target, check_address, check_web
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 USUAL_PORT = 8765
 #: uvicorn's, for every way to run it.
 _SETTINGS: dict[str, Any] = {
-    "http": IMPATIENT,
     "ws": "none",
     "log_level": "warning",
     "access_log": False,
@@ -154,6 +153,7 @@ def serve_api(
             host=host,
             port=port,
             workers=workers,
+            http=protocols.Impatient,
             **_SETTINGS,
         )
 
@@ -214,6 +214,6 @@ def _address(host: str, listener: socket.socket, token: str | None) -> str:
 def _run(app: App, listener: socket.socket) -> None:
     import uvicorn
 
-    server = uvicorn.Server(uvicorn.Config(app, **_SETTINGS))
+    server = uvicorn.Server(uvicorn.Config(app, http=protocols.Impatient, **_SETTINGS))
     with contextlib.suppress(KeyboardInterrupt):  # how it is meant to end
         server.run(sockets=[listener])
