@@ -60,7 +60,7 @@ def main() -> None:
         photos = [path.read_bytes() for path in sorted((home / "files").rglob("*.jpg"))]
         write_folder(home / "things", KINDS, per_kind=args.per_class, seed=args.seed)
         load().adapt(home / "things").save(home / "model.safetensors")
-        model = open_personal(home / "model.safetensors", with_photos=args.page)
+        model = open_personal(home / "model.safetensors")
         given = ["things"] if args.page else ["model.safetensors", "--api-only"]
         with Server([*given, "--workers", str(args.workers), "--no-open"], home) as server:
             found: Row = {"loads": [], "following": None}

@@ -16,6 +16,8 @@ import pytest
 
 from command_line import Run
 from drawn import LABELS, base, filled, photo
+from fewshot_lite.core.files import models_folder
+from fewshot_lite.demo.drawings import write_folder
 from fewshot_lite.personal.onnx_model import OnnxModel
 from served import Served, serving
 
@@ -177,6 +179,78 @@ def test_from_nothing_to_a_file_that_answers_the_same(page: Page, run: Run, tmp_
     assert [p.label for p in export.classify([tmp_path / name for name in new])] == said
     page.click("#cards")
     assert downloaded(page, "#download", tmp_path / "photos.zip").stat().st_size > 1000
+
+
+def test_folders_become_classes_and_photos_are_pasted(page: Page) -> None:
+    things = {"cup": (0, range(6)), "box": (1, range(6))}
+    folders = [
+        [name, [[f"{i}.png", base64.b64encode(photo(k, i).data).decode()] for i in seeds]]
+        for name, (k, seeds) in things.items()
+    ]
+    page.evaluate(_DROP_FOLDERS, folders)
+    for name in things:
+        wait_for_photos(page, name, 6)
+    # what is pasted goes to the class that has the focus, or is named
+    page.wait_for_selector("#quality:not([hidden])")
+    page.focus(card("cup"))
+    page.evaluate(_PASTE, base64.b64encode(photo(0, 40).data).decode())
+    wait_for_photos(page, "cup", 7)
+    page.focus("#undo")
+    page.mouse.move(2, 2)
+    page.evaluate(_PASTE, base64.b64encode(photo(0, 41).data).decode())
+    page.wait_for_selector("#tried li strong")
+
+
+@pytest.mark.skipif(
+    not any(models_folder().glob("*.safetensors")), reason="no shipped model in this checkout"
+)
+def test_photos_in_doubt_are_kept_and_moved(browser: Any, tmp_path: Path) -> None:
+    things = tmp_path / "things"
+    write_folder(things, ["mug", "key"], 10, seed=1)
+    for path in sorted((things / "mug").iterdir())[:2]:
+        path.rename(things / "key" / f"wrong {path.name}")
+    with serving("things", "--no-open", cwd=tmp_path) as served:
+        page = browser.new_page()
+        page.set_default_timeout(90_000)
+        page.goto(served.address)
+        page.wait_for_selector(".doubts li:nth-child(2)")
+        page.locator(".doubts li").first.get_by_role("button", name="Keep").click()
+        page.wait_for_selector(".doubts li:only-child")
+        page.get_by_role("button", name="Move", exact=True).click()
+        wait_for_photos(page, "key", 11)
+        assert len(list((things / "mug").iterdir())) == 9
+        page.wait_for_selector("#doubts", state="hidden")
+        for _ in range(2):
+            page.click("#undo")
+        page.wait_for_selector(".doubts li:nth-child(2)")
+        assert len(list((things / "key").iterdir())) == 12
+        page.close()
+
+
+_DROP_FOLDERS = """(folders) => {
+    const decode = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+    const entry = ([name, files]) => ({
+        name, isDirectory: true, isFile: false,
+        createReader: () => {
+            const parts = [files.map(([name, data]) => ({
+                name, isFile: true, isDirectory: false,
+                file: (give) => give(new File([decode(data)], name)),
+            })), []];
+            return { readEntries: (give) => give(parts.shift()) };
+        },
+    });
+    const items = folders.map((folder) => ({ webkitGetAsEntry: () => entry(folder) }));
+    const event = new DragEvent("drop", { bubbles: true, cancelable: true });
+    Object.defineProperty(event, "dataTransfer", { value: { items, files: [] } });
+    document.getElementById("new-class").dispatchEvent(event);
+}"""
+_PASTE = """(data) => {
+    const transfer = new DataTransfer();
+    const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
+    transfer.items.add(new File([bytes], "pasted.png", { type: "image/png" }));
+    const about = { clipboardData: transfer, bubbles: true, cancelable: true };
+    document.dispatchEvent(new ClipboardEvent("paste", about));
+}"""
 
 
 def test_the_keyboard_alone_is_enough(page: Page) -> None:

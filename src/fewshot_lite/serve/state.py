@@ -81,5 +81,6 @@ def _model(board: Board, learned: Learned) -> dict[str, Any]:
         "doubts": doubts,
         "advice": list(advice(quality, model.shots)),
         "refined": model.adapted_by_gradient,
+        "refining_was_no_better": not model.adapted_by_gradient and "refined" in model.provenance,
         "worth_adapting": not model.adapted_by_gradient and worth_readapting(model),
     }
