@@ -313,6 +313,7 @@ def test_one_photo_one_line(run: Run, world: Path) -> None:
     assert re.fullmatch(rf"{re.escape(str(photo))}: (mug|keys) \d+%\n", outcome.out)
 
 
+@pytest.mark.slow
 def test_what_is_skipped_is_named_and_the_rest_is_done(run: Run, home: Path) -> None:
     (home / "things" / "it's" / "[b]text.jpg").write_text("text")
     (home / "things" / "notes.txt").write_text("text")
@@ -377,6 +378,7 @@ def test_json_is_all_that_is_on_stdout(run: Run, home: Path) -> None:
     assert (outcome.code, len(outcome.json)) == (1, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_names_that_the_encoding_lacks_end_nothing(run: Run, home: Path, encoding: str) -> None:
     (home / "things" / "it's" / "täxt😀.jpg").write_text("text")
@@ -436,6 +438,7 @@ def few_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fewshot_lite.demo.run.write_folder", small)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_kinds")
 def test_demo_prints_its_accuracy_and_what_to_type(run: Run, home: Path) -> None:
     outcome = run("demo", "-o", "a demo", "--base", "base.safetensors")

@@ -30,6 +30,7 @@ def home(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_folder_archive_and_table_adapt_alike(run: Run, home: Path) -> None:
     shutil.make_archive("things", "zip", "things")
     rows = [f"{path},{path.parent.name}" for path in sorted(Path("things").rglob("*.png"))]

@@ -49,6 +49,7 @@ def test_the_demo_adapts_on_some_drawings_and_names_the_others(base: Path, tmp_p
     assert list(result.mistakes) == wrong
 
 
+@pytest.mark.slow
 def test_the_same_seed_draws_the_same_and_force_draws_anew(base: Path, tmp_path: Path) -> None:
     def drawn(seed: int, *, force: bool) -> dict[str, bytes]:
         run_demo(tmp_path / "demo", base=base, per_kind=1, held_back=1, seed=seed, force=force)

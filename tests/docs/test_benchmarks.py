@@ -52,6 +52,7 @@ def printed(*words: str) -> Any:
     return found["result"]
 
 
+@pytest.mark.slow
 def test_every_script_is_there_to_start() -> None:
     assert len(MODULES) > 15
     done = run(sys.executable, "-c", _START, *MODULES)

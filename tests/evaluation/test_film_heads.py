@@ -22,6 +22,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILM_HEADS)
 def test_it_answers_as_the_personal_model(saved: Path, name: str) -> None:
     (opened,) = open_models(

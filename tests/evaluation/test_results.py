@@ -159,6 +159,7 @@ def test_json_has_the_whole_matrix_of_differences(comparison: Comparison) -> Non
     assert section["models"][0]["accuracy"]["mean"] == pytest.approx(0.7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [".png", ".svg"])
 def test_plots_are_images_and_the_same_each_time(
     comparison: Comparison, tmp_path: Path, ending: str

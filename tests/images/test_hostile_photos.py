@@ -43,6 +43,7 @@ def adapt(run: Run, folder: Path, *words: object) -> Outcome:
     return run("adapt", folder, "--base", base, "-o", output, "--force", *words)
 
 
+@pytest.mark.slow
 def test_adapt_names_each_once_and_learns_from_the_others(
     run: Run, folder: Path, bad: set[str], odd: set[str]
 ) -> None:
@@ -97,6 +98,7 @@ def test_strict_fails_in_one_line_and_writes_nothing(run: Run, folder: Path, bad
     assert contents(folder.parent) == before
 
 
+@pytest.mark.slow
 def test_the_limit_of_pixels_can_be_raised_and_lowered(run: Run, folder: Path) -> None:
     home = draw_classes(folder.parent / "large", {"mug": 2, "keys": 2})
     Image.new("L", (101, 100), 9).save(home / "mug" / "large.png")

@@ -259,6 +259,7 @@ def test_check_as_json_lists_all(run: Run, folder: Path) -> None:
     assert lines[-2] == "Skipped 10 more (--json lists all)"
 
 
+@pytest.mark.slow
 def test_adapt_prints_findings_and_goes_on_unless_strict(run: Run, folder: Path) -> None:
     base, model = folder.parent / "base.safetensors", folder.parent / "mine.safetensors"
     tiny_model().save(base)

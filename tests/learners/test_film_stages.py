@@ -49,6 +49,7 @@ def test_an_adapted_network_is_the_plain_one_with_other_upper_norm_layers() -> N
     assert not torch.allclose(network(queries), learner.backbone(queries), rtol=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

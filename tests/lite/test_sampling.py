@@ -45,6 +45,7 @@ def test_all_sizes_zero_falls_back_to_uniform() -> None:
     assert chosen.weights.tolist() == [4, 4]
 
 
+@pytest.mark.slow
 def test_systematic_sampling_takes_each_image_with_its_probability() -> None:
     probabilities = sampling.inclusion_probabilities(torch.rand(12), 5)
     assert probabilities is not None

@@ -145,6 +145,7 @@ def test_average_over_all_pairs_of_uniform_subsets_is_the_exact_gradient(
     assert max(errors.values()) < 1e-9, errors
 
 
+@pytest.mark.slow
 def test_the_step_as_a_whole_draws_two_subsets_and_is_unbiased(
     task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,6 +163,7 @@ def test_the_step_as_a_whole_draws_two_subsets_and_is_unbiased(
     assert max(errors.values()) < 1e-9, errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["uniform", "informed", "balanced"])
 def test_the_subsets_of_a_step_are_of_size_h_and_independent(
     sampler: Sampling, monkeypatch: pytest.MonkeyPatch
@@ -210,6 +212,7 @@ def test_one_shared_subset_is_biased_in_the_set_encoder(task: Task) -> None:
     assert errors["film"] < 1e-9, errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ENUMERATED)
 def test_informed_subsets_average_to_the_exact_gradient(task: Task, name: str) -> None:
     """Integrated over the sampler's start: the subset changes only at few places in [0, 1)."""

@@ -333,6 +333,7 @@ def test_a_truncated_file_is_one_clear_line(saved: Path, tmp_path: Path, share: 
         PersonalModel.load(path)
 
 
+@pytest.mark.slow
 def test_a_personal_model_needs_no_learner() -> None:
     code = (
         "import sys, fewshot_lite.personal.model;"

@@ -55,6 +55,7 @@ def test_no_socket_is_opened(tmp_path: Path) -> None:
     assert [path.name for path in home.rglob("*onnx*")] == []  # no identity of this device either
 
 
+@pytest.mark.slow
 def test_telemetry_is_off_before_onnxruntime_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     environment = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
     code = (

@@ -202,6 +202,7 @@ def test_json_of_quality(backbone: Backbone) -> None:
     assert set(values) == set(Quality.__dataclass_fields__)
 
 
+@pytest.mark.slow
 def test_adapt_says_how_good_it_is(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,6 +26,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 QUICK = ProtocolOptions.parse("3", "2", queries=2, tasks=2)
 
 
+@pytest.mark.slow
 def test_models_are_compared_on_the_tasks_of_a_folder(model: Path, tmp_path: Path) -> None:
     data = draw_classes(tmp_path / "data", classes(4, photos=5))
     told: list[Progress] = []

@@ -173,6 +173,7 @@ def name(path: Path) -> ModelName:
     return parse_searched(str(path))
 
 
+@pytest.mark.slow
 def test_patterns_are_measured_chosen_and_stored(home: Path, tmp_path: Path) -> None:
     calls: list[tuple[int, int, int]] = []
     search = search_patterns(
@@ -223,6 +224,7 @@ def test_products_are_counted_backward_too() -> None:
     assert meter.macs == 2 * (3 * 4 * 5)
 
 
+@pytest.mark.slow
 def test_a_search_that_is_stopped_keeps_whole_tasks(home: Path) -> None:
     done: list[int] = []
     search = search_patterns(

@@ -38,6 +38,7 @@ MADE = ("-m", "made.safetensors")
 ADAPT = ("adapt", "things", "--base", "base.safetensors")
 
 
+@pytest.mark.slow
 def test_both_reports(run: Run, home: Path) -> None:
     outcome = run(*ADAPT, "--report", "a.html")
     assert outcome.code == 0

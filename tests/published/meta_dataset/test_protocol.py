@@ -255,6 +255,7 @@ def test_a_split_without_classes_is_named(small: Path) -> None:
         scan_meta_dataset(small.parent, "TRAIN")
 
 
+@pytest.mark.slow
 def test_meta_training_takes_train_classes_and_validates_on_valid_ones(
     records: Path, tmp_path: Path
 ) -> None:
