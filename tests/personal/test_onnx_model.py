@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 
 import onnx
@@ -12,6 +13,7 @@ import pytest
 from exported import exported_small_personal, small_personal
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.images.folders import Skipped
+from fewshot_lite.networks.sessions import Bounds
 from fewshot_lite.personal.onnx_model import OnnxModel
 from photos import draw_classes
 
@@ -146,3 +148,62 @@ def test_onnxruntime_prints_nothing_of_its_own(
     with pytest.raises(FewshotError, match="damaged"):
         OnnxModel.load(damaged)
     assert capfd.readouterr() == ("", "")
+
+
+def with_program(file: Path, path: Path, kind: str) -> Path:
+    """The export with something more in its graph, and a checksum that it need not have."""
+    model = onnx.load(file)
+    scalar, number = partial(onnx.helper.make_tensor, dims=[]), onnx.TensorProto
+    if kind == "memory":  # 16 GB of zeros
+        shape = onnx.helper.make_tensor("shape", number.INT64, [2], [2**17, 2**15])
+        model.graph.initializer.append(shape)
+        nodes = [
+            onnx.helper.make_node("ConstantOfShape", ["shape"], ["zeros"]),
+            onnx.helper.make_node("ReduceSum", ["zeros"], ["sum"], keepdims=0),
+        ]
+    else:  # a loop without end
+        values = {"i": number.INT64, "go": number.BOOL, "x": number.FLOAT}
+        inputs = [onnx.helper.make_tensor_value_info(k, v, []) for k, v in values.items()]
+        outputs = [
+            onnx.helper.make_tensor_value_info("on", number.BOOL, []),
+            onnx.helper.make_tensor_value_info("y", number.FLOAT, []),
+        ]
+        steps = [
+            onnx.helper.make_node("Identity", ["go"], ["on"]),
+            onnx.helper.make_node("Neg", ["x"], ["y"]),
+        ]
+        body = onnx.helper.make_graph(steps, "body", inputs, outputs)
+        model.graph.initializer.extend(
+            [
+                scalar("times", number.INT64, vals=[2**62]),
+                scalar("yes", number.BOOL, vals=[True]),
+                scalar("start", number.FLOAT, vals=[1.0]),
+            ]
+        )
+        nodes = [onnx.helper.make_node("Loop", ["times", "yes", "start"], ["end"], body=body)]
+    for node in reversed(nodes):
+        model.graph.node.insert(0, node)
+    about = json.loads(model.metadata_props[0].value)
+    del about["crc32"]
+    model.metadata_props[0].value = json.dumps(about)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize("kind", ["memory", "time"])
+def test_a_program_in_an_export_costs_no_more_than_a_network(
+    file: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(Bounds, "of", lambda data: Bounds(1_500_000_000, 1.0))
+    crafted = OnnxModel.load(with_program(file, tmp_path / "crafted.onnx", kind))
+    with pytest.raises(FewshotError, match="takes more memory or time than it should"):
+        crafted.classify(folder / "a" / "00.png")
+    assert OnnxModel.load(file).classify(folder / "a" / "00.png").problem is None
+
+
+def test_a_file_of_gigabytes_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "large.onnx"
+    with path.open("wb") as stream:
+        stream.truncate(30_000_000_000)  # takes no room on the disk
+    with pytest.raises(FewshotError, match="larger than 2 GB"):
+        OnnxModel.load(path)

@@ -13,10 +13,12 @@ import numpy.typing as npt
 
 from fewshot_lite.core import jsons
 from fewshot_lite.core.errors import FewshotError, UsageError
-from fewshot_lite.networks.sessions import open_session, run_session
+from fewshot_lite.networks.sessions import Bounds, open_session, run_session
 from fewshot_lite.personal.classifier import PhotoClassifier
 from fewshot_lite.personal.prediction import check_reject
 
+#: Bytes of an ONNX file: it is one protobuf message.
+_MOST_BYTES = 2**31
 #: The one entry of the file's metadata, JSON.
 METADATA_KEY = "fewshot_lite"
 #: Thresholds are kept for 1/1000, 2/1000 ... of one's own photos rejected.
@@ -26,13 +28,15 @@ THRESHOLD_STEPS = 1000
 class OnnxModel(PhotoClassifier):
     """A classifier of a person's own classes: answers as `PersonalModel`, from an exported file."""
 
-    def __init__(self, session: Any, about: dict[str, Any]) -> None:
+    def __init__(self, session: Any, about: dict[str, Any], bounds: Bounds) -> None:
         """Put together; use `OnnxModel.load`.
 
         Args:
             session: onnxruntime's, of inputs and outputs as `personal.export` writes them.
             about: the file's description.
+            bounds: of what the file may cost.
         """
+        self._bounds = bounds
         self._session = session
         self.about = about
         self.class_names: tuple[str, ...] = tuple(about["class_names"])
@@ -61,11 +65,14 @@ class OnnxModel(PhotoClassifier):
         if path.is_dir():
             raise UsageError(f"{where}: a folder, not a file.")
         try:
+            if path.stat().st_size > _MOST_BYTES:
+                raise FewshotError(f"{where}: larger than 2 GB, which no ONNX file can be.")
             data = path.read_bytes()
         except OSError as error:
             raise FewshotError(f"{where}: cannot be read ({error.strerror or error}).") from None
         try:
-            session = open_session(data)
+            bounds = Bounds.of(data)
+            session = open_session(data, bounds)
             entry = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         except Exception:  # onnxruntime's errors have no base of their own
             raise FewshotError(f"{where}: damaged, or not an ONNX file.") from None
@@ -78,7 +85,7 @@ class OnnxModel(PhotoClassifier):
             # The first exports had none.
             whole = checksum in (None, with_checksum(about, graph)["crc32"])
             _check(about, session)
-            model = cls(session, about)
+            model = cls(session, about, bounds)
         except (KeyError, TypeError, ValueError, AttributeError):
             raise FewshotError(f"{where}: its description is damaged.") from None
         if not whole:
@@ -95,11 +102,12 @@ class OnnxModel(PhotoClassifier):
         """
         try:
             probabilities, strangeness = run_session(
-                self._session, ["probabilities", "strangeness"], pixels
+                self._session, ["probabilities", "strangeness"], pixels, self._bounds
             )
         except Exception:  # onnxruntime's errors have no base of their own
             raise FewshotError(
-                "The exported model cannot be run: it is damaged. Export it anew."
+                "The exported model cannot be run: it is damaged, or takes more memory or time "
+                "than it should. Export it anew."
             ) from None
         return probabilities, strangeness
 
