@@ -3,9 +3,9 @@
     python -m benchmarks.accuracy.suggesting MODEL DATA [DATA ...] --shots 3 --tasks 40
 
 Of each task, half of the held-back photos are a pool without labels, and accuracy is measured on
-the others: before, with `--ask` photos of the pool drawn at random, and with as many that were
-chosen by `personal.suggesting` or by doubt alone. `gain` is the mean difference between suggested
-and random with its 95 % interval over tasks.
+the others: before, with `--ask` photos of the pool drawn at random (the mean of five draws), and
+with as many that were chosen by `personal.suggesting` or by doubt alone. `gain` is the mean
+difference between suggested and random with its 95 % interval over tasks.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from fewshot_lite.personal.editing import add_features
 from fewshot_lite.personal.model import PersonalModel
 from fewshot_lite.personal.suggesting import choose
 
+#: Random draws of a task.
+_DRAWS = 5
+
 
 def accuracy(personal: PersonalModel, features: Tensor, truth: Tensor) -> float:
     answers = personal.outputs_of(features).probabilities.argmax(1)
@@ -37,7 +40,7 @@ def of_task(task: PersonalTask, ask: int, rng: Random) -> dict[str, float]:
     probabilities = personal.outputs_of(features).probabilities
     even = torch.full_like(probabilities, 1 / probabilities.shape[1])
     ways = {
-        "random": rng.sample(range(len(pool)), ask),
+        **{f"draw {i}": rng.sample(range(len(pool)), ask) for i in range(_DRAWS)},
         "suggested": choose(personal.features, features, probabilities, ask),
         "doubt alone": _by_doubt(probabilities, ask),
         "without doubt": choose(personal.features, features, even, ask),
@@ -48,7 +51,8 @@ def of_task(task: PersonalTask, ask: int, rng: Random) -> dict[str, float]:
         names = [f"pool {row}" for row in rows]
         changed = add_features(personal, features[rows], labels, names).model
         found[name] = accuracy(changed, task.queries[test], task.truth[test])
-    return found
+    draws = [found.pop(f"draw {i}") for i in range(_DRAWS)]
+    return found | {"random": sum(draws) / _DRAWS}
 
 
 def _by_doubt(probabilities: Tensor, number: int) -> list[int]:

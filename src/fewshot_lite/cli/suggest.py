@@ -11,6 +11,8 @@ from fewshot_lite.cli.options import Device, Json, MaxPixels
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.files import DEFAULT_PERSONAL
 
+_NUMBER = 10
+
 
 def suggest(
     paths: Annotated[
@@ -21,7 +23,7 @@ def suggest(
     ] = DEFAULT_PERSONAL,
     number: Annotated[
         int, typer.Option("--number", "-n", min=1, help="The number of photos to choose.")
-    ] = 10,
+    ] = _NUMBER,
     copy_into: Annotated[
         Path | None,
         typer.Option(
@@ -83,7 +85,8 @@ def suggest(
     where = () if model == DEFAULT_PERSONAL else ("--model", model)
     render.err.print(f"{len(found.photos)} of {found.looked_at} photos.")
     if copy_into is None:
-        words = ("suggest", *paths, *where, "--copy-into", "to_sort")
+        many = () if number == _NUMBER else ("--number", number)
+        words = ("suggest", *paths, *where, *many, "--copy-into", "to_sort")
         render.print_next([render.command(*words)])
     else:
         place = render.escape(str(copy_into))

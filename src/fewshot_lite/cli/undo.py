@@ -30,7 +30,7 @@ def undo(
         return
     photos = sum(undone.shots.values())
     was = ""
-    if undone.before:
+    if undone.before and undone.before != undone.shots:
         was = f", no longer {sum(undone.before.values())} of {len(undone.before)}"
     again = render.command("undo", *(() if model == DEFAULT_PERSONAL else (model,)))
     render.out.print(
