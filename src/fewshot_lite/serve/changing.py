@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Where a model is opened and saved; its bodies may be larger.
 MODEL_FILE = "/v1/model/file"
+#: Bytes of photos that are downloaded in one file.
+_LARGEST_ZIP = 2_000_000_000
 _SINCE = Query("since", "RUN.REVISION of a state; 204 if it is still that one.", {"type": "string"})
 _REFINE: tuple[Refine, ...] = ("off", "auto", "on")
 
@@ -38,54 +40,51 @@ class Changing:
 
     def routes(self) -> list[Route]:
         """What it answers to."""
-        name, photos, numbers = "/v1/classes/{name}", "/v1/photos", ("numbers",)
+        state = Route("GET", "/v1/session", self.state, "Classes, photos, model.", query=(_SINCE,))
+        undo = Route("POST", "/v1/undo", self.undo, "Take the last change back.", refuses=(409,))
+        return [state, undo, *self._of_classes(), *self._of_photos(), *self._of_model()]
+
+    def _of_classes(self) -> list[Route]:
+        path = "/v1/classes/{name}"
         return [
-            Route("GET", "/v1/session", self.state, "Classes, photos, model.", query=(_SINCE,)),
             Route("POST", "/v1/classes", self.create, "A new class.", ("name",), refuses=(400,)),
             Route(
                 "PATCH",
-                name,
+                path,
                 self.rename,
                 "Rename a class, or put its photos `into` another one.",
                 ("name", "into"),
                 refuses=(400, 404),
             ),
-            Route("DELETE", name, self.remove_class, "Remove a class.", refuses=(404,)),
+            Route("DELETE", path, self.remove_class, "Remove a class.", refuses=(404,)),
             Route(
                 "POST",
-                f"{name}/photos",
+                f"{path}/photos",
                 self.add,
                 "Add photos to a class: one as the body, or several as files of a form.",
                 "photos",
                 refuses=(400, 404, 422),
             ),
+        ]
+
+    def _of_photos(self) -> list[Route]:
+        path, refuses = "/v1/photos", (400, 404)
+        keep = "Say that photos are in the right class."
+        move = "Put photos into another class."
+        return [
+            Route("POST", f"{path}/move", self.move, move, ("numbers", "name"), refuses=refuses),
             Route(
                 "POST",
-                f"{photos}/move",
-                self.move,
-                "Put photos into another class.",
-                ("numbers", "name"),
-                refuses=(400, 404),
-            ),
-            Route(
-                "POST",
-                f"{photos}/remove",
+                f"{path}/remove",
                 self.remove,
                 "Remove photos.",
-                numbers,
-                refuses=(400, 404),
+                ("numbers",),
+                refuses=refuses,
             ),
-            Route(
-                "POST",
-                f"{photos}/keep",
-                self.keep,
-                "Say that photos are in the right class.",
-                numbers,
-                refuses=(400, 404),
-            ),
+            Route("POST", f"{path}/keep", self.keep, keep, ("numbers",), refuses=refuses),
             Route(
                 "GET",
-                f"{photos}/{{number}}/picture",
+                f"{path}/{{number}}/picture",
                 self.picture,
                 "A photo, small.",
                 gives="image/jpeg",
@@ -93,29 +92,22 @@ class Changing:
             ),
             Route(
                 "GET",
-                "/v1/photos.zip",
+                f"{path}.zip",
                 self.photos_zip,
                 "All photos, in a folder for each class.",
                 gives="application/zip",
-            ),
-            Route("POST", "/v1/undo", self.undo, "Take the last change back.", refuses=(409,)),
-            Route(
-                "POST",
-                "/v1/adapt",
-                self.adapt,
-                "Adapt network and head to all photos; `refine` is off, auto or on.",
-                ("refine",),
-                refuses=(400, 409),
-            ),
-            Route("DELETE", "/v1/adapt", self.cancel, "Call it off."),
-            Route(
-                "GET",
-                MODEL_FILE,
-                self.model_file,
-                "The personal model, for `classify --model`.",
-                gives="application/octet-stream",
                 refuses=(409,),
             ),
+        ]
+
+    def _of_model(self) -> list[Route]:
+        file = "application/octet-stream"
+        adapt = "Adapt network and head to all photos; `refine` is off, auto or on."
+        saved = "The personal model, for `classify --model`."
+        return [
+            Route("POST", "/v1/adapt", self.adapt, adapt, ("refine",), refuses=(400, 409)),
+            Route("DELETE", "/v1/adapt", self.cancel, "Call it off."),
+            Route("GET", MODEL_FILE, self.model_file, saved, gives=file, refuses=(409,)),
             Route(
                 "PUT",
                 MODEL_FILE,
@@ -129,7 +121,7 @@ class Changing:
                 "/v1/model/onnx",
                 self.onnx,
                 "The model in ONNX.",
-                gives="application/octet-stream",
+                gives=file,
                 refuses=(400, 409),
             ),
         ]
@@ -230,7 +222,11 @@ class Changing:
 
     async def photos_zip(self, request: Request) -> Reply:
         """Class folders in one file."""
-        data = await asyncio.to_thread(self._zipped)
+        try:
+            data = await asyncio.to_thread(self._zipped)
+        except OSError as error:  # a photo that was taken away, a full disk
+            reason = (error.strerror or str(error)).lower()
+            raise FewshotError(f"The photos could not be put together ({reason}).") from None
         return download(data, "application/zip", "photos.zip")
 
     async def _edit(self, change: Callable[..., Change], *arguments: Any) -> Reply:
@@ -253,6 +249,11 @@ class Changing:
         photos = [photo for photo in self._session.board.photos if photo.path]
         if not photos:
             raise Conflict("There are no photos here to download.")
+        if sum(photo.path.stat().st_size for photo in photos if photo.path) > _LARGEST_ZIP:
+            raise Conflict(
+                f"These are more than {_LARGEST_ZIP / 1e9:.0f} GB of photos. Copy the folder that "
+                "they are in: File tells which it is."
+            )
         homes = folder_names(self._session.board.classes)
         with tempfile.TemporaryFile() as file:
             with zipfile.ZipFile(file, "w") as archive:  # photos are compressed as they are

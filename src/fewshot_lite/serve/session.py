@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from fewshot_lite.serve.edits import Change, counted
 from fewshot_lite.serve.errors import Conflict, NotFound
 from fewshot_lite.serve.learning import Learned, Learner, enough
 from fewshot_lite.serve.resuming import KEPT, board_of, take_up, with_names
+from fewshot_lite.serve.steps import Added, Step, Work
 from fewshot_lite.serve.uploads import BadPhoto, Upload, photo_name
 from fewshot_lite.serve.workspace import Move, Workspace, same_bytes
 
@@ -40,42 +41,6 @@ _TOGETHER = 5.0
 
 class _Cancelled(Exception):
     """Adapting was called off."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """A change that can be taken back."""
-
-    change: Change
-    board: Board
-    """As it was before, ..."""
-    learned: Learned | None
-    """... and so the model."""
-    moves: Sequence[Move] = ()
-    """What was done to files."""
-    label: str = ""
-    """The class, if photos were added."""
-    time: float = 0.0
-
-
-@dataclass(frozen=True)
-class Work:
-    """What the model's thread is at."""
-
-    what: str
-    done: int = 0
-    total: int = 0
-    can_be_cancelled: bool = False
-
-
-@dataclass(frozen=True)
-class Added:
-    """What became of an uploaded photo."""
-
-    name: str
-    """As it was sent."""
-    number: int | None = None
-    problem: str | None = None
 
 
 class Session:
