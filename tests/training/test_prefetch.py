@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,7 +31,9 @@ from fewshot_lite.data.episodes import EpisodeConfig, Pool, sample_training_epis
 from fewshot_lite.data.prepared_task import PreparedTask
 from fewshot_lite.data.store import ImageStore
 from fewshot_lite.images.folders import scan_classes
+from fewshot_lite.images.opening import current_limit
 from fewshot_lite.learners.task import Task
+from fewshot_lite.training import prefetch
 from fewshot_lite.training.prefetch import Prefetch, pick_workers
 from fewshot_lite.training.tasks import Cache, TrainingTasks
 from photos import QUICK, SIZE, classes, draw_classes
@@ -60,6 +64,20 @@ def source(data: Path, cache: Path | None = None) -> TrainingTasks:
 def tasks(feed: Prefetch) -> list[Task]:
     with feed:
         return [feed.next() for _ in NUMBERS]
+
+
+def test_the_limit_of_pixels_holds_for_as_long_as_a_worker(
+    shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = SimpleNamespace(dataset=prefetch._Prepared(source(shapes)))
+    monkeypatch.setattr(torch.utils.data, "get_worker_info", lambda: worker)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    before = current_limit()
+    prefetch._begin_worker(12_345, 0)
+    gc.collect()
+    assert current_limit() == 12_345
+    prefetch._until_it_ends.close()
+    assert current_limit() == before
 
 
 def assert_same(found: list[Task], expected: list[Task]) -> None:

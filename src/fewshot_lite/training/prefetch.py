@@ -198,6 +198,10 @@ class _Prepared(Dataset["PreparedTask | str"]):
         self._source.read_with(_WORKER_THREADS)
 
 
+#: What holds for as long as a worker lives: a context that nobody keeps is left at once.
+_until_it_ends = contextlib.ExitStack()
+
+
 def _begin_worker(max_pixels: int, number: int) -> None:
     """Torch has seen to it that a worker has one thread.
 
@@ -206,7 +210,7 @@ def _begin_worker(max_pixels: int, number: int) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
-    contextlib.ExitStack().enter_context(pixel_limit(max_pixels))
+    _until_it_ends.enter_context(pixel_limit(max_pixels))
     info: Any = torch.utils.data.get_worker_info()
     info.dataset.begin()
 
