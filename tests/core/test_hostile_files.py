@@ -44,6 +44,25 @@ def load(kind: str, path: Path) -> object:
 
 
 @pytest.mark.parametrize("kind", ["meta", "personal"])
+def test_a_sparse_file_of_gigabytes_is_refused_before_its_tensors_are_read(
+    models: dict[str, Path], tmp_path: Path, kind: str
+) -> None:
+    whole = models[kind].read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    header = json.loads(whole[8 : 8 + length])
+    size = 5 * 2**30
+    end = max(entry["data_offsets"][1] for name, entry in header.items() if name[0] != "_")
+    header["more"] = {"dtype": "U8", "shape": [size], "data_offsets": [end, end + size]}
+    text = json.dumps(header).encode()
+    path = tmp_path / "sparse.safetensors"
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text + whole[8 + length :])
+        file.truncate(8 + len(text) + end + size)
+    with pytest.raises(FewshotError, match="larger than 4 GB"):
+        load(kind, path)
+
+
+@pytest.mark.parametrize("kind", ["meta", "personal"])
 @pytest.mark.parametrize("size", [10**9, 20_000, 0, -5, "32", 32.5, True, None])
 def test_an_image_size_no_model_has_is_damage(
     models: dict[str, Path], tmp_path: Path, kind: str, size: object

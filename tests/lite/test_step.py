@@ -309,6 +309,14 @@ def test_h_beyond_n_and_classes_of_one_image_are_exact() -> None:
         assert max(relative_errors(gradients(learner), exact).values()) < 1e-9
 
 
+def test_the_loss_is_as_precise_as_the_learner() -> None:
+    learner, task = make_learner(), random_task([3, 2, 2], queries=7)
+    adapted = learner.adapt(task.support, task.support_labels, task.classes)
+    exact = float(F.cross_entropy(adapted.logits(task.query), task.query_labels))
+    found = lite_step(learner, task, torch.Generator(), micro_batch=2)
+    assert found.loss == pytest.approx(exact, rel=1e-12)
+
+
 def test_a_loss_that_is_not_finite_is_reported() -> None:
     learner = make_learner()
     task = random_task([2, 2], queries=3)

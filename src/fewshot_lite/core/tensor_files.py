@@ -28,6 +28,9 @@ FORMAT = 2
 SMALLEST, LARGEST = 16, 1024
 #: The one entry of a file's metadata.
 KEY = "fewshot_lite"
+#: Bytes of a file whose tensors are read, but for states to resume from. No model comes near it,
+#: and a sparse file costs nothing to make.
+_LARGEST_FILE = 4 * 2**30
 
 #: What tensors are read as: torch's, or NumPy's arrays, which have no bfloat16.
 Framework = Literal["pt", "np"]
@@ -63,7 +66,7 @@ def read(
         raise UsageError(f"{where}: no such file.")
     if path.is_dir():
         raise UsageError(f"{where}: a folder, not a file.")
-    tensors, meta = read_any(path, framework=framework)
+    tensors, meta = read_any(path, framework=framework, bounded="state" not in kinds)
     if meta is None:
         raise FewshotError(f"{where}: a safetensors file, but not one of fewshot-lite's.")
     if meta["kind"] not in kinds:
@@ -90,13 +93,14 @@ def read_meta(path: Path) -> dict[str, Any]:
 
 
 def read_any(
-    path: Path, *, tensors: bool = True, framework: Framework = "pt"
+    path: Path, *, tensors: bool = True, framework: Framework = "pt", bounded: bool = True
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Tensors and description of any safetensors file; the description is None in foreign ones.
 
     Args:
         tensors: read them, and compare the checksum with them; without, there are none.
         framework: what as.
+        bounded: refuse a file of more than 4 GB before its tensors are read.
 
     Raises:
         FewshotError: truncated, damaged, no safetensors file, or of a newer format.
@@ -105,6 +109,8 @@ def read_any(
     try:
         with safe_open(path, framework=framework if tensors else "np") as file:
             entry = (file.metadata() or {}).get(KEY)
+            if tensors and bounded and path.stat().st_size > _LARGEST_FILE:
+                raise FewshotError(f"{path}: larger than 4 GB, which no model is.")
             if tensors:
                 found = {name: file.get_tensor(name) for name in list(file.keys())}
     except SafetensorError as error:

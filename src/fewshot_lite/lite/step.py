@@ -112,14 +112,7 @@ def lite_step(
     v = forward.features.grad
     if v is None or not torch.isfinite(loss):
         return LiteStep(float(loss), accuracy)
-    if h is None:
-        chosen = sampling.everything(number)
-    elif sampler == "informed":
-        chosen = sampling.informed(v, task.support_labels, h, generator)
-    elif sampler == "balanced":
-        chosen = sampling.balanced(v, h, generator)
-    else:
-        chosen = sampling.uniform(number, h, generator)
+    chosen = _choose(v, task.support_labels, h, sampler, generator)
     backward_support(learner, task, forward, v, chosen, micro_batch, cast)
     # ‖u‖ is the same for all images, so there is nothing to inform the second subset.
     chosen = sampling.uniform(number, number if h is None else h, generator)
@@ -166,7 +159,7 @@ def backward_queries(
         name: value.detach().requires_grad_() if value.requires_grad else value
         for name, value in statistics.items()
     }
-    total = torch.zeros((), device=task.query.device)
+    losses: list[Tensor] = []
     correct = torch.zeros((), device=task.query.device)
     for images, labels in zip(
         task.query.split(micro_batch), task.query_labels.split(micro_batch), strict=True
@@ -176,11 +169,11 @@ def backward_queries(
         logits = learner.head.logits(leaves, features)  # (B, K)
         loss = F.cross_entropy(logits, labels, reduction="sum") / len(task.query)
         (scale * loss).backward()
-        total += loss.detach()
+        losses.append(loss.detach())
         correct += (logits.argmax(1) == labels).sum()
     pairs = [(statistics[n], leaf.grad) for n, leaf in leaves.items() if leaf.grad is not None]
     torch.autograd.backward([s for s, _ in pairs], [g for _, g in pairs])
-    return total, float(correct) / len(task.query)
+    return torch.stack(losses).sum(), float(correct) / len(task.query)
 
 
 def backward_support(
@@ -228,6 +221,19 @@ def backward_set_encoder(
         with cast():
             embeddings = learner.embed(task.support[indices])  # (B, Z)
         embeddings.backward(gradients.to(embeddings.dtype))
+
+
+def _choose(
+    v: Tensor, labels: Tensor, h: int | None, sampler: Sampling, generator: torch.Generator
+) -> Chosen:
+    """The support images of step 3, with their weights."""
+    if h is None:
+        return sampling.everything(len(v))
+    if sampler == "informed":
+        return sampling.informed(v, labels, h, generator)
+    if sampler == "balanced":
+        return sampling.balanced(v, h, generator)
+    return sampling.uniform(len(v), h, generator)
 
 
 def _split(indices: Tensor, gradients: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
