@@ -266,6 +266,7 @@ def test_watching_ends_cleanly_when_asked_to(home: Path, ending: signal.Signals)
     assert err.splitlines() == [
         "Wrote log.jsonl: 7 files, 7 classified.",
         "Copied 7 photos into in/sorted.",
+        "Totals: mug 4, keys 3.",
     ]
     lines = [json.loads(line) for line in (home / "log.jsonl").read_text().splitlines()]
     assert [line["path"] for line in lines] == [*PHOTOS, "in/new.png"]

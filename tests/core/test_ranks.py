@@ -207,7 +207,7 @@ def test_what_fails_is_said_once(
     [
         ("version", "'9.9'", "Rank 1 of 2 has fewshot-lite 9.9, rank 0 has 0"),
         ("data", "other", "Rank 1 of 2 has data "),
-        ("lr", "0.5", "Rank 1 of 2 has --lr 0.5, rank 0 has 0.001"),
+        ("lr", "0.5", "Rank 1 of 2 has lr 0.5, rank 0 has 0.001"),
     ],
 )
 def test_ranks_that_differ_are_refused(

@@ -118,7 +118,7 @@ def test_classes_of_one_photo_alone_tell_nothing(tmp_path: Path) -> None:
 def test_another_head_is_refused_before_anything_is_done(
     folder: Path, monkeypatch: pytest.MonkeyPatch, name: Any
 ) -> None:
-    monkeypatch.setattr("fewshot_lite.personal.support.scan_classes", None)
+    monkeypatch.setattr("fewshot_lite.personal.support.find_labelled", None)
     with pytest.raises(UsageError, match=rf"--head {name}: must be left out with a base"):
         gradient_model().adapt(folder, head=name)
 

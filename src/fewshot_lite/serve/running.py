@@ -125,7 +125,11 @@ def serve_api(
     Args:
         model: what `adapt` or `export` wrote; an export needs no torch.
         workers: processes, each with the model in memory.
-        host, port, token, at_work, on_address: as `serve_page` takes them; `at_work` of each.
+        host: as `serve_page` takes it.
+        port: as `serve_page` takes it.
+        token: as `serve_page` takes it.
+        at_work: as `serve_page` takes it, of each process.
+        on_address: as `serve_page` takes it.
 
     Raises:
         UsageError, FewshotError: an address or model that cannot be.
