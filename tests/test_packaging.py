@@ -15,6 +15,8 @@ _IMPORT_ALL = """
 import importlib, pkgutil, re, sys
 from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
 
+import pytest
+
 allowed, waiting = set(), ["fewshot-lite"]
 while waiting:
     name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
@@ -47,6 +49,7 @@ print(len(names), "matplotlib" in optional)
 """
 
 
+@pytest.mark.slow
 def test_every_module_imports_with_the_core_dependencies_alone() -> None:
     done = subprocess.run(
         [sys.executable, "-c", _IMPORT_ALL], capture_output=True, text=True, check=False

@@ -17,6 +17,7 @@ PHOTOS = DATA / "clothing-original-size.zip"
 
 pytestmark = [
     pytest.mark.data,
+    pytest.mark.slow,
     pytest.mark.skipif(
         not os.environ.get("FEWSHOT_LITE_DATA") or not PHOTOS.exists(),
         reason="needs FEWSHOT_LITE_DATA with clothing-original-size.zip",

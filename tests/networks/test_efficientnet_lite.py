@@ -203,6 +203,7 @@ KNOWN = {
 }
 
 
+@pytest.mark.slow
 @needs_weights
 @pytest.mark.data
 @pytest.mark.skipif(not TINY_IMAGENET.is_file(), reason="needs FEWSHOT_LITE_DATA")

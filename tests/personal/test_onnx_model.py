@@ -17,6 +17,8 @@ from fewshot_lite.networks.sessions import Bounds
 from fewshot_lite.personal.onnx_model import OnnxModel
 from photos import draw_classes
 
+pytestmark = pytest.mark.slow  # exporting takes seconds
+
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
