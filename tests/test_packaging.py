@@ -8,14 +8,14 @@ import tomllib
 from fnmatch import fnmatch
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 #: Imports every module where nothing can be imported that the core dependencies do not bring.
 _IMPORT_ALL = """
 import importlib, pkgutil, re, sys
 from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
-
-import pytest
 
 allowed, waiting = set(), ["fewshot-lite"]
 while waiting:
