@@ -31,7 +31,7 @@ _KINDS: Mapping[str, type[Head]] = {
 } | {"linear": RidgeHead}
 
 #: By `Head.name`: estimators for features of a network that was not meta-trained. Constants were
-#: chosen on the validation sets of the former model, over 1 to 10 shots.
+#: chosen on validation sets with features of the model of 0.1.0, over 1 to 10 shots.
 NAMED_HEADS: Mapping[str, Callable[[], Head]] = {
     "ridge": RidgeHead,
     "mahalanobis": MahalanobisHead,
