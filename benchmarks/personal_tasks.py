@@ -15,7 +15,7 @@ from torch import Tensor
 from benchmarks.common import Row, numbers, open_data
 from fewshot_lite.learners.base import map_batches
 from fewshot_lite.personal.meta_model import MetaModel
-from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.personal_model import PersonalModel
 
 #: Images of a class that are decoded at most.
 _MOST = 80

@@ -14,7 +14,7 @@ from fewshot_lite.heads.base import Head
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
 from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.personal.export.writing import export_model
-from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.personal_model import PersonalModel
 from photos import SIZE
 
 #: Width of the features.

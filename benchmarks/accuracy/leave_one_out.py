@@ -20,7 +20,7 @@ import torch
 from benchmarks.common import emit
 from benchmarks.personal_tasks import PersonalTask, add_arguments, each_set
 from fewshot_lite.core.intervals import wilson_interval
-from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.quality import assess
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from benchmarks.common import emit
 from benchmarks.personal_tasks import PersonalTask, add_arguments, each_set
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
-from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.personal_model import PersonalModel
 
 
 def all_scores(personal: PersonalModel, features: Tensor) -> dict[str, Tensor]:
@@ -33,7 +33,7 @@ def all_scores(personal: PersonalModel, features: Tensor) -> dict[str, Tensor]:
     distances = own.distances(own.fit(support, labels, classes), features).amin(1)
     one = own.fit(support, torch.zeros_like(labels), 1)
     return {
-        "detector": personal.strangers.strangeness(features),
+        "detector": personal.novelty.strangeness(features),
         "maximum softmax": -logits.softmax(1).amax(1),
         "energy": -logits.logsumexp(1),
         "Mahalanobis, root features": distances,
@@ -66,7 +66,7 @@ def of_task(task: PersonalTask, reject: float) -> dict[tuple[str, str], float]:
         for kind, strangers in (("held out", held_out[name]), ("foreign", foreign[name])):
             found[name, f"AUROC, {kind}"] = auroc(own[name], strangers)
             found[name, f"rejected at 5 % loss, {kind}"] = float((strangers > cut).double().mean())
-    threshold = task.personal.strangers.threshold(reject)
+    threshold = task.personal.novelty.threshold(reject)
     for kind, scores in (("own", own), ("held out", held_out), ("foreign", foreign)):
         found["--reject", kind] = float((scores["detector"] > threshold).double().mean())
     return found

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from fewshot_lite.core.files import DEFAULT_PERSONAL
 from fewshot_lite.images.folders import scan_classes
-from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.prediction import Prediction
 
 TILE, GAP, TEXT = 112, 6, 20

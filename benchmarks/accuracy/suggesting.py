@@ -20,7 +20,7 @@ from benchmarks.common import emit
 from benchmarks.personal_tasks import PersonalTask, add_arguments, each_set
 from fewshot_lite.core.intervals import half_width
 from fewshot_lite.personal.editing import add_features
-from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.suggesting import choose
 
 #: Random draws of a task.

@@ -28,9 +28,8 @@ from fewshot_lite.demo.drawings import draw, write_folder
 from fewshot_lite.images.decoding import decode_pixels
 from fewshot_lite.networks.sessions import run_session
 from fewshot_lite.personal.bulk import Outputs, classify_files, find_photos
-from fewshot_lite.personal.loading import load
-from fewshot_lite.personal.opening import open_personal
-from fewshot_lite.personal.runtime_model import RuntimeModel
+from fewshot_lite.personal.loading import load, open_personal
+from fewshot_lite.personal.torch_free_model import TorchFreeModel
 
 KINDS = ("mug", "key", "leaf")
 BATCH = 64
@@ -55,7 +54,7 @@ def main() -> None:
             write_files(files, max(args.files, *args.memory, 0), args.seed)
         write_folder(home / "things", KINDS, per_kind=5, seed=args.seed)
         load().adapt(home / "things").save(home / "model")
-        model = RuntimeModel.load(home / "model")
+        model = TorchFreeModel.load(home / "model")
         assert model is not None
         found = {"speed": speed(model, files, args.files, args.repeats, home / "out.csv")}
         found["memory"] = {
@@ -66,7 +65,7 @@ def main() -> None:
     emit("bulk", vars(args), found)
 
 
-def speed(model: RuntimeModel, folder: Path, number: int, slices: int, output: Path) -> Row:
+def speed(model: TorchFreeModel, folder: Path, number: int, slices: int, output: Path) -> Row:
     """Photos a second, each slice of the files in all ways in turn."""
     size = number // slices
     images = random_images(BATCH, model.image_size).numpy()

@@ -22,11 +22,11 @@ from fewshot_lite.core import tensor_files
 from fewshot_lite.core.files import find_base
 from fewshot_lite.demo.drawings import KINDS, write_folder
 from fewshot_lite.personal.export.writing import export_model
+from fewshot_lite.personal.exported_model import ExportedModel, with_checksum
 from fewshot_lite.personal.loading import load
 from fewshot_lite.personal.meta_model import MetaModel
-from fewshot_lite.personal.model import PersonalModel
-from fewshot_lite.personal.onnx_model import OnnxModel, with_checksum
-from fewshot_lite.personal.runtime_model import RuntimeModel
+from fewshot_lite.personal.personal_model import PersonalModel
+from fewshot_lite.personal.torch_free_model import TorchFreeModel
 
 
 def main() -> None:
@@ -38,15 +38,15 @@ def main() -> None:
         write_folder(here / "things", KINDS[:5], 5, seed=0)
         personal = load().adapt(here / "things").save(here / "personal.safetensors")
         exported = export_model(personal, here / "personal.onnx").path
-        graph, about = exported.read_bytes(), OnnxModel.load(exported).about
+        graph, about = exported.read_bytes(), ExportedModel.load(exported).about
         pairs: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
             "base": (lambda: MetaModel.load(base), of_tensors(base, "pt")),
             "personal, by torch": (
                 lambda: PersonalModel.load(personal),
                 of_tensors(personal, "pt"),
             ),
-            "personal": (lambda: RuntimeModel.load(personal), of_tensors(personal, "np")),
-            "export": (lambda: OnnxModel.load(exported), lambda: with_checksum(about, graph)),
+            "personal": (lambda: TorchFreeModel.load(personal), of_tensors(personal, "np")),
+            "export": (lambda: ExportedModel.load(exported), lambda: with_checksum(about, graph)),
         }
         result = {name: share(*pair, args.repeats) for name, pair in pairs.items()}
     emit("checksums", vars(args), result)

@@ -27,7 +27,7 @@ from fewshot_lite.images.folders import scan_classes
 from fewshot_lite.networks.lite_graph import lite_graph
 from fewshot_lite.networks.sessions import open_session, run_session
 from fewshot_lite.personal.loading import load
-from fewshot_lite.personal.runtime_model import RuntimeModel
+from fewshot_lite.personal.torch_free_model import TorchFreeModel
 
 SHOTS = 5
 
@@ -48,7 +48,7 @@ def main() -> None:
     personal = base.adapt(own, names)
     support, photos = (decode_pixels(paths, personal.image_size)[0] for paths in (own, others))
     with tempfile.TemporaryDirectory() as home:
-        model = RuntimeModel.load(personal.save(Path(home) / "personal.safetensors"))
+        model = TorchFreeModel.load(personal.save(Path(home) / "personal.safetensors"))
         assert model is not None
         backbone = personal.backbone
         weights = {k: v.numpy() for k, v in backbone.network.state_dict().items()}

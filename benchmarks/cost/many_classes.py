@@ -25,7 +25,7 @@ import torch
 from benchmarks.common import emit, mebibytes, peak, point, random_images, random_learner, say
 from fewshot_lite.personal.editing import add_features, remove
 from fewshot_lite.personal.meta_model import MetaModel
-from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.personal_model import PersonalModel
 
 STAGES = ("adapt", "fit", "save", "load", "leave one out", "classify 64", "add", "remove")
 
@@ -80,7 +80,7 @@ def measure(args: argparse.Namespace, stage: str, file: Path) -> dict[str, Any]:
         "fit": lambda: personal.head.fit(personal.features, personal.labels, args.classes),
         "save": lambda: personal.save(file.with_name("copy.safetensors"), force=True),
         "classify 64": lambda: personal.outputs(new, micro_batch=16),
-        "leave one out": lambda: personal.strangers,
+        "leave one out": lambda: personal.novelty,
         "add": lambda: add_features(personal, others, ["new"] * len(others), others_names),
         "remove": lambda: remove(personal, ["class 000"]),
     }

@@ -35,8 +35,7 @@ from benchmarks.common import Row, emit, numbers, random_images, say
 from benchmarks.cost.bulk import KINDS, write_files
 from fewshot_lite.demo.drawings import write_folder
 from fewshot_lite.personal.classifier import PhotoClassifier
-from fewshot_lite.personal.loading import load
-from fewshot_lite.personal.opening import open_personal
+from fewshot_lite.personal.loading import load, open_personal
 
 #: Different photos that clients take in turns; images in a batch of the bare network.
 PHOTOS, BATCH = 64, 16

@@ -22,8 +22,8 @@ from benchmarks.common import Row, clock, emit, numbers, random_images, random_l
 from fewshot_lite.core.devices import pick_device
 from fewshot_lite.learners.base import map_batches
 from fewshot_lite.personal.meta_model import MetaModel
-from fewshot_lite.personal.model import PersonalModel
-from fewshot_lite.personal.runtime_model import RuntimeModel
+from fewshot_lite.personal.personal_model import PersonalModel
+from fewshot_lite.personal.torch_free_model import TorchFreeModel
 
 
 def main() -> None:
@@ -94,10 +94,10 @@ def measure(
     }
 
 
-def without_torch(personal: PersonalModel) -> RuntimeModel | None:
+def without_torch(personal: PersonalModel) -> TorchFreeModel | None:
     """What `classify` opens of a file of this model."""
     with tempfile.TemporaryDirectory() as folder:
-        return RuntimeModel.load(personal.save(Path(folder) / "personal.safetensors"))
+        return TorchFreeModel.load(personal.save(Path(folder) / "personal.safetensors"))
 
 
 if __name__ == "__main__":

@@ -40,10 +40,10 @@ from fewshot_lite.demo.drawings import write_folder
 from fewshot_lite.learners import SimpleCnaps
 from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.personal.export.writing import export_model
+from fewshot_lite.personal.exported_model import METADATA_KEY, ExportedModel
+from fewshot_lite.personal.loading import open_personal
 from fewshot_lite.personal.meta_model import MetaModel
-from fewshot_lite.personal.model import PersonalModel
-from fewshot_lite.personal.onnx_model import METADATA_KEY, OnnxModel
-from fewshot_lite.personal.opening import open_personal
+from fewshot_lite.personal.personal_model import PersonalModel
 
 #: Side of the images.
 SIZE = 32
@@ -193,7 +193,7 @@ def use_lite(path: Path, photo: Path) -> list[float]:
 
 
 def use_export(path: Path, photo: Path) -> list[float]:
-    return [share for _, share in sorted(OnnxModel.load(path).classify(photo, top=99).labels)]
+    return [share for _, share in sorted(ExportedModel.load(path).classify(photo, top=99).labels)]
 
 
 def show(path: Path) -> None:

@@ -21,10 +21,9 @@ if TYPE_CHECKING:
     from fewshot_lite.personal.editing import add, remove, rename
     from fewshot_lite.personal.estimator import FewShotClassifier
     from fewshot_lite.personal.export.writing import export_model
-    from fewshot_lite.personal.loading import load
+    from fewshot_lite.personal.loading import load, open_personal
     from fewshot_lite.personal.meta_model import MetaModel
-    from fewshot_lite.personal.model import PersonalModel
-    from fewshot_lite.personal.opening import open_personal
+    from fewshot_lite.personal.personal_model import PersonalModel
     from fewshot_lite.personal.suggesting import suggest
     from fewshot_lite.personal.undo import undo
     from fewshot_lite.published.evaluate import evaluate
@@ -44,11 +43,11 @@ _HOMES = {
     "evaluate": "published.evaluate",
     "export_model": "personal.export.writing",
     "load_square": "images.photo",
-    "open_personal": "personal.opening",
+    "open_personal": "personal.loading",
     "MetaModel": "personal.meta_model",
     "MetaTrainConfig": "training.meta_config",
     "meta_train": "training.meta_train",
-    "PersonalModel": "personal.model",
+    "PersonalModel": "personal.personal_model",
     "PretrainConfig": "training.pretrain_config",
     "Region": "images.regions",
     "ProtocolOptions": "evaluation.protocols.options",

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from command_line import Run, is_one_clear_line
 from fewshot_lite.cli.render import classify as render_classify
-from fewshot_lite.personal.model import Outputs, PersonalModel
+from fewshot_lite.personal.personal_model import Outputs, PersonalModel
 from fewshot_lite.personal.prediction import Prediction
 from photos import contents, draw_classes, tiny_model
 
@@ -107,7 +107,7 @@ def test_unknown_photos_have_their_nearest_classes(
     def threshold(_: object, reject: float) -> float:
         return math.inf if reject == 0 else -math.inf
 
-    monkeypatch.setattr("fewshot_lite.personal.novelty.StrangerDetector.threshold", threshold)
+    monkeypatch.setattr("fewshot_lite.personal.novelty.NoveltyDetector.threshold", threshold)
     outcome = run("classify", "in/keys", *MODEL, "--reject", 0.1, "--sort-into", "sorted")
     assert outcome.code == 0
     for line in outcome.out.splitlines():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from command_line import Run, is_one_clear_line
-from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.personal_model import PersonalModel
 from photos import contents, draw_classes, tiny_model
 
 #: What must not change unless asked to.

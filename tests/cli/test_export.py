@@ -10,7 +10,7 @@ import pytest
 
 from command_line import Run, is_one_clear_line
 from exported import exported_small_personal
-from fewshot_lite.personal.onnx_model import OnnxModel
+from fewshot_lite.personal.exported_model import ExportedModel
 from photos import contents, draw_classes, tiny_model
 
 
@@ -91,7 +91,7 @@ def test_what_is_exported_answers_as_the_model(run: Run, world: Path, tmp_path: 
     assert outcome.json["path"] == str(tmp_path / "mine.onnx")
     assert outcome.json["bytes"] == (tmp_path / "mine.onnx").stat().st_size
     assert outcome.json["class_names"] == ["keys", "mug"]
-    assert OnnxModel.load(tmp_path / "mine.onnx").class_names == ("keys", "mug")
+    assert ExportedModel.load(tmp_path / "mine.onnx").class_names == ("keys", "mug")
     by_onnx = run(*words, tmp_path / "mine.onnx").json
     assert [a["label"] for a in by_onnx] == [a["label"] for a in by_torch]
     shares = [a["probability"] for a in by_torch]

@@ -9,7 +9,7 @@ import pytest
 
 from command_line import Run, is_one_clear_line
 from fewshot_lite.images.regions import Region
-from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.personal_model import PersonalModel
 from photos import draw_classes, tiny_model
 
 ADAPT = ("--base", "base.safetensors", "--json", "-o")

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from fewshot_lite.cli.app import app
 from fewshot_lite.cli.render import terminal as render
-from fewshot_lite.personal.model import Adaptation
+from fewshot_lite.personal.personal_model import Adaptation
 
 COMMANDS = ["adapt", "check", "classify", "add", "remove", "rename", "export", "info", "demo"]
 

@@ -17,7 +17,7 @@ from fewshot_lite.core.errors import FewshotError, UsageError, worded
 from fewshot_lite.images.opening import pixel_limit
 from fewshot_lite.images.photo import PhotoError, load_square
 from fewshot_lite.personal.meta_model import MetaModel
-from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.personal_model import PersonalModel
 from photos import draw_classes, tiny_model
 
 

@@ -15,7 +15,7 @@ from fewshot_lite.core import checkpoint
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.files import check_output
 from fewshot_lite.personal.meta_model import MetaModel
-from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.training import state as training
 from photos import classes, draw_classes, tiny_model
 

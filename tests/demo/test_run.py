@@ -11,7 +11,7 @@ from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.intervals import wilson_interval
 from fewshot_lite.demo.drawings import write_folder
 from fewshot_lite.demo.run import run_demo
-from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.personal_model import PersonalModel
 from photos import contents, tiny_model
 
 

@@ -27,7 +27,7 @@ def test_it_answers_as_adapt_refines(tmp_path: Path) -> None:
     labels = torch.arange(3).repeat_interleave(2)
     got = opened.method.adapt(support, labels, 3)(queries)
     one_pass = adapt_in_one_pass(learner, support, labels, 3)
-    given = one_pass.classifier, one_pass.lowered, one_pass.labels, 3
+    given = one_pass.classifier, one_pass.maps, one_pass.labels, 3
     expected = RefinedLearner(learner).refine(*given).logits(queries)
     torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3)
     assert opened.description["baseline"] == "refine"

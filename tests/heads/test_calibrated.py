@@ -82,7 +82,7 @@ def test_a_photo_is_one_photo_to_the_temperature_however_many_views_it_has() -> 
     features, labels = clouds([6, 6])
     photos = torch.arange(12).repeat_interleave(3)
     rows = features[photos] + 0.1 * torch.randn(36, WIDTH)
-    left_out = OWN.left_out_logits(rows, labels[photos], 2, photos)
+    left_out = OWN.leave_one_out_logits(rows, labels[photos], 2, photos)
     expected = likeliest_factor(left_out[::3], labels)
     assert float(calibrate(OWN, rows, labels[photos], 2, photos).factor) == pytest.approx(expected)
     shuffled = torch.cat([torch.arange(0, 36, 3), torch.arange(1, 36, 3), torch.arange(2, 36, 3)])

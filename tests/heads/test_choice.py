@@ -12,7 +12,7 @@ from torch import Tensor
 from fewshot_lite.core.config import HeadName
 from fewshot_lite.heads.base import Head
 from fewshot_lite.heads.calibrated import CalibratedHead, calibrate
-from fewshot_lite.heads.choice import choose_head, left_out_accuracy
+from fewshot_lite.heads.choice import choose_head, leave_one_out_accuracy
 from fewshot_lite.heads.generated import GeneratedLinearHead
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
 from fewshot_lite.heads.prototypes import PrototypeHead
@@ -142,7 +142,7 @@ def test_classes_weigh_the_same_in_the_accuracy_and_lone_photos_nothing() -> Non
     features[10:12, 0] = 1.0 + torch.tensor([0.0, 1e-3])
     features[12, 2] = 1
     features[11, 1] = 5
-    accuracy = left_out_accuracy(PrototypeHead("euclidean"), features, labels, 3)
+    accuracy = leave_one_out_accuracy(PrototypeHead("euclidean"), features, labels, 3)
     assert accuracy == pytest.approx(0.5)
 
 
@@ -151,7 +151,7 @@ def test_the_temperature_is_the_optimum_of_its_objective(noise: float) -> None:
     features = support(noise)
     head = NAMED_HEADS["mahalanobis-root"]()
     factor = calibrate(head, features, LABELS, CLASSES).temperature_factor
-    logits = head.left_out_logits(features, LABELS, CLASSES).double()
+    logits = head.leave_one_out_logits(features, LABELS, CLASSES).double()
 
     def cost(t: float) -> float:
         loss = F.cross_entropy(t * logits, LABELS, reduction="sum")

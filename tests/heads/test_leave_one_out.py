@@ -59,7 +59,7 @@ def test_mahalanobis(shots: list[int], width: float, root: bool, beta: float) ->
     features, labels = support_set(shots, width)
     head = MahalanobisHead(beta, temperature=0.3, root=root).double()
     expected = refitted(head, features, labels, len(shots))
-    found = head.left_out_logits(features, labels, len(shots))
+    found = head.leave_one_out_logits(features, labels, len(shots))
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8, equal_nan=True)
 
 
@@ -73,7 +73,7 @@ def test_heads_of_class_means(shots: list[int], head: Head) -> None:
     features, labels = support_set(shots, 6.001 / sum(shots))
     head = head.double()
     expected = refitted(head, features[:, :6], labels, len(shots))
-    found = head.left_out_logits(features[:, :6], labels, len(shots))
+    found = head.leave_one_out_logits(features[:, :6], labels, len(shots))
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8, equal_nan=True)
 
 
@@ -85,7 +85,7 @@ def test_ridge(shots: list[int], width: float, root: bool, strength: float) -> N
     features, labels = support_set(shots, width)
     head = RidgeHead(strength, root=root).double()
     expected = refitted(head, features, labels, len(shots))
-    found = head.left_out_logits(features, labels, len(shots))
+    found = head.leave_one_out_logits(features, labels, len(shots))
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8, equal_nan=True)
 
 
@@ -93,7 +93,7 @@ def test_ridge_of_many_photos_is_exact_too() -> None:
     features, labels = support_set([1, 2, 93, 60], 0.1)
     head = RidgeHead().double()
     expected = refitted(head, features, labels, 4)
-    found = head.left_out_logits(features, labels, 4)
+    found = head.leave_one_out_logits(features, labels, 4)
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8, equal_nan=True)
 
 
@@ -102,7 +102,7 @@ def test_the_mean_of_heads(shots: list[int]) -> None:
     features, labels = support_set(shots, 2.0)
     head = MeanHead([MahalanobisHead(), RidgeHead(), PrototypeHead("cosine")], 1.3).double()
     expected = refitted(head, features, labels, len(shots))
-    found = head.left_out_logits(features, labels, len(shots))
+    found = head.leave_one_out_logits(features, labels, len(shots))
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8, equal_nan=True)
 
 
@@ -111,7 +111,7 @@ def test_a_calibrated_head_counts_the_photos_that_are_left(shots: list[int]) -> 
     features, labels = support_set(shots, 2.0)
     head = CalibratedHead(PrototypeHead("cosine"), 1.5, 0.7).double()
     expected = refitted(head, features, labels, len(shots))
-    found = head.left_out_logits(features, labels, len(shots))
+    found = head.leave_one_out_logits(features, labels, len(shots))
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8, equal_nan=True)
 
 
@@ -120,7 +120,7 @@ def test_a_head_without_a_closed_form_is_fitted_again(shots: list[int]) -> None:
     features, labels = support_set(shots, 2.0)
     head = NearestHead(3)
     expected = refitted(head, features.float(), labels, len(shots))
-    found = head.left_out_logits(features.float(), labels, len(shots))
+    found = head.leave_one_out_logits(features.float(), labels, len(shots))
     torch.testing.assert_close(found, expected, equal_nan=True)
 
 
@@ -153,7 +153,7 @@ def test_a_photo_is_left_out_with_all_of_its_views(
     photos = photos[order]
     rows = features[photos] + 0.3 * torch.randn(len(photos), features.shape[1]).double()
     labels = labels[photos]
-    found = head.left_out_logits(rows, labels, len(shots), photos + 7)
+    found = head.leave_one_out_logits(rows, labels, len(shots), photos + 7)
     for photo in photos.unique().tolist():
         out = photos == photo
         if not bool((labels[~out] == labels[out][0]).any()):
@@ -167,21 +167,21 @@ def test_a_photo_is_left_out_with_all_of_its_views(
 def test_a_photo_in_two_classes_is_refused() -> None:
     features, labels = support_set([3, 3], 2.0)
     with pytest.raises(ValueError, match="a photo has views in two classes"):
-        RidgeHead().left_out_logits(features, labels, 2, torch.zeros(6, dtype=torch.int64))
+        RidgeHead().leave_one_out_logits(features, labels, 2, torch.zeros(6, dtype=torch.int64))
 
 
 def test_a_head_that_gradient_steps_adapted_leaves_no_photo_out() -> None:
     features, labels = support_set([3, 3], 2.0)
     head = AdaptedHead.of(torch.randn(2, features.shape[1]), torch.zeros(2))
     with pytest.raises(ValueError, match="cannot be fitted without an image"):
-        head.left_out_logits(features, labels, 2)
+        head.leave_one_out_logits(features, labels, 2)
 
 
 def test_large_features_and_few_precise_bits() -> None:
     features, labels = support_set([3, 4, 5], 2.0)
     head = MahalanobisHead(1.0, temperature=0.3)
-    exact = head.double().left_out_logits(100 * features, labels, 3)
-    found = head.float().left_out_logits(100 * features.float(), labels, 3)
+    exact = head.double().leave_one_out_logits(100 * features, labels, 3)
+    found = head.float().leave_one_out_logits(100 * features.float(), labels, 3)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, exact.float(), rtol=1e-3, atol=1e-3)
 
@@ -189,4 +189,4 @@ def test_large_features_and_few_precise_bits() -> None:
 def test_a_class_without_images_is_refused() -> None:
     features, labels = support_set([3, 3], 2.0)
     with pytest.raises(ValueError, match="needs a support image"):
-        MahalanobisHead().left_out_logits(features, labels, 3)
+        MahalanobisHead().leave_one_out_logits(features, labels, 3)

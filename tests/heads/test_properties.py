@@ -82,7 +82,7 @@ def test_leaving_a_photo_out_is_fitting_without_its_views(
     features = features + 0.3 * torch.randn_like(features)
     labels, way = labels.repeat_interleave(views), len(shots)
     head = HEADS[kind](width).double()
-    found = head.left_out_logits(features, labels, way, photos)
+    found = head.leave_one_out_logits(features, labels, way, photos)
     for photo in photos.unique().tolist():
         out = photos == photo
         if bool((labels[~out] == labels[out][0]).any()):

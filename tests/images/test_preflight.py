@@ -17,7 +17,7 @@ from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.files import DEFAULT_BASE, models_folder
 from fewshot_lite.core.tensor_files import read_meta
 from fewshot_lite.images.preflight import Finding, StrictError, check
-from fewshot_lite.personal.bases import parse_base
+from fewshot_lite.personal.base_argument import parse_base
 from photos import SIZE, contents, tiny_model
 
 

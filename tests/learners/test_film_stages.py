@@ -32,7 +32,7 @@ def learner_of(name: str = "resnet18", stages: int = 2, **given: float) -> Simpl
     for path, parameter in learner.film.named_parameters():
         if path.endswith((".rho", ".sigma")):
             torch.nn.init.normal_(parameter, 0.0, 0.3)
-    learner.set_encoder.standardise(learner.lower(torch.rand(20, 3, 32, 32)))
+    learner.set_encoder.standardise(learner.lower_maps(torch.rand(20, 3, 32, 32)))
     return learner.requires_grad_(False)
 
 

@@ -53,7 +53,9 @@ def make_learner(name: str = "simple-cnaps") -> Learner:
     elif name.endswith("upper"):  # FiLM above block 2 of four; the set encoder reads its map
         backbone = Backbone("conv4", 16)
         learner = SimpleCnaps(backbone, root=False, film_stages=2, backbone_lr=1.0)
-        learner.double().set_encoder.standardise(learner.lower(torch.rand(9, 3, 16, 16).double()))
+        learner.double().set_encoder.standardise(
+            learner.lower_maps(torch.rand(9, 3, 16, 16).double())
+        )
     else:
         learner = SimpleCnaps(TinyBackbone(), root=name.endswith("root"), **film)
     for path, parameter in learner.named_parameters():
@@ -78,7 +80,7 @@ def gradients(learner: Learner) -> dict[str, Tensor]:
 def exact_gradients(learner: Learner, task: Task) -> dict[str, Tensor]:
     """Plain autograd on the whole graph, in one piece."""
     learner.zero_grad()
-    images, queries = learner.lower(task.support), learner.lower(task.query)
+    images, queries = learner.lower_maps(task.support), learner.lower_maps(task.query)
     z = learner.embed(images).mean(0) if learner.has_set_encoder else None
     theta = learner.norm_parameters(z)
     support = learner.features(images, theta)
@@ -94,7 +96,7 @@ def lite_gradients(
 ) -> dict[str, Tensor]:
     """The step with given subsets for the backbone and for the set encoder."""
     learner.zero_grad()
-    task = lite.lowered_task(learner, task, 4, nullcontext)
+    task = lite.task_of_maps(learner, task, 4, nullcontext)
     forward = lite.forward_support(learner, task, 4, nullcontext)
     lite.backward_queries(learner, task, forward, 1.0, 4, nullcontext)
     v = forward.features.grad
@@ -219,7 +221,7 @@ def test_informed_subsets_average_to_the_exact_gradient(task: Task, name: str) -
     learner = make_learner(name)
     exact = exact_gradients(learner, task)
     learner.zero_grad()
-    below = lite.lowered_task(learner, task, 4, nullcontext)
+    below = lite.task_of_maps(learner, task, 4, nullcontext)
     forward = lite.forward_support(learner, below, 4, nullcontext)
     lite.backward_queries(learner, below, forward, 1.0, 4, nullcontext)
     assert forward.features.grad is not None
@@ -455,7 +457,7 @@ def test_balanced_samples_average_to_the_exact_gradient(task: Task, name: str, h
     learner = make_learner(name)
     exact = exact_gradients(learner, task)
     learner.zero_grad()
-    below = lite.lowered_task(learner, task, 4, nullcontext)
+    below = lite.task_of_maps(learner, task, 4, nullcontext)
     forward = lite.forward_support(learner, below, 4, nullcontext)
     lite.backward_queries(learner, below, forward, 1.0, 4, nullcontext)
     v = forward.features.grad

@@ -18,7 +18,7 @@ from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.networks.film import NormParameters, folded, modulate
 from fewshot_lite.networks.weights import load_backbone
 from fewshot_lite.personal.meta_model import MetaModel
-from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.personal_model import PersonalModel
 from photos import classes, draw_classes, tiny_model
 
 VIT = "timm:vit_tiny_patch16_224"

@@ -7,7 +7,7 @@ import torch
 from gradient_models import gradient_model
 
 from fewshot_lite.personal.cross_adaptation import FOLDS, cross_adapt, deal, most_left_out
-from fewshot_lite.personal.novelty import StrangerDetector
+from fewshot_lite.personal.novelty import NoveltyDetector
 from photos import SIZE
 
 
@@ -47,7 +47,7 @@ def test_each_image_is_named_by_what_was_adapted_to_the_others(statistics: str) 
         adapted = learner.adapt(images[kept], labels[kept], 3)
         one = images[i : i + 1]
         torch.testing.assert_close(found.logits[i], adapted.logits(one)[0], rtol=1e-4, atol=1e-4)
-        detector = StrangerDetector(adapted.support_features, labels[kept], 3)
+        detector = NoveltyDetector(adapted.support_features, labels[kept], 3)
         expected = detector.strangeness(adapted.features(one))[0]
         torch.testing.assert_close(found.strangeness[i], expected, rtol=1e-3, atol=1e-3)
 

@@ -17,7 +17,7 @@ import torch
 from fewshot_lite import FewShotClassifier
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.personal.estimator import NotFittedError
-from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.personal_model import PersonalModel
 from photos import draw_classes, tiny_model
 
 #: Checks of scikit-learn that are left out, and why.

@@ -7,7 +7,7 @@ import torch
 
 from exported import small_personal
 from fewshot_lite.personal.growth import Growth, expected_growth
-from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.quality import assess
 
 SHOTS = (20, 20, 20)

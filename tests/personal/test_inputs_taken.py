@@ -18,9 +18,9 @@ from command_line import Run
 from exported import exported_small_personal
 from fewshot_lite import FewShotClassifier
 from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.personal.exported_model import ExportedModel
 from fewshot_lite.personal.meta_model import MetaModel
-from fewshot_lite.personal.model import PersonalModel
-from fewshot_lite.personal.onnx_model import OnnxModel
+from fewshot_lite.personal.personal_model import PersonalModel
 from photos import SIZE, draw_classes, tiny_model
 
 
@@ -80,11 +80,11 @@ def personal(base: MetaModel, folder: Path) -> PersonalModel:
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> OnnxModel:
+def exported(tmp_path_factory: pytest.TempPathFactory) -> ExportedModel:
     pytest.importorskip("onnxruntime")
     path = tmp_path_factory.mktemp("exported") / "small.onnx"
     path.write_bytes(exported_small_personal())
-    return OnnxModel.load(path)
+    return ExportedModel.load(path)
 
 
 @pytest.mark.parametrize("form", FORMS)

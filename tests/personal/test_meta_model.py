@@ -13,7 +13,7 @@ import fewshot_lite
 from fewshot_lite.core import checkpoint
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.personal.meta_model import MetaModel
-from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.personal_model import PersonalModel
 from photos import SIZE, contents, draw_classes, tiny_model
 
 SHOTS = {"mug": 3, "keys": 2, "remote control": 1}
@@ -47,7 +47,7 @@ def test_adapting_to_a_folder_counts_what_it_used(model: MetaModel, folder: Path
     assert personal.adaptation is not None
     assert personal.adaptation.class_names == personal.class_names
     assert personal.adaptation.used == (2, 3, 1)
-    assert personal.adaptation.left_out == (0, 0, 0)
+    assert personal.adaptation.skipped_per_class == (0, 0, 0)
     assert personal.adaptation.skipped == ()
     assert personal.adaptation.seconds > 0
     assert calls == [(number, 6) for number in range(1, 7)]
@@ -73,7 +73,7 @@ def test_files_that_cannot_be_read_are_skipped_with_reasons(model: MetaModel, fo
     }
     assert [s.path for s in adaptation.skipped] == sorted(s.path for s in adaptation.skipped)
     assert adaptation.used == (2, 2, 1)
-    assert adaptation.left_out == (2, 2, 0)
+    assert adaptation.skipped_per_class == (2, 2, 0)
 
 
 def test_what_is_skipped_changes_nothing(model: MetaModel, folder: Path) -> None:

@@ -63,6 +63,6 @@ def test_telemetry_is_off_before_onnxruntime_is_imported(monkeypatch: pytest.Mon
         "assert 'onnxruntime' not in sys.modules\n"
         "assert os.environ['ORT_DISABLE_TELEMETRY'] == '1'"
     )
-    for module in ("onnx_model", "export.writing"):
+    for module in ("exported_model", "export.writing"):
         words = [sys.executable, "-c", code.format(module)]
         subprocess.run(words, check=True, env=environment)

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot_lite.core.errors import UsageError
-from fewshot_lite.personal.novelty import StrangerDetector
-from fewshot_lite.personal.rejection import student_quantile
+from fewshot_lite.personal.novelty import NoveltyDetector
+from fewshot_lite.personal.novelty_threshold import student_quantile
 
 
 def support_set(shots: list[int], width: int = 12) -> tuple[Tensor, Tensor]:
@@ -46,31 +46,33 @@ def dense(
 def test_strangeness_is_the_distance_to_the_nearest_class() -> None:
     features, labels = support_set([3, 1, 4])
     queries = torch.randn(6, 12) + 4
-    found = StrangerDetector(features, labels, 3).strangeness(queries)
+    found = NoveltyDetector(features, labels, 3).strangeness(queries)
     expected = dense(features, labels, 3, queries).float()
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_how_bright_features_are_does_not_count() -> None:
     features, labels = support_set([3, 3])
-    detector = StrangerDetector(features, labels, 2)
+    detector = NoveltyDetector(features, labels, 2)
     queries = torch.randn(4, 12)
     torch.testing.assert_close(detector.strangeness(queries), detector.strangeness(9 * queries))
 
 
 def test_left_out_is_the_distance_to_the_others() -> None:
     features, labels = support_set([3, 1, 4, 2])
-    left_out = StrangerDetector(features, labels, 4).left_out
-    assert left_out.dtype == torch.float32
+    support_strangeness = NoveltyDetector(features, labels, 4).support_strangeness
+    assert support_strangeness.dtype == torch.float32
     for n in range(len(labels)):
         if n == 3:  # alone
-            assert math.isnan(left_out[n])
+            assert math.isnan(support_strangeness[n])
             continue
         others = torch.arange(len(labels)) != n
         expected = dense(
             features[others], labels[others], 4, features[n : n + 1], torch.bincount(labels)
         )
-        torch.testing.assert_close(left_out[n : n + 1], expected.float(), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            support_strangeness[n : n + 1], expected.float(), rtol=1e-4, atol=1e-4
+        )
 
 
 @pytest.mark.parametrize(("shots", "reject"), [([4, 4], 0.05), ([10, 10], 0.1), ([10, 10], 0.3)])
@@ -79,7 +81,7 @@ def test_the_share_asked_for_is_lost(shots: list[int], reject: float) -> None:
     for _ in range(100):
         features, labels = support_set([n + 20 for n in shots])
         place = torch.cat([torch.arange(n + 20) < n for n in shots])
-        detector = StrangerDetector(features[place], labels[place], 2)
+        detector = NoveltyDetector(features[place], labels[place], 2)
         own = detector.strangeness(features[~place])
         lost.append(float((own > detector.threshold(reject)).float().mean()))
         spread.append(float((own > detector.threshold(reject / 4)).float().mean()))
@@ -93,7 +95,7 @@ def test_a_rare_class_keeps_its_photos() -> None:
     for _ in range(60):
         features, labels = support_set([60, 22], width=64)
         place = torch.cat([torch.arange(60) < 40, torch.arange(22) < 2])
-        detector = StrangerDetector(features[place], labels[place], 2)
+        detector = NoveltyDetector(features[place], labels[place], 2)
         own = detector.strangeness(features[~place][20:])
         lost.append(float((own > detector.threshold(0.05)).float().mean()))
     assert sum(lost) / len(lost) < 0.15
@@ -102,7 +104,7 @@ def test_a_rare_class_keeps_its_photos() -> None:
 def test_where_photos_are_enough_it_is_their_quantile() -> None:
     features, labels = support_set([2] * 10)
     known = torch.arange(1.0, 21.0).flip(0)  # how strange they are, in no order of labels
-    detector = StrangerDetector(features, labels, 10, left_out=known)
+    detector = NoveltyDetector(features, labels, 10, support_strangeness=known)
     for reject, rank in ((0.5, 10.5), (0.25, 15.75), (0.95, 1.05), (0.999, 1.0)):
         assert detector.threshold(reject) == pytest.approx(rank)
     assert detector.threshold(0.049) < detector.threshold(0.02) < detector.threshold(0.001)
@@ -111,26 +113,30 @@ def test_where_photos_are_enough_it_is_their_quantile() -> None:
 
 def test_few_photos_give_a_threshold_above_them_all() -> None:
     features, labels = support_set([5, 5])
-    detector = StrangerDetector(features, labels, 2)
-    assert float(detector.left_out.max()) < detector.threshold(0.05) < 10 * detector.left_out.max()
+    detector = NoveltyDetector(features, labels, 2)
+    assert (
+        float(detector.support_strangeness.max())
+        < detector.threshold(0.05)
+        < 10 * detector.support_strangeness.max()
+    )
 
 
 def test_where_nothing_is_known_nobody_is_a_stranger() -> None:
     features, labels = support_set([1, 1, 1])
-    assert StrangerDetector(features, labels, 3).threshold(0.05) == math.inf
+    assert NoveltyDetector(features, labels, 3).threshold(0.05) == math.inf
     features, labels = support_set([3, 3])
-    assert StrangerDetector(features, labels, 2).threshold(0) == math.inf
+    assert NoveltyDetector(features, labels, 2).threshold(0) == math.inf
 
 
 def test_a_photo_many_times_over_is_no_stranger() -> None:
     features = torch.rand(2, 12).repeat_interleave(4, 0)
-    detector = StrangerDetector(features, torch.tensor([0] * 4 + [1] * 4), 2)
+    detector = NoveltyDetector(features, torch.tensor([0] * 4 + [1] * 4), 2)
     assert bool((detector.strangeness(features) < detector.threshold(0.05)).all())
 
 
 @pytest.mark.parametrize("reject", [1.0, -0.01, 5.0, math.nan])
 def test_no_share(reject: float) -> None:
-    detector = StrangerDetector(*support_set([2, 2]), 2)
+    detector = NoveltyDetector(*support_set([2, 2]), 2)
     with pytest.raises(UsageError, match=r"--reject .*from 0 to below 1"):
         detector.threshold(reject)
 

@@ -18,7 +18,7 @@ from fewshot_lite.maml.gradient_learner import GradientLearner
 from fewshot_lite.personal.editing import add, add_features, remove, rename
 from fewshot_lite.personal.export.writing import export_model
 from fewshot_lite.personal.meta_model import MetaModel
-from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.quality import assess
 from fewshot_lite.personal.report.reasons import left_out_answers
 from photos import SIZE, contents, draw_classes
@@ -71,9 +71,10 @@ def test_any_base_makes_a_model_that_comes_back_from_its_file(
     assert assess(loaded) == assess(personal)
     assert assess(loaded).anew
     assert torch.equal(
-        loaded.left_out_logits().isnan().any(1), torch.tensor([False] * 6 + [True] + [False] * 3)
+        loaded.leave_one_out_logits().isnan().any(1),
+        torch.tensor([False] * 6 + [True] + [False] * 3),
     )
-    assert loaded.strangers.threshold(0.05) == personal.strangers.threshold(0.05) < float("inf")
+    assert loaded.novelty.threshold(0.05) == personal.novelty.threshold(0.05) < float("inf")
     again = loaded.save(tmp_path / "again.safetensors")
     assert again.read_bytes() == saved.read_bytes()
 
@@ -92,8 +93,8 @@ def test_labels_without_meaning_are_told_as_such() -> None:
     assert quality.accuracy is not None
     assert quality.accuracy < 0.75
     # The threshold is that of photos not adapted to, which are farther away.
-    own = personal.strangers.strangeness(personal.features)
-    assert personal.strangers.left_out.median() > own.median()
+    own = personal.novelty.strangeness(personal.features)
+    assert personal.novelty.support_strangeness.median() > own.median()
 
 
 def test_the_temperature_is_of_photos_left_out(personal: PersonalModel, folder: Path) -> None:
@@ -109,7 +110,7 @@ def test_classes_of_one_photo_alone_tell_nothing(tmp_path: Path) -> None:
     personal = gradient_model().adapt(draw_classes(tmp_path / "f", {"a": 1, "b": 1, "c": 1}))
     assert personal.provenance["head"]["temperature_factor"] == 1
     assert assess(personal).accuracy is None
-    assert personal.strangers.threshold(0.05) == float("inf")
+    assert personal.novelty.threshold(0.05) == float("inf")
     loaded = PersonalModel.load(personal.save(tmp_path / "mine.safetensors"))
     assert left_out_answers(loaded) == [None, None, None]
 
@@ -207,14 +208,16 @@ def test_a_renamed_class_keeps_its_answers_wherever_it_comes_to_stand(
     images = torch.rand(5, 3, SIZE, SIZE)
     expected = personal.probabilities(images)[:, [1, 2, 0]]
     torch.testing.assert_close(renamed.probabilities(images), expected)
-    assert renamed.strangers.threshold(0.05) == personal.strangers.threshold(0.05)
+    assert renamed.novelty.threshold(0.05) == personal.novelty.threshold(0.05)
     before, after = assess(personal), assess(renamed)
     assert (after.right, after.accuracy) == (before.right, before.accuracy)
     numbers = {0: 2, 1: 0, 2: 1, None: None}
     assert left_out_answers(renamed) == [numbers[k] for k in left_out_answers(personal)]
     assert renamed.provenance["edits"][0]["rename"] == {"keys": "zebra"}
     back = rename(edit.model, "zebra", "keys").model
-    assert torch.equal(back.left_out_logits().nan_to_num(), personal.left_out_logits().nan_to_num())
+    assert torch.equal(
+        back.leave_one_out_logits().nan_to_num(), personal.leave_one_out_logits().nan_to_num()
+    )
 
 
 def test_the_whole_way_on_the_command_line(

@@ -13,7 +13,7 @@ from command_line import Run
 from fewshot_lite.cli.render.quality import quality_json
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
 from fewshot_lite.networks.backbone import Backbone
-from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.quality import Quality, assess, calibrated
 from photos import SIZE, draw_classes, tiny_model
 
@@ -77,7 +77,7 @@ def told(
         answers[(labels == k).nonzero().flatten()[:count]] = (k + 1) % len(shots)
     logits = sure * torch.nn.functional.one_hot(answers, len(shots)).double()
     logits[torch.tensor(shots)[labels] == 1] = torch.nan
-    personal._left_out_logits = logits
+    personal._leave_one_out_logits = logits
     return personal
 
 

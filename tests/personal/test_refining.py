@@ -14,12 +14,12 @@ from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.heads.adapted import AdaptedHead
 from fewshot_lite.heads.registry import NAMED_HEADS
 from fewshot_lite.learners import Frozen
-from fewshot_lite.learners.base import lowered
+from fewshot_lite.learners.base import lower_maps_of
 from fewshot_lite.maml.refined import RefinedLearner, Refinement
 from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.personal import meta_model, refining
 from fewshot_lite.personal.meta_model import MetaModel
-from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.refining import FEW_STEPS, try_refinement
 from photos import SIZE, draw_classes
 
@@ -44,7 +44,7 @@ def things(tmp_path: Path) -> Path:
 
 def trial(x: Tensor, labels: Tensor, always: bool = False) -> refining.Trial:
     learner = RefinedLearner(base().learner, QUICK)
-    rows = lowered(learner, x)
+    rows = lower_maps_of(learner, x)
     groups = torch.arange(len(labels))
     return try_refinement(learner, rows, labels, int(labels.max()) + 1, groups, always=always)
 
@@ -114,7 +114,7 @@ def test_a_refined_model_is_a_personal_model(things: Path, tmp_path: Path) -> No
     assert model.head.normalised
     assert model.provenance["refined"]["steps"] in (5, 6)
     assert model.adapted_by_gradient
-    left_out = model.left_out_logits()
+    left_out = model.leave_one_out_logits()
     assert left_out.shape == (7, 2)
     assert bool(left_out.isfinite().all())
     model.save(tmp_path / "mine.safetensors")
@@ -133,7 +133,7 @@ def test_where_one_pass_is_kept_it_is_the_one_pass_model(
     kept, plain = base().adapt(things, refine="auto"), base().adapt(things)
     assert kept.provenance["refined"]["steps"] == 0
     assert torch.equal(kept.features, plain.features)
-    assert torch.equal(kept.left_out_logits(), plain.left_out_logits())
+    assert torch.equal(kept.leave_one_out_logits(), plain.leave_one_out_logits())
 
 
 def test_steps_that_diverge_leave_the_one_pass_model(

@@ -14,7 +14,7 @@ from command_line import Run, is_one_clear_line
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.images.inputs import as_sources
 from fewshot_lite.personal.bulk import find_photos
-from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.suggesting import choose, suggest
 from photos import draw_classes, tiny_model
 

@@ -10,7 +10,7 @@ import torch
 import fewshot_lite
 from command_line import Run, is_one_clear_line
 from fewshot_lite.core.errors import FewshotError, UsageError
-from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.undo import backup_of, undo
 from photos import SIZE, tiny_model
 

@@ -12,7 +12,7 @@ from PIL import Image
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.personal.editing import add, remove
 from fewshot_lite.personal.meta_model import MetaModel
-from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.views import (
     AS_IS,
     MANY_PHOTOS,
@@ -105,7 +105,7 @@ def test_a_photo_is_left_out_with_all_of_its_views(base: MetaModel, folder: Path
     statistics = personal.head.fit(rows[kept], labels[kept], 3)
     expected = personal.head.logits(statistics, personal.features[5:6])
     torch.testing.assert_close(
-        personal.left_out_logits()[5:6], expected.float(), rtol=1e-3, atol=1e-3
+        personal.leave_one_out_logits()[5:6], expected.float(), rtol=1e-3, atol=1e-3
     )
 
 

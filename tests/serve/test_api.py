@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 import hostile
 from command_line import Run
 from drawn import PATIENCE, base, filled, photo
-from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.serve.app import api_app
 from fewshot_lite.serve.guard import Limits
 from fewshot_lite.serve.page_app import page_app

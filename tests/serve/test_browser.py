@@ -18,7 +18,7 @@ from command_line import Run
 from drawn import LABELS, base, filled, photo
 from fewshot_lite.core.files import models_folder
 from fewshot_lite.demo.drawings import write_folder
-from fewshot_lite.personal.onnx_model import OnnxModel
+from fewshot_lite.personal.exported_model import ExportedModel
 from served import Served, serving
 
 pytest.importorskip("starlette", reason="needs the extra `web`")
@@ -175,7 +175,7 @@ def test_from_nothing_to_a_file_that_answers_the_same(page: Page, run: Run, tmp_
         (tmp_path / name).write_bytes(data)
     answers = run("classify", *(tmp_path / name for name in new), "-m", model, "--json").json
     assert [answer["label"] for answer in answers] == said
-    export = OnnxModel.load(downloaded(page, "#export", tmp_path / "m.onnx"))
+    export = ExportedModel.load(downloaded(page, "#export", tmp_path / "m.onnx"))
     assert [p.label for p in export.classify([tmp_path / name for name in new])] == said
     page.click("#cards")
     assert downloaded(page, "#download", tmp_path / "photos.zip").stat().st_size > 1000

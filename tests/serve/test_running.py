@@ -19,7 +19,7 @@ import pytest
 from command_line import Run, is_one_clear_line
 from drawn import base, filled, photo
 from exported import exported_small_personal
-from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.serve.workspace import OWN
 from photos import draw_classes
 from served import Served, serving

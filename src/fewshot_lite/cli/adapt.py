@@ -14,7 +14,7 @@ from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.files import DEFAULT_BASE, DEFAULT_PERSONAL, check_output
 from fewshot_lite.images.finding import find_labelled
 from fewshot_lite.images.folders import PHOTO_ENDINGS, require_folder
-from fewshot_lite.personal.bases import parse_base
+from fewshot_lite.personal.base_argument import parse_base
 from fewshot_lite.personal.report.page import check_report
 
 

@@ -164,7 +164,7 @@ def classify(
     if watch:
         check_watched(named)
     from fewshot_lite.cli.render import classify as render_classify
-    from fewshot_lite.personal.opening import open_personal
+    from fewshot_lite.personal.loading import open_personal
 
     personal = open_personal(model, device=device, with_photos=report is not None)
     personal.careful = careful

@@ -15,7 +15,7 @@ from fewshot_lite.images.folders import PHOTO_ENDINGS
 
 if TYPE_CHECKING:
     from fewshot_lite.personal.editing import Edit
-    from fewshot_lite.personal.model import PersonalModel
+    from fewshot_lite.personal.personal_model import PersonalModel
 
 Model = Annotated[
     Path, typer.Argument(metavar="MODEL", help="The personal model that `adapt` wrote.")
@@ -132,7 +132,7 @@ def _check(model: Path, output: Path | None, *, force: bool) -> Path:
 
 def _load(model: Path, device: str = "cpu") -> PersonalModel:
     from fewshot_lite.core.devices import pick_device
-    from fewshot_lite.personal.model import PersonalModel
+    from fewshot_lite.personal.personal_model import PersonalModel
 
     try:
         return PersonalModel.load(model, device=str(pick_device(device)))

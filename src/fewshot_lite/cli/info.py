@@ -21,9 +21,9 @@ def info(
     from fewshot_lite.cli.render import terminal as render
 
     if file.suffix.lower() == ".onnx":
-        from fewshot_lite.personal.onnx_model import OnnxModel
+        from fewshot_lite.personal.exported_model import ExportedModel
 
-        meta = OnnxModel.load(file, flag="").about
+        meta = ExportedModel.load(file, flag="").about
     else:
         from fewshot_lite.core.tensor_files import read_meta
 

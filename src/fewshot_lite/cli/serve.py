@@ -10,7 +10,7 @@ import typer
 from fewshot_lite.cli.options import Device, MaxPixels
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.files import DEFAULT_BASE, DEFAULT_PERSONAL
-from fewshot_lite.personal.bases import parse_base
+from fewshot_lite.personal.base_argument import parse_base
 from fewshot_lite.serve.target import check_address, check_model, check_web, find_target
 
 _API = "The API"

@@ -49,7 +49,7 @@ def suggest(
     from fewshot_lite.cli.render import terminal as render
     from fewshot_lite.core.devices import pick_device
     from fewshot_lite.personal.bulk import find_photos
-    from fewshot_lite.personal.model import PersonalModel
+    from fewshot_lite.personal.personal_model import PersonalModel
     from fewshot_lite.personal.suggesting import copy_for_sorting
     from fewshot_lite.personal.suggesting import suggest as choose
 

@@ -51,7 +51,7 @@ def read_episode(
         return images, episode, ()
     random, split = generator(), len(episode.support)
     failed: dict[int, str] = {}
-    left_out: set[int] = set()  # positions
+    skipped: set[int] = set()  # positions
     while problems:
         failed |= {wanted[position]: reason for position, reason in problems.items()}
         again: list[int] = []
@@ -67,11 +67,11 @@ def read_episode(
                 wanted[position] = others[chosen]
                 again.append(position)
             else:
-                left_out.add(position)
+                skipped.add(position)
         fresh, bad = store.read([wanted[position] for position in again])
         images[again] = fresh
         problems = {again[number]: reason for number, reason in bad.items()}
-    kept = [position for position in range(len(wanted)) if position not in left_out]
+    kept = [position for position in range(len(wanted)) if position not in skipped]
     labels = episode.support_labels + episode.query_labels
     support = [position for position in kept if position < split]
     query = [position for position in kept if position >= split]

@@ -69,14 +69,14 @@ class Pool:
             tracks: file names are TRACK_FRAME; images of one track form a group.
         """
         self.name = folder.name
-        left_out = set(unreadable)
+        skipped = set(unreadable)
         self.groups: list[list[list[int]]] = []
         self.query_only: list[list[int]] = []
         self.class_names: list[str] = []
         for name, indices in zip(folder.class_names, folder.indices_by_class(), strict=True):
             by_group: dict[str, list[int]] = {}
             for index in indices:
-                if index not in left_out:
+                if index not in skipped:
                     by_group.setdefault(_group(folder, index, tracks), []).append(index)
             apart = [key for key in by_group if key in folder.query_groups]
             query = [index for key in apart for index in by_group.pop(key)]

@@ -140,8 +140,8 @@ class FeatureCache:
         return torch.stack([found[source] for source in sources])
 
 
-class LoweredCache:
-    """What `Learner.lower` makes of images and of their views, by content."""
+class LowerMapsCache:
+    """What `Learner.lower_maps` makes of images and of their views, by content."""
 
     def __init__(self, limit: int = 2 * 2**30) -> None:
         """An empty cache of at most `limit` bytes."""
@@ -149,13 +149,13 @@ class LoweredCache:
 
     @contextlib.contextmanager
     def used_by(self, learner: Learner) -> Iterator[None]:
-        """While the context lasts, `learner.lower` computes only what is not kept."""
-        compute = learner.lower
+        """While the context lasts, `learner.lower_maps` computes only what is not kept."""
+        compute = learner.lower_maps
         if not learner.first_stage:  # which lowers nothing
             yield
             return
 
-        def lower(images: Tensor) -> Tensor:
+        def lower_maps(images: Tensor) -> Tensor:
             contents = images.cpu().numpy()
             keys = [(id(learner), hashlib.sha1(row.tobytes()).digest()) for row in contents]
             found = {key: row for key in keys if (row := self._cache.get(key)) is not None}
@@ -167,8 +167,8 @@ class LoweredCache:
                     self._cache.put(key, row.clone())
             return torch.stack([found[key] for key in keys])
 
-        learner.lower = lower  # type: ignore[method-assign]
+        learner.lower_maps = lower_maps  # type: ignore[method-assign]
         try:
             yield
         finally:
-            del learner.lower
+            del learner.lower_maps

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fewshot_lite.core.ranks import Ranks
-from fewshot_lite.evaluation.caches import CHUNK, FeatureCache, ImageCache, LoweredCache
+from fewshot_lite.evaluation.caches import CHUNK, FeatureCache, ImageCache, LowerMapsCache
 from fewshot_lite.evaluation.cost import Cost, measure
 from fewshot_lite.evaluation.log import TaskLog
 from fewshot_lite.evaluation.methods import FrozenMethod, LearnerMethod, Method
@@ -120,7 +120,7 @@ class _Runner:
         self._methods = methods
         self._images = images
         self._features = FeatureCache(images)
-        self._lowered = LoweredCache()
+        self._lower_maps = LowerMapsCache()
         self._limits = tasks
         self._seen: Counter[str] = Counter()  # tasks of each group so far
 
@@ -146,7 +146,7 @@ class _Runner:
     def _score(self, method: Method, task: EvaluationTask, position: int) -> TaskScore:
         if not isinstance(method, FrozenMethod):
             if position >= COSTED and isinstance(method, LearnerMethod):
-                with self._lowered.used_by(method.learner):
+                with self._lower_maps.used_by(method.learner):
                     return self._in_full(method, task, position)
             return self._in_full(method, task, position)
         cost: Cost | None = None

@@ -174,7 +174,7 @@ class RefinedMethod(LearnerMethod):
     def adapt(self, images: Tensor, labels: Tensor, classes: int) -> Classifier:
         found = self.in_one_pass(images, labels, classes, "default")
         with self.named_errors():
-            given = found.classifier, found.lowered, found.labels, classes
+            given = found.classifier, found.maps, found.labels, classes
             return self.refined.refine(*given).logits
 
 

@@ -3,9 +3,9 @@
 A head is two pure functions of tensors, so that LITE can cut the graph between them: `fit` depends
 on the support set alone and is run once a task, `logits` once a micro-batch of queries.
 
-`docs/architecture.md` says where a new head is listed. A closed form for
-leave-one-out is worth having where there is one (`Head._left_out`); without it, the head is fitted
-again without each photo.
+`docs/architecture.md` says where a new head is listed. A closed form for leave-one-out is worth
+having where there is one (`Head._leave_one_out`); without it, the head is fitted again without each
+photo.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Head(nn.Module, ABC):
     def recalibrated(
         self, features: Tensor, labels: Tensor, classes: int, groups: Tensor | None = None
     ) -> Head:
-        """The head for another support set, as `left_out_logits` takes it; itself if it is not
+        """The head for another support set, as `leave_one_out_logits` takes it; itself if it is not
         calibrated."""
         return self
 
@@ -91,7 +91,7 @@ class Head(nn.Module, ABC):
                 self.register_buffer(f"log_{name}", logarithm)
 
     @torch.no_grad()
-    def left_out_logits(
+    def leave_one_out_logits(
         self, features: Tensor, labels: Tensor, classes: int, groups: Tensor | None = None
     ) -> Tensor:
         """Leave-one-out: logits of every support image by the head fitted to the others.
@@ -118,10 +118,12 @@ class Head(nn.Module, ABC):
         kind = torch.promote_types(features.dtype, torch.float32)
         found = features.new_full((len(labels), classes), torch.nan, dtype=kind)
         for rows in photos_by_size(labels, classes, groups):
-            found[rows] = self._left_out(features, labels, classes, rows).to(found)
+            found[rows] = self._leave_one_out(features, labels, classes, rows).to(found)
         return found
 
-    def _left_out(self, features: Tensor, labels: Tensor, classes: int, rows: Tensor) -> Tensor:
+    def _leave_one_out(
+        self, features: Tensor, labels: Tensor, classes: int, rows: Tensor
+    ) -> Tensor:
         """Logits (P, g, K) of P photos of g rows each, rows int64 (P, g), none alone in its class.
 
         For any head, by fitting it again without each photo.
@@ -139,7 +141,7 @@ def photos_by_size(labels: Tensor, classes: int, groups: Tensor | None) -> Itera
     """The rows of the photos that can be left out, int64 (P, g) for each number g of views.
 
     Raises:
-        ValueError: as `Head.left_out_logits`.
+        ValueError: as `Head.leave_one_out_logits`.
     """
     shots = torch.bincount(labels, minlength=classes)
     if len(shots) > classes or bool((shots == 0).any()):

@@ -75,8 +75,10 @@ class CalibratedHead(Head):
         logits = self.head.logits(statistics, features)
         return self.factor * (logits + self.count_offset / statistics["counts"])
 
-    def _left_out(self, features: Tensor, labels: Tensor, classes: int, rows: Tensor) -> Tensor:
-        logits = self.head._left_out(features, labels, classes, rows)
+    def _leave_one_out(
+        self, features: Tensor, labels: Tensor, classes: int, rows: Tensor
+    ) -> Tensor:
+        logits = self.head._leave_one_out(features, labels, classes, rows)
         counts = torch.bincount(labels, minlength=classes).expand(len(rows), 1, classes).clone()
         own = labels[rows[:, 0]]
         counts[torch.arange(len(rows), device=own.device), 0, own] -= rows.shape[1]
@@ -95,19 +97,19 @@ def calibrate(
         features: (N, d).
         labels: int64 (N,) of 0..K-1, every class present.
         classes: K.
-        groups: int64 (N,), the photo of each row; see `Head.left_out_logits`. t is that of the
+        groups: int64 (N,), the photo of each row; see `Head.leave_one_out_logits`. t is that of the
             first row of each.
 
     Raises:
         ValueError: a class without images.
     """
-    left_out = head.left_out_logits(features, labels, classes, groups)
-    offset = _count_offset(head, features, labels, classes, groups, left_out)
+    leave_one_out = head.leave_one_out_logits(features, labels, classes, groups)
+    offset = _count_offset(head, features, labels, classes, groups, leave_one_out)
     shifted = CalibratedHead(head, count_offset=offset).to(features.device)
     if offset:
-        left_out = shifted.left_out_logits(features, labels, classes, groups)
+        leave_one_out = shifted.leave_one_out_logits(features, labels, classes, groups)
     first = _first_rows(groups, labels)
-    factor = likeliest_factor(left_out[first], labels[first])
+    factor = likeliest_factor(leave_one_out[first], labels[first])
     return CalibratedHead(head, factor, offset).to(features.device)
 
 
@@ -157,7 +159,7 @@ def _count_offset(
     labels: Tensor,
     classes: int,
     groups: Tensor | None,
-    left_out: Tensor,
+    leave_one_out: Tensor,
 ) -> float:
     """c by least squares over the classes that have more photos than the rarest, 0 without any."""
     if groups is None:
@@ -176,7 +178,7 @@ def _count_offset(
             out = of_class & ~inside
             rows = ~of_class | inside
             statistics = head.fit(features[rows], labels[rows], classes)
-            less = left_out[out, k] - head.logits(statistics, features[out])[:, k]
+            less = leave_one_out[out, k] - head.logits(statistics, features[out])[:, k]
             # A photo left out leaves the rows of the class without its own.
             own = (groups[out][:, None] == groups[of_class]).sum(1)
             gap = 1 / (of_class & inside).sum() - 1 / (of_class.sum() - own)

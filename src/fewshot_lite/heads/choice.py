@@ -83,7 +83,7 @@ def choose_head(
         features: (N, d), of the support set.
         labels: int64 (N,) of 0..K-1, every class present.
         classes: K.
-        groups: int64 (N,), the photo of each row; see `Head.left_out_logits`.
+        groups: int64 (N,), the photo of each row; see `Head.leave_one_out_logits`.
 
     Raises:
         ValueError: a class without images.
@@ -97,7 +97,7 @@ def choose_head(
     alone = int(torch.bincount(labels, minlength=classes).max()) < 2
     if others and not alone:
         accuracies = {
-            name: left_out_accuracy(head, features, labels, classes, groups)
+            name: leave_one_out_accuracy(head, features, labels, classes, groups)
             for name, head in heads.items()
         }
         best = max(heads, key=lambda name: accuracies[name] + _MARGIN * (name == best))
@@ -119,17 +119,17 @@ def check_adapted_head(wanted: HeadName) -> None:
 
 
 def adapted_choice(
-    statistics: Statistics, left_out: Tensor, labels: Tensor, *, normalised: bool = False
+    statistics: Statistics, leave_one_out: Tensor, labels: Tensor, *, normalised: bool = False
 ) -> Choice:
     """The head that gradient steps adapted together with the backbone.
 
     Args:
         statistics: its "weight" (K, d) and "bias" (K,).
-        left_out: logits (N, K) of the support images by models adapted without them.
+        leave_one_out: logits (N, K) of the support images by models adapted without them.
         labels: int64 (N,) of 0..K-1.
         normalised: whether it is one of directions; see `AdaptedHead`.
     """
-    factor = likeliest_factor(left_out, labels)
+    factor = likeliest_factor(leave_one_out, labels)
     weight, bias = statistics["weight"], statistics["bias"]
     head = AdaptedHead.of(weight, bias, factor, normalised=normalised)
     return Choice(head, head.name, factor=factor)
@@ -142,14 +142,14 @@ def default_head(own: Head) -> Head:
     return own
 
 
-def left_out_accuracy(
+def leave_one_out_accuracy(
     head: Head, features: Tensor, labels: Tensor, classes: int, groups: Tensor | None = None
 ) -> float:
     """Share of support photos named right when left out, each class weighing the same.
 
     Photos that are their class's only one do not count; NaN if all are.
     """
-    logits = head.left_out_logits(features, labels, classes, groups)
+    logits = head.leave_one_out_logits(features, labels, classes, groups)
     known = ~logits.isnan().any(1)
     right = (logits.argmax(1) == labels)[known].double()
     shots = torch.bincount(labels[known], minlength=classes)

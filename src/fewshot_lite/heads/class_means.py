@@ -19,7 +19,9 @@ class ClassMeanHead(Head):
         """Features (B, d) as the means are taken of them."""
         raise NotImplementedError
 
-    def _left_out(self, features: Tensor, labels: Tensor, classes: int, rows: Tensor) -> Tensor:
+    def _leave_one_out(
+        self, features: Tensor, labels: Tensor, classes: int, rows: Tensor
+    ) -> Tensor:
         logits = self.logits(self.fit(features, labels, classes), features)[rows]  # (P, g, K)
         features = self.prepared(features).to(logits.dtype)
         means, shots = class_means(features, labels, classes)

@@ -72,6 +72,8 @@ class MeanHead(Head):
             found.append(head.logits(own, features))
         return self.temperature * torch.stack(found).mean(0)
 
-    def _left_out(self, features: Tensor, labels: Tensor, classes: int, rows: Tensor) -> Tensor:
-        found = [head._left_out(features, labels, classes, rows) for head in self.members]
+    def _leave_one_out(
+        self, features: Tensor, labels: Tensor, classes: int, rows: Tensor
+    ) -> Tensor:
+        found = [head._leave_one_out(features, labels, classes, rows) for head in self.members]
         return self.temperature * torch.stack([x.to(found[0]) for x in found]).mean(0)

@@ -85,7 +85,9 @@ class RidgeHead(Head):
             features = root_features(features)
         return F.normalize(at_least_float32(features), dim=1)
 
-    def _left_out(self, features: Tensor, labels: Tensor, classes: int, rows: Tensor) -> Tensor:
+    def _leave_one_out(
+        self, features: Tensor, labels: Tensor, classes: int, rows: Tensor
+    ) -> Tensor:
         x, labels, rows = self.prepared(features).double().cpu(), labels.cpu(), rows.cpu()
         number, size = len(x), rows.shape[1]
         shots = torch.bincount(labels, minlength=classes)

@@ -64,15 +64,15 @@ class Learner(nn.Module, ABC):
 
     @property
     def first_stage(self) -> int:
-        """The first stage of the backbone that `lower` leaves to `features`; 0 for all of it."""
+        """The first stage that `lower_maps` leaves to `features`; 0 for the whole backbone."""
         return 0
 
-    def lower(self, images: Tensor) -> Tensor:
+    def lower_maps(self, images: Tensor) -> Tensor:
         """x of images (B, 3, S, S): what is neither adapted nor learned, computed once an image."""
         return images
 
     def embed(self, x: Tensor) -> Tensor:
-        """e(x), (B, Z), of what `lower` gave."""
+        """e(x), (B, Z), of what `lower_maps` gave."""
         raise NotImplementedError(f"{self.name} has no set encoder")
 
     def norm_parameters(self, z: Tensor | None) -> NormParameters:
@@ -80,7 +80,7 @@ class Learner(nn.Module, ABC):
         return {}
 
     def features(self, x: Tensor, parameters: NormParameters) -> Tensor:
-        """f = b(x; θ, ψ), (B, d), of what `lower` gave."""
+        """f = b(x; θ, ψ), (B, d), of what `lower_maps` gave."""
         features: Tensor = functional_call(self.backbone, parameters, (x,))
         return features
 
@@ -144,11 +144,11 @@ class Learner(nn.Module, ABC):
             ValueError: a part of the learner is in training mode, or a class has no image.
             FewshotError: what comes out is not finite.
         """
-        x = lowered(self, images, micro_batch, cast)
-        return self.adapt_lowered(x, labels, classes, micro_batch=micro_batch, cast=cast)
+        x = lower_maps_of(self, images, micro_batch, cast)
+        return self.adapt_from_maps(x, labels, classes, micro_batch=micro_batch, cast=cast)
 
     @torch.no_grad()
-    def adapt_lowered(
+    def adapt_from_maps(
         self,
         x: Tensor,
         labels: Tensor,
@@ -158,7 +158,7 @@ class Learner(nn.Module, ABC):
         cast: Cast = contextlib.nullcontext,
         engine: Engine | None = None,
     ) -> TaskClassifier:
-        """As `adapt`, from what `lower` gave of the support set, N rows.
+        """As `adapt`, from what `lower_maps` gave of the support set, N rows.
 
         Args:
             engine: computes their features in the place of `features`.
@@ -196,13 +196,13 @@ class TaskClassifier:
         """Features (Q, d) of images (Q, 3, S, S)."""
 
         def of_batch(x: Tensor) -> Tensor:
-            return self.learner.features(self.learner.lower(x), self.parameters)
+            return self.learner.features(self.learner.lower_maps(x), self.parameters)
 
         return map_batches(of_batch, images, self.micro_batch, self.cast)
 
     @torch.no_grad()
-    def features_of_lowered(self, x: Tensor) -> Tensor:
-        """As `features`, from what `Learner.lower` gave of the images."""
+    def features_from_maps(self, x: Tensor) -> Tensor:
+        """As `features`, from what `Learner.lower_maps` gave of the images."""
 
         def of_batch(part: Tensor) -> Tensor:
             return self.learner.features(part, self.parameters)
@@ -215,13 +215,13 @@ class TaskClassifier:
         return self.learner.head.logits(self.statistics, self.features(images))
 
 
-def lowered(
+def lower_maps_of(
     learner: Learner, images: Tensor, size: int = 64, cast: Cast = contextlib.nullcontext
 ) -> Tensor:
-    """What `Learner.lower` gives of images, micro-batch by micro-batch; images as they are."""
-    return map_batches(learner.lower, images, size, cast) if learner.first_stage else images
+    """What `Learner.lower_maps` gives of images, micro-batch by micro-batch; images as they are."""
+    return map_batches(learner.lower_maps, images, size, cast) if learner.first_stage else images
 
 
 def task_embedding(learner: Learner, x: Tensor, size: int, cast: Cast) -> Tensor:
-    """z = mean_n e(x_n), (Z,), of what `lower` gave of the support set."""
+    """z = mean_n e(x_n), (Z,), of what `lower_maps` gave of the support set."""
     return map_batches(learner.embed, x, size, cast).mean(0)

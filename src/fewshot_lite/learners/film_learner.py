@@ -89,7 +89,7 @@ class FilmLearner(Learner):
         return self._start
 
     @torch.no_grad()
-    def lower(self, images: Tensor) -> Tensor:
+    def lower_maps(self, images: Tensor) -> Tensor:
         if not self.first_stage:
             return images
         maps: Tensor = Staged(self.backbone)(self.backbone.prepared(images), 0, self._start)

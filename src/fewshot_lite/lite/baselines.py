@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from fewshot_lite.learners.base import Cast, Learner, map_batches
 from fewshot_lite.learners.task import Task
-from fewshot_lite.lite.step import LiteStep, lowered_task
+from fewshot_lite.lite.step import LiteStep, task_of_maps
 
 
 def full_step(
@@ -34,7 +34,7 @@ def full_step(
     """
     learner.check_evaluation_mode()
     task.check()
-    task = lowered_task(learner, task, len(task.support), cast)
+    task = task_of_maps(learner, task, len(task.support), cast)
     z = None
     if learner.has_set_encoder:
         z = map_batches(learner.embed, task.support, len(task.support), cast).mean(0)

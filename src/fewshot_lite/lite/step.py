@@ -5,7 +5,7 @@ whole support set, back-propagate a random subset, keep the gradient unbiased.
 
 For support images x_1..x_N, z = mean_n e(x_n; φ), θ = g(z), f_n = b(x_n; θ, ψ), F = (f_1..f_N):
 
-  0. `lowered_task`         what lies below all that is adapted or learned, once an image: from here
+  0. `task_of_maps`         what lies below all that is adapted or learned, once an image: from here
                             on this is x_n. (Of most learners nothing does, and x_n is the image.)
   1. `forward_support`      no graph: all e(x_n) -> z -> θ -> F. Keep z, θ and F as leaves.
   2. `backward_queries`     L, the mean loss over queries: v_n = ∂L/∂f_n, ∂L/∂θ, ψ.grad.
@@ -38,7 +38,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot_lite.core.config import Sampling
-from fewshot_lite.learners.base import Cast, Learner, lowered, map_batches, task_embedding
+from fewshot_lite.learners.base import Cast, Learner, lower_maps_of, map_batches, task_embedding
 from fewshot_lite.learners.task import Task
 from fewshot_lite.lite import sampling
 from fewshot_lite.lite.sampling import Chosen
@@ -106,7 +106,7 @@ def lite_step(
     if micro_batch < 1 or (h is not None and h < 1):
         raise ValueError(f"h={h}, micro_batch={micro_batch}: must be at least 1 (h: or None)")
     number = len(task.support)
-    task = lowered_task(learner, task, micro_batch, cast)
+    task = task_of_maps(learner, task, micro_batch, cast)
     forward = forward_support(learner, task, micro_batch, cast)
     loss, accuracy = backward_queries(learner, task, forward, scale, micro_batch, cast)
     v = forward.features.grad
@@ -124,9 +124,11 @@ def lite_step(
 
 
 @torch.no_grad()
-def lowered_task(learner: Learner, task: Task, micro_batch: int, cast: Cast) -> Task:
-    """Step 0: the task with what `Learner.lower` gives in the place of its images."""
-    support, query = (lowered(learner, x, micro_batch, cast) for x in (task.support, task.query))
+def task_of_maps(learner: Learner, task: Task, micro_batch: int, cast: Cast) -> Task:
+    """Step 0: the task with what `Learner.lower_maps` gives in the place of its images."""
+    support, query = (
+        lower_maps_of(learner, x, micro_batch, cast) for x in (task.support, task.query)
+    )
     return replace(task, support=support, query=query)
 
 

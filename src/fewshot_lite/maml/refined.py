@@ -124,8 +124,8 @@ class RefinedLearner(Learner):
     def first_stage(self) -> int:
         return self.base.first_stage
 
-    def lower(self, images: Tensor) -> Tensor:
-        return self.base.lower(images)
+    def lower_maps(self, images: Tensor) -> Tensor:
+        return self.base.lower_maps(images)
 
     def features(self, x: Tensor, parameters: NormParameters) -> Tensor:
         return self.base.features(x, parameters)
@@ -137,7 +137,7 @@ class RefinedLearner(Learner):
     def hyperparameters(self) -> dict[str, Any]:
         return asdict(self.settings)
 
-    def adapt_lowered(
+    def adapt_from_maps(
         self,
         x: Tensor,
         labels: Tensor,
@@ -147,13 +147,13 @@ class RefinedLearner(Learner):
         cast: Cast = contextlib.nullcontext,
         engine: Engine | None = None,
     ) -> TaskClassifier:
-        """Adapt in one forward pass, then refine; arguments as `Learner.adapt_lowered`.
+        """Adapt in one forward pass, then refine; arguments as `Learner.adapt_from_maps`.
 
         Raises:
             ValueError: as `Learner.adapt`.
             FewshotError: the steps diverged.
         """
-        start = self.base.adapt_lowered(
+        start = self.base.adapt_from_maps(
             x, labels, classes, micro_batch=micro_batch, cast=cast, engine=engine
         )
         return self.refine(start, x, labels, classes)
@@ -174,7 +174,7 @@ class RefinedLearner(Learner):
 
         Args:
             start: the base, adapted to these images.
-            x: what `lower` gave of the images.
+            x: what `lower_maps` gave of the images.
             labels: int64 (N,) of 0..K-1, every class present.
             classes: K.
             on_step: called with (steps taken, steps in all).

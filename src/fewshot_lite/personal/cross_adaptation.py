@@ -1,9 +1,10 @@
 """The answers of a learner that adapts by gradient for photos that it did not adapt to.
 
 Gradient steps move the network itself towards the photos' labels, so that its features of them know
-the answers, and leaving a photo out of the head alone (`Head.left_out_logits`) would tell nothing.
-Cross-validation of the whole adaptation does: the photos are dealt out over four folds, and each
-fold is named by the learner adapted anew to the other three. It costs about three adaptations more.
+the answers, and leaving a photo out of the head alone (`Head.leave_one_out_logits`) would tell
+nothing. Cross-validation of the whole adaptation does: the photos are dealt out over four folds,
+and each fold is named by the learner adapted anew to the other three. It costs about three
+adaptations more.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.learners.base import Learner
-from fewshot_lite.personal.novelty import StrangerDetector
+from fewshot_lite.personal.novelty import NoveltyDetector
 
 #: More would cost more; fewer would leave less to adapt to.
 FOLDS = 4
@@ -29,7 +30,7 @@ class CrossAdaptation:
     logits: Tensor
     """float32 (N, K); NaN in the rows of images that are their class's only one."""
     strangeness: Tensor
-    """float32 (N,), as `StrangerDetector.strangeness`; NaN likewise."""
+    """float32 (N,), as `NoveltyDetector.strangeness`; NaN likewise."""
 
 
 def cross_adapt(
@@ -63,7 +64,7 @@ def cross_adapt(
         adapted = learner.adapt(images[~out], kept, classes, micro_batch=micro_batch)
         features = adapted.features(images[out])
         logits[out] = learner.head.logits(adapted.statistics, features).float()
-        detector = StrangerDetector(adapted.support_features, kept, classes)
+        detector = NoveltyDetector(adapted.support_features, kept, classes)
         strangeness[out] = detector.strangeness(features)
         if not bool(logits[out].isfinite().all() and strangeness[out].isfinite().all()):
             raise FewshotError(

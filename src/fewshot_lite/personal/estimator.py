@@ -26,7 +26,7 @@ from fewshot_lite.core.files import DEFAULT_BASE
 from fewshot_lite.images.inputs import Photo, Taken, as_sources, is_photo
 
 if TYPE_CHECKING:
-    from fewshot_lite.personal.model import PersonalModel
+    from fewshot_lite.personal.personal_model import PersonalModel
 
 #: The entry of a model's record that tells the labels and parameters of an estimator.
 _RECORD = "estimator"
@@ -229,7 +229,7 @@ class FewShotClassifier:
         Raises:
             UsageError, FewshotError: as `PersonalModel.load`.
         """
-        from fewshot_lite.personal.model import PersonalModel
+        from fewshot_lite.personal.personal_model import PersonalModel
 
         model = PersonalModel.load(path, device=device)
         record = model.provenance.get(_RECORD)

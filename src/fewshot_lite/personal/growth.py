@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fewshot_lite.core.random_streams import Stream, generator
-from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.quality import Quality
 
 #: Random halves.

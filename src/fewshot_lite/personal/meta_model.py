@@ -35,10 +35,10 @@ from fewshot_lite.maml.registry import make_learner
 from fewshot_lite.networks.backbone_record import describe_backbone, described_backbone
 from fewshot_lite.networks.film import NormParameters, folded
 from fewshot_lite.networks.weights import load_backbone
-from fewshot_lite.personal.bases import Base, parse_base
+from fewshot_lite.personal.base_argument import Base, parse_base
 from fewshot_lite.personal.cross_adaptation import cross_adapt
-from fewshot_lite.personal.model import Adaptation, PersonalModel
 from fewshot_lite.personal.one_pass import adapt_in_one_pass, as_bytes
+from fewshot_lite.personal.personal_model import Adaptation, PersonalModel
 from fewshot_lite.personal.refining import refine_support
 from fewshot_lite.personal.support import Labels, Photos, Support, read_support
 from fewshot_lite.personal.views import AS_IS, choose_views
@@ -196,7 +196,7 @@ class MetaModel:
         personal.adaptation = Adaptation(
             support.class_names,
             support.used,
-            support.left_out,
+            support.skipped_per_class,
             support.skipped,
             seconds,
             support.findings,
@@ -255,7 +255,7 @@ class MetaModel:
         )
         classifier, choice = found.classifier, found.choice
         record: dict[str, Any] = {}
-        left_out: dict[str, Tensor] = {}
+        without_each: dict[str, Tensor] = {}
         if refine != "off":
             learner = RefinedLearner(self.learner)
             always = refine == "on"
@@ -264,9 +264,9 @@ class MetaModel:
             )
             if refined is not None:
                 classifier, choice = refined.classifier, refined.choice
-                left_out = {
-                    "left_out": refined.crossed.strangeness,
-                    "left_out_logits": refined.crossed.logits,
+                without_each = {
+                    "support_strangeness": refined.crossed.strangeness,
+                    "leave_one_out_logits": refined.crossed.logits,
                 }
         return self._personal(
             support,
@@ -276,7 +276,7 @@ class MetaModel:
             thumbnails,
             found.views,
             record,
-            **left_out,
+            **without_each,
         )
 
     def _descend(
@@ -300,8 +300,8 @@ class MetaModel:
             choice,
             classifier.support_features,
             thumbnails,
-            left_out=crossed.strangeness,
-            left_out_logits=choice.factor * crossed.logits,
+            support_strangeness=crossed.strangeness,
+            leave_one_out_logits=choice.factor * crossed.logits,
         )
 
     def _personal(
@@ -313,7 +313,7 @@ class MetaModel:
         thumbnails: bool,
         views: tuple[str, ...] = (AS_IS,),
         record: Mapping[str, Any] = MappingProxyType({}),
-        **left_out: Tensor,
+        **without_each: Tensor,
     ) -> PersonalModel:
         return PersonalModel(
             folded(self.learner.backbone, parameters),
@@ -333,7 +333,7 @@ class MetaModel:
             },
             support.photos,
             thumbnails=make_thumbnails(as_bytes(support.images)) if thumbnails else (),
-            **left_out,
+            **without_each,
         )
 
     def _check(

@@ -22,14 +22,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
-from fewshot_lite.personal.rejection import LENGTH, threshold
+from fewshot_lite.personal.novelty_threshold import LENGTH, threshold
 
 
-class StrangerDetector:
+class NoveltyDetector:
     """How strange a photo is to a support set, and from where on it is of none of its classes."""
 
     def __init__(
-        self, features: Tensor, labels: Tensor, classes: int, left_out: Tensor | None = None
+        self,
+        features: Tensor,
+        labels: Tensor,
+        classes: int,
+        support_strangeness: Tensor | None = None,
     ) -> None:
         """Fit to a support set.
 
@@ -37,12 +41,12 @@ class StrangerDetector:
             features: float32 (N, d).
             labels: int64 (N,) of 0..K-1, every class present.
             classes: K.
-            left_out: what `left_out` was for this support set, if it is known already.
+            support_strangeness: float32 (N,), if it is known already.
         """
         self._features = features
         self._labels = labels
         self._classes = classes
-        self._left_out = left_out
+        self._support_strangeness = support_strangeness
         # The temperature is 1: a logit is minus a distance.
         self._head = MahalanobisHead(beta=1.0, temperature=1.0).to(features.device)
         self._head.requires_grad_(False)
@@ -56,25 +60,25 @@ class StrangerDetector:
         return (self._weights * distances).amin(1).float()
 
     @property
-    def left_out(self) -> Tensor:
+    def support_strangeness(self) -> Tensor:
         """How strange each support photo is to the others, float32 (N,).
 
         NaN for the only photo of a class. Computed when it is first asked for.
         """
-        if self._left_out is None:
-            logits = self._head.left_out_logits(
+        if self._support_strangeness is None:
+            logits = self._head.leave_one_out_logits(
                 _scaled(self._features), self._labels, self._classes
             )
-            self._left_out = (-self._weights * logits).amin(1).float()
-        return self._left_out
+            self._support_strangeness = (-self._weights * logits).amin(1).float()
+        return self._support_strangeness
 
     def threshold(self, reject: float) -> float:
-        """The strangeness above which a photo is unknown; see `rejection.threshold`.
+        """The strangeness above which a photo is unknown; see `novelty_threshold.threshold`.
 
         Raises:
             UsageError: `reject` is not from 0 to below 1.
         """
-        return threshold(self.left_out.double().tolist(), reject)
+        return threshold(self.support_strangeness.double().tolist(), reject)
 
 
 def _scaled(features: Tensor) -> Tensor:

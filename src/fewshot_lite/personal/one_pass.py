@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fewshot_lite.core.config import HeadName
-from fewshot_lite.heads.choice import Choice, choose_head, left_out_accuracy
+from fewshot_lite.heads.choice import Choice, choose_head, leave_one_out_accuracy
 from fewshot_lite.learners.base import Cast, Learner, Run, TaskClassifier, map_batches
 from fewshot_lite.networks.film import NormParameters
 from fewshot_lite.networks.inference import compiled
@@ -31,8 +31,8 @@ class OnePass:
     choice: Choice
     views: tuple[str, ...]
     """Their names, V; the first is the photo as it is."""
-    lowered: Tensor
-    """What `Learner.lower` gave of each row."""
+    maps: Tensor
+    """What `Learner.lower_maps` gave of each row."""
     labels: Tensor
     """int64 (N V,)."""
     photos: Tensor
@@ -78,14 +78,14 @@ def adapt_in_one_pass(
     photos = torch.arange(len(labels), device=labels.device).repeat_interleave(len(names))
     size = images.shape[-1] if by_onnxruntime and images.dtype == torch.uint8 else None
     count = _counting(len(rows) * (2 if learner.first_stage else 1), len(labels), on_done)
-    x = _lowered(learner, images, names, size, count, micro_batch, cast)
+    x = _lower_maps(learner, images, names, size, count, micro_batch, cast)
 
     def engine(parameters: NormParameters) -> Run:
         first = learner.first_stage
         run = compiled(learner.backbone, size, start=first, parameters=parameters) if size else None
         return count(run or (lambda part: learner.features(part, parameters)))
 
-    classifier = learner.adapt_lowered(
+    classifier = learner.adapt_from_maps(
         x, rows, classes, micro_batch=micro_batch, cast=cast, engine=engine
     )
     features = classifier.support_features
@@ -96,9 +96,9 @@ def adapt_in_one_pass(
     plain = torch.tensor([name != MIRRORED for name in names], device=labels.device)
     kept = plain.repeat(len(labels))
     given = features[kept], rows[kept], classes, photos[kept]
-    with_mirror = left_out_accuracy(choice.head, features, rows, classes, photos)
+    with_mirror = leave_one_out_accuracy(choice.head, features, rows, classes, photos)
     margin = max(_MIRROR_MARGIN, 1.5 / len(labels))  # two photos at least
-    if not left_out_accuracy(choice.head, *given) > with_mirror + margin:
+    if not leave_one_out_accuracy(choice.head, *given) > with_mirror + margin:
         return found
     return OnePass(
         replace(classifier, support_features=features[kept]),
@@ -110,7 +110,7 @@ def adapt_in_one_pass(
     )
 
 
-def _lowered(
+def _lower_maps(
     learner: Learner,
     images: Tensor,
     names: Sequence[str],
@@ -119,7 +119,7 @@ def _lowered(
     micro_batch: int,
     cast: Cast,
 ) -> Tensor:
-    """What `Learner.lower` gives of views of images, which are made for some photos at a time.
+    """What `Learner.lower_maps` gives of views of images, which are made for some photos at a time.
 
     Args:
         size: side of the images, if onnxruntime may run it.
@@ -128,7 +128,9 @@ def _lowered(
     first = learner.first_stage
     if not first:
         return in_views(images, names).to(device)
-    run = count((compiled(learner.backbone, size, stop=first) if size else None) or learner.lower)
+    run = count(
+        (compiled(learner.backbone, size, stop=first) if size else None) or learner.lower_maps
+    )
     x: Tensor | None = None
     for start in range(0, len(images), _CHUNK):
         part = in_views(images[start : start + _CHUNK], names).to(device)

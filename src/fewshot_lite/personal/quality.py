@@ -17,7 +17,7 @@ from torch import Tensor
 from fewshot_lite.core.intervals import wilson_interval
 from fewshot_lite.heads.calibrated import scaled_cross_entropies
 from fewshot_lite.personal.cross_adaptation import most_left_out
-from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.personal_model import PersonalModel
 
 #: A photo left out meets a class of m - 1 photos, new photos one of m: errors fall by about this
 #: share over m, the more so as the other classes keep theirs. Fitted to six data sets without FiLM,
@@ -112,7 +112,7 @@ def assess(personal: PersonalModel) -> Quality:
     """
     names, labels = personal.class_names, personal.labels.cpu()
     anew = personal.adapted_by_gradient
-    logits = personal.left_out_logits().double().cpu()
+    logits = personal.leave_one_out_logits().double().cpu()
     known = ~logits.isnan().any(1)
     shots = torch.bincount(labels, minlength=len(names))
     answers = logits.nan_to_num(0).argmax(1)

@@ -23,7 +23,7 @@ from fewshot_lite.heads.choice import Choice, adapted_choice, choose_head
 from fewshot_lite.learners.base import TaskClassifier
 from fewshot_lite.maml.refined import OnStep, RefinedLearner
 from fewshot_lite.personal.cross_adaptation import CrossAdaptation, deal
-from fewshot_lite.personal.novelty import StrangerDetector
+from fewshot_lite.personal.novelty import NoveltyDetector
 from fewshot_lite.personal.one_pass import OnePass
 
 #: Steps where there is nothing to choose their number by: one photo of each class.
@@ -84,7 +84,7 @@ def refine_support(
     Returns:
         The refined solution, or None where one pass stays; and a JSON-able record of why.
     """
-    given = start.lowered, start.labels, classes
+    given = start.maps, start.labels, classes
     try:
         trial = try_refinement(learner, *given, start.photos, always=always, on_step=on_step)
         if not trial.steps:
@@ -122,7 +122,7 @@ def try_refinement(
 
     Args:
         learner: with the most steps that may be taken.
-        x: what `lower` gave of the views of the photos, N rows.
+        x: what `lower_maps` gave of the views of the photos, N rows.
         labels: int64 (N,) of 0..K-1, every class present.
         classes: K.
         groups: int64 (N,), the photo that each row is a view of; the first row of a photo is the
@@ -227,19 +227,19 @@ class _Fold:
     ) -> dict[int, tuple[Tensor, Tensor]]:
         """Logits (m, K) and novelty (m,) of what is left out, after 0 and the steps of `looks`."""
         given = self.labels, classes
-        start = learner.base.adapt_lowered(self.x, *given, micro_batch=micro_batch)
+        start = learner.base.adapt_from_maps(self.x, *given, micro_batch=micro_batch)
         own = learner.base.head
         head = choose_head("default", own, start.support_features, *given, self.groups).head
         found: dict[int, tuple[Tensor, Tensor]] = {}
 
         def look(number: int, adapted: TaskClassifier) -> None:
-            features = adapted.features_of_lowered(self.out)
+            features = adapted.features_from_maps(self.out)
             if number:
                 logits = learner.head.logits(adapted.statistics, features)
             else:
                 logits = head.logits(head.fit(adapted.support_features, *given), features)
             photos = adapted.support_features[self.as_is]
-            detector = StrangerDetector(photos, self.labels[self.as_is], classes)
+            detector = NoveltyDetector(photos, self.labels[self.as_is], classes)
             found[number] = logits.float(), detector.strangeness(features)
 
         look(0, start)

@@ -24,7 +24,7 @@ from fewshot_lite.images.folders import NOT_A_PHOTO, Skipped
 from fewshot_lite.images.photo import Source, file_of
 from fewshot_lite.images.prefetch import decoded_batches
 from fewshot_lite.personal.bulk.sorting import folder_names
-from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.prediction import UNKNOWN
 
 #: Photos that are chosen from; each is compared with all others.

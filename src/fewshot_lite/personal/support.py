@@ -55,7 +55,7 @@ class Support:
         return tuple(self.labels.count(k) for k in range(len(self.class_names)))
 
     @property
-    def left_out(self) -> tuple[int, ...]:
+    def skipped_per_class(self) -> tuple[int, ...]:
         """Files that were skipped in each class's folder."""
         homes = [(self.root or Path()) / name for name in self.class_names]
         return tuple(sum(home in s.path.parents for s in self.skipped) for home in homes)

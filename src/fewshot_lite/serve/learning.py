@@ -22,7 +22,7 @@ from fewshot_lite.images.thumbnails import make_thumbnails
 from fewshot_lite.personal.editing.arranging import Placed, arrange, embed_views
 from fewshot_lite.personal.editing.edits import film_kept, rebuilt
 from fewshot_lite.personal.meta_model import MetaModel
-from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.quality import Quality, assess
 from fewshot_lite.personal.support import Support
 from fewshot_lite.serve.board import Board, Photo

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fewshot_lite.core.errors import FewshotError
-from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.quality import assess
 from fewshot_lite.serve.board import Board, Photo
 from fewshot_lite.serve.learning import Learned

@@ -134,7 +134,7 @@ def serve_api(
     Raises:
         UsageError, FewshotError: an address or model that cannot be.
     """
-    from fewshot_lite.personal.opening import open_personal
+    from fewshot_lite.personal.loading import open_personal
 
     limits = Limits(loopback=check_address(host, token), token=token, at_work=at_work)
     check_web()
@@ -164,7 +164,7 @@ def serve_api(
 
 def worker() -> App:
     """The application of one of several processes, by what `serve_api` left for them."""
-    from fewshot_lite.personal.opening import open_personal
+    from fewshot_lite.personal.loading import open_personal
 
     about = json.loads(os.environ[_WORKER])
     _FOR_GOOD.enter_context(pixel_limit(about["pixels"]))

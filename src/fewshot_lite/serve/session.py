@@ -23,7 +23,7 @@ from fewshot_lite.images.opening import PhotoError
 from fewshot_lite.images.photo import load_square
 from fewshot_lite.images.thumbnails import SIDE, thumbnail
 from fewshot_lite.personal.meta_model import MetaModel
-from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.serve.board import Board, Photo, check_class_name
 from fewshot_lite.serve.edits import Change, counted
 from fewshot_lite.serve.errors import Conflict, NotFound

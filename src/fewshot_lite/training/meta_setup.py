@@ -19,7 +19,7 @@ from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.precision import check_tf32, compile_network
 from fewshot_lite.core.progress import Report
 from fewshot_lite.images.folders import LabelledImages
-from fewshot_lite.learners.base import Cast, Learner, lowered
+from fewshot_lite.learners.base import Cast, Learner, lower_maps_of
 from fewshot_lite.learners.film_learner import FilmLearner
 from fewshot_lite.maml.gradient_learner import GradientLearner
 from fewshot_lite.maml.meta_gradient import check_subset
@@ -179,7 +179,7 @@ def _reference(learner: Learner, train: TrainingTasks, where: torch.device) -> t
         return None
     images = torch.cat([train.task(number).support for number in range(_REFERENCE_TASKS)])
     spaced = torch.linspace(0, len(images) - 1, min(len(images), _REFERENCE_IMAGES)).long()
-    return lowered(learner, images[spaced].to(where), 64, contextlib.nullcontext)
+    return lower_maps_of(learner, images[spaced].to(where), 64, contextlib.nullcontext)
 
 
 def check_image_size(backbone: Backbone, size: int) -> None:

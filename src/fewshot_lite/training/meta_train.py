@@ -200,7 +200,7 @@ class _Run:
                 notice(damaged)
         for photo, problem in setup.train.unreadable:
             log.write(event="unreadable", path=photo, reason=problem)
-        for name, classes in setup.validation.left_out:
+        for name, classes in setup.validation.not_validated:
             problem = "too few photos for validation"
             log.write(event="left out", data_set=name, classes=classes, reason=problem)
 
@@ -289,7 +289,7 @@ class _Run:
             skipped=state.skipped,
             unreadable=len(setup.train.unreadable),
             replaced=tuple(f"{path}: {why}" for path, why in self.replaced.found.items()),
-            not_validated=sum(len(classes) for _, classes in setup.validation.left_out),
+            not_validated=sum(len(classes) for _, classes in setup.validation.not_validated),
             log=files.log_path(self.output),
             best_after=state.best.task or None,
             terminated=terminated,

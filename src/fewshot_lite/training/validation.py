@@ -41,7 +41,7 @@ class ValidationTasks:
         cache: Cache | None = None,
     ) -> None:
         self.pools: list[Pool] = []
-        self.left_out: list[tuple[str, list[str]]] = []
+        self.not_validated: list[tuple[str, list[str]]] = []
         """Data sets of which classes were left out as too small, and those classes."""
         self.on_replaced: Callable[[Replaced], None] = lambda replaced: None
         """Called with an image that could not be read, each time."""
@@ -52,9 +52,9 @@ class ValidationTasks:
             store, pool = open_data_set(folder, images, config, size, report, cache)
             pool.leave_out_small(_SHOT, _QUERIES)
             kept = set(pool.class_names) if pool.classes >= 2 else set()
-            left_out = [name for name in folder.class_names if name not in kept]
-            if left_out:
-                self.left_out.append((folder.name, left_out))
+            not_validated = [name for name in folder.class_names if name not in kept]
+            if not_validated:
+                self.not_validated.append((folder.name, not_validated))
             if not kept:
                 continue
             episodes = fixed_episodes(

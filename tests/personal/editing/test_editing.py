@@ -32,7 +32,7 @@ from fewshot_lite.personal.editing import (
     rename,
     worth_readapting,
 )
-from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.personal_model import PersonalModel
 from photos import SIZE, draw_classes, tiny_model
 from tiny import TinyBackbone
 

@@ -24,8 +24,8 @@ from fewshot_lite.heads.ridge import RidgeHead
 from fewshot_lite.personal.export import formats, writing
 from fewshot_lite.personal.export.parity import PROBABILITY_TOLERANCE, probe_images
 from fewshot_lite.personal.export.writing import export_model
-from fewshot_lite.personal.model import PersonalModel
-from fewshot_lite.personal.onnx_model import OnnxModel
+from fewshot_lite.personal.exported_model import ExportedModel
+from fewshot_lite.personal.personal_model import PersonalModel
 from photos import SIZE, draw_classes, tiny_model
 
 NOISE = torch.randint(0, 256, (5, SIZE, SIZE, 3), dtype=torch.uint8)
@@ -64,7 +64,7 @@ def test_onnx_answers_as_the_model(head: Head, shots: tuple[int, ...], tmp_path:
     personal = small_personal(head, shots)
     result = export_model(personal, tmp_path / "p.onnx")
     assert result.class_names == personal.class_names
-    assert_answers_alike(personal, OnnxModel.load(tmp_path / "p.onnx").outputs(NOISE.numpy()))
+    assert_answers_alike(personal, ExportedModel.load(tmp_path / "p.onnx").outputs(NOISE.numpy()))
 
 
 @pytest.mark.slow
@@ -91,7 +91,7 @@ def test_one_file_with_its_description_and_without_paths_of_this_computer() -> N
     about = json.loads(entry.value)
     assert entry.key == "fewshot_lite"
     assert about["image_size"] == SIZE
-    assert about["threshold"] == pytest.approx(personal.strangers.threshold(0.05))
+    assert about["threshold"] == pytest.approx(personal.novelty.threshold(0.05))
     assert about["threshold"] == about["thresholds"][49]
     assert about["provenance"] == {"base": {"name": "none"}}
     shapes = [
@@ -165,6 +165,6 @@ def test_a_real_network_from_its_file(tmp_path: Path) -> None:
     folder = draw_classes(tmp_path / "things", {"mug": 3, "keys": 2})
     source = tiny_model("resnet18").adapt(folder).save(tmp_path / "mine.safetensors")
     export_model(source, tmp_path / "mine.onnx")
-    exported = OnnxModel.load(tmp_path / "mine.onnx")
+    exported = ExportedModel.load(tmp_path / "mine.onnx")
     assert exported.source_sha256 == sha256(source)
     assert_answers_alike(PersonalModel.load(source), exported.outputs(NOISE.numpy()))

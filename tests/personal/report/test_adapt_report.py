@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.quality import assess
 from fewshot_lite.personal.report.adapting import adapt_page, write_adapt_report
 from fewshot_lite.personal.report.reasons import left_out_answers, nearest_photos, typical_photos

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from fewshot_lite.personal.bulk import Outputs, classify_files, find_photos
-from fewshot_lite.personal.model import PersonalModel
-from fewshot_lite.personal.onnx_model import OnnxModel
+from fewshot_lite.personal.exported_model import ExportedModel
+from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.prediction import Prediction
 from fewshot_lite.personal.report.classifying import ClassifyReport, write_classify_report
 from fewshot_lite.personal.report.selection import SHOWN
@@ -71,7 +71,7 @@ def test_without_thumbnails_reasons_are_names(personal: PersonalModel, queries: 
     assert page.text.count("Like keys/0") + page.text.count(f"Like {EVIL}/0") == 6
 
 
-class Exported(OnnxModel):
+class Exported(ExportedModel):
     """As far as a report looks at it."""
 
     def __init__(self) -> None:

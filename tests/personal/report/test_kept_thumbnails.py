@@ -17,7 +17,7 @@ from fewshot_lite.personal import editing
 from fewshot_lite.personal.export.description import describe_export
 from fewshot_lite.personal.export.program import PixelProgram
 from fewshot_lite.personal.export.writing import export_model
-from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.personal_model import PersonalModel
 from photos import draw_classes, tiny_model
 
 

@@ -174,7 +174,7 @@ def test_a_node_is_drawn_first_and_all_its_leaves_or_50() -> None:
 
 def test_classes_with_one_image_are_left_out() -> None:
     sampler = CompositionSampler(spec_of([1, 5, 5, 0, 5, 5, 5]), "TEST")
-    assert sampler.left_out == 2
+    assert sampler.too_small == 2
     assert set(sampler.sample(random(0)).classes) == {1, 2, 4, 5, 6}
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fewshot_lite.core.progress import Progress as Step
     from fewshot_lite.demo.run import DemoResult
     from fewshot_lite.images.folders import Skipped
-    from fewshot_lite.personal.model import Adaptation
+    from fewshot_lite.personal.personal_model import Adaptation
 
 #: Wider than any line: tables in files and pipes are neither wrapped nor cut.
 _NO_LIMIT = 100_000
@@ -142,11 +142,14 @@ def print_adaptation(adaptation: Adaptation, path: object) -> None:
     table.add_column("photos used", justify="right")
     table.add_column("skipped", justify="right")
     for number, name in enumerate(adaptation.class_names[:MOST_ROWS]):
-        skipped = adaptation.left_out[number]
+        skipped = adaptation.skipped_per_class[number]
         table.add_row(escape(name), str(adaptation.used[number]), str(skipped or ""))
     more = len(adaptation.class_names) - MOST_ROWS
     if more > 0:
-        used, skipped = sum(adaptation.used[MOST_ROWS:]), sum(adaptation.left_out[MOST_ROWS:])
+        used, skipped = (
+            sum(adaptation.used[MOST_ROWS:]),
+            sum(adaptation.skipped_per_class[MOST_ROWS:]),
+        )
         table.add_row(f"… and {more} more", str(used), str(skipped or ""))
     print_table(table)
     print_skipped(adaptation.skipped)

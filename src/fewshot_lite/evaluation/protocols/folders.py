@@ -186,9 +186,9 @@ class _Single:
         self.name, self.root = folder.name, folder.root
         self.class_names = folder.class_names
         self._folder, self._tracks = folder, tracks
-        left_out = [i for i, path in enumerate(folder.paths) if path in unreadable]
-        self._pool = Pool(folder, unreadable=left_out, tracks=tracks)
-        self._kept = set(range(len(folder.paths))).difference(left_out)
+        unreadable_rows = [i for i, path in enumerate(folder.paths) if path in unreadable]
+        self._pool = Pool(folder, unreadable=unreadable_rows, tracks=tracks)
+        self._kept = set(range(len(folder.paths))).difference(unreadable_rows)
 
     def counts(self) -> list[tuple[int, int, int]]:
         counts = [len(self._kept.intersection(i)) for i in self._folder.indices_by_class()]

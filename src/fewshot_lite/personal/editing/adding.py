@@ -32,7 +32,7 @@ from fewshot_lite.personal.editing.edits import (
     rebuilt,
 )
 from fewshot_lite.personal.editing.names import check_name
-from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.support import distinct_names
 
 #: Photos in memory at a time.

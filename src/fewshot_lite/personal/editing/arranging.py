@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.personal.editing.edits import check_photos_may_change, film_kept, rebuilt
-from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.views import Pixels, recorded_views, view
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.heads.base import Head
 from fewshot_lite.images.folders import Skipped
-from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.personal_model import PersonalModel
 
 #: Below this share of photos that FiLM was made from, adapting anew is suggested.
 _ENOUGH = 0.5
@@ -104,11 +104,14 @@ def rebuilt(
     history = [*_recorded(personal, "edits", []), {"date": date, **edit}]
     targets = torch.tensor([number[label] for label in labels], device=personal.labels.device)
     head: Head
-    left_out = logits = None
+    leave_one_out = logits = None
     if personal.adapted_by_gradient:
         order = [int(personal.labels[targets == k][0]) for k in range(len(names))]
         head, chosen = personal.head.reordered(order), dict[str, Any]()
-        left_out, logits = personal.strangers.left_out, personal.left_out_logits()[:, order]
+        leave_one_out, logits = (
+            personal.novelty.support_strangeness,
+            personal.leave_one_out_logits()[:, order],
+        )
     else:
         head, chosen = _calibrated(personal, features, targets, len(names))
     return PersonalModel(
@@ -125,7 +128,7 @@ def rebuilt(
             "edits": history[-_HISTORY:],
         },
         tuple(photos),
-        left_out,
+        leave_one_out,
         tuple(thumbnails),
         logits,
     )

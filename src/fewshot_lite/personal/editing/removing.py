@@ -14,7 +14,7 @@ from fewshot_lite.personal.editing.edits import (
     rebuilt,
 )
 from fewshot_lite.personal.editing.names import check_known, check_name
-from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.personal_model import PersonalModel
 
 
 def remove(

@@ -8,8 +8,8 @@ from typing import Any
 
 from fewshot_lite import __version__
 from fewshot_lite.core.files import sha256
-from fewshot_lite.personal.model import PersonalModel
-from fewshot_lite.personal.onnx_model import METADATA_KEY, THRESHOLD_STEPS
+from fewshot_lite.personal.exported_model import METADATA_KEY, THRESHOLD_STEPS
+from fewshot_lite.personal.personal_model import PersonalModel
 
 __all__ = ["METADATA_KEY", "describe_export"]
 
@@ -37,9 +37,9 @@ def describe_export(personal: PersonalModel, source: Path | None) -> dict[str, A
             "strangeness": ["float32", ["batch"]],
         },
         "privacy": "Set ORT_DISABLE_TELEMETRY=1, or importing onnxruntime reports its use.",
-        "threshold": _finite(personal.strangers.threshold(_REJECT)),
+        "threshold": _finite(personal.novelty.threshold(_REJECT)),
         "thresholds": [
-            _finite(personal.strangers.threshold(step / THRESHOLD_STEPS))
+            _finite(personal.novelty.threshold(step / THRESHOLD_STEPS))
             for step in range(1, THRESHOLD_STEPS)
         ],
         "backbone": personal.backbone.name,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from fewshot_lite.core.errors import FewshotError
-from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.personal_model import PersonalModel
 
 
 class PixelProgram(nn.Module):
@@ -20,7 +20,7 @@ class PixelProgram(nn.Module):
         self.backbone = personal.backbone
         self.head = personal.head
         self._outputs_of = personal.outputs_of
-        _ = personal.strangers  # fitted now, not while it is traced
+        _ = personal.novelty  # fitted now, not while it is traced
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Answers.

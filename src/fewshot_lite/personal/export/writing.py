@@ -23,8 +23,8 @@ from fewshot_lite.personal.export.description import METADATA_KEY, describe_expo
 from fewshot_lite.personal.export.formats import Format, check_export
 from fewshot_lite.personal.export.parity import Parity, check_parity
 from fewshot_lite.personal.export.program import PixelProgram, first_line, trace
-from fewshot_lite.personal.model import PersonalModel
-from fewshot_lite.personal.onnx_model import OnnxModel, with_checksum
+from fewshot_lite.personal.exported_model import ExportedModel, with_checksum
+from fewshot_lite.personal.personal_model import PersonalModel
 
 #: Above this the protocol buffers of ONNX cannot have the weights in one file.
 _MOST_ONNX_BYTES = 2**31 - 2**20
@@ -121,7 +121,7 @@ def _torch_export(traced: ExportedProgram, about: dict[str, Any]) -> bytes:
 
 
 def _onnx_runner(path: Path) -> Any:
-    return OnnxModel.load(path).outputs
+    return ExportedModel.load(path).outputs
 
 
 def _torch_runner(path: Path) -> Any:

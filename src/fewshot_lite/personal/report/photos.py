@@ -12,12 +12,12 @@ import numpy as np
 from fewshot_lite.images.decoding import decode_pixels
 from fewshot_lite.images.thumbnails import thumbnail
 from fewshot_lite.personal.classifier import PhotoClassifier
-from fewshot_lite.personal.onnx_model import OnnxModel
+from fewshot_lite.personal.exported_model import ExportedModel
 from fewshot_lite.personal.prediction import Prediction
-from fewshot_lite.personal.runtime_model import RuntimeModel
+from fewshot_lite.personal.torch_free_model import TorchFreeModel
 
 if TYPE_CHECKING:
-    from fewshot_lite.personal.model import PersonalModel
+    from fewshot_lite.personal.personal_model import PersonalModel
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,9 @@ class Answer:
 
 def support_of(model: PhotoClassifier) -> SupportPhotos | None:
     """The photos of a model; one that onnxruntime runs shows none, and needs no torch for it."""
-    if isinstance(model, OnnxModel | RuntimeModel):
+    if isinstance(model, ExportedModel | TorchFreeModel):
         return None
-    from fewshot_lite.personal.model import PersonalModel
+    from fewshot_lite.personal.personal_model import PersonalModel
 
     return SupportPhotos(model) if isinstance(model, PersonalModel) else None
 

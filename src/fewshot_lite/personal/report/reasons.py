@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot_lite.heads.features import class_means, root_features
-from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.personal_model import PersonalModel
 
 
 def likeness(personal: PersonalModel, features: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ def typical_photos(
 @torch.no_grad()
 def left_out_answers(personal: PersonalModel) -> list[int | None]:
     """The class that the others take each support photo for; None for its class's only photo."""
-    logits = personal.left_out_logits()
+    logits = personal.leave_one_out_logits()
     alone = logits.isnan().any(1).tolist()
     answers = logits.nan_to_num(0).argmax(1).tolist()
     return [None if nothing else k for nothing, k in zip(alone, answers, strict=True)]

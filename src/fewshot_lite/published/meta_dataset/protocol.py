@@ -152,8 +152,8 @@ def _sampling_notes(spec: DataSetSpec, sampler: CompositionSampler) -> list[str]
         notes.append(
             f"{spec.name}: the classes of a task lie below one node of WordNet, as published."
         )
-    if sampler.left_out:
-        notes.append(f"{spec.name}: {sampler.left_out} classes with fewer than 2 images left out.")
+    if sampler.too_small:
+        notes.append(f"{spec.name}: {sampler.too_small} classes with fewer than 2 images left out.")
     return notes
 
 

@@ -52,7 +52,7 @@ class CompositionSampler:
     - hierarchy: a node of WordNet uniformly among those with 5 to 392 leaves, and all its leaves,
       or 50 of them.
 
-    Classes with one image cannot be on both sides and are left out: `left_out`.
+    Classes with one image cannot be on both sides and are left out: `too_small`.
     """
 
     def __init__(self, spec: DataSetSpec, split: str, rules: EpisodeRules | None = None) -> None:
@@ -65,7 +65,7 @@ class CompositionSampler:
         self.kind = spec.kind
         self._images = spec.images
         usable = [number for number in spec.splits[split] if spec.images[number] >= 2]
-        self.left_out = len(spec.splits[split]) - len(usable)
+        self.too_small = len(spec.splits[split]) - len(usable)
         self.families = [tuple(usable)]
         if self.kind != "plain" and spec.families is not None:
             known = set(usable)

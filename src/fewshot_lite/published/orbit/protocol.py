@@ -134,20 +134,20 @@ class OrbitProtocol(EvaluationProtocol):
         self._filter = rules.object_present and not all_frames
         if self._filter:
             require_annotations(self._folder.annotations)
-        self._left_out: list[str] = []
+        self._omissions: list[str] = []
         found = {user.name: self._objects(user) for user in read_users(self._folder)}
         self._users: dict[str, list[_Object]] = {}
         for user, objects in found.items():
             if len(objects) >= 2:
                 self._users[user] = objects
             else:
-                self._left_out.append(
+                self._omissions.append(
                     f"User {user} left out: {_count_objects(objects)}; a task needs 2."
                 )
         if not self._users:
             raise FewshotError(
                 f"{self._folder.users}: no user has 2 objects with clean videos and {query} videos "
-                f"to evaluate on. {' '.join(self._left_out[:3])} Complete the data set; "
+                f"to evaluate on. {' '.join(self._omissions[:3])} Complete the data set; "
                 "`fewshot-lite data check` names all that is missing."
             )
         self.classes = {
@@ -167,7 +167,7 @@ class OrbitProtocol(EvaluationProtocol):
     @property
     def notes(self) -> Sequence[str]:
         """Notes on what was left out, and on differences from the published protocol."""
-        return (*self._departures(), *self._left_out)
+        return (*self._departures(), *self._omissions)
 
     def __len__(self) -> int:
         """All tasks of all users, those of a user in a row."""
@@ -219,7 +219,7 @@ class OrbitProtocol(EvaluationProtocol):
                 usable.append(_Object(thing.name, first, query))
                 continue
             kind = self._query if first else "clean"
-            self._left_out.append(f"{place} left out: no {kind} videos with enough frames.")
+            self._omissions.append(f"{place} left out: no {kind} videos with enough frames.")
         return usable
 
     def _usable(self, video: Video) -> tuple[Video, tuple[int, ...]] | None:
@@ -232,7 +232,7 @@ class OrbitProtocol(EvaluationProtocol):
             frames = list(range(len(video.frames)))
         if len(frames) >= self.rules.least_frames:
             return video, tuple(frames)
-        self._left_out.append(
+        self._omissions.append(
             f"Video {video.name} left out: {len(frames)} of its {len(video.frames)} frames can be "
             f"used, fewer than {self.rules.least_frames}."
         )

@@ -16,12 +16,12 @@ import fewshot_lite
 from fewshot_lite.core import checkpoint
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.heads.adapted import AdaptedHead
-from fewshot_lite.personal import runtime_model
+from fewshot_lite.personal import torch_free_model
 from fewshot_lite.personal.editing import add, remove, rename
+from fewshot_lite.personal.loading import open_personal
 from fewshot_lite.personal.meta_model import MetaModel
-from fewshot_lite.personal.model import PersonalModel
-from fewshot_lite.personal.opening import open_personal
-from fewshot_lite.personal.runtime_model import RuntimeModel
+from fewshot_lite.personal.personal_model import PersonalModel
+from fewshot_lite.personal.torch_free_model import TorchFreeModel
 from photos import draw_classes
 
 #: Side of the images, whose halves are odd numbers now and then.
@@ -48,7 +48,7 @@ def file(base: MetaModel, things: Path) -> Path:
 def check_alike(path: Path, photos: list[Path]) -> None:
     """Both engines' answers to photos and to noise."""
     mine, theirs = open_personal(path), PersonalModel.load(path)
-    assert isinstance(mine, RuntimeModel)
+    assert isinstance(mine, TorchFreeModel)
     noise = np.random.default_rng(0).integers(0, 256, (20, 3, SIZE, SIZE), np.uint8)
     for found, expected in zip(mine.answers_of(noise), theirs.answers_of(noise), strict=True):
         assert found.dtype == expected.dtype
@@ -93,8 +93,8 @@ def test_answers_of_a_head_that_gradient_steps_adapted(
         model.class_names,
         SIZE,
         model.provenance,
-        left_out=model.strangers.left_out,
-        left_out_logits=model.left_out_logits(),
+        support_strangeness=model.novelty.support_strangeness,
+        leave_one_out_logits=model.leave_one_out_logits(),
     )
     check_alike(adapted.save(tmp_path / "adapted.safetensors"), [])
 
@@ -132,7 +132,7 @@ def test_what_torch_calls_damaged_is_left_to_torch(
     file: Path, tmp_path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]
 ) -> None:
     bad = changed(file, tmp_path / "bad.safetensors", tensors, meta)
-    assert RuntimeModel.load(bad) is None
+    assert TorchFreeModel.load(bad) is None
     if "head" in meta:
         with pytest.raises(FewshotError, match=r"--model .*bad\.safetensors: damaged"):
             open_personal(bad)
@@ -170,7 +170,7 @@ def test_without_onnxruntime_torch_runs_it(file: Path, monkeypatch: pytest.Monke
     def missing(model: bytes) -> Callable[..., Any]:
         raise ModuleNotFoundError("onnxruntime")
 
-    monkeypatch.setattr(runtime_model, "open_session", missing)
+    monkeypatch.setattr(torch_free_model, "open_session", missing)
     assert isinstance(open_personal(file), PersonalModel)
 
 

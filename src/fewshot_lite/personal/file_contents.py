@@ -31,9 +31,9 @@ class Contents:
     """(N, V, d)"""
     labels: npt.NDArray[np.int64]
     """(N,)"""
-    left_out: npt.NDArray[np.float32] | None
+    support_strangeness: npt.NDArray[np.float32] | None
     """(N,), how strange each photo is to the others; NaN for a class's only photo."""
-    left_out_logits: npt.NDArray[np.float32] | None
+    leave_one_out_logits: npt.NDArray[np.float32] | None
     """(N, K), of models adapted by gradient; NaN likewise."""
     thumbnails: tuple[bytes, ...]
     """N, or none."""
@@ -74,9 +74,9 @@ def check_contents(
     if not all(isinstance(photo, str) for photo in photos) or len(photos) not in (0, len(labels)):
         raise ValueError("photos do not fit support.labels")
     known = np.bincount(labels)[labels] > 1
-    left_out = tensors.get("support.left_out")
-    if left_out is not None:
-        _check_like("support.left_out", left_out, known)
+    support_strangeness = tensors.get("support.left_out")
+    if support_strangeness is not None:
+        _check_like("support.left_out", support_strangeness, known)
     logits = tensors.get("support.left_out_logits")
     if logits is not None:
         _check_like("support.left_out_logits", logits, np.repeat(known[:, None], len(names), 1))
@@ -87,7 +87,7 @@ def check_contents(
         tuple(photos),
         features,
         labels,
-        left_out,
+        support_strangeness,
         logits,
         _thumbnails(tensors, len(labels)),
     )

@@ -26,11 +26,11 @@ from fewshot_lite.images.preflight import Finding
 from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.networks.inference import compiled
 from fewshot_lite.networks.micro_batches import map_batches
-from fewshot_lite.personal import store as personal_store
+from fewshot_lite.personal import model_file
 from fewshot_lite.personal.classifier import PhotoClassifier
-from fewshot_lite.personal.contents import check_there
-from fewshot_lite.personal.novelty import StrangerDetector
-from fewshot_lite.personal.store import Parts
+from fewshot_lite.personal.file_contents import check_there
+from fewshot_lite.personal.model_file import Parts
+from fewshot_lite.personal.novelty import NoveltyDetector
 from fewshot_lite.personal.undo import keep_backup
 
 
@@ -41,7 +41,7 @@ class Outputs:
     probabilities: Tensor
     """float32 (B, K), among the classes."""
     strangeness: Tensor
-    """float32 (B,): above `PersonalModel.strangers.threshold(reject)`, none of the classes."""
+    """float32 (B,): above `PersonalModel.novelty.threshold(reject)`, none of the classes."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Adaptation:
     class_names: tuple[str, ...]
     used: tuple[int, ...]
     """Photos used of each class."""
-    left_out: tuple[int, ...]
+    skipped_per_class: tuple[int, ...]
     """Files skipped in each class's folder."""
     skipped: tuple[Skipped, ...]
     """All that was skipped, and why."""
@@ -80,9 +80,9 @@ class PersonalModel(PhotoClassifier):
         image_size: int,
         provenance: dict[str, Any],
         photos: tuple[str, ...] = (),
-        left_out: Tensor | None = None,
+        support_strangeness: Tensor | None = None,
         thumbnails: tuple[bytes, ...] = (),
-        left_out_logits: Tensor | None = None,
+        leave_one_out_logits: Tensor | None = None,
     ) -> None:
         """Put together; use `MetaModel.adapt` or `PersonalModel.load`.
 
@@ -96,20 +96,22 @@ class PersonalModel(PhotoClassifier):
             provenance: JSON-able record of base, version and date.
             photos: N names of the support photos, relative to the folder they were in; empty if
                 they are not known.
-            left_out: float32 (N,), how strange the support images are to one another
-                (`StrangerDetector.left_out`), if that is known already.
+            support_strangeness: float32 (N,), how strange the support images are to one another
+                (`NoveltyDetector.support_strangeness`), if that is known already.
             thumbnails: N small JPEGs of the support photos for reports (`images.thumbnails`), or
                 none.
-            left_out_logits: float32 (N, K), what models adapted without them say of the support
-                photos (`cross_adaptation`).
+            leave_one_out_logits: float32 (N, K), of the support photos by models adapted without
+                them (`cross_adaptation`).
 
         Raises:
-            ValueError: an adapted head without `left_out` and `left_out_logits`, which its features
-                cannot tell; or another with the latter.
+            ValueError: an adapted head without `support_strangeness` and `leave_one_out_logits`,
+                which its features cannot tell; or another head with the latter.
         """
-        adapted = left_out_logits is not None
-        if adapted == head.refits or (adapted and left_out is None):
-            raise ValueError("left_out_logits: go with an adapted head, and with left_out")
+        adapted = leave_one_out_logits is not None
+        if adapted == head.refits or (adapted and support_strangeness is None):
+            raise ValueError(
+                "support.left_out_logits: go with an adapted head and support.left_out"
+            )
         self.backbone = backbone.eval().requires_grad_(False)
         self._engine: Callable[[Tensor], Tensor] | None = None
         self.head = head.requires_grad_(False)
@@ -123,8 +125,8 @@ class PersonalModel(PhotoClassifier):
         self.thumbnails = thumbnails
         rows, of_rows, _ = self.rows()
         self._statistics = self.head.fit(rows, of_rows, len(class_names))
-        self._left_out = left_out
-        self._left_out_logits = left_out_logits
+        self._support_strangeness = support_strangeness
+        self._leave_one_out_logits = leave_one_out_logits
 
     @classmethod
     def load(cls, path: str | Path = DEFAULT_PERSONAL, *, device: str = "cpu") -> PersonalModel:
@@ -138,7 +140,7 @@ class PersonalModel(PhotoClassifier):
         check_there(path)
         file = checkpoint.load(path, "personal", flag="--model")
         with damage_as(f"--model {path}: damaged"):
-            return cls(**vars(personal_store.read(file, device)))
+            return cls(**vars(model_file.read(file, device)))
 
     def save(
         self,
@@ -170,13 +172,13 @@ class PersonalModel(PhotoClassifier):
             self.image_size,
             self.provenance,
             self.photos,
-            self.strangers.left_out,
+            self.novelty.support_strangeness,
             self.thumbnails if thumbnails else (),
-            self._left_out_logits,
+            self._leave_one_out_logits,
         )
         if force and backup:
             keep_backup(path)
-        personal_store.write(path, parts, force=force)
+        model_file.write(path, parts, force=force)
         return path
 
     @property
@@ -192,9 +194,11 @@ class PersonalModel(PhotoClassifier):
         return self.views.flatten(0, 1), of_rows, photos.repeat_interleave(views)
 
     @cached_property
-    def strangers(self) -> StrangerDetector:
+    def novelty(self) -> NoveltyDetector:
         """Tells photos of none of the classes; made when it is first asked for."""
-        return StrangerDetector(self.features, self.labels, len(self.class_names), self._left_out)
+        return NoveltyDetector(
+            self.features, self.labels, len(self.class_names), self._support_strangeness
+        )
 
     @property
     def shots(self) -> dict[str, int]:
@@ -208,20 +212,20 @@ class PersonalModel(PhotoClassifier):
         return not self.head.refits
 
     @torch.no_grad()
-    def left_out_logits(self) -> Tensor:
+    def leave_one_out_logits(self) -> Tensor:
         """What the other support photos make of each, (N, K); NaN for a class's only photo.
 
-        Left out of the head alone (`Head.left_out_logits`); where gradient steps adapted the
+        Left out of the head alone (`Head.leave_one_out_logits`); where gradient steps adapted the
         network, of all of the adaptation, a fold at a time (`cross_adaptation`).
         """
-        if self._left_out_logits is not None:
-            return self._left_out_logits
+        if self._leave_one_out_logits is not None:
+            return self._leave_one_out_logits
         rows, labels, photos = self.rows()
-        logits = self.head.left_out_logits(rows, labels, len(self.class_names), photos)
+        logits = self.head.leave_one_out_logits(rows, labels, len(self.class_names), photos)
         return logits[:: self.views.shape[1]]
 
     def threshold(self, reject: float) -> float:
-        return self.strangers.threshold(reject)
+        return self.novelty.threshold(reject)
 
     def answers_of(
         self, pixels: npt.NDArray[np.uint8]
@@ -264,7 +268,7 @@ class PersonalModel(PhotoClassifier):
     def outputs_of(self, features: Tensor) -> Outputs:
         """As `outputs`, from features (B, d) of the images."""
         logits = self.head.logits(self._statistics, features)
-        return Outputs(logits.softmax(dim=1).float(), self.strangers.strangeness(features))
+        return Outputs(logits.softmax(dim=1).float(), self.novelty.strangeness(features))
 
     @torch.no_grad()
     def probabilities(self, images: Tensor, *, micro_batch: int = 64) -> Tensor:

@@ -14,9 +14,9 @@ from PIL import Image
 import fewshot_lite
 from exported import exported_small_personal
 from fewshot_lite.core.errors import UsageError
-from fewshot_lite.personal.model import PersonalModel
-from fewshot_lite.personal.onnx_model import OnnxModel
-from fewshot_lite.personal.opening import open_personal
+from fewshot_lite.personal.exported_model import ExportedModel
+from fewshot_lite.personal.loading import open_personal
+from fewshot_lite.personal.personal_model import PersonalModel
 from photos import draw_classes
 
 EXPORT = Path(__file__).parents[2] / "docs/how-to/export.md"
@@ -63,7 +63,7 @@ def test_an_export_alone_will_do(
     with pytest.raises(UsageError, match=r"There is no personal\.safetensors here"):
         open_personal()
     (tmp_path / "personal.onnx").write_bytes((world / "other.onnx").read_bytes())
-    assert isinstance(open_personal(), OnnxModel)
+    assert isinstance(open_personal(), ExportedModel)
     with pytest.raises(UsageError, match=r"--device cuda: personal\.onnx runs on the CPU"):
         open_personal("personal.onnx", device="cuda")
     with pytest.raises(UsageError, match=r"p\.pt2: .*Give the \.safetensors file"):
@@ -103,7 +103,7 @@ def test_the_example_needs_neither_torch_nor_this_package_and_prepares_photos_al
     program.write_text(example, encoding="utf-8")
     got = run_without("torch,fewshot_lite", program, world / "other.onnx", *photos)
     assert got.returncode == 0, got
-    answers = OnnxModel.load(world / "other.onnx").classify(photos)
+    answers = ExportedModel.load(world / "other.onnx").classify(photos)
     assert got.stdout.splitlines() == [
         f"{answer.path} ?" if answer.unknown else f"{answer.path} {answer.label} {p:.1%}"
         for answer in answers

@@ -19,7 +19,7 @@ from fewshot_lite.heads.registry import make_head
 from fewshot_lite.images.thumbnails import packed
 from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.networks.backbone_record import describe_backbone, described_backbone
-from fewshot_lite.personal.contents import check_contents
+from fewshot_lite.personal.file_contents import check_contents
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Parts:
     image_size: int
     provenance: dict[str, Any]
     photos: tuple[str, ...]
-    left_out: Tensor | None
+    support_strangeness: Tensor | None
     thumbnails: tuple[bytes, ...]
-    left_out_logits: Tensor | None
+    leave_one_out_logits: Tensor | None
 
 
 def read(file: Checkpoint, device: str) -> Parts:
@@ -62,9 +62,9 @@ def read(file: Checkpoint, device: str) -> Parts:
         found.image_size,
         found.provenance,
         found.photos,
-        _on(device, found.left_out),
+        _on(device, found.support_strangeness),
         found.thumbnails,
-        _on(device, found.left_out_logits),
+        _on(device, found.leave_one_out_logits),
     )
 
 
@@ -78,10 +78,10 @@ def write(path: Path, parts: Parts, *, force: bool) -> None:
     tensors = {f"network.{k}": _narrow(v) for k, v in backbone.network.state_dict().items()}
     tensors |= {f"head.{k}": v for k, v in parts.head.state_dict().items()}
     tensors |= {"support.features": parts.features, "support.labels": parts.labels}
-    if parts.left_out is not None:
-        tensors["support.left_out"] = parts.left_out
-    if parts.left_out_logits is not None:
-        tensors["support.left_out_logits"] = parts.left_out_logits
+    if parts.support_strangeness is not None:
+        tensors["support.left_out"] = parts.support_strangeness
+    if parts.leave_one_out_logits is not None:
+        tensors["support.left_out_logits"] = parts.leave_one_out_logits
     if parts.thumbnails:
         joined, sizes = packed(parts.thumbnails)
         tensors["support.thumbnails"] = torch.from_numpy(joined)

@@ -14,7 +14,7 @@ LENGTH = 10.0
 _ROUNDING = 0.01
 
 
-def threshold(left_out: Iterable[float], reject: float) -> float:
+def threshold(support_strangeness: Iterable[float], reject: float) -> float:
     """The strangeness above which a photo is unknown.
 
     Where there are photos enough, the quantile at rank (N + 1) (1 - reject) of what they are
@@ -24,7 +24,7 @@ def threshold(left_out: Iterable[float], reject: float) -> float:
     square root, as if distances were normal.
 
     Args:
-        left_out: how strange each support photo is to the others; NaN where that is not known.
+        support_strangeness: of each support photo among the others; NaN where unknown.
         reject: the share of one's own photos to lose by it, 0 (none) to below 1.
 
     Returns:
@@ -34,7 +34,7 @@ def threshold(left_out: Iterable[float], reject: float) -> float:
         UsageError: no such share.
     """
     check_reject(reject)
-    known = sorted(value for value in left_out if not math.isnan(value))
+    known = sorted(value for value in support_strangeness if not math.isnan(value))
     if reject == 0 or not known:
         return math.inf
     number = len(known)

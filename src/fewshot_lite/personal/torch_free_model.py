@@ -21,11 +21,11 @@ from fewshot_lite.networks.lite_graph import lite_graph
 from fewshot_lite.networks.lite_layout import HEAD, VARIANTS
 from fewshot_lite.networks.sessions import open_session, run_session
 from fewshot_lite.personal.classifier import PhotoClassifier
-from fewshot_lite.personal.contents import Contents, check_contents, check_there
-from fewshot_lite.personal.rejection import LENGTH, threshold
+from fewshot_lite.personal.file_contents import Contents, check_contents, check_there
+from fewshot_lite.personal.novelty_threshold import LENGTH, threshold
 
 
-class RuntimeModel(PhotoClassifier):
+class TorchFreeModel(PhotoClassifier):
     """A classifier of a person's own classes: answers as `PersonalModel`, and starts sooner."""
 
     def __init__(
@@ -35,7 +35,7 @@ class RuntimeModel(PhotoClassifier):
         logits: Logits,
         strangeness: Callable[[Array], Array],
     ) -> None:
-        """Put together; use `RuntimeModel.load`.
+        """Put together; use `TorchFreeModel.load`.
 
         Args:
             session: onnxruntime's, pixels (B, 3, S, S) to features (B, d).
@@ -51,7 +51,7 @@ class RuntimeModel(PhotoClassifier):
         self.provenance = contents.provenance
 
     @classmethod
-    def load(cls, path: str | Path) -> RuntimeModel | None:
+    def load(cls, path: str | Path) -> TorchFreeModel | None:
         """Read a personal model.
 
         Returns:
@@ -73,11 +73,13 @@ class RuntimeModel(PhotoClassifier):
             return None
 
     @classmethod
-    def _of(cls, meta: dict[str, Any], tensors: dict[str, Array]) -> RuntimeModel | None:
+    def _of(cls, meta: dict[str, Any], tensors: dict[str, Array]) -> TorchFreeModel | None:
         """Build a model of a file's contents, if they belong together; None without onnxruntime."""
         contents = check_contents(meta, _under("support.", tensors, keep=True), HEAD)
         adapted = meta["head"]["name"] == "adapted"
-        if contents.left_out is None or adapted != (contents.left_out_logits is not None):
+        if contents.support_strangeness is None or adapted != (
+            contents.leave_one_out_logits is not None
+        ):
             return None
         number, views, width = contents.features.shape
         classes = len(contents.class_names)
@@ -93,8 +95,8 @@ class RuntimeModel(PhotoClassifier):
         return cls(open_session(graph), contents, logits, _strangeness(contents))
 
     def threshold(self, reject: float) -> float:
-        assert self._contents.left_out is not None
-        return threshold(self._contents.left_out.tolist(), reject)
+        assert self._contents.support_strangeness is not None
+        return threshold(self._contents.support_strangeness.tolist(), reject)
 
     def answers_of(
         self, pixels: npt.NDArray[np.uint8]
@@ -114,7 +116,7 @@ class RuntimeModel(PhotoClassifier):
 
 
 def _strangeness(contents: Contents) -> Callable[[Array], Array]:
-    """What `StrangerDetector.strangeness` is, in NumPy."""
+    """What `NoveltyDetector.strangeness` is, in NumPy."""
     features = scaled(contents.features[:, 0], LENGTH)
     shots = np.bincount(contents.labels)
     distances = mahalanobis(features, contents.labels, len(shots), beta=1.0)

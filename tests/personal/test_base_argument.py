@@ -11,7 +11,7 @@ from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.files import DEFAULT_MODEL
 from fewshot_lite.networks.lite_layout import VARIANTS
 from fewshot_lite.networks.names import NETWORKS
-from fewshot_lite.personal.bases import Base, parse_base
+from fewshot_lite.personal.base_argument import Base, parse_base
 
 #: Those that `backbones` does not take; see `networks`.
 OTHERS = ("alexnet", "googlenet", "inception", "mnasnet", "squeezenet")
@@ -24,7 +24,7 @@ def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("another", DEFAULT_MODEL):
         (folder / f"{name}.safetensors").touch()
     monkeypatch.setattr("fewshot_lite.core.files.models_folder", lambda: folder)
-    monkeypatch.setattr("fewshot_lite.personal.bases.models_folder", lambda: folder)
+    monkeypatch.setattr("fewshot_lite.personal.base_argument.models_folder", lambda: folder)
     return folder
 
 

@@ -37,7 +37,7 @@ from fewshot_lite.heads.features import class_means
 _NUMBERS = 1 << 22
 
 
-def left_out_distances(
+def leave_one_out_distances(
     features: Tensor, labels: Tensor, classes: int, rows: Tensor, beta: float
 ) -> Tensor:
     """Squared distances of photos to the classes without them.

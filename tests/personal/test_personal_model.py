@@ -18,7 +18,7 @@ from fewshot_lite.learners import Learner, ProtoNets
 from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.networks.film import folded
 from fewshot_lite.personal.meta_model import MetaModel
-from fewshot_lite.personal.model import PersonalModel
+from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.prediction import Prediction
 from photos import SIZE, contents, draw_classes, tiny_model
 
@@ -127,7 +127,7 @@ def test_a_file_of_before_strangers_were_told_gives_the_same_answers(
 def test_how_strange_its_photos_are_is_in_the_file(
     saved: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Head, "left_out_logits", None)  # would be called anew
+    monkeypatch.setattr(Head, "leave_one_out_logits", None)  # would be called anew
     assert PersonalModel.load(saved).classify(photos(folder)[0]).strangeness is not None
 
 
@@ -140,7 +140,7 @@ def test_strangers_are_unknown(personal: PersonalModel, folder: Path, tmp_path: 
     assert named[-1].strangeness is None
     middle = sorted(s for s in strangeness if s is not None)[3]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(personal.strangers), "threshold", lambda self, reject: middle)
+        patch.setattr(type(personal.novelty), "threshold", lambda self, reject: middle)
         answers = personal.classify(paths)
     for answer, before in zip(answers[:-1], named, strict=False):
         assert answer.strangeness == before.strangeness
@@ -336,7 +336,7 @@ def test_a_truncated_file_is_one_clear_line(saved: Path, tmp_path: Path, share: 
 @pytest.mark.slow
 def test_a_personal_model_needs_no_learner() -> None:
     code = (
-        "import sys, fewshot_lite.personal.model;"
+        "import sys, fewshot_lite.personal.personal_model;"
         "rooms = {name.split('.')[1] for name in sys.modules if name.startswith('fewshot_lite.')};"
         "sys.exit(bool(rooms & {'learners', 'lite', 'maml', 'training', 'evaluation', 'data'}))"
     )

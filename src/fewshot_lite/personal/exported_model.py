@@ -25,11 +25,11 @@ METADATA_KEY = "fewshot_lite"
 THRESHOLD_STEPS = 1000
 
 
-class OnnxModel(PhotoClassifier):
+class ExportedModel(PhotoClassifier):
     """A classifier of a person's own classes: answers as `PersonalModel`, from an exported file."""
 
     def __init__(self, session: Any, about: dict[str, Any], bounds: Bounds) -> None:
-        """Put together; use `OnnxModel.load`.
+        """Put together; use `ExportedModel.load`.
 
         Args:
             session: onnxruntime's, of inputs and outputs as `personal.export` writes them.
@@ -48,7 +48,7 @@ class OnnxModel(PhotoClassifier):
         self._thresholds = [math.inf, *(math.inf if t is None else t for t in about["thresholds"])]
 
     @classmethod
-    def load(cls, path: str | Path, *, flag: str = "--model") -> OnnxModel:
+    def load(cls, path: str | Path, *, flag: str = "--model") -> ExportedModel:
         """Read an exported model.
 
         Args:
@@ -112,7 +112,7 @@ class OnnxModel(PhotoClassifier):
         return probabilities, strangeness
 
     def threshold(self, reject: float) -> float:
-        """The strangeness above which a photo is unknown, as `StrangerDetector.threshold`.
+        """The strangeness above which a photo is unknown, as `NoveltyDetector.threshold`.
 
         Exact at whole thousandths; between them it is interpolated.
 

@@ -14,7 +14,7 @@ from exported import exported_small_personal, small_personal
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.images.folders import Skipped
 from fewshot_lite.networks.sessions import Bounds
-from fewshot_lite.personal.onnx_model import OnnxModel
+from fewshot_lite.personal.exported_model import ExportedModel
 from photos import draw_classes
 
 pytestmark = pytest.mark.slow  # exporting takes seconds
@@ -28,8 +28,8 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def exported(file: Path) -> OnnxModel:
-    return OnnxModel.load(file)
+def exported(file: Path) -> ExportedModel:
+    return ExportedModel.load(file)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("reject", [0.05, 0.5, 0.999, 0.0, None])
-def test_same_predictions(exported: OnnxModel, folder: Path, reject: float | None) -> None:
+def test_same_predictions(exported: ExportedModel, folder: Path, reject: float | None) -> None:
     personal = small_personal()
     photos = sorted(folder.rglob("*.png"))
     for mine, theirs in zip(
@@ -59,14 +59,14 @@ def test_same_predictions(exported: OnnxModel, folder: Path, reject: float | Non
             assert mine.strangeness == pytest.approx(theirs.strangeness, rel=1e-4)
 
 
-def test_both_kinds_of_answers_occur(exported: OnnxModel, folder: Path) -> None:
+def test_both_kinds_of_answers_occur(exported: ExportedModel, folder: Path) -> None:
     answers = exported.classify(sorted(folder.rglob("*.png")), reject=0.999)
     assert {answer.unknown for answer in answers if not answer.problem} == {True}
     named = exported.classify(folder / "a" / "00.png", top=1, reject=None)
     assert (len(named.labels), named.unknown) == (1, False)
 
 
-def test_batches_do_not_change_answers(exported: OnnxModel, folder: Path) -> None:
+def test_batches_do_not_change_answers(exported: ExportedModel, folder: Path) -> None:
     photos: list[Path | Skipped] = [*sorted(folder.rglob("*.png")), Skipped(folder, "a folder")]
     whole, parts = (list(exported.classify_stream(photos, batch=batch)) for batch in (64, 3))
     assert [(p.path, p.problem, p.label) for p in whole] == [
@@ -75,8 +75,8 @@ def test_batches_do_not_change_answers(exported: OnnxModel, folder: Path) -> Non
     assert whole[-1].problem == "a folder"
 
 
-def test_thresholds(exported: OnnxModel) -> None:
-    detector = small_personal().strangers
+def test_thresholds(exported: ExportedModel) -> None:
+    detector = small_personal().novelty
     for reject in (0.001, 0.05, 0.1, 0.5, 0.999):
         assert exported.threshold(reject) == pytest.approx(detector.threshold(reject), rel=1e-5)
     assert exported.threshold(0) == math.inf
@@ -114,7 +114,7 @@ def test_bad_files(file: Path, tmp_path: Path) -> None:
         (tmp_path, "a folder"),
     ]:
         with pytest.raises(FewshotError, match=message) as error:
-            OnnxModel.load(path)
+            ExportedModel.load(path)
         assert str(path) in str(error.value)
 
 
@@ -126,7 +126,7 @@ def test_a_bit_that_flips_is_noticed(file: Path, tmp_path: Path) -> None:
         damaged[position] ^= 1
         flipped.write_bytes(damaged)
         with pytest.raises(FewshotError, match=r"damaged|not an ONNX file|not one of"):
-            OnnxModel.load(flipped)
+            ExportedModel.load(flipped)
 
 
 def test_an_export_of_before_there_were_checksums_is_read(file: Path, tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_an_export_of_before_there_were_checksums_is_read(file: Path, tmp_path: 
     del about["crc32"], about["graph_bytes"]
     entry.value = json.dumps(about)
     onnx.save(model, tmp_path / "old.onnx")
-    assert OnnxModel.load(tmp_path / "old.onnx").about == about
+    assert ExportedModel.load(tmp_path / "old.onnx").about == about
 
 
 def test_onnxruntime_prints_nothing_of_its_own(
@@ -148,7 +148,7 @@ def test_onnxruntime_prints_nothing_of_its_own(
     assert b"pixels" in data
     damaged.write_bytes(data.replace(b"pixels", b"pixel\xe4", 1))
     with pytest.raises(FewshotError, match="damaged"):
-        OnnxModel.load(damaged)
+        ExportedModel.load(damaged)
     assert capfd.readouterr() == ("", "")
 
 
@@ -197,10 +197,10 @@ def test_a_program_in_an_export_costs_no_more_than_a_network(
     file: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setattr(Bounds, "of", lambda data: Bounds(1_500_000_000, 1.0))
-    crafted = OnnxModel.load(with_program(file, tmp_path / "crafted.onnx", kind))
+    crafted = ExportedModel.load(with_program(file, tmp_path / "crafted.onnx", kind))
     with pytest.raises(FewshotError, match="takes more memory or time than it should"):
         crafted.classify(folder / "a" / "00.png")
-    assert OnnxModel.load(file).classify(folder / "a" / "00.png").problem is None
+    assert ExportedModel.load(file).classify(folder / "a" / "00.png").problem is None
 
 
 def test_a_file_of_gigabytes_is_not_read(tmp_path: Path) -> None:
@@ -208,4 +208,4 @@ def test_a_file_of_gigabytes_is_not_read(tmp_path: Path) -> None:
     with path.open("wb") as stream:
         stream.truncate(30_000_000_000)  # takes no room on the disk
     with pytest.raises(FewshotError, match="larger than 2 GB"):
-        OnnxModel.load(path)
+        ExportedModel.load(path)
