@@ -69,9 +69,9 @@ class PersonalTasks:
         self.sets = {path.name: _Images.read(path, model.image_size) for path in data}
 
     def draw(
-        self, name: str, *, way: int, shot: int, queries: int, strangers: int, tasks: int
+        self, name: str, *, way: int, shot: int, queries: int, novel: int, tasks: int
     ) -> Iterator[PersonalTask]:
-        """Tasks of one data set: `queries` photos a class, `strangers` of each kind."""
+        """Tasks of one data set: `queries` photos a class, `novel` of each kind."""
         data = self.sets[name]
         others = [other for key, other in self.sets.items() if key != name]
         for number in range(tasks):
@@ -85,10 +85,10 @@ class PersonalTasks:
                 labels += [f"{k:04d}"] * shot
                 asked += drawn[shot:]
                 truth += [sorted(classes).index(k)] * (len(drawn) - shot)
-            held_out = [data.any(rng, rest) for _ in range(strangers if rest else 0)]
+            held_out = [data.any(rng, rest) for _ in range(novel if rest else 0)]
             foreign = []
             if others:
-                for i in range(strangers):
+                for i in range(novel):
                     other = others[i % len(others)]
                     foreign.append(other.any(rng, list(range(len(other.groups)))))
             personal = self.model.adapt(data.images[support], labels, views=self.views)
@@ -110,7 +110,7 @@ def add_arguments(parser: argparse.ArgumentParser, queries: int) -> None:
 
 
 def each_set(
-    args: argparse.Namespace, strangers: int = 0, views: int | None = None
+    args: argparse.Namespace, novel: int = 0, views: int | None = None
 ) -> Iterator[tuple[Row, Iterator[PersonalTask]]]:
     """The beginning of a row, and its tasks, for each number of shots and data set."""
     drawing = PersonalTasks(MetaModel.load(args.model), args.data, args.seed, views)
@@ -122,7 +122,7 @@ def each_set(
             yield (
                 row,
                 drawing.draw(
-                    name, way=args.way, shot=shot, queries=queries, strangers=strangers, tasks=tasks
+                    name, way=args.way, shot=shot, queries=queries, novel=novel, tasks=tasks
                 ),
             )
             row["seconds"] = round(time.perf_counter() - start, 1)

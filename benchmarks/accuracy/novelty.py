@@ -2,10 +2,10 @@
 
     python -m benchmarks.accuracy.novelty MODEL DATA DATA [DATA ...] --shots 5,10 --tasks 100
 
-Strangers are photos of other classes of the same data set ("held out") and of the other data sets
+Novel photos are those of other classes of the same data set ("held out") and of the other data sets
 ("foreign"). For each score: AUROC against held-back photos of the task's own classes, and the share
-of strangers rejected where 5 % of those are lost, in percent, means over tasks. "detector" is the
-one in use. Then, with its threshold at `--reject`, which is from the support alone: the shares
+of novel photos rejected where 5 % of those are lost, in percent, means over tasks. "detector" is
+the one in use. Then, with its threshold at `--reject`, which is from the support alone: the shares
 truly rejected.
 """
 
@@ -24,7 +24,7 @@ from fewshot_lite.personal.personal_model import PersonalModel
 
 
 def all_scores(personal: PersonalModel, features: Tensor) -> dict[str, Tensor]:
-    """Every candidate, (B,): the larger, the stranger."""
+    """Every candidate, (B,): the larger, the more novel."""
     head, support, labels = personal.head, personal.features, personal.labels
     classes = len(personal.class_names)
     logits = head.logits(head.fit(support, labels, classes), features)
@@ -50,9 +50,9 @@ def _to_means(support: Tensor, labels: Tensor, classes: int, features: Tensor) -
     return (F.normalize(features, dim=1) @ F.normalize(means, dim=1).mT).amax(1)
 
 
-def auroc(own: Tensor, strangers: Tensor) -> float:
-    """Chance that a stranger is stranger than one's own; ties count half."""
-    above = (strangers[:, None] > own).double() + 0.5 * (strangers[:, None] == own).double()
+def auroc(own: Tensor, novel: Tensor) -> float:
+    """Chance that a novel photo has a higher score than one of the classes; ties count half."""
+    above = (novel[:, None] > own).double() + 0.5 * (novel[:, None] == own).double()
     return float(above.mean())
 
 
@@ -63,9 +63,9 @@ def of_task(task: PersonalTask, reject: float) -> dict[tuple[str, str], float]:
     found: dict[tuple[str, str], float] = {}
     for name in own:
         cut = own[name].double().quantile(0.95)
-        for kind, strangers in (("held out", held_out[name]), ("foreign", foreign[name])):
-            found[name, f"AUROC, {kind}"] = auroc(own[name], strangers)
-            found[name, f"rejected at 5 % loss, {kind}"] = float((strangers > cut).double().mean())
+        for kind, novel in (("held out", held_out[name]), ("foreign", foreign[name])):
+            found[name, f"AUROC, {kind}"] = auroc(own[name], novel)
+            found[name, f"rejected at 5 % loss, {kind}"] = float((novel > cut).double().mean())
     threshold = task.personal.novelty.threshold(reject)
     for kind, scores in (("own", own), ("held out", held_out), ("foreign", foreign)):
         found["--reject", kind] = float((scores["detector"] > threshold).double().mean())
@@ -75,13 +75,13 @@ def of_task(task: PersonalTask, reject: float) -> dict[tuple[str, str], float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add_arguments(parser, queries=5)
-    parser.add_argument("--strangers", type=int, default=15, help="of each of the two kinds")
+    parser.add_argument("--novel", type=int, default=15, help="of each of the two kinds")
     parser.add_argument("--reject", type=float, default=0.05)
     args = parser.parse_args()
     if len(args.data) < 2:
-        parser.error("give two data sets or more: each one's strangers are the others' images")
+        parser.error("give two data sets or more: each one's novel are the others' images")
     rows = []
-    for row, tasks in each_set(args, args.strangers):
+    for row, tasks in each_set(args, args.novel):
         found = [of_task(task, args.reject) for task in tasks]
         for score, what in found[0]:
             values = [of_one[score, what] for of_one in found]

@@ -186,7 +186,7 @@ def test_adapting_to_photos_names_them_by_class_and_says_what_was_left_out(
         (["a", "b"], "labels: 2 class names for 5 photos"),
         ("abcde", "labels: 'abcde' is one"),
         (["a"] * 5, r"photos: one class only \('a'\).*Add photos of something else"),
-        (["unknown", "a", "a", "a", "a"], "what strangers are called"),
+        (["unknown", "a", "a", "a", "a"], "calls photos of none of the classes"),
         (["", "a", "a", "a", "a"], "a class without a name"),
         (["Mug", "mug", "a", "a", "a"], "differ only in case"),
         (None, "labels: missing"),

@@ -18,3 +18,6 @@ class Progress:
 
 
 Report = Callable[[Progress], None]
+
+#: Called with (how many are done, how many there are).
+OnDone = Callable[[int, int], None]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.core.progress import OnDone
 from fewshot_lite.data.store import decode
 from fewshot_lite.evaluation.methods import FrozenMethod
 from fewshot_lite.images.photo import Source
@@ -104,7 +105,7 @@ class ImageCache:
         self,
         sources: Sequence[Source],
         size: int,
-        on_done: Callable[[int, int], None] = lambda done, total: None,
+        on_done: OnDone = lambda done, total: None,
     ) -> Mapping[Source, str]:
         """Which of them cannot be read, and why; the others are kept as far as they fit."""
         problems: dict[Source, str] = {}

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
+from fewshot_lite.core.progress import OnDone
 from fewshot_lite.core.ranks import Ranks
 from fewshot_lite.evaluation.caches import CHUNK, FeatureCache, ImageCache, LowerMapsCache
 from fewshot_lite.evaluation.cost import Cost, measure
@@ -65,7 +66,7 @@ def run(
     images: ImageCache,
     *,
     tasks: dict[str, int] | None = None,
-    on_done: Callable[[int, int], None] = lambda done, total: None,
+    on_done: OnDone = lambda done, total: None,
     stop: Callable[[], bool] = lambda: False,
     ranks: Ranks | None = None,
 ) -> bool:

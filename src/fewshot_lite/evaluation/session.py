@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fewshot_lite.core.progress import OnDone
 from fewshot_lite.core.ranks import Ranks
 from fewshot_lite.evaluation.caches import ImageCache
 from fewshot_lite.evaluation.engine import run
@@ -44,7 +45,7 @@ def compare_models(
     log: Path | None = None,
     force: bool = False,
     limits: dict[str, int] | None = None,
-    on_done: Callable[[int, int], None] = lambda done, total: None,
+    on_done: OnDone = lambda done, total: None,
     stop: Callable[[], bool] = lambda: False,
     ranks: Ranks | None = None,
 ) -> Outcome:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.core.progress import OnDone
 from fewshot_lite.images.copies import find_copies
 from fewshot_lite.images.decoding import look_through
 from fewshot_lite.images.finding import find_labelled
@@ -193,7 +194,7 @@ def check(
     size: int = 128,
     *,
     labels: str | Path | None = None,
-    on_done: Callable[[int, int], None] | None = None,
+    on_done: OnDone | None = None,
 ) -> tuple[Finding, ...]:
     """Look at a folder of photos and learn nothing from it.
 
@@ -215,7 +216,7 @@ def check(
 
 
 def check_scanned(
-    folder: LabelledImages, size: int, *, on_done: Callable[[int, int], None] | None = None
+    folder: LabelledImages, size: int, *, on_done: OnDone | None = None
 ) -> tuple[Finding, ...]:
     """As `check`, of a folder that has been scanned."""
     examiner, total = Examiner(folder, size), len(folder.paths)

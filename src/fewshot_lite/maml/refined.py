@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.core.progress import OnDone
 from fewshot_lite.core.random_streams import Stream, generator
 from fewshot_lite.heads.adapted import AdaptedHead
 from fewshot_lite.heads.base import Statistics
@@ -34,8 +35,6 @@ from fewshot_lite.maml.patterns import Pattern
 from fewshot_lite.networks.film import NormParameters
 from fewshot_lite.networks.stages import Staged
 
-#: Called after a step: (its number from 1, steps in all).
-OnStep = Callable[[int, int], None]
 #: Called with a step's number, and the learner as it was refined until then.
 Look = Callable[[int, TaskClassifier], None]
 
@@ -166,7 +165,7 @@ class RefinedLearner(Learner):
         labels: Tensor,
         classes: int,
         *,
-        on_step: OnStep | None = None,
+        on_step: OnDone | None = None,
         looks: Collection[int] = (),
         look: Look | None = None,
     ) -> TaskClassifier:

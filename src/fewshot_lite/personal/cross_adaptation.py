@@ -9,13 +9,13 @@ adaptations more.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.core.progress import OnDone
 from fewshot_lite.learners.base import Learner
 from fewshot_lite.personal.novelty import NoveltyDetector
 
@@ -40,7 +40,7 @@ def cross_adapt(
     classes: int,
     *,
     micro_batch: int = 64,
-    on_done: Callable[[int, int], None] | None = None,
+    on_done: OnDone | None = None,
 ) -> CrossAdaptation:
     """Adapt anew without each fold, and look at what was left out.
 

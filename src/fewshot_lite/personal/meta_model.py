@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -17,15 +15,12 @@ from torch import Tensor
 
 from fewshot_lite import __version__
 from fewshot_lite.core import checkpoint
-from fewshot_lite.core.config import HeadName, Refine, check_word
+from fewshot_lite.core.config import HeadName, Refine
 from fewshot_lite.core.damage import damage_as
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.files import DEFAULT_BASE
-from fewshot_lite.heads.choice import (
-    Choice,
-    adapted_choice,
-    check_adapted_head,
-)
+from fewshot_lite.core.progress import OnDone
+from fewshot_lite.heads.choice import Choice, adapted_choice
 from fewshot_lite.heads.registry import NAMED_HEADS
 from fewshot_lite.images.thumbnails import make_thumbnails
 from fewshot_lite.learners import Frozen, Learner, TaskClassifier
@@ -33,15 +28,16 @@ from fewshot_lite.maml.gradient_learner import GradientLearner
 from fewshot_lite.maml.refined import RefinedLearner
 from fewshot_lite.maml.registry import make_learner
 from fewshot_lite.networks.backbone_record import describe_backbone, described_backbone
-from fewshot_lite.networks.film import NormParameters, folded
+from fewshot_lite.networks.film import folded
 from fewshot_lite.networks.weights import load_backbone
+from fewshot_lite.personal.adapt_options import AdaptOptions
 from fewshot_lite.personal.base_argument import Base, parse_base
-from fewshot_lite.personal.cross_adaptation import cross_adapt
+from fewshot_lite.personal.cross_adaptation import CrossAdaptation, cross_adapt
 from fewshot_lite.personal.one_pass import adapt_in_one_pass, as_bytes
 from fewshot_lite.personal.personal_model import Adaptation, PersonalModel
 from fewshot_lite.personal.refining import refine_support
 from fewshot_lite.personal.support import Labels, Photos, Support, read_support
-from fewshot_lite.personal.views import AS_IS, choose_views
+from fewshot_lite.personal.views import AS_IS
 
 
 @dataclass(repr=False)
@@ -142,9 +138,9 @@ class MetaModel:
         refine: Refine = "off",
         strict: bool = False,
         thumbnails: bool = True,
-        on_done: Callable[[int, int], None] | None = None,
-        on_embedded: Callable[[int, int], None] | None = None,
-        on_fold: Callable[[int, int], None] | None = None,
+        on_done: OnDone | None = None,
+        on_embedded: OnDone | None = None,
+        on_fold: OnDone | None = None,
     ) -> PersonalModel:
         """Adapt to a person's classes: in one forward pass, or by the learner's gradient steps.
 
@@ -154,15 +150,11 @@ class MetaModel:
                 arrays, tensors). Tensors (N, 3, S, S) with S = `image_size` are taken as they are.
             labels: N class names for photos; what is none, a number, say, is named by its `str`. Or
                 a CSV file of files in a folder and their classes (`images.labels_file`).
-            head: as `adapt_to` takes it.
-            views: as `adapt_to` takes it.
-            mirror: as `adapt_to` takes it.
-            refine: as `adapt_to` takes it.
-            thumbnails: as `adapt_to` takes it.
-            on_embedded: as `adapt_to` takes it.
-            on_fold: as `adapt_to` takes it.
+            head, views, mirror, refine, thumbnails: see `personal.adapt_options.AdaptOptions`.
             strict: fail if anything is wrong with the photos; `images.preflight` lists what may be.
             on_done: called with (photos decoded, photos in all).
+            on_embedded: as `adapt_to` takes it.
+            on_fold: as `adapt_to` takes it.
 
         Returns:
             The personal model; its `adaptation` tells what was used and what was skipped.
@@ -173,7 +165,8 @@ class MetaModel:
             StrictError: something is wrong with the folder, and `strict` is set.
         """
         start = time.perf_counter()
-        self._check(head, views, mirror, refine)
+        options = AdaptOptions(head, views, mirror, refine, thumbnails)
+        options.check(self.learner)
         support = read_support(
             photos,
             labels,
@@ -182,54 +175,23 @@ class MetaModel:
             on_done=on_done,
             check_way=self._check_way,
         )
-        personal = self.adapt_to(
-            support,
-            head=head,
-            views=views,
-            mirror=mirror,
-            refine=refine,
-            thumbnails=thumbnails,
-            on_embedded=on_embedded,
-            on_fold=on_fold,
-        )
-        seconds = time.perf_counter() - start
-        personal.adaptation = Adaptation(
-            support.class_names,
-            support.used,
-            support.skipped_per_class,
-            support.skipped,
-            seconds,
-            support.findings,
-            support.root,
-            support.paths,
-        )
+        personal = self.adapt_to(support, options, on_embedded=on_embedded, on_fold=on_fold)
+        personal.adaptation = Adaptation.of(support, time.perf_counter() - start)
         return personal
 
     def adapt_to(
         self,
         support: Support,
+        options: AdaptOptions,
         *,
-        head: HeadName = "default",
-        views: int | None = None,
-        mirror: bool | None = None,
-        refine: Refine = "off",
-        thumbnails: bool = True,
-        on_embedded: Callable[[int, int], None] | None = None,
-        on_fold: Callable[[int, int], None] | None = None,
+        on_embedded: OnDone | None = None,
+        on_fold: OnDone | None = None,
     ) -> PersonalModel:
         """Adapt to images.
 
         Args:
             support: the images, of side `image_size`.
-            head: what tells the classes apart; "auto" chooses by cross-validation on the photos.
-            views: of each photo to adapt to, 1 or 3 (`personal.views`); None takes 3, but 1 of a
-                thousand photos and more, and of learners that adapt by gradient.
-            mirror: whether one of them is mirrored; None leaves them out if the photos are then
-                clearly named better when each is left out, as where classes are each other's
-                mirror images.
-            refine: take gradient steps from the one-pass solution (`maml.refined`): "off", "on", or
-                "auto": if photos left out are named better after them.
-            thumbnails: keep small pictures of the photos, for reports (`personal.report`).
+            options: how.
             on_embedded: called with (photos that went through the network, photos in all).
             on_fold: of learners that adapt by gradient, with (folds done, folds in all) of
                 `cross_adaptation`; of refinement, with (steps taken, steps in all).
@@ -237,55 +199,50 @@ class MetaModel:
         Raises:
             UsageError, FewshotError: what cannot be adapted to.
         """
-        self._check(head, views, mirror, refine)
+        options.check(self.learner)
         self._check_way(str(support.root or "labels"), len(support.class_names))
-        if isinstance(self.learner, GradientLearner):
-            return self._descend(support, thumbnails, on_fold)
+        found = (
+            self._by_gradient(support, on_fold)
+            if isinstance(self.learner, GradientLearner)
+            else self._in_one_pass(support, options, on_embedded, on_fold)
+        )
+        return self._personal(support, found, options.thumbnails)
+
+    def _in_one_pass(
+        self,
+        support: Support,
+        options: AdaptOptions,
+        on_embedded: OnDone | None,
+        on_fold: OnDone | None,
+    ) -> _Adapted:
         labels = torch.tensor(support.labels, device=self.learner.backbone.mean.device)
+        classes = len(support.class_names)
         found = adapt_in_one_pass(
             self.learner,
             support.images,
             labels,
-            len(support.class_names),
-            head=head,
-            views=views,
-            mirror=mirror,
+            classes,
+            head=options.head,
+            views=options.views,
+            mirror=options.mirror,
             by_onnxruntime=True,
             on_done=on_embedded,
         )
-        classifier, choice = found.classifier, found.choice
-        record: dict[str, Any] = {}
-        without_each: dict[str, Tensor] = {}
-        if refine != "off":
-            learner = RefinedLearner(self.learner)
-            always = refine == "on"
-            refined, record["refined"] = refine_support(
-                learner, found, len(support.class_names), always=always, on_step=on_fold
-            )
-            if refined is not None:
-                classifier, choice = refined.classifier, refined.choice
-                without_each = {
-                    "support_strangeness": refined.crossed.strangeness,
-                    "leave_one_out_logits": refined.crossed.logits,
-                }
-        return self._personal(
-            support,
-            classifier.parameters,
-            choice,
-            classifier.support_features.unflatten(0, (len(labels), len(found.views))),
-            thumbnails,
-            found.views,
-            record,
-            **without_each,
+        adapted = _Adapted(found.classifier, found.choice, found.views)
+        if options.refine == "off":
+            return adapted
+        refined, record = refine_support(
+            RefinedLearner(self.learner),
+            found,
+            classes,
+            always=options.refine == "on",
+            on_step=on_fold,
         )
+        if refined is not None:
+            adapted = _Adapted(refined.classifier, refined.choice, found.views, refined.crossed)
+        return replace(adapted, record={"refined": record})
 
-    def _descend(
-        self,
-        support: Support,
-        thumbnails: bool,
-        on_fold: Callable[[int, int], None] | None,
-    ) -> PersonalModel:
-        """`adapt_to` of a learner that adapts by gradient steps."""
+    def _by_gradient(self, support: Support, on_fold: OnDone | None) -> _Adapted:
         assert isinstance(self.learner, GradientLearner)
         device = self.learner.backbone.mean.device
         images, labels = support.images.to(device), torch.tensor(support.labels, device=device)
@@ -294,30 +251,15 @@ class MetaModel:
         _check_descended(self.learner, classifier, images, labels)
         crossed = cross_adapt(self.learner, images, labels, classes, on_done=on_fold)
         choice = adapted_choice(classifier.statistics, crossed.logits, labels)
-        return self._personal(
-            support,
-            classifier.parameters,
-            choice,
-            classifier.support_features,
-            thumbnails,
-            support_strangeness=crossed.strangeness,
-            leave_one_out_logits=choice.factor * crossed.logits,
-        )
+        crossed = replace(crossed, logits=choice.factor * crossed.logits)
+        return _Adapted(classifier, choice, crossed=crossed)
 
-    def _personal(
-        self,
-        support: Support,
-        parameters: NormParameters,
-        choice: Choice,
-        features: Tensor,
-        thumbnails: bool,
-        views: tuple[str, ...] = (AS_IS,),
-        record: Mapping[str, Any] = MappingProxyType({}),
-        **without_each: Tensor,
-    ) -> PersonalModel:
+    def _personal(self, support: Support, adapted: _Adapted, thumbnails: bool) -> PersonalModel:
+        classifier, crossed = adapted.classifier, adapted.crossed
+        features = classifier.support_features.unflatten(0, (-1, len(adapted.views)))
         return PersonalModel(
-            folded(self.learner.backbone, parameters),
-            choice.head,
+            folded(self.learner.backbone, classifier.parameters),
+            adapted.choice.head,
             features,
             torch.tensor(support.labels, device=features.device),
             support.class_names,
@@ -325,36 +267,17 @@ class MetaModel:
             {
                 "base": self.source,
                 "learner": self.learner.name,
-                "head": choice.record(),
-                "views": list(views),
-                **record,
+                "head": adapted.choice.record(),
+                "views": list(adapted.views),
+                **adapted.record,
                 "version": __version__,
                 "created": datetime.now(UTC).isoformat(timespec="seconds"),
             },
             support.photos,
+            support_strangeness=crossed.strangeness if crossed else None,
             thumbnails=make_thumbnails(as_bytes(support.images)) if thumbnails else (),
-            **without_each,
+            leave_one_out_logits=crossed.logits if crossed else None,
         )
-
-    def _check(
-        self, head: HeadName, views: int | None, mirror: bool | None, refine: Refine
-    ) -> None:
-        """Refuse what has no part in adapting, before photos are read."""
-        check_word("--head", head, HeadName)
-        check_word("--refine", refine, Refine)
-        choose_views(views, mirror, 0)
-        if refine != "off":
-            RefinedLearner(self.learner)  # says whether it can be refined
-            if head != "default":
-                raise UsageError(
-                    f"--head {head}: must be left out with --refine, which adapts a head too."
-                )
-        if isinstance(self.learner, GradientLearner):
-            check_adapted_head(head)
-            if views == 3 or mirror:
-                raise UsageError(
-                    "--views, --mirror: must be left out with a base that adapts by gradient steps."
-                )
 
     def _check_way(self, where: str, classes: int) -> None:
         """Refuse a number of classes that a head learned for another cannot tell apart."""
@@ -364,6 +287,18 @@ class MetaModel:
                 f"{where}: {classes} classes, but the head of this base was learned for {way}. "
                 f"Give {way}, or a --base that was meta-trained with --inner-head means."
             )
+
+
+@dataclass(frozen=True)
+class _Adapted:
+    """The outcome of either way of adapting."""
+
+    classifier: TaskClassifier
+    choice: Choice
+    views: tuple[str, ...] = (AS_IS,)
+    crossed: CrossAdaptation | None = None
+    """The support photos seen by models adapted without them, if gradient steps were taken."""
+    record: dict[str, Any] = field(default_factory=dict)
 
 
 def _check_descended(

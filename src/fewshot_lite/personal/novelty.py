@@ -1,18 +1,18 @@
-"""Strangers: photos of none of the classes, and the threshold that tells them.
+"""Novelty detection: photos of none of the classes, out-of-distribution ones.
 
-A softmax must share out all of its probability, so it cannot tell them; a distance can.
-Strangeness is the squared Mahalanobis distance to the nearest class (as Lee et al. 2018, "A simple
-unified framework for detecting out-of-distribution samples"), in features scaled to one length,
-whatever head names the classes. Of the scores compared in `benchmarks/accuracy/novelty.py` none is
-better overall: the energy of the head's logits tells other classes of the same data set a little
-better (AUROC 72 to 75 against 70 to 73 with EfficientNet-Lite0, 5 and 10 shots), and photos of
-other data sets worse.
+A softmax must share out all of its probability, so it cannot tell them; a distance can. The score,
+called strangeness in what `classify` writes, is the squared Mahalanobis distance to the nearest
+class (as Lee et al. 2018, "A simple unified framework for detecting out-of-distribution samples"),
+in features scaled to one length, whatever head names the classes. Of the scores compared in
+`benchmarks/accuracy/novelty.py` none is better overall: the energy of the head's logits tells other
+classes of the same data set a little better (AUROC 72 to 75 against 70 to 73 with
+EfficientNet-Lite0, 5 and 10 shots), and photos of other data sets worse.
 
 From the mean of n photos a new one lies (n + 1) / n as far as from the mean of infinitely many. So
 where classes have different numbers of photos, distances to class k count by n_k / (n_k + 1), over
 what that is for the largest class.
 
-How strange one's own photos are is known from leaving each of them out.
+The scores of one's own photos are known from leaving each of them out.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from fewshot_lite.personal.novelty_threshold import LENGTH, threshold
 
 
 class NoveltyDetector:
-    """How strange a photo is to a support set, and from where on it is of none of its classes."""
+    """Scores the novelty of a photo to a support set, and where it is of none of its classes."""
 
     def __init__(
         self,
@@ -55,13 +55,13 @@ class NoveltyDetector:
         self._weights = shots / (shots + 1) * (shots.max() + 1) / shots.max()  # (K,)
 
     def strangeness(self, features: Tensor) -> Tensor:
-        """How strange photos are, float32 (B,), of features (B, d): the larger, the stranger."""
+        """Novelty scores, float32 (B,), of features (B, d): the larger, the more novel."""
         distances = self._head.distances(self._statistics, _scaled(features))
         return (self._weights * distances).amin(1).float()
 
     @property
     def support_strangeness(self) -> Tensor:
-        """How strange each support photo is to the others, float32 (N,).
+        """The score of each support photo among the others, float32 (N,).
 
         NaN for the only photo of a class. Computed when it is first asked for.
         """

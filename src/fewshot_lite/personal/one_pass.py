@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fewshot_lite.core.config import HeadName
+from fewshot_lite.core.progress import OnDone
 from fewshot_lite.heads.choice import Choice, choose_head, leave_one_out_accuracy
 from fewshot_lite.learners.base import Cast, Learner, Run, TaskClassifier, map_batches
 from fewshot_lite.networks.film import NormParameters
@@ -51,7 +52,7 @@ def adapt_in_one_pass(
     micro_batch: int = 64,
     cast: Cast = contextlib.nullcontext,
     by_onnxruntime: bool = False,
-    on_done: Callable[[int, int], None] | None = None,
+    on_done: OnDone | None = None,
 ) -> OnePass:
     """Adapt a learner to photos in one forward pass of their views, and choose the head.
 
@@ -142,9 +143,7 @@ def _lower_maps(
     return x
 
 
-def _counting(
-    rows: int, photos: int, on_done: Callable[[int, int], None] | None
-) -> Callable[[Run], Run]:
+def _counting(rows: int, photos: int, on_done: OnDone | None) -> Callable[[Run], Run]:
     """What has functions of rows tell how many photos are done, of so many rows in all."""
     done = 0
 

@@ -31,6 +31,7 @@ from fewshot_lite.personal.classifier import PhotoClassifier
 from fewshot_lite.personal.file_contents import check_there
 from fewshot_lite.personal.model_file import Parts
 from fewshot_lite.personal.novelty import NoveltyDetector
+from fewshot_lite.personal.support import Support
 from fewshot_lite.personal.undo import keep_backup
 
 
@@ -62,6 +63,20 @@ class Adaptation:
     """The folder."""
     paths: tuple[Path, ...] = ()
     """The support photos' files, in the model's order."""
+
+    @classmethod
+    def of(cls, support: Support, seconds: float) -> Adaptation:
+        """Of a support set, and how long it took to read it and adapt to it."""
+        return cls(
+            support.class_names,
+            support.used,
+            support.skipped_per_class,
+            support.skipped,
+            seconds,
+            support.findings,
+            support.root,
+            support.paths,
+        )
 
 
 class PersonalModel(PhotoClassifier):

@@ -56,7 +56,7 @@ def check_reject(share: float) -> None:
 
 
 def check_not_unknown(names: Iterable[str]) -> None:
-    """Refuse a class that could not be told from strangers by its name.
+    """Refuse a class with the name that novel photos are given.
 
     Raises:
         UsageError: there is one.
@@ -64,6 +64,6 @@ def check_not_unknown(names: Iterable[str]) -> None:
     for name in names:
         if name.strip().lower() == UNKNOWN:
             raise UsageError(
-                f"{name!r}: what strangers are called by `classify`, so no class can have this "
-                "name. Rename it, e.g. to 'other'."
+                f"{name!r}: `classify` calls photos of none of the classes so; no class can have "
+                "this name. Rename it, e.g. to 'other'."
             )

@@ -18,10 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.core.progress import OnDone
 from fewshot_lite.heads.calibrated import likeliest_factor
 from fewshot_lite.heads.choice import Choice, adapted_choice, choose_head
 from fewshot_lite.learners.base import TaskClassifier
-from fewshot_lite.maml.refined import OnStep, RefinedLearner
+from fewshot_lite.maml.refined import RefinedLearner
 from fewshot_lite.personal.cross_adaptation import CrossAdaptation, deal
 from fewshot_lite.personal.novelty import NoveltyDetector
 from fewshot_lite.personal.one_pass import OnePass
@@ -70,7 +71,7 @@ def refine_support(
     classes: int,
     *,
     always: bool,
-    on_step: OnStep | None = None,
+    on_step: OnDone | None = None,
 ) -> tuple[Refined | None, dict[str, Any]]:
     """Refine a support set's one-pass solution, if that is worth it.
 
@@ -116,7 +117,7 @@ def try_refinement(
     *,
     always: bool = False,
     micro_batch: int = 64,
-    on_step: OnStep | None = None,
+    on_step: OnDone | None = None,
 ) -> Trial:
     """Leave photos out of one pass and of refinement.
 
@@ -160,7 +161,7 @@ class _Support:
     first: Tensor
 
     def answers(
-        self, learner: RefinedLearner, micro_batch: int, on_step: OnStep | None
+        self, learner: RefinedLearner, micro_batch: int, on_step: OnDone | None
     ) -> dict[int, tuple[Tensor, Tensor]]:
         """By numbers of steps, logits and novelty of each photo by what never saw it."""
         place = deal(self.labels[self.first], self.classes)
@@ -199,7 +200,7 @@ class _Support:
         return Trial(steps, crossed, losses, accuracies)
 
 
-def _counted(on_step: OnStep | None, done: int, folds: int) -> OnStep | None:
+def _counted(on_step: OnDone | None, done: int, folds: int) -> OnDone | None:
     """Make the callback that counts the steps of one fold among those of all folds."""
     if on_step is None:
         return None
@@ -223,7 +224,7 @@ class _Fold:
         classes: int,
         looks: Sequence[int],
         micro_batch: int,
-        on_step: OnStep | None,
+        on_step: OnDone | None,
     ) -> dict[int, tuple[Tensor, Tensor]]:
         """Logits (m, K) and novelty (m,) of what is left out, after 0 and the steps of `looks`."""
         given = self.labels, classes

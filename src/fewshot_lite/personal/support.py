@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.core.progress import OnDone
 from fewshot_lite.data.store import decode
 from fewshot_lite.images.finding import find_labelled
 from fewshot_lite.images.folders import LabelledImages, Skipped
@@ -73,7 +74,7 @@ def read_support(
     size: int,
     *,
     strict: bool = False,
-    on_done: Callable[[int, int], None] | None = None,
+    on_done: OnDone | None = None,
     check_way: Callable[[str, int], None] | None = None,
 ) -> Support:
     """Read what is to be adapted to.
@@ -136,7 +137,7 @@ def distinct_names(labels: Iterable[str]) -> tuple[str, ...]:
     """The classes of labels in alphabetical order.
 
     Raises:
-        UsageError: one is blank or what strangers are called, or two cannot be told apart.
+        UsageError: one is blank or "unknown", or two cannot be told apart.
     """
     names = tuple(sorted(set(labels)))
     check_not_unknown(names)
@@ -162,7 +163,7 @@ def _read(
     size: int,
     *,
     strict: bool,
-    on_done: Callable[[int, int], None] | None,
+    on_done: OnDone | None,
 ) -> Support:
     check_not_unknown(folder.class_names)
     if not folder.class_names:

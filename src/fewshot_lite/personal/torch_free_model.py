@@ -1,7 +1,7 @@
 """A personal model's own file run by onnxruntime and NumPy; importing torch is not needed.
 
 The network is written as an ONNX graph from the file's weights when it is opened, and the head and
-the threshold for strangers are fitted in NumPy to the file's features, as torch does at load. So
+the novelty threshold are fitted in NumPy to the file's features, as torch does at load. So
 nothing is kept in the file for it, and files of before are run alike.
 """
 

@@ -17,8 +17,10 @@ from torch import Tensor
 
 from fewshot_lite.core.config import Refine
 from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.core.progress import OnDone
 from fewshot_lite.data.store import decode
 from fewshot_lite.images.thumbnails import make_thumbnails
+from fewshot_lite.personal.adapt_options import AdaptOptions
 from fewshot_lite.personal.editing.arranging import Placed, arrange, embed_views
 from fewshot_lite.personal.editing.edits import film_kept, rebuilt
 from fewshot_lite.personal.meta_model import MetaModel
@@ -31,7 +33,6 @@ from fewshot_lite.serve.board import Board, Photo
 _CHUNK = 32
 
 #: Called with (done, of all).
-OnDone = Callable[[int, int], None]
 
 
 class NeedsFiles(FewshotError):
@@ -166,7 +167,7 @@ class Learner:
             tuple(photo.path for photo in photos if photo.path),
         )
         model = self.base.adapt_to(
-            support, refine=refine, on_embedded=on_embedded, on_fold=on_fold
+            support, AdaptOptions(refine=refine), on_embedded=on_embedded, on_fold=on_fold
         ).accelerate()
         model.photos = tuple(photo.name for photo in photos)
         return Learned.of(model, board, problems)

@@ -19,6 +19,7 @@ from typing import Any
 
 from fewshot_lite.core.config import Refine
 from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.core.progress import OnDone
 from fewshot_lite.images.opening import PhotoError
 from fewshot_lite.images.photo import load_square
 from fewshot_lite.images.thumbnails import SIDE, thumbnail
@@ -344,7 +345,7 @@ class Session:
             on_fold=self._counted("Refining", cancel=True),
         )
 
-    def _counted(self, what: str, *, cancel: bool = False) -> Callable[[int, int], None]:
+    def _counted(self, what: str, *, cancel: bool = False) -> OnDone:
         def count(done: int, total: int) -> None:
             with self._changed:
                 if self._closing or (cancel and self._cancel):

@@ -17,6 +17,7 @@ import torch
 
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.core.intervals import half_width
+from fewshot_lite.core.progress import OnDone
 from fewshot_lite.evaluation.caches import ImageCache
 from fewshot_lite.evaluation.cost import MacMeter
 from fewshot_lite.evaluation.engine import score_pixels
@@ -87,7 +88,7 @@ class Bench:
         patterns: Sequence[str],
         full: str,
         *,
-        on_done: Callable[[int, int], None] = lambda done, total: None,
+        on_done: OnDone = lambda done, total: None,
         stop: Callable[[], bool] = lambda: False,
     ) -> tuple[dict[str, Measured], bool]:
         """Try patterns on all tasks, or on the first ones until asked to stop.

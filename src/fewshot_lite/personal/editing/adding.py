@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.core.progress import OnDone
 from fewshot_lite.data.store import decode
 from fewshot_lite.images.folders import Skipped
 from fewshot_lite.images.inputs import Photo
@@ -50,7 +51,7 @@ def add(
     *,
     labels: Iterable[object] | None = None,
     strict: bool = False,
-    on_done: Callable[[int, int], None] | None = None,
+    on_done: OnDone | None = None,
 ) -> Edit:
     """Add photos to classes that there are, and new classes.
 
@@ -178,7 +179,7 @@ def add_features(
 def _embed(
     personal: PersonalModel,
     photos: Sequence[Addition],
-    on_done: Callable[[int, int], None] | None,
+    on_done: OnDone | None,
 ) -> tuple[Tensor, list[Addition], list[Skipped], list[bytes]]:
     """Features (M, V, d) of the photos that can be read, those photos, and those that cannot be.
 

@@ -1,0 +1,54 @@
+"""The options of adapting, with the checks that they need; the command line's flags are these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fewshot_lite.core.config import HeadName, Refine, check_word
+from fewshot_lite.core.errors import UsageError
+from fewshot_lite.heads.choice import check_adapted_head
+from fewshot_lite.learners import Learner
+from fewshot_lite.maml.gradient_learner import GradientLearner
+from fewshot_lite.maml.refined import RefinedLearner
+from fewshot_lite.personal.views import choose_views
+
+
+@dataclass(frozen=True)
+class AdaptOptions:
+    """How `MetaModel` adapts to a support set."""
+
+    head: HeadName = "default"
+    """What tells the classes apart; "auto" chooses by cross-validation on the photos."""
+    views: int | None = None
+    """Of each photo to adapt to, 1 or 3 (`personal.views`); None takes 3, but 1 of a thousand
+    photos and more, and of learners that adapt by gradient."""
+    mirror: bool | None = None
+    """Whether one of the views is mirrored; None leaves it out if the photos are then clearly named
+    better when each is left out, as where classes are each other's mirror images."""
+    refine: Refine = "off"
+    """Take gradient steps from the one-pass solution (`maml.refined`): "off", "on", or "auto": if
+    photos left out are named better after them."""
+    thumbnails: bool = True
+    """Keep small pictures of the photos, for reports (`personal.report`)."""
+
+    def check(self, learner: Learner) -> None:
+        """Refuse what has no part in adapting a learner, before photos are read.
+
+        Raises:
+            UsageError: a word that is no choice, or options that do not go together.
+        """
+        check_word("--head", self.head, HeadName)
+        check_word("--refine", self.refine, Refine)
+        choose_views(self.views, self.mirror, 0)
+        if self.refine != "off":
+            RefinedLearner(learner)  # says whether it can be refined
+            if self.head != "default":
+                raise UsageError(
+                    f"--head {self.head}: must be left out with --refine, which adapts a head too."
+                )
+        if isinstance(learner, GradientLearner):
+            check_adapted_head(self.head)
+            if self.views == 3 or self.mirror:
+                raise UsageError(
+                    "--views, --mirror: must be left out with a base that adapts by gradient steps."
+                )
