@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,8 +31,10 @@ from fewshot_lite.personal.classifier import PhotoClassifier
 from fewshot_lite.personal.file_contents import check_there
 from fewshot_lite.personal.model_file import Parts
 from fewshot_lite.personal.novelty import NoveltyDetector
-from fewshot_lite.personal.support import Support
 from fewshot_lite.personal.undo import keep_backup
+
+if TYPE_CHECKING:
+    from fewshot_lite.personal.support import Support
 
 
 @dataclass(frozen=True)
