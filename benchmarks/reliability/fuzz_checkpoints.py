@@ -35,7 +35,9 @@ from torch import Tensor
 from benchmarks.common import emit
 from fewshot_lite.cli.render import terminal
 from fewshot_lite.core import tensor_files
+from fewshot_lite.core.checksums import CHECKSUM, UNKNOWN, stamp
 from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.core.tensor_files import KEY
 from fewshot_lite.demo.drawings import write_folder
 from fewshot_lite.learners import SimpleCnaps
 from fewshot_lite.networks.backbone import Backbone
@@ -143,17 +145,26 @@ def retensored(tensors: dict[str, Tensor], draw: Random) -> dict[str, Tensor]:
 def crafted(data: bytes, draw: Random) -> bytes:
     """A safetensors file with another content, and the checksum of that or none."""
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    meta, tensors = json.loads(header["__metadata__"]["fewshot_lite"]), load(data)
-    del meta["crc32"]
+    meta, tensors = json.loads(header["__metadata__"][KEY]), load(data)
+    del meta[CHECKSUM]
     kind = draw.choice(["description", "description", "nested", "tensors", "tensors"])
     if kind == "tensors":
         tensors = retensored(tensors, draw)
         if draw.random() < 0.5:
-            meta["crc32"] = tensor_files.checksum(meta, tensors)
+            return stamped(save(tensors, {KEY: json.dumps({CHECKSUM: UNKNOWN, **meta})}))
         entry = json.dumps(meta)
     else:
         entry = (redescribed if kind == "description" else nested)(meta, draw)
-    return save(tensors, {"fewshot_lite": entry})
+    return save(tensors, {KEY: entry})
+
+
+def stamped(data: bytes) -> bytes:
+    """A safetensors file with its checksum."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        stamp(Path(file.name))
+        return Path(file.name).read_bytes()
 
 
 def crafted_export(data: bytes, draw: Random) -> bytes:
@@ -163,7 +174,7 @@ def crafted_export(data: bytes, draw: Random) -> bytes:
     model = onnx.load_model_from_string(data)
     [entry] = [item for item in model.metadata_props if item.key == METADATA_KEY]
     meta = json.loads(entry.value)
-    meta.pop("crc32", None)
+    meta.pop(CHECKSUM, None)
     if draw.random() < 0.7:
         changed = draw.choice([redescribed, redescribed, nested])(meta, draw)
         entry.value = changed.encode("utf-8", "replace").decode()

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import stat
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,23 @@ def test_tensors_that_are_not_those_that_were_written_are_damage(path: Path, cha
         entry["backbone"] = "resnet19"
     save_file(tensors, path, metadata={"fewshot_lite": json.dumps(entry)})
     assert refusal(path, "meta")[1].startswith(f"{path}: damaged, its checksum is wrong. ")
+
+
+@pytest.mark.parametrize("value", [1.0, 1.5])
+def test_the_checksum_that_files_had_before_is_compared(path: Path, value: float) -> None:
+    tensors = {"scalar": torch.tensor(1.0), "matrix": torch.ones(2, 2)}
+    meta = {"format": 1, "kind": "meta", **META}
+    bits = zlib.crc32(json.dumps(meta).encode())
+    for name, shape in (("matrix", "[2, 2]"), ("scalar", "[]")):
+        bits = zlib.crc32(f"{name} torch.float32 {shape}".encode(), bits)
+        bits = zlib.crc32(tensors[name].numpy().tobytes(), bits)
+    tensors["scalar"].fill_(value)
+    entry = json.dumps({**meta, "crc32": bits})
+    save_file(tensors, path, metadata={"fewshot_lite": entry})
+    if value == 1:
+        assert_equal(checkpoint.load(path, "meta").tensors, tensors)
+    else:
+        assert refusal(path, "meta")[1].startswith(f"{path}: damaged, its checksum is wrong. ")
 
 
 def test_the_description_is_read_without_the_tensors(

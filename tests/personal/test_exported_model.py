@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import zlib
 from functools import partial
 from pathlib import Path
 
@@ -133,10 +134,30 @@ def test_an_export_of_before_there_were_checksums_is_read(file: Path, tmp_path: 
     model = onnx.load(file)
     [entry] = [item for item in model.metadata_props if item.key == "fewshot_lite"]
     about = json.loads(entry.value)
-    del about["crc32"], about["graph_bytes"]
+    del about["checksum"]
     entry.value = json.dumps(about)
     onnx.save(model, tmp_path / "old.onnx")
     assert ExportedModel.load(tmp_path / "old.onnx").about == about
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_the_checksum_that_exports_had_before_is_compared(
+    file: Path, tmp_path: Path, right: bool
+) -> None:
+    model = onnx.load(file)
+    about = json.loads(model.metadata_props[0].value)
+    del about["checksum"], model.metadata_props[:]
+    graph = model.SerializeToString()
+    about["graph_bytes"] = len(graph)
+    old = zlib.crc32(json.dumps(about).encode(), zlib.crc32(graph)) + (not right)
+    entry = onnx.ModelProto()
+    entry.metadata_props.add(key="fewshot_lite", value=json.dumps({**about, "crc32": old}))
+    (tmp_path / "old.onnx").write_bytes(graph + entry.SerializeToString())
+    if right:
+        assert ExportedModel.load(tmp_path / "old.onnx").about == about
+    else:
+        with pytest.raises(FewshotError, match="its checksum is wrong"):
+            ExportedModel.load(tmp_path / "old.onnx")
 
 
 def test_onnxruntime_prints_nothing_of_its_own(
@@ -186,7 +207,7 @@ def with_program(file: Path, path: Path, kind: str) -> Path:
     for node in reversed(nodes):
         model.graph.node.insert(0, node)
     about = json.loads(model.metadata_props[0].value)
-    del about["crc32"]
+    del about["checksum"]
     model.metadata_props[0].value = json.dumps(about)
     path.write_bytes(model.SerializeToString())
     return path

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fewshot_lite.core import tensor_files
+from fewshot_lite.core.checksums import CHECKSUM, UNKNOWN, stamp
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.core.files import atomic_path
 from fewshot_lite.core.files import sha256 as sha256
@@ -61,12 +62,12 @@ def save(
         name: (tensor.half() if half and _fits_half(tensor) else tensor).detach().cpu().contiguous()
         for name, tensor in tensors.items()
     }
-    description = {"format": tensor_files.FORMAT, "kind": kind, **meta}
-    description["crc32"] = tensor_files.checksum(description, ready)
-    entry = json.dumps(description)
+    beginning = {CHECKSUM: UNKNOWN, "format": tensor_files.FORMAT, "kind": kind}
+    entry = json.dumps({**beginning, **meta})
     try:
         with atomic_path(path, force=force) as temporary:
             save_file(ready, temporary, metadata={tensor_files.KEY: entry})
+            stamp(temporary)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise FewshotError(f"{path}: could not be written ({reason}).") from None

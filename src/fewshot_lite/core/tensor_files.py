@@ -2,9 +2,10 @@
 
 Kinds: "backbone" (pretrain), "meta" (meta-train), "personal" (adapt), "state" (to resume training).
 
-Every file carries a checksum of its description and its tensors (CRC-32). It finds what disks,
-cables and copies do to a file: any change within 32 neighbouring bits, and all but one of four
-billion others. It is no protection from somebody who means to change a file and its checksum.
+Every file carries a checksum of itself (see `checksums`). It finds what disks, cables and copies
+do to a file: of changes in one place, all but one of four billion. It is no protection from
+somebody who means to change a file and its checksum. Files of before have another one, of their
+tensors one by one, and the first files none; they are read all the same.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
 from fewshot_lite.core import jsons
+from fewshot_lite.core.checksums import CHECKSUM, is_whole, mapped, place_at_start
 from fewshot_lite.core.errors import FewshotError, UsageError
 
 #: Raised with every change that older versions could not read; all up to it are read.
@@ -122,7 +124,8 @@ def read_any(
         return found, None
     try:
         meta = jsons.loads(entry)
-        version, kind, expected = meta["format"], meta["kind"], meta.pop("crc32", None)
+        version, kind = meta["format"], meta["kind"]
+        has_checksum, old = meta.pop(CHECKSUM, None) is not None, meta.pop("crc32", None)
         if not isinstance(kind, str):
             raise TypeError(kind)
     except (ValueError, KeyError, TypeError):
@@ -132,15 +135,21 @@ def read_any(
             f"{path}: format version {version}, and this fewshot-lite reads 1 to {FORMAT}. "
             "Upgrade fewshot-lite, or make the file anew."
         )
-    if tensors and expected not in (None, checksum(meta, found)):  # the first files had none
+    if has_checksum:
+        whole = not tensors or is_whole(data := mapped(path), place_at_start(data))
+    else:
+        whole = not tensors or old is None or old == old_checksum(meta, found)
+    if not whole:
         raise FewshotError(
             f"{path}: damaged, its checksum is wrong. Take another copy, or make the file anew."
         )
     return found, meta
 
 
-def checksum(meta: dict[str, Any], tensors: Mapping[str, Any]) -> int:
-    """CRC-32 of a description and of the names, types, shapes and values of tensors.
+def old_checksum(meta: dict[str, Any], tensors: Mapping[str, Any]) -> int:
+    """The checksum that files had before: CRC-32 of a description and of tensors.
+
+    It counts their names, types, shapes and values.
 
     Args:
         tensors: torch's, or NumPy's arrays: the same values have the same checksum.
@@ -164,6 +173,8 @@ def _contiguous(tensor: Any) -> npt.NDArray[Any]:
         return np.ascontiguousarray(tensor)
     import torch
 
+    if tensor.dtype in (torch.float32, torch.float16) and tensor.is_contiguous():  # most, at once
+        return tensor.numpy()  # type: ignore[no-any-return]
     return tensor.contiguous().flatten().view(torch.uint8).numpy()  # type: ignore[no-any-return]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fewshot_lite.core import jsons
+from fewshot_lite.core.checksums import CHECKSUM, UNKNOWN, digits, is_whole, place_at_end
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.networks.sessions import Bounds, open_session, run_session
 from fewshot_lite.personal.classifier import PhotoClassifier
@@ -80,10 +82,7 @@ class ExportedModel(PhotoClassifier):
             raise FewshotError(f"{where}: an ONNX file, but not one of fewshot-lite's.")
         try:
             about = jsons.loads(entry)
-            checksum = about.pop("crc32", None)
-            graph = memoryview(data)[: about.get("graph_bytes", len(data))]  # not a copy
-            # The first exports had none.
-            whole = checksum in (None, with_checksum(about, graph)["crc32"])
+            whole = _is_whole(about, data)
             _check(about, session)
             model = cls(session, about, bounds)
         except (KeyError, TypeError, ValueError, AttributeError):
@@ -133,10 +132,29 @@ class ExportedModel(PhotoClassifier):
         return self.outputs(pixels.transpose(0, 2, 3, 1))
 
 
-def with_checksum(about: dict[str, Any], graph: bytes | memoryview) -> dict[str, Any]:
-    """A description with the CRC-32 of itself and of the file's bytes before it."""
-    about = {**about, "graph_bytes": len(graph)}
-    return {**about, "crc32": zlib.crc32(json.dumps(about).encode(), zlib.crc32(graph))}
+def checked(graph: bytes, about: dict[str, Any], tail_of: Callable[[str], bytes]) -> bytes:
+    """A file of a graph and its description, with its checksum.
+
+    Args:
+        tail_of: gives the bytes that follow the graph's from the description's JSON.
+    """
+    data = graph + tail_of(json.dumps({CHECKSUM: UNKNOWN, **about}))
+    place = place_at_end(data)
+    assert place is not None
+    right = digits(np.frombuffer(data, np.uint8), place)
+    return data[:place] + right + data[place + len(right) :]
+
+
+def _is_whole(about: dict[str, Any], data: bytes) -> bool:
+    """Whether a file has its checksum, which is taken out of the description.
+
+    Exports of before have CRC-32 of the graph and then the description, and the first ones none.
+    """
+    expected, old = about.pop(CHECKSUM, None), about.pop("crc32", None)
+    if expected is not None:
+        return is_whole(np.frombuffer(data, np.uint8), place_at_end(data))
+    graph = memoryview(data)[: about.get("graph_bytes", len(data))]  # not a copy
+    return old is None or old == zlib.crc32(json.dumps(about).encode(), zlib.crc32(graph))
 
 
 def _check(about: dict[str, Any], session: Any) -> None:

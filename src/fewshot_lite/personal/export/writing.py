@@ -23,7 +23,7 @@ from fewshot_lite.personal.export.description import METADATA_KEY, describe_expo
 from fewshot_lite.personal.export.formats import Format, check_export
 from fewshot_lite.personal.export.parity import Parity, check_parity
 from fewshot_lite.personal.export.program import PixelProgram, first_line, trace
-from fewshot_lite.personal.exported_model import ExportedModel, with_checksum
+from fewshot_lite.personal.exported_model import ExportedModel, checked
 from fewshot_lite.personal.personal_model import PersonalModel
 
 #: Above this the protocol buffers of ONNX cannot have the weights in one file.
@@ -107,10 +107,14 @@ def _onnx(traced: ExportedProgram, about: dict[str, Any]) -> bytes:
     for node in proto.graph.node:
         del node.metadata_props[:]  # how torch came to it
     graph = bytes(proto.SerializeToString())
-    tail = type(proto)()
-    entry = tail.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, json.dumps(with_checksum(about, graph))
-    return graph + bytes(tail.SerializeToString())  # messages one after another are one message
+
+    def tail_of(text: str) -> bytes:
+        tail = type(proto)()
+        entry = tail.metadata_props.add()
+        entry.key, entry.value = METADATA_KEY, text
+        return bytes(tail.SerializeToString())  # messages one after another are one message
+
+    return checked(graph, about, tail_of)
 
 
 def _torch_export(traced: ExportedProgram, about: dict[str, Any]) -> bytes:
