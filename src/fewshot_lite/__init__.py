@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from fewshot_lite.training.meta_train import meta_train
     from fewshot_lite.training.pretrain import pretrain
     from fewshot_lite.training.pretrain_config import PretrainConfig
+    from fewshot_lite.training.tune_config import TuneConfig
+    from fewshot_lite.training.tuning import tune
 
 __version__ = "0.1.0"
 
@@ -55,6 +57,8 @@ _HOMES = {
     "remove": "personal.editing",
     "rename": "personal.editing",
     "suggest": "personal.suggesting",
+    "tune": "training.tuning",
+    "TuneConfig": "training.tune_config",
     "undo": "personal.undo",
 }
 
@@ -67,6 +71,7 @@ __all__ = [
     "PretrainConfig",
     "ProtocolOptions",
     "Region",
+    "TuneConfig",
     "UsageError",
     "__version__",
     "add",
@@ -80,6 +85,7 @@ __all__ = [
     "remove",
     "rename",
     "suggest",
+    "tune",
     "undo",
 ]
 

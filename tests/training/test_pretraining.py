@@ -50,7 +50,7 @@ def disturbed(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], No
                 disturb()
             return random_views(*args)
 
-        monkeypatch.setattr("fewshot_lite.training.pretrain.random_views", views)
+        monkeypatch.setattr("fewshot_lite.training.supervised.random_views", views)
 
     return at
 

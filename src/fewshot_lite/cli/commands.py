@@ -95,6 +95,11 @@ COMMANDS: Mapping[str, Entry] = {
         "Train a backbone from scratch by supervised learning, where none can be downloaded.",
         "./images --output backbone.safetensors",
     ),
+    "tune": Entry(
+        "tune:tune",
+        "Tune a trained backbone on many data sets at once, before meta-training on it.",
+        "./images --backbone efficientnet_lite0 --output tuned.safetensors",
+    ),
     "meta-train": Entry(
         "meta_train:meta_train",
         "Meta-train a model that adapts in one forward pass with LITE, or by gradient steps.",

@@ -40,6 +40,10 @@ class Stream(IntEnum):
     """The order of the support rows in the steps of `adapt --refine`."""
     LEARNING_CURVE = 13
     """Halves of a personal model's photos."""
+    TUNING_VIEWS = 14
+    """Crops, flips and colours of the views that tuning sees, by image."""
+    TUNING_BATCHES = 15
+    """Data sets, images and views of a step of tuning, by step."""
 
 
 def generator(seed: int, stream: Stream, *numbers: int) -> torch.Generator:

@@ -1,0 +1,285 @@
+"""What both ways of supervised training share: images of several sets, the loop, its states.
+
+`training.pretrain` trains a backbone from random weights, `training.tuning` the upper stages of one
+that is trained already.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from fewshot_lite import __version__
+from fewshot_lite.core import checkpoint
+from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.core.progress import Progress, Report
+from fewshot_lite.core.stopping import StopRequest
+from fewshot_lite.data.augment import Augmentation, random_views
+from fewshot_lite.data.store import ImageStore
+from fewshot_lite.images.folders import LabelledImages
+from fewshot_lite.images.photo import Source
+from fewshot_lite.networks.backbone import Backbone
+from fewshot_lite.published.data_sets import scan_data_sets
+from fewshot_lite.training import state as files
+from fewshot_lite.training.log import Averages, Log
+from fewshot_lite.training.meta_setup import without_paths
+
+
+@dataclass(frozen=True)
+class SupervisedResult:
+    """How a run ended."""
+
+    output: Path
+    finished: bool
+    step: int
+    total: int
+    loss: float
+    accuracy: float
+    """On the last images trained on, all data sets together."""
+    unreadable: int = 0
+    """Photos that were left out; the log names them."""
+    log: Path | None = None
+    terminated: bool = False
+    """Stopped by SIGTERM."""
+
+
+def open_sets(data: Path, no_flip: Sequence[str], leave_out: float) -> list[LabelledImages]:
+    """The classes to train on, by data set.
+
+    Args:
+        data: an image folder or a collection of them (see `images.folders`), or converted data sets
+            of Meta-Dataset, of which the TRAIN classes are taken.
+        no_flip: data sets that may not be mirrored.
+        leave_out: share of the classes, evenly spaced, that are left out.
+
+    Raises:
+        UsageError, FewshotError: there is no such data set, or there are too few classes.
+    """
+    folders = [_trained_on(folder, leave_out) for folder in scan_data_sets(data)]
+    check_sets(folders, data, "--no-flip", no_flip)
+    if all(len(folder.class_names) < 2 for folder in folders):
+        raise FewshotError(
+            f"{data}: too few classes to train on. At least two are needed in a data set, "
+            "besides those that --leave-out leaves out."
+        )
+    return folders
+
+
+def check_sets(
+    folders: Sequence[LabelledImages], data: Path, flag: str, names: Sequence[str]
+) -> None:
+    """Refuse names that no data set has."""
+    unknown = set(names) - {folder.name for folder in folders}
+    if unknown:
+        raise UsageError(f"{flag} {min(unknown)}: there is no such data set in {data}.")
+
+
+class TrainingImages:
+    """The images of all data sets, with the data set and class of each."""
+
+    def __init__(
+        self,
+        folders: Sequence[LabelledImages],
+        size: int,
+        no_flip: Sequence[str],
+        report: Report | None,
+    ) -> None:
+        """Read them at a side of `size` pixels."""
+        self.folders = folders
+        total = sum(len(folder.paths) for folder in folders)
+
+        def count(done: int) -> None:
+            if report is not None and (done % 100 == 0 or done == total):
+                report(Progress(done, total, "Reading photos"))
+
+        self.store = ImageStore(
+            [path for folder in folders for path in folder.paths], size, on_done=count
+        )
+        good = [i for i in range(total) if i not in self.store.problems]
+        if len(good) < 2:
+            raise FewshotError("There are too few photos to train on that can be read.")
+        sets = [number for number, folder in enumerate(folders) for _ in folder.paths]
+        labels = [label for folder in folders for label in folder.labels]
+        self.index = torch.tensor(good)
+        self.sets = torch.tensor(sets)[self.index]
+        self.labels = torch.tensor(labels)[self.index]
+        may_flip = torch.tensor([folder.name not in no_flip for folder in folders])
+        self.flip = may_flip[self.sets]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def classes(self) -> list[int]:
+        """Number of classes of each data set."""
+        return [len(folder.class_names) for folder in self.folders]
+
+    @property
+    def unreadable(self) -> list[tuple[Source, str]]:
+        """Photos left out, each with its reason."""
+        return [(self.store.paths[i], reason) for i, reason in self.store.problems.items()]
+
+    def pixels(self, batch: Tensor) -> Tensor:
+        """The images of a batch, uint8 (B, 3, S, S)."""
+        return self.store[self.index[batch].tolist()]
+
+    def views(
+        self, batch: Tensor, size: int, random: torch.Generator, device: torch.device
+    ) -> Tensor:
+        """Augmented images of a batch: float (B, 3, size, size) in [0, 1]."""
+        pixels = self.pixels(batch).to(device)
+        return random_views(pixels, size, Augmentation(), self.flip[batch], random)
+
+
+def cross_entropy(
+    logits: Tensor, sets: Tensor, labels: Tensor, classes: Sequence[int], smoothing: float
+) -> tuple[Tensor, float]:
+    """Mean cross-entropy, each image against the classes of its own data set, and correct count.
+
+    Args:
+        logits: (B, classes of all sets), those of a set side by side.
+        sets: int64 (B,), of each image.
+        labels: int64 (B,), among the classes of its set.
+        classes: number of each set.
+        smoothing: label smoothing.
+    """
+    labels, sets = labels.to(logits.device), sets.to(logits.device)
+    loss = logits.new_zeros(())
+    correct = 0.0
+    for number, own in enumerate(logits.split(list(classes), dim=1)):
+        mine = sets == number
+        if bool(mine.any()):
+            target = labels[mine]
+            loss = loss + F.cross_entropy(
+                own[mine], target, label_smoothing=smoothing, reduction="sum"
+            )
+            correct += float((own[mine].argmax(1) == target).sum())
+    return loss / len(logits), correct
+
+
+class Course(Protocol):
+    """What a run learns, and how."""
+
+    config: Any
+    images: TrainingImages
+    total: int
+    """Steps."""
+    save_every: int
+    title: str
+    """As the progress bar has it."""
+
+    @property
+    def module(self) -> nn.Module:
+        """All weights that a state holds."""
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """With its moments, which a state holds too."""
+
+    def take_step(self, step: int) -> tuple[dict[str, float], dict[str, float]]:
+        """Learn once; the loss and accuracy, and facts to show beside them."""
+
+    def weights(self) -> tuple[Backbone, dict[str, Tensor], dict[str, Any]]:
+        """The backbone, the state dict of its network to write, and what to say of its origin."""
+
+
+class Run:
+    """A run, from its first step or from its last checkpoint on."""
+
+    def __init__(self, course: Course, output: Path) -> None:
+        self.course, self.output = course, output
+        self.settings = asdict(course.config)
+        images = course.images
+        self.settings |= {"images": len(images), "classes": sum(images.classes)}
+        self.step, self.averages = 0, Averages()
+
+    def begin(self, *, resume: bool, notice: Callable[[str], None] | None) -> None:
+        """Go on from the last checkpoint, if that is wanted; open the log."""
+        reason = ""
+        if resume:
+            found, reason = files.find_state(files.state_path(self.output))
+            state = files.load_state(
+                found, self.course.module, self.course.optimizer, self.settings
+            )
+            self.step, self.averages = state.step, Averages(**state.notes["averages"])
+        self.log = log = Log(files.log_path(self.output), append=resume)
+        log.write(event="start", step=self.step, config=self.settings, torch=torch.__version__)
+        if reason:
+            log.write(event="damaged state", reason=reason)
+            if notice is not None:
+                notice(reason)
+        for path, problem in self.course.images.unreadable:
+            log.write(event="unreadable", path=path, reason=problem)
+
+    def train(self, report: Report | None) -> SupervisedResult:
+        """The loop; state and backbone are written every `save_every` steps and at the end."""
+        course, averages, log, total = self.course, self.averages, self.log, self.course.total
+        with contextlib.closing(log), StopRequest() as stop:
+            while self.step < total and not stop:
+                values, facts = course.take_step(self.step)
+                self.step += 1
+                averages.add(**values)
+                if not math.isfinite(averages.values["loss"]):
+                    raise FewshotError(
+                        f"The loss is not finite at step {self.step}. Start anew with a lower --lr "
+                        f"than {course.config.lr}."
+                    )
+                if self.step % 50 == 0 or self.step == total:
+                    log.write(event="step", step=self.step, **facts, **averages.values)
+                    if report is not None:
+                        report(
+                            Progress(self.step, total, course.title, {**averages.values, **facts})
+                        )
+                if self.step % course.save_every == 0 or self.step == total or stop:
+                    self._save()
+            log.write(event="end", step=self.step, finished=self.step == total)
+        if self.step == total:
+            files.clear(self.output)
+        return SupervisedResult(
+            self.output,
+            self.step == total,
+            self.step,
+            total,
+            averages.values.get("loss", math.nan),
+            averages.values.get("accuracy", math.nan),
+            len(course.images.unreadable),
+            files.log_path(self.output),
+            stop.terminated and self.step < total,
+        )
+
+    def _save(self) -> None:
+        """Write state and backbone."""
+        course = self.course
+        notes = {"averages": asdict(self.averages)}
+        state = files.state_path(self.output)
+        files.save_state(state, course.module, course.optimizer, self.step, self.settings, notes)
+        backbone, tensors, origin = course.weights()
+        meta = {
+            "version": __version__,
+            "backbone": backbone.name,
+            "image_size": backbone.image_size,
+            "mean": backbone.mean.flatten().tolist(),
+            "std": backbone.std.flatten().tolist(),
+            **origin,
+            "steps": [self.step, course.total],
+            "training": without_paths(asdict(course.config)),
+            "classes": {f.name: list(f.class_names) for f in course.images.folders},
+            "figures": self.averages.values,
+        }
+        checkpoint.save(self.output, "backbone", tensors, meta, half=True)
+
+
+def _trained_on(folder: LabelledImages, leave_out: float) -> LabelledImages:
+    """The classes to train on: all but evenly spaced ones that make up the share left out."""
+    names = folder.class_names
+    left_out = {int((i + 0.5) / leave_out) for i in range(len(names))} if leave_out else set()
+    return folder.select({name for i, name in enumerate(names) if i not in left_out})
