@@ -247,7 +247,7 @@ def test_ctrl_c_says_so_and_leaves_nothing_behind(
 
 def test_help_and_version(run: Run) -> None:
     assert run("--version").out.startswith("fewshot-lite ")
-    for command in ("adapt", "classify", "demo", "info", "pretrain", "meta-train"):
+    for command in ("adapt", "classify", "demo", "info", "pretrain", "tune", "meta-train"):
         assert command in run("--help").out
         outcome = run(command, "--help")
         assert (outcome.code, outcome.err) == (0, "")

@@ -18,6 +18,7 @@ from fewshot_lite.cli.config_file import as_flags, to_toml
 from fewshot_lite.core.config import flag, settings_of
 from fewshot_lite.training.meta_config import PRESETS, MetaTrainConfig
 from fewshot_lite.training.pretrain_config import PretrainConfig
+from fewshot_lite.training.tune_config import TuneConfig
 
 
 @pytest.fixture
@@ -97,7 +98,8 @@ def test_the_defaults_are_the_configurations(shown: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "config"), [("meta-train", MetaTrainConfig), ("pretrain", PretrainConfig)]
+    ("name", "config"),
+    [("meta-train", MetaTrainConfig), ("pretrain", PretrainConfig), ("tune", TuneConfig)],
 )
 def test_every_field_is_a_flag_with_help(name: str, config: type[Any]) -> None:
     command = get_command(cli.app).commands[name]  # type: ignore[attr-defined]

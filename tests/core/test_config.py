@@ -12,6 +12,7 @@ from command_line import run_lines
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.training.meta_config import MetaTrainConfig
 from fewshot_lite.training.pretrain_config import PretrainConfig
+from fewshot_lite.training.tune_config import TuneConfig
 
 PRETRAIN: list[tuple[str, dict[str, Any]]] = [
     ("--epochs 0", {"epochs": 0}),
@@ -29,6 +30,20 @@ PRETRAIN: list[tuple[str, dict[str, Any]]] = [
     ("--image-size 2000", {"image_size": 2000}),
     ("--min-image-size 8", {"min_image_size": 8}),
     ("--min-image-size 97", {"min_image_size": 97}),
+]
+
+TUNE: list[tuple[str, dict[str, Any]]] = [
+    ("--stages 0", {"stages": 0}),
+    ("--strength 0", {"strength": 0.0}),
+    ("--strength 1.5", {"strength": 1.5}),
+    ("--views -1", {"views": -1}),
+    ("--steps 0", {"steps": 0}),
+    ("--sets-per-step 0", {"sets_per_step": 0}),
+    ("--batch-size 0", {"batch_size": 0}),
+    ("--lr 0", {"lr": 0.0}),
+    ("--lr inf", {"lr": math.inf}),
+    ("--hold -1", {"hold": -1.0}),
+    ("--hold nan", {"hold": math.nan}),
 ]
 
 META_TRAIN: list[tuple[str, dict[str, Any]]] = [
@@ -81,23 +96,32 @@ META_TRAIN: list[tuple[str, dict[str, Any]]] = [
     [
         PretrainConfig(),
         PretrainConfig(weight_decay=0, label_smoothing=0, min_image_size=16, image_size=16),
+        TuneConfig(),
+        TuneConfig(views=0, hold=1, hold_set=("photos",), anchor="default"),
         MetaTrainConfig(),
         MetaTrainConfig(h=None, backbone_lr=0, penalty=0, image_size=1024, shifts=1),
         MetaTrainConfig(h=1, min_way=2, max_way=2, max_support=2, max_shot=1, queries=1),
     ],
 )
-def test_the_defaults_and_the_limits_are_valid(config: PretrainConfig | MetaTrainConfig) -> None:
+def test_the_defaults_and_the_limits_are_valid(
+    config: PretrainConfig | TuneConfig | MetaTrainConfig,
+) -> None:
     config.check()
 
 
 @pytest.mark.parametrize(
     ("flag", "config"),
     [(flag, PretrainConfig(**values)) for flag, values in PRETRAIN]
+    + [(flag, TuneConfig(**values)) for flag, values in TUNE]
     + [(flag, MetaTrainConfig(**values)) for flag, values in META_TRAIN],
-    ids=[f"pretrain {flag}" for flag, _ in PRETRAIN] + [f"meta {flag}" for flag, _ in META_TRAIN],
+    ids=[
+        f"{command} {flag}"
+        for command, cases in (("pretrain", PRETRAIN), ("tune", TUNE), ("meta", META_TRAIN))
+        for flag, _ in cases
+    ],
 )
 def test_an_impossible_value_is_named_by_its_flag(
-    flag: str, config: PretrainConfig | MetaTrainConfig
+    flag: str, config: PretrainConfig | TuneConfig | MetaTrainConfig
 ) -> None:
     with pytest.raises(UsageError, match=rf"{flag}(?!\d)") as caught:
         config.check()
@@ -133,6 +157,8 @@ def test_argument_errors_come_without_torch(tmp_path: Path) -> None:
         ["pretrain", missing, "-o", "x"],
         ["pretrain", folder, "-o", file],
         ["pretrain", folder, "-o", "x", "--epochs", "0"],
+        ["tune", missing, "-o", "x"],
+        ["tune", folder, "-o", "x", "--weights", "none"],
         ["meta-train", missing, "-o", "x"],
         ["meta-train", folder, "-o", file],
         ["meta-train", folder, "-o", "x", "--h", "many"],
