@@ -5,10 +5,11 @@
 Tasks come from the data sets in turn. For each the exact gradient of the FiLM parameters is split
 into what each support image adds to it, g_n (one backward pass an image). A sampler's estimate is
 Σ g_n/π_n over the images drawn, so its error is had for many draws at no cost; a balanced sample
-needs passes of its own, and gets fewer draws. Small tasks are trained on as they are: their
-gradient is that of another task, so their bias is shown beside their error. Figures are root mean
-squares over draws, relative to the part of the gradient that comes through the support images,
-averaged over tasks.
+needs passes of its own, and gets fewer draws. Its corrections can be added with any coefficient:
+"best" is the one that would have been best for all tasks of a size at an H. Small tasks are trained
+on as they are: their gradient is that of another task, so their bias is shown beside their error.
+Figures are root mean squares over draws, relative to the part of the gradient that comes through
+the support images, averaged over tasks.
 """
 
 from __future__ import annotations
@@ -58,14 +59,22 @@ def main() -> None:
     rows: list[Row] = []
     for number in args.support:
         errors: dict[tuple[str, int], list[float]] = {}
+        moments: dict[int, list[tuple[float, ...]]] = {}
         for position in range(args.tasks):
             random = generator(args.seed, Stream.BACK_PROPAGATED, position)
             store, pool = sets[position % len(sets)]
             episode = sample_fixed_episode(pool, args.way, number // args.way, args.queries, random)
-            task = make_task(store, episode)
-            measure(model.learner, task, args, random, errors)
+            task = lite.task_of_maps(model.learner, make_task(store, episode), 64, nullcontext)
+            measure(model.learner, task, args, random, errors, moments)
             say(f"N={number}: {position + 1} of {args.tasks} tasks")
+        coefficients = {h: best_coefficient(found) for h, found in moments.items()}
+        for h, (_, found) in coefficients.items():
+            errors["balanced, best", h] = found
         rows += table(number, errors)
+        rows += [
+            {"support": number, "h": h, "best_coefficient": round(best, 3)}
+            for h, (best, _) in coefficients.items()
+        ]
     emit("gradient_noise", vars(args), rows)
     if args.plot:
         draw_lines(args.plot, panels(rows), ("H", "RMSE / norm of the exact gradient"))
@@ -77,8 +86,9 @@ def measure(
     args: argparse.Namespace,
     random: torch.Generator,
     errors: dict[tuple[str, int], list[float]],
+    moments: dict[int, list[tuple[float, ...]]],
 ) -> None:
-    """Add one task's errors to the lists by sampler and H."""
+    """Add one task's errors to the lists by sampler and H, and what `best_coefficient` takes."""
     parts, v = contributions(learner, task)  # (N, P), (N, d)
     exact = parts.sum(0)
     scale = exact.norm()
@@ -87,8 +97,11 @@ def measure(
             error = root_mean_square(parts, exact, draw) / scale
             errors.setdefault((name, h), []).append(float(error))
         draws = [sampling.balanced(v, h, random) for _ in range(args.balanced_draws)]
-        error = (drawn(learner, task, draws) - exact).square().sum(1).mean().sqrt() / scale
+        balanced = drawn(learner, task, draws)
+        plain = torch.stack([d.weights.to(parts) @ parts[d.indices] for d in draws])
+        error = (balanced - exact).square().sum(1).mean().sqrt() / scale
         errors.setdefault(("balanced", h), []).append(float(error))
+        moments.setdefault(h, []).append(correction_moments(plain - exact, balanced - plain, scale))
         found = torch.stack(
             [
                 contributions(learner, small_task(task, h, random), total=True)[0][0]
@@ -99,6 +112,20 @@ def measure(
         errors.setdefault(("small task", h), []).append(float(square.sqrt() / scale))
         bias = squared_bias(found, exact, square).clamp(min=0).sqrt() / scale
         errors.setdefault(("small task, bias", h), []).append(float(bias))
+
+
+def correction_moments(error: Tensor, correction: Tensor, scale: Tensor) -> tuple[float, ...]:
+    """Means over draws of ‖e‖², ⟨e, c⟩ and ‖c‖², of errors without corrections and of these."""
+    found = (error.square(), error * correction, correction.square())
+    return tuple(float(x.sum(1).mean() / scale**2) for x in found)
+
+
+def best_coefficient(moments: list[tuple[float, ...]]) -> tuple[float, list[float]]:
+    """The coefficient of least mean error over tasks, and each task's error with it."""
+    cross, square = (sum(row[k] for row in moments) for k in (1, 2))
+    best = -cross / square if square else 0.0
+    errors = [max(e + 2 * best * c + best**2 * q, 0.0) ** 0.5 for e, c, q in moments]
+    return best, errors
 
 
 def squared_bias(found: Tensor, exact: Tensor, square: Tensor) -> Tensor:
@@ -129,6 +156,8 @@ def panels(rows: list[Row]) -> list[tuple[str, dict[str, Any]]]:
     """Relative error against H, a panel for each N."""
     found: dict[int, dict[str, Any]] = {}
     for row in rows:
+        if "sampler" not in row:
+            continue
         lines = found.setdefault(row["support"], {})
         lines.setdefault(row["sampler"], []).append((row["h"], row["relative_rmse"]))
     return [(f"N = {number}", lines) for number, lines in found.items()]
