@@ -6,9 +6,11 @@
 Each point is a process of its own, on random images: two steps; then, in turns, the step and its
 floor, the bare passes that it cannot do without (backbone forward on N images, forward and backward
 into the norm parameters on H and on Q; set encoder forward on N, forward and backward on H).
-`share_of_floor` is floor / step, of medians. `peak_mib` is what the process held at most (on a GPU:
-what torch allocated) until the floor, `images_mib` what of it the task's images take. "lite"
-back-propagates H images, "all" every image, "full" the whole task in one graph, as is usual.
+`share_of_floor` is floor / step, of medians, and on a CPU `step_over_floor` the median over rounds
+of step / floor in processor time, which says less of what else the machine does. `peak_mib` is what
+the process held at most (on a GPU: what torch allocated) until the floor, `images_mib` what of it
+the task's images take. "lite" back-propagates H images, "all" every image, "full" the whole task in
+one graph, as is usual.
 `agreement` compares a step in bfloat16 with the same step in float32: relative error of the
 gradient, and the share of queries that are classified alike.
 """
@@ -19,6 +21,7 @@ import argparse
 import functools
 import json
 import sys
+import time
 from collections.abc import Callable
 from statistics import median
 
@@ -119,16 +122,23 @@ def measure(args: argparse.Namespace, backbone: str, mode: str, precision: str, 
     }
     floor = functools.partial(bare_passes, learner, task, args.h, micro_batch, cast)
     times: dict[str, list[float]] = {"step": [], "floor": []}
+    busy: dict[str, list[float]] = {"step": [], "floor": []}
     ways: dict[str, Callable[[], None]] = {"step": own, "floor": floor}
     for repeat in range(args.repeats + 1 if args.repeats else 0):
         for name, way in ways.items():
-            seconds = clock(way, device)
+            start, seconds = time.process_time(), clock(way, device)
             if repeat:  # the first round warms up
                 times[name].append(seconds)
+                busy[name].append(time.process_time() - start)
     if args.repeats:
         medians = {name: median(values) for name, values in times.items()}
         row["seconds"] = {name: round(value, 4) for name, value in medians.items()}
         row["share_of_floor"] = round(medians["floor"] / medians["step"], 3)
+        if device.type == "cpu":
+            rounds = [step / floor for step, floor in zip(busy["step"], busy["floor"], strict=True)]
+            row["step_over_floor"] = round(median(rounds), 3)
+            row["rounds"] = [round(ratio, 3) for ratio in rounds]
+            row["processor_seconds"] = {k: round(median(v), 3) for k, v in busy.items()}
     if precision == "bfloat16" and mode == "lite":
         row["agreement"] = agreement(learner, task, step, micro_batch, cast, cast_of("float32"))
     return row
