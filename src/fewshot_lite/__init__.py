@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fewshot_lite.personal.editing import add, remove, rename
     from fewshot_lite.personal.estimator import FewShotClassifier
     from fewshot_lite.personal.export.writing import export_model
-    from fewshot_lite.personal.loading import load, open_personal
+    from fewshot_lite.personal.loading import load, open_base, open_personal
     from fewshot_lite.personal.meta_model import MetaModel
     from fewshot_lite.personal.personal_model import PersonalModel
     from fewshot_lite.personal.suggesting import suggest
@@ -45,6 +45,7 @@ _HOMES = {
     "evaluate": "published.evaluate",
     "export_model": "personal.export.writing",
     "load_square": "images.photo",
+    "open_base": "personal.loading",
     "open_personal": "personal.loading",
     "MetaModel": "personal.meta_model",
     "MetaTrainConfig": "training.meta_config",
@@ -80,6 +81,7 @@ __all__ = [
     "load",
     "load_square",
     "meta_train",
+    "open_base",
     "open_personal",
     "pretrain",
     "remove",

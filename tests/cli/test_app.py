@@ -237,7 +237,7 @@ def test_ctrl_c_says_so_and_leaves_nothing_behind(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fewshot_lite.personal.support.decode", interrupted)
+    monkeypatch.setattr("fewshot_lite.personal.support.decode_pixels", interrupted)
     outcome = run(
         "adapt", world / "things", "--base", world / "base.safetensors", "-o", tmp_path / "m"
     )

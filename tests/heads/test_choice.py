@@ -97,7 +97,7 @@ def test_auto_takes_another_head_only_if_it_is_clearly_better(
     def accuracy(head: Head, *_: object) -> float:
         return next(cosines) if head.name == "cosine" else 0.6
 
-    monkeypatch.setattr("fewshot_lite.heads.choice.left_out_accuracy", accuracy)
+    monkeypatch.setattr("fewshot_lite.heads.choice.leave_one_out_accuracy", accuracy)
     for expected in ("mean", "mean", "cosine"):
         choice = choose_head("auto", OWN, support(1.0), LABELS, CLASSES)
         assert choice.name == expected

@@ -128,7 +128,7 @@ def test_a_head_for_another_number_of_classes_is_refused_before_photos_are_read(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = gradient_model(inner_head="learned", way=5)
-    monkeypatch.setattr("fewshot_lite.personal.support.decode", None)
+    monkeypatch.setattr("fewshot_lite.personal.support.decode_pixels", None)
     with pytest.raises(UsageError, match=r"things\d*: 3 classes, .* learned for 5. Give 5, or"):
         model.adapt(folder)
     with pytest.raises(UsageError, match="labels: 2 classes"):

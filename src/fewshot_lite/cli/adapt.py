@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from fewshot_lite.cli.options import Device, Force, Json, Labels, MaxPixels, PhotoFolder
+from fewshot_lite.cli.options import Device, Force, Json, Labels, MaxPixels, PhotoFolder, Workers
 from fewshot_lite.core.config import HeadName, Refine
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.files import DEFAULT_BASE, DEFAULT_PERSONAL, check_output
@@ -16,6 +16,10 @@ from fewshot_lite.images.finding import find_labelled
 from fewshot_lite.images.folders import PHOTO_ENDINGS, require_folder
 from fewshot_lite.personal.base_argument import parse_base
 from fewshot_lite.personal.report.page import check_report
+
+if TYPE_CHECKING:
+    from fewshot_lite.personal.personal_model import PersonalModel
+    from fewshot_lite.personal.torch_free_model import AdaptedModel
 
 
 def adapt(
@@ -82,6 +86,7 @@ def adapt(
         typer.Option("--strict", help="Fail, and write nothing, if `check` would find anything."),
     ] = False,
     max_pixels: MaxPixels = None,
+    workers: Workers = None,
     device: Device = "auto",
     force: Force = False,
     json: Json = False,
@@ -110,31 +115,32 @@ def adapt(
     from fewshot_lite.cli.render.check import findings_json, print_findings
     from fewshot_lite.cli.render.head import print_head, print_refined
     from fewshot_lite.cli.render.quality import print_quality, quality_json
-    from fewshot_lite.core.devices import pick_device
     from fewshot_lite.images.preflight import StrictError
     from fewshot_lite.personal.advice import advice
     from fewshot_lite.personal.growth import expected_growth
-    from fewshot_lite.personal.meta_model import MetaModel
+    from fewshot_lite.personal.loading import open_base
     from fewshot_lite.personal.quality import assess
-    from fewshot_lite.personal.report.adapting import write_adapt_report
+    from fewshot_lite.personal.torch_free_base import TorchFreeBase
 
-    model = MetaModel.load(base, weights=weights, device=str(pick_device(device)))
-    pictures = report is not None or not no_thumbnails
+    plain = head == "default" and refine == "off" and report is None
+    model = open_base(base, weights=weights, device=device, without_torch=plain)
     try:
         with render.counting_bar("Adapting") as progress:
-            personal = model.adapt(
-                folder,
-                labels,
-                head=head,
-                views=views,
-                mirror=mirror,
-                refine=refine,
-                strict=strict,
-                thumbnails=pictures,
-                on_done=lambda done, total: progress(done, total, "Reading photos"),
-                on_embedded=progress,
-                on_fold=progress,
-            )
+            given: dict[str, Any] = {
+                "views": views,
+                "mirror": mirror,
+                "strict": strict,
+                "thumbnails": report is not None or not no_thumbnails,
+                "workers": workers,
+                "on_done": lambda done, total: progress(done, total, "Reading photos"),
+                "on_embedded": progress,
+            }
+            personal: AdaptedModel | PersonalModel
+            if isinstance(model, TorchFreeBase):
+                personal = model.adapt(folder, labels, **given)
+            else:
+                given |= {"head": head, "refine": refine, "on_fold": progress}
+                personal = model.adapt(folder, labels, **given)
     except StrictError as error:
         if not json:
             print_findings(error.findings, render.err)
@@ -143,7 +149,11 @@ def adapt(
     quality = assess(personal)
     growth = expected_growth(personal, quality)
     if report is not None:
-        write_adapt_report(personal, report, model=output, quality=quality, force=force)
+        from fewshot_lite.personal.report.adapting import write_adapt_report
+
+        write_adapt_report(
+            cast("PersonalModel", personal), report, model=output, quality=quality, force=force
+        )
     adaptation = personal.adaptation
     assert adaptation is not None
     refined = personal.provenance.get("refined")

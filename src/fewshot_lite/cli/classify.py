@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from fewshot_lite.cli.options import Device, Force, Json, MaxPixels
+from fewshot_lite.cli.options import Device, Force, Json, MaxPixels, Workers
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.files import DEFAULT_PERSONAL
 from fewshot_lite.images.folders import Skipped
@@ -71,6 +71,7 @@ def classify(
         bool, typer.Option("--strict", help="Fail if a folder holds a file that is no photo.")
     ] = False,
     max_pixels: MaxPixels = None,
+    workers: Workers = None,
     device: Device = "auto",
     json: Json = False,
     jsonl: Annotated[
@@ -167,7 +168,7 @@ def classify(
     from fewshot_lite.personal.loading import open_personal
 
     personal = open_personal(model, device=device, with_photos=report is not None)
-    personal.careful = careful
+    personal.careful, personal.workers = careful, workers
     if watch:
         from fewshot_lite.core.stopping import StopRequest
 

@@ -53,6 +53,16 @@ MaxPixels = Annotated[
         show_default="250 million",
     ),
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        min=1,
+        metavar="N",
+        help="Threads that decode photos, beside the network.",
+        show_default="one a core and two more",
+    ),
+]
 Precision = Annotated[
     Literal["auto", "float32", "bfloat16"],
     typer.Option(help="Precision of the networks; auto is bfloat16 where that is faster."),

@@ -5,7 +5,6 @@ See `tensor_files` for what is in a file and how it is read.
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,14 +12,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fewshot_lite.core import tensor_files
-from fewshot_lite.core.checksums import CHECKSUM, UNKNOWN, stamp
-from fewshot_lite.core.errors import FewshotError
-from fewshot_lite.core.files import atomic_path
 from fewshot_lite.core.files import sha256 as sha256
 from fewshot_lite.core.tensor_files import FORMAT as FORMAT
 from fewshot_lite.core.tensor_files import describe as describe
@@ -62,15 +57,9 @@ def save(
         name: (tensor.half() if half and _fits_half(tensor) else tensor).detach().cpu().contiguous()
         for name, tensor in tensors.items()
     }
-    beginning = {CHECKSUM: UNKNOWN, "format": tensor_files.FORMAT, "kind": kind}
-    entry = json.dumps({**beginning, **meta})
-    try:
-        with atomic_path(path, force=force) as temporary:
-            save_file(ready, temporary, metadata={tensor_files.KEY: entry})
-            stamp(temporary)
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise FewshotError(f"{path}: could not be written ({reason}).") from None
+    entry = tensor_files.metadata(kind, meta)
+    with tensor_files.written(path, force=force) as temporary:
+        save_file(ready, temporary, metadata=entry)
 
 
 def _fits_half(tensor: Tensor) -> bool:

@@ -38,8 +38,6 @@ class Stream(IntEnum):
     """The order of the images of a VTAB task, by task and split."""
     REFINEMENT_ROWS = 12
     """The order of the support rows in the steps of `adapt --refine`."""
-    LEARNING_CURVE = 13
-    """Halves of a personal model's photos."""
     TUNING_VIEWS = 14
     """Crops, flips and colours of the views that tuning sees, by image."""
     TUNING_BATCHES = 15

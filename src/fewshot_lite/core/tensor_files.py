@@ -10,9 +10,10 @@ tensors one by one, and the first files none; they are read all the same.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,8 +22,9 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
 from fewshot_lite.core import jsons
-from fewshot_lite.core.checksums import CHECKSUM, is_whole, mapped, place_at_start
+from fewshot_lite.core.checksums import CHECKSUM, UNKNOWN, is_whole, mapped, place_at_start, stamp
 from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.core.files import atomic_path
 
 #: Raised with every change that older versions could not read; all up to it are read.
 FORMAT = 2
@@ -75,6 +77,52 @@ def read(
         wanted = " or ".join(f"{describe(k)} (made by {_MAKERS[k]})" for k in kinds)
         raise UsageError(f"{where}: {describe(meta['kind'])}; {wanted} is needed here.")
     return tensors, meta
+
+
+def write(
+    path: Path,
+    kind: str,
+    arrays: Mapping[str, npt.NDArray[Any]],
+    meta: Mapping[str, Any],
+    *,
+    force: bool = True,
+) -> None:
+    """Write a file, whole or not at all.
+
+    Args:
+        force: `path` may be there at the end.
+
+    Raises:
+        FewshotError: it cannot be written (the previous file, if any, is untouched).
+    """
+    from safetensors.numpy import save_file
+
+    ready = {name: np.ascontiguousarray(v).reshape(v.shape) for name, v in arrays.items()}
+    entry = metadata(kind, meta)
+    with written(path, force=force) as temporary:
+        save_file(ready, temporary, metadata=entry)
+
+
+def metadata(kind: str, meta: Mapping[str, Any]) -> dict[str, str]:
+    """That of a file of this kind, whose checksum `written` puts in."""
+    beginning = {CHECKSUM: UNKNOWN, "format": FORMAT, "kind": kind}
+    return {KEY: json.dumps({**beginning, **meta})}
+
+
+@contextlib.contextmanager
+def written(path: Path, *, force: bool) -> Iterator[Path]:
+    """A temporary file of safetensors that has its checksum and the place of `path` in the end.
+
+    Raises:
+        FewshotError: it cannot be written.
+    """
+    try:
+        with atomic_path(path, force=force) as temporary:
+            yield temporary
+            stamp(temporary)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise FewshotError(f"{path}: could not be written ({reason}).") from None
 
 
 def read_meta(path: Path) -> dict[str, Any]:

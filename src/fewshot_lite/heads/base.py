@@ -4,7 +4,7 @@ A head is two pure functions of tensors, so that LITE can cut the graph between 
 on the support set alone and is run once a task, `logits` once a micro-batch of queries.
 
 `docs/architecture.md` says where a new head is listed. A closed form for leave-one-out is worth
-having where there is one (`Head._leave_one_out`); without it, the head is fitted again without each
+having where there is one (`leave_one_out`); without it, the head is fitted again without each
 photo.
 """
 
@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+
+from fewshot_lite.heads import leave_one_out
+from fewshot_lite.heads.in_numpy import as_array
 
 #: What a head keeps of a support set: names to tensors (float ones carry gradients).
 Statistics = dict[str, Tensor]
@@ -96,7 +99,7 @@ class Head(nn.Module, ABC):
     ) -> Tensor:
         """Leave-one-out: logits of every support image by the head fitted to the others.
 
-        Equal to fitting again without each photo, by a closed form for all heads of `adapt`.
+        Equal to fitting again without each photo, by a closed form where there is one.
 
         Args:
             features: (N, d).
@@ -115,11 +118,20 @@ class Head(nn.Module, ABC):
         """
         if not self.refits:
             raise ValueError("an adapted head cannot be fitted without an image")
-        kind = torch.promote_types(features.dtype, torch.float32)
-        found = features.new_full((len(labels), classes), torch.nan, dtype=kind)
-        for rows in photos_by_size(labels, classes, groups):
-            found[rows] = self._leave_one_out(features, labels, classes, rows).to(found)
-        return found
+        support = as_array(features), as_array(labels), classes
+        photos = None if groups is None else as_array(groups)
+        description = self.describe()
+        if leave_one_out.has_form(description):
+            state = {name: as_array(value) for name, value in self.state_dict().items()}
+            found = torch.from_numpy(
+                leave_one_out.leave_one_out_logits(description, state, support, photos)
+            )
+        else:
+            found = torch.full((len(labels), classes), torch.nan, dtype=torch.float64)
+            for rows in leave_one_out.photos_by_size(support[1], classes, photos):
+                chosen = torch.from_numpy(rows)
+                found[chosen] = self._leave_one_out(features, labels, classes, chosen).to(found)
+        return found.to(features.device, torch.promote_types(features.dtype, torch.float32))
 
     def _leave_one_out(
         self, features: Tensor, labels: Tensor, classes: int, rows: Tensor
@@ -135,26 +147,3 @@ class Head(nn.Module, ABC):
             statistics = self.fit(features[kept], labels[kept], classes)
             found.append(self.logits(statistics, features[out]))
         return torch.stack(found)
-
-
-def photos_by_size(labels: Tensor, classes: int, groups: Tensor | None) -> Iterator[Tensor]:
-    """The rows of the photos that can be left out, int64 (P, g) for each number g of views.
-
-    Raises:
-        ValueError: as `Head.leave_one_out_logits`.
-    """
-    shots = torch.bincount(labels, minlength=classes)
-    if len(shots) > classes or bool((shots == 0).any()):
-        raise ValueError(f"every one of the {classes} classes needs a support image")
-    if groups is None:
-        groups = torch.arange(len(labels), device=labels.device)
-    _, photo, views = groups.unique(return_inverse=True, return_counts=True)
-    order = photo.argsort(stable=True)
-    starts = views.cumsum(0) - views
-    if not torch.equal(labels, labels[order[starts]][photo]):
-        raise ValueError("groups: a photo has views in two classes")
-    others = shots[labels[order[starts]]] - views
-    for size in views.unique().tolist():
-        chosen = starts[(views == size) & (others > 0)]
-        if len(chosen):
-            yield order[chosen[:, None] + torch.arange(size, device=order.device)]

@@ -22,18 +22,17 @@ one out. Where all classes have as many photos, nothing changes.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from fewshot_lite.heads import calibration
+from fewshot_lite.heads.array_head import ArrayHead, DescribedHead
 from fewshot_lite.heads.base import Head, Statistics
-
-_SIGMA = 0.5
-#: Factors that are tried: to e^±2 in steps of 2.5 %.
-_GRID = torch.linspace(-2, 2, 161, dtype=torch.float64).exp()
-#: Fits to reduced classes, of all classes and of one: they cost as much as leaving out.
-_REFITS, _OF_A_CLASS = 16, 8
+from fewshot_lite.heads.in_numpy import Array, Logits, Support, as_array
+from fewshot_lite.heads.leave_one_out import has_form
 
 
 class CalibratedHead(Head):
@@ -75,16 +74,6 @@ class CalibratedHead(Head):
         logits = self.head.logits(statistics, features)
         return self.factor * (logits + self.count_offset / statistics["counts"])
 
-    def _leave_one_out(
-        self, features: Tensor, labels: Tensor, classes: int, rows: Tensor
-    ) -> Tensor:
-        logits = self.head._leave_one_out(features, labels, classes, rows)
-        counts = torch.bincount(labels, minlength=classes).expand(len(rows), 1, classes).clone()
-        own = labels[rows[:, 0]]
-        counts[torch.arange(len(rows), device=own.device), 0, own] -= rows.shape[1]
-        offsets = self.count_offset / counts
-        return float(self.factor) * (logits + offsets.to(logits))
-
 
 @torch.no_grad()
 def calibrate(
@@ -103,85 +92,59 @@ def calibrate(
     Raises:
         ValueError: a class without images.
     """
-    leave_one_out = head.leave_one_out_logits(features, labels, classes, groups)
-    offset = _count_offset(head, features, labels, classes, groups, leave_one_out)
-    shifted = CalibratedHead(head, count_offset=offset).to(features.device)
-    if offset:
-        leave_one_out = shifted.leave_one_out_logits(features, labels, classes, groups)
-    first = _first_rows(groups, labels)
-    factor = likeliest_factor(leave_one_out[first], labels[first])
-    return CalibratedHead(head, factor, offset).to(features.device)
-
-
-def _first_rows(groups: Tensor | None, labels: Tensor) -> Tensor:
-    """The first row of each photo, int64: as queries are seen; more would count it as several."""
-    rows = torch.arange(len(labels), device=labels.device)
-    if groups is None:
-        return rows
-    photos, photo = groups.unique(return_inverse=True)
-    return rows.new_full((len(photos),), len(labels)).scatter_reduce(0, photo, rows, "amin")
+    constants = calibration.calibrate(
+        as_array_head(head), *arrays(features, labels, classes, groups)
+    )
+    return CalibratedHead(head, *constants).to(features.device)
 
 
 @torch.no_grad()
 def likeliest_factor(logits: Tensor, labels: Tensor) -> float:
-    """t, from logits (N, K) of photos left out, NaN for those that were not; labels int64 (N,)."""
-    known = logits.isfinite().all(1).cpu()
-    if not bool(known.any()):
-        return 1.0
-    shots = torch.bincount(labels.cpu()[known], minlength=logits.shape[1]).double()
-    certain = len(shots) ** 2 / (1 / shots.clamp(min=1)).sum()
-    logits, labels = logits.double().cpu()[known], labels.cpu()[known]
-    weights = certain / (shots[labels] * (shots > 0).sum())  # (N,)
-    costs = scaled_cross_entropies(logits, labels, _GRID) @ weights
-    return float(_GRID[(costs + _GRID.log().square() / (2 * _SIGMA**2)).argmin()])
+    """As `calibration.likeliest_factor`, of tensors."""
+    return calibration.likeliest_factor(as_array(logits), as_array(labels))
 
 
-def scaled_cross_entropies(logits: Tensor, labels: Tensor, factors: Tensor) -> Tensor:
-    """Cross-entropies (F, N) of logits (N, K) times each of F factors above 0, labels int64 (N,).
-
-    All products have one place in memory: a new one for each factor made the process as large as
-    all of them together (3 GB at 1,000 classes of 2 photos), as the allocator did not find the
-    places of earlier ones fit.
-    """
-    logits = logits - logits.amax(1, keepdim=True)  # so that no exponential overflows
-    own = logits.gather(1, labels[:, None])[:, 0]
-    scaled, found = torch.empty_like(logits), logits.new_empty(len(factors), len(labels))
-    for row, factor in zip(found, factors.tolist(), strict=True):
-        torch.mul(logits, factor, out=scaled)
-        torch.sum(scaled.exp_(), 1, out=row)
-        row.log_().sub_(own, alpha=factor)
-    return found
+def arrays(
+    features: Tensor, labels: Tensor, classes: int, groups: Tensor | None = None
+) -> tuple[Support, Array | None]:
+    """A support set as `array_head.ArrayHead` takes it."""
+    photos = None if groups is None else as_array(groups)
+    return (as_array(features), as_array(labels), classes), photos
 
 
-def _count_offset(
-    head: Head,
-    features: Tensor,
-    labels: Tensor,
-    classes: int,
-    groups: Tensor | None,
-    leave_one_out: Tensor,
-) -> float:
-    """c by least squares over the classes that have more photos than the rarest, 0 without any."""
-    if groups is None:
-        groups = torch.arange(len(labels), device=labels.device)
-    photos = [groups[labels == k].unique() for k in range(classes)]
-    fewest = min(len(numbers) for numbers in photos)
-    larger = [k for k in range(classes) if len(photos[k]) > fewest + 1]
-    larger = sorted(larger, key=lambda k: -len(photos[k]))[:_REFITS]
-    product = square = 0.0
-    for k in larger:
-        times = min(_OF_A_CLASS, _REFITS // len(larger), len(photos[k]) // fewest) or 1
-        of_class = labels == k
-        for start in range(times):
-            kept = photos[k][start::times][:fewest]
-            inside = torch.isin(groups, kept)
-            out = of_class & ~inside
-            rows = ~of_class | inside
-            statistics = head.fit(features[rows], labels[rows], classes)
-            less = leave_one_out[out, k] - head.logits(statistics, features[out])[:, k]
-            # A photo left out leaves the rows of the class without its own.
-            own = (groups[out][:, None] == groups[of_class]).sum(1)
-            gap = 1 / (of_class & inside).sum() - 1 / (of_class.sum() - own)
-            product += float((less * gap).mean())
-            square += float(gap.square().mean())
-    return max(0.0, product / square) if square else 0.0
+def as_array_head(head: Head) -> ArrayHead:
+    """A head as a function of arrays, by torch if it has no form in NumPy."""
+    description = head.describe()
+    if not has_form(description):
+        return _ByTorch(head)
+    state = head.state_dict().items()
+    return DescribedHead(description, {name: as_array(value) for name, value in state})
+
+
+@dataclass(frozen=True)
+class _ByTorch(ArrayHead):
+    """A head that torch fits."""
+
+    head: Head
+
+    def fit(self, support: Support) -> Logits:
+        features, labels, classes = support
+        head = self.head.cpu()
+        statistics = head.fit(torch.from_numpy(features), torch.from_numpy(labels), classes)
+
+        def logits(q: Array) -> Array:
+            with torch.no_grad():
+                found: Array = head.logits(statistics, torch.from_numpy(q)).numpy()
+            return found
+
+        return logits
+
+    def leave_one_out_logits(self, support: Support, groups: Array | None = None) -> Array:
+        features, labels, classes = support
+        rows = torch.from_numpy(features), torch.from_numpy(labels)
+        photos = None if groups is None else torch.from_numpy(groups)
+        found: Array = self.head.cpu().leave_one_out_logits(*rows, classes, photos).numpy()
+        return found
+
+    def calibrated(self, factor: float, count_offset: float) -> ArrayHead:
+        return _ByTorch(CalibratedHead(self.head, factor, count_offset))

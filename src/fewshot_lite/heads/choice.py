@@ -16,20 +16,17 @@ from torch import Tensor
 
 from fewshot_lite.core.config import HeadName
 from fewshot_lite.core.errors import UsageError
+from fewshot_lite.heads import calibration, defaults
 from fewshot_lite.heads.adapted import AdaptedHead
 from fewshot_lite.heads.base import Head, Statistics
-from fewshot_lite.heads.calibrated import calibrate, likeliest_factor
-from fewshot_lite.heads.mean import MeanHead
+from fewshot_lite.heads.calibrated import arrays, as_array_head, calibrate, likeliest_factor
+from fewshot_lite.heads.in_numpy import as_array
 from fewshot_lite.heads.prototypes import PrototypeHead
-from fewshot_lite.heads.registry import NAMED_HEADS
-from fewshot_lite.heads.ridge import RidgeHead
+from fewshot_lite.heads.registry import NAMED_HEADS, make_head
 
 #: Temperature of Euclidean class means times the mean squared distance of support images from
 #: their mean, as features are of any size.
 _EUCLIDEAN = 3.0
-#: Factor on the mean's logits: where its members differ it is less sure than it is right. Chosen
-#: likewise, for 1 to 5 shots and 3 to 10 ways; drawings and novel classes were looked at as well.
-_MEAN = 1.3
 #: What a head must be better than the default by in cross-validation: with a few dozen photos,
 #: smaller differences are chance, and following them costs more than it gains.
 _MARGIN = 0.05
@@ -137,25 +134,21 @@ def adapted_choice(
 
 def default_head(own: Head) -> Head:
     """The head that a base with this one adapts with, unless told otherwise."""
-    if own.kind == "mahalanobis":
-        return MeanHead([own, RidgeHead(), NAMED_HEADS["cosine"]()], _MEAN)
-    return own
+    if own.kind != "mahalanobis":
+        return own
+    state = {name: as_array(value) for name, value in own.state_dict().items()}
+    found = defaults.default_head(own.describe(), state)
+    head = make_head(dict(found.description))
+    head.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in found.tensors.items()})
+    return head
 
 
 def leave_one_out_accuracy(
     head: Head, features: Tensor, labels: Tensor, classes: int, groups: Tensor | None = None
 ) -> float:
-    """Share of support photos named right when left out, each class weighing the same.
-
-    Photos that are their class's only one do not count; NaN if all are.
-    """
-    logits = head.leave_one_out_logits(features, labels, classes, groups)
-    known = ~logits.isnan().any(1)
-    right = (logits.argmax(1) == labels)[known].double()
-    shots = torch.bincount(labels[known], minlength=classes)
-    sums = torch.zeros(classes, dtype=right.dtype, device=right.device)
-    shares = sums.index_add(0, labels[known], right)[shots > 0] / shots[shots > 0]
-    return float(shares.mean())
+    """As `calibration.leave_one_out_accuracy`, of tensors."""
+    support, photos = arrays(features, labels, classes, groups)
+    return calibration.leave_one_out_accuracy(as_array_head(head), support, photos)
 
 
 def _candidates(wanted: HeadName, own: Head, features: Tensor) -> dict[str, Head]:

@@ -15,12 +15,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from fewshot_lite.heads.base import Statistics
-from fewshot_lite.heads.class_means import ClassMeanHead
+from fewshot_lite.heads.base import Head, Statistics
 from fewshot_lite.heads.features import at_least_float32, class_means
 
 
-class GeneratedLinearHead(ClassMeanHead):
+class GeneratedLinearHead(Head):
     """logit_k(q) = τ (q·w_k + b_k), with w_k and b_k from the mean feature of class k."""
 
     kind: ClassVar[str] = "generated-linear"

@@ -17,6 +17,10 @@ ROOT_LENGTH = 10.0
 #: Keeps the root's slope finite at zero, where features after a ReLU often are.
 ROOT_EPSILON = 1e-3
 
+#: Strength and temperature of ridge regression, and temperature of cosines, that were chosen on
+#: validation sets.
+RIDGE, COSINE = (0.1, 8.0), 9.0
+
 #: That are averaged: a file can describe thousands, each of which is fitted.
 MOST_HEADS = 16
 
@@ -57,7 +61,7 @@ def mahalanobis(features: Array, labels: Array, classes: int, beta: float) -> Lo
     number, width = features.shape
     centre = features.mean(0)
     x = features - centre
-    means, shots = _class_means(x, labels, classes)
+    means, shots = class_means(x, labels, classes)
     by_class = np.argsort(labels, kind="stable")
     inverses: dict[int, Callable[[Array], Array]] = {}
     rows, of_rows = [], []
@@ -91,6 +95,12 @@ def mahalanobis(features: Array, labels: Array, classes: int, beta: float) -> Lo
     return distances
 
 
+def as_array(values: Any) -> Array:
+    """An array, or a tensor of torch's without its gradient, as an array."""
+    found: Array = values.detach().cpu().numpy() if hasattr(values, "detach") else values
+    return found
+
+
 def scaled(features: Array, length: float) -> Array:
     """Features of one length, in double precision."""
     features = features.astype(np.float64)
@@ -116,7 +126,7 @@ def _mahalanobis(options: dict[str, Any], state: dict[str, Array], support: Supp
     _flag(options, "fixed_temperature")
     _no_more(options)
     beta, temperature = _exp(state, "log_beta"), _exp(state, "log_temperature")
-    prepared = _rooted if root else _as_they_are
+    prepared = rooted if root else as_doubles
     features, labels, classes = support
     distances = mahalanobis(prepared(features), labels, classes, beta)
     return lambda q: -temperature * distances(prepared(q))
@@ -128,11 +138,11 @@ def _ridge(options: dict[str, Any], state: dict[str, Array], support: Support) -
     strength, temperature = _exp(state, "log_strength"), _exp(state, "log_temperature")
 
     def prepared(features: Array) -> Array:
-        return scaled(_rooted(features) if root else features, 1.0)
+        return scaled(rooted(features) if root else features, 1.0)
 
     features, labels, classes = support
     x = prepared(features)
-    means, shots = _class_means(x, labels, classes)
+    means, shots = class_means(x, labels, classes)
     middle = means.mean(0)
     roots = np.sqrt(len(x) / (classes * shots[labels]))[:, None]
     rows = roots * (x - middle)
@@ -152,18 +162,18 @@ def _prototypes(options: dict[str, Any], state: dict[str, Array], support: Suppo
     temperature = _exp(state, "log_temperature")
     features, labels, classes = support
     if metric == "cosine":
-        means, _ = _class_means(scaled(features, 1.0), labels, classes)
+        means, _ = class_means(scaled(features, 1.0), labels, classes)
         directions = scaled(means, 1.0)
         return lambda q: temperature * scaled(q, 1.0) @ directions.T
     if metric != "euclidean":
         raise ValueError(f"metric {metric!r}")
-    means, _ = _class_means(_as_they_are(features), labels, classes)
+    means, _ = class_means(as_doubles(features), labels, classes)
     centre = means.mean(0)  # small differences of large numbers only once
     means = means - centre
     squares = np.square(means).sum(1)
 
     def logits(q: Array) -> Array:
-        q = _as_they_are(q) - centre
+        q = as_doubles(q) - centre
         distances = np.square(q).sum(1)[:, None] + squares - 2 * q @ means.T
         found: Array = -temperature * np.maximum(distances, 0)
         return found
@@ -178,7 +188,7 @@ def _mean(options: dict[str, Any], state: dict[str, Array], support: Support) ->
     if apart or not (0 < len(heads) <= MOST_HEADS and 0 < temperature < math.inf):
         raise ValueError("no heads that could be averaged")
     members = [
-        fit_head(head, _under(f"heads.{number}.", state), support)
+        fit_head(head, under(f"heads.{number}.", state), support)
         for number, head in enumerate(heads)
     ]
     return lambda q: temperature * sum(member(q) for member in members) / len(members)
@@ -187,7 +197,7 @@ def _mean(options: dict[str, Any], state: dict[str, Array], support: Support) ->
 def _calibrated(options: dict[str, Any], state: dict[str, Array], support: Support) -> Logits:
     head = options.pop("head")
     _no_more(options)
-    inner = fit_head(head, _under("head.", state), support)
+    inner = fit_head(head, under("head.", state), support)
     factor, offset = _scalar(state, "factor"), _scalar(state, "count_offset")
     _, labels, classes = support
     offsets = offset / np.bincount(labels, minlength=classes)
@@ -206,27 +216,27 @@ def _adapted(options: dict[str, Any], state: dict[str, Array], support: Support)
     weight, bias = weight.astype(np.float64), bias.astype(np.float64)
 
     def logits(q: Array) -> Array:
-        q = scaled(q, 1.0) if normalised else _as_they_are(q)
+        q = scaled(q, 1.0) if normalised else as_doubles(q)
         found: Array = temperature * (q @ weight.T + bias)
         return found
 
     return logits
 
 
-def _class_means(features: Array, labels: Array, classes: int) -> tuple[Array, Array]:
+def class_means(features: Array, labels: Array, classes: int) -> tuple[Array, Array]:
     """Means (K, d) and numbers (K,) of each class's rows."""
     shots = np.bincount(labels, minlength=classes)
     rows = features[np.argsort(labels, kind="stable")]
     return np.add.reduceat(rows, np.cumsum(shots) - shots) / shots[:, None], shots
 
 
-def _as_they_are(features: Array) -> Array:
+def as_doubles(features: Array) -> Array:
     return features.astype(np.float64)
 
 
-def _rooted(features: Array) -> Array:
+def rooted(features: Array) -> Array:
     """As `features.root_features`."""
-    features = _as_they_are(features)
+    features = as_doubles(features)
     roots = np.sign(features) * (np.sqrt(np.abs(features) + ROOT_EPSILON) - ROOT_EPSILON**0.5)
     return scaled(roots, ROOT_LENGTH)
 
@@ -254,7 +264,7 @@ def _exp(state: dict[str, Array], name: str) -> float:
     return math.exp(_scalar(state, name))
 
 
-def _under(prefix: str, state: dict[str, Array]) -> dict[str, Array]:
+def under(prefix: str, state: dict[str, Array]) -> dict[str, Array]:
     """Take out the tensors whose names begin with a prefix, by the rest of their names."""
     names = [name for name in state if name.startswith(prefix)]
     return {name.removeprefix(prefix): state.pop(name) for name in names}

@@ -31,7 +31,6 @@ from torch import Tensor
 
 from fewshot_lite.heads.base import Head, Statistics
 from fewshot_lite.heads.features import at_least_float32, class_means, root_features
-from fewshot_lite.heads.mahalanobis_leave_one_out import leave_one_out_distances
 
 
 class MahalanobisHead(Head):
@@ -146,15 +145,6 @@ class MahalanobisHead(Head):
     def prepared(self, features: Tensor) -> Tensor:
         """Features (B, d) as distances are measured in them."""
         return root_features(features) if self.root else at_least_float32(features)
-
-    def _leave_one_out(
-        self, features: Tensor, labels: Tensor, classes: int, rows: Tensor
-    ) -> Tensor:
-        prepared = self.prepared(features).double().cpu()  # differences of nearly equal numbers
-        distances = leave_one_out_distances(
-            prepared, labels.cpu(), classes, rows.cpu(), float(self.beta.detach())
-        )
-        return -self.log_temperature.exp().double().cpu() * distances
 
     def _shared_factor(self, x: Tensor, a: float) -> Tensor:
         """E, (min(N, d), d), of B = a XᵀX + β I."""

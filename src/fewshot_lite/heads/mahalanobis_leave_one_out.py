@@ -28,22 +28,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from fewshot_lite.heads.features import class_means
+from fewshot_lite.heads.in_numpy import Array, class_means
 
 #: Numbers in a product of photos, classes and rows, to bound its memory.
 _NUMBERS = 1 << 22
 
 
 def leave_one_out_distances(
-    features: Tensor, labels: Tensor, classes: int, rows: Tensor, beta: float
-) -> Tensor:
+    features: Array, labels: Array, classes: int, rows: Array, beta: float
+) -> Array:
     """Squared distances of photos to the classes without them.
 
     Args:
-        features: float64 (N, d) on the CPU, as the head measures in them.
+        features: float64 (N, d), as the head measures in them.
         labels: int64 (N,) of 0..K-1, every class present.
         classes: K.
         rows: int64 (P, g), the rows of each photo, no photo alone in its class.
@@ -55,82 +54,78 @@ def leave_one_out_distances(
     support = _Support.of(features, labels, classes, rows.shape[1], beta)
     distances = support.to_others(rows)
     own = labels[rows[:, 0]]
-    for k in own.unique().tolist():
+    for k in sorted(set(own.tolist())):
         distances[own == k, :, k] = support.to_own(k, rows[own == k])
-    return distances.clamp(min=0)  # below zero by rounding only
+    return distances.clip(0)  # below zero by rounding only
 
 
 @dataclass(frozen=True)
 class _Support:
     """The support set in the coordinates in which S is a diagonal."""
 
-    x: Tensor
+    x: Array
     """(N, r), centred; r = min(N, d)."""
-    spectrum: Tensor
+    spectrum: Array
     """(r,), the diagonal of S."""
-    labels: Tensor
-    means: Tensor
+    labels: Array
+    means: Array
     """(K, r)."""
-    shots: Tensor
+    shots: Array
     size: int
     """g."""
     beta: float
 
     @classmethod
-    def of(cls, features: Tensor, labels: Tensor, classes: int, size: int, beta: float) -> _Support:
+    def of(cls, features: Array, labels: Array, classes: int, size: int, beta: float) -> _Support:
         x = features - features.mean(0)
         few = x.shape[0] < x.shape[1]
-        spectrum, axes = torch.linalg.eigh(x @ x.mT if few else x.mT @ x)
-        spectrum = spectrum.clamp(min=0)  # below by rounding only
-        x = axes * spectrum.sqrt() if few else x @ axes
+        spectrum, axes = np.linalg.eigh(x @ x.T if few else x.T @ x)
+        spectrum = spectrum.clip(0)  # below by rounding only
+        x = axes * np.sqrt(spectrum) if few else x @ axes
         means, shots = class_means(x, labels, classes)
         return cls(x, spectrum, labels, means, shots, size, beta)
 
-    def to_others(self, rows: Tensor) -> Tensor:
+    def to_others(self, rows: Array) -> Array:
         """Distances (P, g, K) of photos (P, g) to all classes as if none were their own."""
-        distances = self.x.new_empty(*rows.shape, len(self.shots))
-        for m in self.shots.unique().tolist():
+        distances = np.empty((*rows.shape, len(self.shots)))
+        for m in sorted(set(self.shots.tolist())):
             weight = m / (m + 1)
             share, root = self._shared(weight)
-            members = (self.shots == m).nonzero().flatten()
+            members = np.flatnonzero(self.shots == m)
             scale = weight / (m - 1) if m > 1 else 0.0
-            v = torch.stack([self._own(k, root, scale) for k in members.tolist()])  # (K_m, m', r)
+            v = np.stack([self._own(k, root, scale) for k in members.tolist()])  # (K_m, m', r)
             means = self.means[members]
             gamma = share * self._lost(len(self.x))
             chunk = max(1, _NUMBERS // (self.size * len(members) * max(m, self.size)))
-            for part, places in zip(
-                rows.split(chunk), torch.arange(len(rows)).split(chunk), strict=True
-            ):
-                distances[places[:, None], :, members] = self._distances(
-                    part, means, root, v, gamma
-                )
+            for start in range(0, len(rows), chunk):
+                found = self._distances(rows[start : start + chunk], means, root, v, gamma)
+                distances[start : start + chunk, :, members] = found.swapaxes(1, 2)
         return distances
 
-    def _distances(
-        self, rows: Tensor, means: Tensor, root: Tensor, v: Tensor, gamma: Tensor
-    ) -> Tensor:
+    def _distances(self, rows: Array, means: Array, root: Array, v: Array, gamma: Array) -> Array:
         """Distances (P, K_m, g) of photos (P, g) to classes of as many rows each."""
         x = self.x[rows]  # (P, g, r)
-        own_x = torch.einsum("pgr,kmr->pkgm", x, v)
-        own_y = own_x - (v @ means[:, :, None]).squeeze(2)[:, None]  # of x - μ_k
+        products = x.reshape(-1, x.shape[2]) @ v.reshape(-1, v.shape[2]).T  # in one
+        own_x = products.reshape(*x.shape[:2], *v.shape[:2]).swapaxes(1, 2)  # (P, K_m, g, m')
+        own_y = own_x - (v @ means[:, :, None])[None, :, None, :, 0]  # of x - μ_k
         shared_x, shared_means = x * root, means * root
-        xx = (shared_x @ shared_x.mT)[:, None] - own_x @ own_x.mT  # X A⁻¹ Xᵀ, (P, K_m, g, g)
-        cross = (shared_x @ shared_means.mT).mT  # (P, K_m, g)
-        shared_xx = shared_x @ shared_x.mT  # (P, g, g)
-        xy = shared_xx[:, None] - cross[..., None] - own_x @ own_y.mT
+        shared_xx = shared_x @ shared_x.swapaxes(1, 2)  # (P, g, g)
+        xx = shared_xx[:, None] - own_x @ own_x.swapaxes(2, 3)  # X A⁻¹ Xᵀ, (P, K_m, g, g)
+        cross = (shared_x @ shared_means.T).swapaxes(1, 2)  # (P, K_m, g)
+        xy = shared_xx[:, None] - cross[..., None] - own_x @ own_y.swapaxes(2, 3)
         yy = (
-            shared_xx.diagonal(dim1=1, dim2=2)[:, None]
+            shared_xx.diagonal(axis1=1, axis2=2)[:, None]
             - 2 * cross
-            + shared_means.square().sum(1)[:, None]
-            - own_y.square().sum(3)
+            + np.square(shared_means).sum(1)[:, None]
+            - np.square(own_y).sum(3)
         )
-        eye = torch.eye(self.size, dtype=x.dtype)
+        eye = np.eye(self.size)
         # yᵀA⁻¹y + (X A⁻¹ y)ᵀ Γ (I - M Γ)⁻¹ X A⁻¹ y, M of X alone.
-        gained = gamma @ torch.linalg.solve(eye - xx @ gamma, xy)
-        distances: Tensor = yy + (xy * gained).sum(2)
+        gained = gamma @ np.linalg.solve(eye - xx @ gamma, xy)
+        distances: Array = yy + (xy * gained).sum(2)
         return distances
 
-    def to_own(self, k: int, rows: Tensor) -> Tensor:
+    def to_own(self, k: int, rows: Array) -> Array:
         """Distances (P, g) of photos (P, g) of class k, each to the class without it."""
         m, g = int(self.shots[k]), self.size
         weight = (m - g) / (m - g + 1)
@@ -138,33 +133,34 @@ class _Support:
         share, root = self._shared(weight)
         v = self._own(k, root, scale)
         x = self.x[rows]
-        z = torch.cat([x, x - self.means[k]], 1)  # (P, 2g, r)
-        own = z @ v.mT
-        products = (z * root) @ (z * root).mT - own @ own.mT  # M
-        gamma = torch.block_diag(share * self._lost(len(self.x)), scale * self._lost(m))
-        eye = torch.eye(g, dtype=x.dtype)
+        z = np.concatenate([x, x - self.means[k]], 1)  # (P, 2g, r)
+        own = z @ v.T
+        shared = z * root
+        products = shared @ shared.swapaxes(1, 2) - own @ own.swapaxes(1, 2)  # M
+        gamma = np.zeros((2 * g, 2 * g))
+        gamma[:g, :g], gamma[g:, g:] = share * self._lost(len(self.x)), scale * self._lost(m)
+        eye = np.eye(g)
         # From the mean of the others, a row lies at its own y and all y of the photo / (m - g).
-        u = torch.cat([torch.zeros_like(eye), eye + 1 / (m - g)])  # (2g, g)
-        identity = torch.eye(2 * g, dtype=x.dtype)
-        found = torch.linalg.solve(identity - products @ gamma, products @ u)  # (P, 2g, g)
-        distances: Tensor = (u * found).sum(1)
+        u = np.concatenate([np.zeros_like(eye), eye + 1 / (m - g)])  # (2g, g)
+        identity = np.eye(2 * g)
+        found = np.linalg.solve(identity - products @ gamma, products @ u)  # (P, 2g, g)
+        distances: Array = (u * found).sum(1)
         return distances
 
-    def _lost(self, number: int) -> Tensor:
+    def _lost(self, number: int) -> Array:
         """P of a photo that is left out of this many rows, (g, g)."""
-        ones = self.x.new_full((self.size, self.size), 1 / (number - self.size))
-        return torch.eye(self.size, dtype=self.x.dtype) + ones
+        return np.eye(self.size) + 1 / (number - self.size)
 
-    def _shared(self, weight: float) -> tuple[float, Tensor]:
+    def _shared(self, weight: float) -> tuple[float, Array]:
         """The number a, and D (r,) of D² = (a S + β I)⁻¹."""
         share = (1 - weight) / max(len(self.x) - self.size - 1, 1)
-        return share, (share * self.spectrum + self.beta).rsqrt()
+        return share, 1 / np.sqrt(share * self.spectrum + self.beta)
 
-    def _own(self, k: int, root: Tensor, scale: float) -> Tensor:
+    def _own(self, k: int, root: Array, scale: float) -> Array:
         """V, (m, r), of A⁻¹ = D² - VᵀV, A = scale·S_k + a S + β I; no rows where scale is 0."""
         if scale == 0:
             return self.x[:0]
         u = (self.x[self.labels == k] - self.means[k]) * (root * scale**0.5)
-        c = torch.linalg.cholesky(u @ u.mT + torch.eye(len(u), dtype=u.dtype))
-        v: Tensor = torch.linalg.solve_triangular(c, u, upper=False) * root
+        c = np.linalg.cholesky(u @ u.T + np.eye(len(u)))
+        v: Array = np.linalg.solve(c, u) * root
         return v

@@ -71,9 +71,3 @@ class MeanHead(Head):
             own = {k.removeprefix(start): v for k, v in statistics.items() if k.startswith(start)}
             found.append(head.logits(own, features))
         return self.temperature * torch.stack(found).mean(0)
-
-    def _leave_one_out(
-        self, features: Tensor, labels: Tensor, classes: int, rows: Tensor
-    ) -> Tensor:
-        found = [head._leave_one_out(features, labels, classes, rows) for head in self.members]
-        return self.temperature * torch.stack([x.to(found[0]) for x in found]).mean(0)

@@ -10,12 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewshot_lite.core.config import Metric
-from fewshot_lite.heads.base import Statistics
-from fewshot_lite.heads.class_means import ClassMeanHead
+from fewshot_lite.heads.base import Head, Statistics
 from fewshot_lite.heads.features import at_least_float32, class_means
 
 
-class PrototypeHead(ClassMeanHead):
+class PrototypeHead(Head):
     """logit_k(q) = -τ ‖q - μ_k‖², or τ cos(q, μ_k) with features normalised before the mean."""
 
     kind: ClassVar[str] = "prototypes"

@@ -9,6 +9,7 @@ from fewshot_lite.heads.adapted import AdaptedHead
 from fewshot_lite.heads.base import Head
 from fewshot_lite.heads.calibrated import CalibratedHead
 from fewshot_lite.heads.generated import GeneratedLinearHead
+from fewshot_lite.heads.in_numpy import COSINE
 from fewshot_lite.heads.logistic import LogisticHead
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
 from fewshot_lite.heads.mean import MeanHead
@@ -36,7 +37,7 @@ NAMED_HEADS: Mapping[str, Callable[[], Head]] = {
     "ridge": RidgeHead,
     "mahalanobis": MahalanobisHead,
     "mahalanobis-root": lambda: MahalanobisHead(0.7, 0.18, root=True),
-    "cosine": lambda: PrototypeHead("cosine", 9.0),
+    "cosine": lambda: PrototypeHead("cosine", COSINE),
     "euclidean": PrototypeHead,
     "logistic": LogisticHead,
     "knn": NearestHead,

@@ -34,6 +34,7 @@ from torch import Tensor, nn
 
 from fewshot_lite.heads.base import Head, Statistics
 from fewshot_lite.heads.features import at_least_float32, class_means, root_features
+from fewshot_lite.heads.in_numpy import RIDGE
 
 
 class RidgeHead(Head):
@@ -42,7 +43,7 @@ class RidgeHead(Head):
     kind: ClassVar[str] = "ridge"
 
     def __init__(
-        self, strength: float = 0.1, temperature: float = 8.0, *, root: bool = True
+        self, strength: float = RIDGE[0], temperature: float = RIDGE[1], *, root: bool = True
     ) -> None:
         """A head with these constants.
 
@@ -84,37 +85,6 @@ class RidgeHead(Head):
         if self.root:
             features = root_features(features)
         return F.normalize(at_least_float32(features), dim=1)
-
-    def _leave_one_out(
-        self, features: Tensor, labels: Tensor, classes: int, rows: Tensor
-    ) -> Tensor:
-        x, labels, rows = self.prepared(features).double().cpu(), labels.cpu(), rows.cpu()
-        number, size = len(x), rows.shape[1]
-        shots = torch.bincount(labels, minlength=classes)
-        if number < x.shape[1]:
-            x = torch.linalg.qr(x.mT, mode="r").R.mT  # the same products, in N coordinates
-        x = torch.cat([x, x.new_ones(number, 1)], 1)
-        roots = shots[labels].double().rsqrt()[:, None]  # U^½, (N, 1)
-        targets = F.one_hot(labels, classes).double()
-        penalty = x.new_full((x.shape[1],), float(self.log_strength.exp()))
-        penalty *= classes / (number - size)
-        penalty[-1] = 0
-        factor = torch.linalg.cholesky((roots * x).mT @ (roots * x) + penalty.diag())
-        z = torch.linalg.solve_triangular(factor, (roots * x).mT, upper=False).mT  # (N, r)
-        residuals = targets - z @ (z.mT @ (roots * targets)) / roots  # R
-        logits = x.new_empty(*rows.shape, classes)
-        for k in labels[rows[:, 0]].unique().tolist():
-            members = (labels == k).nonzero().flatten()  # in ascending order
-            photos = (labels[rows[:, 0]] == k).nonzero().flatten()
-            places = torch.searchsorted(members, rows[photos])  # (P, g)
-            eye = torch.eye(len(members), dtype=x.dtype)
-            d = eye - z[members] @ z[members].mT
-            sides = torch.cat([d, residuals[members]], 1)
-            solved = torch.linalg.solve(eye - size / len(members) * d, sides)  # S D and S R
-            block = solved[places[:, :, None], places[:, None, :]]  # (P, g, g)
-            misses = torch.linalg.solve(block, solved[places][..., len(members) :])
-            logits[photos] = targets[rows[photos]] - misses
-        return self.log_temperature.exp().double().cpu() * logits
 
 
 def _solve(rows: Tensor, targets: Tensor, strength: Tensor) -> Tensor:

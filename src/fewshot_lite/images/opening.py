@@ -234,6 +234,13 @@ _pillow_limit: int | None = None  # Pillow's own, while ours holds
 _silence: object = None  # the entry of `warnings.filters` that keeps Pillow quiet
 
 
+@functools.cache
+def _load_plugins() -> None:
+    """All at once: threads that load them side by side can miss some."""
+    for name in _PLUGINS:
+        import_module(f"PIL.{name}ImagePlugin")
+
+
 @contextlib.contextmanager
 def _pillow_settings(max_pixels: int) -> Iterator[None]:
     """Our pixel limit in place of Pillow's, and no warnings of Pillow's (damaged EXIF, say).
@@ -245,8 +252,7 @@ def _pillow_settings(max_pixels: int) -> Iterator[None]:
     global _pillow_limit, _silence
     with _lock:
         if not _limits:
-            for name in _PLUGINS:  # at once: threads that load them side by side can miss some
-                import_module(f"PIL.{name}ImagePlugin")
+            _load_plugins()
             _pillow_limit = Image.MAX_IMAGE_PIXELS
         _limits.append(max_pixels)
         # Pillow refuses images of more than twice its limit, also those inside an icon.

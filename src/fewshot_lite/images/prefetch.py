@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from fewshot_lite.images.decoding import decode_pixels
 from fewshot_lite.images.folders import Skipped
-from fewshot_lite.images.photo import Source
+from fewshot_lite.images.photo import Source, Square
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,13 @@ class DecodedBatch:
 
 
 def decoded_batches(
-    paths: Iterable[Source | Skipped], size: int, *, batch: int = 64, ahead: int = 2
+    paths: Iterable[Source | Skipped],
+    size: int,
+    *,
+    batch: int = 64,
+    ahead: int = 2,
+    workers: int | None = None,
+    look: Callable[[int, Square], None] | None = None,
 ) -> Generator[DecodedBatch]:
     """Decode photos, some batches ahead of the one that is being worked on.
 
@@ -41,14 +47,18 @@ def decoded_batches(
         size: side S of the images.
         batch: paths to a batch.
         ahead: batches that are decoded, or being decoded, beyond the one handed out.
+        workers: threads; `decoding.worker_count` unless given.
+        look: as `decoding.decode_pixels` takes it, with positions in `paths`.
     """
     rest = iter(paths)
     waiting: deque[Future[DecodedBatch]] = deque()
     pool = ThreadPoolExecutor(max_workers=max(1, ahead))
+    first = 0
     try:
         while True:
             while len(waiting) <= ahead and (chunk := tuple(islice(rest, batch))):
-                waiting.append(pool.submit(_decoded, chunk, size))
+                waiting.append(pool.submit(_decoded, chunk, size, first, workers, look))
+                first += len(chunk)
             if not waiting:
                 return
             yield waiting.popleft().result()
@@ -56,11 +66,19 @@ def decoded_batches(
         pool.shutdown(cancel_futures=True)
 
 
-def _decoded(chunk: tuple[Source | Skipped, ...], size: int) -> DecodedBatch:
+def _decoded(
+    chunk: tuple[Source | Skipped, ...],
+    size: int,
+    first: int,
+    workers: int | None,
+    look: Callable[[int, Square], None] | None,
+) -> DecodedBatch:
     problems = {i: item.reason for i, item in enumerate(chunk) if isinstance(item, Skipped)}
     tried = [i for i in range(len(chunk)) if i not in problems]
     paths = tuple(item.path if isinstance(item, Skipped) else item for item in chunk)
-    pixels, unreadable = decode_pixels([paths[i] for i in tried], size)
+    seen = None if look is None else (lambda i, square: look(first + tried[i], square))
+    sources = [paths[i] for i in tried]
+    pixels, unreadable = decode_pixels(sources, size, workers=workers, look=seen)
     good = [i for i in range(len(tried)) if i not in unreadable]
     problems |= {tried[i]: reason for i, reason in unreadable.items()}
     return DecodedBatch(paths, problems, pixels if len(good) == len(tried) else pixels[good])

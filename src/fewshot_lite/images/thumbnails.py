@@ -6,7 +6,7 @@ photo without one has empty bytes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from io import BytesIO
 
 import numpy as np
@@ -31,7 +31,7 @@ def thumbnail(pixels: npt.NDArray[np.uint8]) -> bytes:
     return file.getvalue()
 
 
-def make_thumbnails(images: npt.NDArray[np.uint8]) -> tuple[bytes, ...]:
+def make_thumbnails(images: Iterable[npt.NDArray[np.uint8]]) -> tuple[bytes, ...]:
     """JPEGs of images, uint8 (N, 3, S, S), as they are decoded."""
     return tuple(thumbnail(np.ascontiguousarray(pixels.transpose(1, 2, 0))) for pixels in images)
 

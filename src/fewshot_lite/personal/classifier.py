@@ -44,6 +44,9 @@ class PhotoClassifier(ABC):
         names = ", ".join(self.class_names[:_SHOWN]) + ", …" * (len(self.class_names) > _SHOWN)
         return f"{type(self).__name__}({len(self.class_names)} classes: {names})"
 
+    workers: int | None = None
+    """Threads that decode photos in `classify`; one a core and two more unless set."""
+
     @abstractmethod
     def threshold(self, reject: float) -> float:
         """The strangeness above which a photo is unknown; see `novelty`."""
@@ -115,7 +118,9 @@ class PhotoClassifier(ABC):
         whose answer is not finite.
         """
         threshold = math.inf if reject is None else self.threshold(reject)
-        with contextlib.closing(decoded_batches(paths, self.image_size, batch=batch)) as batches:
+        with contextlib.closing(
+            decoded_batches(paths, self.image_size, batch=batch, workers=self.workers)
+        ) as batches:
             for decoded in batches:
                 yield from self._predictions(decoded, top, threshold)
 

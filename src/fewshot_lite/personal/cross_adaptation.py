@@ -17,10 +17,8 @@ from torch import Tensor
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.core.progress import OnDone
 from fewshot_lite.learners.base import Learner
+from fewshot_lite.personal.folds import FOLDS
 from fewshot_lite.personal.novelty import NoveltyDetector
-
-#: More would cost more; fewer would leave less to adapt to.
-FOLDS = 4
 
 
 @dataclass(frozen=True)
@@ -90,8 +88,3 @@ def deal(labels: Tensor, classes: int) -> Tensor:
             place[members] = (start + torch.arange(len(members), device=labels.device)) % FOLDS
             start += len(members)
     return place
-
-
-def most_left_out(shots: Tensor) -> Tensor:
-    """How many images of classes of these sizes (int64, at least 2) a fold leaves out at most."""
-    return (shots + FOLDS - 1) // FOLDS

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from fewshot_lite.core.random_streams import Stream, generator
-from fewshot_lite.personal.personal_model import PersonalModel
+from fewshot_lite.heads.in_numpy import Array, as_array
 from fewshot_lite.personal.quality import Quality
+from fewshot_lite.personal.with_photos import WithPhotos
 
 #: Random halves.
 _DRAWS = 10
@@ -37,8 +36,7 @@ class Growth:
     """With twice as many, extrapolated."""
 
 
-@torch.no_grad()
-def expected_growth(personal: PersonalModel, quality: Quality, *, seed: int = 0) -> Growth | None:
+def expected_growth(personal: WithPhotos, quality: Quality, *, seed: int = 0) -> Growth | None:
     """What to expect of twice as many photos of each class, taken like those there are.
 
     Args:
@@ -54,7 +52,7 @@ def expected_growth(personal: PersonalModel, quality: Quality, *, seed: int = 0)
     if not enough or min(personal.shots.values()) < _FEWEST:
         return None
     assert quality.accuracy is not None
-    draws = generator(seed, Stream.LEARNING_CURVE)
+    draws = np.random.default_rng(seed)
     halves = [_half_accuracy(personal, draws) for _ in range(_DRAWS)]
     half = sum(halves) / len(halves)
     errors = 1 - quality.accuracy
@@ -62,23 +60,20 @@ def expected_growth(personal: PersonalModel, quality: Quality, *, seed: int = 0)
     return Growth(half, quality.accuracy, 1 - errors * factor)
 
 
-def _half_accuracy(personal: PersonalModel, draws: torch.Generator) -> float:
+def _half_accuracy(personal: WithPhotos, draws: np.random.Generator) -> float:
     """The mean over classes of the share of one half that the other names right."""
-    labels = personal.labels.cpu()
-    classes = len(personal.class_names)
-    kept = torch.zeros(len(labels), dtype=torch.bool)
+    labels, classes = as_array(personal.labels), len(personal.class_names)
+    kept = np.zeros(len(labels), bool)
     for k in range(classes):
-        members = (labels == k).nonzero().flatten()
-        order = torch.randperm(len(members), generator=draws)
-        kept[members[order[: len(members) // 2]]] = True
-    rows, of_rows, photos = personal.rows()
-    chosen = kept.to(photos.device)[photos]
-    statistics = personal.head.fit(rows[chosen], of_rows[chosen], classes)
-    out = (~kept).to(personal.features.device)
-    answers = personal.head.logits(statistics, personal.features[out]).argmax(1)
-    return _mean_over_classes(answers == personal.labels[out], personal.labels[out], classes)
+        members = draws.permutation(np.flatnonzero(labels == k))
+        kept[members[: len(members) // 2]] = True
+    rows, of_rows, photos = map(as_array, personal.rows())
+    chosen = kept[photos]
+    logits = personal.array_head.fit((rows[chosen], of_rows[chosen], classes))
+    answers = logits(as_array(personal.features)[~kept]).argmax(1)
+    return _mean_over_classes(answers == labels[~kept], labels[~kept], classes)
 
 
-def _mean_over_classes(right: Tensor, labels: Tensor, classes: int) -> float:
-    hits = torch.bincount(labels[right], minlength=classes).double()
-    return float((hits / torch.bincount(labels, minlength=classes)).mean())
+def _mean_over_classes(right: Array, labels: Array, classes: int) -> float:
+    hits = np.bincount(labels[right], minlength=classes)
+    return float((hits / np.bincount(labels, minlength=classes)).mean())

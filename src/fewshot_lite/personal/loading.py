@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from fewshot_lite.personal.exported_model import ExportedModel
     from fewshot_lite.personal.meta_model import MetaModel
     from fewshot_lite.personal.personal_model import PersonalModel
+    from fewshot_lite.personal.torch_free_base import TorchFreeBase
     from fewshot_lite.personal.torch_free_model import TorchFreeModel
 
 
@@ -58,6 +59,40 @@ def load(
     from fewshot_lite.personal.meta_model import MetaModel
 
     return MetaModel.load(base, weights=weights, device=device)
+
+
+def open_base(
+    base: str | Path = DEFAULT_BASE,
+    *,
+    weights: str | Path | None = None,
+    device: str = "auto",
+    without_torch: bool = True,
+) -> MetaModel | TorchFreeBase:
+    """Open a base to adapt, by the engine that starts fastest.
+
+    On "auto" and "cpu" onnxruntime and NumPy adapt it where they can (`torch_free_base`), which
+    takes less than importing torch does; torch adapts all others, and on other devices ("cpu:0" is
+    one).
+
+    Args:
+        base: as `MetaModel.load` takes it.
+        weights: as `MetaModel.load` takes them.
+        device: as for the command line.
+        without_torch: it will be adapted in one forward pass, with the default head.
+
+    Raises:
+        UsageError: no such file or name, a file of another kind, or no such device.
+        FewshotError: a damaged file, or weights that cannot be had.
+    """
+    if without_torch and weights is None and device in ("auto", "cpu"):
+        from fewshot_lite.personal.torch_free_base import TorchFreeBase
+
+        if (found := TorchFreeBase.load(base)) is not None:
+            return found
+    from fewshot_lite.core.devices import pick_device
+    from fewshot_lite.personal.meta_model import MetaModel
+
+    return MetaModel.load(base, weights=weights, device=str(pick_device(device)))
 
 
 def open_personal(

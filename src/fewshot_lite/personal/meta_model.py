@@ -31,10 +31,11 @@ from fewshot_lite.networks.backbone_record import describe_backbone, described_b
 from fewshot_lite.networks.film import folded
 from fewshot_lite.networks.weights import load_backbone
 from fewshot_lite.personal.adapt_options import AdaptOptions
+from fewshot_lite.personal.adaptation import Adaptation
 from fewshot_lite.personal.base_argument import Base, parse_base
 from fewshot_lite.personal.cross_adaptation import CrossAdaptation, cross_adapt
 from fewshot_lite.personal.one_pass import adapt_in_one_pass, as_bytes
-from fewshot_lite.personal.personal_model import Adaptation, PersonalModel
+from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.refining import refine_support
 from fewshot_lite.personal.support import Labels, Photos, Support, read_support
 from fewshot_lite.personal.views import AS_IS
@@ -138,6 +139,7 @@ class MetaModel:
         refine: Refine = "off",
         strict: bool = False,
         thumbnails: bool = True,
+        workers: int | None = None,
         on_done: OnDone | None = None,
         on_embedded: OnDone | None = None,
         on_fold: OnDone | None = None,
@@ -152,6 +154,7 @@ class MetaModel:
                 a CSV file of files in a folder and their classes (`images.labels_file`).
             head, views, mirror, refine, thumbnails: see `personal.adapt_options.AdaptOptions`.
             strict: fail if anything is wrong with the photos; `images.preflight` lists what may be.
+            workers: threads that decode; one a core and two more unless given.
             on_done: called with (photos decoded, photos in all).
             on_embedded: as `adapt_to` takes it.
             on_fold: as `adapt_to` takes it.
@@ -174,6 +177,7 @@ class MetaModel:
             strict=strict,
             on_done=on_done,
             check_way=self._check_way,
+            workers=workers,
         )
         personal = self.adapt_to(support, options, on_embedded=on_embedded, on_fold=on_fold)
         personal.adaptation = Adaptation.of(support, time.perf_counter() - start)
@@ -219,7 +223,7 @@ class MetaModel:
         classes = len(support.class_names)
         found = adapt_in_one_pass(
             self.learner,
-            support.images,
+            torch.as_tensor(support.images),
             labels,
             classes,
             head=options.head,
@@ -245,7 +249,8 @@ class MetaModel:
     def _by_gradient(self, support: Support, on_fold: OnDone | None) -> _Adapted:
         assert isinstance(self.learner, GradientLearner)
         device = self.learner.backbone.mean.device
-        images, labels = support.images.to(device), torch.tensor(support.labels, device=device)
+        images = torch.as_tensor(support.images, device=device)
+        labels = torch.tensor(support.labels, device=device)
         classes = len(support.class_names)
         classifier = self.learner.adapt(images, labels, classes)
         _check_descended(self.learner, classifier, images, labels)
@@ -257,6 +262,7 @@ class MetaModel:
     def _personal(self, support: Support, adapted: _Adapted, thumbnails: bool) -> PersonalModel:
         classifier, crossed = adapted.classifier, adapted.crossed
         features = classifier.support_features.unflatten(0, (-1, len(adapted.views)))
+        images = as_bytes(torch.as_tensor(support.images)) if thumbnails else ()
         return PersonalModel(
             folded(self.learner.backbone, classifier.parameters),
             adapted.choice.head,
@@ -275,7 +281,7 @@ class MetaModel:
             },
             support.photos,
             support_strangeness=crossed.strangeness if crossed else None,
-            thumbnails=make_thumbnails(as_bytes(support.images)) if thumbnails else (),
+            thumbnails=make_thumbnails(images),
             leave_one_out_logits=crossed.logits if crossed else None,
         )
 

@@ -11,15 +11,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fewshot_lite import __version__
 from fewshot_lite.core import checkpoint
 from fewshot_lite.core.checkpoint import Checkpoint
+from fewshot_lite.heads.array_head import DescribedHead
 from fewshot_lite.heads.base import Head
+from fewshot_lite.heads.in_numpy import as_array
 from fewshot_lite.heads.registry import make_head
-from fewshot_lite.images.thumbnails import packed
 from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.networks.backbone_record import describe_backbone, described_backbone
-from fewshot_lite.personal.file_contents import check_contents
+from fewshot_lite.personal.file_contents import Contents, check_contents
+from fewshot_lite.personal.writing import write_personal
 
 
 @dataclass(frozen=True)
@@ -73,35 +74,23 @@ def _on(device: str, values: npt.NDArray[np.float32] | None) -> Tensor | None:
 
 
 def write(path: Path, parts: Parts, *, force: bool) -> None:
-    """Write the parts of a personal model; see `checkpoint.save`."""
+    """Write the parts of a personal model; see `writing.write_personal`."""
     backbone = parts.backbone
-    tensors = {f"network.{k}": _narrow(v) for k, v in backbone.network.state_dict().items()}
-    tensors |= {f"head.{k}": v for k, v in parts.head.state_dict().items()}
-    tensors |= {"support.features": parts.features, "support.labels": parts.labels}
-    if parts.support_strangeness is not None:
-        tensors["support.left_out"] = parts.support_strangeness
-    if parts.leave_one_out_logits is not None:
-        tensors["support.left_out_logits"] = parts.leave_one_out_logits
-    if parts.thumbnails:
-        joined, sizes = packed(parts.thumbnails)
-        tensors["support.thumbnails"] = torch.from_numpy(joined)
-        tensors["support.thumbnail_sizes"] = torch.from_numpy(sizes)
-    meta = {
-        "version": __version__,
-        **describe_backbone(backbone, parts.image_size),
-        "head": parts.head.describe(),
-        "class_names": list(parts.class_names),
-        "shots": torch.bincount(parts.labels, minlength=len(parts.class_names)).tolist(),
-        "photos": list(parts.photos),
-        "thumbnails": sum(map(bool, parts.thumbnails)),
-        "provenance": parts.provenance,
-    }
-    checkpoint.save(path, "personal", tensors, meta, force=force)
-
-
-def _narrow(tensor: Tensor) -> Tensor:
-    """Half precision where nothing is lost by it, as for weights that a base stored in half."""
-    if not tensor.is_floating_point() or tensor.ndim < 2:
-        return tensor
-    half = tensor.half()
-    return half if torch.equal(half.float(), tensor) else tensor
+    contents = Contents(
+        parts.class_names,
+        parts.image_size,
+        parts.provenance,
+        parts.photos,
+        as_array(parts.features),
+        as_array(parts.labels),
+        None if parts.support_strangeness is None else as_array(parts.support_strangeness),
+        None if parts.leave_one_out_logits is None else as_array(parts.leave_one_out_logits),
+        parts.thumbnails,
+    )
+    network, head = (
+        {name: as_array(value) for name, value in module.state_dict().items()}
+        for module in (backbone.network, parts.head)
+    )
+    about = describe_backbone(backbone, parts.image_size)
+    described = DescribedHead(parts.head.describe(), head)
+    write_personal(path, about, network, described, contents, force=force)

@@ -21,8 +21,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fewshot_lite.heads.in_numpy import as_array
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
-from fewshot_lite.personal.novelty_threshold import LENGTH, threshold
+from fewshot_lite.personal.novelty_threshold import (
+    LENGTH,
+    class_weights,
+    strangeness_of_support,
+    threshold,
+)
 
 
 class NoveltyDetector:
@@ -51,8 +57,8 @@ class NoveltyDetector:
         self._head = MahalanobisHead(beta=1.0, temperature=1.0).to(features.device)
         self._head.requires_grad_(False)
         self._statistics = self._head.fit(_scaled(features), labels, classes)
-        shots = torch.bincount(labels, minlength=classes)
-        self._weights = shots / (shots + 1) * (shots.max() + 1) / shots.max()  # (K,)
+        shots = as_array(torch.bincount(labels, minlength=classes))
+        self._weights = torch.from_numpy(class_weights(shots)).to(features)  # (K,)
 
     def strangeness(self, features: Tensor) -> Tensor:
         """Novelty scores, float32 (B,), of features (B, d): the larger, the more novel."""
@@ -66,10 +72,9 @@ class NoveltyDetector:
         NaN for the only photo of a class. Computed when it is first asked for.
         """
         if self._support_strangeness is None:
-            logits = self._head.leave_one_out_logits(
-                _scaled(self._features), self._labels, self._classes
-            )
-            self._support_strangeness = (-self._weights * logits).amin(1).float()
+            rows = as_array(self._features), as_array(self._labels)
+            found = strangeness_of_support(*rows, self._classes)
+            self._support_strangeness = torch.from_numpy(found).to(self._features.device)
         return self._support_strangeness
 
     def threshold(self, reject: float) -> float:

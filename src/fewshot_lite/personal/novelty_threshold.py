@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+import numpy as np
+
+from fewshot_lite.heads.array_head import DescribedHead
+from fewshot_lite.heads.in_numpy import Array, scaled
 from fewshot_lite.personal.prediction import check_reject
 
 #: Length that features are scaled to before strangeness is measured; β is 1, a hundredth of its
@@ -12,6 +16,30 @@ from fewshot_lite.personal.prediction import check_reject
 LENGTH = 10.0
 #: Strangeness within rounding: a photo that is in the support set many times over is no stranger.
 _ROUNDING = 0.01
+
+
+def class_weights(shots: Array) -> Array:
+    """(K,): what distances to classes of so many photos count by; see `novelty`."""
+    weights: Array = shots / (shots + 1) * (shots.max() + 1) / shots.max()
+    return weights
+
+
+def strangeness_of_support(features: Array, labels: Array, classes: int) -> Array:
+    """How strange each support photo is to the others, float32 (N,).
+
+    NaN for the only photo of a class.
+
+    Args:
+        features: float32 (N, d).
+        labels: int64 (N,) of 0..K-1, every class present.
+        classes: K.
+    """
+    one = np.zeros((), np.float32)  # β = 1; at τ = 1 a logit is minus a distance
+    head = DescribedHead({"name": "mahalanobis"}, {"log_beta": one, "log_temperature": one})
+    logits = head.leave_one_out_logits((scaled(features, LENGTH), labels, classes))
+    weights = class_weights(np.bincount(labels, minlength=classes))
+    found: Array = (-weights * logits).min(1).astype(np.float32)
+    return found
 
 
 def threshold(support_strangeness: Iterable[float], reject: float) -> float:

@@ -11,16 +11,16 @@ from torch import Tensor
 
 from fewshot_lite.core.config import HeadName
 from fewshot_lite.core.progress import OnDone
-from fewshot_lite.heads.choice import Choice, choose_head, leave_one_out_accuracy
+from fewshot_lite.heads.calibrated import arrays, as_array_head
+from fewshot_lite.heads.choice import Choice, choose_head
 from fewshot_lite.learners.base import Cast, Learner, Run, TaskClassifier, map_batches
 from fewshot_lite.networks.film import NormParameters
 from fewshot_lite.networks.inference import compiled
+from fewshot_lite.personal.mirroring import without_mirrored
 from fewshot_lite.personal.views import AS_IS, MIRRORED, Pixels, choose_views, view
 
 #: Photos whose views are in memory at a time.
 _CHUNK = 16
-#: Mirrored views are left out of adapting if photos left out are named better by this share.
-_MIRROR_MARGIN = 0.03
 
 
 @dataclass(frozen=True)
@@ -94,13 +94,13 @@ def adapt_in_one_pass(
     found = OnePass(classifier, choice, names, x, rows, photos)
     if MIRRORED not in names or mirror is not None:
         return found
-    plain = torch.tensor([name != MIRRORED for name in names], device=labels.device)
-    kept = plain.repeat(len(labels))
-    given = features[kept], rows[kept], classes, photos[kept]
-    with_mirror = leave_one_out_accuracy(choice.head, features, rows, classes, photos)
-    margin = max(_MIRROR_MARGIN, 1.5 / len(labels))  # two photos at least
-    if not leave_one_out_accuracy(choice.head, *given) > with_mirror + margin:
+    support, of_rows = arrays(features, rows, classes, photos)
+    assert of_rows is not None
+    found_kept = without_mirrored(as_array_head(choice.head), support, of_rows, names)
+    if found_kept is None:
         return found
+    kept = torch.from_numpy(found_kept).to(labels.device)
+    given = features[kept], rows[kept], classes, photos[kept]
     return OnePass(
         replace(classifier, support_features=features[kept]),
         choose_head(head, learner.head, *given),

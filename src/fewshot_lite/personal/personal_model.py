@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,21 +20,19 @@ from torch import Tensor
 from fewshot_lite.core import checkpoint
 from fewshot_lite.core.damage import damage_as
 from fewshot_lite.core.files import DEFAULT_PERSONAL, check_output
+from fewshot_lite.heads.array_head import ArrayHead
 from fewshot_lite.heads.base import Head
-from fewshot_lite.images.folders import Skipped
-from fewshot_lite.images.preflight import Finding
+from fewshot_lite.heads.calibrated import as_array_head
 from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.networks.inference import compiled
 from fewshot_lite.networks.micro_batches import map_batches
 from fewshot_lite.personal import model_file
+from fewshot_lite.personal.adaptation import Adaptation as Adaptation
 from fewshot_lite.personal.classifier import PhotoClassifier
 from fewshot_lite.personal.file_contents import check_there
 from fewshot_lite.personal.model_file import Parts
 from fewshot_lite.personal.novelty import NoveltyDetector
 from fewshot_lite.personal.undo import keep_backup
-
-if TYPE_CHECKING:
-    from fewshot_lite.personal.support import Support
 
 
 @dataclass(frozen=True)
@@ -45,40 +43,6 @@ class Outputs:
     """float32 (B, K), among the classes."""
     strangeness: Tensor
     """float32 (B,): above `PersonalModel.novelty.threshold(reject)`, none of the classes."""
-
-
-@dataclass(frozen=True)
-class Adaptation:
-    """What adapting used."""
-
-    class_names: tuple[str, ...]
-    used: tuple[int, ...]
-    """Photos used of each class."""
-    skipped_per_class: tuple[int, ...]
-    """Files skipped in each class's folder."""
-    skipped: tuple[Skipped, ...]
-    """All that was skipped, and why."""
-    seconds: float
-    findings: tuple[Finding, ...] = ()
-    """What is wrong with the folder, the files skipped among it; see `images.preflight`."""
-    root: Path | None = None
-    """The folder."""
-    paths: tuple[Path, ...] = ()
-    """The support photos' files, in the model's order."""
-
-    @classmethod
-    def of(cls, support: Support, seconds: float) -> Adaptation:
-        """Of a support set, and how long it took to read it and adapt to it."""
-        return cls(
-            support.class_names,
-            support.used,
-            support.skipped_per_class,
-            support.skipped,
-            seconds,
-            support.findings,
-            support.root,
-            support.paths,
-        )
 
 
 class PersonalModel(PhotoClassifier):
@@ -222,6 +186,11 @@ class PersonalModel(PhotoClassifier):
         """The number of support photos of each class."""
         counts = torch.bincount(self.labels, minlength=len(self.class_names)).tolist()
         return dict(zip(self.class_names, counts, strict=True))
+
+    @cached_property
+    def array_head(self) -> ArrayHead:
+        """The head as a function of NumPy's arrays."""
+        return as_array_head(self.head)
 
     @property
     def adapted_by_gradient(self) -> bool:

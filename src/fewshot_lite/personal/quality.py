@@ -11,13 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import combinations
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from fewshot_lite.core.intervals import wilson_interval
-from fewshot_lite.heads.calibrated import scaled_cross_entropies
-from fewshot_lite.personal.cross_adaptation import most_left_out
-from fewshot_lite.personal.personal_model import PersonalModel
+from fewshot_lite.heads.calibration import scaled_cross_entropies
+from fewshot_lite.heads.in_numpy import Array, as_array
+from fewshot_lite.personal.folds import most_left_out
+from fewshot_lite.personal.with_photos import WithPhotos
 
 #: A photo left out meets a class of m - 1 photos, new photos one of m: errors fall by about this
 #: share over m, the more so as the other classes keep theirs. Fitted to six data sets without FiLM,
@@ -101,7 +101,7 @@ class Quality:
     """Classes with few photos beside one with many, the fewest first."""
 
 
-def assess(personal: PersonalModel) -> Quality:
+def assess(personal: WithPhotos) -> Quality:
     """Leave out each photo and see what the others make of it.
 
     The accuracy is that of the photos left out with what one photo more would gain (`_GAIN`): as it
@@ -110,19 +110,18 @@ def assess(personal: PersonalModel) -> Quality:
     as many photos as a balanced set of this certainty has. Measured by
     `benchmarks/accuracy/leave_one_out.py`.
     """
-    names, labels = personal.class_names, personal.labels.cpu()
+    names, labels = personal.class_names, as_array(personal.labels)
     anew = personal.adapted_by_gradient
-    logits = personal.leave_one_out_logits().double().cpu()
-    known = ~logits.isnan().any(1)
-    shots = torch.bincount(labels, minlength=len(names))
-    answers = logits.nan_to_num(0).argmax(1)
+    logits = as_array(personal.leave_one_out_logits()).astype(np.float64)
+    known: Array = np.logical_not(np.isnan(logits).any(1))
+    shots = np.bincount(labels, minlength=len(names))
+    answers = np.nan_to_num(logits, nan=0.0).argmax(1)
     right = (answers == labels) & known
-    confusion = torch.zeros(len(names), len(names), dtype=torch.int64)
-    one = torch.ones_like(labels[known])
-    confusion.index_put_((labels[known], answers[known]), one, accumulate=True)
+    confusion = np.zeros((len(names), len(names)), np.int64)
+    np.add.at(confusion, (labels[known], answers[known]), 1)
     accuracy = interval = None
-    if bool(known.any()):
-        wrong = (~right[known]).double() * _still_wrong(shots[labels[known]], anew=anew)
+    if known.any():
+        wrong = ~right[known] * _still_wrong(shots[labels[known]], anew=anew)
         weights = 1 / (shots[labels[known]] * (shots > 1).sum())  # (N,), of a mean over classes
         accuracy = min(1.0, float(1 - (weights * wrong).sum()))
         count = _INDEPENDENT * _effective(shots[shots > 1])
@@ -143,15 +142,15 @@ def assess(personal: PersonalModel) -> Quality:
     )
 
 
-def _effective(shots: Tensor) -> float:
+def _effective(shots: Array) -> float:
     """Photos of a balanced set whose mean over classes is as certain as with these shots."""
-    return float(len(shots) ** 2 / (1 / shots.double()).sum()) if len(shots) else 0.0
+    return float(len(shots) ** 2 / (1 / shots).sum()) if len(shots) else 0.0
 
 
 def _few(
-    shots: Tensor, right: Tensor, labels: Tensor, names: tuple[str, ...]
+    shots: Array, right: Array, labels: Array, names: tuple[str, ...]
 ) -> tuple[FewPhotos, ...]:
-    hits = torch.bincount(labels[right], minlength=len(names)).tolist()
+    hits = np.bincount(labels[right], minlength=len(names)).tolist()
     found = [
         FewPhotos(name, count, hit)
         for name, count, hit in zip(names, shots.tolist(), hits, strict=True)
@@ -160,30 +159,30 @@ def _few(
     return tuple(sorted(found, key=lambda item: item.photos))
 
 
-def _still_wrong(shots: Tensor, *, anew: bool) -> Tensor:
+def _still_wrong(shots: Array, *, anew: bool) -> Array:
     """The share of errors that is left with all `shots` photos, float64: see `_GAIN`."""
-    shots = shots.double()
     if not anew:
         return 1 - _GAIN / shots
-    out = most_left_out(shots.long())
-    share = torch.ones_like(shots)
+    out = most_left_out(shots)
+    share = np.ones(len(shots))
     for back in range(int(out.max())):
-        share *= torch.where(back < out, 1 - _GAIN / (shots - back), 1)
+        share *= np.where(back < out, 1 - _GAIN / (shots - back).clip(1), 1)
     return share
 
 
-def calibrated(logits: Tensor, labels: Tensor) -> Tensor:
+def calibrated(logits: Array, labels: Array) -> Array:
     """Logits (N, K) times the one factor that makes labels (N,) likeliest: Guo et al. 2017."""
     if len(labels) == 0:
         return logits
-    factors = torch.logspace(-0.7, 1.2, 39, dtype=logits.dtype)
+    factors = np.logspace(-0.7, 1.2, 39)
     costs = scaled_cross_entropies(logits, labels, factors).sum(1)
-    return logits * factors[int(costs.argmin())]
+    found: Array = logits * factors[costs.argmin()]
+    return found
 
 
-def _confused(confusion: Tensor, names: tuple[str, ...]) -> tuple[Confusion, ...]:
+def _confused(confusion: Array, names: tuple[str, ...]) -> tuple[Confusion, ...]:
     photos = confusion.sum(1).tolist()
-    counts = (confusion + confusion.mT).tolist()
+    counts = (confusion + confusion.T).tolist()
     pairs = [
         Confusion((names[a], names[b]), counts[a][b], photos[a] + photos[b])
         for a, b in combinations(range(len(names)), 2)
@@ -193,23 +192,24 @@ def _confused(confusion: Tensor, names: tuple[str, ...]) -> tuple[Confusion, ...
 
 
 def _suspicious(
-    personal: PersonalModel, logits: Tensor, labels: Tensor, known: Tensor
+    personal: WithPhotos, logits: Array, labels: Array, known: Array
 ) -> tuple[Suspicion, ...]:
     """Bayes: a label is wrong with 0.05 before looking, and then any of the others alike."""
     classes = logits.shape[1]
     if classes < 2:
         return ()
-    positions = known.nonzero().flatten()
+    positions = np.flatnonzero(known)
     labels = labels[known]
-    probabilities = calibrated(logits[known], labels).softmax(1)
-    rows = torch.arange(len(labels))
+    likely = np.exp(calibrated(logits[known] - logits[known].max(1, keepdims=True), labels))
+    probabilities = likely / likely.sum(1, keepdims=True)
+    rows = np.arange(len(labels))
     own = probabilities[rows, labels]
-    others = probabilities.clone()
+    others = probabilities.copy()
     others[rows, labels] = 0
     wrong = others.sum(1) * _WRONG_BEFORE / (classes - 1)
     after = wrong / (wrong + own * (1 - _WRONG_BEFORE))
     found = []
-    for row in after.argsort(descending=True, stable=True).tolist():
+    for row in (-after).argsort(kind="stable").tolist():
         if after[row] < _WRONG_AFTER:
             break
         index = int(positions[row])

@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
-import torch
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
 
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.progress import OnDone
-from fewshot_lite.data.store import decode
+from fewshot_lite.images.decoding import decode_pixels
 from fewshot_lite.images.finding import find_labelled
 from fewshot_lite.images.folders import LabelledImages, Skipped
 from fewshot_lite.images.inputs import Photo, as_sources, is_photo
 from fewshot_lite.images.photo import place_of
+from fewshot_lite.images.prefetch import decoded_batches
 from fewshot_lite.images.preflight import Examiner, Finding, StrictError
 from fewshot_lite.personal.prediction import check_not_unknown
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: Photos that are decoded together where something takes them as they come.
+_BATCH = 16
+
+#: Is given the images (B, 3, S, S) of photos that could be read, in their order, and how many there
+#: are to be read.
+Take: TypeAlias = Callable[[npt.NDArray[np.uint8], int], None]
 
 
 @dataclass(frozen=True)
 class Support:
     """N images of K classes, and where they come from."""
 
-    images: Tensor
-    """(N, 3, S, S), uint8 or float in [0, 1]."""
+    images: Tensor | npt.NDArray[np.uint8]
+    """(N, 3, S, S), uint8 or float in [0, 1]; none where they were taken as they came."""
     labels: tuple[int, ...]
     """N numbers of 0..K-1, every class present."""
     class_names: tuple[str, ...]
@@ -76,6 +88,8 @@ def read_support(
     strict: bool = False,
     on_done: OnDone | None = None,
     check_way: Callable[[str, int], None] | None = None,
+    workers: int | None = None,
+    take: Take | None = None,
 ) -> Support:
     """Read what is to be adapted to.
 
@@ -88,6 +102,9 @@ def read_support(
         strict: fail if anything is wrong with the photos; `images.preflight` lists what may be.
         on_done: called with (photos decoded, photos in all).
         check_way: called with where they are from and the number of classes, before they are read.
+        workers: threads that decode; one a core and two more unless given.
+        take: takes the images while others are decoded, so that they are not all in memory; squares
+            that are taken as they are do not come to it.
 
     Raises:
         UsageError, FewshotError: no two classes with photos at least, another number of labels,
@@ -104,7 +121,7 @@ def read_support(
         root = found.root if labels is None else None
     elif labels is None:
         raise UsageError("labels: missing. Give a class name for each of the photos.")
-    elif isinstance(photos, Tensor) and tuple(photos.shape[1:]) == (3, size, size):
+    elif _is_tensor(photos) and tuple(photos.shape[1:]) == (3, size, size):
         return labelled_support(photos, class_names_of(labels), size)
     elif is_photo(photos):
         raise UsageError("photos: one photo. Give several, as a list, and their labels.")
@@ -112,7 +129,12 @@ def read_support(
         found = _labelled(photos, labels)
     if check_way is not None:
         check_way(_spelled(found), len(found.class_names))
-    return replace(_read(found, size, strict=strict, on_done=on_done), root=root)
+    support = _read(found, size, strict=strict, on_done=on_done, workers=workers, take=take)
+    return replace(support, root=root)
+
+
+def _is_tensor(photos: object) -> TypeGuard[Tensor]:
+    return hasattr(photos, "detach") and hasattr(photos, "cpu")
 
 
 def _labelled(photos: Iterable[Photo], labels: Labels) -> LabelledImages:
@@ -164,6 +186,8 @@ def _read(
     *,
     strict: bool,
     on_done: OnDone | None,
+    workers: int | None,
+    take: Take | None,
 ) -> Support:
     check_not_unknown(folder.class_names)
     if not folder.class_names:
@@ -176,7 +200,25 @@ def _read(
     total, places = len(folder.paths), tuple(map(place_of, folder.paths))
     examiner = Examiner(folder, size)
     count = (lambda n: on_done(n, total)) if on_done else None
-    images, problems = decode(folder.paths, size, look=examiner.look, on_done=count)
+    images: npt.NDArray[np.uint8]
+    problems: dict[int, str]
+    if take is None:
+        images, problems = decode_pixels(
+            folder.paths, size, workers=workers, look=examiner.look, on_done=count
+        )
+    else:
+        images, problems = np.empty((total, 0, 0, 0), np.uint8), {}
+        batches = decoded_batches(
+            folder.paths, size, batch=_BATCH, workers=workers, look=examiner.look
+        )
+        with contextlib.closing(batches):
+            for number, batch in enumerate(batches):
+                first = number * _BATCH
+                problems |= {first + i: why for i, why in batch.problems.items()}
+                if len(batch.pixels):
+                    take(batch.pixels, total)
+                if count is not None:
+                    count(first + len(batch.paths))
     skipped = [*folder.skipped, *(Skipped(places[i], why) for i, why in problems.items())]
     good = [i for i in range(total) if i not in problems]
     kept = sorted({folder.labels[i] for i in good})  # classes with a photo
@@ -229,6 +271,8 @@ def labelled_support(images: Tensor, labels: Sequence[str] | None, size: int) ->
         raise UsageError(
             f"images: of shape {tuple(images.shape)}, but this model takes (N, 3, {size}, {size})."
         )
+    import torch  # there are tensors, so that it was imported already
+
     if images.dtype != torch.uint8:
         images = images.float()
         if not bool(((images >= -0.5) & (images <= 1.5)).all()):  # resizing may overshoot a little

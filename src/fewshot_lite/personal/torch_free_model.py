@@ -7,7 +7,9 @@ nothing is kept in the file for it, and files of before are run alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,36 +18,40 @@ import numpy.typing as npt
 
 from fewshot_lite.core import tensor_files
 from fewshot_lite.core.errors import FewshotError
-from fewshot_lite.heads.in_numpy import Array, Logits, fit_head, mahalanobis, scaled
+from fewshot_lite.core.files import DEFAULT_PERSONAL, check_output
+from fewshot_lite.heads.array_head import DescribedHead
+from fewshot_lite.heads.in_numpy import Array, mahalanobis, scaled
 from fewshot_lite.networks.lite_graph import lite_graph
 from fewshot_lite.networks.lite_layout import HEAD, VARIANTS
 from fewshot_lite.networks.sessions import open_session, run_session
+from fewshot_lite.personal.adaptation import Adaptation
 from fewshot_lite.personal.classifier import PhotoClassifier
 from fewshot_lite.personal.file_contents import Contents, check_contents, check_there
-from fewshot_lite.personal.novelty_threshold import LENGTH, threshold
+from fewshot_lite.personal.novelty_threshold import LENGTH, class_weights, threshold
+from fewshot_lite.personal.undo import keep_backup
+from fewshot_lite.personal.writing import write_personal
 
 
 class TorchFreeModel(PhotoClassifier):
     """A classifier of a person's own classes: answers as `PersonalModel`, and starts sooner."""
 
-    def __init__(
-        self,
-        session: Any,
-        contents: Contents,
-        logits: Logits,
-        strangeness: Callable[[Array], Array],
-    ) -> None:
+    def __init__(self, graph: Callable[[], bytes], head: DescribedHead, contents: Contents) -> None:
         """Put together; use `TorchFreeModel.load`.
 
         Args:
-            session: onnxruntime's, pixels (B, 3, S, S) to features (B, d).
-            contents: of the file.
-            logits: of features.
-            strangeness: (B,), of features.
+            graph: makes the network, pixels (B, 3, S, S) to features (B, d).
+            head: its head.
+            contents: what is known of its photos.
+
+        Raises:
+            KeyError, TypeError, ValueError: a head that has no form in NumPy.
         """
-        self._session = session
+        self._graph = graph
+        self.array_head = head
         self._contents = contents
-        self._logits, self._strangeness = logits, strangeness
+        rows, labels, _ = self.rows()
+        self._logits = head.fit((rows, labels, len(contents.class_names)))
+        self._strangeness = _strangeness(contents)
         self.class_names = contents.class_names
         self.image_size = contents.image_size
         self.provenance = contents.provenance
@@ -81,10 +87,6 @@ class TorchFreeModel(PhotoClassifier):
             contents.leave_one_out_logits is not None
         ):
             return None
-        number, views, width = contents.features.shape
-        classes = len(contents.class_names)
-        rows = contents.features.reshape(number * views, width), contents.labels.repeat(views)
-        logits = fit_head(meta["head"], _under("head.", tensors), (*rows, classes))
         graph = lite_graph(
             meta["backbone"],
             contents.image_size,
@@ -92,7 +94,56 @@ class TorchFreeModel(PhotoClassifier):
             meta["std"],
             _under("network.", tensors),
         )
-        return cls(open_session(graph), contents, logits, _strangeness(contents))
+        head = DescribedHead(meta["head"], _under("head.", tensors))
+        found = cls(lambda: graph, head, contents)
+        _ = found._session  # what is wrong with it is told now
+        return found
+
+    @cached_property
+    def _session(self) -> Any:
+        """onnxruntime's; made when it is first needed."""
+        return open_session(self._graph())
+
+    @property
+    def photos(self) -> tuple[str, ...]:
+        """N names of the photos it was adapted to, or none."""
+        return self._contents.photos
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """(N,), of 0..K-1."""
+        return self._contents.labels
+
+    @property
+    def features(self) -> npt.NDArray[np.float32]:
+        """Features (N, d) of the photos as they are."""
+        return self._contents.features[:, 0]
+
+    @property
+    def shots(self) -> dict[str, int]:
+        """The number of photos of each class."""
+        counts = np.bincount(self.labels, minlength=len(self.class_names)).tolist()
+        return dict(zip(self.class_names, counts, strict=True))
+
+    @property
+    def adapted_by_gradient(self) -> bool:
+        """Whether gradient steps on the photos made the network and the head."""
+        return self._contents.leave_one_out_logits is not None
+
+    def rows(self) -> tuple[Array, Array, Array]:
+        """What the head is fitted to: features (N V, d), their labels and their photos (N V,)."""
+        number, views, width = self._contents.features.shape
+        rows = self._contents.features.reshape(number * views, width)
+        return rows, self.labels.repeat(views), np.arange(number).repeat(views)
+
+    def leave_one_out_logits(self) -> Array:
+        """What the other photos make of each, (N, K); NaN for a class's only photo."""
+        if self._contents.leave_one_out_logits is not None:
+            return self._contents.leave_one_out_logits
+        rows, labels, photos = self.rows()
+        support = rows, labels, len(self.class_names)
+        found = self.array_head.leave_one_out_logits(support, photos)
+        return found[:: self._contents.features.shape[1]]
 
     def threshold(self, reject: float) -> float:
         assert self._contents.support_strangeness is not None
@@ -115,12 +166,55 @@ class TorchFreeModel(PhotoClassifier):
         return probabilities.astype(np.float32), strangeness.astype(np.float32)
 
 
+class AdaptedModel(TorchFreeModel):
+    """One that was adapted just now, and can be saved."""
+
+    adaptation: Adaptation | None = None
+    """How it came about."""
+
+    def __init__(
+        self,
+        backbone: Mapping[str, Any],
+        network: dict[str, Array],
+        head: DescribedHead,
+        contents: Contents,
+    ) -> None:
+        """Put together; use `TorchFreeBase.adapt`.
+
+        Args:
+            backbone: what `backbone_record.describe_backbone` says of the network.
+            network: its state.
+            head: its head.
+            contents: what is known of its photos.
+        """
+        given = backbone["backbone"], contents.image_size, backbone["mean"], backbone["std"]
+        super().__init__(lambda: lite_graph(*given, network), head, contents)
+        self._backbone, self._network = backbone, network
+
+    def save(
+        self,
+        path: str | Path = DEFAULT_PERSONAL,
+        *,
+        force: bool = False,
+        thumbnails: bool = True,
+        backup: bool = True,
+    ) -> Path:
+        """Write the model, whole or not at all; see `PersonalModel.save`."""
+        path = Path(path)
+        check_output(path, force=force, stream=True)
+        contents = self._contents if thumbnails else replace(self._contents, thumbnails=())
+        if force and backup:
+            keep_backup(path)
+        write_personal(path, self._backbone, self._network, self.array_head, contents, force=force)
+        return path
+
+
 def _strangeness(contents: Contents) -> Callable[[Array], Array]:
     """What `NoveltyDetector.strangeness` is, in NumPy."""
     features = scaled(contents.features[:, 0], LENGTH)
     shots = np.bincount(contents.labels)
     distances = mahalanobis(features, contents.labels, len(shots), beta=1.0)
-    weights = shots / (shots + 1) * (shots.max() + 1) / shots.max()
+    weights = class_weights(shots)
 
     def strangeness(features: Array) -> Array:
         nearest: Array = (weights * distances(scaled(features, LENGTH))).min(1)

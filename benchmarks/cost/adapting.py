@@ -1,0 +1,103 @@
+"""Adapting to many photos: time beside decoding and the network alone, and memory a photo.
+
+    python -m benchmarks.cost.adapting --photos 320,1280
+
+Seeded drawings with the noise of a camera, 640 x 480 JPEGs in five classes, are adapted to from
+files, as `adapt` does. In turns with it, in parts of the same process: decoding them, and the
+network's two halves by onnxruntime on as many views. Memory is what a fresh process held at most,
+after importing and opening the base and at the end, for each number of photos.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.common import Row, emit, mebibytes, numbers, peak, point, say
+from benchmarks.cost.bulk import write_files
+from fewshot_lite.images.decoding import decode_pixels
+from fewshot_lite.networks.sessions import open_session, run_session
+from fewshot_lite.personal.torch_free_base import TorchFreeBase
+from fewshot_lite.personal.views import choose_views
+
+#: Classes that the photos are dealt out over.
+_CLASSES = 5
+_BATCH = 16
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--photos", type=numbers, default="320,1280")
+    parser.add_argument("--views", type=int)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--point", nargs=2, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.point:
+        print(json.dumps(measure(Path(args.point[0]), int(args.point[1]), args.views)))
+        return
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as home:
+        write_files(Path(home), max(args.photos), args.seed)
+        for number in args.photos:
+            found = point(__spec__.name, home, number)
+            rows.append({"photos": number} | found)
+            say(rows[-1])
+    emit("adapting", vars(args), rows)
+
+
+def measure(folder: Path, number: int, views: int | None) -> Row:
+    """One number of photos, in this process."""
+    paths = sorted(folder.rglob("*.jpg"))[:number]
+    labels = [f"class {n % _CLASSES}" for n in range(number)]
+    base = TorchFreeBase.load()
+    assert base is not None
+    base.adapt(paths[:_BATCH], labels[:_BATCH], views=views)  # warms up
+    before = mebibytes(peak())
+    names = choose_views(views, None, number)
+    found: dict[str, Row] = {}
+
+    def adapt() -> None:
+        base.adapt(paths, labels, views=views)
+
+    def decoding() -> None:
+        for start in range(0, number, _BATCH):
+            decode_pixels(paths[start : start + _BATCH], base.image_size)
+
+    def network() -> None:
+        images = np.random.default_rng(0).integers(
+            0, 256, (_BATCH * len(names), 3, base.image_size, base.image_size), np.uint8
+        )
+        whole = open_session(base.graph())
+        for _ in range(0, number, _BATCH):
+            run_session(whole, None, images)
+
+    ways: tuple[Callable[[], None], ...] = (adapt, decoding, network)
+    for way in ways:
+        start, busy = time.perf_counter(), time.process_time()
+        way()
+        found[way.__name__] = {
+            "seconds": round(time.perf_counter() - start, 2),
+            "processor": round(time.process_time() - busy, 2),
+        }
+        if way is adapt:
+            after = mebibytes(peak())
+    slower = max(found["decoding"]["seconds"], found["network"]["seconds"])
+    both = found["decoding"]["processor"] + found["network"]["processor"]
+    return {
+        **found,
+        "views": len(names),
+        "clock_over_the_slower": round(found["adapt"]["seconds"] / slower, 3),
+        "processor_over_the_sum": round(found["adapt"]["processor"] / both, 3),
+        "memory_before_mib": before,
+        "memory_mib": after,
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""How a head is made to fit its own support set, in NumPy; `calibrated` says what and why."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fewshot_lite.heads.array_head import ArrayHead
+from fewshot_lite.heads.in_numpy import Array, Support
+from fewshot_lite.heads.leave_one_out import first_rows
+
+_SIGMA = 0.5
+#: Factors that are tried: to e^±2 in steps of 2.5 %.
+_GRID = np.exp(np.linspace(-2, 2, 161))
+#: Fits to reduced classes, of all classes and of one: they cost as much as leaving out.
+_REFITS, _OF_A_CLASS = 16, 8
+
+
+def calibrate(head: ArrayHead, support: Support, groups: Array | None) -> tuple[float, float]:
+    """The factor t and the count offset c of a head for a support set.
+
+    Args:
+        head: as it was learned.
+        support: features (N, d), labels int64 (N,) of 0..K-1, every class present, and K.
+        groups: int64 (N,), the photo of each row; see `leave_one_out`. t is that of the first row
+            of each.
+
+    Raises:
+        ValueError: a class without images.
+    """
+    _, labels, _ = support
+    left_out = head.leave_one_out_logits(support, groups)
+    offset = _count_offset(head, support, groups, left_out)
+    if offset:
+        left_out = head.calibrated(1.0, offset).leave_one_out_logits(support, groups)
+    if groups is not None:  # as queries are seen; more rows would count a photo as several
+        first = first_rows(groups)[1]
+        left_out, labels = left_out[first], labels[first]
+    return likeliest_factor(left_out, labels), offset
+
+
+def likeliest_factor(logits: Array, labels: Array) -> float:
+    """t, from logits (N, K) of photos left out, NaN for those that were not; labels int64 (N,)."""
+    known = np.isfinite(logits).all(1)
+    if not known.any():
+        return 1.0
+    logits, labels = logits[known].astype(np.float64), labels[known]
+    shots = np.bincount(labels, minlength=logits.shape[1])
+    certain = len(shots) ** 2 / (1 / shots.clip(1)).sum()
+    weights = certain / (shots[labels] * (shots > 0).sum())  # (N,)
+    costs = scaled_cross_entropies(logits, labels, _GRID) @ weights
+    return float(_GRID[(costs + np.square(np.log(_GRID)) / (2 * _SIGMA**2)).argmin()])
+
+
+def scaled_cross_entropies(logits: Array, labels: Array, factors: Array) -> Array:
+    """Cross-entropies (F, N) of logits (N, K) times each of F factors above 0, labels int64 (N,).
+
+    All products have one place in memory: a new one for each factor made the process as large as
+    all of them together (3 GB at 1,000 classes of 2 photos), as the allocator did not find the
+    places of earlier ones fit.
+    """
+    logits = logits - logits.max(1, keepdims=True)  # so that no exponential overflows
+    own = logits[np.arange(len(labels)), labels]
+    scaled, found = np.empty_like(logits), np.empty((len(factors), len(labels)))
+    for row, factor in zip(found, factors.tolist(), strict=True):
+        np.exp(np.multiply(logits, factor, out=scaled), out=scaled)
+        row[:] = np.log(scaled.sum(1)) - factor * own
+    return found
+
+
+def leave_one_out_accuracy(head: ArrayHead, support: Support, groups: Array | None = None) -> float:
+    """Share of support photos named right when left out, each class weighing the same.
+
+    Photos that are their class's only one do not count; NaN if all are.
+    """
+    _, labels, classes = support
+    logits = head.leave_one_out_logits(support, groups)
+    known = ~np.isnan(logits).any(1)
+    labels = labels[known]
+    right = logits[known].argmax(1) == labels
+    shots = np.bincount(labels, minlength=classes)
+    hits = np.bincount(labels[right], minlength=classes)
+    return float((hits[shots > 0] / shots[shots > 0]).mean()) if len(labels) else float("nan")
+
+
+def _count_offset(
+    head: ArrayHead, support: Support, groups: Array | None, left_out: Array
+) -> float:
+    """c by least squares over the classes that have more photos than the rarest, 0 without any."""
+    features, labels, classes = support
+    if groups is None:
+        groups = np.arange(len(labels))
+    photos = [np.array(sorted(set(groups[labels == k].tolist()))) for k in range(classes)]
+    fewest = min(len(numbers) for numbers in photos)
+    larger = [k for k in range(classes) if len(photos[k]) > fewest + 1]
+    larger = sorted(larger, key=lambda k: -len(photos[k]))[:_REFITS]
+    product = square = 0.0
+    for k in larger:
+        times = min(_OF_A_CLASS, _REFITS // len(larger), len(photos[k]) // fewest) or 1
+        of_class = labels == k
+        for start in range(times):
+            kept = photos[k][start::times][:fewest]
+            inside = (groups[:, None] == kept).any(1)
+            out = of_class & ~inside
+            rows = ~of_class | inside
+            logits = head.fit((features[rows], labels[rows], classes))
+            less = left_out[out, k] - logits(features[out])[:, k]
+            # A photo left out leaves the rows of the class without its own.
+            own = (groups[out][:, None] == groups[of_class]).sum(1)
+            gap = 1 / (of_class & inside).sum() - 1 / (of_class.sum() - own)
+            product += float((less * gap).mean())
+            square += float(np.square(gap).mean())
+    return max(0.0, product / square) if square else 0.0

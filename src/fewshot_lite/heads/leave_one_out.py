@@ -1,0 +1,200 @@
+"""Leave-one-out of heads in closed form, in NumPy: what the other photos make of each.
+
+It needs no gradient, so torch's heads have no other (`Head.leave_one_out_logits` asks here). Heads
+that have no form here are fitted again without each photo.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from fewshot_lite.heads.in_numpy import (
+    Array,
+    Support,
+    as_doubles,
+    class_means,
+    rooted,
+    scaled,
+    under,
+)
+from fewshot_lite.heads.mahalanobis_leave_one_out import leave_one_out_distances
+
+#: A photo's row in (P, g), rows that are left out together, of a support set: (P, g, K) logits.
+_LeftOut = Callable[[dict[str, Any], dict[str, Array], Support, Array], Array]
+
+
+def has_form(description: Mapping[str, Any]) -> bool:
+    """Whether the head of a description, and those in it, have a closed form here."""
+    inner = [*description.get("heads", ()), *filter(None, [description.get("head")])]
+    return description["name"] in _KINDS and all(map(has_form, inner))
+
+
+def leave_one_out_logits(
+    description: Mapping[str, Any],
+    tensors: Mapping[str, Array],
+    support: Support,
+    groups: Array | None = None,
+) -> Array:
+    """Logits of every support image by the head fitted to the others.
+
+    Args:
+        description: of a head that `has_form`.
+        tensors: its state.
+        support: as `in_numpy.fit_head` takes it.
+        groups: int64 (N,), the photo that each row is a view of: a photo is left out with all of
+            its views. None if every row is a photo of its own.
+
+    Returns:
+        float64 (N, K); NaN in the rows of a photo that is its class's only one.
+
+    Raises:
+        ValueError: a class without images, or a photo in two classes.
+    """
+    _, labels, classes = support
+    found = np.full((len(labels), classes), np.nan)
+    for rows in photos_by_size(labels, classes, groups):
+        found[rows] = _of(description, tensors, support, rows)
+    return found
+
+
+def photos_by_size(labels: Array, classes: int, groups: Array | None) -> Iterator[Array]:
+    """The rows of the photos that can be left out, int64 (P, g) for each number g of views.
+
+    Raises:
+        ValueError: as `leave_one_out_logits`.
+    """
+    shots = np.bincount(labels, minlength=classes)
+    if len(shots) > classes or (shots == 0).any():
+        raise ValueError(f"every one of the {classes} classes needs a support image")
+    groups = np.arange(len(labels)) if groups is None else groups
+    order = np.argsort(groups, kind="stable")
+    starts = first_rows(groups)[0]
+    views = np.diff(starts, append=len(order))
+    own = labels[order[starts]]
+    if not (labels[order] == own.repeat(views)).all():
+        raise ValueError("groups: a photo has views in two classes")
+    for size in sorted(set(views.tolist())):
+        chosen = starts[(views == size) & (shots[own] > views)]
+        if len(chosen):
+            yield order[chosen[:, None] + np.arange(size)]
+
+
+def first_rows(groups: Array) -> tuple[Array, Array]:
+    """Where each photo begins among the rows sorted by photo, and its first row, int64 (P,)."""
+    order = np.argsort(groups, kind="stable")  # np.unique would import half of NumPy
+    starts = np.flatnonzero(np.diff(groups[order], prepend=groups[order[:1]] - 1))
+    return starts, order[starts]
+
+
+def _of(
+    description: Mapping[str, Any], tensors: Mapping[str, Array], support: Support, rows: Array
+) -> Array:
+    return _KINDS[description["name"]](dict(description), dict(tensors), support, rows)
+
+
+def _mahalanobis(
+    options: dict[str, Any], state: dict[str, Array], support: Support, rows: Array
+) -> Array:
+    features, labels, classes = support
+    x = rooted(features) if options.get("root") else as_doubles(features)
+    beta, temperature = math.exp(state["log_beta"]), math.exp(state["log_temperature"])
+    found: Array = -temperature * leave_one_out_distances(x, labels, classes, rows, beta)
+    return found
+
+
+def _ridge(
+    options: dict[str, Any], state: dict[str, Array], support: Support, rows: Array
+) -> Array:
+    """By the hat matrix; see `ridge`."""
+    features, labels, classes = support
+    x = scaled(rooted(features) if options.get("root", True) else features, 1.0)
+    number, size = len(x), rows.shape[1]
+    shots = np.bincount(labels, minlength=classes)
+    if number < x.shape[1]:
+        r: Any = np.linalg.qr(x.T, mode="r")
+        x = r.T  # the same products, in N coordinates
+    x = np.concatenate([x, np.ones((number, 1))], 1)
+    roots = 1 / np.sqrt(shots[labels])[:, None]  # U^½, (N, 1)
+    targets = np.eye(classes)[labels]
+    penalty = np.full(x.shape[1], math.exp(state["log_strength"]))
+    penalty *= classes / (number - size)
+    penalty[-1] = 0
+    weighted = roots * x
+    factor = np.linalg.cholesky(weighted.T @ weighted + np.diag(penalty))
+    z = np.linalg.solve(factor, weighted.T).T  # (N, r)
+    residuals = targets - z @ (z.T @ (roots * targets)) / roots  # R
+    logits = np.empty((*rows.shape, classes))
+    own = labels[rows[:, 0]]
+    for k in sorted(set(own.tolist())):
+        members = np.flatnonzero(labels == k)  # in ascending order
+        photos = np.flatnonzero(own == k)
+        places = np.searchsorted(members, rows[photos])  # (P, g)
+        d = np.eye(len(members)) - z[members] @ z[members].T
+        sides = np.concatenate([d, residuals[members]], 1)
+        solved = np.linalg.solve(np.eye(len(members)) - size / len(members) * d, sides)
+        block = solved[places[:, :, None], places[:, None, :]]  # of S D, (P, g, g)
+        misses = np.linalg.solve(block, solved[places][..., len(members) :])
+        logits[photos] = targets[rows[photos]] - misses
+    found: Array = math.exp(state["log_temperature"]) * logits
+    return found
+
+
+def _prototypes(
+    options: dict[str, Any], state: dict[str, Array], support: Support, rows: Array
+) -> Array:
+    """A photo left out changes one column: the logit of its own class."""
+    features, labels, classes = support
+    cosine = options.get("metric") == "cosine"
+    x = scaled(features, 1.0) if cosine else as_doubles(features)
+    means, shots = class_means(x, labels, classes)
+    if not cosine:  # small differences of large numbers only once
+        x, means = x - means.mean(0), means - means.mean(0)
+    own, size = labels[rows[:, 0]], rows.shape[1]
+    left = (shots[own] - size)[:, None]
+    q = x[rows]  # (P, g, d)
+    others = (means[own] * shots[own][:, None] - q.sum(1)) / left  # (P, d)
+    if cosine:
+        logits = q @ scaled(means, 1.0).T
+        mine = (q @ scaled(others, 1.0)[:, :, None])[..., 0]
+    else:
+        logits = 2 * q @ means.T - np.square(q).sum(2)[..., None] - np.square(means).sum(1)
+        mine = -np.square(q - others[:, None]).sum(2)
+    logits[np.arange(len(rows)), :, own] = mine
+    found: Array = math.exp(state["log_temperature"]) * logits
+    return found
+
+
+def _mean(options: dict[str, Any], state: dict[str, Array], support: Support, rows: Array) -> Array:
+    heads = options["heads"]
+    members = [
+        _of(head, under(f"heads.{number}.", state), support, rows)
+        for number, head in enumerate(heads)
+    ]
+    found: Array = options.get("temperature", 1.0) * sum(members) / len(members)
+    return found
+
+
+def _calibrated(
+    options: dict[str, Any], state: dict[str, Array], support: Support, rows: Array
+) -> Array:
+    _, labels, classes = support
+    logits = _of(options["head"], under("head.", state), support, rows)
+    counts = np.bincount(labels, minlength=classes)[None].repeat(len(rows), 0)
+    counts[np.arange(len(rows)), labels[rows[:, 0]]] -= rows.shape[1]
+    offsets = float(state["count_offset"]) / counts[:, None]
+    found: Array = float(state["factor"]) * (logits + offsets)
+    return found
+
+
+_KINDS: Mapping[str, _LeftOut] = {
+    "calibrated": _calibrated,
+    "linear": _ridge,
+    "mahalanobis": _mahalanobis,
+    "mean": _mean,
+    "prototypes": _prototypes,
+    "ridge": _ridge,
+}

@@ -1,0 +1,44 @@
+"""What adapting used, for those who are told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fewshot_lite.images.folders import Skipped
+from fewshot_lite.images.preflight import Finding
+from fewshot_lite.personal.support import Support
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """What adapting used."""
+
+    class_names: tuple[str, ...]
+    used: tuple[int, ...]
+    """Photos used of each class."""
+    skipped_per_class: tuple[int, ...]
+    """Files skipped in each class's folder."""
+    skipped: tuple[Skipped, ...]
+    """All that was skipped, and why."""
+    seconds: float
+    findings: tuple[Finding, ...] = ()
+    """What is wrong with the folder, the files skipped among it; see `images.preflight`."""
+    root: Path | None = None
+    """The folder."""
+    paths: tuple[Path, ...] = ()
+    """The support photos' files, in the model's order."""
+
+    @classmethod
+    def of(cls, support: Support, seconds: float) -> Adaptation:
+        """That to a support set, which took so long."""
+        return cls(
+            support.class_names,
+            support.used,
+            support.skipped_per_class,
+            support.skipped,
+            seconds,
+            support.findings,
+            support.root,
+            support.paths,
+        )

@@ -1,0 +1,307 @@
+"""A base that is adapted by onnxruntime and NumPy; importing torch is not needed.
+
+Of the same photos it makes the same personal model as `MetaModel.adapt`, to rounding. It can do
+what `adapt` does unless told otherwise: adapt Simple CNAPs on EfficientNet-Lite whose FiLM acts on
+upper stages, in one forward pass, with the head that is the default.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import SpooledTemporaryFile
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fewshot_lite import __version__
+from fewshot_lite.core import tensor_files
+from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.core.files import DEFAULT_BASE, sha256
+from fewshot_lite.core.progress import OnDone
+from fewshot_lite.heads.array_head import DescribedHead
+from fewshot_lite.heads.calibration import calibrate
+from fewshot_lite.heads.defaults import default_head
+from fewshot_lite.heads.in_numpy import Array, as_array
+from fewshot_lite.images.thumbnails import make_thumbnails
+from fewshot_lite.networks.film_numbers import embedded, generated, map_statistics
+from fewshot_lite.networks.lite_graph import lite_graph
+from fewshot_lite.networks.lite_layout import VARIANTS, block_shapes
+from fewshot_lite.networks.sessions import open_session, run_session
+from fewshot_lite.personal.adaptation import Adaptation
+from fewshot_lite.personal.base_argument import parse_base
+from fewshot_lite.personal.file_contents import Contents
+from fewshot_lite.personal.mirroring import without_mirrored
+from fewshot_lite.personal.novelty_threshold import strangeness_of_support
+from fewshot_lite.personal.support import Labels, Photos, Support, read_support
+from fewshot_lite.personal.torch_free_model import AdaptedModel
+from fewshot_lite.personal.views import MIRRORED, choose_views, view
+
+#: Bytes of maps that are kept in memory; more of them wait in a file.
+_IN_MEMORY = 64 * 2**20
+#: Rows that go through the upper stages at a time.
+_ROWS = 64
+
+_NETWORK = "backbone.network."
+
+
+class TorchFreeBase:
+    """A meta-trained model in NumPy."""
+
+    def __init__(
+        self, meta: Mapping[str, Any], tensors: Mapping[str, Array], source: dict[str, str]
+    ) -> None:
+        """Put together; use `TorchFreeBase.load`.
+
+        Args:
+            meta: the file's description.
+            tensors: the file's.
+            source: name and hash of the file.
+
+        Raises:
+            KeyError, TypeError, ValueError: one that this cannot adapt, or a damaged one.
+        """
+        given = meta["hyperparameters"]
+        stages, self._meta, self._source = given["film_stages"], meta, source
+        last = len(block_shapes(VARIANTS[meta["backbone"]])) + 2
+        if meta["learner"] != "simple-cnaps" or not 1 <= stages < last:
+            raise ValueError("it takes torch to adapt this")
+        self.image_size = tensor_files.image_size(dict(meta))
+        self._first = last - stages
+        self._state = tensors
+        self._network = {
+            name.removeprefix(_NETWORK): value
+            for name, value in tensors.items()
+            if name.startswith(_NETWORK)
+        }
+        self._head = default_head(
+            {"name": "mahalanobis", "root": given["root"], "fixed_temperature": False},
+            {n.removeprefix("head."): v for n, v in tensors.items() if n.startswith("head.")},
+        )
+        if given["fixed_temperature"] is not False:
+            raise ValueError("it takes torch to adapt this head")
+        # Both are tried now, so that what is wrong with the weights is found before photos are.
+        self._lower = open_session(self._graph_of(self._network, stop=self._first))
+        with np.errstate(over="raise", invalid="raise", divide="raise"):
+            z = embedded(np.zeros((1, len(tensors["set_encoder.centre"])), np.float32), tensors)
+            self._graph_of(self._adapted(z[0]), start=self._first)
+
+    @classmethod
+    def load(cls, base: str | Path = DEFAULT_BASE) -> TorchFreeBase | None:
+        """Read a meta-trained checkpoint.
+
+        Args:
+            base: as `MetaModel.load` takes it.
+
+        Returns:
+            None if it takes torch to adapt it, or to say what is wrong with it.
+
+        Raises:
+            UsageError: no such file or name, or a file of another kind.
+            FewshotError: a damaged file.
+        """
+        path = parse_base(base).checkpoint
+        if path is None:
+            return None
+        try:
+            meta, tensors = tensor_files.read(path, "meta", flag="--base", framework="np")[::-1]
+            return cls(meta, tensors, {"name": path.stem, "sha256": sha256(path)})
+        except FewshotError:
+            raise
+        except Exception:  # whatever it is, torch has words for it
+            return None
+
+    def adapt(
+        self,
+        photos: Photos,
+        labels: Labels | None = None,
+        *,
+        views: int | None = None,
+        mirror: bool | None = None,
+        strict: bool = False,
+        thumbnails: bool = True,
+        workers: int | None = None,
+        on_done: OnDone | None = None,
+        on_embedded: OnDone | None = None,
+    ) -> AdaptedModel:
+        """Adapt to a person's classes in one forward pass, as `MetaModel.adapt` does.
+
+        The lower stages take photos while others are decoded. What is kept of a photo is its
+        features; the maps between the lower and the upper stages lie in a temporary file where they
+        are many, so that memory hardly depends on how many photos there are.
+
+        Args, and what is raised, are those of `MetaModel.adapt`.
+        """
+        start = time.perf_counter()
+        choose_views(views, mirror, 0)
+        with _Rows(self._lower, views, mirror, thumbnails=thumbnails) as rows:
+            support = read_support(
+                photos,
+                labels,
+                self.image_size,
+                strict=strict,
+                on_done=on_done,
+                workers=workers,
+                take=rows.take,
+            )
+            if not rows.names:  # squares, which are taken as they are
+                for part in _in_parts(support.images):
+                    rows.take(part, len(support.labels))
+            model = self._of(support, rows, mirror, on_embedded)
+        model.adaptation = Adaptation.of(support, time.perf_counter() - start)
+        return model
+
+    def _of(
+        self,
+        support: Support,
+        rows: _Rows,
+        mirror: bool | None,
+        on_embedded: OnDone | None,
+    ) -> AdaptedModel:
+        labels, classes = np.array(support.labels, np.int64), len(support.class_names)
+        network = self._adapted(embedded(rows.statistics, self._state).mean(0))
+        upper = open_session(self._graph_of(network, start=self._first))
+        names, number = rows.names, len(labels)
+        found: list[Array] = []
+        for maps in rows.maps():
+            found += run_session(upper, None, maps)
+            if on_embedded is not None:
+                on_embedded(sum(map(len, found)) // len(names), number)
+        features = np.concatenate(found)
+        if not np.isfinite(features).all():
+            raise FewshotError(
+                "The model's values for these images are not finite: its weights are damaged, or "
+                "grew without bounds in training. Use another, or train with a lower --lr."
+            )
+        head, names, features = self._fitted(features, labels, classes, names, mirror)
+        provenance = {
+            "base": self._source,
+            "learner": self._meta["learner"],
+            "head": {
+                "asked": "default",
+                "used": self._head.description["name"],
+                "temperature_factor": float(head.tensors["factor"]),
+            },
+            "views": list(names),
+            "version": __version__,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        kept = features.reshape(number, len(names), -1)
+        contents = Contents(
+            support.class_names,
+            self.image_size,
+            provenance,
+            support.photos,
+            kept,
+            labels,
+            strangeness_of_support(kept[:, 0], labels, classes),
+            None,
+            tuple(rows.thumbnails),
+        )
+        backbone = {name: self._meta[name] for name in ("backbone", "image_size", "mean", "std")}
+        return AdaptedModel(backbone, network, head, contents)
+
+    def _fitted(
+        self,
+        features: Array,
+        labels: Array,
+        classes: int,
+        names: tuple[str, ...],
+        mirror: bool | None,
+    ) -> tuple[DescribedHead, tuple[str, ...], Array]:
+        """The head, and the views with their features (N V, d) that it is fitted to."""
+        photos = np.arange(len(labels)).repeat(len(names))
+        support = features, labels.repeat(len(names)), classes
+        head = self._head.calibrated(*calibrate(self._head, support, photos))
+        if MIRRORED not in names or mirror is not None:
+            return head, names, features
+        kept = without_mirrored(head, support, photos, names)
+        if kept is None:
+            return head, names, features
+        names = tuple(name for name in names if name != MIRRORED)
+        support = features[kept], support[1][kept], classes
+        head = self._head.calibrated(*calibrate(self._head, support, photos[kept]))
+        return head, names, features[kept]
+
+    def _adapted(self, z: Array) -> dict[str, Array]:
+        """State of the network with FiLM by a task embedding (Z,)."""
+        found = {
+            name.removeprefix("network."): value.astype(np.float32)
+            for name, value in generated(z, self._state).items()
+        }
+        return {**self._network, **found}
+
+    def graph(self) -> bytes:
+        """The network as an ONNX model, before it is adapted."""
+        return self._graph_of(self._network)
+
+    def _graph_of(
+        self, network: dict[str, Array], start: int = 0, stop: int | None = None
+    ) -> bytes:
+        meta = self._meta
+        given = meta["backbone"], self.image_size, meta["mean"], meta["std"]
+        return lite_graph(*given, network, start, stop)
+
+
+def _in_parts(images: Any) -> Iterator[npt.NDArray[np.uint8]]:
+    """Squares (N, 3, S, S), uint8 or float in [0, 1], some at a time."""
+    for start in range(0, len(images), _ROWS):
+        part = as_array(images[start : start + _ROWS])
+        if part.dtype != np.uint8:
+            part = (part * 255).round().clip(0, 255).astype(np.uint8)
+        yield part
+
+
+class _Rows:
+    """What the lower stages give of photos in their views, as the photos come."""
+
+    def __init__(
+        self, lower: Any, views: int | None, mirror: bool | None, *, thumbnails: bool
+    ) -> None:
+        self._lower, self._views, self._mirror = lower, views, mirror
+        self.names: tuple[str, ...] = ()
+        """The views; known when the first photos are."""
+        self._file: Any = SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115  # closed by __exit__
+        self._shape: tuple[int, ...] = ()
+        self._statistics: list[Array] = []
+        self._with_thumbnails = thumbnails
+        self.thumbnails: list[bytes] = []
+
+    def __enter__(self) -> _Rows:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def take(self, pixels: npt.NDArray[np.uint8], total: int) -> None:
+        """Take images (B, 3, S, S) of so many photos in all."""
+        if not self.names:
+            self.names = choose_views(self._views, self._mirror, total)
+        views = np.stack([view(pixels, name) for name in self.names], 1)
+        [maps] = run_session(self._lower, None, views.reshape(-1, *pixels.shape[1:]))
+        self._shape = maps.shape[1:]
+        self._statistics.append(map_statistics(maps))
+        try:
+            self._file.write(np.ascontiguousarray(maps).data)
+        except OSError as error:
+            raise FewshotError(
+                f"No room for temporary files ({error.strerror}). Set TMPDIR to a folder with more."
+            ) from None
+        if self._with_thumbnails:
+            self.thumbnails += make_thumbnails(pixels)
+
+    @property
+    def statistics(self) -> Array:
+        """Of all maps, (N V, 2C)."""
+        return np.concatenate(self._statistics)
+
+    def maps(self) -> Iterator[Array]:
+        """All maps in their order, some rows at a time."""
+        self._file.seek(0)
+        size = 4 * _ROWS * math.prod(self._shape)
+        while data := self._file.read(size):
+            yield np.frombuffer(data, np.float32).reshape(-1, *self._shape)
