@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -184,6 +185,59 @@ def test_a_new_start_finds_everything_as_it_was(session: Session) -> None:
     assert by_class(again) == {"by hand": 1, "cup": 3, "empty": 0, "keys": 3, "pen": 3}
     assert sum(p.kept for p in again.board.photos) == 1
     again.close()
+
+
+def files_of(session: Session) -> dict[str, bytes | None]:
+    found = contents(session.workspace.root).items()
+    return {name: data for name, data in found if not name.startswith(OWN)}
+
+
+def test_what_can_be_undone_outlives_the_program(session: Session) -> None:
+    root = session.workspace.root
+    before, shots = files_of(session), by_class(session)
+    states = []
+    for edit, arguments in (
+        (edits.rename_class, ("mug", "cup")),
+        (edits.move_photos, ([4, 5], "pen")),
+        (edits.keep_photos, ([1],)),
+        (edits.remove_photos, ([2],)),
+        (edits.merge_classes, ("pen", "keys")),
+        (edits.create_class, ("empty",)),
+    ):
+        states.append((files_of(session), by_class(session)))
+        session.edit(edit, *arguments)
+    session.add_photos("empty", [photo(1, 77)])
+    session.adapt()
+    agree(session)
+    session.close()
+    for _ in range(2):  # and again after some are taken back
+        session = Session(Workspace(root), base)
+        for _ in range(3):
+            session.undo()
+        agree(session)
+        session.close()
+    session = Session(Workspace(root), base)
+    assert (files_of(session), by_class(session)) == states[1]
+    assert session.last_step == "Renamed mug to cup"
+    session.undo()
+    assert (files_of(session), by_class(session)) == (before, shots)
+    agree(session)
+    assert session.last_step == "Added 3 photos to pen"  # of the start before
+    session.close()
+
+
+@pytest.mark.parametrize("place", ["../outside.txt", "/etc/hosts", "mug/../../outside.txt", 5, ""])
+def test_an_undo_of_somebody_elses_touches_nothing_elsewhere(
+    made: Path, tmp_path: Path, place: object
+) -> None:
+    (tmp_path / "outside.txt").write_text("mine")
+    shutil.copytree(made, tmp_path / "things")
+    steps = [{"what": "Added a photo", "moves": [[None, place]], "kept": []}]
+    (tmp_path / "things" / OWN / "undo.json").write_text(json.dumps(steps))
+    session = Session(Workspace(tmp_path / "things"), base)
+    assert session.last_step is None
+    session.close()
+    assert (tmp_path / "outside.txt").read_text() == "mine"
 
 
 def test_photos_that_come_one_by_one_are_one_step(session: Session) -> None:

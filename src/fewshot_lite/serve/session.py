@@ -28,6 +28,7 @@ from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.serve.board import Board, Photo, check_class_name
 from fewshot_lite.serve.edits import Change, counted
 from fewshot_lite.serve.errors import Conflict, NotFound
+from fewshot_lite.serve.journal import as_on_disk, read_steps, write_steps
 from fewshot_lite.serve.learning import Learned, Learner, enough
 from fewshot_lite.serve.resuming import KEPT, board_of, take_up, with_names
 from fewshot_lite.serve.steps import Added, Step, Work
@@ -70,7 +71,7 @@ class Session:
         self._numbers = count(1)
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
-        self._steps: list[Step] = []
+        self._steps = read_steps(workspace)
         self._request: Refine | None = None
         self._cancel = False
         self._closing = False
@@ -110,7 +111,7 @@ class Session:
     def last_step(self) -> str | None:
         """What `undo` would take back."""
         with self._lock:
-            return self._steps[-1].change.what if self._steps else None
+            return self._steps[-1].what if self._steps else None
 
     def require_model(self) -> PersonalModel:
         """The model.
@@ -225,10 +226,15 @@ class Session:
             step = self._steps[-1]
             self.workspace.undo(step.moves)
             self._steps.pop()
-            self.board, self.learned, self._followed = step.board, step.learned, None
+            if step.board is None:  # of an earlier start
+                self.board = as_on_disk(self.board, self.workspace, step.kept, self._numbers)
+                self._followed = None
+            else:
+                self.board, self.learned, self._followed = step.board, step.learned, None
             self._touch()
             self._write_kept()
-            return step.change.what
+            write_steps(self.workspace, self._steps)
+            return step.what
 
     def adapt(self, refine: Refine = "off") -> None:
         """Ask for adapting to all photos, network and head; it is done in the thread.
@@ -277,17 +283,27 @@ class Session:
     def _take(self, change: Change, moves: list[Move], *, label: str = "") -> None:
         """Take over a changed board; photos that come to a class one by one are one step."""
         now, last = time.monotonic(), self._steps[-1] if self._steps else None
-        step = Step(change, self.board, self.learned, moves, label, now)
-        if label and last and last.label == label and now - last.time < _TOGETHER:
+        before, after = self.board, change.board
+        step = Step(
+            change.what,
+            before,
+            self.learned,
+            moves,
+            [photo.name for photo in before.photos if photo.kept],
+            in_files=_without_files(before) == _without_files(after),
+            label=label,
+            time=now,
+        )
+        if label and last and last.board and last.label == label and now - last.time < _TOGETHER:
             self._steps.pop()
-            number = len(change.board.photos) - len(last.board.photos)
-            together = Change(f"Added {counted(number)} to {label}", change.board)
-            step = replace(last, change=together, moves=[*last.moves, *moves], time=now)
+            what = f"Added {counted(len(after.photos) - len(last.board.photos))} to {label}"
+            step = replace(last, what=what, moves=[*last.moves, *moves], time=now)
         self._steps = [*self._steps, step][-_STEPS:]
-        before, self.board = self.board, change.board
+        self.board = after
         self._touch()
-        if any(photo.kept for photo in (*before.photos, *change.board.photos)):
+        if any(photo.kept for photo in (*before.photos, *after.photos)):
             self._write_kept()
+        write_steps(self.workspace, self._steps)
 
     def _write_kept(self) -> None:
         self.workspace.write_json(KEPT, [p.name for p in self.board.photos if p.kept])
@@ -324,8 +340,8 @@ class Session:
                     self._request = None
                 if learned is not None and self.learned is before:  # no undo meanwhile
                     if request is not None and learned is not before:
-                        change = Change("Adapted to all photos", self.board)
-                        self._steps.append(Step(change, self.board, before))
+                        step = Step("Adapted to all photos", self.board, before, of_model=True)
+                        self._steps.append(step)
                         self._followed = None  # photos that came meanwhile
                     self.learned = learned
                     self._thumbnails |= learned.thumbnails()
@@ -368,3 +384,8 @@ class Session:
             self._touch()
         else:
             self._saved = learned
+
+
+def _without_files(board: Board) -> list[tuple[str, str]]:
+    """Class and name of each photo that a model knows by its features alone."""
+    return [(photo.label, photo.name) for photo in board.photos if photo.path is None]

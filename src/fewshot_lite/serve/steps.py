@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from fewshot_lite.serve.board import Board
-from fewshot_lite.serve.edits import Change
 from fewshot_lite.serve.learning import Learned
 from fewshot_lite.serve.workspace import Move
 
@@ -15,13 +14,20 @@ from fewshot_lite.serve.workspace import Move
 class Step:
     """A change that can be taken back."""
 
-    change: Change
-    board: Board
+    what: str
+    """In words."""
+    board: Board | None
     """As it was before, ..."""
-    learned: Learned | None
-    """... and so the model."""
+    learned: Learned | None = None
+    """... and so the model; of an earlier start's change neither is known, only files are."""
     moves: Sequence[Move] = ()
     """What was done to files."""
+    kept: Collection[str] = ()
+    """Names of the photos that were said to be in the right class, before."""
+    in_files: bool = True
+    """Whether files tell all of it, so that it can be taken back after another start."""
+    of_model: bool = False
+    """Whether the model alone was changed: the next start has no other one."""
     label: str = ""
     """The class, if photos were added."""
     time: float = 0.0
