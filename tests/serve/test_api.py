@@ -14,11 +14,15 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+import fewshot_lite
 import hostile
 from command_line import Run
 from drawn import PATIENCE, base, filled, photo
+from exported import exported_small_personal
 from fewshot_lite.personal.personal_model import PersonalModel
+from fewshot_lite.serve import archive
 from fewshot_lite.serve.app import api_app
+from fewshot_lite.serve.growing import GrowingModel
 from fewshot_lite.serve.guard import Limits
 from fewshot_lite.serve.page_app import page_app
 from fewshot_lite.serve.session import Session
@@ -98,6 +102,30 @@ def test_classes_and_photos_are_changed_and_handed_out(
     assert after["classes"] == before["classes"]
     since = client.get(f"/v1/session?since={after['run']}.{after['revision']}")
     assert (since.status_code, since.content) == (204, b"")
+
+
+def test_photos_are_downloaded_piece_by_piece(session: Session) -> None:
+    """In 1 MB of memory, whatever photos there are, and in spite of what happens to them."""
+    photos = session.board.photos
+    first, gone = photos[0], photos[1]
+    assert first.path is not None
+    assert gone.path is not None
+    kept = first.path.read_bytes(), gone.path.read_bytes()
+    first.path.write_bytes(large := bytes(range(256)) * 20_000)
+    try:
+        stream = archive.pieces(session)
+        found = [next(stream)]
+        gone.path.unlink()
+        found += stream
+        assert max(map(len, found)) < 1_100_000
+        with zipfile.ZipFile(BytesIO(b"".join(found))) as whole:
+            assert whole.testzip() is None
+            assert whole.read(first.name) == large
+            assert whole.read("not read.txt").decode() == f"{gone.name}: No such file or directory"
+            assert len(whole.namelist()) == len(photos)
+    finally:
+        first.path.write_bytes(kept[0])
+        gone.path.write_bytes(kept[1])
 
 
 def test_the_description_has_every_route_and_no_other(client: TestClient) -> None:
@@ -292,17 +320,68 @@ def test_elsewhere_a_token_is_needed(session: Session) -> None:
         assert client.get("/openapi.json").json()["security"] == [{"token": []}]
 
 
-def test_a_model_alone_is_named_with_and_not_changed(session: Session) -> None:
-    model = session.require_model()
-    with TestClient(api_app(model), HOME) as client:
+@pytest.fixture
+def file(session: Session, tmp_path: Path) -> Path:
+    return session.require_model().save(tmp_path / "alone.safetensors")
+
+
+def test_a_model_alone_takes_photos_that_its_file_has_at_once(file: Path) -> None:
+    with TestClient(api_app(GrowingModel(file)), HOME) as client:
         (answer,) = client.post("/v1/classify", content=_PHOTO).json()
-        assert answer["label"] in (*model.class_names, "unknown")
+        before = client.get("/v1/model").json()
+        assert answer["label"] in (*before["class_names"], "unknown")
         for path in ("/", "/v1/session"):
             assert client.get(path).status_code == 404
-        assert client.post("/v1/classes/mug/photos", content=_PHOTO).status_code == 404
+        files = [("p", (f"{i}.png", data)) for i, data in enumerate((_PHOTO, b"no", _PHOTO))]
+        added = client.post("/v1/classes/keys/photos", files=files)
+        assert added.status_code == 200
+        assert [photo["problem"] for photo in added.json()["photos"]] == [
+            None,
+            "not an image, or badly damaged",
+            "it is in the model already, in 'keys'",
+        ]
+        shots = {**before["shots"], "keys": before["shots"]["keys"] + 1}
+        assert client.get("/v1/model").json()["shots"] == added.json()["model"]["shots"] == shots
+        written = PersonalModel.load(file)
+        assert written.shots == shots
+        (answer,) = client.post("/v1/classify?top=3", content=_PHOTO).json()
+        by_file = dict(written.classify(_PHOTO).labels)
+        assert {a["name"]: a["probability"] for a in answer["labels"]} == pytest.approx(
+            by_file, abs=1e-4
+        )
+        again = client.post("/v1/classes/keys/photos", content=_PHOTO)
+        assert again.status_code == 422
+        assert "already" in again.json()["photos"][0]["problem"]
+        new = client.post("/v1/classes/cup/photos", content=photo(5, 1).data)
+        assert (new.status_code, list(new.json())) == (404, ["error"])
+        new = client.post("/v1/classes/cup/photos?create=true", content=photo(5, 1).data)
+        assert "cup" in new.json()["model"]["class_names"]
+        assert client.post("/v1/classes/..%2fup/photos?create=true", content=_PHOTO).is_error
+        # what others do to the file counts
+        fewshot_lite.undo(file)
+        added = client.post("/v1/classes/mug/photos", content=photo(0, 78).data)
+        assert added.json()["model"]["shots"] == {**shots, "mug": shots["mug"] + 1}
+        assert client.post("/v1/undo").json()["shots"] == shots
+        assert PersonalModel.load(file).shots == shots
         assert set(client.get("/openapi.json").json()["paths"]) == {
-            *("/healthz", "/v1/model", "/v1/classify")
+            *("/healthz", "/v1/model", "/v1/classify", "/v1/classes/{name}/photos", "/v1/undo")
         }
+
+
+def test_models_that_cannot_change_say_why(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "small.onnx").write_bytes(exported_small_personal())
+    for model, why in (
+        (GrowingModel(file, workers=2), "2 processes serve this model"),
+        (GrowingModel(tmp_path / "small.onnx"), "exported model cannot be changed"),
+    ):
+        before = contents(tmp_path)
+        with TestClient(api_app(model), HOME) as client:
+            for path in ("/v1/classes/mug/photos", "/v1/undo"):
+                answer = client.post(path, content=_PHOTO)
+                assert (answer.status_code, why in answer.json()["error"]) == (409, True)
+        assert contents(tmp_path) == before
+    with TestClient(api_app(GrowingModel(file)), HOME) as client:
+        assert "nothing to undo" in client.post("/v1/undo").json()["error"]
 
 
 def test_where_the_saved_model_is_damaged_it_is_made_anew(session: Session, tmp_path: Path) -> None:

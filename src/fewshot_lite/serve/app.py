@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from fewshot_lite.core.jsons import dumps
-from fewshot_lite.personal.classifier import PhotoClassifier
 from fewshot_lite.serve.classifying import Classifying
+from fewshot_lite.serve.growing import Growing, GrowingModel
 from fewshot_lite.serve.guard import App, Guard, Limits
 from fewshot_lite.serve.replies import Failed, Reply, error_reply, failing
 from fewshot_lite.serve.routes import Handler, Route, openapi
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 
-def api_app(model: PhotoClassifier, limits: Limits | None = None) -> App:
-    """The API of a model alone: it classifies, and nothing can be changed."""
-    return make_app(Classifying(lambda: model).routes(), limits or Limits())
+def api_app(model: GrowingModel, limits: Limits | None = None) -> App:
+    """The API of a model alone: it classifies, and photos can be added to it."""
+    routes = [*Classifying(lambda: model.model).routes(), *Growing(model).routes()]
+    return make_app(routes, limits or Limits())
 
 
 def make_app(routes: Sequence[Route], limits: Limits, pages: dict[str, Reply] | None = None) -> App:
@@ -71,6 +72,8 @@ def _endpoint(handler: Handler) -> Callable[[Request], object]:
 
 
 def _response(reply: Reply) -> Response:
-    from starlette.responses import Response
+    from starlette.responses import Response, StreamingResponse
 
+    if reply.pieces is not None:
+        return StreamingResponse(reply.pieces, reply.status, dict(reply.headers), reply.kind)
     return Response(reply.body, reply.status, dict(reply.headers), reply.kind)

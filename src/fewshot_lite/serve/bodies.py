@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,9 @@ from fewshot_lite.serve.uploads import Upload
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+
+# What it finds wrong with forms is in the answer, and not on the terminal of who serves.
+logging.getLogger("python_multipart").addHandler(logging.NullHandler())
 
 #: Photos of one request, and fields beside them.
 _MOST_PHOTOS, _MOST_FIELDS = 256, 16

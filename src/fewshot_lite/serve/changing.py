@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fewshot_lite.core.config import Refine
 from fewshot_lite.core.errors import FewshotError, UsageError
-from fewshot_lite.personal.bulk.sorting import folder_names
-from fewshot_lite.serve import edits
+from fewshot_lite.serve import archive, edits
 from fewshot_lite.serve.bodies import members_of, photos_of, text, whole_numbers
 from fewshot_lite.serve.edits import Change
-from fewshot_lite.serve.errors import Conflict, NotFound
+from fewshot_lite.serve.errors import NotFound
 from fewshot_lite.serve.replies import Reply, download, json_reply
 from fewshot_lite.serve.routes import Query, Route
 from fewshot_lite.serve.session import Session
@@ -26,8 +24,6 @@ if TYPE_CHECKING:
 
 #: Where a model is opened and saved; its bodies may be larger.
 MODEL_FILE = "/v1/model/file"
-#: Bytes of photos that are downloaded in one file.
-_LARGEST_ZIP = 2_000_000_000
 _SINCE = Query("since", "RUN.REVISION of a state; 204 if it is still that one.", {"type": "string"})
 _REFINE: tuple[Refine, ...] = ("off", "auto", "on")
 
@@ -222,12 +218,7 @@ class Changing:
 
     async def photos_zip(self, request: Request) -> Reply:
         """Class folders in one file."""
-        try:
-            data = await asyncio.to_thread(self._zipped)
-        except OSError as error:  # a photo that was taken away, a full disk
-            reason = (error.strerror or str(error)).lower()
-            raise FewshotError(f"The photos could not be put together ({reason}).") from None
-        return download(data, "application/zip", "photos.zip")
+        return download(archive.pieces(self._session), "application/zip", "photos.zip")
 
     async def _edit(self, change: Callable[..., Change], *arguments: Any) -> Reply:
         await asyncio.to_thread(self._session.edit, change, *arguments)
@@ -244,29 +235,6 @@ class Changing:
                 self._session.open_model(file)
             except FewshotError as error:  # it is no file of the user's that has this name
                 raise type(error)(str(error).replace(str(file), "The model")) from None
-
-    def _zipped(self) -> bytes:
-        photos = [photo for photo in self._session.board.photos if photo.path]
-        if not photos:
-            raise Conflict("There are no photos here to download.")
-        if sum(photo.path.stat().st_size for photo in photos if photo.path) > _LARGEST_ZIP:
-            raise Conflict(
-                f"These are more than {_LARGEST_ZIP / 1e9:.0f} GB of photos. Copy the folder that "
-                "they are in: File tells which it is."
-            )
-        homes = folder_names(self._session.board.classes)
-        with tempfile.TemporaryFile() as file:
-            with zipfile.ZipFile(file, "w") as archive:  # photos are compressed as they are
-                taken: set[str] = set()
-                for photo in photos:
-                    assert photo.path is not None
-                    name = f"{homes[photo.label]}/{photo.path.name}"
-                    while name in taken:
-                        name = name.replace("/", "/_", 1)
-                    taken.add(name)
-                    archive.write(photo.path, name)
-            file.seek(0)
-            return file.read()
 
 
 def _exported(model: Path) -> bytes:

@@ -23,6 +23,8 @@ class Reply:
     """Its media type."""
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
+    pieces: Iterator[bytes] | None = None
+    """What follows the body, as it is made."""
 
 
 def json_reply(value: Any, status: int = 200) -> Reply:
@@ -36,9 +38,12 @@ def error_reply(status: int, message: str, **headers: str) -> Reply:
     return Reply(body, "application/json", status, headers)
 
 
-def download(body: bytes, kind: str, name: str) -> Reply:
-    """A file to be saved under a name of ASCII letters."""
-    return Reply(body, kind, headers={"content-disposition": f'attachment; filename="{name}"'})
+def download(body: bytes | Iterator[bytes], kind: str, name: str) -> Reply:
+    """A file, or its pieces, to be saved under a name of ASCII letters."""
+    headers = {"content-disposition": f'attachment; filename="{name}"'}
+    if isinstance(body, bytes):
+        return Reply(body, kind, headers=headers)
+    return Reply(b"", kind, headers=headers, pieces=body)
 
 
 class Failed(Exception):

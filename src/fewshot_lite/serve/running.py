@@ -16,6 +16,7 @@ from fewshot_lite.core.files import DEFAULT_BASE
 from fewshot_lite.images.opening import current_limit, pixel_limit
 from fewshot_lite.serve import protocols
 from fewshot_lite.serve.app import api_app
+from fewshot_lite.serve.growing import GrowingModel
 from fewshot_lite.serve.guard import App, Limits
 from fewshot_lite.serve.target import Target, check_address, check_web
 
@@ -124,7 +125,7 @@ def serve_api(
 
     Args:
         model: what `adapt` or `export` wrote; an export needs no torch.
-        workers: processes, each with the model in memory.
+        workers: processes, each with the model in memory; only one alone adds photos to it.
         host: as `serve_page` takes it.
         port: as `serve_page` takes it.
         token: as `serve_page` takes it.
@@ -134,12 +135,10 @@ def serve_api(
     Raises:
         UsageError, FewshotError: an address or model that cannot be.
     """
-    from fewshot_lite.personal.loading import open_personal
-
     limits = Limits(loopback=check_address(host, token), token=token, at_work=at_work)
     check_web()
     with _listening(host, port) as listener:
-        opened = open_personal(model)  # also where workers do: what is wrong is said once
+        opened = GrowingModel(model)  # also where workers do: what is wrong is said once
         if on_address is not None:
             on_address(_address(host, listener, token))
         if workers == 1:
@@ -164,11 +163,9 @@ def serve_api(
 
 def worker() -> App:
     """The application of one of several processes, by what `serve_api` left for them."""
-    from fewshot_lite.personal.loading import open_personal
-
     about = json.loads(os.environ[_WORKER])
     _FOR_GOOD.enter_context(pixel_limit(about["pixels"]))
-    model = open_personal(about["model"])
+    model = GrowingModel(Path(about["model"]), workers=about["workers"])
     _share_cores(about["workers"])
     loopback = check_address(about["host"], about["token"])
     limits = Limits(loopback=loopback, token=about["token"], at_work=about["at_work"])

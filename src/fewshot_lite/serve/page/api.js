@@ -113,16 +113,22 @@ export async function classify(blob, name, top = 5) {
   return found[0];
 }
 
-/** Save what an address gives as a file. */
+/** Save what an address gives as a file, as it comes. */
+export function save(address, name) {
+  const link = document.createElement("a");
+  link.href = address;
+  link.download = name;
+  link.click();
+}
+
+/** Save what an address gives as a file, once it is there; errors are shown. */
 export async function download(path, name) {
   try {
     const response = await request("GET", path);
     if (!response.ok) throw await failed(response);
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(await response.blob());
-    link.download = name;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+    const address = URL.createObjectURL(await response.blob());
+    save(address, name);
+    setTimeout(() => URL.revokeObjectURL(address), 60_000);
   } catch (error) {
     toast(error.message);
   }

@@ -1,6 +1,6 @@
 // The page: follows the state of the program, and hands on what the user does.
 
-import { addPhotos, change, current, download, follow, onState, openModel } from "./api.js";
+import { addPhotos, change, current, download, follow, onState, openModel, save } from "./api.js";
 import { showCards } from "./cards.js";
 import { byId, counted, percent, setOptions } from "./dom.js";
 import { acceptDrops, pickPhotos } from "./files.js";
@@ -40,7 +40,7 @@ function showWork(work) {
 
 byId("undo").addEventListener("click", () => change("POST", "/v1/undo"));
 byId("save").addEventListener("click", () => download("/v1/model/file", "personal.safetensors"));
-byId("download").addEventListener("click", () => download("/v1/photos.zip", "photos.zip"));
+byId("download").addEventListener("click", () => save("/v1/photos.zip", "photos.zip"));
 byId("export").addEventListener("click", async (event) => {
   event.target.disabled = true;
   event.target.textContent = "Exporting…";

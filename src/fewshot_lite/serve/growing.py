@@ -1,0 +1,218 @@
+"""A personal model's file that takes photos while it is served; torch is imported with the first.
+
+Photos are added as `fewshot-lite add MODEL --force` adds them: the head is fitted anew, the file is
+written whole, and the one before is kept for `undo`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.personal.classifier import PhotoClassifier
+from fewshot_lite.personal.loading import open_personal
+from fewshot_lite.serve.bodies import photos_of
+from fewshot_lite.serve.classifying import about
+from fewshot_lite.serve.errors import Conflict, NotFound
+from fewshot_lite.serve.replies import Reply, json_reply
+from fewshot_lite.serve.routes import Query, Route
+from fewshot_lite.serve.uploads import Upload
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from fewshot_lite.personal.personal_model import PersonalModel
+
+_CREATE = Query(
+    "create", "`true` makes the class if there is none of this name.", {"type": "boolean"}
+)
+
+
+class GrowingModel:
+    """A model and its file. Methods may be called from any thread."""
+
+    def __init__(self, path: Path, *, workers: int = 1) -> None:
+        """Read the model.
+
+        Args:
+            path: what `adapt` or `export` wrote.
+            workers: processes that serve it; only one alone can change it.
+
+        Raises:
+            UsageError, FewshotError: as `open_personal`.
+        """
+        self.path = path
+        self.model: PhotoClassifier = open_personal(path)
+        self._workers = workers
+        self._changing = threading.Lock()
+        self._personal: PersonalModel | None = None
+        self._stamp: tuple[int, ...] = ()
+
+    def add(
+        self, label: str, uploads: Sequence[Upload], *, create: bool = False
+    ) -> list[str | None]:
+        """Add photos to a class, and write the file; why each was not added, or None.
+
+        Args:
+            create: the class may be new.
+
+        Raises:
+            NotFound: there is no such class.
+            Conflict: this model cannot be changed.
+            UsageError: no name for a class.
+        """
+        self._check_may_change()
+        with self._changing:
+            personal = self._read()
+            if label not in personal.class_names and not create:
+                raise NotFound(
+                    f"{label!r}: there is no such class. `?create=true` makes one of this name."
+                )
+            changed, problems = _added(personal, label, uploads)
+            if changed is not None:
+                self._write(changed)
+            return problems
+
+    def undo(self) -> None:
+        """Put the file back as it was before it was last written.
+
+        Raises:
+            Conflict: there is nothing to undo, or this model cannot be changed.
+        """
+        from fewshot_lite.personal.undo import undo
+
+        self._check_may_change()
+        with self._changing:
+            try:
+                undo(self.path)
+            except FewshotError as error:
+                raise Conflict(str(error)) from None
+            self.model = self._read()
+
+    def _check_may_change(self) -> None:
+        if self._workers > 1:
+            raise Conflict(
+                f"{self._workers} processes serve this model, and none sees what another one "
+                "changes. Serve it with --workers 1 to add photos."
+            )
+        if self.path.suffix.lower() == ".onnx":
+            raise Conflict(
+                "An exported model cannot be changed. Serve the .safetensors file that it was "
+                "exported from."
+            )
+
+    def _read(self) -> PersonalModel:
+        """The model as it is in the file, which others may have changed."""
+        from fewshot_lite.personal.personal_model import PersonalModel
+
+        if self._personal is None or self._stamp != _stamp(self.path):
+            stamp = _stamp(self.path)
+            self._personal, self._stamp = PersonalModel.load(self.path).accelerate(), stamp
+        return self._personal
+
+    def _write(self, personal: PersonalModel) -> None:
+        try:
+            personal.save(self.path, force=True)
+        except FewshotError as error:
+            raise Conflict(f"The model cannot be written: {error}") from None
+        self.model = self._personal = personal
+        self._stamp = _stamp(self.path)
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What tells whether a file was changed or replaced."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _added(
+    personal: PersonalModel, label: str, uploads: Sequence[Upload]
+) -> tuple[PersonalModel | None, list[str | None]]:
+    """The model with photos, None if none was added, and why each was not."""
+    from fewshot_lite.data.store import decode
+    from fewshot_lite.images.thumbnails import make_thumbnails
+    from fewshot_lite.personal.editing.adding import add_features
+    from fewshot_lite.personal.editing.arranging import embed_views
+    from fewshot_lite.personal.editing.edits import NothingNew, check_photos_may_change
+    from fewshot_lite.serve.board import check_class_name
+
+    try:
+        check_photos_may_change(personal)
+    except UsageError as error:
+        raise Conflict(str(error)) from None
+    check_class_name(label, personal.class_names)
+    images, found = decode(uploads, personal.image_size)
+    problems: list[str | None] = [found.get(i) for i in range(len(uploads))]
+    good = [i for i in range(len(uploads)) if i not in found]
+    if not good:
+        return None, problems
+    pixels = images[good].numpy()
+    try:
+        edit = add_features(
+            personal,
+            embed_views(personal, pixels),
+            [label] * len(good),
+            [f"{label}/{uploads[i].name}" for i in good],
+            paths=[str(i) for i in good],
+            thumbnails=make_thumbnails(pixels) if personal.thumbnails else (),
+        )
+    except NothingNew:
+        return None, [why or "it is in the model already" for why in problems]
+    for twin in edit.duplicates:
+        problems[int(twin.path)] = f"it is in the model already, in {twin.label!r}"
+    return edit.model.accelerate(personal), problems
+
+
+class Growing:
+    """Handlers that change a model alone."""
+
+    def __init__(self, model: GrowingModel) -> None:
+        self._model = model
+
+    def routes(self) -> list[Route]:
+        """What it answers to."""
+        return [
+            Route(
+                "POST",
+                "/v1/classes/{name}/photos",
+                self.add,
+                "Add photos to a class, and to the model's file: one as the body, or several as "
+                "files of a form.",
+                "photos",
+                query=(_CREATE,),
+                refuses=(400, 404, 409, 422),
+            ),
+            Route(
+                "POST",
+                "/v1/undo",
+                self.undo,
+                "Put the model's file back as it was before it was last written.",
+                refuses=(409,),
+            ),
+        ]
+
+    async def add(self, request: Request) -> Reply:
+        """What became of each photo, and the model; 422 if none was added."""
+        label, create = request.path_params["name"], request.query_params.get("create", "false")
+        if create not in ("true", "false"):
+            raise UsageError(f"create={create[:20]!r}: give true or false.")
+        uploads = await photos_of(request)
+        problems = await asyncio.to_thread(self._model.add, label, uploads, create=create == "true")
+        photos = [
+            {"name": upload.name, "problem": problem}
+            for upload, problem in zip(uploads, problems, strict=True)
+        ]
+        reply: dict[str, Any] = {"photos": photos, "model": about(self._model.model)}
+        return json_reply(reply, 422 if all(problems) else 200)
+
+    async def undo(self, request: Request) -> Reply:
+        """The model as it is now."""
+        await asyncio.to_thread(self._model.undo)
+        return json_reply(about(self._model.model))
