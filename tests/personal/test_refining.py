@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,19 +16,18 @@ from torch import Tensor
 
 from command_line import Run, is_one_clear_line
 from fewshot_lite.core.errors import FewshotError, UsageError
-from fewshot_lite.heads.adapted import AdaptedHead
+from fewshot_lite.heads.choice import choose_head, untempered
 from fewshot_lite.heads.registry import NAMED_HEADS
 from fewshot_lite.learners import Frozen
-from fewshot_lite.learners.base import lower_maps_of
 from fewshot_lite.maml.refined import RefinedLearner, Refinement
 from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.personal import meta_model, refining
-from fewshot_lite.personal.meta_model import MetaModel
+from fewshot_lite.personal.meta_model import REFINE_PATTERN, MetaModel
 from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.refining import FEW_STEPS, try_refinement
 from photos import SIZE, draw_classes
 
-QUICK = Refinement(steps=6, film_lr=0.02, head_lr=0.02, batch=8)
+QUICK = Refinement(steps=6, film_lr=0.02, weight_lr=0.01)
 
 
 def base() -> MetaModel:
@@ -34,7 +38,10 @@ def base() -> MetaModel:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(meta_model, "RefinedLearner", lambda own: RefinedLearner(own, QUICK))
+    def refinement(self: MetaModel, pattern: str | None = None) -> Refinement:
+        return replace(QUICK, pattern=pattern)
+
+    monkeypatch.setattr(MetaModel, "refinement", refinement)
 
 
 @pytest.fixture
@@ -42,37 +49,39 @@ def things(tmp_path: Path) -> Path:
     return draw_classes(tmp_path / "things", {"mug": 4, "keys": 3})
 
 
-def trial(x: Tensor, labels: Tensor, always: bool = False) -> refining.Trial:
+def trial(
+    x: Tensor, labels: Tensor, groups: Tensor | None = None, always: bool = False
+) -> refining.Trial:
     learner = RefinedLearner(base().learner, QUICK)
-    rows = lower_maps_of(learner, x)
-    groups = torch.arange(len(labels))
-    return try_refinement(learner, rows, labels, int(labels.max()) + 1, groups, always=always)
+    classes = int(labels.max()) + 1
+    start = learner.base.adapt(x, labels, classes)
+    groups = torch.arange(len(labels)) if groups is None else groups
+    maps = learner.upper_maps(start, x)
+    return try_refinement(learner, start, maps, labels, classes, groups, always=always)
 
 
 def test_photos_are_named_by_models_that_never_saw_them() -> None:
-    """Without a fold, one pass and the steps are as if its photos had never been there."""
-    learner = RefinedLearner(base().learner, QUICK)
+    """Without a fold, head and steps are as if its photos had never been there."""
     images, labels = torch.rand(8, 3, SIZE, SIZE), torch.arange(8) % 2
-    groups = torch.arange(8)
-    found = try_refinement(learner, images, labels, 2, groups, always=True)
+    found = trial(images, labels, always=True)
     assert found.crossed is not None
-    place = refining.deal(labels, 2)
-    kept = place != place[3]
-    adapted = RefinedLearner(learner.base, Refinement(**{**vars(QUICK), "steps": found.steps}))
+    kept = refining.deal(labels, 2) != refining.deal(labels, 2)[3]
+    learner = base().learner
+    adapted = RefinedLearner(learner, replace(QUICK, steps=found.steps))
     task = adapted.adapt(images[kept], labels[kept], 2)
-    expected = task.logits(images[3:4])[0]
+    head = untempered(choose_head("default", learner.head, task.support_features, labels[kept], 2))
+    fitted = head.fit(task.support_features, labels[kept], 2)
+    expected = head.logits(fitted, task.features(images[3:4]))[0]
     torch.testing.assert_close(found.crossed.logits[3], expected, rtol=1e-3, atol=1e-3)
 
 
 def test_views_of_a_photo_are_left_out_together() -> None:
     """Two rows a photo that are alike: each would name the other right if it stayed."""
-    learner = RefinedLearner(base().learner, QUICK)
     images = torch.rand(8, 3, SIZE, SIZE)
     labels = torch.arange(8) % 2
     twice, rows = images.repeat_interleave(2, 0), labels.repeat_interleave(2)
-    groups = torch.arange(8).repeat_interleave(2)
-    together = try_refinement(learner, twice, rows, 2, groups)
-    apart = try_refinement(learner, twice, rows, 2, torch.arange(16))
+    together = trial(twice, rows, torch.arange(8).repeat_interleave(2))
+    apart = trial(twice, rows, torch.arange(16))
     assert together.losses[0] > apart.losses[0] + 0.2
     assert together.accuracies[0] < apart.accuracies[0]
 
@@ -88,19 +97,6 @@ def test_auto_takes_the_steps_that_name_photos_left_out_best() -> None:
     assert always.steps in (5, 6)
 
 
-def test_steps_that_gain_nothing_soon_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(refining, "_SOON", 5)
-    images, labels = torch.rand(12, 3, SIZE, SIZE), torch.arange(12) % 3
-    losses = iter([1.0, 2.0])  # of 0 and 5 steps
-    monkeypatch.setattr(refining, "_loss", lambda *_: next(losses))
-    found = trial(images, labels)
-    assert (found.steps, set(found.losses)) == (0, {0, 5})
-    losses = iter([2.0, 1.0, 2.0, 1.0, 0.5])  # then of 0, 5 and 6
-    monkeypatch.setattr(refining, "_accuracy", lambda *_: 1.0)
-    found = trial(images, labels)
-    assert (found.steps, set(found.losses)) == (6, {0, 5, 6})
-
-
 def test_one_photo_of_each_class_leaves_nothing_to_choose_by() -> None:
     images, labels = torch.rand(3, 3, SIZE, SIZE), torch.arange(3)
     assert trial(images, labels).steps == 0
@@ -110,8 +106,9 @@ def test_one_photo_of_each_class_leaves_nothing_to_choose_by() -> None:
 @pytest.mark.usefixtures("quick")
 def test_a_refined_model_is_a_personal_model(things: Path, tmp_path: Path) -> None:
     model = base().adapt(things, refine="on")
-    assert isinstance(model.head, AdaptedHead)
-    assert model.head.normalised
+    assert model.head.refits
+    factor = model.provenance["head"]["temperature_factor"]
+    assert factor == pytest.approx(model.head.temperature_factor)
     assert model.provenance["refined"]["steps"] in (5, 6)
     assert model.adapted_by_gradient
     left_out = model.leave_one_out_logits()
@@ -168,3 +165,85 @@ def test_the_command_says_what_refining_came_to(
     outcome = run(*adapt, "auto", "--json")
     assert outcome.json["refined"]["steps"] in (0, 5, 6)
     is_one_clear_line(run(*adapt, "often"), 2, "--refine")
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_refining_leaves_the_one_pass_model(
+    run: Run, things: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """A real signal at the third step: what one pass made is written, and that is said."""
+    monkeypatch.chdir(tmp_path)
+    base().save(tmp_path / "base.safetensors")
+    descend, before = RefinedLearner._descend, signal.getsignal(signal.SIGINT)
+
+    def interrupted(*given: Any, **named: Any) -> Iterator[Any]:
+        for step, found in enumerate(descend(*given, **named)):
+            if step == 3:
+                os.kill(os.getpid(), number)
+            yield found
+
+    adapt = ("adapt", things, "--base", "base.safetensors")
+    plain = run(*adapt, "-o", "plain.safetensors", "--json")
+    monkeypatch.setattr(RefinedLearner, "_descend", interrupted)
+    outcome = run(*adapt, "-o", "mine.safetensors", "--refine", "on")
+    assert outcome.code == 130, outcome
+    assert "Not refined: interrupted. The one-pass model was kept." in outcome.out
+    mine, other = (PersonalModel.load(f"{name}.safetensors") for name in ("mine", "plain"))
+    assert plain.code == 0
+    assert torch.equal(mine.features, other.features)
+    assert not mine.adapted_by_gradient
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.usefixtures("quick")
+def test_interrupted_before_refining_writes_nothing(
+    run: Run, things: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    base().save(tmp_path / "base.safetensors")
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(meta_model, "adapt_in_one_pass", interrupted)
+    outcome = run("adapt", things, "--base", "base.safetensors", "--refine", "on")
+    assert (outcome.code, outcome.err) == (130, "Error: Interrupted.\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["base.safetensors", "things"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_stages_that_move_are_chosen(run: Run, things: Path, tmp_path: Path) -> None:
+    """By the flag, else by what the base has stored; wrong ones are refused before any work."""
+    model = base()
+    path = tmp_path / "base.safetensors"
+    model.save(path)
+    adapt = (
+        "adapt",
+        things,
+        "--base",
+        path,
+        "-o",
+        tmp_path / "mine.safetensors",
+        "--refine-pattern",
+    )
+    is_one_clear_line(run(*adapt, "block9", "--refine", "on"), 2, "block9: no stage")
+    is_one_clear_line(run(*adapt, "00001", "--refine", "auto"), 2, "must name a stage")
+    is_one_clear_line(run(*adapt, "block4"), 2, "goes with --refine auto|on")
+    assert run(*adapt, "block4", "--refine", "on").code == 0
+    own = model.learner.backbone.state_dict()
+    moved = PersonalModel.load(tmp_path / "mine.safetensors").backbone.state_dict()
+    names = {name for name in own if not torch.equal(own[name], moved[name])}
+    assert names
+    assert all(name.startswith("network.features.3.") for name in names)
+
+
+def test_what_lambda_search_stored_is_what_moves() -> None:
+    model = base()
+    assert model.refinement().pattern is None
+    model.record[REFINE_PATTERN] = "00011"
+    assert model.refinement().pattern == "00011"
+    assert model.refinement("block3").pattern == "block3"
+    model.record[REFINE_PATTERN] = 5  # a damaged file
+    with pytest.raises(UsageError, match="--refine-pattern 5: 5: no stage"):
+        RefinedLearner(model.learner, model.refinement())

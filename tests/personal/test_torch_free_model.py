@@ -81,13 +81,15 @@ def test_answers_after_edits_of_the_file(file: Path, things: Path, tmp_path: Pat
     check_alike(other.save(edited, force=True), sorted(things.rglob("*.png")))
 
 
-def test_answers_of_a_head_that_gradient_steps_adapted(
-    base: MetaModel, file: Path, tmp_path: Path
+@pytest.mark.parametrize("refitted", [False, True])
+def test_answers_of_a_head_of_a_network_that_gradient_steps_adapted(
+    file: Path, tmp_path: Path, refitted: bool
 ) -> None:
     model = PersonalModel.load(file)
+    head = AdaptedHead.of(torch.randn(3, 1280), torch.randn(3), 0.5, normalised=True)
     adapted = PersonalModel(
         model.backbone,
-        AdaptedHead.of(torch.randn(3, 1280), torch.randn(3), 0.5, normalised=True),
+        model.head if refitted else head,
         model.features,
         model.labels,
         model.class_names,
@@ -114,7 +116,7 @@ def changed(file: Path, output: Path, tensors: dict[str, Any], meta: dict[str, A
         ({"support.features": torch.zeros(9, 3, 8)}, {}),
         ({"support.labels": torch.zeros(9, dtype=torch.int64)}, {}),
         ({"support.left_out": torch.zeros(9)}, {}),
-        ({"support.left_out_logits": torch.zeros(9, 3)}, {}),
+        ({"support.left_out_logits": torch.zeros(9, 2)}, {}),
         ({"head.factor": torch.tensor(float("nan"))}, {}),
         ({"head.other": torch.tensor(1.0)}, {}),
         ({"network.features.0.1.bias": None}, {}),

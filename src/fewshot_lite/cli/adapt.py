@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from fewshot_lite.cli.options import Device, Force, Json, Labels, MaxPixels, PhotoFolder, Workers
+from fewshot_lite.cli.options import (
+    INTERRUPTED,
+    Device,
+    Force,
+    Json,
+    Labels,
+    MaxPixels,
+    PhotoFolder,
+    Workers,
+)
 from fewshot_lite.core.config import HeadName, Refine
-from fewshot_lite.core.errors import UsageError
+from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.files import DEFAULT_BASE, DEFAULT_PERSONAL, check_output
 from fewshot_lite.images.finding import find_labelled
 from fewshot_lite.images.folders import PHOTO_ENDINGS, require_folder
@@ -60,10 +71,19 @@ def adapt(
     refine: Annotated[
         Refine,
         typer.Option(
-            help="Whether to take gradient steps from the one-pass solution, which takes minutes: "
+            help="Whether to take gradient steps from the one-pass solution, which takes longer: "
             "auto takes them if photos left out are named better after them.",
         ),
     ] = "off",
+    refine_pattern: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STAGES",
+            help="The stages of the network that these steps move: names with commas between, "
+            "e.g. 'features.16,features.17' or 'layer*'; or digits as lambda-search prints them.",
+            show_default="what the base has stored, or the top ones",
+        ),
+    ] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The file to write the personal model to.")
     ] = DEFAULT_PERSONAL,
@@ -96,6 +116,8 @@ def adapt(
     It writes a personal model, and says what accuracy to expect, which classes are confused and
     what would help. Photos that cannot be read and classes without a photo are named and left out.
     """
+    if refine == "off" and refine_pattern is not None:
+        raise UsageError(f"--refine-pattern {refine_pattern}: goes with --refine auto|on.")
     if labels is not None or folder.is_file():
         find_labelled(folder, labels)  # what is wrong with it is told before torch is imported
     else:
@@ -115,6 +137,7 @@ def adapt(
     from fewshot_lite.cli.render.check import findings_json, print_findings
     from fewshot_lite.cli.render.head import print_head, print_refined
     from fewshot_lite.cli.render.quality import print_quality, quality_json
+    from fewshot_lite.core.stopping import StopRequest
     from fewshot_lite.images.preflight import StrictError
     from fewshot_lite.personal.advice import advice
     from fewshot_lite.personal.growth import expected_growth
@@ -124,8 +147,21 @@ def adapt(
 
     plain = head == "default" and refine == "off" and report is None
     model = open_base(base, weights=weights, device=device, without_torch=plain)
+    stop = StopRequest()
     try:
-        with render.counting_bar("Adapting") as progress:
+        with render.counting_bar("Adapting") as progress, ExitStack() as stack:
+
+            def step(done: int, total: int) -> None:
+                """Count; once refining has begun, Ctrl-C ends that alone."""
+                if refine == "off":
+                    progress(done, total)
+                    return
+                if not done:
+                    stack.enter_context(stop)
+                if stop:
+                    raise FewshotError("interrupted.")
+                progress(done, total, "Refining")
+
             given: dict[str, Any] = {
                 "views": views,
                 "mirror": mirror,
@@ -139,8 +175,8 @@ def adapt(
             if isinstance(model, TorchFreeBase):
                 personal = model.adapt(folder, labels, **given)
             else:
-                given |= {"head": head, "refine": refine, "on_fold": progress}
-                personal = model.adapt(folder, labels, **given)
+                given |= {"head": head, "refine": refine, "refine_pattern": refine_pattern}
+                personal = model.adapt(folder, labels, on_fold=step, **given)
     except StrictError as error:
         if not json:
             print_findings(error.findings, render.err)
@@ -193,3 +229,5 @@ def adapt(
         if report is not None:
             render.out.print(f"Report: [bold]{render.escape(str(report))}[/]")
         render.print_next([render.command("classify", "photo.jpg", *where)])
+    if stop:
+        sys.exit(INTERRUPTED)

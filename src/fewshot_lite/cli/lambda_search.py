@@ -13,7 +13,7 @@ from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.figures import check_figure, require_matplotlib
 from fewshot_lite.core.files import check_output
 from fewshot_lite.evaluation.lambda_search.options import SearchOptions, parse_searched
-from fewshot_lite.evaluation.names import ModelName
+from fewshot_lite.evaluation.names import REFINE, ModelName
 from fewshot_lite.images.folders import require_folder
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ def lambda_search(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="A checkpoint of maml, fomaml or imaml; or finetune:MODEL or finetune-film:MODEL, "
-            "of which nothing is stored.",
+            help="A checkpoint of maml, fomaml or imaml; refine:MODEL, for adapt --refine; or "
+            "finetune:MODEL or finetune-film:MODEL, of which nothing is stored.",
             show_default=False,
         ),
     ],
@@ -50,7 +50,8 @@ def lambda_search(
     inner_steps: Annotated[
         int | None,
         typer.Option(
-            help="Inner steps to search with, which are stored with the pattern.",
+            help="Inner steps to search with, which are stored with the pattern; refine: has its "
+            "own.",
             show_default="the model's own, for finetune 50",
         ),
     ] = None,
@@ -99,7 +100,7 @@ def lambda_search(
             ),
             stop=lambda: bool(stop),
         )
-    _store_and_show(found, output, json=json, storable=name.baseline is None)
+    _store_and_show(found, output, json=json, storable=_storable(name))
     if not found.finished:
         sys.exit(INTERRUPTED)
     if plot is not None:
@@ -108,9 +109,14 @@ def lambda_search(
         raise typer.Exit(1)
 
 
+def _storable(name: ModelName) -> bool:
+    """Whether there is a checkpoint that keeps a pattern."""
+    return name.baseline in (None, REFINE)
+
+
 def _check_files(name: ModelName, output: Path | None, plot: Path | None, *, force: bool) -> None:
     """Refuse, before the work, files that cannot be written."""
-    if output is not None and name.baseline is not None:
+    if output is not None and not _storable(name):
         raise UsageError(
             f"--output {output}: {name.text} has no pattern to store. Leave it out, and give "
             f"`evaluate {name.text} DATA` the --pattern."

@@ -26,9 +26,10 @@ from fewshot_lite.evaluation.finetuning import (
     fine_tune_weights,
 )
 from fewshot_lite.heads.base import Head
+from fewshot_lite.heads.choice import choose_head
 from fewshot_lite.learners.base import Cast, Learner, TaskClassifier, map_batches
 from fewshot_lite.maml.gradient_learner import GradientLearner
-from fewshot_lite.maml.refined import RefinedLearner
+from fewshot_lite.maml.refined import RefinedLearner, Refinement
 from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.networks.support_norm import SupportNorm
 from fewshot_lite.personal.one_pass import OnePass, adapt_in_one_pass
@@ -148,34 +149,59 @@ class FilmHeadMethod(LearnerMethod):
     def adapt(self, images: Tensor, labels: Tensor, classes: int) -> Classifier:
         with torch.no_grad():
             found = self.in_one_pass(images, labels, classes, self.head)
-            adapted, head = found.classifier, found.choice.head
-            statistics = head.fit(adapted.support_features, found.labels, classes)
-
-        @torch.no_grad()
-        def classify(queries: Tensor) -> Tensor:
-            return head.logits(statistics, adapted.features(queries))
-
-        return classify
+        return _classifier(found.choice.head, found.classifier, found.labels, classes)
 
 
 class RefinedMethod(LearnerMethod):
     """A meta-trained learner as `adapt` takes it, refined by all steps of `Refinement`."""
 
-    def __init__(self, name: str, learner: Learner, image_size: int, passes: Passes) -> None:
+    def __init__(
+        self,
+        name: str,
+        learner: Learner,
+        image_size: int,
+        passes: Passes,
+        settings: Refinement | None = None,
+    ) -> None:
         """A method.
 
         Raises:
             UsageError: as `RefinedLearner`.
         """
         super().__init__(name, learner, image_size, passes)
+        self.settings = settings or Refinement()
+
+    @property
+    def settings(self) -> Refinement:
+        """How it is refined."""
+        return self.refined.settings
+
+    @settings.setter
+    def settings(self, settings: Refinement) -> None:
         with self.named_errors():
-            self.refined = RefinedLearner(learner)
+            self.refined = RefinedLearner(self.learner, settings)
 
     def adapt(self, images: Tensor, labels: Tensor, classes: int) -> Classifier:
         found = self.in_one_pass(images, labels, classes, "default")
+        given = found.labels, classes
         with self.named_errors():
-            given = found.classifier, found.maps, found.labels, classes
-            return self.refined.refine(*given).logits
+            maps = self.refined.upper_maps(found.classifier, found.maps)
+            adapted = self.refined.refine(found.classifier, maps, *given, found.photos)
+        features = adapted.support_features
+        head = choose_head("default", self.learner.head, features, *given, found.photos).head
+        return _classifier(head, adapted, *given)
+
+
+@torch.no_grad()
+def _classifier(head: Head, adapted: TaskClassifier, labels: Tensor, classes: int) -> Classifier:
+    """A head fitted to the support features of a task."""
+    statistics = head.fit(adapted.support_features, labels, classes)
+
+    @torch.no_grad()
+    def classify(queries: Tensor) -> Tensor:
+        return head.logits(statistics, adapted.features(queries))
+
+    return classify
 
 
 class FrozenMethod(Method):

@@ -88,9 +88,10 @@ class _Opener:
             if name.baseline in FILM_HEADS:
                 head = FILM_HEADS[name.baseline]
                 method = FilmHeadMethod(name.text, learner, head, size, passes)
+            elif name.baseline == REFINE:
+                method = RefinedMethod(name.text, learner, size, passes, model.refinement())
             else:
-                kind = RefinedMethod if name.baseline == REFINE else LearnerMethod
-                method = kind(name.text, learner, size, passes)
+                method = LearnerMethod(name.text, learner, size, passes)
             origin = {"learner": learner.name, **model.source}
         else:
             backbone, size, origin = self._backbone(name.base, name.text)

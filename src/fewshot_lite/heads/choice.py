@@ -8,7 +8,7 @@ with that, and others keep their own.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -19,7 +19,13 @@ from fewshot_lite.core.errors import UsageError
 from fewshot_lite.heads import calibration, defaults
 from fewshot_lite.heads.adapted import AdaptedHead
 from fewshot_lite.heads.base import Head, Statistics
-from fewshot_lite.heads.calibrated import arrays, as_array_head, calibrate, likeliest_factor
+from fewshot_lite.heads.calibrated import (
+    CalibratedHead,
+    arrays,
+    as_array_head,
+    calibrate,
+    likeliest_factor,
+)
 from fewshot_lite.heads.in_numpy import as_array
 from fewshot_lite.heads.prototypes import PrototypeHead
 from fewshot_lite.heads.registry import NAMED_HEADS, make_head
@@ -115,21 +121,37 @@ def check_adapted_head(wanted: HeadName) -> None:
         )
 
 
-def adapted_choice(
-    statistics: Statistics, leave_one_out: Tensor, labels: Tensor, *, normalised: bool = False
-) -> Choice:
+def adapted_choice(statistics: Statistics, leave_one_out: Tensor, labels: Tensor) -> Choice:
     """The head that gradient steps adapted together with the backbone.
 
     Args:
         statistics: its "weight" (K, d) and "bias" (K,).
         leave_one_out: logits (N, K) of the support images by models adapted without them.
         labels: int64 (N,) of 0..K-1.
-        normalised: whether it is one of directions; see `AdaptedHead`.
     """
     factor = likeliest_factor(leave_one_out, labels)
-    weight, bias = statistics["weight"], statistics["bias"]
-    head = AdaptedHead.of(weight, bias, factor, normalised=normalised)
+    head = AdaptedHead.of(statistics["weight"], statistics["bias"], factor)
     return Choice(head, head.name, factor=factor)
+
+
+def refitted_choice(choice: Choice, left_out: Tensor, labels: Tensor) -> Choice:
+    """A head fitted to features that know its photos, its temperature from others that do not.
+
+    Args:
+        choice: of a head with a temperature of its own, which would be too sure.
+        left_out: logits (N, K) of the support images by models adapted without them, by heads that
+            are `untempered`.
+        labels: int64 (N,) of 0..K-1.
+    """
+    factor = likeliest_factor(left_out, labels)
+    return replace(choice, head=untempered(choice, factor), factor=factor)
+
+
+def untempered(choice: Choice, factor: float = 1.0) -> CalibratedHead:
+    """The head of a choice with another factor on its temperature than photos left out gave it."""
+    head = choice.head
+    assert isinstance(head, CalibratedHead)
+    return CalibratedHead(head.head, factor, float(head.count_offset)).to(head.factor.device)
 
 
 def default_head(own: Head) -> Head:

@@ -8,7 +8,9 @@ so that how patterns are written, run and searched is this project's own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from fewshot_lite.core.errors import UsageError
 
@@ -74,3 +76,44 @@ class Pattern:
     def __str__(self) -> str:
         rows = ["".join("01"[digit] for digit in row) for row in self.rows]
         return rows[0] if self.constant else ",".join(rows)
+
+
+def stages_that_move(text: str, layers: Sequence[str], first: int) -> tuple[bool, ...]:
+    """Read the pattern of a refinement, which moves a head and some stages, the same at each step.
+
+    Args:
+        text: a digit for each layer, as `Pattern.parse` takes it; or names of stages with commas
+            between, in which `*` and `?` stand for any text and any character.
+        layers: their names from the images up, the head's the last.
+        first: the first stage that can move; what lies below is computed once.
+
+    Raises:
+        UsageError: it names no stage, an unknown one, one that cannot move, or leaves the head out.
+    """
+    wrong, free = f"--refine-pattern {text}", layers[first:-1]
+    remedy = f"Name some of {', '.join(free)}."
+    if set(text) <= {"0", "1"}:
+        if len(text) != len(layers):
+            raise UsageError(
+                f"{wrong}: has {len(text)} digits, must have {len(layers)} for {', '.join(layers)};"
+                " or name stages."
+            )
+        if text[-1] != "1":
+            raise UsageError(f"{wrong}: must end in 1: the head moves too.")
+        moved = [layer for layer, digit in zip(layers[:-1], text, strict=False) if digit == "1"]
+    else:
+        moved = []
+        for name in text.split(","):
+            found = [layer for layer in layers[:-1] if fnmatchcase(layer, name.strip())]
+            if not found:
+                raise UsageError(f"{wrong}: {name.strip() or 'an empty name'}: no stage. {remedy}")
+            moved += found
+    if not moved:
+        raise UsageError(f"{wrong}: must name a stage. {remedy}")
+    low = [layer for layer in moved if layer not in free]
+    if low:
+        raise UsageError(
+            f"{wrong}: {low[0]} cannot move: the base adapts from {free[0]} up, and what lies "
+            f"below is computed once. {remedy}"
+        )
+    return (*(layer in moved for layer in layers[:-1]), True)

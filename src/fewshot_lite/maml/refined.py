@@ -1,23 +1,25 @@
 """Refinement: a few gradient steps from where one forward pass arrives.
 
 A one-pass learner gives FiLM parameters φ⁰ and features of the support set. From there Adam
-minimises, over the FiLM parameters φ of the backbone's upper stages and over a cosine head (w, τ)
-that starts at the class means,
+minimises, over the weights and FiLM parameters φ of the backbone's upper stages,
 
-    mean over rows of  -log softmax(τ cos(f(x; φ), w))[y]  +  (λ/2) ‖φ - φ⁰‖²
+    mean over photos of  -log softmax_k(τ cos(f(x_n; φ), m_k without x_n))[y_n]  +  (λ/2) ‖φ - φ⁰‖²
 
-with smoothed labels, every class weighing the same. The proximal term is that of iMAML's inner
-problem (Rajeswaran et al. 2019, equation 3); which stages move is a Lambda pattern (Khabarlak 2022;
-`maml.patterns`). What lies below the lowest of them is computed once per image, and the batches
-are small, so that a step costs the upper stages on `batch` images whatever the support set's size.
+where m_k is the sum of the directions of the class's features: a photo is named by the others, as
+new photos will be, so that a step gains nothing by features that only know their own photo. Labels
+are smoothed, every class weighs the same, and a step sees one view of each photo. The head is no
+part of it: it is fitted to the features afterwards, as after one pass. The proximal term is that of
+iMAML's inner problem (Rajeswaran et al. 2019, equation 3); which stages move is a Lambda pattern
+(Khabarlak 2022; `maml.patterns`). What lies below the lowest of them is computed once per view, and
+a step looks at `batch` photos at most, whatever the support set's size.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -27,38 +29,40 @@ from torch.func import functional_call
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.progress import OnDone
 from fewshot_lite.core.random_streams import Stream, generator
-from fewshot_lite.heads.adapted import AdaptedHead
-from fewshot_lite.heads.base import Statistics
 from fewshot_lite.learners.base import Cast, Engine, Learner, TaskClassifier, map_batches
 from fewshot_lite.maml.gradient_learner import GradientLearner
-from fewshot_lite.maml.patterns import Pattern
+from fewshot_lite.maml.patterns import stages_that_move
 from fewshot_lite.networks.film import NormParameters
 from fewshot_lite.networks.stages import Staged
 
+#: What steps move of a stage.
+Moves = Literal["film", "weights"]
 #: Called with a step's number, and the learner as it was refined until then.
 Look = Callable[[int, TaskClassifier], None]
 
 
 @dataclass(frozen=True)
 class Refinement:
-    """How a one-pass solution is refined; the values are a first choice, not searched for."""
+    """How a one-pass solution is refined."""
 
-    steps: int = 60
+    steps: int = 30
     """The number of steps of Adam."""
-    film_lr: float = 3e-3
+    moves: Moves = "weights"
+    """What steps move of a stage: its FiLM parameters alone, or its weights with them."""
+    film_lr: float = 1e-3
     """Step size of the FiLM parameters."""
-    head_lr: float = 1e-2
-    """Step size of the head's weights and of the logarithm of its temperature."""
-    batch: int = 32
-    """Support rows in a step."""
+    weight_lr: float = 5e-4
+    """Step size of weights."""
+    batch: int = 64
+    """Photos in a step, at most."""
     smoothing: float = 0.1
     """Share of a label that goes to all classes."""
     proximal: float = 0.0
     """λ."""
     pattern: str | None = None
-    """A digit for each stage and for the head; None for the top five, or half if that is less."""
+    """As `maml.patterns.stages_that_move` reads it; None for the top one."""
     seed: int = 0
-    """The seed of the order in which steps see the support rows."""
+    """The seed of which photos, and which view of each, a step sees."""
 
     def check(self) -> None:
         """Refuse values with which no step can be taken.
@@ -66,9 +70,14 @@ class Refinement:
         Raises:
             ValueError: one is out of range.
         """
-        positive = (self.batch, self.film_lr, self.head_lr)
-        if self.steps < 0 or min(positive) <= 0 or self.proximal < 0:
-            raise ValueError(f"{self}: steps and proximal must be 0 or more, the rest above 0")
+        positive = (self.film_lr, self.weight_lr)
+        if self.steps < 0 or min(positive) <= 0 or self.proximal < 0 or self.batch < 2:
+            raise ValueError(
+                f"{self}: must have step sizes above 0, a batch of 2 or more, steps and proximal "
+                "of 0 or more"
+            )
+        if self.moves not in get_args(Moves):
+            raise ValueError(f"moves {self.moves!r}: must be film or weights")
         if not 0 <= self.smoothing < 1:
             raise ValueError(f"smoothing {self.smoothing}: must be from 0 to below 1")
 
@@ -99,19 +108,20 @@ class RefinedLearner(Learner):
         self.base = base
         self.settings = settings or Refinement()
         self.settings.check()
-        self.head = AdaptedHead(1, base.backbone.feature_dim, normalised=True)
-        self.head.requires_grad_(False)
+        self.head = base.head
         self._staged = [Staged(base.backbone)]  # in a list, so that it is no submodule
         row = self._row()
-        self._lowest = max(row.index(True), base.first_stage)
+        self._lowest = row.index(True)
         stages = self._staged[0].parameter_names()
         moving = {name for on, names in zip(row, stages, strict=False) if on for name in names}
+        layers = base.backbone.norm_layers()
+        film = {f"{layer}.{part}" for layer in layers for part in ("weight", "bias")}
         self._moving = [
             name
-            for layer in base.backbone.norm_layers()
-            for name in (f"{layer}.weight", f"{layer}.bias")
-            if f"backbone.{name}" in moving
+            for name, _ in base.backbone.named_parameters()
+            if f"backbone.{name}" in moving and (name in film or self.settings.moves == "weights")
         ]
+        self._film = film
         self.eval()
 
     @property
@@ -155,15 +165,42 @@ class RefinedLearner(Learner):
         start = self.base.adapt_from_maps(
             x, labels, classes, micro_batch=micro_batch, cast=cast, engine=engine
         )
-        return self.refine(start, x, labels, classes)
+        photos = torch.arange(len(labels), device=labels.device)
+        return self.refine(start, self.upper_maps(start, x), labels, classes, photos)
+
+    @torch.no_grad()
+    def upper_maps(self, start: TaskClassifier, x: Tensor) -> Tensor:
+        """What enters the lowest stage that moves, of what `lower_maps` gave; no step changes it.
+
+        Args:
+            start: the base, adapted.
+            x: of images, N rows.
+        """
+
+        def below(part: Tensor) -> Tensor:
+            return self._run(part, start.parameters, self.first_stage, self._lowest)
+
+        maps = map_batches(below, x, start.micro_batch, start.cast)
+        return maps.contiguous(memory_format=torch.channels_last) if maps.ndim == 4 else maps
+
+    @torch.no_grad()
+    def features_of(self, maps: Tensor, task: TaskClassifier) -> Tensor:
+        """Features (N, d) of what `upper_maps` gave, as a refined task sees them."""
+
+        def above(part: Tensor) -> Tensor:
+            found = self._run(part, task.parameters, self._lowest, None)
+            return found.to(torch.promote_types(found.dtype, torch.float32))
+
+        return map_batches(above, maps, task.micro_batch, task.cast)
 
     @torch.no_grad()
     def refine(
         self,
         start: TaskClassifier,
-        x: Tensor,
+        maps: Tensor,
         labels: Tensor,
         classes: int,
+        photos: Tensor,
         *,
         on_step: OnDone | None = None,
         looks: Collection[int] = (),
@@ -173,9 +210,10 @@ class RefinedLearner(Learner):
 
         Args:
             start: the base, adapted to these images.
-            x: what `lower_maps` gave of the images.
+            maps: what `upper_maps` gave of them, N rows.
             labels: int64 (N,) of 0..K-1, every class present.
             classes: K.
+            photos: int64 (N,), the photo that each row is a view of.
             on_step: called with (steps taken, steps in all).
             looks: numbers of steps after which `look` is called.
             look: see there.
@@ -183,35 +221,26 @@ class RefinedLearner(Learner):
         Raises:
             FewshotError: the steps diverged.
         """
-        order = self._order(len(labels))
-        used = order.flatten().unique()
-        size, cast = start.micro_batch, start.cast
 
-        def below(part: Tensor) -> Tensor:
-            return self._run(part, start.parameters, self.base.first_stage, self._lowest)
-
-        kept = map_batches(below, x[used.to(x.device)], size, cast)
-        place = torch.zeros(len(labels), dtype=torch.int64)
-        place[used] = torch.arange(len(used))
-
-        def classifier(parameters: NormParameters, head: Statistics) -> TaskClassifier:
-            features = map_batches(lambda part: self.features(part, parameters), x, size, cast)
-            values = [*parameters.values(), *head.values(), features]
-            if not all(bool(value.isfinite().all()) for value in values):
+        def classifier(parameters: NormParameters) -> TaskClassifier:
+            task = replace(start, learner=self, parameters=parameters)
+            features = self.features_of(maps, task)
+            if not all(bool(value.isfinite().all()) for value in (*parameters.values(), features)):
                 raise FewshotError(
                     f"Refining diverged within {self.settings.steps} steps of "
                     f"{self.settings.film_lr}: its values are not finite."
                 )
-            return TaskClassifier(self, parameters, head, features, size, cast)
+            statistics = self.head.fit(features, labels, classes)
+            return replace(task, statistics=statistics, support_features=features)
 
-        steps = self._descend(start, kept, place[order], labels, order, classes)
-        adapted = next(steps)
-        for number, adapted in enumerate(steps, start=1):
+        parameters = start.parameters
+        steps = self._descend(start.parameters, maps, labels, classes, photos)
+        for number, parameters in enumerate(steps, start=1):
             if number in looks and look is not None:
-                look(number, classifier(*adapted()))
+                look(number, classifier(parameters))
             if on_step is not None:
                 on_step(number, self.settings.steps)
-        return classifier(*adapted())
+        return classifier(parameters)
 
     def _row(self) -> tuple[bool, ...]:
         """Which stages move, and the head."""
@@ -223,14 +252,8 @@ class RefinedLearner(Learner):
             )
         text = self.settings.pattern
         if text is None:
-            first = max(len(layers) // 2, len(layers) - 1 - _TOP, self.base.first_stage)
-            return tuple(number >= first for number in range(len(layers)))
-        row = Pattern.parse(text, layers, 1).rows[0]
-        if not row[-1] or not any(row[:-1]):
-            raise UsageError(
-                f"--refine-pattern {text}: must name a stage, and end in 1: the head moves too."
-            )
-        return row
+            return tuple(number >= len(layers) - 2 for number in range(len(layers)))
+        return stages_that_move(text, layers, self.base.first_stage)
 
     def _run(self, x: Tensor, parameters: NormParameters, start: int, stop: int | None) -> Tensor:
         """Stages `start` to before `stop`, of images if `start` is 0."""
@@ -242,80 +265,91 @@ class RefinedLearner(Learner):
 
     def _descend(
         self,
-        start: TaskClassifier,
-        below: Tensor,
-        rows: Tensor,
+        start: NormParameters,
+        maps: Tensor,
         labels: Tensor,
-        order: Tensor,
         classes: int,
-    ) -> Iterator[Callable[[], tuple[NormParameters, Statistics]]]:
-        """Adam's steps from φ⁰; before the first and after each, what gives where they are.
-
-        Args:
-            below: what `_lower` made of the images that the steps look at.
-            rows: int64 (steps, batch), which of these each step looks at.
-            order: int64 (steps, batch), the same as numbers of support images.
-        """
-        settings, device = self.settings, labels.device
-        own = dict(self.backbone.named_parameters()) | start.parameters
+        photos: Tensor,
+    ) -> Iterator[NormParameters]:
+        """Adam's steps from φ⁰; after each, where they are."""
+        settings = self.settings
+        own = dict(self.backbone.named_parameters()) | start
         origin = {name: own[name].detach() for name in self._moving}
-        film = {name: value.clone().requires_grad_() for name, value in origin.items()}
-        weight = _class_means(start.support_features, labels, classes).requires_grad_()
-        log_temperature = torch.tensor(_TEMPERATURE, device=device).log().requires_grad_()
+        moving = {name: value.clone().requires_grad_() for name, value in origin.items()}
+        film = [name for name in moving if name in self._film]
         optimizer = torch.optim.Adam(
             [
-                {"params": list(film.values()), "lr": settings.film_lr},
-                {"params": [weight, log_temperature], "lr": settings.head_lr},
+                {"params": [moving[n] for n in film], "lr": settings.film_lr},
+                {"params": [moving[n] for n in moving if n not in film], "lr": settings.weight_lr},
             ]
         )
-        share = len(labels) / (classes * torch.bincount(labels, minlength=classes)).float()
-
-        def head() -> Tensor:
-            return log_temperature.exp() * F.normalize(weight, dim=1)
-
-        def adapted() -> tuple[NormParameters, Statistics]:
-            moved = {name: value.detach().clone() for name, value in film.items()}
-            found = {"weight": head().detach(), "bias": torch.zeros(classes, device=device)}
-            return start.parameters | moved, found
-
-        yield adapted
-        for chosen, images in zip(rows.to(device), order.to(device), strict=True):
+        for chosen in self._episodes(labels, photos):
+            rows = chosen.to(labels.device)
             with torch.enable_grad():
-                named = start.parameters | film
-                features = self._run(below[chosen], named, self._lowest, None)
-                logits = F.linear(F.normalize(features, dim=1), head())
-                targets = labels[images]
-                losses = F.cross_entropy(
-                    logits, targets, reduction="none", label_smoothing=settings.smoothing
-                )
-                loss = (losses * share[targets]).mean()
+                features = self._run(maps[rows], start | moving, self._lowest, None)
+                loss = leave_one_out_loss(features, labels[rows], classes, settings.smoothing)
                 if settings.proximal:
-                    far = [(film[name] - origin[name]).square().sum() for name in film]
+                    far = [(moving[name] - origin[name]).square().sum() for name in moving]
                     loss = loss + settings.proximal / 2 * torch.stack(far).sum()
                 optimizer.zero_grad()
                 loss.backward()
             optimizer.step()
-            yield adapted
+            yield start | {name: value.detach().clone() for name, value in moving.items()}
 
-    def _order(self, count: int) -> Tensor:
-        """The rows of each step, int64 (steps, batch): all once before any comes again."""
-        settings = self.settings
-        size = min(settings.batch, count)
-        shuffle = generator(settings.seed, Stream.REFINEMENT_ROWS)
-        rounds = -(-settings.steps * size // count)
-        shuffled = [torch.randperm(count, generator=shuffle) for _ in range(rounds)]
-        rows = torch.cat([torch.zeros(0, dtype=torch.int64), *shuffled])
-        return rows[: settings.steps * size].reshape(settings.steps, size)
+    def _episodes(self, labels: Tensor, photos: Tensor) -> Iterator[Tensor]:
+        """The rows of each step, int64 (B,): one view of each photo, or of some photos.
+
+        Where they are too many there are at least two of a class, if need be of some classes. Where
+        each class has one photo alone, its views take the place of photos.
+        """
+        shuffle = generator(self.settings.seed, Stream.REFINEMENT_ROWS)
+        labels, photos = labels.cpu(), photos.cpu()
+        pairs = torch.stack([labels, photos]).unique(dim=1)
+        if int(torch.bincount(pairs[0]).max()) < 2:
+            photos = torch.arange(len(labels))
+        for _ in range(self.settings.steps):
+            order = torch.randperm(len(labels), generator=shuffle)
+            _, of_row = photos[order].unique(return_inverse=True)
+            first = torch.full((int(of_row.max()) + 1,), len(order))
+            first = first.scatter_reduce(0, of_row, torch.arange(len(order)), "amin")
+            rows = order[first.sort().values]  # a view of each photo, in random order
+            if len(rows) > self.settings.batch:
+                rows = _some(rows, labels[rows], self.settings.batch)
+            yield rows
 
 
-def _class_means(features: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """The head before the first step: directions (K, d) of the classes' mean directions."""
-    sums = torch.zeros(classes, features.shape[1], device=features.device)
-    return F.normalize(sums.index_add_(0, labels, F.normalize(features, dim=1)), dim=1)
-
-
-#: Stages that move by default. With four more a step of EfficientNet-Lite0 takes over twice as
-#: long; whether they would gain anything was not measured on more than a few tasks.
-_TOP = 5
-#: Of the cosine head before the first step.
+#: τ.
 _TEMPERATURE = 15.0
+
+
+def leave_one_out_loss(
+    features: Tensor, labels: Tensor, classes: int, smoothing: float = 0.0
+) -> Tensor:
+    """Mean cross-entropy (), each named by the class sums of the others' directions.
+
+    Args:
+        features: (B, d); those that are alone in their class are named by themselves, too.
+        labels: int64 (B,) of 0..K-1; classes without any are left out.
+        classes: K.
+        smoothing: share of a label that goes to all classes.
+    """
+    f = F.normalize(features, dim=1)
+    shots = torch.bincount(labels, minlength=classes)
+    there = (shots > 0).nonzero().flatten()
+    sums = f.new_zeros(classes, f.shape[1]).index_add(0, labels, f)
+    others = sums[labels] - f * (shots[labels] > 1)[:, None]
+    cosines = f @ F.normalize(sums, dim=1).mT
+    own = (f * F.normalize(others, dim=1)).sum(1, keepdim=True)
+    logits = _TEMPERATURE * cosines.scatter(1, labels[:, None], own)[:, there]
+    targets = torch.searchsorted(there, labels)
+    losses = F.cross_entropy(logits, targets, reduction="none", label_smoothing=smoothing)
+    return (losses / shots[labels]).sum() / len(there)
+
+
+def _some(rows: Tensor, labels: Tensor, most: int) -> Tensor:
+    """At most so many rows, class by class in turn, of as many classes as can have two."""
+    one_hot = labels[:, None] == labels.unique()
+    place = (one_hot.cumsum(0) * one_hot).sum(1)  # 1 for the first of its class
+    classes = labels[place == 1][: most // 2]  # in random order, as the rows are
+    rows, place = (x[torch.isin(labels, classes)] for x in (rows, place))
+    return rows[place.sort(stable=True).indices[:most]]

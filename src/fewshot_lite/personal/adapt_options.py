@@ -9,7 +9,7 @@ from fewshot_lite.core.errors import UsageError
 from fewshot_lite.heads.choice import check_adapted_head
 from fewshot_lite.learners import Learner
 from fewshot_lite.maml.gradient_learner import GradientLearner
-from fewshot_lite.maml.refined import RefinedLearner
+from fewshot_lite.maml.refined import RefinedLearner, Refinement
 from fewshot_lite.personal.views import choose_views
 
 
@@ -28,11 +28,18 @@ class AdaptOptions:
     refine: Refine = "off"
     """Take gradient steps from the one-pass solution (`maml.refined`): "off", "on", or "auto": if
     photos left out are named better after them."""
+    refine_pattern: str | None = None
+    """The stages that those steps move (`maml.patterns.stages_that_move`); None: those that the
+    base has stored, or the top ones."""
     thumbnails: bool = True
     """Keep small pictures of the photos, for reports (`personal.report`)."""
 
-    def check(self, learner: Learner) -> None:
+    def check(self, learner: Learner, refinement: Refinement) -> None:
         """Refuse what has no part in adapting a learner, before photos are read.
+
+        Args:
+            learner: of the base.
+            refinement: how it would be refined.
 
         Raises:
             UsageError: a word that is no choice, or options that do not go together.
@@ -41,11 +48,13 @@ class AdaptOptions:
         check_word("--refine", self.refine, Refine)
         choose_views(self.views, self.mirror, 0)
         if self.refine != "off":
-            RefinedLearner(learner)  # says whether it can be refined
+            RefinedLearner(learner, refinement)  # says whether it can be refined
             if self.head != "default":
                 raise UsageError(
                     f"--head {self.head}: must be left out with --refine, which adapts a head too."
                 )
+        elif self.refine_pattern is not None:
+            raise UsageError(f"--refine-pattern {self.refine_pattern}: goes with --refine auto|on.")
         if isinstance(learner, GradientLearner):
             check_adapted_head(self.head)
             if self.views == 3 or self.mirror:

@@ -62,7 +62,7 @@ class FewShotClassifier:
 
         Args:
             base: what `MetaModel.load` takes.
-            refine: whether to take gradient steps from the one-pass solution, which takes minutes;
+            refine: whether to take gradient steps from the one-pass solution, which takes longer;
                 "auto" takes them if photos left out are named better after them.
             head: as `MetaModel.adapt` takes it.
             views: as `MetaModel.adapt` takes it.

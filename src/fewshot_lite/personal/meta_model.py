@@ -25,7 +25,7 @@ from fewshot_lite.heads.registry import NAMED_HEADS
 from fewshot_lite.images.thumbnails import make_thumbnails
 from fewshot_lite.learners import Frozen, Learner, TaskClassifier
 from fewshot_lite.maml.gradient_learner import GradientLearner
-from fewshot_lite.maml.refined import RefinedLearner
+from fewshot_lite.maml.refined import RefinedLearner, Refinement
 from fewshot_lite.maml.registry import make_learner
 from fewshot_lite.networks.backbone_record import describe_backbone, described_backbone
 from fewshot_lite.networks.film import folded
@@ -39,6 +39,9 @@ from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.refining import refine_support
 from fewshot_lite.personal.support import Labels, Photos, Support, read_support
 from fewshot_lite.personal.views import AS_IS
+
+#: In a checkpoint's record: which stages `refine` moves, as `lambda-search` chose them.
+REFINE_PATTERN = "refine_pattern"
 
 
 @dataclass(repr=False)
@@ -128,6 +131,11 @@ class MetaModel:
             half=half,
         )
 
+    def refinement(self, pattern: str | None = None) -> Refinement:
+        """How `refine` takes its steps: of the stages given, of those stored, or of the usual."""
+        stored = self.record.get(REFINE_PATTERN)
+        return Refinement(pattern=pattern if stored is None or pattern else str(stored))
+
     def adapt(
         self,
         photos: Photos,
@@ -137,6 +145,7 @@ class MetaModel:
         views: int | None = None,
         mirror: bool | None = None,
         refine: Refine = "off",
+        refine_pattern: str | None = None,
         strict: bool = False,
         thumbnails: bool = True,
         workers: int | None = None,
@@ -152,7 +161,8 @@ class MetaModel:
                 arrays, tensors). Tensors (N, 3, S, S) with S = `image_size` are taken as they are.
             labels: N class names for photos; what is none, a number, say, is named by its `str`. Or
                 a CSV file of files in a folder and their classes (`images.labels_file`).
-            head, views, mirror, refine, thumbnails: see `personal.adapt_options.AdaptOptions`.
+            head, views, mirror, refine, refine_pattern, thumbnails: see
+                `personal.adapt_options.AdaptOptions`.
             strict: fail if anything is wrong with the photos; `images.preflight` lists what may be.
             workers: threads that decode; one a core and two more unless given.
             on_done: called with (photos decoded, photos in all).
@@ -168,8 +178,8 @@ class MetaModel:
             StrictError: something is wrong with the folder, and `strict` is set.
         """
         start = time.perf_counter()
-        options = AdaptOptions(head, views, mirror, refine, thumbnails)
-        options.check(self.learner)
+        options = AdaptOptions(head, views, mirror, refine, refine_pattern, thumbnails)
+        options.check(self.learner, self.refinement(refine_pattern))
         support = read_support(
             photos,
             labels,
@@ -203,7 +213,7 @@ class MetaModel:
         Raises:
             UsageError, FewshotError: what cannot be adapted to.
         """
-        options.check(self.learner)
+        options.check(self.learner, self.refinement(options.refine_pattern))
         self._check_way(str(support.root or "labels"), len(support.class_names))
         found = (
             self._by_gradient(support, on_fold)
@@ -236,7 +246,7 @@ class MetaModel:
         if options.refine == "off":
             return adapted
         refined, record = refine_support(
-            RefinedLearner(self.learner),
+            RefinedLearner(self.learner, self.refinement(options.refine_pattern)),
             found,
             classes,
             always=options.refine == "on",

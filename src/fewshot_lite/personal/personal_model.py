@@ -86,12 +86,12 @@ class PersonalModel(PhotoClassifier):
 
         Raises:
             ValueError: an adapted head without `support_strangeness` and `leave_one_out_logits`,
-                which its features cannot tell; or another head with the latter.
+                which its features cannot tell; or the latter alone.
         """
         adapted = leave_one_out_logits is not None
-        if adapted == head.refits or (adapted and support_strangeness is None):
+        if not (adapted or head.refits) or (adapted and support_strangeness is None):
             raise ValueError(
-                "support.left_out_logits: go with an adapted head and support.left_out"
+                "support.left_out_logits: needed by an adapted head, and go with support.left_out"
             )
         self.backbone = backbone.eval().requires_grad_(False)
         self._engine: Callable[[Tensor], Tensor] | None = None
@@ -194,8 +194,8 @@ class PersonalModel(PhotoClassifier):
 
     @property
     def adapted_by_gradient(self) -> bool:
-        """Whether gradient steps on the photos made the network and the head."""
-        return not self.head.refits
+        """Whether gradient steps on the photos made the network."""
+        return self._leave_one_out_logits is not None
 
     @torch.no_grad()
     def leave_one_out_logits(self) -> Tensor:

@@ -1,10 +1,10 @@
 """Whether refinement helps a support set, and how many steps: by cross-validation over its photos.
 
-The photos are dealt out over four folds (`cross_adaptation.deal`). Without each, the base is
-adapted in one pass and refined, and the photos left out are named by the one-pass model and by the
-refined one after several numbers of steps. What names them best is chosen: the smallest mean loss,
-each class weighing the same, with a temperature fitted to each. Where the first steps gain nothing
-and one pass may stay, no more are tried.
+The photos are dealt out over four folds (`cross_adaptation.deal`). The one-pass solution is refined
+without each, and the photos left out are named by the heads of `adapt`, fitted to the features of
+the others before and after several numbers of steps. What names them best is chosen: the smallest
+mean loss, each class weighing the same, with a temperature fitted to each. FiLM of the one-pass
+solution is that of all photos, as where photos are left out of a head alone.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.core.progress import OnDone
 from fewshot_lite.heads.calibrated import likeliest_factor
-from fewshot_lite.heads.choice import Choice, adapted_choice, choose_head
+from fewshot_lite.heads.choice import Choice, choose_head, refitted_choice, untempered
 from fewshot_lite.learners.base import TaskClassifier
 from fewshot_lite.maml.refined import RefinedLearner
 from fewshot_lite.personal.cross_adaptation import CrossAdaptation, deal
@@ -29,8 +29,6 @@ from fewshot_lite.personal.one_pass import OnePass
 
 #: Steps where there is nothing to choose their number by: one photo of each class.
 FEW_STEPS = 10
-#: Steps after which those that gain nothing are given up.
-_SOON = 20
 
 
 @dataclass(frozen=True)
@@ -80,24 +78,33 @@ def refine_support(
         start: what its base made of the support set.
         classes: K.
         always: refine even where one pass names photos left out better.
-        on_step: called with (steps taken, steps in all); more than once from the start.
+        on_step: called with (steps taken, steps in all), with none before anything is done; then
+            over all folds, and anew for all photos. A FewshotError that it raises keeps one pass.
 
     Returns:
         The refined solution, or None where one pass stays; and a JSON-able record of why.
     """
-    given = start.maps, start.labels, classes
+    given = start.labels, classes
     try:
-        trial = try_refinement(learner, *given, start.photos, always=always, on_step=on_step)
+        if on_step is not None:
+            on_step(0, learner.settings.steps)
+        maps = learner.upper_maps(start.classifier, start.maps)
+        trial = try_refinement(
+            learner, start.classifier, maps, *given, start.photos, always=always, on_step=on_step
+        )
         if not trial.steps:
             return None, trial.record()
         settings = replace(learner.settings, steps=trial.steps)
         chosen = RefinedLearner(learner.base, settings)
-        classifier = chosen.refine(start.classifier, *given, on_step=on_step)
-    except FewshotError as error:  # the steps diverged; one pass has not
+        classifier = chosen.refine(start.classifier, maps, *given, start.photos, on_step=on_step)
+    except FewshotError as error:  # the steps diverged, or were interrupted
         return None, {"steps": 0, "note": str(error)}
     labels = start.labels[:: len(start.views)]
     crossed = trial.crossed or _nothing_left_out(labels, classes)
-    choice = adapted_choice(classifier.statistics, crossed.logits, labels, normalised=True)
+    fitted = choose_head(
+        "default", learner.base.head, classifier.support_features, *given, start.photos
+    )
+    choice = refitted_choice(fitted, crossed.logits, labels)
     crossed = replace(crossed, logits=choice.factor * crossed.logits)
     return Refined(classifier, choice, crossed), trial.record()
 
@@ -110,64 +117,58 @@ def _nothing_left_out(photos: Tensor, classes: int) -> CrossAdaptation:
 @torch.no_grad()
 def try_refinement(
     learner: RefinedLearner,
-    x: Tensor,
+    start: TaskClassifier,
+    maps: Tensor,
     labels: Tensor,
     classes: int,
     groups: Tensor,
     *,
     always: bool = False,
-    micro_batch: int = 64,
     on_step: OnDone | None = None,
 ) -> Trial:
-    """Leave photos out of one pass and of refinement.
+    """Leave photos out of the head of one pass, and of refinement from there.
 
     Args:
         learner: with the most steps that may be taken.
-        x: what `lower_maps` gave of the views of the photos, N rows.
+        start: its base, adapted to N views of the photos.
+        maps: what `RefinedLearner.upper_maps` gave of them, N rows.
         labels: int64 (N,) of 0..K-1, every class present.
         classes: K.
         groups: int64 (N,), the photo that each row is a view of; the first row of a photo is the
             photo as it is.
         always: refinement is wanted even where one pass seems better.
-        on_step: called with (steps taken, steps in all), over all folds; anew for more steps.
+        on_step: called with (steps taken, steps in all), over all folds.
 
     Raises:
         FewshotError: the steps diverged.
     """
     first = torch.tensor([int((groups == g).nonzero()[0]) for g in groups.unique()])
-    support = _Support(x, labels, classes, groups, first.to(labels.device))
-    most = learner.settings.steps
-    trial = Trial(min(FEW_STEPS, most) if always else 0, None, {}, {})
-    for steps in [most] if always or most <= _SOON else [_SOON, most]:
-        settings = replace(learner.settings, steps=steps)
-        tried = RefinedLearner(learner.base, settings)
-        found = support.answers(tried, micro_batch, on_step)
-        if not found:  # nothing can be left out
-            return trial
-        trial = support.judge(found, always=always)
-        if not trial.steps:
-            return trial
-    return trial
+    support = _Support(start, maps, labels, classes, groups, first.to(labels.device))
+    found = support.answers(learner, on_step)
+    if not found:  # nothing can be left out
+        return Trial(min(FEW_STEPS, learner.settings.steps) if always else 0, None, {}, {})
+    return support.judge(found, always=always)
 
 
 @dataclass(frozen=True)
 class _Support:
     """Rows of N views, and which of them are photos as they are."""
 
-    x: Tensor
+    start: TaskClassifier
+    maps: Tensor
     labels: Tensor
     classes: int
     groups: Tensor
     first: Tensor
 
     def answers(
-        self, learner: RefinedLearner, micro_batch: int, on_step: OnDone | None
+        self, learner: RefinedLearner, on_step: OnDone | None
     ) -> dict[int, tuple[Tensor, Tensor]]:
         """By numbers of steps, logits and novelty of each photo by what never saw it."""
         place = deal(self.labels[self.first], self.classes)
         folds = [fold for fold in place.unique().tolist() if fold >= 0]
         most = learner.settings.steps
-        looks = sorted({n for n in (5, 10, 20, 40) if n < most} | {most})
+        looks = sorted({n for n in (5, 10, 20) if n < most} | {most})
         nan = torch.full((len(self.first), self.classes), torch.nan, device=self.labels.device)
         found = {number: (nan.clone(), nan[:, 0].clone()) for number in (0, *looks) if folds}
         as_is = torch.isin(torch.arange(len(self.labels), device=self.labels.device), self.first)
@@ -175,14 +176,16 @@ class _Support:
             rows = place == fold
             kept = ~torch.isin(self.groups, self.groups[self.first[rows]])
             part = _Fold(
-                self.x[kept],
+                replace(self.start, support_features=self.start.support_features[kept]),
+                self.maps[kept],
                 self.labels[kept],
                 self.groups[kept],
                 as_is[kept],
-                self.x[self.first[rows]],
+                self.maps[self.first[rows]],
+                self.start.support_features[self.first[rows]],
             )
             count = _counted(on_step, done, len(folds))
-            told = part.answers(learner, self.classes, looks, micro_batch, count)
+            told = part.answers(learner, self.classes, looks, count)
             for number, (logits, novelty) in told.items():
                 found[number][0][rows] = logits
                 found[number][1][rows] = novelty
@@ -211,40 +214,42 @@ def _counted(on_step: OnDone | None, done: int, folds: int) -> OnDone | None:
 class _Fold:
     """The rows that stay, (n, ...), and the photos that are left out, (m, ...)."""
 
-    x: Tensor
+    start: TaskClassifier
+    maps: Tensor
     labels: Tensor
     groups: Tensor
     as_is: Tensor
     """Which rows are photos as they are, by which novelty is measured."""
     out: Tensor
+    """Their maps."""
+    out_features: Tensor
+    """(m, d), by one pass."""
 
     def answers(
         self,
         learner: RefinedLearner,
         classes: int,
         looks: Sequence[int],
-        micro_batch: int,
         on_step: OnDone | None,
     ) -> dict[int, tuple[Tensor, Tensor]]:
         """Logits (m, K) and novelty (m,) of what is left out, after 0 and the steps of `looks`."""
         given = self.labels, classes
-        start = learner.base.adapt_from_maps(self.x, *given, micro_batch=micro_batch)
-        own = learner.base.head
-        head = choose_head("default", own, start.support_features, *given, self.groups).head
         found: dict[int, tuple[Tensor, Tensor]] = {}
 
-        def look(number: int, adapted: TaskClassifier) -> None:
-            features = adapted.features_from_maps(self.out)
-            if number:
-                logits = learner.head.logits(adapted.statistics, features)
-            else:
-                logits = head.logits(head.fit(adapted.support_features, *given), features)
-            photos = adapted.support_features[self.as_is]
-            detector = NoveltyDetector(photos, self.labels[self.as_is], classes)
-            found[number] = logits.float(), detector.strangeness(features)
+        def named(number: int, support: Tensor, out: Tensor) -> None:
+            choice = choose_head("default", learner.base.head, support, *given, self.groups)
+            head = untempered(choice)
+            detector = NoveltyDetector(support[self.as_is], self.labels[self.as_is], classes)
+            logits = head.logits(head.fit(support, *given), out).float()
+            found[number] = logits, detector.strangeness(out)
 
-        look(0, start)
-        learner.refine(start, self.x, *given, on_step=on_step, looks=looks, look=look)
+        def look(number: int, adapted: TaskClassifier) -> None:
+            named(number, adapted.support_features, learner.features_of(self.out, adapted))
+
+        named(0, self.start.support_features, self.out_features)
+        learner.refine(
+            self.start, self.maps, *given, self.groups, on_step=on_step, looks=looks, look=look
+        )
         return found
 
 

@@ -83,9 +83,8 @@ class TorchFreeModel(PhotoClassifier):
         """Build a model of a file's contents, if they belong together; None without onnxruntime."""
         contents = check_contents(meta, _under("support.", tensors, keep=True), HEAD)
         adapted = meta["head"]["name"] == "adapted"
-        if contents.support_strangeness is None or adapted != (
-            contents.leave_one_out_logits is not None
-        ):
+        left_out = contents.leave_one_out_logits is not None
+        if contents.support_strangeness is None or (adapted and not left_out):
             return None
         graph = lite_graph(
             meta["backbone"],

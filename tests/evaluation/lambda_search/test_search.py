@@ -20,9 +20,14 @@ from fewshot_lite.evaluation.lambda_search.result import Search
 from fewshot_lite.evaluation.lambda_search.search import _greedy, all_patterns, search_patterns
 from fewshot_lite.evaluation.lambda_search.storing import store
 from fewshot_lite.evaluation.lambda_search.subjects import Subject, open_subject
+from fewshot_lite.evaluation.methods import Passes, RefinedMethod
 from fewshot_lite.evaluation.names import ModelName
+from fewshot_lite.evaluation.opening import Session, open_models
+from fewshot_lite.heads.registry import NAMED_HEADS
+from fewshot_lite.learners import Frozen, SimpleCnaps
 from fewshot_lite.maml.gradient_learner import GradientLearner
 from fewshot_lite.maml.maml import FirstOrderMaml
+from fewshot_lite.maml.refined import Refinement
 from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.personal.meta_model import MetaModel
 from photos import classes, draw_classes
@@ -100,7 +105,9 @@ class FakeBench:
 def greedy(
     bench: FakeBench, *, most: int = 100, head_stays: bool = False, stop: bool = False
 ) -> tuple[dict[str, Measured], bool]:
-    subject = SimpleNamespace(layers=("a", "b", "c"), something_adapts=False, head_stays=head_stays)
+    subject = SimpleNamespace(
+        layers=("a", "b", "c"), full="111", something_adapts=False, head_stays=head_stays
+    )
     return _greedy(cast(Any, bench), cast(Subject, subject), most, lambda *done: None, lambda: stop)
 
 
@@ -135,9 +142,8 @@ def test_a_head_that_starts_at_zero_is_always_updated() -> None:
     bench = FakeBench(worth=(0.1, 0.0, 0.2), cost=(0.1, 0.2, 0.6))
     patterns, _ = greedy(bench, head_stays=True)
     assert set(patterns) == {"111", "011", "101", "001"}
-    subject = cast(
-        Subject, SimpleNamespace(layers=("a", "b", "head"), something_adapts=False, head_stays=True)
-    )
+    given = {"something_adapts": False, "head_stays": True, "nested": False}
+    subject = cast(Subject, SimpleNamespace(layers=("a", "b", "head"), **given))
     assert all_patterns(subject) == ["111", "101", "011", "001"]
 
 
@@ -169,7 +175,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def name(path: Path) -> ModelName:
+def name(path: Path | str) -> ModelName:
     return parse_searched(str(path))
 
 
@@ -199,6 +205,38 @@ def test_patterns_are_measured_chosen_and_stored(home: Path, tmp_path: Path) -> 
     assert model.learner.inner_steps == 1
     assert model.record["lambda_search"]["chosen"]["pattern"] == search.chosen.pattern
     assert model.adapt(home / "data").class_names == ("thing 0", "thing 1", "thing 2")
+
+
+@pytest.mark.slow
+def test_refinement_is_searched_from_the_top_and_what_is_stored_moves(
+    home: Path, tmp_path: Path
+) -> None:
+    """Its time is that of the lowest stage that moves, so no other patterns are tried."""
+    path = tmp_path / "frozen.safetensors"
+    backbone = Backbone("conv4", SIZE, seed=1).eval()
+    MetaModel(Frozen(backbone, head=NAMED_HEADS["mahalanobis-root"]()), SIZE).save(path)
+    options = SearchOptions(1.0, 2, 1, 1, 2, inner_steps=3)
+    search = search_patterns(name(f"refine:{path}"), home / "data", options, device="cpu")
+    assert [m.pattern for m in search.measured] == ["11111", "01111", "00111", "00011"]
+    assert search.inner_steps == 3
+    macs = [m.macs for m in search.measured]
+    assert macs == sorted(macs, reverse=True)
+    assert len(set(macs)) == 4
+    new = tmp_path / "new.safetensors"
+    store(search, new)
+    model = MetaModel.load(new)
+    assert model.refinement().pattern == search.chosen.pattern
+    (opened,) = open_models([name(f"refine:{new}")], Session(device="cpu"))
+    assert isinstance(opened.method, RefinedMethod)
+    assert opened.method.settings.pattern == search.chosen.pattern
+    assert opened.method.settings.steps == Refinement().steps
+
+
+def test_stages_that_the_base_computes_once_are_never_searched() -> None:
+    learner = SimpleCnaps(Backbone("resnet18", 32, seed=1), film_stages=2).requires_grad_(False)
+    subject = Subject(RefinedMethod("refine", learner, 32, Passes()), 1)
+    assert subject.full == "000111"
+    assert all_patterns(subject) == ["000111", "000011"]
 
 
 def test_accuracies_are_those_of_the_learner_with_the_pattern(home: Path) -> None:

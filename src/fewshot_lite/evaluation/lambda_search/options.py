@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fewshot_lite.core.config import check_positive, check_seed
 from fewshot_lite.core.errors import UsageError
-from fewshot_lite.evaluation.names import TAKE_PATTERNS, ModelName, parse_models
+from fewshot_lite.evaluation.names import REFINE, TAKE_PATTERNS, ModelName, parse_models
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class SearchOptions:
     seed: int = 0
     """Seed of the tasks."""
     inner_steps: int | None = None
-    """T; None: the model's own, and of fine-tuning 50."""
+    """T; None: the model's own, of fine-tuning 50, of refinement its usual number."""
     max_patterns: int = 64
     """All 2^L patterns if they are no more than this; else a greedy search measures so many."""
 
@@ -51,20 +51,20 @@ class SearchOptions:
 
 
 def parse_searched(text: str) -> ModelName:
-    """The model of a search: a checkpoint, or fine-tuning of one's network.
+    """The model of a search: a checkpoint, one that is refined, or fine-tuning of its network.
 
     Raises:
         UsageError: as `parse_models`, or a baseline without gradient steps through layers.
     """
     (name,) = parse_models([text])
-    if name.baseline is not None and name.baseline not in TAKE_PATTERNS:
+    if name.baseline is not None and name.baseline not in (REFINE, *TAKE_PATTERNS):
         raise UsageError(
             f"{text}: {name.baseline} updates no layers of a network. {what_to_give()}"
         )
     return name
 
 
-def what_to_give(names: Sequence[str] = TAKE_PATTERNS) -> str:
+def what_to_give(names: Sequence[str] = (REFINE, *TAKE_PATTERNS)) -> str:
     """The models that can be searched, for messages."""
     others = " or ".join(f"{name}:MODEL" for name in names)
     return f"Give a checkpoint of maml, fomaml or imaml (meta-train --learner maml), or {others}."

@@ -2,9 +2,10 @@
 
 Khabarlak 2022 (arXiv 2206.05930) selects the fastest pattern within an allowed loss of accuracy. Of
 the paper its abstract was at hand: the search is this project's own. All patterns are measured if
-they are few. Else it is greedy: from the full pattern on, of the layers that are still updated, the
-one is left out that costs least accuracy for the time it saves; one that costs none is preferred,
-and among those the one that saves most time.
+they are few; of refinement, whose time is that of the lowest stage that moves, all from a stage on.
+Else it is greedy: from the full pattern on, of the layers that are still updated, the one is left
+out that costs least accuracy for the time it saves; one that costs none is preferred, and among
+those the one that saves most time.
 
 That the same tasks choose a pattern and measure it flatters it a little, the more the more patterns
 there are and the fewer tasks.
@@ -60,7 +61,7 @@ def search_patterns(
         measured, finished = _greedy(setting.bench, subject, options.max_patterns, on_done, stop)
     else:
         measured, finished = setting.bench.measure(
-            patterns, "1" * len(subject.layers), on_done=partial(on_done, 1), stop=stop
+            patterns, subject.full, on_done=partial(on_done, 1), stop=stop
         )
     return setting.search(measured, greedy, finished)
 
@@ -79,7 +80,7 @@ def measure_patterns(
         UsageError: also for a pattern that does not fit.
     """
     setting = _Setting(name, data, options, device)
-    full = "1" * len(setting.subject.layers)
+    full = setting.subject.full
     measured, finished = setting.bench.measure(patterns, full)
     return setting.search(measured, False, finished)
 
@@ -132,6 +133,9 @@ class _Setting:
 
 def all_patterns(subject: Subject) -> list[str] | None:
     """Every pattern, the full one first; None where there are more than anybody would wait for."""
+    if subject.nested:
+        lowest = range(subject.fixed, len(subject.layers) - 1)
+        return ["0" * low + "1" * (len(subject.layers) - low) for low in lowest]
     layers = len(subject.layers) - subject.head_stays
     if layers > 16:
         return None
@@ -160,7 +164,7 @@ def _greedy(
 
     A round that is stopped counts only if it is the first.
     """
-    current = full = "1" * len(subject.layers)
+    current = full = subject.full
     found: dict[str, Measured] = {}
     for number in range(1, len(full) + 1):
         droppable = len(full) - subject.head_stays

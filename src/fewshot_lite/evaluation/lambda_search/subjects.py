@@ -1,4 +1,4 @@
-"""Models that patterns are tried on: a learner that adapts by gradient, or fine-tuning."""
+"""Models that patterns are tried on: learners that adapt by gradient, refinement, fine-tuning."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.evaluation.lambda_search.options import what_to_give
-from fewshot_lite.evaluation.methods import FineTunedFilm, LearnerMethod, Method
+from fewshot_lite.evaluation.methods import FineTunedFilm, LearnerMethod, Method, RefinedMethod
 from fewshot_lite.evaluation.names import ModelName
 from fewshot_lite.evaluation.opening import Session, open_models
 from fewshot_lite.maml.gradient_learner import GradientLearner
@@ -34,7 +34,17 @@ class Subject:
         """Whether every pattern must update the head, as it starts at zero."""
         self.something_adapts = True
         """Whether a pattern must update something: a head from class means classifies without."""
-        if isinstance(method, LearnerMethod):
+        self.fixed = 0
+        """Stages next to the images that no pattern updates."""
+        self.nested = False
+        """Whether only patterns of all stages from one on are tried: the lowest sets the time."""
+        if isinstance(method, RefinedMethod):
+            settings = replace(method.settings, steps=inner_steps or method.settings.steps)
+            method.settings = replace(settings, pattern=None)
+            self.layers, self.head_stays = method.refined.layers, True
+            self.fixed, self.nested = method.learner.first_stage, True
+            self.inner_steps = settings.steps
+        elif isinstance(method, LearnerMethod):
             learner = method.learner
             if not isinstance(learner, GradientLearner):
                 raise UsageError(f"{self.name}: {learner.name} has no inner loop. {what_to_give()}")
@@ -49,9 +59,16 @@ class Subject:
             self.layers, self.head_stays = Staged(method.backbone).layers, True
             self.inner_steps = method.settings.steps
 
+    @property
+    def full(self) -> str:
+        """The pattern that updates all that can be."""
+        return "0" * self.fixed + "1" * (len(self.layers) - self.fixed)
+
     def under(self, pattern: str) -> Method:
         """The method with this pattern, until another one is asked for."""
-        if isinstance(self._method, LearnerMethod):
+        if isinstance(self._method, RefinedMethod):
+            self._method.settings = replace(self._method.settings, pattern=pattern)
+        elif isinstance(self._method, LearnerMethod):
             learner = self._method.learner
             assert isinstance(learner, GradientLearner)
             learner.set_pattern(pattern)
