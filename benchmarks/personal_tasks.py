@@ -37,12 +37,14 @@ class PersonalTask:
 
 
 @dataclass(frozen=True)
-class _Images:
+class Images:
+    """Images of a data set, uint8 (N, 3, S, S), and which of them each class has."""
+
     images: Tensor
     groups: list[list[int]]
 
     @classmethod
-    def read(cls, path: Path, size: int) -> _Images:
+    def read(cls, path: Path, size: int) -> Images:
         folder, store, _ = open_data(path, size)
         groups: list[list[int]] = []
         chosen: list[int] = []
@@ -66,7 +68,7 @@ class PersonalTasks:
         self.model = model
         self.views = views
         self.seed = seed
-        self.sets = {path.name: _Images.read(path, model.image_size) for path in data}
+        self.sets = {path.name: Images.read(path, model.image_size) for path in data}
 
     def draw(
         self, name: str, *, way: int, shot: int, queries: int, novel: int, tasks: int
