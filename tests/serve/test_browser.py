@@ -19,6 +19,7 @@ from drawn import LABELS, base, filled, photo
 from fewshot_lite.core.files import models_folder
 from fewshot_lite.demo.drawings import write_folder
 from fewshot_lite.personal.exported_model import ExportedModel
+from fewshot_lite.personal.personal_model import PersonalModel
 from served import Served, serving
 
 pytest.importorskip("starlette", reason="needs the extra `web`")
@@ -253,23 +254,24 @@ _PASTE = """(data) => {
 }"""
 
 
-def test_the_keyboard_alone_is_enough(page: Page) -> None:
+def test_the_keyboard_alone_is_enough(page: Page, tmp_path: Path) -> None:
+    """From nothing to a saved model, without a pointer: not even the focus is set for it."""
+    press, typed = page.keyboard.press, page.keyboard.type
+
     def to(what: str) -> None:
         """Tab on until an element has the focus."""
-        for _ in range(80):
-            page.keyboard.press("Tab")
+        for _ in range(120):
+            press("Tab")
             if page.evaluate("(s) => document.activeElement.matches(s)", what):
                 return
         raise AssertionError(f"{what} is not reached")
 
     for label in ("a", "b"):
-        page.focus("body")
         to("#new-name")
-        page.keyboard.type(label)
-        page.keyboard.press("Enter")
+        typed(label)
+        press("Enter")
         page.wait_for_selector(card(label))
     for label in ("a", "b"):
-        page.evaluate("document.activeElement.blur()")
         to(f"{card(label)} .hold")
         page.keyboard.down("Space")
         page.wait_for_selector(f"#recording:has-text('3 photos of {label}')")
@@ -277,31 +279,49 @@ def test_the_keyboard_alone_is_enough(page: Page) -> None:
         page.wait_for_selector("body:not(.is-recording)")
     number = number_of(page, "b")
     wait_for_photos(page, "b", number)
-    page.focus(f"{card('b')} .photos button")
-    page.keyboard.press("Delete")
+    # a photo is removed, and that is taken back
+    to(f"{card('b')} .photos button")
+    press("Delete")
     wait_for_photos(page, "b", number - 1)
-    page.keyboard.press("Control+z")
+    press("Control+z")
     wait_for_photos(page, "b", number)
-    page.focus(f"{card('b')} summary")
-    page.keyboard.press("Enter")
+    # the live answer is corrected
+    to("#right-class")
+    typed("b")
+    to("#correct button")
+    press("Enter")
+    number += 1
+    wait_for_photos(page, "b", number)
+    to("#stop")
+    press("Enter")
+    # a class gets another name, and a photo another class
+    to(f"{card('b')} summary")
+    press("Enter")
     to(f"{card('b')} .menu button")
-    page.keyboard.press("Enter")
-    page.keyboard.press("Control+a")
-    page.keyboard.type("c")
-    page.keyboard.press("Enter")
+    press("Enter")
+    press("Control+a")
+    typed("c")
+    press("Enter")
     page.wait_for_selector(card("c"))
-    page.focus(f"{card('c')} .photos button")
-    page.keyboard.press("Enter")
+    to(f"{card('c')} .photos button")
+    press("Enter")
     to("dialog select")
-    page.keyboard.type("a")
+    typed("a")
     to("dialog .primary")
-    page.keyboard.press("Enter")
+    press("Enter")
     wait_for_photos(page, "c", number - 1)
-    page.focus(f"{card('c')} .photos button")
-    page.keyboard.press("Enter")
+    to(f"{card('c')} .photos button")
+    press("Enter")
     page.wait_for_selector("dialog[open]")
-    page.keyboard.press("Escape")
+    press("Escape")
     page.wait_for_selector("dialog:not([open])", state="attached")
+    to("#file-menu summary")
+    press("Enter")
+    to("#save")
+    with page.expect_download(timeout=120_000) as found:
+        press("Enter")
+    found.value.save_as(tmp_path / "saved.safetensors")
+    assert set(PersonalModel.load(tmp_path / "saved.safetensors").shots) == {"a", "c"}
 
 
 def test_names_are_text_wherever_they_stand(page: Page) -> None:
@@ -347,9 +367,12 @@ _CHECKS = """() => {
         if (!element.checkVisibility() || element.disabled) continue;
         const own = [...element.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
         if (own) {
-            const [a, b] = [light(parse(getComputedStyle(element).color)), light(behind(element))];
-            const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-            if (ratio < 4.5) found.push(`${element.tagName} ${element.textContent} ${ratio}`);
+            const bar = element.closest(".bars li")?.querySelector("i");  // under the text, too
+            for (const ground of [behind(element), ...(bar ? [behind(bar)] : [])]) {
+                const [a, b] = [light(parse(getComputedStyle(element).color)), light(ground)];
+                const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+                if (ratio < 4.5) found.push(`${element.tagName} ${element.textContent} ${ratio}`);
+            }
         }
         if (element.matches("button, select, input, summary, img")) {
             const name = element.getAttribute("aria-label") ?? element.textContent.trim();
@@ -383,6 +406,16 @@ def test_it_can_be_read_at_any_width_by_day_and_by_night(
         drop(page, "#try", {"a.png": photo(0, 60).data, "b.png": b"no photo"})
         page.wait_for_function("() => document.querySelectorAll('#tried li').length === 2")
         page.click("#file-menu summary")
+        assert page.evaluate(_CHECKS) == []
+        page.keyboard.press("Escape")
+        page.click(".photos button")
+        page.wait_for_selector("dialog[open]")
+        assert page.evaluate(_CHECKS) == []
+        page.keyboard.press("Escape")
+        page.click("#correct button")  # with no class chosen
+        page.fill("#new-name", "mug")
+        page.press("#new-name", "Enter")  # there is one
+        page.wait_for_selector(".toast")
         assert page.evaluate(_CHECKS) == []
         background = page.evaluate("getComputedStyle(document.body).backgroundColor")
         dark = sum(map(int, re.findall(r"\d+", background))) < 300
