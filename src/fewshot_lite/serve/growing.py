@@ -175,6 +175,7 @@ class Growing:
 
     def __init__(self, model: GrowingModel) -> None:
         self._model = model
+        self._turn = asyncio.Lock()  # threads that wait would be missing to classify
 
     def routes(self) -> list[Route]:
         """What it answers to."""
@@ -204,7 +205,10 @@ class Growing:
         if create not in ("true", "false"):
             raise UsageError(f"create={create[:20]!r}: give true or false.")
         uploads = await photos_of(request)
-        problems = await asyncio.to_thread(self._model.add, label, uploads, create=create == "true")
+        async with self._turn:
+            problems = await asyncio.to_thread(
+                self._model.add, label, uploads, create=create == "true"
+            )
         photos = [
             {"name": upload.name, "problem": problem}
             for upload, problem in zip(uploads, problems, strict=True)
@@ -214,5 +218,6 @@ class Growing:
 
     async def undo(self, request: Request) -> Reply:
         """The model as it is now."""
-        await asyncio.to_thread(self._model.undo)
+        async with self._turn:
+            await asyncio.to_thread(self._model.undo)
         return json_reply(about(self._model.model))
