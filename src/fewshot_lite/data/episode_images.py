@@ -7,7 +7,7 @@ the episode's own generator and on what can be read, not on what other episodes 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -72,23 +72,27 @@ def read_episode(
         images[again] = fresh
         problems = {again[number]: reason for number, reason in bad.items()}
     kept = [position for position in range(len(wanted)) if position not in skipped]
-    labels = episode.support_labels + episode.query_labels
+    found = _with_images(episode, wanted, kept)
+    for labels in (found.support_labels, found.query_labels)[: 1 + bool(episode.query)]:
+        if missing := set(range(episode.classes)) - set(labels):
+            first = (episode.support_labels + episode.query_labels).index(min(missing))
+            raise _too_few(store, pool, pool.class_of(wanted[first]), failed)
+    named = tuple(Replaced(str(store.paths[i]), reason) for i, reason in failed.items())
+    return images[kept], found, named
+
+
+def _with_images(episode: Episode, wanted: Sequence[int], kept: Sequence[int]) -> Episode:
+    """The episode with other images, of which those at the positions `kept` are taken."""
+    labels, split = episode.support_labels + episode.query_labels, len(episode.support)
     support = [position for position in kept if position < split]
     query = [position for position in kept if position >= split]
-    for side in (support, query) if episode.query else (support,):
-        missing = set(range(episode.classes)) - {labels[position] for position in side}
-        if missing:
-            number = pool.class_of(wanted[labels.index(min(missing))])
-            raise _too_few(store, pool, number, failed)
-    episode = replace(
+    return replace(
         episode,
         support=[wanted[position] for position in support],
         support_labels=[labels[position] for position in support],
         query=[wanted[position] for position in query],
         query_labels=[labels[position] for position in query],
     )
-    named = tuple(Replaced(str(store.paths[i]), reason) for i, reason in failed.items())
-    return images[kept], episode, named
 
 
 def _too_few(store: ImageStore, pool: Pool, number: int, failed: dict[int, str]) -> FewshotError:

@@ -22,9 +22,6 @@ def read_in_time(
 ) -> tuple[dict[int, str], set[int]]:
     """Read photos side by side.
 
-    Threads are daemons of this call alone: a pool's are waited for when the program ends, also
-    those that hang.
-
     Args:
         paths: what to read.
         size: side of the squares.
@@ -36,40 +33,20 @@ def read_in_time(
         problems: position in `paths` -> why it was not read.
         slow: which of them were given up.
     """
-    todo: queue.SimpleQueue[int] = queue.SimpleQueue()
-    done: queue.SimpleQueue[tuple[int, Square | BaseException]] = queue.SimpleQueue()
-    begun: set[int] = set()
-    for position in range(len(paths)):
-        todo.put(position)
-
-    def work() -> None:
-        while True:
-            try:
-                position = todo.get_nowait()
-            except queue.Empty:
-                return
-            begun.add(position)
-            try:
-                done.put((position, read_square(paths[position], size)))
-            except BaseException as error:  # the caller's to raise, or to name
-                done.put((position, error))
-
-    def start() -> None:
-        for _ in range(min(threads, todo.qsize())):
-            threading.Thread(target=work, daemon=True).start()
-
+    readers = _Readers(paths, size)
     problems: dict[int, str] = {}
     slow: set[int] = set()
     awaited = set(range(len(paths)))
-    start()
+    readers.start(threads)
     while awaited:
         try:
-            position, result = done.get(timeout=patience)
+            position, result = readers.done.get(timeout=patience)
         except queue.Empty:
-            slow |= awaited & begun
-            problems |= dict.fromkeys(awaited & begun, f"not read within {patience:g} s")
-            awaited -= begun
-            start()
+            given_up = awaited & readers.begun
+            slow |= given_up
+            problems |= dict.fromkeys(given_up, f"not read within {patience:g} s")
+            awaited -= given_up
+            readers.start(threads)
             continue
         if position not in awaited:  # given up before it came
             continue
@@ -81,3 +58,32 @@ def read_in_time(
         else:
             keep(position, result)
     return dict(sorted(problems.items())), slow
+
+
+class _Readers:
+    """Threads that read photos; they are daemons, as a pool's are waited for when the program ends,
+    also those that hang."""
+
+    def __init__(self, paths: Sequence[Source], size: int) -> None:
+        self._paths, self._size = paths, size
+        self._todo: queue.SimpleQueue[int] = queue.SimpleQueue()
+        for position in range(len(paths)):
+            self._todo.put(position)
+        self.begun: set[int] = set()
+        self.done: queue.SimpleQueue[tuple[int, Square | BaseException]] = queue.SimpleQueue()
+
+    def start(self, threads: int) -> None:
+        for _ in range(min(threads, self._todo.qsize())):
+            threading.Thread(target=self._work, daemon=True).start()
+
+    def _work(self) -> None:
+        while True:
+            try:
+                position = self._todo.get_nowait()
+            except queue.Empty:
+                return
+            self.begun.add(position)
+            try:
+                self.done.put((position, read_square(self._paths[position], self._size)))
+            except BaseException as error:  # the caller's to raise, or to name
+                self.done.put((position, error))

@@ -1,4 +1,13 @@
-"""Meta-training: tasks in, gradients through LITE, a checkpoint that adapts out."""
+"""Meta-training: tasks in, gradients through LITE, a checkpoint that adapts out.
+
+What is random in a task comes from (seed, number of the task) alone, so a run that was killed and
+resumed ends as one that was not. Weights repeat to the bit under the same versions, device,
+precision and number of threads only: sums over threads round otherwise, and Adam magnifies that.
+The checkpoint records all of these.
+
+Started by torchrun, all ranks call `meta_train` alike; the first writes, and the result does not
+depend on their number.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +30,7 @@ from fewshot_lite.core.ranks import Ranks, device_name, join
 from fewshot_lite.core.stopping import StopRequest
 from fewshot_lite.data.image_cache import check_cache_folder
 from fewshot_lite.training import meta_state as states
-from fewshot_lite.training import state as files
+from fewshot_lite.training import state as state_files
 from fewshot_lite.training.curves import plot_curves
 from fewshot_lite.training.gradients import GradientSum
 from fewshot_lite.training.log import Log, Replacements, check_tensorboard
@@ -89,14 +98,6 @@ def meta_train(
 ) -> MetaTrainResult:
     """Meta-train a learner on tasks from a folder of classes, or from several data sets.
 
-    Started by torchrun, all ranks call it alike; the first writes, and the result does not depend
-    on their number.
-
-    What is random in a task comes from (seed, number of the task) alone, so a run that was killed
-    and resumed ends as one that was not. Weights repeat to the bit under the same versions, device,
-    precision and number of threads only: sums over threads round otherwise, and Adam magnifies
-    that. The checkpoint records all of these.
-
     Args:
         data: an image folder or a collection of them (see `images.folders`), or converted data sets
             of Meta-Dataset, of which the TRAIN classes are taken, or ORBIT, with its train users.
@@ -124,18 +125,9 @@ def meta_train(
     with join() as group:
         if not group.first:
             report = notice = None
-        where = group.together(lambda: pick_device(device_name(device)))
-        if where.type == "cuda" and group.size > 1:
-            torch.cuda.set_device(where)
-        group.check_same(facts(config, where), "Start all ranks alike.")
-
-        def check_files() -> None:
-            if group.first:
-                _check_outputs(output, tensorboard, plot, resume=resume, force=force)
-            if cache is not None:
-                check_cache_folder(cache)
-
-        group.together(check_files)
+        where = _agree(config, device, group)
+        files = _Files(output, tensorboard, plot, cache)
+        group.together(lambda: files.check(first=group.first, resume=resume, force=force))
         kept = None if cache is None else Cache(cache, notice)
         setup = group.together(
             lambda: prepare(data, config, where, validate=validate, cache=kept, report=report)
@@ -146,25 +138,46 @@ def meta_train(
             run.begin(resume=resume, tensorboard=tensorboard, notice=notice)
             result = run.train(workers, report)
         if plot is not None and result.tasks > 0:
-            log = files.log_path(output)
+            log = state_files.log_path(output)
             group.together(lambda: plot_curves(log, plot) if group.first else None)
         return result
 
 
-def _check_outputs(
-    output: Path, tensorboard: Path | None, plot: Path | None, *, resume: bool, force: bool
-) -> None:
-    """Refuse what cannot be written or must not be overwritten, before photos are read."""
-    if resume:
-        files.check_resume(output)
-    else:
-        files.check_new_run(output, force=force)
-    if tensorboard is not None:
-        check_tensorboard(tensorboard)
-    if plot is not None:
-        check_figure(plot, output)
-        check_output(plot, force=force or resume, flag="--plot")
-        require_matplotlib()
+def _agree(config: MetaTrainConfig, device: str, workers: int | None, group: Ranks) -> torch.device:
+    """Check the settings, and that all ranks have the same; the device of this one."""
+    config.check()
+    if workers is not None:
+        check_number("--workers", workers, WORKERS)
+    where = group.together(lambda: pick_device(device_name(device)))
+    if where.type == "cuda" and group.size > 1:
+        torch.cuda.set_device(where)
+    group.check_same(facts(config, where), "Start all ranks alike.")
+    return where
+
+
+@dataclass(frozen=True)
+class _Files:
+    """What a run writes, as `meta_train` takes it."""
+
+    output: Path
+    tensorboard: Path | None
+    plot: Path | None
+    cache: Path | None
+
+    def check(self, *, first: bool, resume: bool, force: bool) -> None:
+        """Refuse what cannot be written or must not be overwritten, before photos are read."""
+        if first and resume:
+            state_files.check_resume(self.output)
+        elif first:
+            state_files.check_new_run(self.output, force=force)
+        if first and self.tensorboard is not None:
+            check_tensorboard(self.tensorboard)
+        if first and self.plot is not None:
+            check_figure(self.plot, self.output)
+            check_output(self.plot, force=force or resume, flag="--plot")
+            require_matplotlib()
+        if self.cache is not None:
+            check_cache_folder(self.cache)
 
 
 class _Run:
@@ -183,13 +196,13 @@ class _Run:
         setup, group, settings = self.setup, self.group, states.settings(self.setup, self.config)
         damaged = ""
         if resume:
-            found, damaged = files.resume(
+            found, damaged = state_files.resume(
                 self.output, group, setup.learner, self.optimizer, settings
             )
             if found is not None:
                 self.state.restore(found)
         begun = self.state.done
-        path = files.log_path(self.output) if group.first else None
+        path = state_files.log_path(self.output) if group.first else None
         self.log = log = Log(path, begun=begun, append=begun > 0, board=tensorboard)
         self.replaced = Replacements(log, group, lambda: self.state.done)
         version = torch.__version__
@@ -253,7 +266,7 @@ class _Run:
             terminated = group.any(stop.terminated) and not state.finished
             log.write(event="end", task=state.done, finished=state.finished)
         if state.finished and group.first:
-            files.clear(self.output)
+            state_files.clear(self.output)
         return self._result(terminated)
 
     def _validate(self, report: Report | None) -> None:
@@ -290,7 +303,7 @@ class _Run:
             unreadable=len(setup.train.unreadable),
             replaced=tuple(f"{path}: {why}" for path, why in self.replaced.found.items()),
             not_validated=sum(len(classes) for _, classes in setup.validation.not_validated),
-            log=files.log_path(self.output),
+            log=state_files.log_path(self.output),
             best_after=state.best.task or None,
             terminated=terminated,
         )

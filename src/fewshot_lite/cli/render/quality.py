@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -55,29 +55,8 @@ def print_quality(
             f"{quality.photos} are named right when left out, anything from {low:.0%} to "
             f"{high:.0%}."
         )
-    for item in quality.few[:_MOST_CLASSES]:
-        tested = f", of which {item.right} named right when left out" if item.photos > 1 else ""
-        out.print(f"  [yellow]Few photos:[/] {escape(item.name)} has {item.photos}{tested}.")
-    if len(quality.few) > _MOST_CLASSES:
-        out.print(f"  … and {len(quality.few) - _MOST_CLASSES} more classes with few photos")
-    if quality.alone:
-        named = ", ".join(map(escape, quality.alone[:_MOST_CLASSES]))
-        more = ", ..." if len(quality.alone) > _MOST_CLASSES else ""
-        out.print(f"  That is without {named}{more}: one photo tells nothing.")
-    if quality.confused:
-        pairs = ", ".join(
-            f"{escape(pair.classes[0])} and {escape(pair.classes[1])} "
-            f"({pair.mistaken} of {pair.photos} photos)"
-            for pair in quality.confused[:_MOST_PAIRS]
-        )
-        out.print(f"  Most taken for each other: {pairs}")
-    for doubt in quality.suspicious[:_MOST_PHOTOS]:
-        out.print(
-            f"  [yellow]In the wrong class?[/] {_name(doubt)} looks like {escape(doubt.looks_like)}"
-        )
-    if len(quality.suspicious) > _MOST_PHOTOS:
-        rest = len(quality.suspicious) - _MOST_PHOTOS
-        out.print(f"  [yellow]In the wrong class?[/] {rest} more (--json lists all)")
+    for line in _remarks(quality):
+        out.print(f"  {line}")
     if growth is not None and growth.doubled - growth.now >= _WORTH_TELLING:
         out.print(
             f"  [bold]Twice as many photos[/] like these: about {growth.doubled:.0%} named right "
@@ -85,6 +64,31 @@ def print_quality(
         )
     for line in advice(quality, shots):
         out.print(f"  [bold]What would help:[/] {escape(line)}")
+
+
+def _remarks(quality: Quality) -> Iterator[str]:
+    """Lines about single classes and photos."""
+    for item in quality.few[:_MOST_CLASSES]:
+        tested = f", of which {item.right} named right when left out" if item.photos > 1 else ""
+        yield f"[yellow]Few photos:[/] {escape(item.name)} has {item.photos}{tested}."
+    if (more := len(quality.few) - _MOST_CLASSES) > 0:
+        yield f"… and {more} more classes with few photos"
+    if quality.alone:
+        named = ", ".join(map(escape, quality.alone[:_MOST_CLASSES]))
+        dots = ", ..." if len(quality.alone) > _MOST_CLASSES else ""
+        yield f"That is without {named}{dots}: one photo tells nothing."
+    if quality.confused:
+        pairs = ", ".join(
+            f"{escape(pair.classes[0])} and {escape(pair.classes[1])} "
+            f"({pair.mistaken} of {pair.photos} photos)"
+            for pair in quality.confused[:_MOST_PAIRS]
+        )
+        yield f"Most taken for each other: {pairs}"
+    wrong = "[yellow]In the wrong class?[/]"
+    for doubt in quality.suspicious[:_MOST_PHOTOS]:
+        yield f"{wrong} {_name(doubt)} looks like {escape(doubt.looks_like)}"
+    if (more := len(quality.suspicious) - _MOST_PHOTOS) > 0:
+        yield f"{wrong} {more} more (--json lists all)"
 
 
 def _name(item: Suspicion) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 
 import torch
@@ -128,34 +128,19 @@ def add_features(
     """
     check_photos_may_change(personal)
     paths = photos if paths is None else paths
-    features = features.to(personal.views)
-    features = features if features.ndim == 3 else features[:, None]
-    if features.shape[1] != personal.views.shape[1]:
-        raise ValueError(f"{features.shape[1]} views of {personal.views.shape[1]}")
-    if not bool(features.isfinite().all()):
-        raise FewshotError(
-            "The model's values for these photos are not finite: it is damaged. Adapt anew."
-        )
+    features = _checked(features, personal.views)
     old_labels = [personal.class_names[k] for k in personal.labels.tolist()]
     names = named(personal)
-    twins = _twins(personal.features, features[:, 0])
-    kept, duplicates = [], []
     all_labels, all_names = [*old_labels, *labels], [*names, *photos]
-    for i, twin in enumerate(twins):
+    kept, duplicates = [], []
+    for i, twin in enumerate(_twins(personal.features, features[:, 0])):
         if twin is None:
             kept.append(i)
         else:
             duplicates.append(Duplicate(paths[i], all_names[twin], all_labels[twin]))
     new = tuple(sorted(set(labels) - set(personal.class_names)))
     added = Counter(labels[i] for i in kept)
-    for label in new:
-        if not added[label]:
-            path = next(p for p, of in zip(paths, labels, strict=True) if of == label)
-            same = next(duplicate for duplicate in duplicates if duplicate.path == path)
-            raise FewshotError(
-                f"{label!r}: has no photo of its own: {path} is {same.photo!r} of {same.label!r}. "
-                "To give a class another name, use rename."
-            )
+    _check_own_photos(new, added, dict(zip(labels[::-1], paths[::-1], strict=True)), duplicates)
     if not kept:
         raise NothingNew(f"Nothing to add: all {len(labels)} photos are in the model already.")
     taken = set(names)
@@ -174,6 +159,40 @@ def add_features(
         edit={"add": dict(added)},
     )
     return Edit(model, dict(added), new, tuple(skipped), tuple(duplicates))
+
+
+def _checked(features: Tensor, views: Tensor) -> Tensor:
+    """Features (M, V, d) for a model of these views (N, V, d)."""
+    features = features.to(views)
+    features = features if features.ndim == 3 else features[:, None]
+    if features.shape[1] != views.shape[1]:
+        raise ValueError(f"{features.shape[1]} views of {views.shape[1]}")
+    if not bool(features.isfinite().all()):
+        raise FewshotError(
+            "The model's values for these photos are not finite: it is damaged. Adapt anew."
+        )
+    return features
+
+
+def _check_own_photos(
+    new: Iterable[str], added: Counter[str], path_of: Mapping[str, str], found: Sequence[Duplicate]
+) -> None:
+    """Refuse a new class that has duplicates alone.
+
+    Args:
+        new: the new classes.
+        added: photos of each class that are no duplicates.
+        path_of: a photo of each class.
+        found: the duplicates.
+    """
+    for label in new:
+        if not added[label]:
+            path = path_of[label]
+            same = next(duplicate for duplicate in found if duplicate.path == path)
+            raise FewshotError(
+                f"{label!r}: has no photo of its own: {path} is {same.photo!r} of {same.label!r}. "
+                "To give a class another name, use rename."
+            )
 
 
 def _embed(
