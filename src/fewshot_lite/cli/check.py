@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fewshot_lite.cli.options import Json, Labels, MaxPixels, PhotoFolder
+from fewshot_lite.cli.options import Json, Labels, MaxPixels, PhotoFolder, option
 from fewshot_lite.images.finding import find_labelled
 
 #: Side in pixels of what the shipped model sees.
@@ -18,15 +18,15 @@ def check(
     labels: Labels = None,
     image_size: Annotated[
         int,
-        typer.Option(
+        option(
+            "The side in pixels of the images that your model sees; far smaller photos are "
+            "reported as tiny.",
             min=16,
             max=1024,
-            help="The side in pixels of the images that your model sees; far smaller photos are "
-            "reported as tiny.",
         ),
     ] = _IMAGE_SIZE,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with code 1 if anything at all was found.")
+        bool, option("Exit with code 1 if anything at all was found.", "--strict")
     ] = False,
     max_pixels: MaxPixels = None,
     json: Json = False,

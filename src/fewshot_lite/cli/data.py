@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fewshot_lite.cli.options import Json
+from fewshot_lite.cli.options import Json, argument
 from fewshot_lite.core.errors import UsageError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Look at data sets.")
@@ -23,10 +23,10 @@ def _data() -> None:
 def check(
     path: Annotated[
         str,
-        typer.Argument(
-            metavar="PATH",
-            help="Class folders, a folder of several such data sets, or the folder of "
+        argument(
+            "Class folders, a folder of several such data sets, or the folder of "
             "Meta-Dataset, VTAB-v2 or ORBIT.",
+            metavar="PATH",
         ),
     ],
     json: Json = False,

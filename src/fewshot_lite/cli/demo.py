@@ -6,20 +6,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from fewshot_lite.cli.options import Force, Json
+from fewshot_lite.cli.options import Force, Json, option
 from fewshot_lite.core.files import DEFAULT_BASE, find_base
 
 
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to create.")] = Path(
+    output: Annotated[Path, option("The folder to create.", "--output", "-o")] = Path(
         "fewshot-lite-demo"
     ),
     base: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="The meta-trained model to adapt.")
+        str, option("The meta-trained model to adapt.", metavar="NAME|FILE")
     ] = DEFAULT_BASE,
-    seed: Annotated[int, typer.Option(help="The seed of the drawings.")] = 0,
+    seed: Annotated[int, option("The seed of the drawings.")] = 0,
     force: Force = False,
     json: Json = False,
 ) -> None:

@@ -6,9 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from fewshot_lite.cli.options import Device, Json
+from fewshot_lite.cli.options import Device, Json, argument, option
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.files import DEFAULT_PERSONAL, check_output
 from fewshot_lite.images.folders import PHOTO_ENDINGS
@@ -17,15 +15,10 @@ if TYPE_CHECKING:
     from fewshot_lite.personal.editing import Edit
     from fewshot_lite.personal.personal_model import PersonalModel
 
-Model = Annotated[
-    Path, typer.Argument(metavar="MODEL", help="The personal model that `adapt` wrote.")
-]
-Output = Annotated[
-    Path | None,
-    typer.Option("--output", "-o", help="The file to write the changed model to."),
-]
+Model = Annotated[Path, argument("The personal model that `adapt` wrote.", metavar="MODEL")]
+Output = Annotated[Path | None, option("The file to write the changed model to.", "--output", "-o")]
 InPlace = Annotated[
-    bool, typer.Option("--force", help="Change MODEL itself, or overwrite an output that exists.")
+    bool, option("Change MODEL itself, or overwrite an output that exists.", "--force")
 ]
 
 #: What `export` writes, by its ending.
@@ -36,18 +29,17 @@ def add(
     model: Model,
     folder: Annotated[
         list[Path],
-        typer.Argument(
-            metavar="FOLDER",
-            help="A folder with one folder of photos per class. With --class: photos, or folders "
+        argument(
+            "A folder with one folder of photos per class. With --class: photos, or folders "
             "of photos, of that class.",
+            metavar="FOLDER",
         ),
     ],
     name: Annotated[
-        str | None,
-        typer.Option("--class", metavar="NAME", help="The class that all of the photos show."),
+        str | None, option("The class that all of the photos show.", "--class", metavar="NAME")
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Fail, and write nothing, if a file is skipped.")
+        bool, option("Fail, and write nothing, if a file is skipped.", "--strict")
     ] = False,
     output: Output = None,
     force: InPlace = False,
@@ -71,13 +63,11 @@ def add(
 def remove(
     model: Model,
     classes: Annotated[
-        list[str] | None, typer.Argument(metavar="CLASS", help="The classes to remove.")
+        list[str] | None, argument("The classes to remove.", metavar="CLASS")
     ] = None,
     photo: Annotated[
         list[str] | None,
-        typer.Option(
-            "--photo", metavar="NAME", help="A single photo to remove, e.g. mug/IMG_0012.jpg."
-        ),
+        option("A single photo to remove, e.g. mug/IMG_0012.jpg.", "--photo", metavar="NAME"),
     ] = None,
     output: Output = None,
     force: InPlace = False,
@@ -94,8 +84,8 @@ def remove(
 
 def rename(
     model: Model,
-    old: Annotated[str, typer.Argument(metavar="OLD", help="The present name of the class.")],
-    new: Annotated[str, typer.Argument(metavar="NEW", help="Its new name.")],
+    old: Annotated[str, argument("The present name of the class.", metavar="OLD")],
+    new: Annotated[str, argument("Its new name.", metavar="NEW")],
     output: Output = None,
     force: InPlace = False,
     json: Json = False,

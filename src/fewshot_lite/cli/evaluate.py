@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fewshot_lite.cli.options import INTERRUPTED, Device, Force, Json, Precision
+from fewshot_lite.cli.options import INTERRUPTED, Device, Force, Json, Precision, argument, option
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.figures import check_figure, require_matplotlib
 from fewshot_lite.core.files import DEFAULT_BASE, check_output
@@ -44,161 +44,120 @@ def _shown(spans: tuple[Span, ...]) -> str:
 def evaluate(
     words: Annotated[
         list[str],
-        typer.Argument(
-            metavar="MODEL... DATA",
-            help=f"Models: default, a checkpoint, or a baseline ({', '.join(BASELINES)}), also as "
+        argument(
+            f"Models: default, a checkpoint, or a baseline ({', '.join(BASELINES)}), also as "
             "NAME:BACKBONE. Data: class folders, a folder of such data sets, or the folder of "
             "Meta-Dataset, VTAB-v2 or ORBIT; leave it out with --support and --query.",
-            show_default=False,
+            metavar="MODEL... DATA",
+            shown=False,
         ),
     ],
     ways: Annotated[
         str | None,
-        typer.Option(
+        option(
+            "Classes of a task; a range is drawn from. For class folders.",
+            panel=_TASKS,
             metavar="N|N,N|N-N",
-            help="Classes of a task; a range is drawn from. For class folders.",
-            show_default=_shown(WAYS),
-            rich_help_panel=_TASKS,
+            shown=_shown(WAYS),
         ),
     ] = None,
     shots: Annotated[
         str | None,
-        typer.Option(
+        option(
+            "Support images of each class; a range is drawn from. For class folders.",
+            panel=_TASKS,
             metavar="N|N,N|N-N",
-            help="Support images of each class; a range is drawn from. For class folders.",
-            show_default=_shown(SHOTS),
-            rich_help_panel=_TASKS,
+            shown=_shown(SHOTS),
         ),
     ] = None,
     queries: Annotated[
         int | None,
-        typer.Option(
-            help="Query images of each class. For class folders.",
-            show_default=str(QUERIES),
-            rich_help_panel=_TASKS,
-        ),
+        option("Query images of each class. For class folders.", panel=_TASKS, shown=str(QUERIES)),
     ] = None,
     tracks: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="A data set whose files are named TRACK_FRAME: a track is never on both sides of "
+        option(
+            "A data set whose files are named TRACK_FRAME: a track is never on both sides of "
             "a task. Can be repeated.",
-            rich_help_panel=_TASKS,
+            panel=_TASKS,
+            metavar="NAME",
         ),
     ] = None,
     tasks: Annotated[
         int | None,
-        typer.Option(
-            help="Tasks of each data set, way and shot.",
-            show_default="600, ORBIT as published",
-            rich_help_panel=_TASKS,
+        option(
+            "Tasks of each data set, way and shot.", panel=_TASKS, shown="600, ORBIT as published"
         ),
     ] = None,
     seed: Annotated[
-        int, typer.Option(help="Seed that the tasks are drawn with.", rich_help_panel=_TASKS)
+        int, option("Seed that the tasks are drawn with.", panel=_TASKS)
     ] = ProtocolOptions.seed,
     protocol: Annotated[
         ProtocolKind,
-        typer.Option(
-            help="How tasks are drawn; auto goes by the format of the data.",
-            rich_help_panel=_TASKS,
-        ),
+        option("How tasks are drawn; auto goes by the format of the data.", panel=_TASKS),
     ] = "auto",
     support: Annotated[
-        Path | None,
-        typer.Option(help="Class folders to adapt to, in place of DATA.", rich_help_panel=_TASKS),
+        Path | None, option("Class folders to adapt to, in place of DATA.", panel=_TASKS)
     ] = None,
     query: Annotated[
         Path | None,
-        typer.Option(
-            help="Class folders to classify: the same classes, other photos.",
-            rich_help_panel=_TASKS,
-        ),
+        option("Class folders to classify: the same classes, other photos.", panel=_TASKS),
     ] = None,
     split: Annotated[
-        Split | None,
-        typer.Option(
-            help="The split of Meta-Dataset or ORBIT.", show_default="test", rich_help_panel=_TASKS
-        ),
+        Split | None, option("The split of Meta-Dataset or ORBIT.", panel=_TASKS, shown="test")
     ] = None,
     orbit: Annotated[
-        OrbitYear | None,
-        typer.Option(
-            help="Version of ORBIT's protocol.", show_default="2022", rich_help_panel=_TASKS
-        ),
+        OrbitYear | None, option("Version of ORBIT's protocol.", panel=_TASKS, shown="2022")
     ] = None,
     all_frames: Annotated[
         bool,
-        typer.Option(
+        option(
+            "Evaluate ORBIT's query frames without the object too; needs no annotations.",
             "--all-frames",
-            help="Evaluate ORBIT's query frames without the object too; needs no annotations.",
-            rich_help_panel=_TASKS,
+            panel=_TASKS,
         ),
     ] = False,
     baseline_backbone: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME|FILE",
-            help="The backbone of baselines that name none.",
-            rich_help_panel=_MODELS,
-        ),
+        str, option("The backbone of baselines that name none.", panel=_MODELS, metavar="NAME|FILE")
     ] = DEFAULT_BASE,
-    finetune_steps: Annotated[
-        int, typer.Option(help="Steps of finetune and finetune-*.", rich_help_panel=_MODELS)
-    ] = 50,
+    finetune_steps: Annotated[int, option("Steps of finetune and finetune-*.", panel=_MODELS)] = 50,
     finetune_lr: Annotated[
-        float,
-        typer.Option(
-            help="Learning rate of finetune and finetune-* (Adam).", rich_help_panel=_MODELS
-        ),
+        float, option("Learning rate of finetune and finetune-* (Adam).", panel=_MODELS)
     ] = 1e-3,
     pattern: Annotated[
         str | None,
-        typer.Option(
-            metavar="DIGITS",
-            help="Layers that finetune and finetune-film update, from the images up, the head "
+        option(
+            "Layers that finetune and finetune-film update, from the images up, the head "
             "last, e.g. 000011 for resnet18.",
-            show_default="all",
-            rich_help_panel=_MODELS,
+            panel=_MODELS,
+            metavar="DIGITS",
+            shown="all",
         ),
     ] = None,
     image_size: Annotated[
-        int | None,
-        typer.Option(
-            help="Side of the images in pixels.",
-            show_default="each model's own",
-            rich_help_panel=_MODELS,
-        ),
+        int | None, option("Side of the images in pixels.", panel=_MODELS, shown="each model's own")
     ] = None,
-    micro_batch: Annotated[
-        int, typer.Option(help="Images in one pass of a network.", rich_help_panel=_MODELS)
-    ] = 64,
+    micro_batch: Annotated[int, option("Images in one pass of a network.", panel=_MODELS)] = 64,
     precision: Precision = "auto",
     device: Device = "auto",
     output: Annotated[
         Path | None,
-        typer.Option(
+        option(
+            "A .jsonl file for the scores of each task; the same command goes on from it.",
             "--output",
             "-o",
-            help="A .jsonl file for the scores of each task; the same command goes on from it.",
-            rich_help_panel=_OUTPUT,
+            panel=_OUTPUT,
         ),
     ] = None,
-    csv: Annotated[
-        Path | None, typer.Option(help="Write the figures to this file.", rich_help_panel=_OUTPUT)
-    ] = None,
+    csv: Annotated[Path | None, option("Write the figures to this file.", panel=_OUTPUT)] = None,
     plot: Annotated[
-        Path | None,
-        typer.Option(
-            help="Draw the figures to this file (.png, .svg, .pdf).", rich_help_panel=_OUTPUT
-        ),
+        Path | None, option("Draw the figures to this file (.png, .svg, .pdf).", panel=_OUTPUT)
     ] = None,
     submission: Annotated[
         Path | None,
-        typer.Option(
-            help="Write the first model's predictions as ORBIT's challenge server takes them.",
-            rich_help_panel=_OUTPUT,
+        option(
+            "Write the first model's predictions as ORBIT's challenge server takes them.",
+            panel=_OUTPUT,
         ),
     ] = None,
     force: Force = False,

@@ -6,31 +6,25 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from fewshot_lite.cli.options import Force, Json
+from fewshot_lite.cli.options import Force, Json, argument, option
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.files import DEFAULT_PERSONAL
 from fewshot_lite.personal.export.formats import ENDINGS, Format, check_export
 
 
 def export(
-    model: Annotated[
-        Path, typer.Argument(help="The personal model that `adapt` wrote.")
-    ] = DEFAULT_PERSONAL,
+    model: Annotated[Path, argument("The personal model that `adapt` wrote.")] = DEFAULT_PERSONAL,
     format: Annotated[
         Format,
-        typer.Option(
-            help="The format: onnx for onnxruntime and others, torch-export for torch.export.load."
-        ),
+        option("The format: onnx for onnxruntime and others, torch-export for torch.export.load."),
     ] = "onnx",
     output: Annotated[
         Path | None,
-        typer.Option(
+        option(
+            "The file to write.",
             "--output",
             "-o",
-            help="The file to write.",
-            show_default="that of the model, ending in .onnx or .pt2",
+            shown="that of the model, ending in .onnx or .pt2",
         ),
     ] = None,
     force: Force = False,

@@ -5,15 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from fewshot_lite.cli.options import Json
+from fewshot_lite.cli.options import Json, argument
 
 
 def info(
     file: Annotated[
-        Path,
-        typer.Argument(help="A checkpoint, a personal model, an ONNX export or a training state."),
+        Path, argument("A checkpoint, a personal model, an ONNX export or a training state.")
     ],
     json: Json = False,
 ) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fewshot_lite.cli.options import INTERRUPTED, Device, Force, Json
+from fewshot_lite.cli.options import INTERRUPTED, Device, Force, Json, argument, option
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.figures import check_figure, require_matplotlib
 from fewshot_lite.core.files import check_output
@@ -25,52 +25,46 @@ _DEFAULT = SearchOptions()
 def lambda_search(
     model: Annotated[
         str,
-        typer.Argument(
-            metavar="MODEL",
-            help="A checkpoint of maml, fomaml or imaml; refine:MODEL, for adapt --refine; or "
+        argument(
+            "A checkpoint of maml, fomaml or imaml; refine:MODEL, for adapt --refine; or "
             "finetune:MODEL or finetune-film:MODEL, of which nothing is stored.",
-            show_default=False,
+            metavar="MODEL",
+            shown=False,
         ),
     ],
     data: Annotated[
-        Path,
-        typer.Argument(help="Class folders to draw tasks from, other ones than those trained on."),
+        Path, argument("Class folders to draw tasks from, other ones than those trained on.")
     ],
     max_drop: Annotated[
-        float, typer.Option(help="Mean accuracy that may be lost; 0.01 is one point.")
+        float, option("Mean accuracy that may be lost; 0.01 is one point.")
     ] = _DEFAULT.max_drop,
     way: Annotated[
-        int | None,
-        typer.Option(help="Classes of a task.", show_default="5, or what a learned head is for"),
+        int | None, option("Classes of a task.", shown="5, or what a learned head is for")
     ] = None,
-    shots: Annotated[int, typer.Option(help="Support images of each class.")] = _DEFAULT.shots,
-    queries: Annotated[int, typer.Option(help="Query images of each class.")] = _DEFAULT.queries,
-    tasks: Annotated[int, typer.Option(help="Tasks of each data set.")] = _DEFAULT.tasks,
-    seed: Annotated[int, typer.Option(help="Seed that the tasks are drawn with.")] = _DEFAULT.seed,
+    shots: Annotated[int, option("Support images of each class.")] = _DEFAULT.shots,
+    queries: Annotated[int, option("Query images of each class.")] = _DEFAULT.queries,
+    tasks: Annotated[int, option("Tasks of each data set.")] = _DEFAULT.tasks,
+    seed: Annotated[int, option("Seed that the tasks are drawn with.")] = _DEFAULT.seed,
     inner_steps: Annotated[
         int | None,
-        typer.Option(
-            help="Inner steps to search with, which are stored with the pattern; refine: has its "
-            "own.",
-            show_default="the model's own, for finetune 50",
+        option(
+            "Inner steps to search with, which are stored with the pattern; refine: has its own.",
+            shown="the model's own, for finetune 50",
         ),
     ] = None,
     max_patterns: Annotated[
-        int,
-        typer.Option(
-            help="Measure all patterns if there are no more than this; else search greedily."
-        ),
+        int, option("Measure all patterns if there are no more than this; else search greedily.")
     ] = _DEFAULT.max_patterns,
     output: Annotated[
         Path | None,
-        typer.Option(
+        option(
+            "Store the pattern in this checkpoint: a new file, or with --force MODEL itself.",
             "--output",
             "-o",
-            help="Store the pattern in this checkpoint: a new file, or with --force MODEL itself.",
         ),
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(help="Draw the figures to this file (.png, .svg, .pdf).")
+        Path | None, option("Draw the figures to this file (.png, .svg, .pdf).")
     ] = None,
     device: Device = "auto",
     force: Force = False,

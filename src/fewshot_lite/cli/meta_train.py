@@ -7,9 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from fewshot_lite.cli.config_file import as_flags, read_config, to_toml, use_preset
+from fewshot_lite.cli.options import argument, option
 from fewshot_lite.cli.recalling import recall
 from fewshot_lite.cli.settings import with_settings
 from fewshot_lite.cli.training_runs import check_run, finish
@@ -21,89 +20,100 @@ from fewshot_lite.core.ranks import place
 from fewshot_lite.training.meta_config import DEVICES, OUTPUT, VALIDATION, MetaTrainConfig
 
 
-def _option(help: str, panel: str, *names: str, **more: Any) -> Any:
-    return typer.Option(*names, help=help, rich_help_panel=panel, **more)
-
-
 @with_settings(MetaTrainConfig)
 def meta_train(
     config: MetaTrainConfig,
     data: Annotated[
-        Path | None,
-        typer.Argument(help="Class folders, or a folder of such data sets.", show_default=False),
+        Path | None, argument("Class folders, or a folder of such data sets.", shown=False)
     ] = None,
     preset: Annotated[
         str,
-        typer.Option(
+        option(
+            "Where the flags start from; paper is Simple CNAPs with LITE as published.",
             metavar="default|paper",
             is_eager=True,
             callback=use_preset,
-            help="Where the flags start from; paper is Simple CNAPs with LITE as published.",
         ),
     ] = "default",
     config_file: Annotated[
         Path | None,
-        typer.Option(
+        option(
+            "Flags by name, e.g. tasks-per-step = 16; flags of the command line win.",
             "--config",
             metavar="FILE.toml",
             is_eager=True,
             callback=read_config,
-            help="Flags by name, e.g. tasks-per-step = 16; flags of the command line win.",
         ),
     ] = None,
     show_config: Annotated[
-        bool, typer.Option("--show-config", help="Print the resulting flags as TOML, and exit.")
+        bool, option("Print the resulting flags as TOML, and exit.", "--show-config")
     ] = False,
     validate: Annotated[
         Path | None,
-        _option("Data for validation.", VALIDATION, show_default="a tenth of the classes"),
+        option("Data for validation.", panel=VALIDATION, shown="a tenth of the classes"),
     ] = None,
     output: Annotated[
         Path | None,
-        _option(
+        option(
             "Checkpoint to write; state and log lie beside it.  [required]",
-            OUTPUT,
             "--output",
             "-o",
+            panel=OUTPUT,
             is_eager=True,
             callback=recall(MetaTrainConfig),
         ),
     ] = None,
     tensorboard: Annotated[
         Path | None,
-        _option("Write the curves for TensorBoard as well.", OUTPUT, metavar="FOLDER"),
+        option("Write the curves for TensorBoard as well.", panel=OUTPUT, metavar="FOLDER"),
     ] = None,
     plot: Annotated[
         Path | None,
-        _option("Plot the curves at the end (.png, .svg, .pdf).", OUTPUT, metavar="FILE"),
+        option("Plot the curves at the end (.png, .svg, .pdf).", panel=OUTPUT, metavar="FILE"),
     ] = None,
     resume: Annotated[
         bool,
-        _option(
+        option(
             "Continue an interrupted run, with its flags.",
-            OUTPUT,
             "--resume",
+            panel=OUTPUT,
             is_eager=True,
             callback=recall(MetaTrainConfig),
         ),
     ] = False,
-    force: Annotated[bool, _option("Overwrite the output.", OUTPUT, "--force")] = False,
-    json: Annotated[bool, _option("Print the result as JSON.", OUTPUT, "--json")] = False,
+    force: Annotated[
+        bool,
+        option(
+            "Overwrite the output.",
+            "--force",
+            panel=OUTPUT,
+        ),
+    ] = False,
+    json: Annotated[
+        bool,
+        option(
+            "Print the result as JSON.",
+            "--json",
+            panel=OUTPUT,
+        ),
+    ] = False,
     device: Annotated[
-        str, _option("auto, cpu, cuda, cuda:1 or mps.", DEVICES, metavar="NAME")
+        str, option("auto, cpu, cuda, cuda:1 or mps.", panel=DEVICES, metavar="NAME")
     ] = "auto",
     workers: Annotated[
         int | None,
-        _option(
+        option(
             "Processes that read photos; 0 for a thread.",
-            DEVICES,
+            panel=DEVICES,
             metavar="N",
-            show_default="by device and memory",
+            shown="by device and memory",
         ),
     ] = None,
     cache: Annotated[
         Path | None,
-        _option("Keep resized images here, for this run and others.", DEVICES, metavar="FOLDER"),
+        option(
+            "Keep resized images here, for this run and others.", panel=DEVICES, metavar="FOLDER"
+        ),
     ] = None,
 ) -> None:
     """Meta-train a model that adapts in one forward pass with LITE, or by gradient steps.

@@ -3,33 +3,48 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+
+
+def option(help: str, *names: str, panel: str | None = None, shown: Any = True, **more: Any) -> Any:
+    """An option of a command.
+
+    Args:
+        help: a sentence.
+        names: its flags; that of the parameter unless given.
+        panel: the heading that it stands under in the help text.
+        shown: what the help text says of its default, where that is not the value.
+    """
+    return typer.Option(*names, help=help, rich_help_panel=panel, show_default=shown, **more)
+
+
+def argument(help: str, *, shown: Any = True, **more: Any) -> Any:
+    """An argument of a command; as `option`."""
+    return typer.Argument(help=help, show_default=shown, **more)
+
 
 #: Exit code of a program ended by Ctrl-C.
 INTERRUPTED = 130
 
 PhotoFolder = Annotated[
     Path,
-    typer.Argument(
-        metavar="FOLDER", help="A folder, or a ZIP archive, with one folder of photos per class."
-    ),
+    argument("A folder, or a ZIP archive, with one folder of photos per class.", metavar="FOLDER"),
 ]
 Labels = Annotated[
     Path | None,
-    typer.Option(
+    option(
+        "A table of the photos in FOLDER, instead of class folders: rows of file,label, or of "
+        "file,label,x,y,w,h with a box around the thing.",
         "--labels",
         metavar="FILE.csv",
-        help="A table of the photos in FOLDER, instead of class folders: rows of file,label, or of "
-        "file,label,x,y,w,h with a box around the thing.",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-Force = Annotated[bool, typer.Option("--force", help="Overwrite an output that exists.")]
+Json = Annotated[bool, option("Print the result as JSON on stdout.", "--json")]
+Force = Annotated[bool, option("Overwrite an output that exists.", "--force")]
 Device = Annotated[
-    str,
-    typer.Option(help="The device to compute on: auto, cpu, cuda, cuda:1 or mps.", metavar="NAME"),
+    str, option("The device to compute on: auto, cpu, cuda, cuda:1 or mps.", metavar="NAME")
 ]
 
 
@@ -44,13 +59,13 @@ def _limit_pixels(context: typer.Context, value: int | None) -> int | None:
 #: Does its work by being there: the command need not look at it.
 MaxPixels = Annotated[
     int | None,
-    typer.Option(
+    option(
+        "Refuse images with more pixels than this.",
         "--max-pixels",
         min=1,
         metavar="N",
         callback=_limit_pixels,
-        help="Refuse images with more pixels than this.",
-        show_default="250 million",
+        shown="250 million",
     ),
 ]
 Workers = Annotated[
@@ -65,5 +80,5 @@ Workers = Annotated[
 ]
 Precision = Annotated[
     Literal["auto", "float32", "bfloat16"],
-    typer.Option(help="Precision of the networks; auto is bfloat16 where that is faster."),
+    option("Precision of the networks; auto is bfloat16 where that is faster."),
 ]

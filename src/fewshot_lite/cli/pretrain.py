@@ -6,9 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from fewshot_lite.cli.options import Device, Force, Json
+from fewshot_lite.cli.options import Device, Force, Json, argument, option
 from fewshot_lite.cli.recalling import recall
 from fewshot_lite.cli.settings import with_settings
 from fewshot_lite.cli.training_runs import check_run, finish
@@ -19,25 +17,25 @@ from fewshot_lite.training.pretrain_config import PretrainConfig
 @with_settings(PretrainConfig)
 def pretrain(
     config: PretrainConfig,
-    data: Annotated[Path, typer.Argument(help="Class folders, or a folder of such data sets.")],
+    data: Annotated[Path, argument("Class folders, or a folder of such data sets.")],
     output: Annotated[
         Path,
-        typer.Option(
+        option(
+            "The backbone to write.",
             "--output",
             "-o",
             is_eager=True,
             callback=recall(PretrainConfig),
-            help="The backbone to write.",
         ),
     ],
     device: Device = "auto",
     resume: Annotated[
         bool,
-        typer.Option(
+        option(
+            "Go on with an interrupted run, with its flags.",
             "--resume",
             is_eager=True,
             callback=recall(PretrainConfig),
-            help="Go on with an interrupted run, with its flags.",
         ),
     ] = False,
     force: Force = False,

@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from fewshot_lite.cli.options import Device, Json, MaxPixels
+from fewshot_lite.cli.options import Device, Json, MaxPixels, argument, option
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.files import DEFAULT_PERSONAL
 
@@ -15,21 +13,19 @@ _NUMBER = 10
 
 
 def suggest(
-    paths: Annotated[
-        list[Path], typer.Argument(metavar="PHOTOS...", help="Photos, or folders of photos.")
-    ],
+    paths: Annotated[list[Path], argument("Photos, or folders of photos.", metavar="PHOTOS...")],
     model: Annotated[
-        Path, typer.Option("--model", "-m", help="The personal model that is to learn of them.")
+        Path, option("The personal model that is to learn of them.", "--model", "-m")
     ] = DEFAULT_PERSONAL,
     number: Annotated[
-        int, typer.Option("--number", "-n", min=1, help="The number of photos to choose.")
+        int, option("The number of photos to choose.", "--number", "-n", min=1)
     ] = _NUMBER,
     copy_into: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Copy them into this new folder, beside an empty folder for each class to drag "
+        option(
+            "Copy them into this new folder, beside an empty folder for each class to drag "
             "them into. `add` takes it then.",
+            metavar="DIR",
         ),
     ] = None,
     max_pixels: MaxPixels = None,

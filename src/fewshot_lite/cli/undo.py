@@ -5,14 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from fewshot_lite.cli.options import Json
+from fewshot_lite.cli.options import Json, argument
 from fewshot_lite.core.files import DEFAULT_PERSONAL
 
 
 def undo(
-    model: Annotated[Path, typer.Argument(help="The personal model.")] = DEFAULT_PERSONAL,
+    model: Annotated[Path, argument("The personal model.")] = DEFAULT_PERSONAL,
     json: Json = False,
 ) -> None:
     """Put a personal model back as it was before it was written over.

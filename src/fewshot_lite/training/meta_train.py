@@ -143,11 +143,8 @@ def meta_train(
         return result
 
 
-def _agree(config: MetaTrainConfig, device: str, workers: int | None, group: Ranks) -> torch.device:
-    """Check the settings, and that all ranks have the same; the device of this one."""
-    config.check()
-    if workers is not None:
-        check_number("--workers", workers, WORKERS)
+def _agree(config: MetaTrainConfig, device: str, group: Ranks) -> torch.device:
+    """Check that all ranks have the same settings; the device of this one."""
     where = group.together(lambda: pick_device(device_name(device)))
     if where.type == "cuda" and group.size > 1:
         torch.cuda.set_device(where)
