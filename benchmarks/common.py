@@ -60,8 +60,39 @@ def say(*words: object) -> None:
     print(*words, file=sys.stderr, flush=True)
 
 
-def numbers(text: str) -> list[int]:
-    """Whole numbers with commas between, as a type of an argument."""
+def arguments(doc: str | None, *places: str, **flags: Any) -> argparse.Namespace:
+    """The command line of a benchmark.
+
+    Args:
+        doc: the docstring of its module, which `--help` prints.
+        places: arguments by position, paths unless "model"; "data+" is one or more, "data*" any
+            number.
+        flags: by name the default, or a type where there is none; or that and a help text. A list
+            is whole numbers with commas between; False is a flag without a value.
+
+    Returns:
+        The values by name, and `point`: what `point` gave a fresh process to measure, or None.
+    """
+    parser = argparse.ArgumentParser(description=doc)
+    for name in places:
+        kind: Any = str if name == "model" else Path
+        bare = name.rstrip("+*")
+        parser.add_argument(bare, type=kind, nargs=name[len(bare) :] or None)  # type: ignore[arg-type]
+    for name, given in flags.items():
+        value, text = given if isinstance(given, tuple) else (given, None)
+        flag = f"--{name.replace('_', '-')}"
+        if value is False:
+            parser.add_argument(flag, action="store_true", help=text)
+        elif isinstance(value, type):
+            parser.add_argument(flag, type=value, help=text)
+        else:
+            of = _numbers if isinstance(value, list) else type(value)
+            parser.add_argument(flag, type=of, default=value, help=text)
+    parser.add_argument("--point", nargs="*", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def _numbers(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",") if part]
     except ValueError:

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.common import Row, numbers, open_data
+from benchmarks.common import Row, arguments, open_data
 from fewshot_lite.learners.base import map_batches
 from fewshot_lite.personal.meta_model import MetaModel
 from fewshot_lite.personal.personal_model import PersonalModel
@@ -100,15 +101,10 @@ class PersonalTasks:
             yield PersonalTask(personal, parts[0], torch.tensor(truth), parts[1], parts[2])
 
 
-def add_arguments(parser: argparse.ArgumentParser, queries: int) -> None:
-    """Flags of tasks of one person's photos."""
-    parser.add_argument("model")
-    parser.add_argument("data", type=Path, nargs="+")
-    parser.add_argument("--way", type=int, default=5)
-    parser.add_argument("--shots", type=numbers, default="5,10")
-    parser.add_argument("--queries", type=int, default=queries, help="a class, at most")
-    parser.add_argument("--tasks", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0)
+def task_arguments(doc: str | None, queries: int, **more: Any) -> argparse.Namespace:
+    """The command line of a benchmark on such tasks, with more flags of its own."""
+    tasks = {"queries": (queries, "a class, at most"), "tasks": 100, "seed": 0}
+    return arguments(doc, "model", "data+", way=5, shots=[5, 10], **tasks, **more)
 
 
 def each_set(

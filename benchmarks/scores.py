@@ -20,19 +20,21 @@ from fewshot_lite.images.folders import ImageFolder
 _SLOW = ("finetune-film", "finetune")
 
 
-def add_arguments(parser: argparse.ArgumentParser, models: str, ways: str = "5") -> None:
-    """Flags of tasks and models."""
-    parser.add_argument("--models", default=models, help="as `fewshot-lite evaluate` takes them")
-    parser.add_argument("--baseline-backbone", default=DEFAULT_BASE)
-    parser.add_argument("--ways", default=ways)
-    parser.add_argument("--shots", default="1,5")
-    parser.add_argument("--queries", type=int, default=10, help="of a class")
-    parser.add_argument("--tasks", type=int, default=600, help="of each set, way and shots")
-    parser.add_argument("--finetune-tasks", type=int, default=60, help=f"of {' and '.join(_SLOW)}")
-    parser.add_argument("--image-size", type=int, help="other than each model's own")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, help="a log, which the same command goes on from")
+def flags(models: str, ways: str = "5", queries: int = 10) -> dict[str, Any]:
+    """Flags of tasks and models, as `benchmarks.common.arguments` takes them."""
+    return {
+        "models": (models, "as `fewshot-lite evaluate` takes them"),
+        "baseline_backbone": DEFAULT_BASE,
+        "ways": ways,
+        "shots": "1,5",
+        "queries": (queries, "of a class"),
+        "tasks": (600, "of each set, way and shots"),
+        "finetune_tasks": (60, f"of {' and '.join(_SLOW)}"),
+        "image_size": (int, "other than each model's own"),
+        "device": "auto",
+        "seed": 0,
+        "output": (Path, "a log, which the same command goes on from"),
+    }
 
 
 def score(

@@ -9,13 +9,12 @@ compared with the others on those. `--chart FILE` draws the mean over sets of ea
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import emit
-from benchmarks.scores import add_arguments, score
+from benchmarks.common import arguments, emit
+from benchmarks.scores import flags, score
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.images.folders import scan_classes
 
@@ -23,11 +22,7 @@ _MODELS = "film-default:default,default,cosine,mahalanobis,ridge,finetune-head"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", type=Path, nargs="+")
-    parser.add_argument("--chart", type=Path)
-    add_arguments(parser, _MODELS)
-    args = parser.parse_args()
+    args = arguments(__doc__, "data+", chart=Path, **flags(_MODELS))
     try:
         found = score([scan_classes(path) for path in args.data], args)
     except FewshotError as error:

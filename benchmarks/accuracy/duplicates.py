@@ -10,7 +10,6 @@ at once. Of the sets as they are, it counts the photos named as copies: real one
 
 from __future__ import annotations
 
-import argparse
 import io
 import time
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.common import emit
+from benchmarks.common import arguments, emit
 from fewshot_lite.images.copies import find_copies
 from fewshot_lite.images.decoding import look_through
 from fewshot_lite.images.fingerprints import Looks, similar_pairs
@@ -127,12 +126,7 @@ def measure(root: Path, number: int, size: int, seed: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("sets", nargs="+", type=Path)
-    parser.add_argument("--photos", type=int, default=60, help="of each set, to copy")
-    parser.add_argument("--size", type=int, default=96)
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+    args = arguments(__doc__, "sets+", photos=(60, "of each set, to copy"), size=96, seed=0)
     sets = {path.name: measure(path, args.photos, args.size, args.seed) for path in args.sets}
     recall = {
         name: sum(s["recall"][name][0] for s in sets.values())

@@ -8,14 +8,13 @@ the first with a Wilson interval, and the mean over the repeats.
 
 from __future__ import annotations
 
-import argparse
 import random
 import shutil
 import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.common import emit
+from benchmarks.common import arguments, emit
 from fewshot_lite.core.files import DEFAULT_BASE
 from fewshot_lite.core.intervals import wilson_interval
 from fewshot_lite.images.folders import ImageFolder, scan_classes
@@ -35,12 +34,7 @@ def split(folder: ImageFolder, shots: int, seed: int) -> tuple[list[Path], list[
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--base", default=DEFAULT_BASE)
-    parser.add_argument("--shots", type=int, default=5)
-    parser.add_argument("--repeats", type=int, default=20)
-    args = parser.parse_args()
+    args = arguments(__doc__, "folder", base=DEFAULT_BASE, shots=5, repeats=20)
 
     model = MetaModel.load(args.base)
     folder = scan_classes(args.folder)

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.common import Row, draw_lines, emit, numbers, open_data, say
+from benchmarks.common import Row, arguments, draw_lines, emit, open_data, say
 from fewshot_lite.core.random_streams import Stream, generator
 from fewshot_lite.data.episodes import sample_fixed_episode
 from fewshot_lite.evaluation.accuracy import make_task
@@ -39,19 +39,20 @@ DRAWS = 300
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model")
-    parser.add_argument("data", type=Path, nargs="+")
-    parser.add_argument("--way", type=int, default=10)
-    parser.add_argument("--support", type=numbers, default="100,200")
-    parser.add_argument("--queries", type=int, default=5, help="of a class")
-    parser.add_argument("--tasks", type=int, default=20, help="for each size of the support set")
-    parser.add_argument("--h", type=numbers, default="5,10,20,40,80")
-    parser.add_argument("--small-draws", type=int, default=8)
-    parser.add_argument("--balanced-draws", type=int, default=8)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--plot", type=Path, help="draw a figure there")
-    args = parser.parse_args()
+    args = arguments(
+        __doc__,
+        "model",
+        "data+",
+        way=10,
+        support=[100, 200],
+        queries=(5, "of a class"),
+        tasks=(20, "for each size of the support set"),
+        h=[5, 10, 20, 40, 80],
+        small_draws=8,
+        balanced_draws=8,
+        seed=0,
+        plot=(Path, "draw a figure there"),
+    )
 
     model = MetaModel.load(args.model)
     model.learner.film.requires_grad_(True)

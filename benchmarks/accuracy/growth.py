@@ -9,13 +9,11 @@ expected gain, a task at a time.
 
 from __future__ import annotations
 
-import argparse
-
 import torch
 
 from benchmarks.accuracy.suggesting import accuracy
 from benchmarks.common import emit
-from benchmarks.personal_tasks import PersonalTask, add_arguments, each_set
+from benchmarks.personal_tasks import PersonalTask, each_set, task_arguments
 from fewshot_lite.personal.editing import add_features
 from fewshot_lite.personal.growth import expected_growth
 from fewshot_lite.personal.quality import assess
@@ -47,9 +45,7 @@ def of_task(task: PersonalTask, shot: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_arguments(parser, queries=25)
-    args = parser.parse_args()
+    args = task_arguments(__doc__, queries=25)
     rows, every = [], []
     for row, tasks in each_set(args, views=1):
         found = [of_task(task, int(str(row["shot"]))) for task in tasks]

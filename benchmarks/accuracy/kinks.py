@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.common import Row, emit, random_task, say
+from benchmarks.common import Row, arguments, emit, random_task, say
 from fewshot_lite.learners.task import Task
 from fewshot_lite.maml.gradient_learner import GradientLearner
 from fewshot_lite.maml.imaml import ImplicitMaml
@@ -48,13 +48,7 @@ LANCZOS = 15
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=11)
-    parser.add_argument("--way", type=int, default=5)
-    parser.add_argument("--shot", type=int, default=1)
-    parser.add_argument("--queries", type=int, default=3, help="of a class")
-    parser.add_argument("--image-size", type=int, default=28)
-    args = parser.parse_args()
+    args = arguments(__doc__, seeds=11, way=5, shot=1, queries=(3, "of a class"), image_size=28)
     rows = []
     for seed in range(args.seeds):
         for arm in ARMS:

@@ -13,13 +13,12 @@ flattered: so the selected and the best pattern are measured again on tasks of a
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import emit, numbers, say
+from benchmarks.common import arguments, emit, say
 from fewshot_lite.evaluation.lambda_search.measuring import Measured
 from fewshot_lite.evaluation.lambda_search.options import SearchOptions, parse_searched
 from fewshot_lite.evaluation.lambda_search.result import Search
@@ -27,20 +26,21 @@ from fewshot_lite.evaluation.lambda_search.search import measure_patterns, searc
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model")
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--inner-steps", type=numbers, default="1,5")
-    parser.add_argument("--max-drop", type=float, default=0.01)
-    parser.add_argument("--way", type=int)
-    parser.add_argument("--shots", type=int, default=5)
-    parser.add_argument("--queries", type=int, default=10)
-    parser.add_argument("--tasks", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--max-patterns", type=int, default=64)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--plot", type=Path, help="draw a figure there")
-    args = parser.parse_args()
+    args = arguments(
+        __doc__,
+        "model",
+        "data",
+        inner_steps=[1, 5],
+        max_drop=0.01,
+        way=int,
+        shots=5,
+        queries=10,
+        tasks=200,
+        seed=0,
+        max_patterns=64,
+        device="auto",
+        plot=(Path, "draw a figure there"),
+    )
 
     name = parse_searched(args.model)
     searches, result = [], []

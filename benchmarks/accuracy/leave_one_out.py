@@ -12,13 +12,12 @@ models that adapt by gradient, whose network depends on the labels.)
 
 from __future__ import annotations
 
-import argparse
 from random import Random
 
 import torch
 
 from benchmarks.common import emit
-from benchmarks.personal_tasks import PersonalTask, add_arguments, each_set
+from benchmarks.personal_tasks import PersonalTask, each_set, task_arguments
 from fewshot_lite.core.intervals import wilson_interval
 from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.quality import assess
@@ -78,10 +77,7 @@ def of_task(task: PersonalTask, share: float, rng: Random) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_arguments(parser, queries=15)
-    parser.add_argument("--wrong", type=float, default=0.05, help="share of labels made wrong")
-    args = parser.parse_args()
+    args = task_arguments(__doc__, queries=15, wrong=(0.05, "share of labels made wrong"))
     rows = []
     for row, tasks in each_set(args):
         rng = Random(args.seed)

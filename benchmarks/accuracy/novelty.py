@@ -11,14 +11,12 @@ truly rejected.
 
 from __future__ import annotations
 
-import argparse
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.common import emit
-from benchmarks.personal_tasks import PersonalTask, add_arguments, each_set
+from benchmarks.personal_tasks import PersonalTask, each_set, task_arguments
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
 from fewshot_lite.personal.personal_model import PersonalModel
 
@@ -73,13 +71,9 @@ def of_task(task: PersonalTask, reject: float) -> dict[tuple[str, str], float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_arguments(parser, queries=5)
-    parser.add_argument("--novel", type=int, default=15, help="of each of the two kinds")
-    parser.add_argument("--reject", type=float, default=0.05)
-    args = parser.parse_args()
+    args = task_arguments(__doc__, queries=5, novel=(15, "of each of the two kinds"), reject=0.05)
     if len(args.data) < 2:
-        parser.error("give two data sets or more: each one's novel are the others' images")
+        raise SystemExit("Give two data sets or more: each one's novel photos are the others'.")
     rows = []
     for row, tasks in each_set(args, args.novel):
         found = [of_task(task, args.reject) for task in tasks]

@@ -8,11 +8,11 @@ Green answers are right, red ones wrong.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from benchmarks.common import arguments
 from fewshot_lite.core.files import DEFAULT_PERSONAL
 from fewshot_lite.images.folders import scan_classes
 from fewshot_lite.personal.personal_model import PersonalModel
@@ -23,10 +23,7 @@ SHOWN, ASKED = 4, 4
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("demo", type=Path)
-    parser.add_argument("output", type=Path)
-    args = parser.parse_args()
+    args = arguments(__doc__, "demo", "output")
 
     model = PersonalModel.load(args.demo / DEFAULT_PERSONAL)
     photos, held_back = scan_classes(args.demo / "photos"), scan_classes(args.demo / "held-back")

@@ -17,7 +17,6 @@ with its colours brought down to 256.
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import time
 from pathlib import Path
@@ -26,7 +25,7 @@ from random import Random
 import torch
 import torch.nn.functional as F
 
-from benchmarks.common import Row, emit
+from benchmarks.common import Row, arguments, emit
 from fewshot_lite.data.store import decode
 from fewshot_lite.demo.drawings import write_folder
 from fewshot_lite.personal.meta_model import MetaModel
@@ -36,11 +35,7 @@ _SHOTS = 8
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", type=Path, nargs="*")
-    parser.add_argument("--draw", type=Path)
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+    args = arguments(__doc__, "data*", draw=Path, seed=0)
     if args.draw is not None:
         draw(args.draw, args.seed)
         return

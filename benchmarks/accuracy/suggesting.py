@@ -10,14 +10,13 @@ difference between suggested and random with its 95 % interval over tasks.
 
 from __future__ import annotations
 
-import argparse
 from random import Random
 
 import torch
 from torch import Tensor
 
 from benchmarks.common import emit
-from benchmarks.personal_tasks import PersonalTask, add_arguments, each_set
+from benchmarks.personal_tasks import PersonalTask, each_set, task_arguments
 from fewshot_lite.core.intervals import half_width
 from fewshot_lite.personal.editing import add_features
 from fewshot_lite.personal.personal_model import PersonalModel
@@ -62,10 +61,7 @@ def _by_doubt(probabilities: Tensor, number: int) -> list[int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_arguments(parser, queries=40)
-    parser.add_argument("--ask", type=int, default=10, help="photos to label")
-    args = parser.parse_args()
+    args = task_arguments(__doc__, queries=40, ask=(10, "photos to label"))
     rows, every = [], []
     for row, tasks in each_set(args, views=1):
         rng = Random(args.seed)

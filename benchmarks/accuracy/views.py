@@ -9,13 +9,12 @@ degrees or more. All models adapt to photos from the side; "same" has more of th
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.common import emit
-from benchmarks.scores import add_arguments, score
+from benchmarks.common import arguments, emit
+from benchmarks.scores import flags, score
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.images.folders import ImageFolder, scan_classes
 
@@ -43,11 +42,7 @@ def split(data: Path, out: Path) -> tuple[ImageFolder, ImageFolder]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", type=Path)
-    add_arguments(parser, "film-default:default,cosine", "20")
-    parser.set_defaults(queries=3)
-    args = parser.parse_args()
+    args = arguments(__doc__, "data", **flags("film-default:default,cosine", "20", queries=3))
     with tempfile.TemporaryDirectory() as place:
         try:
             side, above = split(args.data, Path(place))

@@ -10,7 +10,6 @@ that of a fresh process for each number.
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 import time
@@ -23,7 +22,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.common import Row, emit, mebibytes, numbers, peak, point, random_images
+from benchmarks.common import Row, arguments, emit, mebibytes, peak, point, random_images
 from fewshot_lite.demo.drawings import draw, write_folder
 from fewshot_lite.images.decoding import decode_pixels
 from fewshot_lite.networks.sessions import run_session
@@ -36,14 +35,14 @@ BATCH = 64
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--files", type=int, default=10_000)
-    parser.add_argument("--memory", type=numbers, default="1000,10000", help="files to compare")
-    parser.add_argument("--repeats", type=int, default=3, help="slices that the files are timed in")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--photos", type=Path, help="a folder to classify instead of drawings")
-    parser.add_argument("--point", nargs=4, help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = arguments(
+        __doc__,
+        files=10000,
+        memory=([1000, 10000], "files to compare"),
+        repeats=(3, "slices that the files are timed in"),
+        seed=0,
+        photos=(Path, "a folder to classify instead of drawings"),
+    )
     if args.point:
         print(json.dumps(memory(*args.point)))
         return

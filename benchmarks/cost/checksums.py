@@ -9,7 +9,6 @@ share is the median of their ratios.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
 import time
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import Row, emit
+from benchmarks.common import Row, arguments, emit
 from fewshot_lite.core import tensor_files
 from fewshot_lite.core.checksums import is_whole, mapped, place_at_end, place_at_start
 from fewshot_lite.core.files import find_base
@@ -33,9 +32,7 @@ from fewshot_lite.personal.torch_free_model import TorchFreeModel
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=25)
-    args = parser.parse_args()
+    args = arguments(__doc__, repeats=25)
     with tempfile.TemporaryDirectory() as folder:
         here, base = Path(folder), find_base("default")
         write_folder(here / "things", KINDS[:5], 5, seed=0)

@@ -9,7 +9,6 @@ the whole process's time on the clock and of its processor time, which tells on 
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from statistics import median
 
 from PIL import Image
 
-from benchmarks.common import emit
+from benchmarks.common import arguments, emit
 from fewshot_lite.images.folders import scan_classes
 
 _FULLY = "from PIL.JpegImagePlugin import JpegImageFile; JpegImageFile.draft = lambda *_: None\n"
@@ -59,13 +58,7 @@ def seconds(script: str) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("photos_of", type=Path)
-    parser.add_argument("--photos", type=int, default=100)
-    parser.add_argument("--megapixels", type=float, default=12.0)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+    args = arguments(__doc__, "photos_of", photos=100, megapixels=12.0, repeats=3, seed=0)
     with tempfile.TemporaryDirectory() as scratch:
         folder, output = Path(scratch) / "photos", Path(scratch) / "mine.safetensors"
         enlarge(args.photos_of, folder, args.photos, args.megapixels, args.seed)

@@ -8,7 +8,6 @@ is calibrated as well; the others are classified. Needs the extra `onnx`.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,7 +20,7 @@ import numpy.typing as npt
 from onnxruntime import quantization
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from benchmarks.common import emit
+from benchmarks.common import arguments, emit
 from fewshot_lite.images.decoding import decode_pixels
 from fewshot_lite.images.folders import scan_classes
 from fewshot_lite.networks.lite_graph import lite_graph
@@ -33,10 +32,7 @@ SHOTS = 5
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--repeats", type=int, default=5)
-    args = parser.parse_args()
+    args = arguments(__doc__, "folder", repeats=5)
     folder = scan_classes(args.folder)
     own, others, names = [], [], []
     for k, name in enumerate(folder.class_names):

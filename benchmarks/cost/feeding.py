@@ -10,7 +10,6 @@ nothing was prepared ahead of them.
 
 from __future__ import annotations
 
-import argparse
 import functools
 import tempfile
 import time
@@ -21,7 +20,7 @@ from pathlib import Path
 import torch
 
 import fewshot_lite.training.tasks
-from benchmarks.common import Row, emit, numbers, random_learner
+from benchmarks.common import Row, arguments, emit, random_learner
 from fewshot_lite.core.devices import autocast, pick_device, pick_micro_batch
 from fewshot_lite.images.folders import LabelledImages, scan_classes
 from fewshot_lite.learners.task import Task
@@ -35,20 +34,21 @@ _WARM_UP = 2
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--classes", type=int, default=40, help="the first ones; 0 for all")
-    parser.add_argument("--image-size", type=int, default=64)
-    parser.add_argument("--min-way", type=int, default=5)
-    parser.add_argument("--max-way", type=int, default=20)
-    parser.add_argument("--backbone", default="resnet18")
-    parser.add_argument("--learner", default="simple-cnaps")
-    parser.add_argument("--precision", default="auto", choices=["auto", "float32", "bfloat16"])
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--tasks", type=int, default=12)
-    parser.add_argument("--workers", type=numbers, default="0,1", help="processes; 0 is a thread")
-    parser.add_argument("--from", dest="sources", default="memory,cache,disk")
-    args = parser.parse_args()
+    args = arguments(
+        __doc__,
+        "data",
+        classes=(40, "the first ones; 0 for all"),
+        image_size=64,
+        min_way=5,
+        max_way=20,
+        backbone="resnet18",
+        learner="simple-cnaps",
+        precision="auto",
+        device="auto",
+        tasks=12,
+        workers=([0, 1], "processes; 0 is a thread"),
+        sources="memory,cache,disk",
+    )
     device = pick_device(args.device)
     folder = scan_classes(args.data)
     if args.classes:

@@ -21,10 +21,10 @@ from typing import Any
 
 from benchmarks.common import (
     Row,
+    arguments,
     draw_lines,
     emit,
     mebibytes,
-    numbers,
     peak,
     point,
     random_task,
@@ -46,17 +46,17 @@ ARMS: dict[str, type[GradientLearner]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=numbers, default="1,5,10,25,50,100")
-    parser.add_argument("--graph-steps", type=numbers, default="1,5,10,25", help="in one graph")
-    parser.add_argument("--way", type=int, default=20)
-    parser.add_argument("--shot", type=int, default=5)
-    parser.add_argument("--queries", type=int, default=5, help="of a class")
-    parser.add_argument("--image-size", type=int, default=28)
-    parser.add_argument("--arms", default=";".join(ARMS))
-    parser.add_argument("--plot", type=Path)
-    parser.add_argument("--point", nargs=2, help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = arguments(
+        __doc__,
+        steps=[1, 5, 10, 25, 50, 100],
+        graph_steps=([1, 5, 10, 25], "in one graph"),
+        way=20,
+        shot=5,
+        queries=(5, "of a class"),
+        image_size=28,
+        arms=";".join(ARMS),
+        plot=Path,
+    )
     if args.point:
         print(json.dumps(measure(args, args.point[0], int(args.point[1]))))
         return

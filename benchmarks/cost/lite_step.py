@@ -30,10 +30,10 @@ from torch import Tensor
 
 from benchmarks.common import (
     Row,
+    arguments,
     clock,
     emit,
     mebibytes,
-    numbers,
     peak,
     point,
     random_learner,
@@ -49,21 +49,21 @@ from fewshot_lite.networks.backbone import has_depthwise_convolutions
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--learner", default="simple-cnaps")
-    parser.add_argument("--backbones", default="efficientnet_b0")
-    parser.add_argument("--image-size", type=int, default=224)
-    parser.add_argument("--way", type=int, default=10)
-    parser.add_argument("--queries", type=int, default=100)
-    parser.add_argument("--h", type=int, default=40)
-    parser.add_argument("--sizes", type=numbers, default="50,100,200,400,1000")
-    parser.add_argument("--modes", default="lite")
-    parser.add_argument("--precisions", default="auto")
-    parser.add_argument("--micro-batch", type=int, help="default: what meta-train would take")
-    parser.add_argument("--repeats", type=int, default=3, help="0 for memory alone")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--point", nargs=4, help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = arguments(
+        __doc__,
+        learner="simple-cnaps",
+        backbones="efficientnet_b0",
+        image_size=224,
+        way=10,
+        queries=100,
+        h=40,
+        sizes=[50, 100, 200, 400, 1000],
+        modes="lite",
+        precisions="auto",
+        micro_batch=(int, "default: what meta-train would take"),
+        repeats=(3, "0 for memory alone"),
+        device="auto",
+    )
     if args.point:
         backbone, mode, precision, number = args.point
         print(json.dumps(measure(args, backbone, mode, precision, int(number))))

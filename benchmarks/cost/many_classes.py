@@ -22,7 +22,16 @@ from typing import Any
 
 import torch
 
-from benchmarks.common import emit, mebibytes, peak, point, random_images, random_learner, say
+from benchmarks.common import (
+    arguments,
+    emit,
+    mebibytes,
+    peak,
+    point,
+    random_images,
+    random_learner,
+    say,
+)
 from fewshot_lite.personal.editing import add_features, remove
 from fewshot_lite.personal.meta_model import MetaModel
 from fewshot_lite.personal.personal_model import PersonalModel
@@ -31,14 +40,14 @@ STAGES = ("adapt", "fit", "save", "load", "leave one out", "classify 64", "add",
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--classes", type=int, default=200)
-    parser.add_argument("--photos", type=int, default=10)
-    parser.add_argument("--backbone", default="efficientnet_b0")
-    parser.add_argument("--learner", default="simple-cnaps")
-    parser.add_argument("--image-size", type=int, default=96)
-    parser.add_argument("--point", nargs=2, metavar=("NAME", "FILE"), help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = arguments(
+        __doc__,
+        classes=200,
+        photos=10,
+        backbone="efficientnet_b0",
+        learner="simple-cnaps",
+        image_size=96,
+    )
     if args.point:
         print(json.dumps(measure(args, args.point[0], Path(args.point[1]))))
         return

@@ -14,7 +14,6 @@ how long it takes from a photo of a class to the model that knows it.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -31,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import Row, emit, numbers, random_images, say
+from benchmarks.common import Row, arguments, emit, random_images, say
 from benchmarks.cost.bulk import KINDS, write_files
 from fewshot_lite.demo.drawings import write_folder
 from fewshot_lite.personal.classifier import PhotoClassifier
@@ -42,17 +41,18 @@ PHOTOS, BATCH = 64, 16
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clients", type=numbers, default="1,8,32")
-    parser.add_argument("--seconds", type=float, default=60.0, help="of each number of clients")
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--page", action="store_true", help="the page's server, not --api-only")
-    parser.add_argument("--per-class", type=int, default=10, help="photos of each of the classes")
-    parser.add_argument("--following", type=int, default=10, help="photos to follow, with --page")
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+    args = arguments(
+        __doc__,
+        clients=[1, 8, 32],
+        seconds=(60.0, "of each number of clients"),
+        workers=1,
+        page=(False, "the page's server, not --api-only"),
+        per_class=(10, "photos of each of the classes"),
+        following=(10, "photos to follow, with --page"),
+        seed=0,
+    )
     if not Path("/proc/self/stat").exists():
-        parser.error("needs a system that tells of other processes in /proc, e.g. Linux")
+        raise SystemExit("Needs a system that tells of other processes in /proc, e.g. Linux")
     with tempfile.TemporaryDirectory() as temporary:
         home = Path(temporary)
         write_files(home / "files", PHOTOS, args.seed)

@@ -9,7 +9,6 @@ time on the clock it says little of what else the machine does meanwhile.
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import subprocess
@@ -18,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.common import emit
+from benchmarks.common import arguments, emit
 from fewshot_lite.demo.drawings import KINDS, write_folder
 from fewshot_lite.personal.loading import load
 
@@ -32,9 +31,7 @@ _BESIDE = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=15)
-    args = parser.parse_args()
+    args = arguments(__doc__, repeats=15)
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
         photo = write_folder(here / "things", KINDS[:5], 5, seed=0)[0]

@@ -18,7 +18,7 @@ from statistics import median
 
 import torch
 
-from benchmarks.common import Row, clock, emit, numbers, random_images, random_learner
+from benchmarks.common import Row, arguments, clock, emit, random_images, random_learner
 from fewshot_lite.core.devices import pick_device
 from fewshot_lite.learners.base import map_batches
 from fewshot_lite.personal.meta_model import MetaModel
@@ -27,15 +27,16 @@ from fewshot_lite.personal.torch_free_model import TorchFreeModel
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--base", default="default")
-    parser.add_argument("--image-size", type=int, default=224, help="of random:NAME")
-    parser.add_argument("--way", type=int, default=5)
-    parser.add_argument("--shots", type=numbers, default="5")
-    parser.add_argument("--photos", type=int, default=64, help="to classify")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--device", default="auto")
-    args = parser.parse_args()
+    args = arguments(
+        __doc__,
+        base="default",
+        image_size=(224, "of random:NAME"),
+        way=5,
+        shots=[5],
+        photos=(64, "to classify"),
+        repeats=5,
+        device="auto",
+    )
     device = pick_device(args.device)
     if args.base.startswith("random:"):
         learner = random_learner("simple-cnaps", args.base.removeprefix("random:"), args.image_size)

@@ -12,7 +12,6 @@ damaged files that were taken and gave another answer than the whole file.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import json
@@ -32,7 +31,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from benchmarks.common import emit
+from benchmarks.common import arguments, emit
 from fewshot_lite.cli.render import terminal
 from fewshot_lite.core import tensor_files
 from fewshot_lite.core.checksums import CHECKSUM, UNKNOWN, stamp
@@ -255,11 +254,8 @@ def outcome(use: Callable[[], list[float]], whole: list[float], crafted: bool) -
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tries", type=int, default=5000, help="of each kind of file")
-    parser.add_argument("--kinds", nargs="*", default=list(USES), choices=list(USES))
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+    args = arguments(__doc__, tries=(5000, "of each kind of file"), kinds=",".join(USES), seed=0)
+    kinds = args.kinds.split(",")
 
     def too_slow(*_: object) -> None:
         raise TooSlow
@@ -267,8 +263,8 @@ def main() -> None:
     signal.signal(signal.SIGALRM, too_slow)
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        files, photo = make_files(Path(scratch), args.kinds)
-        for kind in args.kinds:
+        files, photo = make_files(Path(scratch), kinds)
+        for kind in kinds:
             result[kind] = fuzz(kind, files[kind], photo, args.tries, Random(f"{args.seed} {kind}"))
     emit("fuzz_checkpoints", vars(args), result)
 

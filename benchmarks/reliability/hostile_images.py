@@ -9,7 +9,6 @@ more than 2 GB or 20 seconds of processor time, or started a program.
 
 from __future__ import annotations
 
-import argparse
 import io
 import multiprocessing
 import resource
@@ -29,6 +28,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from benchmarks.common import arguments
 from fewshot_lite.images.opening import PhotoError
 from fewshot_lite.images.photo import read_square
 
@@ -305,10 +305,7 @@ FAMILIES: dict[str, Callable[[], Iterator[tuple[str, bytes]]]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help="a part of the names of files to read")
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+    args = arguments(__doc__, only=("", "a part of the names of files to read"), seed=0)
     Image.init()
     found: dict[str, list[dict[str, Any]]] = {}
     families: dict[str, Callable[[], Iterator[tuple[str, bytes]]]] = {

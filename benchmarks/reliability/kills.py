@@ -9,7 +9,6 @@ one process that has imported torch, so that most of their time is training.
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import random
 import tempfile
@@ -17,7 +16,7 @@ import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from benchmarks.common import emit
+from benchmarks.common import arguments, emit
 from fewshot_lite.training import state as training
 from fewshot_lite.training.meta_config import MetaTrainConfig
 from fewshot_lite.training.meta_train import meta_train
@@ -42,11 +41,7 @@ _CONFIG = MetaTrainConfig(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+    args = arguments(__doc__, "data", kills=20, seed=0)
     draw = random.Random(args.seed)
     runs = []
     with tempfile.TemporaryDirectory() as folder:
