@@ -77,7 +77,7 @@ def arguments(doc: str | None, *places: str, **flags: Any) -> argparse.Namespace
     for name in places:
         kind: Any = str if name == "model" else Path
         bare = name.rstrip("+*")
-        parser.add_argument(bare, type=kind, nargs=name[len(bare) :] or None)  # type: ignore[arg-type]
+        parser.add_argument(bare, type=kind, nargs=name[len(bare) :] or None)
     for name, given in flags.items():
         value, text = given if isinstance(given, tuple) else (given, None)
         flag = f"--{name.replace('_', '-')}"

@@ -109,7 +109,7 @@ def draw_figure(searches: list[Search], path: Path) -> None:
     """A panel for each number of inner steps."""
     from matplotlib.figure import Figure
 
-    from fewshot_lite.evaluation.lambda_search.plot import draw
+    from fewshot_lite.evaluation.lambda_search.result import draw
 
     figure = Figure(figsize=(5.5 * len(searches), 4.2), layout="constrained")
     panels = figure.subplots(1, len(searches), squeeze=False)[0]

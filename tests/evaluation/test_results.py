@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from fewshot_lite.evaluation.cost import Cost
-from fewshot_lite.evaluation.plots import write_plot
 from fewshot_lite.evaluation.results import Comparison, compare
 from fewshot_lite.evaluation.scores import TaskRecord, TaskScore
-from fewshot_lite.evaluation.tables import write_csv
+from fewshot_lite.evaluation.tables import write_csv, write_plot
 
 _MODELS = [
     {"name": name, "parameters": 7, "image_size": 32, "backbone": "tiny"} for name in ("a", "b")

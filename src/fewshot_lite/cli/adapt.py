@@ -135,14 +135,17 @@ def adapt(
         raise UsageError(f"--output {output}: the name of a photo. End it in .safetensors.")
     from fewshot_lite.cli.render import terminal as render
     from fewshot_lite.cli.render.check import findings_json, print_findings
-    from fewshot_lite.cli.render.head import print_head, print_refined
-    from fewshot_lite.cli.render.quality import print_quality, quality_json
+    from fewshot_lite.cli.render.quality import (
+        print_head,
+        print_quality,
+        print_refined,
+        quality_json,
+    )
     from fewshot_lite.core.stopping import StopRequest
     from fewshot_lite.images.preflight import StrictError
-    from fewshot_lite.personal.advice import advice
     from fewshot_lite.personal.growth import expected_growth
     from fewshot_lite.personal.loading import open_base
-    from fewshot_lite.personal.quality import assess
+    from fewshot_lite.personal.quality import advice, assess
     from fewshot_lite.personal.torch_free_base import TorchFreeBase
 
     plain = head == "default" and refine == "off" and report is None

@@ -61,7 +61,7 @@ COMMANDS: Mapping[str, Entry] = {
         "personal.safetensors mug 'red mug' --force",
     ),
     "undo": Entry(
-        "undo:undo",
+        "edit:undo",
         "Put a personal model back as it was before it was written over.",
         "personal.safetensors",
     ),

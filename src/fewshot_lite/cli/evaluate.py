@@ -273,7 +273,7 @@ class _Files:
 
     def check_protocol(self, protocol: EvaluationProtocol) -> None:
         """Refuse a submission that cannot come of a protocol."""
-        from fewshot_lite.published.orbit.report import require_orbit
+        from fewshot_lite.published.orbit.submission import require_orbit
 
         if self.submission is not None:
             require_orbit(protocol, self.submission)
@@ -283,7 +283,7 @@ def _show(outcome: Outcome, files: _Files, *, json: bool) -> None:
     """Print the figures; then write them, which may fail."""
     from fewshot_lite.cli.render import evaluate as render_evaluate
     from fewshot_lite.cli.render import terminal as render
-    from fewshot_lite.published.orbit.report import orbit_table
+    from fewshot_lite.published.orbit.submission import orbit_table
 
     comparison, orbit = outcome.comparison, orbit_table(outcome)
     render.print_skipped(outcome.skipped)  # why the exit code is 1, also beside JSON
@@ -308,9 +308,8 @@ def _show(outcome: Outcome, files: _Files, *, json: bool) -> None:
 
 def _write(outcome: Outcome, files: _Files) -> None:
     from fewshot_lite.cli.render import terminal as render
-    from fewshot_lite.evaluation.plots import write_plot
-    from fewshot_lite.evaluation.tables import write_csv
-    from fewshot_lite.published.orbit.report import write_submission
+    from fewshot_lite.evaluation.tables import write_csv, write_plot
+    from fewshot_lite.published.orbit.submission import write_submission
 
     if files.csv is not None:
         write_csv(outcome.comparison, files.csv, force=files.force)

@@ -80,7 +80,7 @@ def lambda_search(
     from fewshot_lite.cli.render import terminal as render
     from fewshot_lite.core.progress import Progress
     from fewshot_lite.core.stopping import StopRequest
-    from fewshot_lite.evaluation.lambda_search.plot import write_plot
+    from fewshot_lite.evaluation.lambda_search.result import write_plot
     from fewshot_lite.evaluation.lambda_search.search import search_patterns
 
     with StopRequest() as stop, render.training_bars() as report:
@@ -128,7 +128,7 @@ def _check_files(name: ModelName, output: Path | None, plot: Path | None, *, for
 def _store_and_show(found: Search, output: Path | None, *, json: bool, storable: bool) -> None:
     from fewshot_lite.cli.render import lambda_search as render_lambda
     from fewshot_lite.cli.render import terminal as render
-    from fewshot_lite.evaluation.lambda_search.storing import store
+    from fewshot_lite.evaluation.lambda_search.result import store
     from fewshot_lite.images.folders import Skipped
 
     stored = output if found.finished else None

@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image
 
-from fewshot_lite.images.lab import lab_to_rgb
 from fewshot_lite.images.opening import PhotoError as PhotoError
 from fewshot_lite.images.opening import check_size, memory_for, one_line, opened
 from fewshot_lite.images.regions import Box, Region, square_around
@@ -240,3 +239,31 @@ def _bands(image: Image.Image) -> Iterator[npt.NDArray[np.float32]]:
     for top in range(0, image.height, rows):
         box = (0, top, image.width, min(top + rows, image.height))
         yield np.asarray(image.crop(box), dtype=np.float32)
+
+
+_D50 = np.array([0.96422, 1.0, 0.82521], dtype=np.float32)
+#: XYZ (D50) to linear sRGB, Lindbloom's.
+_TO_RGB = np.array(
+    [
+        [3.1338561, -1.6168667, -0.4906146],
+        [-0.9787684, 1.9161415, 0.0334540],
+        [0.0719453, -0.2289914, 1.4052427],
+    ],
+    dtype=np.float32,
+)
+#: Where the cube root of L*a*b* becomes a line, 6/29.
+_KNEE = np.float32(6 / 29)
+
+
+def lab_to_rgb(image: Image.Image) -> Image.Image:
+    """An image of mode LAB in mode RGB; colours that sRGB lacks are clipped."""
+    values = np.asarray(image)
+    lightness = (values[..., 0] * np.float32(100 / 255) + 16) / 116
+    a, b = values[..., 1:].astype(np.int8).transpose(2, 0, 1).astype(np.float32)  # signed
+    roots = np.stack([lightness + a / 500, lightness, lightness - b / 200], -1)
+    lines = (roots - np.float32(4 / 29)) * (3 * _KNEE**2)
+    xyz = np.where(roots > _KNEE, roots**3, lines) * _D50
+    linear = (xyz @ _TO_RGB.T).clip(0, 1)
+    curved = np.float32(1.055) * linear ** np.float32(1 / 2.4) - np.float32(0.055)
+    rgb = np.where(linear > 0.0031308, curved, np.float32(12.92) * linear)
+    return Image.fromarray((255 * rgb).round().astype(np.uint8))

@@ -9,13 +9,14 @@ differ from its first.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fewshot_lite.core.errors import UsageError
+from fewshot_lite.core.tensor_files import image_size
 from fewshot_lite.images.pixels import as_float
 from fewshot_lite.networks.architectures import build, preprocessing
 
@@ -121,3 +122,28 @@ def check_images_apart(network: nn.Module) -> None:
 def has_depthwise_convolutions(backbone: nn.Module) -> bool:
     """True for efficientnet, mobilenet and their like, whose bfloat16 kernels are slow on CPUs."""
     return any(isinstance(m, nn.Conv2d) and m.groups > 1 for m in backbone.modules())
+
+
+def describe_backbone(backbone: Backbone, size: int) -> dict[str, Any]:
+    """JSON-able; what `described_backbone` builds it anew from.
+
+    Args:
+        size: side of the images it is used with.
+    """
+    return {
+        "backbone": backbone.name,
+        "image_size": size,
+        "mean": backbone.mean.flatten().tolist(),
+        "std": backbone.std.flatten().tolist(),
+    }
+
+
+def described_backbone(meta: dict[str, Any]) -> Backbone:
+    """The backbone of a description, its weights still to be loaded.
+
+    Raises:
+        one of `damage.DAMAGE`: what no `describe_backbone` wrote.
+    """
+    backbone = Backbone(meta["backbone"], image_size(meta), initialise=False)
+    backbone.standardise(meta["mean"], meta["std"])
+    return backbone

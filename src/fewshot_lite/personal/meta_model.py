@@ -16,8 +16,7 @@ from torch import Tensor
 from fewshot_lite import __version__
 from fewshot_lite.core import checkpoint
 from fewshot_lite.core.config import HeadName, Refine
-from fewshot_lite.core.damage import damage_as
-from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.core.errors import FewshotError, UsageError, damage_as
 from fewshot_lite.core.files import DEFAULT_BASE
 from fewshot_lite.core.progress import OnDone
 from fewshot_lite.heads.choice import Choice, adapted_choice
@@ -27,7 +26,7 @@ from fewshot_lite.learners import Frozen, Learner, TaskClassifier
 from fewshot_lite.maml.gradient_learner import GradientLearner
 from fewshot_lite.maml.refined import RefinedLearner, Refinement
 from fewshot_lite.maml.registry import make_learner
-from fewshot_lite.networks.backbone_record import describe_backbone, described_backbone
+from fewshot_lite.networks.backbone import describe_backbone, described_backbone
 from fewshot_lite.networks.film import folded
 from fewshot_lite.networks.weights import load_backbone
 from fewshot_lite.personal.adapt_options import AdaptOptions

@@ -17,8 +17,7 @@ from fewshot_lite.heads.array_head import DescribedHead
 from fewshot_lite.heads.base import Head
 from fewshot_lite.heads.in_numpy import as_array
 from fewshot_lite.heads.registry import make_head
-from fewshot_lite.networks.backbone import Backbone
-from fewshot_lite.networks.backbone_record import describe_backbone, described_backbone
+from fewshot_lite.networks.backbone import Backbone, describe_backbone, described_backbone
 from fewshot_lite.personal.file_contents import Contents, check_contents
 from fewshot_lite.personal.writing import write_personal
 

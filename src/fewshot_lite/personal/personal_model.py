@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from fewshot_lite.core import checkpoint
-from fewshot_lite.core.damage import damage_as
+from fewshot_lite.core.errors import damage_as
 from fewshot_lite.core.files import DEFAULT_PERSONAL, check_output
 from fewshot_lite.heads.array_head import ArrayHead
 from fewshot_lite.heads.base import Head

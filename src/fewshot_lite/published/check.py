@@ -3,12 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.images.folders import ImageFolder, require_folder, scan_collection
 from fewshot_lite.images.image_sizes import size_range
-from fewshot_lite.published.summary import DataSet, Summary
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """One data set: an image folder, a source of Meta-Dataset, a VTAB task, a mode of ORBIT."""
+
+    name: str
+    classes: int
+    """Over all splits."""
+    images: int
+    splits: tuple[tuple[str, int], ...] = ()
+    """Name and images of each split (or classes, where a format splits by class: see `notes`)."""
+    sizes: tuple[tuple[int, int], tuple[int, int]] | None = None
+    """(width, height) of the smallest and of the largest image looked at, if any was."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The contents of a folder."""
+
+    format: str
+    """As people call it: "image folder", "Meta-Dataset", "VTAB-v2", "ORBIT"."""
+    root: Path
+    data_sets: tuple[DataSet, ...]
+    problems: tuple[str, ...] = ()
+    """Faults that keep (part of) it from being used: a sentence each, with file and remedy."""
+    notes: tuple[str, ...] = ()
+    """Facts that are good to know and no faults."""
+
 
 #: Files of one data set whose headers are read; of more, evenly spread ones.
 _LOOKED_AT = 20_000

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from fewshot_lite.personal.advice import advice
 from fewshot_lite.personal.editing.edits import worth_readapting
+from fewshot_lite.personal.quality import advice
 from fewshot_lite.serve.board import Board
 from fewshot_lite.serve.learning import Learned
 from fewshot_lite.serve.session import Session

@@ -14,12 +14,10 @@ import torch
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.evaluation.cost import MacMeter
 from fewshot_lite.evaluation.lambda_search import search as module
-from fewshot_lite.evaluation.lambda_search.measuring import Measured
+from fewshot_lite.evaluation.lambda_search.measuring import Measured, Subject, open_subject
 from fewshot_lite.evaluation.lambda_search.options import SearchOptions, parse_searched
-from fewshot_lite.evaluation.lambda_search.result import Search
+from fewshot_lite.evaluation.lambda_search.result import Search, store
 from fewshot_lite.evaluation.lambda_search.search import _greedy, all_patterns, search_patterns
-from fewshot_lite.evaluation.lambda_search.storing import store
-from fewshot_lite.evaluation.lambda_search.subjects import Subject, open_subject
 from fewshot_lite.evaluation.methods import Passes, RefinedMethod
 from fewshot_lite.evaluation.names import ModelName
 from fewshot_lite.evaluation.opening import Session, open_models

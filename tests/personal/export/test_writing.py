@@ -22,8 +22,7 @@ from fewshot_lite.heads.mean import MeanHead
 from fewshot_lite.heads.prototypes import PrototypeHead
 from fewshot_lite.heads.ridge import RidgeHead
 from fewshot_lite.personal.export import formats, writing
-from fewshot_lite.personal.export.parity import PROBABILITY_TOLERANCE, probe_images
-from fewshot_lite.personal.export.writing import export_model
+from fewshot_lite.personal.export.writing import PROBABILITY_TOLERANCE, export_model, probe_images
 from fewshot_lite.personal.exported_model import ExportedModel
 from fewshot_lite.personal.personal_model import PersonalModel
 from photos import SIZE, draw_classes, tiny_model

@@ -14,9 +14,7 @@ from fewshot_lite.core import checkpoint
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.images.thumbnails import make_thumbnails
 from fewshot_lite.personal import editing
-from fewshot_lite.personal.export.description import describe_export
-from fewshot_lite.personal.export.program import PixelProgram
-from fewshot_lite.personal.export.writing import export_model
+from fewshot_lite.personal.export.writing import PixelProgram, describe_export, export_model
 from fewshot_lite.personal.personal_model import PersonalModel
 from photos import draw_classes, tiny_model
 

@@ -11,7 +11,7 @@ from rich.text import Text
 from fewshot_lite.cli.render import terminal as render
 from fewshot_lite.evaluation.cost import Cost
 from fewshot_lite.evaluation.results import Comparison, Figure, Section
-from fewshot_lite.published.orbit.report import OrbitTable
+from fewshot_lite.published.orbit.submission import OrbitTable
 
 #: Groups of tasks that are shown one by one; means over groups are shown in any case.
 _MOST_GROUPS = 30

@@ -1,15 +1,22 @@
-"""The result of a search: the front of accuracy and time, and the pattern that is chosen."""
+"""The result of a search: the front of accuracy and time, the pattern that is chosen; its figure,
+and where the pattern is kept."""
 
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fewshot_lite.core import jsons as plain_json
+from fewshot_lite.core.figures import require_matplotlib, save_figure
+from fewshot_lite.core.files import find_base
 from fewshot_lite.evaluation.lambda_search.measuring import Measured
-from fewshot_lite.evaluation.lambda_search.options import SearchOptions
+from fewshot_lite.evaluation.lambda_search.options import SearchOptions, parse_searched
+from fewshot_lite.evaluation.names import REFINE
+from fewshot_lite.maml.gradient_learner import GradientLearner
+from fewshot_lite.personal.meta_model import REFINE_PATTERN, MetaModel
 
 #: Times that differ by less than this share of the full pattern's count as the same.
 ALIKE = 0.01
@@ -84,3 +91,76 @@ class Search:
         # Of one task there is no interval, and JSON has no NaN.
         plain: dict[str, Any] = json.loads(plain_json.dumps(found))
         return plain
+
+
+def store(search: Search, path: Path) -> None:
+    """Write the searched checkpoint with the chosen pattern, the inner steps and a record.
+
+    Refinement keeps the number of its steps; only which stages they move is stored.
+
+    Args:
+        search: of a checkpoint, finished.
+        path: a new file or the checkpoint itself.
+
+    Raises:
+        ValueError: a search of fine-tuning, or one that was interrupted.
+        FewshotError: it cannot be written.
+    """
+    if not search.finished:
+        raise ValueError("the search was interrupted")
+    name = parse_searched(search.model)
+    model = MetaModel.load(find_base(name.base))
+    learner = model.learner
+    if name.baseline == REFINE:
+        model.record[REFINE_PATTERN] = search.chosen.pattern
+    elif isinstance(learner, GradientLearner):
+        learner.inner_steps = search.inner_steps
+        learner.set_pattern(search.chosen.pattern)
+    else:
+        raise ValueError(f"{search.model} has no pattern to store")
+    model.record["lambda_search"] = search.record()
+    model.save(path)
+
+
+def write_plot(search: Search, path: Path) -> None:
+    """Every pattern as a point, the front as a line with its patterns' digits.
+
+    Raises:
+        FewshotError: matplotlib is not installed.
+    """
+    require_matplotlib()
+    from matplotlib.figure import Figure as Canvas
+
+    canvas = Canvas(figsize=(7, 4.5), layout="constrained")
+    axes = canvas.subplots()
+    draw(axes, search)
+    save_figure(canvas, path)
+
+
+def draw(axes: Any, search: Search) -> None:
+    """The search on matplotlib's axes."""
+    points = [(m.ms, 100 * m.accuracy.mean) for m in search.measured]
+    axes.plot(*zip(*points, strict=True), ".", color="0.7", label="patterns")
+    front = [(m.ms, 100 * m.accuracy.mean) for m in search.front]
+    axes.plot(*zip(*front, strict=True), "o-", color="C0", label="front", markersize=4)
+    for one in search.front:
+        place = (one.ms, 100 * one.accuracy.mean)
+        axes.annotate(one.pattern, place, (3, -9), textcoords="offset points", fontsize=7)
+    for one, name, marker in ((search.full, "full", "s"), (search.chosen, "chosen", "*")):
+        figure = one.accuracy
+        bar = 0.0 if math.isnan(figure.interval) else 100 * figure.interval
+        axes.errorbar(
+            one.ms,
+            100 * figure.mean,
+            bar,
+            fmt=marker,
+            color="C3" if name == "chosen" else "k",
+            capsize=3,
+            label=f"{name}: {one.pattern}",
+        )
+    least = 100 * (search.full.accuracy.mean - search.options.max_drop)
+    axes.axhline(least, color="0.5", linestyle=":", linewidth=1, label="least allowed")
+    axes.set_xscale("log")
+    axes.set_xlabel("ms to adapt (median)")
+    axes.set_ylabel("accuracy (%)")
+    axes.legend(fontsize=8)

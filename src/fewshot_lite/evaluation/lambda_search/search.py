@@ -20,10 +20,9 @@ from pathlib import Path
 
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.evaluation.caches import ImageCache
-from fewshot_lite.evaluation.lambda_search.measuring import Bench, Measured
+from fewshot_lite.evaluation.lambda_search.measuring import Bench, Measured, Subject, open_subject
 from fewshot_lite.evaluation.lambda_search.options import SearchOptions
 from fewshot_lite.evaluation.lambda_search.result import ALIKE, Search
-from fewshot_lite.evaluation.lambda_search.subjects import Subject, open_subject
 from fewshot_lite.evaluation.names import ModelName
 from fewshot_lite.evaluation.protocols.folders import FolderProtocol
 from fewshot_lite.evaluation.protocols.options import ProtocolOptions, Span

@@ -6,8 +6,9 @@ import contextlib
 import io
 import json
 import logging
+import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,182 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.export import ExportedProgram
+from PIL import Image
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
 
+from fewshot_lite import __version__
 from fewshot_lite.core.errors import FewshotError, UsageError
-from fewshot_lite.core.files import atomic_path
-from fewshot_lite.personal.export.description import METADATA_KEY, describe_export
+from fewshot_lite.core.files import atomic_path, sha256
 from fewshot_lite.personal.export.formats import Format, check_export
-from fewshot_lite.personal.export.parity import Parity, check_parity
-from fewshot_lite.personal.export.program import PixelProgram, first_line, trace
-from fewshot_lite.personal.exported_model import ExportedModel, checked
+from fewshot_lite.personal.exported_model import (
+    METADATA_KEY,
+    THRESHOLD_STEPS,
+    ExportedModel,
+    checked,
+)
 from fewshot_lite.personal.personal_model import PersonalModel
+
+#: Largest difference of a probability.
+PROBABILITY_TOLERANCE = 1e-4
+#: Largest difference of strangeness, as a share of it (of 1 where it is less).
+STRANGENESS_TOLERANCE = 1e-4
+
+_Pixels = npt.NDArray[np.uint8]
+_Answers = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The largest differences found."""
+
+    images: int
+    probability: float
+    strangeness: float
+    """The largest relative difference of the novelty score."""
+
+
+def probe_images(size: int) -> _Pixels:
+    """Noise at every scale, black and white: uint8 (B, size, size, 3), always the same."""
+    noise = np.random.default_rng(0)
+    images = []
+    for side in (2, 4, 8, 16, 32, size):  # coarse noise enlarged is as smooth as photos are
+        for _ in range(3):
+            spots = Image.fromarray(noise.integers(0, 256, (side, side, 3), np.uint8))
+            images.append(np.asarray(spots.resize((size, size), Image.Resampling.BICUBIC)))
+    plain = [np.full((size, size, 3), value, np.uint8) for value in (0, 255)]
+    return np.stack([*images, *plain])
+
+
+def check_parity(program: PixelProgram, run: Callable[[_Pixels], _Answers], size: int) -> Parity:
+    """Compare an exported file with the model, on all probe images at once and on one alone.
+
+    Args:
+        program: the model.
+        run: what the file gives for pixels (B, S, S, 3).
+        size: S.
+
+    Raises:
+        FewshotError: it differs by more than the tolerances.
+    """
+    images = probe_images(size)
+    with torch.no_grad():
+        probabilities, strangeness = (t.numpy() for t in program(torch.from_numpy(images)))
+    found = Parity(len(images), 0.0, 0.0)
+    for count in (len(images), 1):
+        got = run(images[:count])
+        difference = np.abs(got[0] - probabilities[:count]).max()
+        expected = strangeness[:count]
+        share = (np.abs(got[1] - expected) / np.maximum(expected, 1)).max()
+        found = Parity(
+            len(images),
+            float(np.maximum(found.probability, difference)),
+            float(np.maximum(found.strangeness, share)),
+        )
+    within = (  # NaN is not
+        found.probability <= PROBABILITY_TOLERANCE and found.strangeness <= STRANGENESS_TOLERANCE
+    )
+    if not within:
+        raise FewshotError(
+            "The exported model does not answer as the one it was made from: probabilities differ "
+            f"by up to {found.probability:.1e} ({PROBABILITY_TOLERANCE:.0e} is allowed), "
+            f"strangeness by {found.strangeness:.1e} of it ({STRANGENESS_TOLERANCE:.0e}). "
+            "Nothing was written."
+        )
+    return found
+
+
+class PixelProgram(nn.Module):
+    """Pixels to probabilities and strangeness, with nothing left to be prepared outside."""
+
+    def __init__(self, personal: PersonalModel) -> None:
+        super().__init__()
+        self.backbone = personal.backbone
+        self.head = personal.head
+        self._outputs_of = personal.outputs_of
+        _ = personal.novelty  # fitted now, not while it is traced
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Answers.
+
+        Args:
+            pixels: uint8 (B, S, S, 3), RGB.
+
+        Returns:
+            Probabilities (B, K) and strangeness (B,), float32.
+        """
+        outputs = self._outputs_of(self.backbone(pixels.permute(0, 3, 1, 2)))
+        return outputs.probabilities, outputs.strangeness
+
+
+def trace(program: PixelProgram, pixels: Tensor) -> ExportedProgram:
+    """The program for any number of images of this size.
+
+    Args:
+        pixels: an example, uint8 (2, S, S, 3): torch takes 0 and 1 for fixed.
+
+    Raises:
+        FewshotError: a network that torch.export cannot follow.
+    """
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about torch's own workings
+            traced = torch.export.export(
+                program, (pixels,), dynamic_shapes={"pixels": {0: Dim("batch")}}
+            )
+    except Exception as error:  # whatever tracing comes upon
+        raise FewshotError(
+            f"The network cannot be exported: torch.export failed ({first_line(error)})."
+        ) from None
+    for node in traced.graph.nodes:  # where things lie on this computer is nobody's business
+        node.meta.pop("stack_trace", None)
+    return traced
+
+
+def first_line(error: Exception) -> str:
+    """The beginning of an error's message."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+#: The share of one's own photos that `threshold` rejects.
+_REJECT = 0.05
+
+
+def describe_export(personal: PersonalModel, source: Path | None) -> dict[str, Any]:
+    """All that one needs to make use of the outputs, and where they are from.
+
+    "threshold" rejects 5 % of one's own photos, "thresholds" are those for 0.1, 0.2 ... 99.9 %;
+    None where no photo is rejected.
+    """
+    size, names = personal.image_size, list(personal.class_names)
+    return {
+        "format": 1,
+        "kind": "exported",
+        "version": __version__,
+        "class_names": names,
+        "shots": personal.labels.bincount(minlength=len(names)).tolist(),
+        "image_size": size,
+        "inputs": {"pixels": ["uint8 RGB, 0 to 255", ["batch", size, size, 3]]},
+        "outputs": {
+            "probabilities": ["float32", ["batch", len(names)]],
+            "strangeness": ["float32", ["batch"]],
+        },
+        "privacy": "Set ORT_DISABLE_TELEMETRY=1, or importing onnxruntime reports its use.",
+        "threshold": _finite(personal.novelty.threshold(_REJECT)),
+        "thresholds": [
+            _finite(personal.novelty.threshold(step / THRESHOLD_STEPS))
+            for step in range(1, THRESHOLD_STEPS)
+        ],
+        "backbone": personal.backbone.name,
+        "provenance": personal.provenance,
+        "source": {"name": source.name, "sha256": sha256(source)} if source else {},
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
 
 #: Above this the protocol buffers of ONNX cannot have the weights in one file.
 _MOST_ONNX_BYTES = 2**31 - 2**20

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from fewshot_lite.images.preflight import Finding, Kind
-from fewshot_lite.personal.advice import advice
 from fewshot_lite.personal.personal_model import PersonalModel
-from fewshot_lite.personal.quality import Quality, assess
+from fewshot_lite.personal.quality import Quality, advice, assess
 from fewshot_lite.personal.report.page import (
     check_report,
     counted,

@@ -12,7 +12,7 @@ from fewshot_lite.published.orbit.annotations import annotation_file, frames_wit
 from fewshot_lite.published.orbit.layout import OrbitFolder, User, Video, find_orbit, read_users
 
 if TYPE_CHECKING:
-    from fewshot_lite.published.summary import DataSet, Summary
+    from fewshot_lite.published.check import DataSet, Summary
 
 #: Users of the published benchmark (table A.2 of the paper).
 PUBLISHED_USERS = {"train": 44, "validation": 6, "test": 17}
@@ -29,7 +29,7 @@ def describe(root: Path) -> Summary | None:
     Raises:
         FewshotError: a folder that cannot be read.
     """
-    from fewshot_lite.published.summary import Summary
+    from fewshot_lite.published.check import Summary
 
     modes = find_orbit(root)
     if not modes:
@@ -56,7 +56,7 @@ def describe(root: Path) -> Summary | None:
 
 
 def _data_set(folder: OrbitFolder, users: list[User]) -> DataSet:
-    from fewshot_lite.published.summary import DataSet
+    from fewshot_lite.published.check import DataSet
 
     objects = [thing for user in users for thing in user.objects]
     clean = sum(len(video.frames) for thing in objects for video in thing.clean)

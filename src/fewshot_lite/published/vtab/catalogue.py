@@ -12,9 +12,9 @@ from pathlib import Path
 
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.published.vtab import natural, specialized, structured
-from fewshot_lite.published.vtab.dmlab import dmlab
 from fewshot_lite.published.vtab.exported import FOLDERS, LISTS, from_class_folders, from_lists
 from fewshot_lite.published.vtab.pool import Splits
+from fewshot_lite.published.vtab.structured import dmlab
 
 GROUPS = ("natural", "specialized", "structured")
 
