@@ -142,7 +142,7 @@ def described_backbone(meta: dict[str, Any]) -> Backbone:
     """The backbone of a description, its weights still to be loaded.
 
     Raises:
-        one of `damage.DAMAGE`: what no `describe_backbone` wrote.
+        one of `core.errors.DAMAGE`: what no `describe_backbone` wrote.
     """
     backbone = Backbone(meta["backbone"], image_size(meta), initialise=False)
     backbone.standardise(meta["mean"], meta["std"])

@@ -63,7 +63,7 @@ def check_contents(
         width: d, of the network's features.
 
     Raises:
-        one of `damage.DAMAGE`: they do not.
+        one of `core.errors.DAMAGE`: they do not.
     """
     names = meta["class_names"]
     if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):

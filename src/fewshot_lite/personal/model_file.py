@@ -43,7 +43,7 @@ def read(file: Checkpoint, device: str) -> Parts:
     """The parts of a personal model, on a device.
 
     Raises:
-        one of `damage.DAMAGE`: they do not belong together.
+        one of `core.errors.DAMAGE`: they do not belong together.
     """
     meta, tensors = file.meta, file.tensors
     networks = {name: v for name, v in tensors.items() if name.startswith("network.")}
