@@ -161,7 +161,7 @@ class LazyGroup(TyperGroup):
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """What a list of commands says of one."""
+        """A command with its summary, for a list of commands."""
         if cmd_name not in COMMANDS:
             return None
         return TyperCommand(name=cmd_name, help=COMMANDS[cmd_name].summary, rich_markup_mode="rich")

@@ -22,7 +22,7 @@ InPlace = Annotated[
     bool, option("Change MODEL itself, or overwrite an output that exists.", "--force")
 ]
 
-#: What `export` writes, by its ending.
+#: Endings of files that `export` writes.
 _EXPORTED = frozenset([".onnx", ".pt2"])
 
 

@@ -23,7 +23,7 @@ CHECKSUM, UNKNOWN = "checksum", "00000000"
 
 #: Numbers of 8 bytes in a row, and rows that are added up.
 _NUMBERS, _ROWS = 4095, 32
-#: What is before the digits: in JSON, and in JSON that is a string of JSON.
+#: The text before the digits: in JSON, and in JSON that is a string of JSON.
 _BEFORE = b'{"checksum": "', rb"{\"checksum\": \""
 
 Bytes = npt.NDArray[np.uint8]

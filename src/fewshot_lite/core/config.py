@@ -21,13 +21,13 @@ Schedule = Literal["cosine", "constant"]
 OptimizerName = Literal["adam", "adamw"]
 #: Which norm layers FiLM modulates; see `networks.film.modulated_layers`.
 FilmLayers = Literal["all", "depthwise"]
-#: Of the learners that adapt by gradient; see `maml.gradient_learner` and `maml.imaml`.
+#: Settings of learners that adapt by gradient; see `maml.gradient_learner` and `maml.imaml`.
 InnerHead = Literal["means", "learned"]
 NormStatistics = Literal["running", "support"]
 InnerSolver = Literal["gd", "hessian-free"]
 #: The matrix of second derivatives that iMAML multiplies with; see `maml.objective`.
 Curvature = Literal["hessian", "gauss-newton"]
-#: What a personal model tells classes apart with; see `heads.choice`.
+#: The head of a personal model; see `heads.choice`.
 HeadName = Literal[
     "default", "auto", "ridge", "mahalanobis", "mahalanobis-root", "cosine", "euclidean"
 ]
@@ -89,9 +89,9 @@ class Setting:
     limits: Limits | None = None
     metavar: str | None = None
     shown: str | None = None
-    """What None stands for, as help shows the default."""
+    """The default as help shows it, where that is None."""
     word: str | None = None
-    """What is typed for None, where None is not the default."""
+    """The word that is typed for None, where None is not the default."""
     only: tuple[str, tuple[str, ...]] | None = None
     """Another field and the values of it with which this one may be given."""
 

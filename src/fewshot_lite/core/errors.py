@@ -66,7 +66,7 @@ def _argument(found: re.Match[str]) -> str:
     return found[0] if flag is None else _ARGUMENTS.get(flag, flag.replace("-", "_"))
 
 
-#: What building a model from a file's contents raises if they do not belong together.
+#: Raised by building a model from a file's contents that do not belong together.
 DAMAGE = (AttributeError, KeyError, TypeError, ValueError, RuntimeError, UsageError)
 
 

@@ -16,7 +16,7 @@ from fewshot_lite.core.errors import FewshotError, UsageError
 #: The model that is taken unless told otherwise, by the name that `--base` takes, and its own.
 DEFAULT_BASE, DEFAULT_MODEL = "default", "simple-cnaps-lite0"
 
-#: What `adapt` writes and `classify` reads unless told otherwise.
+#: The file that `adapt` writes and `classify` reads unless told otherwise.
 DEFAULT_PERSONAL = Path("personal.safetensors")
 
 

@@ -10,7 +10,7 @@ import torch
 
 @unique
 class Stream(IntEnum):
-    """What random numbers are drawn for; the values are part of what a seed means."""
+    """The uses of random numbers; the values are part of what a seed means."""
 
     PRETRAIN_ORDER = 0
     """The order of the images in an epoch, by epoch."""
@@ -31,9 +31,9 @@ class Stream(IntEnum):
     INSTANCE_TASKS = 8
     """Whether a training task's classes are single images, and such tasks, by task."""
     TRAINING_REPLACEMENTS = 9
-    """What replaces unreadable images of a training task, by task."""
+    """The images that replace unreadable ones of a training task, by task."""
     VALIDATION_REPLACEMENTS = 10
-    """What replaces unreadable images of a validation task, by its support images."""
+    """The images that replace unreadable ones of a validation task, by its support images."""
     VTAB_IMAGES = 11
     """The order of the images of a VTAB task, by task and split."""
     REFINEMENT_ROWS = 12

@@ -36,7 +36,7 @@ KEY = "fewshot_lite"
 #: and a sparse file costs nothing to make.
 _LARGEST_FILE = 4 * 2**30
 
-#: What tensors are read as: torch's, or NumPy's arrays, which have no bfloat16.
+#: The library whose tensors are read: torch, or NumPy, whose arrays have no bfloat16.
 Framework = Literal["pt", "np"]
 
 _MAKERS = {

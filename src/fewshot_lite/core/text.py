@@ -15,7 +15,7 @@ from pathlib import PurePath
 _TURNING = frozenset(
     "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff"
 )
-#: What spreadsheets take for the beginning of a formula.
+#: Characters that spreadsheets take for the beginning of a formula.
 _FORMULA = ("=", "+", "-", "@")
 
 

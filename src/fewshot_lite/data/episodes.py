@@ -19,7 +19,7 @@ from fewshot_lite.images.folders import LabelledImages
 
 #: Images of a class in a task whose classes are single images.
 _ALIKE = 3
-#: Of an image in a task whose classes are single images: more are much the same.
+#: Views of an image in a task whose classes are single images: more are much the same.
 _MOST_VIEWS = 5
 
 

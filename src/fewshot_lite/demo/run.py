@@ -14,7 +14,7 @@ from fewshot_lite.demo.drawings import write_folder
 from fewshot_lite.images.folders import is_system_name
 from fewshot_lite.personal.meta_model import MetaModel
 
-#: What is drawn: every kind but mugs, which small images show badly.
+#: The kinds that are drawn: all but mugs, which small images show badly.
 KINDS = ("fish", "guitar", "house", "key", "leaf", "umbrella")
 
 

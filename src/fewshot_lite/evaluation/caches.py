@@ -142,7 +142,7 @@ class FeatureCache:
 
 
 class LowerMapsCache:
-    """What `Learner.lower_maps` makes of images and of their views, by content."""
+    """The maps of `Learner.lower_maps`, of images and of their views, by content."""
 
     def __init__(self, limit: int = 2 * 2**30) -> None:
         """An empty cache of at most `limit` bytes."""

@@ -115,7 +115,7 @@ def updated_by(pattern: str | None, backbone: Backbone) -> Updated:
     return Updated(found, lowest)
 
 
-#: What is learned below the head, and the norm parameters or weights that it makes.
+#: The parameters learned below the head, and the norm parameters or weights that they make.
 _Learned = tuple[list[Tensor], Callable[[], NormParameters]]
 
 

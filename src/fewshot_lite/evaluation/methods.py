@@ -112,7 +112,7 @@ class LearnerMethod(Method):
             return self.learner.adapt(images, labels, classes, micro_batch=size, cast=cast)
 
     def in_one_pass(self, images: Tensor, labels: Tensor, classes: int, head: HeadName) -> OnePass:
-        """What `fewshot-lite adapt` makes of support images, views and head included."""
+        """Adapts as `fewshot-lite adapt` does, views and head included."""
         size, cast = self.passes.micro_batch, self.passes.cast
         given = self.learner, images, labels, classes
         with self.named_errors():

@@ -12,7 +12,7 @@ from fewshot_lite.core.config import HeadName
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.files import DEFAULT_BASE, models_folder
 
-#: What adapts without meta-training, with what it does.
+#: Methods that adapt without meta-training, and what each does.
 BASELINES = {
     "cosine": "class means by cosine",
     "euclidean": "class means by Euclidean distance",

@@ -1,4 +1,4 @@
-"""What every head is: a fit to the support features, and logits of query features.
+"""The base class of heads: a fit to the support features, and logits of query features.
 
 A head is two pure functions of tensors, so that LITE can cut the graph between them: `fit` depends
 on the support set alone and is run once a task, `logits` once a micro-batch of queries.
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from fewshot_lite.heads import leave_one_out
 from fewshot_lite.heads.in_numpy import as_array
 
-#: What a head keeps of a support set: names to tensors (float ones carry gradients).
+#: The statistics of a support set: names to tensors (float ones carry gradients).
 Statistics = dict[str, Tensor]
 
 
@@ -81,7 +81,7 @@ class Head(nn.Module, ABC):
 
     @property
     def temperature_factor(self) -> float:
-        """What `calibrated` multiplied its logits by; 1 if it is not calibrated."""
+        """The factor of `calibrated` on its logits; 1 if it is not calibrated."""
         return 1.0
 
     def _hold(self, *, learned: bool, **constants: float) -> None:

@@ -33,10 +33,10 @@ from fewshot_lite.heads.registry import NAMED_HEADS, make_head
 #: Temperature of Euclidean class means times the mean squared distance of support images from
 #: their mean, as features are of any size.
 _EUCLIDEAN = 3.0
-#: What a head must be better than the default by in cross-validation: with a few dozen photos,
+#: The margin by which a head must beat the default in cross-validation: with a few dozen photos,
 #: smaller differences are chance, and following them costs more than it gains.
 _MARGIN = 0.05
-#: What "auto" chooses among besides the default.
+#: The heads that "auto" chooses among besides the default.
 _OTHERS = ("mahalanobis-root", "cosine", "euclidean", "ridge")
 
 

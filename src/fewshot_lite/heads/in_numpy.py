@@ -110,7 +110,7 @@ def scaled(features: Array, length: float) -> Array:
 
 
 def _inverse(x: Array, a: float, beta: float) -> Callable[[Array], Array]:
-    """What takes rows (R, d) to rows times (a xᵀx + β I)⁻¹."""
+    """A function of rows (R, d) that multiplies them by (a xᵀx + β I)⁻¹."""
     number, width = x.shape
     if number >= width:
         whole = np.linalg.inv(a * x.T @ x + beta * np.eye(width))

@@ -20,7 +20,7 @@ SIDE, COLOUR_SIDE = 32, 4
 
 #: Copies correlate as much; measured by benchmarks/accuracy/duplicates.py.
 SAME = 0.97
-#: Of coarse features: what correlates less is not looked at again.
+#: Correlation of coarse features below which a pair is not looked at again.
 _WORTH_A_LOOK = 0.7
 #: Share of the coarse features' energy that tangents explain; less cannot be moved into place.
 _WORTH_MOVING = 0.8

@@ -49,7 +49,7 @@ _PHOTO_STARTS = re.compile(
 #: Why a file is skipped that is called and begins like none.
 NOT_A_PHOTO = "not a photo"
 
-#: What cameras' cards, file managers and NAS boxes leave in folders: never photos, never named.
+#: Files that cameras' cards, file managers and NAS boxes leave: never photos, never named.
 _SYSTEM_NAMES = frozenset(
     [
         *("thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "icon\r"),

@@ -1,4 +1,4 @@
-"""What a person may hand in as a photo, in whatever form, as one source that can be read.
+"""Photos in any form that a person may hand in, as sources that can be read.
 
     read_square(as_source(photo), 224)
 

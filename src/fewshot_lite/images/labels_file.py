@@ -19,7 +19,7 @@ from fewshot_lite.images.folders import LabelledImages, check_class_names, requi
 from fewshot_lite.images.photo import Source
 from fewshot_lite.images.regions import Region, as_box
 
-#: What the columns may be called, whatever the case.
+#: Names that the columns may have, whatever the case.
 _NAMES = {
     "file": ("file", "filename", "file_name", "path", "image", "photo"),
     "label": ("label", "class", "category", "name"),
@@ -29,7 +29,7 @@ _NAMES = {
     "h": ("h", "height"),
 }
 _COLUMNS = tuple(_NAMES)
-#: Of a table: a line is read as a whole, and a file need not have line ends.
+#: Bytes of a table: a line is read as a whole, and a file need not have line ends.
 _MOST_BYTES = 100_000_000
 
 

@@ -61,7 +61,7 @@ MAX_BYTES = 1_000_000_000
 #: decoder (estimates on the safe side).
 _PILLOWS_BYTES = 4
 _BYTES = {"TIFF": 12, "WEBP": 16, "AVIF": 16, "HEIF": 16, "JPEG2000": 24}
-#: Of a JPEG in several passes: the frequencies of three channels, two bytes each.
+#: Bytes a pixel of a JPEG in several passes: the frequencies of three channels, two bytes each.
 _PROGRESSIVE_BYTES = 6
 #: Passes over the largest image that a progressive JPEG may take; cameras and editors need 10.
 _MOST_SCANS = 20

@@ -15,7 +15,7 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Region:
-    """What lies in a box of a photo; it is read as the smallest square around the box.
+    """A box of a photo; it is read as the smallest square around the box.
 
     Where that would reach beyond the photo it is moved into it, and cut to it if it is larger.
     """

@@ -1,4 +1,4 @@
-"""What every learner is: adapt to a support set, then give logits for queries.
+"""The base class of learners: adapt to a support set, then give logits for queries.
 
 A learner is put together from the functions that LITE cuts the graph between:
 
@@ -29,7 +29,7 @@ from fewshot_lite.networks.micro_batches import Cast as Cast
 from fewshot_lite.networks.micro_batches import map_batches as map_batches
 
 Run = Callable[[Tensor], Tensor]
-#: What gives for norm parameters the function from x to features.
+#: Gives for norm parameters the function from x to features.
 Engine = Callable[[NormParameters], Run]
 
 
@@ -104,7 +104,7 @@ class Learner(nn.Module, ABC):
 
     @abstractmethod
     def hyperparameters(self) -> dict[str, Any]:
-        """What the constructor needs besides the backbone to build this learner again."""
+        """The constructor's arguments besides the backbone that build this learner again."""
 
     def train(self, mode: bool = True) -> Learner:
         """Stay in evaluation mode: batch statistics and dropout have no place in LITE."""
@@ -218,7 +218,7 @@ class TaskClassifier:
 def lower_maps_of(
     learner: Learner, images: Tensor, size: int = 64, cast: Cast = contextlib.nullcontext
 ) -> Tensor:
-    """What `Learner.lower_maps` gives of images, micro-batch by micro-batch; images as they are."""
+    """`Learner.lower_maps` of images, micro-batch by micro-batch; the images if there are none."""
     return map_batches(learner.lower_maps, images, size, cast) if learner.first_stage else images
 
 

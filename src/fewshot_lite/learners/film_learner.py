@@ -1,4 +1,4 @@
-"""What CNAPs and Simple CNAPs share: FiLM from a set encoder. They differ in their heads."""
+"""The common part of CNAPs and Simple CNAPs, FiLM from a set encoder; their heads differ."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ class RefinedLearner(Learner):
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """What a pattern has digits for: the stages, from the images up, and the head."""
+        """The layers that a pattern has digits for: the stages, from the images up, and the head."""
         return self._staged[0].layers
 
     @property

@@ -11,7 +11,7 @@ from fewshot_lite.maml.imaml import ImplicitMaml
 from fewshot_lite.maml.maml import FirstOrderMaml, Maml
 from fewshot_lite.networks.backbone import Backbone
 
-#: What can be meta-trained, the default first.
+#: The learners that can be meta-trained, the default first.
 LEARNERS: dict[str, Callable[..., Learner]] = {
     SimpleCnaps.name: SimpleCnaps,
     Cnaps.name: Cnaps,

@@ -77,7 +77,7 @@ class _Net:
         self.written = True
         """Whether what comes next is part of the graph."""
         self.size, self.channels = size, 3
-        """Of the map so far."""
+        """The shape of the map so far."""
         self.weights = weights
         self._bounds = self.graph.weight(0.0), self.graph.weight(6.0)
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-#: What the names of timm's networks begin with, e.g. timm:resnet18.
+#: The beginning of names of timm's networks, e.g. timm:resnet18.
 TIMM = "timm:"
 
-#: What a family is followed by in its networks' names.
+#: Families of networks, and how their members' names go on.
 _FAMILIES = {
     "convnext_": "tiny small base large",
     "densenet": "121 161 169 201",

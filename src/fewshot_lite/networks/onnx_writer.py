@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-#: Of the format (10 is that of ONNX 1.16), and of the operators: what all supported runtimes have.
+#: Versions of the format (10 is that of ONNX 1.16) and of the operators that all runtimes have.
 _IR_VERSION, _OPSET = 10, 17
 #: TensorProto.DataType.
 _TYPES = {"float32": 1, "uint8": 2, "int64": 7}

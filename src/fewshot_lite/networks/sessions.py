@@ -26,7 +26,7 @@ class Bounds:
     memory: int
     """Bytes, beyond which it fails."""
     seconds: float
-    """Of one pass of some images, after which it is ended."""
+    """Seconds of one pass of some images, after which it is ended."""
 
     @classmethod
     def of(cls, model: bytes) -> Bounds:

@@ -86,7 +86,7 @@ def stages_of(network: nn.Module) -> list[Stage]:
 
 
 def _of_features(network: Any) -> list[Stage]:
-    """Of networks of `features`, `avgpool` and `classifier`."""
+    """The stages of networks of `features`, `avgpool` and `classifier`."""
     return _chain(
         network,
         _children(network.features),

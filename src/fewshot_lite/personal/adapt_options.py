@@ -18,9 +18,9 @@ class AdaptOptions:
     """How `MetaModel` adapts to a support set."""
 
     head: HeadName = "default"
-    """What tells the classes apart; "auto" chooses by cross-validation on the photos."""
+    """The classifier on the features; "auto" chooses it by cross-validation on the photos."""
     views: int | None = None
-    """Of each photo to adapt to, 1 or 3 (`personal.views`); None takes 3, but 1 of a thousand
+    """Views of each photo to adapt to, 1 or 3 (`personal.views`); None takes 3, but 1 of a thousand
     photos and more, and of learners that adapt by gradient."""
     mirror: bool | None = None
     """Whether one of the views is mirrored; None leaves it out if the photos are then clearly named

@@ -12,7 +12,7 @@ from fewshot_lite.personal.support import Support
 
 @dataclass(frozen=True)
 class Adaptation:
-    """What adapting used."""
+    """The photos that adapting used, and those that it did not."""
 
     class_names: tuple[str, ...]
     used: tuple[int, ...]
@@ -23,7 +23,7 @@ class Adaptation:
     """All that was skipped, and why."""
     seconds: float
     findings: tuple[Finding, ...] = ()
-    """What is wrong with the folder, the files skipped among it; see `images.preflight`."""
+    """The problems of the folder, the files skipped among them; see `images.preflight`."""
     root: Path | None = None
     """The folder."""
     paths: tuple[Path, ...] = ()

@@ -42,7 +42,7 @@ class FewShotClassifier:
     _estimator_type = "classifier"  # what scikit-learn before 1.6 goes by
 
     model_: PersonalModel
-    """What `fit` made."""
+    """The personal model that `fit` made."""
     classes_: npt.NDArray[Any]
     """The K labels, sorted."""
 
@@ -272,7 +272,7 @@ class FewShotClassifier:
         return f"{type(self).__name__}({', '.join(changed)})"
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is not fitted is a few parameters, which other processes need.
+        """An estimator that is not fitted is a few parameters, which other processes need.
 
         Raises:
             UsageError: it is fitted.
@@ -288,7 +288,7 @@ class FewShotClassifier:
         return "model_" in vars(self)
 
     def __sklearn_tags__(self) -> Any:
-        """What scikit-learn from 1.6 on goes by; it alone calls this."""
+        """The tags that scikit-learn from 1.6 on goes by; it alone calls this."""
         from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
 
         return Tags(

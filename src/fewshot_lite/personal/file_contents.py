@@ -1,4 +1,4 @@
-"""What a personal model's file holds besides the network and the head, checked; in NumPy."""
+"""The contents of a personal model's file besides the network and the head, checked; in NumPy."""
 
 from __future__ import annotations
 

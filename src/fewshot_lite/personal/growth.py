@@ -1,4 +1,4 @@
-"""What more photos would be worth, from a learning curve of those there are.
+"""The worth of more photos, from a learning curve of those there are.
 
 Errors fall about as a power of the number of photos (Hestness et al., "Deep Learning Scaling is
 Predictable, Empirically", 2017), so that doubling from half of the photos to all of them lessens
@@ -37,7 +37,7 @@ class Growth:
 
 
 def expected_growth(personal: WithPhotos, quality: Quality, *, seed: int = 0) -> Growth | None:
-    """What to expect of twice as many photos of each class, taken like those there are.
+    """The accuracy to expect of twice as many photos of each class, taken like those there are.
 
     Args:
         personal: the model.

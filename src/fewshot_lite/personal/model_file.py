@@ -24,7 +24,7 @@ from fewshot_lite.personal.writing import write_personal
 
 @dataclass(frozen=True)
 class Parts:
-    """What `PersonalModel` is put together from, by the names of its arguments."""
+    """The arguments of `PersonalModel`, by their names."""
 
     backbone: Backbone
     head: Head

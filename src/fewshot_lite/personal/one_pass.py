@@ -1,4 +1,4 @@
-"""What `adapt` makes of support images in one pass: views, features and the head on them."""
+"""Adapting in one pass: views of the support images, their features and the head on them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class OnePass:
     views: tuple[str, ...]
     """Their names, V; the first is the photo as it is."""
     maps: Tensor
-    """What `Learner.lower_maps` gave of each row."""
+    """The maps of `Learner.lower_maps`, one a row."""
     labels: Tensor
     """int64 (N V,)."""
     photos: Tensor
@@ -120,7 +120,7 @@ def _lower_maps(
     micro_batch: int,
     cast: Cast,
 ) -> Tensor:
-    """What `Learner.lower_maps` gives of views of images, which are made for some photos at a time.
+    """The lower maps of views of images, which are made for some photos at a time.
 
     Args:
         size: side of the images, if onnxruntime may run it.
@@ -144,7 +144,7 @@ def _lower_maps(
 
 
 def _counting(rows: int, photos: int, on_done: OnDone | None) -> Callable[[Run], Run]:
-    """What has functions of rows tell how many photos are done, of so many rows in all."""
+    """A decorator of functions of rows that tells how many photos are done."""
     done = 0
 
     def counted(run: Run) -> Run:

@@ -37,7 +37,7 @@ from fewshot_lite.personal.undo import keep_backup
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a personal model makes of images, as tensors."""
+    """The answers of a personal model, as tensors."""
 
     probabilities: Tensor
     """float32 (B, K), among the classes."""
@@ -168,7 +168,7 @@ class PersonalModel(PhotoClassifier):
         return self.views[:, 0]
 
     def rows(self) -> tuple[Tensor, Tensor, Tensor]:
-        """What the head is fitted to: features (N V, d), their labels and their photos (N V,)."""
+        """The rows that the head is fitted to: features (N V, d), their labels and photos (N V,)."""
         number, views = self.views.shape[:2]
         photos = torch.arange(number, device=self.labels.device)
         of_rows = self.labels.repeat_interleave(views)
@@ -199,7 +199,7 @@ class PersonalModel(PhotoClassifier):
 
     @torch.no_grad()
     def leave_one_out_logits(self) -> Tensor:
-        """What the other support photos make of each, (N, K); NaN for a class's only photo.
+        """Leave-one-out logits of the support photos, (N, K); NaN for a class's only photo.
 
         Left out of the head alone (`Head.leave_one_out_logits`); where gradient steps adapted the
         network, of all of the adaptation, a fold at a time (`cross_adaptation`).

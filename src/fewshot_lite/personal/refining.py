@@ -33,12 +33,12 @@ FEW_STEPS = 10
 
 @dataclass(frozen=True)
 class Trial:
-    """What cross-validation says of refinement."""
+    """The outcome of cross-validation of refinement."""
 
     steps: int
     """The number of steps that names photos left out best; 0 keeps the one-pass model."""
     crossed: CrossAdaptation | None
-    """Of the photos left out, after that many steps; None if that is 0 or nothing was left out."""
+    """Logits and novelty scores of the photos left out, after that many steps; None for 0 steps."""
     losses: dict[int, float]
     """Mean loss on photos left out, after each number of steps that was looked at."""
     accuracies: dict[int, float]
@@ -60,7 +60,7 @@ class Refined:
     classifier: TaskClassifier
     choice: Choice
     crossed: CrossAdaptation
-    """What models that were adapted without a photo say of it; logits are those of the head."""
+    """The answers of models adapted without each photo; logits are those of the head."""
 
 
 def refine_support(

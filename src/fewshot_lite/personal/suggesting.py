@@ -44,9 +44,9 @@ class Suggestion:
     index: int
     """Its place among the photos that were given."""
     label: str
-    """What the model takes it for; `UNKNOWN` if for none of its classes."""
+    """The model's answer; `UNKNOWN` if it is none of its classes."""
     probability: float
-    """Of the likeliest class."""
+    """The probability of the likeliest class."""
     other: str
     """The class that comes next."""
     margin: float

@@ -50,7 +50,7 @@ class Support:
     """N files in it; of photos that are none, their places in words."""
     skipped: tuple[Skipped, ...] = ()
     findings: tuple[Finding, ...] = ()
-    """What is wrong with the folder."""
+    """The problems of the folder."""
 
     @property
     def photos(self) -> tuple[str, ...]:
@@ -74,7 +74,7 @@ class Support:
         return tuple(sum(home in s.path.parents for s in self.skipped) for home in homes)
 
 
-#: What can be adapted to: a folder of class folders; photos with a label each; the squares.
+#: A support set to adapt to: a folder of class folders; photos with a label each; the squares.
 Photos: TypeAlias = "str | os.PathLike[str] | Tensor | Iterable[Photo]"
 #: A class for each photo; or the file of a table of them.
 Labels: TypeAlias = "Iterable[object] | str | os.PathLike[str]"

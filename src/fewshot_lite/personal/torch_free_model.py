@@ -130,7 +130,7 @@ class TorchFreeModel(PhotoClassifier):
         return self._contents.leave_one_out_logits is not None
 
     def rows(self) -> tuple[Array, Array, Array]:
-        """What the head is fitted to: features (N V, d), their labels and their photos (N V,)."""
+        """The rows that the head is fitted to: features (N V, d), their labels and photos (N V,)."""
         number, views, width = self._contents.features.shape
         rows = self._contents.features.reshape(number * views, width)
         return rows, self.labels.repeat(views), np.arange(number).repeat(views)
@@ -209,7 +209,7 @@ class AdaptedModel(TorchFreeModel):
 
 
 def _strangeness(contents: Contents) -> Callable[[Array], Array]:
-    """What `NoveltyDetector.strangeness` is, in NumPy."""
+    """`NoveltyDetector.strangeness` in NumPy."""
     features = scaled(contents.features[:, 0], LENGTH)
     shots = np.bincount(contents.labels)
     distances = mahalanobis(features, contents.labels, len(shots), beta=1.0)

@@ -11,7 +11,7 @@ from typing import Any
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.figures import check_figure, require_matplotlib, save_figure, to_draw
 
-#: Of a "step" line: what are curves.
+#: The values of a "step" line that are curves.
 STEP_VALUES = ("loss", "accuracy", "gradient_norm", "waiting", "tasks_per_second")
 
 #: Values by the number of tasks done.

@@ -341,7 +341,7 @@ _PAPER = MetaTrainConfig(
     warmup=0.0,
     shifts=0.0,
 )
-#: What `--preset` takes. "paper" is Bronskill et al. 2021, appendix: Simple CNAPs with LITE, with
+#: The values of `--preset`. "paper" is Bronskill et al. 2021, appendix: Simple CNAPs with LITE and
 #: the plain Mahalanobis head (τ = 1, β = 1) and FiLM on 18 layers. What still departs is the set
 #: encoder, which sees smaller images and has no batch statistics; see `networks.set_encoder`.
 PRESETS = {"default": MetaTrainConfig(), "paper": _PAPER}

@@ -154,7 +154,7 @@ def _agree(config: MetaTrainConfig, device: str, group: Ranks) -> torch.device:
 
 @dataclass(frozen=True)
 class _Files:
-    """What a run writes, as `meta_train` takes it."""
+    """The files that a run writes, as `meta_train` takes them."""
 
     output: Path
     tensorboard: Path | None

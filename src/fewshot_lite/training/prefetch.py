@@ -198,7 +198,7 @@ class _Prepared(Dataset["PreparedTask | str"]):
         self._source.read_with(_WORKER_THREADS)
 
 
-#: What holds for as long as a worker lives: a context that nobody keeps is left at once.
+#: Contexts that hold for as long as a worker lives: one that nobody keeps is left at once.
 _until_it_ends = contextlib.ExitStack()
 
 

@@ -34,7 +34,7 @@ from fewshot_lite.training.meta_config import MetaTrainConfig
 #: Bytes of decoded images to keep, all data sets together; beyond, they are read at each use.
 _MEMORY = 8 * 2**30
 
-#: Of one image, in tasks whose classes are single images: as from another place, in another light.
+#: Views of one image in tasks whose classes are single images: another place, another light.
 _OTHER_VIEWS = Augmentation(min_area=0.35, rotation=20.0, colour=0.4)
 
 

@@ -25,7 +25,7 @@ class Span:
         return str(self.low) if self.low == self.high else f"{self.low}–{self.high}"
 
 
-#: What folders are evaluated with unless asked otherwise.
+#: The defaults of tasks from class folders.
 WAYS, SHOTS, QUERIES = (Span(5, 5),), (Span(1, 1), Span(5, 5)), 10
 
 

@@ -1,4 +1,4 @@
-"""What `--sort-into` put where, so that it knows its own copies when a photo is sorted again.
+"""A record of what `--sort-into` put where: it knows its own copies when a photo is sorted again.
 
 The list lies in the folder itself, as a hidden SQLite file: memory does not grow with it. A copy
 that was changed, replaced or moved since is nobody's but the user's.

@@ -21,7 +21,7 @@ class Placed:
 
     label: str
     name: str
-    """What the model is to call it."""
+    """Its name in the model."""
     features: Tensor
     """(V, d) of its views under the model's network, as `embed_views` gives them."""
     thumbnail: bytes = b""

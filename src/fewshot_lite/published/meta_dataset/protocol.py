@@ -20,7 +20,7 @@ from fewshot_lite.published.meta_dataset.sampler import CompositionSampler, Epis
 from fewshot_lite.published.meta_dataset.spec import DataSetSpec
 from fewshot_lite.published.tfrecord import RecordFile
 
-#: What MD-v2 is a mean over.
+#: The sources that MD-v2 is a mean over.
 MD_V2 = (
     "omniglot",
     "aircraft",

@@ -11,7 +11,7 @@ from fewshot_lite.published.orbit.layout import User, Video, find_mode, read_use
 #: Frames of a video that are close in time show the same; as the published code subsamples.
 STRIDE = 30
 
-#: What lies after is not used, by the published code too.
+#: Frames of a video that are used; the published code uses no later ones either.
 MAX_FRAMES = 1000
 
 

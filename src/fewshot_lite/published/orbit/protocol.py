@@ -22,7 +22,7 @@ from fewshot_lite.images.photo import Source
 from fewshot_lite.published.orbit.annotations import frames_with_object, require_annotations
 from fewshot_lite.published.orbit.layout import User, Video, find_mode, read_users
 
-#: What the published code does not look beyond: frames of a video, videos of an object.
+#: Limits of the published code: frames of a video, videos of an object.
 FRAME_CAP, VIDEO_CAP = 1000, 15
 
 #: Support frames of a video where they are drawn at random, and the distance between them where

@@ -13,7 +13,7 @@ from fewshot_lite.published.vtab.catalogue import GROUPS, TASKS, Found, look, mi
 from fewshot_lite.published.vtab.pool import Pool, Splits
 from fewshot_lite.published.vtab.stored import WholeImage
 
-#: What the protocol takes.
+#: Training images that the protocol takes.
 SUPPORT = 1000
 
 #: Images of a split whose sizes are looked at, and whose files are opened.
