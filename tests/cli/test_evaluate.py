@@ -13,7 +13,7 @@ import torch
 import torchvision
 
 from command_line import Outcome, Run, is_one_clear_line
-from fewshot_lite.evaluation import plots
+from fewshot_lite.evaluation import tables
 from fewshot_lite.personal.meta_model import MetaModel
 from photos import SIZE, classes, contents, draw_classes, draw_photo, tiny_model
 
@@ -162,7 +162,7 @@ def _spelled(word: str, places: dict[str, str], world: Path) -> str:
 def test_a_missing_extra_is_named(run: Run, world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(Exception, match=r"pip install 'fewshot-lite\[plot\]'"):
-        plots.require_matplotlib()
+        tables.require_matplotlib()
 
 
 def test_folders_of_other_classes_are_named(run: Run, world: Path, tmp_path: Path) -> None:

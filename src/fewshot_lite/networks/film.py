@@ -21,8 +21,8 @@ from fewshot_lite.core.config import FilmLayers
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.networks.backbone import Backbone, NormLayer
 
-#: The part of an adapted backbone that is its own, by name in the backbone: norm parameters (C,), and
-#: of learners that adapt by gradient other weights and norm statistics too.
+#: The part of an adapted backbone that is its own, by name in the backbone: norm parameters (C,),
+#: and of learners that adapt by gradient other weights and norm statistics too.
 NormParameters = dict[str, Tensor]
 
 
