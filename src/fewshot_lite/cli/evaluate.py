@@ -12,19 +12,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fewshot_lite.cli.options import INTERRUPTED, Device, Force, Json, Precision, argument, option
+from fewshot_lite.cli.settings import with_settings
+from fewshot_lite.core.config import COUNT, IMAGE_SIZE, Limits, check_number
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.figures import check_figure, require_matplotlib
 from fewshot_lite.core.files import DEFAULT_BASE, check_output
 from fewshot_lite.evaluation.names import BASELINES, check_pattern, parse_models
 from fewshot_lite.evaluation.protocols.options import (
-    QUERIES,
-    SHOTS,
-    WAYS,
-    OrbitYear,
+    TASKS,
     ProtocolKind,
     ProtocolOptions,
-    Span,
-    Split,
     check_pair,
 )
 from fewshot_lite.images.folders import require_folder
@@ -34,14 +31,12 @@ if TYPE_CHECKING:
     from fewshot_lite.evaluation.session import Outcome
 
 #: Headings of the help text.
-_TASKS, _MODELS, _OUTPUT = "Tasks", "Models", "Output"
+_MODELS, _OUTPUT = "Models", "Output"
 
 
-def _shown(spans: tuple[Span, ...]) -> str:
-    return ",".join(map(str, spans))
-
-
+@with_settings(ProtocolOptions)
 def evaluate(
+    config: ProtocolOptions,
     words: Annotated[
         list[str],
         argument(
@@ -52,71 +47,17 @@ def evaluate(
             shown=False,
         ),
     ],
-    ways: Annotated[
-        str | None,
-        option(
-            "Classes of a task; a range is drawn from. For class folders.",
-            panel=_TASKS,
-            metavar="N|N,N|N-N",
-            shown=_shown(WAYS),
-        ),
-    ] = None,
-    shots: Annotated[
-        str | None,
-        option(
-            "Support images of each class; a range is drawn from. For class folders.",
-            panel=_TASKS,
-            metavar="N|N,N|N-N",
-            shown=_shown(SHOTS),
-        ),
-    ] = None,
-    queries: Annotated[
-        int | None,
-        option("Query images of each class. For class folders.", panel=_TASKS, shown=str(QUERIES)),
-    ] = None,
-    tracks: Annotated[
-        list[str] | None,
-        option(
-            "A data set whose files are named TRACK_FRAME: a track is never on both sides of "
-            "a task. Can be repeated.",
-            panel=_TASKS,
-            metavar="NAME",
-        ),
-    ] = None,
-    tasks: Annotated[
-        int | None,
-        option(
-            "Tasks of each data set, way and shot.", panel=_TASKS, shown="600, ORBIT as published"
-        ),
-    ] = None,
-    seed: Annotated[
-        int, option("Seed that the tasks are drawn with.", panel=_TASKS)
-    ] = ProtocolOptions.seed,
     protocol: Annotated[
         ProtocolKind,
-        option("How tasks are drawn; auto goes by the format of the data.", panel=_TASKS),
+        option("How tasks are drawn; auto goes by the format of the data.", panel=TASKS),
     ] = "auto",
     support: Annotated[
-        Path | None, option("Class folders to adapt to, in place of DATA.", panel=_TASKS)
+        Path | None, option("Class folders to adapt to, in place of DATA.", panel=TASKS)
     ] = None,
     query: Annotated[
         Path | None,
-        option("Class folders to classify: the same classes, other photos.", panel=_TASKS),
+        option("Class folders to classify: the same classes, other photos.", panel=TASKS),
     ] = None,
-    split: Annotated[
-        Split | None, option("The split of Meta-Dataset or ORBIT.", panel=_TASKS, shown="test")
-    ] = None,
-    orbit: Annotated[
-        OrbitYear | None, option("Version of ORBIT's protocol.", panel=_TASKS, shown="2022")
-    ] = None,
-    all_frames: Annotated[
-        bool,
-        option(
-            "Evaluate ORBIT's query frames without the object too; needs no annotations.",
-            "--all-frames",
-            panel=_TASKS,
-        ),
-    ] = False,
     baseline_backbone: Annotated[
         str, option("The backbone of baselines that name none.", panel=_MODELS, metavar="NAME|FILE")
     ] = DEFAULT_BASE,
@@ -167,18 +108,7 @@ def evaluate(
     models, data = _split(words, check_pair(support, query))
     names = parse_models(models, baseline_backbone)
     check_pattern(pattern, names)
-    options = ProtocolOptions.parse(
-        ways,
-        shots,
-        queries=queries,
-        tracks=tuple(tracks or ()),
-        tasks=tasks,
-        seed=seed,
-        split=split,
-        orbit=orbit,
-        all_frames=all_frames,
-    )
-    options.check()
+    config.check()
     _check_numbers(finetune_steps, finetune_lr, image_size, micro_batch)
     for folder in (data, support, query):
         if folder is not None:
@@ -200,7 +130,7 @@ def evaluate(
             outcome = compare(
                 models,
                 data or support or Path(),
-                options,
+                config,
                 Session(device, precision, image_size, micro_batch, tuning),
                 query=query,
                 kind=protocol,
@@ -230,14 +160,11 @@ def _split(words: list[str], pair: bool) -> tuple[list[str], Path | None]:
 
 
 def _check_numbers(steps: int, lr: float, image_size: int | None, micro_batch: int) -> None:
-    if steps < 1:
-        raise UsageError(f"--finetune-steps {steps}: must be at least 1.")
-    if not 0 < lr < 1e3:
-        raise UsageError(f"--finetune-lr {lr}: must be above 0.")
-    if image_size is not None and not 16 <= image_size <= 1024:
-        raise UsageError(f"--image-size {image_size}: must be between 16 and 1024.")
-    if micro_batch < 1:
-        raise UsageError(f"--micro-batch {micro_batch}: must be at least 1.")
+    check_number("--finetune-steps", steps, COUNT)
+    check_number("--finetune-lr", lr, Limits(0, 1e3, open_low=True, open_high=True))
+    check_number("--micro-batch", micro_batch, COUNT)
+    if image_size is not None:
+        check_number("--image-size", image_size, IMAGE_SIZE)
 
 
 @dataclass(frozen=True)

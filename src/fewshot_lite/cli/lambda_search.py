@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fewshot_lite.cli.options import INTERRUPTED, Device, Force, Json, argument, option
+from fewshot_lite.cli.settings import with_settings
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.figures import check_figure, require_matplotlib
 from fewshot_lite.core.files import check_output
@@ -19,10 +20,10 @@ from fewshot_lite.images.folders import require_folder
 if TYPE_CHECKING:
     from fewshot_lite.evaluation.lambda_search.result import Search
 
-_DEFAULT = SearchOptions()
 
-
+@with_settings(SearchOptions)
 def lambda_search(
+    config: SearchOptions,
     model: Annotated[
         str,
         argument(
@@ -35,26 +36,6 @@ def lambda_search(
     data: Annotated[
         Path, argument("Class folders to draw tasks from, other ones than those trained on.")
     ],
-    max_drop: Annotated[
-        float, option("Mean accuracy that may be lost; 0.01 is one point.")
-    ] = _DEFAULT.max_drop,
-    way: Annotated[
-        int | None, option("Classes of a task.", shown="5, or what a learned head is for")
-    ] = None,
-    shots: Annotated[int, option("Support images of each class.")] = _DEFAULT.shots,
-    queries: Annotated[int, option("Query images of each class.")] = _DEFAULT.queries,
-    tasks: Annotated[int, option("Tasks of each data set.")] = _DEFAULT.tasks,
-    seed: Annotated[int, option("Seed that the tasks are drawn with.")] = _DEFAULT.seed,
-    inner_steps: Annotated[
-        int | None,
-        option(
-            "Inner steps to search with, which are stored with the pattern; refine: has its own.",
-            shown="the model's own, for finetune 50",
-        ),
-    ] = None,
-    max_patterns: Annotated[
-        int, option("Measure all patterns if there are no more than this; else search greedily.")
-    ] = _DEFAULT.max_patterns,
     output: Annotated[
         Path | None,
         option(
@@ -72,8 +53,7 @@ def lambda_search(
 ) -> None:
     """Find which layers need no update in adaptation: faster, with little accuracy lost."""
     name = parse_searched(model)
-    options = SearchOptions(max_drop, way, shots, queries, tasks, seed, inner_steps, max_patterns)
-    options.check()
+    config.check()
     require_folder(data)
     _check_files(name, output, plot, force=force)
 
@@ -87,7 +67,7 @@ def lambda_search(
         found = search_patterns(
             name,
             data,
-            options,
+            config,
             device=device,
             on_done=lambda turn, done, total: report(
                 Progress(done, total, "Measuring" if turn == 1 else f"Round {turn}")

@@ -65,6 +65,8 @@ def _options(config: type[Any]) -> list[inspect.Parameter]:
         typed: Any = kind
         if repeated:
             typed, default = list[str] | None, None
+        elif item.parse is not None:
+            typed, default = str | None, None
         elif item.word is not None or get_origin(kind) is tuple:
             typed, default = str, _text(default)
         metavar = f"N|{item.word}" if item.word is not None else item.metavar
@@ -93,6 +95,8 @@ def _text(value: Any) -> str:
 
 def _value(name: str, kind: Any, item: Setting, given: Any) -> Any:
     """The given value in the field's type."""
+    if item.parse is not None:
+        return None if given is None else item.parse(given)
     if get_origin(kind) is dict:
         return dict(_factor(name, text) for text in given or ())
     if kind == tuple[str, ...]:

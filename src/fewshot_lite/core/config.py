@@ -7,7 +7,7 @@ their limits, by the name of the flag; `cli.settings` makes the flags. Torch is 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -84,19 +84,23 @@ class Setting:
     """A field of a configuration as a flag."""
 
     help: str
-    panel: str
-    """Heading of the flags that it is listed with."""
+    panel: str | None = None
+    """Heading of the flags that it is listed with, if there are several."""
     limits: Limits | None = None
     metavar: str | None = None
     shown: str | None = None
     """The default as help shows it, where that is None."""
     word: str | None = None
     """The word that is typed for None, where None is not the default."""
+    parse: Callable[[str], Any] | None = None
+    """Makes the value of what is typed, where its type alone does not tell how."""
     only: tuple[str, tuple[str, ...]] | None = None
     """Another field and the values of it with which this one may be given."""
 
 
-def setting(default: Any, help: str, panel: str, limits: Limits | None = None, **more: Any) -> Any:
+def setting(
+    default: Any, help: str, panel: str | None = None, limits: Limits | None = None, **more: Any
+) -> Any:
     """A field of a configuration; the arguments are those of `Setting`."""
     metadata = {"setting": Setting(help, panel, limits, **more)}
     if isinstance(default, dict):

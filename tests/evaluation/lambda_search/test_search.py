@@ -314,5 +314,5 @@ def test_too_few_classes_are_named(home: Path) -> None:
 
 @pytest.mark.parametrize("value", [-0.01, 1.01, float("nan")])
 def test_a_loss_that_cannot_be_allowed_is_refused(value: float) -> None:
-    with pytest.raises(UsageError, match=r"--max-drop .*must be between 0 and 1"):
+    with pytest.raises(UsageError, match=r"--max-drop .*must be at least 0 and at most 1"):
         SearchOptions(max_drop=value).check()

@@ -5,48 +5,42 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fewshot_lite.core.config import check_positive, check_seed
+from fewshot_lite.core.config import POSITIVE, SHARE, Limits, check_seed, check_settings, setting
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.evaluation.names import REFINE, TAKE_PATTERNS, ModelName, parse_models
 
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """All that a search depends on besides model, data and the machine's speed."""
+    """All that a search depends on besides model, data and machine; fields are flags."""
 
-    max_drop: float = 0.01
-    """Mean accuracy that the chosen pattern may lose, in 0..1."""
-    way: int | None = None
-    """Classes of a task; None: what a fixed head serves, else 5."""
-    shots: int = 5
-    """Support images of a class."""
-    queries: int = 10
-    """Query images of a class."""
-    tasks: int = 100
-    """Tasks of each data set."""
-    seed: int = 0
-    """Seed of the tasks."""
-    inner_steps: int | None = None
-    """T; None: the model's own, of fine-tuning 50, of refinement its usual number."""
-    max_patterns: int = 64
-    """All 2^L patterns if they are no more than this; else a greedy search measures so many."""
+    max_drop: float = setting(
+        0.01, "Mean accuracy that may be lost; 0.01 is one point.", None, SHARE
+    )
+    way: int | None = setting(
+        None, "Classes of a task.", None, Limits(2), shown="5, or what a learned head is for"
+    )
+    shots: int = setting(5, "Support images of each class.", None, POSITIVE)
+    queries: int = setting(10, "Query images of each class.", None, POSITIVE)
+    tasks: int = setting(100, "Tasks of each data set.", None, POSITIVE)
+    seed: int = setting(0, "Seed that the tasks are drawn with.")
+    inner_steps: int | None = setting(
+        None,
+        "Inner steps to search with, which are stored with the pattern; refine: has its own.",
+        None,
+        POSITIVE,
+        shown="the model's own, for finetune 50",
+    )
+    max_patterns: int = setting(
+        64,
+        "Measure all patterns if there are no more than this; else search greedily.",
+        None,
+        Limits(2),
+    )
 
     def check(self) -> None:
         """Raise UsageError for values that no search can have."""
-        if not 0 <= self.max_drop <= 1:
-            raise UsageError(
-                f"--max-drop {self.max_drop}: must be between 0 and 1; 0.01 is one point."
-            )
-        if self.way is not None and self.way < 2:
-            raise UsageError(f"--way {self.way}: must be at least 2.")
-        if self.max_patterns < 2:
-            raise UsageError(f"--max-patterns {self.max_patterns}: must be at least 2.")
-        check_positive(
-            shots=self.shots,
-            queries=self.queries,
-            tasks=self.tasks,
-            inner_steps=1 if self.inner_steps is None else self.inner_steps,
-        )
+        check_settings(self)
         check_seed(self.seed)
 
 

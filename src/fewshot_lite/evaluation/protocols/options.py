@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from fewshot_lite.core.config import check_seed
+from fewshot_lite.core.config import COUNT, check_seed, check_settings, setting
 from fewshot_lite.core.errors import UsageError
 
 ProtocolKind = Literal["auto", "folder", "meta-dataset", "vtab", "orbit"]
@@ -27,62 +27,6 @@ class Span:
 
 #: The defaults of tasks from class folders.
 WAYS, SHOTS, QUERIES = (Span(5, 5),), (Span(1, 1), Span(5, 5)), 10
-
-
-@dataclass(frozen=True)
-class ProtocolOptions:
-    """Settings of a protocol; None is its own choice.
-
-    Published protocols have rules of their own: what they cannot follow is refused, not ignored
-    (`refuse_given`).
-    """
-
-    ways: tuple[Span, ...] | None = None
-    """Classes of a task of folders; None for `WAYS`."""
-    shots: tuple[Span, ...] | None = None
-    """Support images of a class; None for `SHOTS`."""
-    queries: int | None = None
-    """Query images of a class; None for `QUERIES`."""
-    tracks: tuple[str, ...] = ()
-    """Names of data sets whose files are TRACK_FRAME: a track is on one side of a task."""
-    tasks: int | None = None
-    """Tasks of each data set, way and shot; None for 600 of folders, and as published elsewhere."""
-    seed: int = 0
-    split: Split | None = None
-    """The split, of data sets that have splits; None for the test split."""
-    orbit: OrbitYear | None = None
-    """Which version of ORBIT's protocol; None for that of 2022."""
-    all_frames: bool = False
-    """For ORBIT: keep frames that do not show the object."""
-
-    @classmethod
-    def parse(
-        cls, ways: str | None = None, shots: str | None = None, **others: Any
-    ) -> ProtocolOptions:
-        """Options with ways and shots spelled as on the command line: `shots="1,5"`.
-
-        Raises:
-            UsageError: as `parse_spans`.
-        """
-        return cls(
-            ways=None if ways is None else parse_spans("--ways", str(ways), least=2),
-            shots=None if shots is None else parse_spans("--shots", str(shots), least=1),
-            **others,
-        )
-
-    def refuse_given(self, what: str, *names: str) -> None:
-        """Raise UsageError if one of these was asked for, of data that it cannot be asked of."""
-        for name in names:
-            if getattr(self, name) not in (None, False, ()):
-                flag = f"--{name.replace('_', '-')}"
-                raise UsageError(f"{flag}: {what}. Leave the flag out.")
-
-    def check(self) -> None:
-        """Raise UsageError for values that no comparison can have."""
-        for flag, value in (("--queries", self.queries), ("--tasks", self.tasks)):
-            if value is not None and value < 1:
-                raise UsageError(f"{flag} {value}: must be at least 1.")
-        check_seed(self.seed)
 
 
 def parse_spans(flag: str, text: str, *, least: int) -> tuple[Span, ...]:
@@ -108,6 +52,100 @@ def parse_spans(flag: str, text: str, *, least: int) -> tuple[Span, ...]:
 def _span(text: str) -> Span:
     low, dash, high = text.partition("-")
     return Span(int(low), int(high) if dash else int(low))
+
+
+def _ways(text: str) -> tuple[Span, ...]:
+    return parse_spans("--ways", text, least=2)
+
+
+def _shots(text: str) -> tuple[Span, ...]:
+    return parse_spans("--shots", text, least=1)
+
+
+def _shown(spans: tuple[Span, ...]) -> str:
+    return ",".join(map(str, spans))
+
+
+#: The heading of these flags in help, and how ways and shots are typed.
+TASKS, _SPANS = "Tasks", "N|N,N|N-N"
+
+
+@dataclass(frozen=True)
+class ProtocolOptions:
+    """Settings of a protocol, which are flags of `evaluate`; None is its own choice.
+
+    Published protocols have rules of their own: what they cannot follow is refused, not ignored
+    (`refuse_given`).
+    """
+
+    ways: tuple[Span, ...] | None = setting(
+        None,
+        "Classes of a task; a range is drawn from. For class folders.",
+        TASKS,
+        metavar=_SPANS,
+        shown=_shown(WAYS),
+        parse=_ways,
+    )
+    shots: tuple[Span, ...] | None = setting(
+        None,
+        "Support images of each class; a range is drawn from. For class folders.",
+        TASKS,
+        metavar=_SPANS,
+        shown=_shown(SHOTS),
+        parse=_shots,
+    )
+    queries: int | None = setting(
+        None, "Query images of each class. For class folders.", TASKS, COUNT, shown=str(QUERIES)
+    )
+    tracks: tuple[str, ...] = setting(
+        (),
+        "A data set whose files are named TRACK_FRAME: a track is never on both sides of a task. "
+        "Can be repeated.",
+        TASKS,
+        metavar="NAME",
+    )
+    tasks: int | None = setting(
+        None,
+        "Tasks of each data set, way and shot.",
+        TASKS,
+        COUNT,
+        shown="600, ORBIT as published",
+    )
+    seed: int = setting(0, "Seed that the tasks are drawn with.", TASKS)
+    split: Split | None = setting(None, "The split of Meta-Dataset or ORBIT.", TASKS, shown="test")
+    orbit: OrbitYear | None = setting(None, "Version of ORBIT's protocol.", TASKS, shown="2022")
+    all_frames: bool = setting(
+        False,
+        "Evaluate ORBIT's query frames without the object too; needs no annotations.",
+        TASKS,
+    )
+
+    @classmethod
+    def parse(
+        cls, ways: str | None = None, shots: str | None = None, **others: Any
+    ) -> ProtocolOptions:
+        """Options with ways and shots spelled as on the command line: `shots="1,5"`.
+
+        Raises:
+            UsageError: as `parse_spans`.
+        """
+        return cls(
+            ways=None if ways is None else _ways(str(ways)),
+            shots=None if shots is None else _shots(str(shots)),
+            **others,
+        )
+
+    def refuse_given(self, what: str, *names: str) -> None:
+        """Raise UsageError if one of these was asked for, of data that it cannot be asked of."""
+        for name in names:
+            if getattr(self, name) not in (None, False, ()):
+                flag = f"--{name.replace('_', '-')}"
+                raise UsageError(f"{flag}: {what}. Leave the flag out.")
+
+    def check(self) -> None:
+        """Raise UsageError for values that no comparison can have."""
+        check_settings(self)
+        check_seed(self.seed)
 
 
 def check_pair(support: Path | None, query: Path | None) -> bool:
