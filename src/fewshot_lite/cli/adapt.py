@@ -6,7 +6,7 @@ import sys
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 
@@ -50,7 +50,11 @@ def adapt(
     ] = None,
     head: Annotated[
         HeadName,
-        typer.Option(help="The classifier on the features; auto chooses one by cross-validation."),
+        typer.Option(
+            metavar="NAME",
+            help="The classifier on the features: default, auto (chosen by cross-validation), "
+            f"{', '.join(get_args(HeadName)[2:])}.",
+        ),
     ] = "default",
     views: Annotated[
         int | None,

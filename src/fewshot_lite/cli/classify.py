@@ -34,7 +34,8 @@ def classify(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            help="Photos, or folders of photos. With - paths are read from stdin, one a line."
+            metavar="PATH",
+            help="Photos, or folders of photos. With - paths are read from stdin, one a line.",
         ),
     ],
     model: Annotated[

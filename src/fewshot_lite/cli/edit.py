@@ -164,7 +164,7 @@ def _finish(
 
 
 def undo(
-    model: Annotated[Path, argument("The personal model.")] = DEFAULT_PERSONAL,
+    model: Annotated[Path, argument("The personal model.", metavar="MODEL")] = DEFAULT_PERSONAL,
     json: Json = False,
 ) -> None:
     """Put a personal model back as it was before it was written over.

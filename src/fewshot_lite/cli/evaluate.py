@@ -49,7 +49,11 @@ def evaluate(
     ],
     protocol: Annotated[
         ProtocolKind,
-        option("How tasks are drawn; auto goes by the format of the data.", panel=TASKS),
+        option(
+            "How tasks are drawn: folder, meta-dataset, vtab or orbit; auto goes by the data.",
+            panel=TASKS,
+            metavar="NAME",
+        ),
     ] = "auto",
     support: Annotated[
         Path | None, option("Class folders to adapt to, in place of DATA.", panel=TASKS)

@@ -13,7 +13,9 @@ from fewshot_lite.personal.export.formats import ENDINGS, Format, check_export
 
 
 def export(
-    model: Annotated[Path, argument("The personal model that `adapt` wrote.")] = DEFAULT_PERSONAL,
+    model: Annotated[
+        Path, argument("The personal model that `adapt` wrote.", metavar="MODEL")
+    ] = DEFAULT_PERSONAL,
     format: Annotated[
         Format,
         option("The format: onnx for onnxruntime and others, torch-export for torch.export.load."),

@@ -10,7 +10,10 @@ from fewshot_lite.cli.options import Json, argument
 
 def info(
     file: Annotated[
-        Path, argument("A checkpoint, a personal model, an ONNX export or a training state.")
+        Path,
+        argument(
+            "A checkpoint, a personal model, an ONNX export or a training state.", metavar="FILE"
+        ),
     ],
     json: Json = False,
 ) -> None:

@@ -34,7 +34,10 @@ def lambda_search(
         ),
     ],
     data: Annotated[
-        Path, argument("Class folders to draw tasks from, other ones than those trained on.")
+        Path,
+        argument(
+            "Class folders to draw tasks from, other ones than those trained on.", metavar="DATA"
+        ),
     ],
     output: Annotated[
         Path | None,

@@ -24,7 +24,8 @@ from fewshot_lite.training.meta_config import DEVICES, OUTPUT, VALIDATION, MetaT
 def meta_train(
     config: MetaTrainConfig,
     data: Annotated[
-        Path | None, argument("Class folders, or a folder of such data sets.", shown=False)
+        Path | None,
+        argument("Class folders, or a folder of such data sets.", metavar="DATA", shown=False),
     ] = None,
     preset: Annotated[
         str,

@@ -17,7 +17,9 @@ from fewshot_lite.training.pretrain_config import PretrainConfig
 @with_settings(PretrainConfig)
 def pretrain(
     config: PretrainConfig,
-    data: Annotated[Path, argument("Class folders, or a folder of such data sets.")],
+    data: Annotated[
+        Path, argument("Class folders, or a folder of such data sets.", metavar="DATA")
+    ],
     output: Annotated[
         Path,
         option(

@@ -39,7 +39,7 @@ def serve(
     token: Annotated[
         str | None,
         typer.Option(
-            envvar="FEWSHOT_LITE_TOKEN", help="What has to be shown by whoever uses the server."
+            envvar="FEWSHOT_LITE_TOKEN", help="The secret that whoever uses the server has to give."
         ),
     ] = None,
     api_only: Annotated[

@@ -13,7 +13,7 @@ _NUMBER = 10
 
 
 def suggest(
-    paths: Annotated[list[Path], argument("Photos, or folders of photos.", metavar="PHOTOS...")],
+    paths: Annotated[list[Path], argument("Photos, or folders of photos.", metavar="PHOTO")],
     model: Annotated[
         Path, option("The personal model that is to learn of them.", "--model", "-m")
     ] = DEFAULT_PERSONAL,
