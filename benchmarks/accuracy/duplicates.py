@@ -23,7 +23,7 @@ from PIL import Image
 from benchmarks.common import arguments, emit
 from fewshot_lite.images.copies import find_copies
 from fewshot_lite.images.decoding import look_through
-from fewshot_lite.images.fingerprints import Looks, similar_pairs
+from fewshot_lite.images.fingerprints import Fingerprints, similar_pairs
 from fewshot_lite.images.folders import scan_classes
 from fewshot_lite.images.photo import Source, Square
 
@@ -79,14 +79,14 @@ class Encoded:
         return self.data
 
 
-def looks_of(sources: list[Source], size: int) -> Looks:
-    looks = Looks(len(sources))
+def fingerprints_of(sources: list[Source], size: int) -> Fingerprints:
+    fingerprints = Fingerprints(len(sources))
 
     def look(position: int, square: Square) -> None:
-        looks.set(position, square.pixels)
+        fingerprints.set(position, square.pixels)
 
     look_through(sources, size, look)
-    return looks
+    return fingerprints
 
 
 def measure(root: Path, number: int, size: int, seed: int) -> dict[str, Any]:
@@ -94,9 +94,9 @@ def measure(root: Path, number: int, size: int, seed: int) -> dict[str, Any]:
     folder, rng = scan_classes(root), Random(seed)
     rows = list(range(len(folder.paths)))
     chosen = rng.sample(rows, min(number, len(rows)))
-    looks = looks_of(list(folder.paths), size)
+    fingerprints = fingerprints_of(list(folder.paths), size)
     start = time.process_time()
-    copies = find_copies(folder.paths, folder.labels, looks, rows, len(folder.class_names))
+    copies = find_copies(folder.paths, folder.labels, fingerprints, rows, len(folder.class_names))
     seconds = time.process_time() - start
     recall: dict[str, list[int]] = {}
     for name, change in CHANGES.items():
@@ -107,10 +107,10 @@ def measure(root: Path, number: int, size: int, seed: int) -> dict[str, Any]:
             with Image.open(io.BytesIO(data)) as image:
                 if min(image.size) >= SMALLEST:
                     made[row] = Encoded(data)
-        both = Looks(len(rows) + len(made))
-        added = looks_of(list(made.values()), size)
-        both.grey[:] = np.concatenate([looks.grey, added.grey])
-        both.colour[:] = np.concatenate([looks.colour, added.colour])
+        both = Fingerprints(len(rows) + len(made))
+        added = fingerprints_of(list(made.values()), size)
+        both.grey[:] = np.concatenate([fingerprints.grey, added.grey])
+        both.colour[:] = np.concatenate([fingerprints.colour, added.colour])
         found = {(a, b) for a, b, _ in similar_pairs(both, np.arange(len(both)))}
         hits = sum((row, len(rows) + i) in found for i, row in enumerate(made))
         recall[name] = [hits, len(made)]

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from command_line import Run, is_one_clear_line
 from fewshot_lite.cli.render import classify as render_classify
-from fewshot_lite.personal.personal_model import Outputs, PersonalModel
+from fewshot_lite.personal.personal_model import ModelOutputs, PersonalModel
 from fewshot_lite.personal.prediction import Prediction
 from photos import contents, draw_classes, tiny_model
 
@@ -342,7 +342,7 @@ def test_answers_that_are_not_finite_are_errors(
 ) -> None:
     outputs_of = PersonalModel.outputs_of
 
-    def damaged(self: PersonalModel, features: Tensor) -> Outputs:
+    def damaged(self: PersonalModel, features: Tensor) -> ModelOutputs:
         outputs = outputs_of(self, features)
         outputs.probabilities[0] = value
         outputs.strangeness[1] = value

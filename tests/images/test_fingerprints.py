@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from clouds import cropped, photo
-from fewshot_lite.images import fingerprints as looks
-from fewshot_lite.images.fingerprints import SAME, Looks, similar_pairs, similarity
+from fewshot_lite.images import fingerprints
+from fewshot_lite.images.fingerprints import SAME, Fingerprints, similar_pairs, similarity
 from fewshot_lite.images.photo import load_square
 
 N = 8
@@ -47,19 +47,19 @@ COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
 }
 
 
-def looks_of(images: list[Image.Image], folder: Path, size: int = 96) -> Looks:
-    found = Looks(len(images))
+def fingerprints_of(images: list[Image.Image], folder: Path, size: int = 96) -> Fingerprints:
+    found = Fingerprints(len(images))
     for row, image in enumerate(images):
         image.convert("RGB").save(folder / "photo.png")
         found.set(row, load_square(folder / "photo.png", size))
     return found
 
 
-def rows(found: Looks) -> npt.NDArray[np.int64]:
+def rows(found: Fingerprints) -> npt.NDArray[np.int64]:
     return np.arange(len(found))
 
 
-def pairs(found: Looks, **options: int) -> list[tuple[int, int]]:
+def pairs(found: Fingerprints, **options: int) -> list[tuple[int, int]]:
     return [(a, b) for a, b, _ in similar_pairs(found, rows(found), **options)]
 
 
@@ -68,7 +68,7 @@ def test_copies_are_found_and_nothing_else(
     tmp_path: Path, change: Callable[[Image.Image], Image.Image]
 ) -> None:
     originals = [photo(seed) for seed in range(N)]
-    found = looks_of([*originals, *map(change, originals)], tmp_path)
+    found = fingerprints_of([*originals, *map(change, originals)], tmp_path)
     assert pairs(found) == [(i, i + N) for i in range(N)]
 
 
@@ -76,7 +76,7 @@ def test_copies_are_found_and_nothing_else(
 def test_copies_are_found_at_any_size_of_the_model(tmp_path: Path, size: int) -> None:
     originals = [photo(seed) for seed in range(N)]
     copies = [saved(image, quality=80) for image in originals]
-    found = looks_of([*originals, *copies], tmp_path, size)
+    found = fingerprints_of([*originals, *copies], tmp_path, size)
     assert pairs(found) == [(i, i + N) for i in range(N)]
 
 
@@ -93,18 +93,18 @@ def test_mirrored_inverted_recoloured_and_half_hidden_photos_are_others(tmp_path
         hidden,
         cropped(one, 0.5, 0.5, 0.7),
     ]
-    found = looks_of([one, *others], tmp_path)
+    found = fingerprints_of([one, *others], tmp_path)
     assert not [pair for pair in pairs(found) if 0 in pair]
 
 
 def test_plain_photos_have_nothing_to_compare(tmp_path: Path) -> None:
     images = [Image.new("RGB", (64, 64), (v, v, v)) for v in (0, 100, 101, 255)]
-    assert pairs(looks_of(images, tmp_path)) == []
+    assert pairs(fingerprints_of(images, tmp_path)) == []
 
 
 def test_the_size_of_chunks_does_not_matter(tmp_path: Path) -> None:
     originals = [photo(seed) for seed in range(5)]
-    found = looks_of([*originals, *originals[::-1], *map(brighter, originals)], tmp_path)
+    found = fingerprints_of([*originals, *originals[::-1], *map(brighter, originals)], tmp_path)
     expected = pairs(found)
     assert len(expected) == 15
     for chunk in (1, 4, 7):
@@ -113,14 +113,14 @@ def test_the_size_of_chunks_does_not_matter(tmp_path: Path) -> None:
 
 def test_of_many_alike_each_goes_on_with_some(tmp_path: Path) -> None:
     one = photo(0)
-    found = looks_of([one] * 30, tmp_path)
+    found = fingerprints_of([one] * 30, tmp_path)
     linked = pairs(found, most=3, chunk=8)
     assert len(linked) <= 30 * 3
     assert {i for pair in linked for i in pair} == set(range(30))
 
 
 def test_only_the_rows_asked_for_are_compared(tmp_path: Path) -> None:
-    found = looks_of([photo(0), photo(1), photo(0), photo(0)], tmp_path)
+    found = fingerprints_of([photo(0), photo(1), photo(0), photo(0)], tmp_path)
     assert [pair[:2] for pair in similar_pairs(found, np.array([0, 1, 3]))] == [(0, 3)]
     assert similar_pairs(found, np.array([], dtype=np.int64)) == []
     assert similar_pairs(found, np.array([2])) == []
@@ -128,7 +128,7 @@ def test_only_the_rows_asked_for_are_compared(tmp_path: Path) -> None:
 
 def test_similarity_is_that_of_pairs_whichever_comes_first(tmp_path: Path) -> None:
     one = photo(0)
-    grey = looks_of([one, photo(1), cropped(one, 0, 1)], tmp_path).grey
+    grey = fingerprints_of([one, photo(1), cropped(one, 0, 1)], tmp_path).grey
     for scores in (similarity(grey[[0, 0, 0]], grey), similarity(grey, grey[[0, 0, 0]])):
         assert scores[0] == pytest.approx(1, abs=1e-5)
         assert scores[1] < 0.6
@@ -136,15 +136,15 @@ def test_similarity_is_that_of_pairs_whichever_comes_first(tmp_path: Path) -> No
 
 
 def test_the_cosines_are_orthonormal() -> None:
-    rows = looks._cosines(looks.SIDE)
-    np.testing.assert_allclose(rows @ rows.T, np.eye(looks.SIDE), atol=1e-5)
+    rows = fingerprints._cosines(fingerprints.SIDE)
+    np.testing.assert_allclose(rows @ rows.T, np.eye(fingerprints.SIDE), atol=1e-5)
 
 
 def test_a_shift_and_a_scale_are_undone(tmp_path: Path) -> None:
-    grey = looks_of([photo(3)], tmp_path).grey.astype(np.float32)
+    grey = fingerprints_of([photo(3)], tmp_path).grey.astype(np.float32)
     moves = np.array([[1.2, -0.7, 0.04]], dtype=np.float32)
-    moved = looks._warped(grey, moves)
-    again = looks._moved_onto(grey, moved)
+    moved = fingerprints._warped(grey, moves)
+    again = fingerprints._moved_onto(grey, moved)
     inside = slice(3, -3)
     before = np.abs(grey - moved)[:, inside, inside].mean()
     assert np.abs(again - moved)[:, inside, inside].mean() < before / 10

@@ -1,4 +1,4 @@
-"""Copies among the photos of a folder: the same bytes, or looks that are nearly the same."""
+"""Copies among the photos of a folder: the same bytes, or fingerprints that are nearly the same."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fewshot_lite.images.fingerprints import Looks, similar_pairs
+from fewshot_lite.images.fingerprints import Fingerprints, similar_pairs
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,11 @@ class Copies:
 
 
 def find_copies(
-    paths: Sequence[Path], labels: Sequence[int], looks: Looks, rows: Sequence[int], classes: int
+    paths: Sequence[Path],
+    labels: Sequence[int],
+    fingerprints: Fingerprints,
+    rows: Sequence[int],
+    classes: int,
 ) -> Copies:
     """Find exact and near copies.
 
@@ -45,17 +49,17 @@ def find_copies(
     Args:
         paths: N photos.
         labels: N class numbers 0..K-1.
-        looks: of the N photos.
+        fingerprints: of the N photos.
         rows: which of them could be read.
         classes: K.
     """
     alike: dict[bytes, list[int]] = defaultdict(list)  # what looks the same in every pixel
     for row in rows:
-        alike[looks.key(row)].append(row)
+        alike[fingerprints.key(row)].append(row)
     by_first = {group[0]: group for group in alike.values()}
     file_of = _files(paths, by_first.values())
     first = np.array(sorted(by_first), dtype=np.int64)
-    edges = [by_first[a] + by_first[b] for a, b, _ in similar_pairs(looks, first)]
+    edges = [by_first[a] + by_first[b] for a, b, _ in similar_pairs(fingerprints, first)]
     across, within = _Joined(), _Joined()
     for members in [*by_first.values(), *edges]:
         by_label: dict[int, list[int]] = defaultdict(list)

@@ -33,7 +33,7 @@ _COARSE, _FINE = (8, 0.5), (12, 1.0)  # frequencies each way, exponent of their 
 _FARTHEST = np.array([0.06 * SIDE, 0.06 * SIDE, 0.08], dtype=np.float32)
 
 
-class Looks:
+class Fingerprints:
     """Fingerprints of N photos to compare them by: about a kilobyte each.
 
     Rows may be set from several threads, each its own.
@@ -47,7 +47,7 @@ class Looks:
         return len(self.grey)
 
     def set(self, row: int, pixels: npt.NDArray[np.uint8]) -> None:
-        """Keep the looks of one photo, uint8 (S, S, 3)."""
+        """Keep the fingerprint of one photo, uint8 (S, S, 3)."""
         image = Image.fromarray(pixels).convert("YCbCr")
         box = Image.Resampling.BOX
         self.grey[row] = np.asarray(image.resize((SIDE, SIDE), box))[..., 0]
@@ -60,7 +60,7 @@ class Looks:
 
 
 def similar_pairs(
-    looks: Looks, rows: npt.NDArray[np.int64], *, most: int = 16, chunk: int = 512
+    fingerprints: Fingerprints, rows: npt.NDArray[np.int64], *, most: int = 16, chunk: int = 512
 ) -> list[tuple[int, int, float]]:
     """Pairs of photos that are copies of one another.
 
@@ -68,13 +68,13 @@ def similar_pairs(
     time, and each goes on with its `most` likeliest partners.
 
     Args:
-        looks: of all photos.
+        fingerprints: of all photos.
         rows: which of them to compare, int64 (M,).
 
     Returns:
         (row, row, correlation) with the smaller row first, sorted.
     """
-    grey = looks.grey[rows]
+    grey = fingerprints.grey[rows]
     varied = grey.reshape(len(rows), SIDE * SIDE).std(axis=1) >= _FLAT
     rows, grey = rows[varied], grey[varied]
     coarse = np.concatenate(
@@ -88,7 +88,7 @@ def similar_pairs(
         likeness = coarse[start : start + chunk] @ coarse[start:].T  # (chunk, later)
         first, second = _likeliest(likeness, most)
         first, second = first + start, second + start
-        same_colours = _colours_apart(looks, rows[first], rows[second]) <= _COLOURS_APART
+        same_colours = _colours_apart(fingerprints, rows[first], rows[second]) <= _COLOURS_APART
         first, second = first[same_colours], second[same_colours]
         for part in range(0, len(first), chunk):
             i, j = first[part : part + chunk], second[part : part + chunk]
@@ -128,8 +128,10 @@ def _likeliest(likeness: Floats, most: int) -> tuple[npt.NDArray[np.int64], npt.
     return row, columns[row, place]
 
 
-def _colours_apart(looks: Looks, i: npt.NDArray[np.int64], j: npt.NDArray[np.int64]) -> Floats:
-    difference = looks.colour[i].astype(np.float32) - looks.colour[j]
+def _colours_apart(
+    fingerprints: Fingerprints, i: npt.NDArray[np.int64], j: npt.NDArray[np.int64]
+) -> Floats:
+    difference = fingerprints.colour[i].astype(np.float32) - fingerprints.colour[j]
     return np.asarray(np.sqrt((difference**2).mean(axis=(1, 2, 3))), dtype=np.float32)
 
 

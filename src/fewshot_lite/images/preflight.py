@@ -20,7 +20,7 @@ from fewshot_lite.core.progress import OnDone
 from fewshot_lite.images.copies import find_copies
 from fewshot_lite.images.decoding import look_through
 from fewshot_lite.images.finding import find_labelled
-from fewshot_lite.images.fingerprints import Looks
+from fewshot_lite.images.fingerprints import Fingerprints
 from fewshot_lite.images.folders import LabelledImages, Skipped
 from fewshot_lite.images.photo import Square, place_of
 
@@ -94,14 +94,14 @@ class Examiner:
         self.folder = folder
         self._places = tuple(map(place_of, folder.paths))
         self.size = size
-        self._looks = Looks(len(folder.paths))
+        self._fingerprints = Fingerprints(len(folder.paths))
         self._tiny: dict[int, Square] = {}
         self._white: dict[int, int] = {}
         self._lock = threading.Lock()
 
     def look(self, position: int, square: Square) -> None:
         """See one photo; threads may call this at the same time."""
-        self._looks.set(position, square.pixels)
+        self._fingerprints.set(position, square.pixels)
         with self._lock:
             if min(square.width, square.height) * _MOST_ENLARGED < self.size:
                 self._tiny[position] = square._replace(pixels=square.pixels[:0])
@@ -117,7 +117,7 @@ class Examiner:
         folder = self.folder
         good = [i for i in range(len(folder.paths)) if i not in problems]
         classes = len(folder.class_names)
-        copies = find_copies(self._places, folder.labels, self._looks, good, classes)
+        copies = find_copies(self._places, folder.labels, self._fingerprints, good, classes)
         found: list[Finding] = []
         skipped = [(item, self._home(item.path)) for item in folder.skipped]
         skipped += [(Skipped(self._places[i], problems[i]), self._names((i,))) for i in problems]

@@ -36,7 +36,7 @@ from fewshot_lite.personal.undo import keep_backup
 
 
 @dataclass(frozen=True)
-class Outputs:
+class ModelOutputs:
     """The answers of a personal model, as tensors."""
 
     probabilities: Tensor
@@ -242,7 +242,7 @@ class PersonalModel(PhotoClassifier):
         return self
 
     @torch.no_grad()
-    def outputs(self, images: Tensor, *, micro_batch: int = 64) -> Outputs:
+    def outputs(self, images: Tensor, *, micro_batch: int = 64) -> ModelOutputs:
         """Class probabilities and strangeness.
 
         Args:
@@ -251,10 +251,10 @@ class PersonalModel(PhotoClassifier):
         """
         return self.outputs_of(self.embed(images, micro_batch=micro_batch))
 
-    def outputs_of(self, features: Tensor) -> Outputs:
+    def outputs_of(self, features: Tensor) -> ModelOutputs:
         """As `outputs`, from features (B, d) of the images."""
         logits = self.head.logits(self._statistics, features)
-        return Outputs(logits.softmax(dim=1).float(), self.novelty.strangeness(features))
+        return ModelOutputs(logits.softmax(dim=1).float(), self.novelty.strangeness(features))
 
     @torch.no_grad()
     def probabilities(self, images: Tensor, *, micro_batch: int = 64) -> Tensor:

@@ -182,7 +182,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Contents:
+class VtabContents:
     """The tasks of VTAB-v2 that a folder holds."""
 
     found: tuple[Found, ...]
@@ -192,7 +192,7 @@ class Contents:
     """Tasks of which there is nothing."""
 
 
-def look(root: Path) -> Contents:
+def look(root: Path) -> VtabContents:
     """Which tasks lie in a folder. Looks at names only."""
     found: list[Found] = []
     problems: dict[str, str] = {}
@@ -205,7 +205,7 @@ def look(root: Path) -> Contents:
             problems[task.name] = place
         else:
             absent.append(task)
-    return Contents(tuple(found), problems, tuple(absent))
+    return VtabContents(tuple(found), problems, tuple(absent))
 
 
 def _locate(root: Path, task: VtabTask) -> Found | str | None:
@@ -233,7 +233,7 @@ def missing_line(task: VtabTask) -> str:
     return f"{task.name}: not there. From {task.url}; as {task.folders[0]}/ with {holds}"
 
 
-def require(root: Path) -> Contents:
+def require(root: Path) -> VtabContents:
     """As `look`, for a folder that is to be evaluated on.
 
     Raises:

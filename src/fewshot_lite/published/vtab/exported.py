@@ -14,7 +14,7 @@ import numpy as np
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.images.folders import scan_classes
 from fewshot_lite.published.vtab.errors import reading
-from fewshot_lite.published.vtab.pool import Pool, Splits, file_pool
+from fewshot_lite.published.vtab.pool import Splits, VtabImages, file_pool
 
 #: The files of the first layout.
 LISTS = ("train800val200.txt", "test.txt")
@@ -28,7 +28,7 @@ def from_lists(folder: Path, classes: int) -> Splits:
     return Splits(tuple(str(label) for label in range(classes)), train, test)
 
 
-def _listed(listing: Path, classes: int) -> Pool:
+def _listed(listing: Path, classes: int) -> VtabImages:
     paths: list[Path] = []
     labels: list[int] = []
     with reading(listing):
@@ -51,7 +51,7 @@ def from_class_folders(folder: Path) -> Splits:
     train = scan_classes(folder / "train")
     number = {name: label for label, name in enumerate(train.class_names)}
 
-    def other(split: str) -> Pool:
+    def other(split: str) -> VtabImages:
         data = scan_classes(folder / split)
         for name in data.class_names:
             if name not in number:

@@ -9,7 +9,16 @@ import numpy as np
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.images.folders import scan_classes
 from fewshot_lite.published.vtab.errors import need_extra, reading
-from fewshot_lite.published.vtab.pool import CUT, Pool, Rows, Splits, cut, file_pool, pool, shuffled
+from fewshot_lite.published.vtab.pool import (
+    CUT,
+    Rows,
+    Splits,
+    VtabImages,
+    cut,
+    file_pool,
+    pool,
+    shuffled,
+)
 from fewshot_lite.published.vtab.stored import RecordImage, RowImage
 
 _CALTECH_SHOTS = 30
@@ -49,7 +58,7 @@ def cifar100(folder: Path) -> Splits:
     )
 
 
-def _cifar_file(path: Path, classes: int) -> Pool:
+def _cifar_file(path: Path, classes: int) -> VtabImages:
     with reading(path):
         records = np.memmap(path, np.uint8, mode="r")
         if len(records) % _CIFAR_RECORD:
@@ -131,7 +140,7 @@ def svhn(folder: Path) -> Splits:
     return Splits(tuple("0123456789"), train, test)
 
 
-def _svhn_file(path: Path) -> Pool:
+def _svhn_file(path: Path) -> VtabImages:
     io = need_extra("scipy.io")
     with reading(path):
         labels = io.loadmat(path, variable_names=["y"])["y"].ravel().astype(np.int64) % 10

@@ -16,7 +16,7 @@ Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Pool:
+class VtabImages:
     """A split. Sources are made for the images asked for only: dSprites has 737,280."""
 
     labels: Rows
@@ -35,7 +35,7 @@ class Pool:
         """The images at these positions, 0..M-1."""
         return tuple(self.load(self.rows[positions]))
 
-    def subset(self, positions: Rows) -> Pool:
+    def subset(self, positions: Rows) -> VtabImages:
         """The same images, these alone."""
         return replace(self, labels=self.labels[positions], rows=self.rows[positions])
 
@@ -45,10 +45,10 @@ class Splits:
     """The images of one task."""
 
     class_names: tuple[str, ...]
-    train: Pool
+    train: VtabImages
     """The images that the support set is drawn from; all training images where `val` is none."""
-    test: Pool
-    val: Pool | None = None
+    test: VtabImages
+    val: VtabImages | None = None
     """Validation images from elsewhere than `train`: a fifth of the support set."""
     notes: tuple[str, ...] = ()
     """Reasons why results may differ from the published ones."""
@@ -58,13 +58,13 @@ def pool(
     labels: npt.ArrayLike,
     load: Callable[[Rows], Sequence[Source]],
     size: tuple[int, int] | None = None,
-) -> Pool:
+) -> VtabImages:
     """A pool whose rows are 0..M-1."""
     array = np.asarray(labels, dtype=np.int64)
-    return Pool(array, load, np.arange(len(array), dtype=np.int64), size)
+    return VtabImages(array, load, np.arange(len(array), dtype=np.int64), size)
 
 
-def file_pool(paths: Sequence[Path], labels: npt.ArrayLike) -> Pool:
+def file_pool(paths: Sequence[Path], labels: npt.ArrayLike) -> VtabImages:
     """A pool of image files, each used whole."""
     return pool(labels, lambda rows: [WholeImage(paths[row]) for row in rows])
 
@@ -77,7 +77,7 @@ def shuffled(number: int) -> Rows:
     return np.random.RandomState(0).permutation(number).astype(np.int64)
 
 
-def cut(images: Pool, test_percent: int) -> tuple[Pool, Pool]:
+def cut(images: VtabImages, test_percent: int) -> tuple[VtabImages, VtabImages]:
     """Training and test images of a set without splits."""
     order = shuffled(len(images))
     first_test = len(order) * (100 - test_percent) // 100

@@ -19,7 +19,7 @@ from fewshot_lite.evaluation.protocols.base import EvaluationProtocol, Evaluatio
 from fewshot_lite.images.folders import require_folder
 from fewshot_lite.images.photo import Source
 from fewshot_lite.published.vtab.catalogue import GROUPS, TASKS, Found, require
-from fewshot_lite.published.vtab.pool import Pool, Rows, Splits
+from fewshot_lite.published.vtab.pool import Rows, Splits, VtabImages
 
 #: Streams of random numbers, so that one draw does not shift another.
 _SUPPORT, _VALIDATION = range(2)
@@ -156,7 +156,7 @@ class VtabProtocol(EvaluationProtocol):
         return order
 
 
-def _draw(pool: Pool, count: int, order: Rows) -> Rows:
+def _draw(pool: VtabImages, count: int, order: Rows) -> Rows:
     """The first of each class in an order, then others in this order; sorted."""
     _, first = np.unique(pool.labels[order], return_index=True)
     first = np.sort(first)

@@ -9,7 +9,7 @@ import numpy as np
 
 from fewshot_lite.images.folders import scan_classes
 from fewshot_lite.published.vtab.errors import need_extra, reading
-from fewshot_lite.published.vtab.pool import CUT, Pool, Rows, Splits, cut, file_pool, pool
+from fewshot_lite.published.vtab.pool import CUT, Rows, Splits, VtabImages, cut, file_pool, pool
 from fewshot_lite.published.vtab.stored import Hdf5Image
 
 
@@ -19,7 +19,7 @@ def camelyon(folder: Path) -> Splits:
     return Splits(("normal", "tumour"), train, test, val)
 
 
-def _camelyon_split(folder: Path, split: str) -> Pool:
+def _camelyon_split(folder: Path, split: str) -> VtabImages:
     images, targets = (folder / f"camelyonpatch_level_2_split_{split}_{c}.h5" for c in "xy")
     h5py = need_extra("h5py")
     with reading(targets), h5py.File(targets, "r") as file:
@@ -64,7 +64,7 @@ def retinopathy(folder: Path) -> Splits:
     return Splits(names, train, test, val, notes)
 
 
-def _graded(listing: Path, folder: Path, usage: str | None) -> Pool:
+def _graded(listing: Path, folder: Path, usage: str | None) -> VtabImages:
     with reading(listing), listing.open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if usage is None or row["Usage"] == usage]
         grades = [int(row["level"]) for row in rows]

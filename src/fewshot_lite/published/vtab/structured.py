@@ -20,7 +20,7 @@ from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.images.photo import PhotoError
 from fewshot_lite.published.tfrecord import Record, RecordFile, example_integer
 from fewshot_lite.published.vtab.errors import reading
-from fewshot_lite.published.vtab.pool import CUT, Pool, Rows, Splits, cut, file_pool, pool
+from fewshot_lite.published.vtab.pool import CUT, Rows, Splits, VtabImages, cut, file_pool, pool
 from fewshot_lite.published.vtab.stored import RecordImage, RowImage, WholeImage
 
 #: A class reaches from one of these to the next; what is equal to a bound lies below it.
@@ -77,7 +77,7 @@ def _clevr_closest(scene: dict[str, Any]) -> int:
     return interval(min(item["pixel_coords"][2] for item in scene["objects"]), _CLEVR_DISTANCES)
 
 
-def _clevr(folder: Path, split: str, label: Callable[[dict[str, Any]], int]) -> Pool:
+def _clevr(folder: Path, split: str, label: Callable[[dict[str, Any]], int]) -> VtabImages:
     path = folder / "scenes" / f"CLEVR_{split}_scenes.json"
     with reading(path):
         scenes = json.loads(path.read_bytes())["scenes"]
@@ -167,7 +167,7 @@ def _smallnorb(folder: Path, *, column: int, step: int, names: list[str]) -> Spl
     return Splits(tuple(names), train, test, val, (note,))
 
 
-def _norb_split(folder: Path, split: str, column: int, step: int, classes: int) -> Pool:
+def _norb_split(folder: Path, split: str, column: int, step: int, classes: int) -> VtabImages:
     info, data = (folder / f"{_NORB_PREFIXES[split]}-{kind}.mat" for kind in ("info", "dat"))
     with reading(info), info.open("rb") as file:
         shape = _norb_header(file, magic=0x1E3D4C54)  # int32
@@ -273,7 +273,7 @@ def dmlab(folder: Path) -> Splits:
     return Splits(tuple(str(label) for label in range(_CLASSES)), train, test, val)
 
 
-def _split(folder: Path, split: str) -> Pool:
+def _split(folder: Path, split: str) -> VtabImages:
     files = sorted(folder.glob(f"dmlab-{split}.tfrecord*"))
     if not files:
         raise FewshotError(
