@@ -10,7 +10,6 @@ after importing and opening the base and at the end, for each number of photos.
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 import time
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common import Row, emit, mebibytes, numbers, peak, point, say
+from benchmarks.common import Row, arguments, emit, mebibytes, peak, point, say
 from benchmarks.cost.bulk import write_files
 from fewshot_lite.images.decoding import decode_pixels
 from fewshot_lite.networks.sessions import open_session, run_session
@@ -32,12 +31,7 @@ _BATCH = 16
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--photos", type=numbers, default="320,1280")
-    parser.add_argument("--views", type=int)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--point", nargs=2, help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = arguments(__doc__, photos=[320, 1280], views=int, seed=0)
     if args.point:
         print(json.dumps(measure(Path(args.point[0]), int(args.point[1]), args.views)))
         return

@@ -168,7 +168,7 @@ class PersonalModel(PhotoClassifier):
         return self.views[:, 0]
 
     def rows(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The rows that the head is fitted to: features (N V, d), their labels and photos (N V,)."""
+        """The rows that the head is fitted to: features (N V, d), labels and photos (N V,)."""
         number, views = self.views.shape[:2]
         photos = torch.arange(number, device=self.labels.device)
         of_rows = self.labels.repeat_interleave(views)

@@ -130,7 +130,7 @@ class TorchFreeModel(PhotoClassifier):
         return self._contents.leave_one_out_logits is not None
 
     def rows(self) -> tuple[Array, Array, Array]:
-        """The rows that the head is fitted to: features (N V, d), their labels and photos (N V,)."""
+        """The rows that the head is fitted to: features (N V, d), labels and photos (N V,)."""
         number, views, width = self._contents.features.shape
         rows = self._contents.features.reshape(number * views, width)
         return rows, self.labels.repeat(views), np.arange(number).repeat(views)
@@ -181,7 +181,7 @@ class AdaptedModel(TorchFreeModel):
         """Put together; use `TorchFreeBase.adapt`.
 
         Args:
-            backbone: what `backbone_record.describe_backbone` says of the network.
+            backbone: what `networks.backbone.describe_backbone` says of the network.
             network: its state.
             head: its head.
             contents: what is known of its photos.

@@ -42,4 +42,4 @@ class WithPhotos(Protocol):
         """What the other photos make of each, (N, K); NaN for a class's only photo."""
 
     def rows(self) -> tuple[Any, Any, Any]:
-        """The rows that the head is fitted to: features (N V, d), their labels and photos (N V,)."""
+        """The rows that the head is fitted to: features (N V, d), labels and photos (N V,)."""

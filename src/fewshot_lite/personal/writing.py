@@ -28,7 +28,7 @@ def write_personal(
     """Write a personal model, whole or not at all.
 
     Args:
-        backbone: what `backbone_record.describe_backbone` says.
+        backbone: what `networks.backbone.describe_backbone` says.
         network: state of the network.
         head: the head.
         contents: all else.
