@@ -24,8 +24,8 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from benchmarks.common import Row, emit, mebibytes, numbers, peak, point, random_images, say
-from benchmarks.personal_tasks import Images, add_arguments
+from benchmarks.common import Row, emit, mebibytes, peak, point, random_images, say
+from benchmarks.personal_tasks import Images, task_arguments
 from fewshot_lite.core.intervals import half_width
 from fewshot_lite.heads.base import Head
 from fewshot_lite.heads.choice import choose_head
@@ -219,17 +219,17 @@ def hold(photos: int, model: MetaModel) -> Row:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_arguments(parser, queries=12)
-    parser.add_argument("--rows", type=lambda text: text.split(","), default=["auto", "top stage"])
-    parser.add_argument("--looks", type=numbers, default="5,10,20,30,60")
-    parser.add_argument("--log", type=Path, default=Path("refining.jsonl"))
-    parser.add_argument("--memory", type=numbers)
-    parser.add_argument("--point", type=int, help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    args.rows = ["one pass", *args.rows]
-    if args.point is not None:
-        print(json.dumps(hold(args.point, MetaModel.load(args.model))))
+    args = task_arguments(
+        __doc__,
+        queries=12,
+        rows="auto,top stage",
+        looks=[5, 10, 20, 30, 60],
+        log=Path("refining.jsonl"),
+        memory=([], "numbers of photos to measure memory at, instead"),
+    )
+    args.rows = ["one pass", *args.rows.split(",")]
+    if args.point:
+        print(json.dumps(hold(int(args.point[0]), MetaModel.load(args.model))))
     elif args.memory:
         found = [point("benchmarks.accuracy.refining", n) for n in args.memory]
         emit("refining", vars(args), found)

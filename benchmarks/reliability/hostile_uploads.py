@@ -11,7 +11,6 @@ without an answer ("closed") is as good as a refusal.
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import os
@@ -33,7 +32,7 @@ from urllib.parse import quote
 
 from PIL import Image
 
-from benchmarks.common import emit, say
+from benchmarks.common import arguments, emit, say
 from benchmarks.reliability.hostile_images import claimed_sizes, other_formats
 from fewshot_lite.demo.drawings import KINDS, write_folder
 
@@ -281,9 +280,7 @@ def odd(folder: Path) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+    args = arguments(__doc__, seed=0)
     result = {}
     for name, tokened in (("open", False), ("with a token", True)):
         with tempfile.TemporaryDirectory() as folder:

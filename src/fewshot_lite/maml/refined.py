@@ -126,7 +126,7 @@ class RefinedLearner(Learner):
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """The layers that a pattern has digits for: the stages, from the images up, and the head."""
+        """The digits of a pattern are of these: the stages, from the images up, and the head."""
         return self._staged[0].layers
 
     @property
