@@ -180,8 +180,7 @@ class RefinedLearner(Learner):
         def below(part: Tensor) -> Tensor:
             return self._run(part, start.parameters, self.first_stage, self._lowest)
 
-        maps = map_batches(below, x, start.micro_batch, start.cast)
-        return maps.contiguous(memory_format=torch.channels_last) if maps.ndim == 4 else maps
+        return map_batches(below, x, start.micro_batch, start.cast)
 
     @torch.no_grad()
     def features_of(self, maps: Tensor, task: TaskClassifier) -> Tensor:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.core.progress import OnDone
+from fewshot_lite.heads.base import Head
 from fewshot_lite.heads.calibrated import likeliest_factor
 from fewshot_lite.heads.choice import Choice, choose_head, refitted_choice, untempered
 from fewshot_lite.learners.base import TaskClassifier
@@ -143,7 +144,10 @@ def try_refinement(
         FewshotError: the steps diverged.
     """
     first = torch.tensor([int((groups == g).nonzero()[0]) for g in groups.unique()])
-    support = _Support(start, maps, labels, classes, groups, first.to(labels.device))
+    own = learner.base.head
+    choice = choose_head("default", own, start.support_features, labels, classes, groups)
+    head = untempered(choice)
+    support = _Support(start, maps, labels, classes, groups, first.to(labels.device), head)
     found = support.answers(learner, on_step)
     if not found:  # nothing can be left out
         return Trial(min(FEW_STEPS, learner.settings.steps) if always else 0, None, {}, {})
@@ -160,6 +164,8 @@ class _Support:
     classes: int
     groups: Tensor
     first: Tensor
+    head: Head
+    """What names photos left out, before any fit."""
 
     def answers(
         self, learner: RefinedLearner, on_step: OnDone | None
@@ -183,6 +189,7 @@ class _Support:
                 as_is[kept],
                 self.maps[self.first[rows]],
                 self.start.support_features[self.first[rows]],
+                self.head,
             )
             count = _counted(on_step, done, len(folds))
             told = part.answers(learner, self.classes, looks, count)
@@ -224,6 +231,7 @@ class _Fold:
     """Their maps."""
     out_features: Tensor
     """(m, d), by one pass."""
+    head: Head
 
     def answers(
         self,
@@ -237,10 +245,8 @@ class _Fold:
         found: dict[int, tuple[Tensor, Tensor]] = {}
 
         def named(number: int, support: Tensor, out: Tensor) -> None:
-            choice = choose_head("default", learner.base.head, support, *given, self.groups)
-            head = untempered(choice)
             detector = NoveltyDetector(support[self.as_is], self.labels[self.as_is], classes)
-            logits = head.logits(head.fit(support, *given), out).float()
+            logits = self.head.logits(self.head.fit(support, *given), out).float()
             found[number] = logits, detector.strangeness(out)
 
         def look(number: int, adapted: TaskClassifier) -> None:
