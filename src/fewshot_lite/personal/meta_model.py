@@ -160,9 +160,13 @@ class MetaModel:
                 arrays, tensors). Tensors (N, 3, S, S) with S = `image_size` are taken as they are.
             labels: N class names for photos; what is none, a number, say, is named by its `str`. Or
                 a CSV file of files in a folder and their classes (`images.labels_file`).
-            head, views, mirror, refine, refine_pattern, thumbnails: see
-                `personal.adapt_options.AdaptOptions`.
+            head: as `AdaptOptions` has it.
+            views: as `AdaptOptions` has it.
+            mirror: as `AdaptOptions` has it.
+            refine: as `AdaptOptions` has it.
+            refine_pattern: as `AdaptOptions` has it.
             strict: fail if anything is wrong with the photos; `images.preflight` lists what may be.
+            thumbnails: as `AdaptOptions` has it.
             workers: threads that decode; one a core and two more unless given.
             on_done: called with (photos decoded, photos in all).
             on_embedded: as `adapt_to` takes it.
