@@ -42,7 +42,7 @@ from fewshot_lite.personal.torch_free_model import AdaptedModel
 from fewshot_lite.personal.views import MIRRORED, choose_views, view
 
 #: Bytes of maps that are kept in memory; more of them wait in a file.
-_IN_MEMORY = 64 * 2**20
+_IN_MEMORY = 16 * 2**20
 #: Rows that go through the upper stages at a time.
 _ROWS = 64
 
