@@ -104,7 +104,7 @@ class Task:
 
         start = self.start
         maps = learner.upper_maps(start.classifier, start.maps)
-        given = start.classifier, maps, start.labels, self.classes, start.photos
+        given = start.classifier, maps, start.labels, self.classes, start.groups
         learner.refine(*given, looks=self.looks, look=look)
         yield from found
 
@@ -122,7 +122,7 @@ class Task:
     def _refitted(self, adapted: TaskClassifier, below: Tensor) -> Tensor:
         """By the heads that `adapt` takes, fitted to these features."""
         given = adapted.support_features, self.start.labels, self.classes
-        choice = choose_head("default", self.learner.head, *given, self.start.photos)
+        choice = choose_head("default", self.learner.head, *given, self.start.groups)
         return self._named(choice.head, adapted, below)
 
     def _named(self, head: Head, adapted: TaskClassifier, below: Tensor) -> Tensor:

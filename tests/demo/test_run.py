@@ -30,9 +30,22 @@ def _few_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_demo_adapts_on_some_drawings_and_names_the_others(base: Path, tmp_path: Path) -> None:
-    phases: list[str] = []
-    result = run_demo(tmp_path / "demo", base=base, per_kind=2, held_back=3, on_phase=phases.append)
-    assert phases == ["Drawing", "Adapting", "Classifying"]
+    told: list[tuple[int, int | None, str]] = []
+    result = run_demo(
+        tmp_path / "demo",
+        base=base,
+        per_kind=2,
+        held_back=3,
+        on_done=lambda *where: told.append(where),
+    )
+    ends = {what: (done, total) for done, total, what in told}
+    assert ends == {
+        "Loading the model": (0, None),
+        "Drawing": (10, 10),
+        "Reading photos": (4, 4),
+        "Adapting": (4, 4),
+        "Classifying": (6, 6),
+    }
     assert result.classes == ("key", "leaf")
     assert (result.adapted_on, result.total) == (4, 6)
     assert len(list(result.photos.glob("*/*.jpg"))) == 4

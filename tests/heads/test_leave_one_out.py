@@ -126,7 +126,9 @@ def test_a_head_without_a_closed_form_is_fitted_again(shots: list[int]) -> None:
 
 @SUPPORTS
 @WIDTHS
-@pytest.mark.parametrize("views", [[2], [3, 1]], ids=["two views", "three views or one"])
+@pytest.mark.parametrize(
+    "views", [[2], [3, 1], [9, 3, 6]], ids=["two views", "three views or one", "clips in views"]
+)
 @pytest.mark.parametrize(
     "head",
     [
@@ -142,7 +144,7 @@ def test_a_head_without_a_closed_form_is_fitted_again(shots: list[int]) -> None:
     ],
     ids=["mahalanobis", "ridge", "cosine", "euclidean", "mean"],
 )
-def test_a_photo_is_left_out_with_all_of_its_views(
+def test_a_photo_or_clip_is_left_out_with_all_of_its_rows(
     shots: list[int], width: float, views: list[int], head: Head
 ) -> None:
     features, labels = support_set(shots, width)
@@ -166,7 +168,7 @@ def test_a_photo_is_left_out_with_all_of_its_views(
 
 def test_a_photo_in_two_classes_is_refused() -> None:
     features, labels = support_set([3, 3], 2.0)
-    with pytest.raises(ValueError, match="a photo has views in two classes"):
+    with pytest.raises(ValueError, match="one has rows in two classes"):
         RidgeHead().leave_one_out_logits(features, labels, 2, torch.zeros(6, dtype=torch.int64))
 
 

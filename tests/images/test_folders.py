@@ -21,8 +21,8 @@ from fewshot_lite.images.folders import (
     scan_collection,
     subfolders,
     walk_photos,
-    why_no_photo,
 )
+from fewshot_lite.images.kinds import why_no_photo
 
 Tree = Callable[..., Path]
 

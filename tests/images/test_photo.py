@@ -726,7 +726,7 @@ def test_another_file_that_is_called_a_photo(tmp_path: Path, name: str, content:
 
 def test_a_film_that_is_called_a_photo(tmp_path: Path) -> None:
     (tmp_path / "a.heic").write_bytes(b"\0\0\0\x1cftypisom\0\0\2\0isomiso2mp41" + bytes(99))
-    assert reason(tmp_path / "a.heic").startswith("not an image")
+    assert reason(tmp_path / "a.heic").startswith("a video, not a photo: give its name")
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,7 @@ from fewshot_lite.cli.options import (
     INTERRUPTED,
     Device,
     Force,
+    Frames,
     Json,
     Labels,
     MaxPixels,
@@ -24,11 +26,14 @@ from fewshot_lite.core.config import HeadName, Refine
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.files import DEFAULT_BASE, DEFAULT_PERSONAL, check_output
 from fewshot_lite.images.finding import find_labelled
-from fewshot_lite.images.folders import PHOTO_ENDINGS, require_folder
+from fewshot_lite.images.folders import require_folder
+from fewshot_lite.images.kinds import PHOTO_ENDINGS
+from fewshot_lite.images.videos import check_frames
 from fewshot_lite.personal.base_argument import parse_base
 from fewshot_lite.personal.report.page import check_report
 
 if TYPE_CHECKING:
+    from fewshot_lite.personal.adaptation import Adaptation
     from fewshot_lite.personal.personal_model import PersonalModel
     from fewshot_lite.personal.torch_free_model import AdaptedModel
 
@@ -88,6 +93,7 @@ def adapt(
             show_default="what the base has stored, or the top ones",
         ),
     ] = None,
+    frames: Frames = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The file to write the personal model to.")
     ] = DEFAULT_PERSONAL,
@@ -126,6 +132,8 @@ def adapt(
         find_labelled(folder, labels)  # what is wrong with it is told before torch is imported
     else:
         require_folder(folder)
+    if frames is not None:
+        check_frames(frames)
     check_output(output, force=force, stream=True)
     sources = parse_base(base, weights).files
     if report is not None:
@@ -172,11 +180,13 @@ def adapt(
             given: dict[str, Any] = {
                 "views": views,
                 "mirror": mirror,
+                "frames": frames,
                 "strict": strict,
                 "thumbnails": report is not None or not no_thumbnails,
                 "workers": workers,
                 "on_done": lambda done, total: progress(done, total, "Reading photos"),
-                "on_embedded": progress,
+                "on_video": lambda done, total: progress(done, total, "Reading videos"),
+                "on_embedded": lambda done, total: _embedded(progress, done, total),
             }
             personal: AdaptedModel | PersonalModel
             if isinstance(model, TorchFreeBase):
@@ -184,19 +194,24 @@ def adapt(
             else:
                 given |= {"head": head, "refine": refine, "refine_pattern": refine_pattern}
                 personal = model.adapt(folder, labels, on_fold=step, **given)
+            progress(0, None, "Leaving photos out")
+            personal.save(output, force=force, thumbnails=not no_thumbnails)
+            quality = assess(personal)
+            growth = expected_growth(personal, quality)
+            if report is not None:
+                from fewshot_lite.personal.report.adapting import write_adapt_report
+
+                write_adapt_report(
+                    cast("PersonalModel", personal),
+                    report,
+                    model=output,
+                    quality=quality,
+                    force=force,
+                )
     except StrictError as error:
         if not json:
             print_findings(error.findings, render.err)
         raise
-    personal.save(output, force=force, thumbnails=not no_thumbnails)
-    quality = assess(personal)
-    growth = expected_growth(personal, quality)
-    if report is not None:
-        from fewshot_lite.personal.report.adapting import write_adapt_report
-
-        write_adapt_report(
-            cast("PersonalModel", personal), report, model=output, quality=quality, force=force
-        )
     adaptation = personal.adaptation
     assert adaptation is not None
     refined = personal.provenance.get("refined")
@@ -207,13 +222,14 @@ def adapt(
                 "model": output,
                 **({"report": report} if report is not None else {}),
                 "classes": dict(zip(adaptation.class_names, adaptation.used, strict=True)),
+                **({"clips": _clips(adaptation)} if any(adaptation.clips) else {}),
                 "skipped": [
                     {"path": item.path, "reason": item.reason} for item in adaptation.skipped
                 ],
                 "findings": findings_json(adaptation.findings),
                 "quality": quality_json(quality),
                 "growth": asdict(growth) if growth else None,
-                "advice": advice(quality, personal.shots),
+                "advice": advice(quality, personal.examples),
                 "seconds": adaptation.seconds,
                 "base": personal.provenance["base"],
                 "head": personal.provenance["head"],
@@ -229,7 +245,7 @@ def adapt(
         print_findings(others, render.err)
         where = () if output == DEFAULT_PERSONAL else ("--model", output)
         render.print_adaptation(adaptation, output)
-        print_quality(quality, personal.shots, growth=growth)
+        print_quality(quality, personal.examples, growth=growth)
         print_head(personal.provenance["head"])
         if refined:
             print_refined(refined)
@@ -238,3 +254,16 @@ def adapt(
         render.print_next([render.command("classify", "photo.jpg", *where)])
     if stop:
         sys.exit(INTERRUPTED)
+
+
+def _embedded(progress: Callable[..., None], done: int, total: int) -> None:
+    """Photos have gone through the network; when all have, the head is fitted to them."""
+    progress(done, total, "Embedding")
+    if done == total:
+        progress(0, None, "Fitting")
+
+
+def _clips(adaptation: Adaptation) -> dict[str, int]:
+    """Clips of each class that has any."""
+    pairs = zip(adaptation.class_names, adaptation.clips, strict=True)
+    return {name: number for name, number in pairs if number}

@@ -43,7 +43,12 @@ def check(
     from fewshot_lite.images.preflight import check_scanned
 
     with render.counting_bar("Reading photos") as progress:
-        findings = check_scanned(scanned, image_size, on_done=progress)
+        findings = check_scanned(
+            scanned,
+            image_size,
+            on_done=progress,
+            on_video=lambda done, total: progress(done, total, "Reading videos"),
+        )
     if json:
         counts = {name: scanned.labels.count(k) for k, name in enumerate(scanned.class_names)}
         render.print_json(

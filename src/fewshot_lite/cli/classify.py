@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from fewshot_lite.cli.options import Device, Force, Json, MaxPixels, Workers
+from fewshot_lite.cli.options import Device, Force, Frames, Json, MaxPixels, Workers
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.files import DEFAULT_PERSONAL
 from fewshot_lite.images.folders import Skipped
 from fewshot_lite.images.regions import Box, Region, as_box
+from fewshot_lite.images.videos import FRAMES, as_seconds, check_frames
 from fewshot_lite.personal.prediction import check_reject
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def classify(
         list[Path],
         typer.Argument(
             metavar="PATH",
-            help="Photos, or folders of photos. With - paths are read from stdin, one a line.",
+            help="Photos, videos, or folders. With - paths are read from stdin, one a line.",
         ),
     ],
     model: Annotated[
@@ -66,6 +67,14 @@ def classify(
         typer.Option(
             metavar="X,Y,W,H",
             help="Look at this part of each photo alone: left, top, width and height in pixels.",
+        ),
+    ] = None,
+    frames: Frames = None,
+    every: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Also answer for each moment of a video, so far apart, e.g. 0.5s.",
         ),
     ] = None,
     strict: Annotated[
@@ -136,7 +145,9 @@ def classify(
         ),
     ] = False,
 ) -> None:
-    """Say which of your classes photos show.
+    """Say which of your classes photos and videos show.
+
+    A video has one answer, from frames drawn evenly over its time; --every adds a time line.
 
     Answers are printed in the order of the files, unless --json, --jsonl or --csv ask for another
     form. These can be combined, but only one of them can go to stdout.
@@ -157,6 +168,9 @@ def classify(
     share = None if no_reject else reject
     if box is not None and (watch or report is not None):
         raise UsageError("--box: not with --watch or --report, which look at whole photos.")
+    step = None if every is None else as_seconds(every)
+    number = FRAMES if frames is None else frames
+    check_frames(number)
     part = None if box is None else as_box(box.split(","), "--box")
     named = _named(paths, watch=watch, null=null)
     outputs = Outputs(
@@ -180,13 +194,18 @@ def classify(
                 outputs,
                 top=top,
                 reject=share,
+                frames=number,
+                every=step,
                 on_prediction=on_prediction,
                 stopped=lambda: bool(stop),
             )
     else:
         found = _found(paths, outputs.paths, null=null)
         first = list(islice(found, 2))
-        with render_classify.show(outputs, live=False) as on_prediction:
+        total = None
+        if STDIN not in paths and render_classify.has_bar(outputs):
+            total = sum(1 for _ in _found(paths, outputs.paths, null=False))
+        with render_classify.show(outputs, live=False, total=total) as on_prediction:
             if len(first) == 1 and not (outputs.files or outputs.on_stdout):
                 on_prediction = _failing(on_prediction)
             photos = chain(first, found)
@@ -196,6 +215,8 @@ def classify(
                 outputs,
                 top=top,
                 reject=share,
+                frames=number,
+                every=step,
                 on_prediction=on_prediction,
             )
     render_classify.print_tally(tally, outputs)

@@ -41,7 +41,8 @@ def check(
     from fewshot_lite.cli.render.data import print_summary
     from fewshot_lite.published.check import check as check_folder
 
-    summary = check_folder(Path(path))
+    with render.err.status("Looking…"):
+        summary = check_folder(Path(path))
     if json:
         render.print_json(asdict(summary))
     else:

@@ -26,13 +26,13 @@ def demo(
     from fewshot_lite.cli.render import terminal as render
     from fewshot_lite.demo.run import run_demo
 
-    with render.err.status("") as status:
+    with render.counting_bar("Loading the model") as progress:
         result = run_demo(
             output,
             base=base,
             seed=seed,
             force=force,
-            on_phase=lambda phase: status.update(f"{phase}…"),
+            on_done=progress,
         )
     if json:
         render.print_json(asdict(result) | {"accuracy": result.accuracy})

@@ -6,10 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from fewshot_lite.cli.options import Device, Json, argument, option
+from fewshot_lite.cli.options import Device, Frames, Json, argument, option
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.files import DEFAULT_PERSONAL, check_output
-from fewshot_lite.images.folders import PHOTO_ENDINGS
+from fewshot_lite.images.kinds import PHOTO_ENDINGS
 
 if TYPE_CHECKING:
     from fewshot_lite.personal.editing import Edit
@@ -39,6 +39,7 @@ def add(
     name: Annotated[
         str | None, option("The class that all of the photos show.", "--class", metavar="NAME")
     ] = None,
+    frames: Frames = None,
     strict: Annotated[
         bool, option("Fail, and write nothing, if a file is skipped.", "--strict")
     ] = False,
@@ -57,7 +58,15 @@ def add(
 
     personal = _load(model, device)
     with render.counting_bar("Reading photos") as progress:
-        edit = add(personal, folder, name, strict=strict, on_done=progress)
+        edit = add(
+            personal,
+            folder,
+            name,
+            frames=frames,
+            strict=strict,
+            on_done=progress,
+            on_embedded=lambda done, total: progress(done, total, "Embedding"),
+        )
     _finish(edit, target, force=force, json=json, before=personal)
 
 
@@ -68,7 +77,9 @@ def remove(
     ] = None,
     photo: Annotated[
         list[str] | None,
-        option("A single photo to remove, e.g. mug/IMG_0012.jpg.", "--photo", metavar="NAME"),
+        option(
+            "A single photo or clip to remove, e.g. mug/IMG_0012.jpg.", "--photo", metavar="NAME"
+        ),
     ] = None,
     output: Output = None,
     force: InPlace = False,
@@ -79,7 +90,10 @@ def remove(
     from fewshot_lite.personal.editing import remove
 
     personal = _load(model)
-    edit = remove(personal, classes or (), photo or ())
+    from fewshot_lite.cli.render import terminal as render
+
+    with render.err.status("Fitting…"):
+        edit = remove(personal, classes or (), photo or ())
     _finish(edit, target, force=force, json=json, before=personal)
 
 
@@ -146,9 +160,11 @@ def _finish(
     from fewshot_lite.personal.growth import expected_growth
     from fewshot_lite.personal.quality import assess
 
-    edit.model.save(target, force=force)
-    quality = assess(edit.model) if before is not None else None
-    growth = expected_growth(edit.model, quality) if quality is not None else None
+    with render.err.status("Leaving photos out…"):
+        edit.model.save(target, force=force)
+        quality = assess(edit.model) if before is not None else None
+        growth = expected_growth(edit.model, quality) if quality is not None else None
+        earlier = assess(before) if before is not None and not json else None
     if json:
         render.print_skipped(edit.skipped)  # stdout is JSON alone
         about: dict[str, object] = {}
@@ -157,8 +173,8 @@ def _finish(
         render.print_json(render_edit.edit_json(edit, target) | about)
         return
     render_edit.print_edit(edit, target)
-    if quality and before is not None:
-        print_quality(quality, edit.model.shots, before=assess(before), growth=growth)
+    if quality:
+        print_quality(quality, edit.model.examples, before=earlier, growth=growth)
     where = () if target == DEFAULT_PERSONAL else ("--model", target)
     render.print_next([render.command("classify", "photo.jpg", *where)])
 

@@ -30,7 +30,10 @@ INTERRUPTED = 130
 
 PhotoFolder = Annotated[
     Path,
-    argument("A folder, or a ZIP archive, with one folder of photos per class.", metavar="FOLDER"),
+    argument(
+        "A folder, or a ZIP archive, with one folder of photos and videos per class.",
+        metavar="FOLDER",
+    ),
 ]
 Labels = Annotated[
     Path | None,
@@ -39,6 +42,15 @@ Labels = Annotated[
         "file,label,x,y,w,h with a box around the thing.",
         "--labels",
         metavar="FILE.csv",
+    ),
+]
+Frames = Annotated[
+    int | None,
+    option(
+        "The frames to draw of each video, evenly over its time.",
+        "--frames",
+        metavar="N",
+        shown="8",
     ),
 ]
 Json = Annotated[bool, option("Print the result as JSON on stdout.", "--json")]

@@ -13,7 +13,7 @@ _NUMBER = 10
 
 
 def suggest(
-    paths: Annotated[list[Path], argument("Photos, or folders of photos.", metavar="PHOTO")],
+    paths: Annotated[list[Path], argument("Photos, videos, or folders of them.", metavar="PHOTO")],
     model: Annotated[
         Path, option("The personal model that is to learn of them.", "--model", "-m")
     ] = DEFAULT_PERSONAL,
@@ -51,7 +51,7 @@ def suggest(
 
     personal = PersonalModel.load(model, device=str(pick_device(device)))
     with render.counting_bar("Reading photos") as progress:
-        found = choose(personal, find_photos(paths), number, on_done=progress)
+        found = choose(personal, list(find_photos(paths)), number, on_done=progress)
     if copy_into is not None:
         copy_for_sorting(found, personal.class_names, copy_into)
     render.print_skipped(found.skipped)

@@ -16,6 +16,8 @@ from random import Random
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 
+from fewshot_lite.core.progress import OnDone
+
 Colour = tuple[int, ...]  # red, green, blue
 Point = tuple[float, float]
 
@@ -37,7 +39,13 @@ def draw(kind: str, rng: Random, size: int = 256) -> Image.Image:
 
 
 def write_folder(
-    folder: Path, kinds: Sequence[str], per_kind: int, seed: int, size: int = 256
+    folder: Path,
+    kinds: Sequence[str],
+    per_kind: int,
+    seed: int,
+    size: int = 256,
+    *,
+    on_done: OnDone | None = None,
 ) -> list[Path]:
     """Write `<folder>/<kind>/<kind>_01.jpg`, `_02.jpg` ... and return the paths in that order.
 
@@ -52,6 +60,8 @@ def write_folder(
         for i in range(1, per_kind + 1):
             paths.append(folder / kind / f"{kind}_{i:02d}.jpg")
             draw(kind, Random(f"{seed}/{kind}/{i}"), size).save(paths[-1], quality=92)
+            if on_done is not None:
+                on_done(len(paths), len(kinds) * per_kind)
     return paths
 
 

@@ -17,6 +17,9 @@ from fewshot_lite.personal.meta_model import MetaModel
 #: The kinds that are drawn: all but mugs, which small images show badly.
 KINDS = ("fish", "guitar", "house", "key", "leaf", "umbrella")
 
+#: Drawings that are classified at a time.
+_BATCH = 16
+
 
 @dataclass(frozen=True)
 class DemoResult:
@@ -51,7 +54,7 @@ def run_demo(
     held_back: int = 10,
     seed: int = 0,
     force: bool = False,
-    on_phase: Callable[[str], None] | None = None,
+    on_done: Callable[[int, int | None, str], None] | None = None,
 ) -> DemoResult:
     """Draw, adapt and classify in a folder that is created.
 
@@ -60,27 +63,39 @@ def run_demo(
         per_kind: drawings of each kind to adapt on.
         held_back: drawings of each kind to classify.
         force: replace a folder of an earlier demo.
+        on_done: called with (drawings done, drawings in all, what is done to them).
 
     Raises:
         UsageError: the folder exists (without `force`), or is not one of a demo (with it).
     """
-    tell = on_phase or (lambda _: None)
+    tell = on_done or (lambda *_: None)
+    tell(0, None, "Loading the model")
     model = MetaModel.load(base)  # first, so that a bad one leaves no folder behind
     _make_room(folder, force=force)
-    tell("Drawing")
-    drawn = write_folder(folder / "photos", KINDS, per_kind + held_back, seed)
+    drawn = write_folder(
+        folder / "photos",
+        KINDS,
+        per_kind + held_back,
+        seed,
+        on_done=lambda done, total: tell(done, total, "Drawing"),
+    )
     for path in drawn:
         number = int(path.stem.rpartition("_")[2])
         if number > per_kind:
             target = folder / "held-back" / path.parent.name / path.name
             target.parent.mkdir(parents=True, exist_ok=True)
             path.rename(target)
-    tell("Adapting")
-    personal = model.adapt(folder / "photos")
+    personal = model.adapt(
+        folder / "photos",
+        on_done=lambda done, total: tell(done, total, "Reading photos"),
+        on_embedded=lambda done, total: tell(done, total, "Adapting"),
+    )
     saved = personal.save(folder / DEFAULT_PERSONAL)
-    tell("Classifying")
     rest = sorted((folder / "held-back").glob("*/*.jpg"))
-    answers = personal.classify(rest, reject=None)
+    answers = []
+    for answer in personal.classify_stream(rest, reject=None, batch=_BATCH):
+        answers.append(answer)
+        tell(len(answers), len(rest), "Classifying")
     truth = [path.parent.name for path in rest]
     mistakes = tuple(
         (path, str(answer.label))

@@ -186,9 +186,9 @@ class RefinedMethod(LearnerMethod):
         given = found.labels, classes
         with self.named_errors():
             maps = self.refined.upper_maps(found.classifier, found.maps)
-            adapted = self.refined.refine(found.classifier, maps, *given, found.photos)
+            adapted = self.refined.refine(found.classifier, maps, *given, found.groups)
         features = adapted.support_features
-        head = choose_head("default", self.learner.head, features, *given, found.photos).head
+        head = choose_head("default", self.learner.head, features, *given, found.groups).head
         return _classifier(head, adapted, *given)
 
 

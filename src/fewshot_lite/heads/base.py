@@ -73,9 +73,14 @@ class Head(nn.Module, ABC):
         return self
 
     def recalibrated(
-        self, features: Tensor, labels: Tensor, classes: int, groups: Tensor | None = None
+        self,
+        features: Tensor,
+        labels: Tensor,
+        classes: int,
+        groups: Tensor | None = None,
+        queries: Tensor | None = None,
     ) -> Head:
-        """The head for another support set, as `leave_one_out_logits` takes it; itself if it is not
+        """The head for another support set, as `calibrated.calibrate` takes it; itself if it is not
         calibrated."""
         return self
 
@@ -105,15 +110,15 @@ class Head(nn.Module, ABC):
             features: (N, d).
             labels: int64 (N,) of 0..K-1, every class present.
             classes: K.
-            groups: int64 (N,), the photo that each row is a view of: a photo is left out with all
-                of its views. None if every row is a photo of its own.
+            groups: int64 (N,), numbers of what is left out together: the views of a photo, the
+                frames of a clip. None if every row is left out alone.
 
         Returns:
             (N, K) in the features' type, float32 or better, on their device; NaN in the rows of a
-            photo that is its class's only one.
+            group that is its class's only one.
 
         Raises:
-            ValueError: a class without images, a photo in two classes, or a head that does not
+            ValueError: a class without images, a group in two classes, or a head that does not
                 refit (`personal.cross_adaptation` leaves photos out of gradient steps).
         """
         if not self.refits:

@@ -7,7 +7,8 @@ held-out images; here each support photo is held out in turn. The factor t on th
 
 so that a few photos move the head's own temperature little, and many as far as they ask for.
 Classes weigh the same; N' = K² / Σ 1/n_k is the number of photos of a balanced set whose mean over
-classes is as certain, N where classes have as many photos each.
+classes is as certain, N where classes have as many photos each. The frames of a clip are held out
+together and count as one photo.
 
 **Counts.** The mean of n features lies trace(Σ) / n further from every query (in squared distance)
 than the mean of infinitely many: so a class of 40 photos is nearer than one of 2 to photos of
@@ -58,9 +59,14 @@ class CalibratedHead(Head):
         return float(self.factor)
 
     def recalibrated(
-        self, features: Tensor, labels: Tensor, classes: int, groups: Tensor | None = None
+        self,
+        features: Tensor,
+        labels: Tensor,
+        classes: int,
+        groups: Tensor | None = None,
+        queries: Tensor | None = None,
     ) -> CalibratedHead:
-        return calibrate(self.head, features, labels, classes, groups)
+        return calibrate(self.head, features, labels, classes, groups, queries)
 
     def options(self) -> dict[str, Any]:
         return {"head": self.head.describe()}
@@ -77,7 +83,12 @@ class CalibratedHead(Head):
 
 @torch.no_grad()
 def calibrate(
-    head: Head, features: Tensor, labels: Tensor, classes: int, groups: Tensor | None = None
+    head: Head,
+    features: Tensor,
+    labels: Tensor,
+    classes: int,
+    groups: Tensor | None = None,
+    queries: Tensor | None = None,
 ) -> CalibratedHead:
     """The head with its t and c for a support set; t = 1 where no photo can be left out.
 
@@ -86,22 +97,25 @@ def calibrate(
         features: (N, d).
         labels: int64 (N,) of 0..K-1, every class present.
         classes: K.
-        groups: int64 (N,), the photo of each row; see `Head.leave_one_out_logits`. t is that of the
-            first row of each.
+        groups: int64 (N,), what is left out together; see `Head.leave_one_out_logits`.
+        queries: bool (N,), rows that are as queries are seen; see `calibration.calibrate`.
 
     Raises:
         ValueError: a class without images.
     """
     constants = calibration.calibrate(
-        as_array_head(head), *arrays(features, labels, classes, groups)
+        as_array_head(head),
+        *arrays(features, labels, classes, groups),
+        None if queries is None else as_array(queries),
     )
     return CalibratedHead(head, *constants).to(features.device)
 
 
 @torch.no_grad()
-def likeliest_factor(logits: Tensor, labels: Tensor) -> float:
+def likeliest_factor(logits: Tensor, labels: Tensor, groups: Tensor | None = None) -> float:
     """As `calibration.likeliest_factor`, of tensors."""
-    return calibration.likeliest_factor(as_array(logits), as_array(labels))
+    together = None if groups is None else as_array(groups)
+    return calibration.likeliest_factor(as_array(logits), as_array(labels), together)
 
 
 def arrays(

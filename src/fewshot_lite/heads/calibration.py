@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fewshot_lite.heads.array_head import ArrayHead
+from fewshot_lite.heads.groups import even_weights, groups_per_class
 from fewshot_lite.heads.in_numpy import Array, Support
 from fewshot_lite.heads.leave_one_out import first_rows
 
@@ -15,14 +16,17 @@ _GRID = np.exp(np.linspace(-2, 2, 161))
 _REFITS, _OF_A_CLASS = 16, 8
 
 
-def calibrate(head: ArrayHead, support: Support, groups: Array | None) -> tuple[float, float]:
+def calibrate(
+    head: ArrayHead, support: Support, groups: Array | None, queries: Array | None = None
+) -> tuple[float, float]:
     """The factor t and the count offset c of a head for a support set.
 
     Args:
         head: as it was learned.
         support: features (N, d), labels int64 (N,) of 0..K-1, every class present, and K.
-        groups: int64 (N,), the photo of each row; see `leave_one_out`. t is that of the first row
-            of each.
+        groups: int64 (N,), what is left out together; see `leave_one_out`.
+        queries: bool (N,), rows that are as queries are seen, of which t is; None for the first of
+            each group, and all of them without groups.
 
     Raises:
         ValueError: a class without images.
@@ -32,21 +36,28 @@ def calibrate(head: ArrayHead, support: Support, groups: Array | None) -> tuple[
     offset = _count_offset(head, support, groups, left_out)
     if offset:
         left_out = head.calibrated(1.0, offset).leave_one_out_logits(support, groups)
-    if groups is not None:  # as queries are seen; more rows would count a photo as several
-        first = first_rows(groups)[1]
-        left_out, labels = left_out[first], labels[first]
-    return likeliest_factor(left_out, labels), offset
+    if groups is not None:
+        seen = first_rows(groups)[1] if queries is None else np.flatnonzero(queries)
+        left_out, labels, groups = left_out[seen], labels[seen], groups[seen]
+    return likeliest_factor(left_out, labels, groups), offset
 
 
-def likeliest_factor(logits: Array, labels: Array) -> float:
-    """t, from logits (N, K) of photos left out, NaN for those that were not; labels int64 (N,)."""
+def likeliest_factor(logits: Array, labels: Array, groups: Array | None = None) -> float:
+    """t, from logits (N, K) of photos left out, NaN for those that were not.
+
+    Args:
+        logits: (N, K).
+        labels: int64 (N,).
+        groups: int64 (N,), what was left out together, and counts as one.
+    """
     known = np.isfinite(logits).all(1)
     if not known.any():
         return 1.0
     logits, labels = logits[known].astype(np.float64), labels[known]
-    shots = np.bincount(labels, minlength=logits.shape[1])
+    groups = None if groups is None else groups[known]
+    shots = groups_per_class(labels, logits.shape[1], groups)
     certain = len(shots) ** 2 / (1 / shots.clip(1)).sum()
-    weights = certain / (shots[labels] * (shots > 0).sum())  # (N,)
+    weights = certain * even_weights(labels, logits.shape[1], groups)  # (N,)
     costs = scaled_cross_entropies(logits, labels, _GRID) @ weights
     return float(_GRID[(costs + np.square(np.log(_GRID)) / (2 * _SIGMA**2)).argmin()])
 
@@ -70,16 +81,16 @@ def scaled_cross_entropies(logits: Array, labels: Array, factors: Array) -> Arra
 def leave_one_out_accuracy(head: ArrayHead, support: Support, groups: Array | None = None) -> float:
     """Share of support photos named right when left out, each class weighing the same.
 
-    Photos that are their class's only one do not count; NaN if all are.
+    Groups that are their class's only one do not count; NaN if all are.
     """
     _, labels, classes = support
     logits = head.leave_one_out_logits(support, groups)
     known = ~np.isnan(logits).any(1)
-    labels = labels[known]
+    labels, groups = labels[known], None if groups is None else groups[known]
+    if not len(labels):
+        return float("nan")
     right = logits[known].argmax(1) == labels
-    shots = np.bincount(labels, minlength=classes)
-    hits = np.bincount(labels[right], minlength=classes)
-    return float((hits[shots > 0] / shots[shots > 0]).mean()) if len(labels) else float("nan")
+    return float((even_weights(labels, classes, groups) * right).sum())
 
 
 def _count_offset(

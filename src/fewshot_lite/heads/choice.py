@@ -26,6 +26,7 @@ from fewshot_lite.heads.calibrated import (
     calibrate,
     likeliest_factor,
 )
+from fewshot_lite.heads.groups import groups_per_class
 from fewshot_lite.heads.in_numpy import as_array
 from fewshot_lite.heads.prototypes import PrototypeHead
 from fewshot_lite.heads.registry import NAMED_HEADS, make_head
@@ -76,6 +77,7 @@ def choose_head(
     labels: Tensor,
     classes: int,
     groups: Tensor | None = None,
+    queries: Tensor | None = None,
 ) -> Choice:
     """The head for a support set; nothing in it is random.
 
@@ -86,18 +88,20 @@ def choose_head(
         features: (N, d), of the support set.
         labels: int64 (N,) of 0..K-1, every class present.
         classes: K.
-        groups: int64 (N,), the photo of each row; see `Head.leave_one_out_logits`.
+        groups: int64 (N,), what is left out together; see `Head.leave_one_out_logits`.
+        queries: bool (N,), rows that are as queries are seen; see `calibrate`.
 
     Raises:
         ValueError: a class without images.
     """
     heads = {
-        name: calibrate(head.to(features.device), features, labels, classes, groups)
+        name: calibrate(head.to(features.device), features, labels, classes, groups, queries)
         for name, head in _candidates(wanted, copy.deepcopy(own), features).items()
     }
     best, *others = heads
     accuracies: dict[str, float] = {}
-    alone = int(torch.bincount(labels, minlength=classes).max()) < 2
+    together = None if groups is None else as_array(groups)
+    alone = int(groups_per_class(as_array(labels), classes, together).max()) < 2
     if others and not alone:
         accuracies = {
             name: leave_one_out_accuracy(head, features, labels, classes, groups)
@@ -121,20 +125,25 @@ def check_adapted_head(wanted: HeadName) -> None:
         )
 
 
-def adapted_choice(statistics: Statistics, leave_one_out: Tensor, labels: Tensor) -> Choice:
+def adapted_choice(
+    statistics: Statistics, leave_one_out: Tensor, labels: Tensor, groups: Tensor | None = None
+) -> Choice:
     """The head that gradient steps adapted together with the backbone.
 
     Args:
         statistics: its "weight" (K, d) and "bias" (K,).
         leave_one_out: logits (N, K) of the support images by models adapted without them.
         labels: int64 (N,) of 0..K-1.
+        groups: int64 (N,), what was left out together.
     """
-    factor = likeliest_factor(leave_one_out, labels)
+    factor = likeliest_factor(leave_one_out, labels, groups)
     head = AdaptedHead.of(statistics["weight"], statistics["bias"], factor)
     return Choice(head, head.name, factor=factor)
 
 
-def refitted_choice(choice: Choice, left_out: Tensor, labels: Tensor) -> Choice:
+def refitted_choice(
+    choice: Choice, left_out: Tensor, labels: Tensor, groups: Tensor | None = None
+) -> Choice:
     """A head fitted to features that know its photos, its temperature from others that do not.
 
     Args:
@@ -142,8 +151,9 @@ def refitted_choice(choice: Choice, left_out: Tensor, labels: Tensor) -> Choice:
         left_out: logits (N, K) of the support images by models adapted without them, by heads that
             are `untempered`.
         labels: int64 (N,) of 0..K-1.
+        groups: int64 (N,), what was left out together.
     """
-    factor = likeliest_factor(left_out, labels)
+    factor = likeliest_factor(left_out, labels, groups)
     return replace(choice, head=untempered(choice, factor), factor=factor)
 
 

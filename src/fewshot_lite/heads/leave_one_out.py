@@ -45,14 +45,14 @@ def leave_one_out_logits(
         description: of a head that `has_form`.
         tensors: its state.
         support: as `in_numpy.fit_head` takes it.
-        groups: int64 (N,), the photo that each row is a view of: a photo is left out with all of
-            its views. None if every row is a photo of its own.
+        groups: int64 (N,), numbers of what is left out together: the views of a photo, the frames
+            of a clip. None if every row is left out alone.
 
     Returns:
-        float64 (N, K); NaN in the rows of a photo that is its class's only one.
+        float64 (N, K); NaN in the rows of a group that is its class's only one.
 
     Raises:
-        ValueError: a class without images, or a photo in two classes.
+        ValueError: a class without images, or a group in two classes.
     """
     _, labels, classes = support
     found = np.full((len(labels), classes), np.nan)
@@ -76,7 +76,7 @@ def photos_by_size(labels: Array, classes: int, groups: Array | None) -> Iterato
     views = np.diff(starts, append=len(order))
     own = labels[order[starts]]
     if not (labels[order] == own.repeat(views)).all():
-        raise ValueError("groups: a photo has views in two classes")
+        raise ValueError("groups: one has rows in two classes")
     for size in sorted(set(views.tolist())):
         chosen = starts[(views == size) & (shots[own] > views)]
         if len(chosen):

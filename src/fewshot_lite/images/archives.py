@@ -12,15 +12,10 @@ from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 from fewshot_lite.core.errors import FewshotError, UsageError
-from fewshot_lite.images.folders import (
-    NOT_A_PHOTO,
-    LabelledImages,
-    Skipped,
-    check_class_names,
-    is_photo_name,
-    is_system_name,
-)
+from fewshot_lite.images.folders import LabelledImages, Skipped, check_class_names, is_system_name
+from fewshot_lite.images.kinds import NOT_A_PHOTO, SKIPPED_VIDEO, is_photo_name, is_video_name
 from fewshot_lite.images.opening import PhotoError
+from fewshot_lite.images.videos import can_read
 
 #: Bytes of one photo, unpacked: they are in memory while it is read.
 MOST_BYTES = 200_000_000
@@ -106,7 +101,9 @@ def scan_zip(path: Path) -> LabelledImages:
             skipped.append(Skipped(Path(place), "not inside a class folder"))
         elif ".." in name.parts or name.is_absolute():
             skipped.append(Skipped(Path(place), "a name that leads out of the archive"))
-        elif not is_photo_name(name.name):
+        elif is_video_name(name.name) and not can_read():
+            skipped.append(Skipped(Path(place), SKIPPED_VIDEO))
+        elif not (is_photo_name(name.name) or is_video_name(name.name)):
             skipped.append(Skipped(Path(place), NOT_A_PHOTO))
         else:
             photos.append((name.parts[0], ZippedPhoto(archive, member, place)))

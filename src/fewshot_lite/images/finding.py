@@ -9,7 +9,7 @@ from fewshot_lite.images.folders import LabelledImages, scan_classes
 
 
 def find_labelled(photos: Path, labels: Path | None = None) -> LabelledImages:
-    """Find photos and their classes (nothing is decoded).
+    """Find photos and videos and their classes (nothing is decoded).
 
     Args:
         photos: a folder with one folder of photos per class, or a ZIP archive of such a folder.
@@ -31,4 +31,4 @@ def find_labelled(photos: Path, labels: Path | None = None) -> LabelledImages:
         from fewshot_lite.images.archives import scan_zip
 
         return scan_zip(photos)
-    return scan_classes(photos)
+    return scan_classes(photos, videos=True)

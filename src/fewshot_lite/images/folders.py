@@ -10,7 +10,6 @@ A *collection* is a folder of such image folders; tasks then come from one of th
 from __future__ import annotations
 
 import os
-import re
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -19,35 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.images.kinds import why_no_photo
 
 if TYPE_CHECKING:  # `--help` does without numpy
     from fewshot_lite.images.photo import Source
-
-#: Endings taken for photos when a folder is searched; a file of another one, by its first bytes.
-PHOTO_ENDINGS = frozenset(
-    [
-        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".webp", ".bmp", ".dib", ".tif"),
-        *(".tiff", ".heic", ".heif", ".hif", ".avif", ".ppm", ".pgm", ".pbm", ".pnm", ".tga"),
-        *(".ico", ".jp2"),
-    ]
-)
-#: Endings of what begins like a photo and is none to be read: raw data of cameras, which are TIFF
-#: files with a thumbnail in front, and downloads under way.
-_NO_PHOTOS = frozenset(
-    [
-        *(".3fr", ".arw", ".cr2", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".nef", ".nrw", ".orf"),
-        *(".pef", ".rw2", ".sr2", ".srw", ".crdownload", ".download", ".part", ".partial", ".tmp"),
-    ]
-)
-#: How files of `opening.FORMATS` begin, those alone that no text begins like.
-_PHOTO_STARTS = re.compile(
-    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF.{4}WEBP|II[*+]\0|MM\0[*+]|BM.{4}\0{4}"
-    rb"|.{4}ftyp(hei|hev|mif1|msf1|avi[fs])|\0\0\0\x0cjP  \r\n|\xff\x4f\xff\x51",
-    re.DOTALL,
-)
-
-#: Why a file is skipped that is called and begins like none.
-NOT_A_PHOTO = "not a photo"
 
 #: Files that cameras' cards, file managers and NAS boxes leave: never photos, never named.
 _SYSTEM_NAMES = frozenset(
@@ -127,7 +101,11 @@ def is_system_name(name: str) -> bool:
 
 
 def walk_photos(
-    folder: Path, *, leave_out: Collection[str] = (), above: frozenset[str] = frozenset()
+    folder: Path,
+    *,
+    leave_out: Collection[str] = (),
+    above: frozenset[str] = frozenset(),
+    videos: bool = False,
 ) -> Iterator[tuple[Path, str | None]]:
     """All files under a folder, sorted, as (path, None) or (path, why it is no photo).
 
@@ -139,6 +117,7 @@ def walk_photos(
         folder: where to begin.
         leave_out: folders to pass over, as `os.path.realpath` spells them.
         above: folders that no link may lead back to, spelled so.
+        videos: take videos as well.
     """
     inside = set(above)  # the folders that are being walked, as `real` has them
     levels: list[tuple[Iterator[Path], str]] = [(iter([folder]), "")]
@@ -150,7 +129,7 @@ def walk_photos(
             inside.discard(parent)
             continue
         if entry is not folder and not _is_folder(entry):
-            yield entry, why_no_photo(entry)
+            yield entry, why_no_photo(entry, videos=videos)
             continue
         real = _real(entry, parent)
         if real in leave_out:
@@ -176,26 +155,6 @@ def _real(entry: Path, parent: str) -> str:
     if not parent or os.name == "nt" or os.path.islink(entry):  # noqa: PTH114
         return os.path.realpath(entry)
     return os.path.join(parent, entry.name)  # noqa: PTH118
-
-
-def is_photo_name(name: str) -> bool:
-    """Whether a file is called as photos are."""
-    return os.path.splitext(name)[1].lower() in PHOTO_ENDINGS  # noqa: PTH122
-
-
-def why_no_photo(path: Path) -> str | None:
-    """None for a photo, by its ending or else by its first bytes."""
-    ending = path.suffix.lower()
-    if ending in PHOTO_ENDINGS:
-        return None
-    try:
-        if ending not in _NO_PHOTOS and path.is_file():  # opening a pipe would wait for ever
-            with path.open("rb") as file:
-                if _PHOTO_STARTS.match(file.read(16)):
-                    return None
-    except OSError:  # not for us to read, or gone
-        pass
-    return NOT_A_PHOTO
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -250,8 +209,10 @@ def require_folder(folder: Path) -> Path:
     return folder
 
 
-def scan_classes(folder: Path, name: str | None = None) -> ImageFolder:
+def scan_classes(folder: Path, name: str | None = None, *, videos: bool = False) -> ImageFolder:
     """Find the class folders of a folder and their photos (nothing is decoded).
+
+    With `videos` these are found as well.
 
     A class folder without photos is a class all the same; the caller knows whether that will do.
 
@@ -262,7 +223,7 @@ def scan_classes(folder: Path, name: str | None = None) -> ImageFolder:
     require_folder(folder)
     folders = subfolders(folder)
     if not folders:
-        loose = [path for path, problem in walk_photos(folder) if problem is None]
+        loose = [path for path, why in walk_photos(folder, videos=videos) if why is None]
         if loose:
             raise FewshotError(
                 f"{folder}: photos lie directly in the folder. Put them into one folder per class, "
@@ -272,7 +233,7 @@ def scan_classes(folder: Path, name: str | None = None) -> ImageFolder:
             f"{folder}: no class folders. It needs one folder per class with that class's photos "
             "inside."
         )
-    _check_level(folder, folders)
+    _check_level(folder, folders, videos=videos)
     check_class_names(folder, [path.name for path in folders])
     paths: list[Path] = []
     labels: list[int] = []
@@ -283,7 +244,7 @@ def scan_classes(folder: Path, name: str | None = None) -> ImageFolder:
     ]
     above = frozenset([os.path.realpath(folder)])  # a link back to it would mix the classes
     for label, path in enumerate(folders):
-        for photo, problem in walk_photos(path, above=above):
+        for photo, problem in walk_photos(path, above=above, videos=videos):
             if problem is None:
                 paths.append(photo)
                 labels.append(label)
@@ -299,13 +260,13 @@ def scan_classes(folder: Path, name: str | None = None) -> ImageFolder:
     )
 
 
-def _check_level(folder: Path, folders: list[Path]) -> None:
+def _check_level(folder: Path, folders: list[Path], *, videos: bool) -> None:
     """Refuse folders that hold class folders themselves, where it can be told.
 
     Raises:
         FewshotError: they are the parts of a data set, or there is one that holds several.
     """
-    if not _is_collection(folders):
+    if not _is_collection(folders, videos=videos):
         return
     parts = [path for path in folders if path.name.lower() in _PARTS]
     if len(parts) == len(folders) > 1:
@@ -370,12 +331,12 @@ def scan_collection(folder: Path) -> list[ImageFolder]:
     return found
 
 
-def _is_collection(inner: list[Path]) -> bool:
+def _is_collection(inner: list[Path], *, videos: bool = False) -> bool:
     holds_folders = False
     for path in chain.from_iterable(map(_contents, inner)):
         if _is_folder(path):
             holds_folders = True
-        elif why_no_photo(path) is None:
+        elif why_no_photo(path, videos=videos) is None:
             return False
     return holds_folders
 

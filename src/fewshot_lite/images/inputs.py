@@ -27,10 +27,10 @@ from fewshot_lite.images.regions import Region, as_box
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: One photo: the path of a file; the bytes of one; an image of Pillow's; a NumPy array (H, W),
-#: (H, W, 1), (H, W, 3) or (H, W, 4), uint8, uint16, bool or float in [0, 1]; a torch tensor of the
-#: same kinds with its channels first, (H, W), (1, H, W), (3, H, W) or (4, H, W); or any of these
-#: as a source already, or a region of it.
+#: One photo: the path of a file, a video's too; the bytes of one; an image of Pillow's; a NumPy
+#: array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8, uint16, bool or float in [0, 1]; a torch
+#: tensor of the same kinds with its channels first, (H, W), (1, H, W), (3, H, W) or (4, H, W); or
+#: any of these as a source already, or a region of it.
 Photo: TypeAlias = (
     "str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[Any] | Tensor | InMemory | Region"
 )

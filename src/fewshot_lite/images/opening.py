@@ -26,6 +26,7 @@ import PIL
 from PIL import Image, UnidentifiedImageError, features
 
 from fewshot_lite.core.errors import worded
+from fewshot_lite.images.kinds import begins_as_video
 
 # What Pillow logs of damaged files goes to who asks for it, not to stderr: it is raised as well.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -109,7 +110,7 @@ def opened(source: Path | BinaryIO, max_pixels: int | None = None) -> Iterator[I
     with contextlib.ExitStack() as stack:
         stack.enter_context(one_line(limit))
         if isinstance(source, Path):
-            _check_file(source)
+            check_file(source)
             file: BinaryIO = stack.enter_context(source.open("rb"))
         else:
             file = source
@@ -178,7 +179,13 @@ def _silence_libtiff() -> None:
             ctypes.CDLL(name, mode=os.RTLD_NOLOAD).TIFFSetErrorHandler(None)
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path, most: int = MAX_BYTES) -> None:
+    """Refuse what is no file, an empty one, and one of more than so many bytes.
+
+    Raises:
+        PhotoError: it is one.
+        OSError: it cannot be looked at.
+    """
     status = path.stat()
     if stat.S_ISDIR(status.st_mode):
         raise PhotoError("a folder, not a photo")
@@ -186,8 +193,8 @@ def _check_file(path: Path) -> None:
         raise PhotoError("not a file")
     if status.st_size == 0:
         raise PhotoError("empty file (0 bytes)")
-    if status.st_size > MAX_BYTES:
-        raise PhotoError(f"larger than {MAX_BYTES // 10**6:,} MB")
+    if status.st_size > most:
+        raise PhotoError(f"larger than {most // 10**6:,} MB")
 
 
 def _count_scans(file: BinaryIO) -> int:
@@ -207,6 +214,8 @@ def _check_container(head: bytes) -> None:
     Args:
         head: the first bytes of the file. HEIC and AVIF begin with a box that lists their brands.
     """
+    if begins_as_video(head):
+        raise PhotoError("a video, not a photo: give its name the ending .mp4 or .mov, say")
     if head[4:8] != b"ftyp":
         return
     brands = head[8 : int.from_bytes(head[:4], "big")]

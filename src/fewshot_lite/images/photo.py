@@ -47,9 +47,10 @@ _WHITES = {"F": (1.0, 255.0, 65535.0), "I": (255.0, 1023.0, 4095.0, 16383.0, 655
 class StoredImage(Protocol):
     """An image that is not a file of its own: a record, a row of an array. Hashable and small."""
 
-    def read(self) -> bytes | Image.Image | npt.NDArray[Any]:
+    def read(self) -> bytes | Image.Image | npt.NDArray[Any] | Square:
         """An encoded image, one of Pillow's to keep, or pixels (height, width[, 3 or 4]), uint8,
-        or uint16 if grey; raises PhotoError or OSError."""
+        or uint16 if grey; or its square, if it is of the size asked for. Raises PhotoError or
+        OSError."""
         ...
 
     def __str__(self) -> str:
@@ -99,15 +100,18 @@ def read_square(source: Source, size: int, *, max_pixels: int | None = None) -> 
             file = photo
         elif isinstance(stored := photo.read(), bytes):
             file = BytesIO(stored)
+        elif isinstance(stored, Square):
+            return stored
         else:
             pixels = stored if isinstance(stored, Image.Image) else Image.fromarray(stored)
             check_size(pixels, max_pixels)
-            return _square(pixels, size, box)
+            return square_of(pixels, size, box)
     with opened(file, max_pixels) as image:
-        return _square(image, size, box)
+        return square_of(image, size, box)
 
 
-def _square(image: Image.Image, size: int, box: Box | None = None) -> Square:
+def square_of(image: Image.Image, size: int, box: Box | None = None) -> Square:
+    """The central square of an opened image, or of what lies in a box; raises PhotoError."""
     width, height = image.size
     if image.format in ("JPEG", "MPO") and box is None:
         # Twice the wanted size keeps the resize below well-sampled. A side may not be scaled

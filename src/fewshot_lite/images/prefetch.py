@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
@@ -13,7 +13,9 @@ import numpy.typing as npt
 
 from fewshot_lite.images.decoding import decode_pixels
 from fewshot_lite.images.folders import Skipped
+from fewshot_lite.images.opening import PhotoError
 from fewshot_lite.images.photo import Source, Square
+from fewshot_lite.images.videos import FRAMES, as_pixels, draw_frames, is_video
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,18 @@ class DecodedBatch:
     problems: dict[int, str]
     """Position in `paths` -> why it was not read."""
     pixels: npt.NDArray[np.uint8]
-    """(B, 3, S, S), of the others."""
+    """(B, 3, S, S), of the others; of a video there are several, one after the other."""
+    videos: dict[int, tuple[float, ...]] = field(default_factory=dict)
+    """Position in `paths` of a video -> the times of its frames in seconds."""
+
+    def rows(self) -> dict[int, slice]:
+        """Position in `paths` of what was read -> its rows of `pixels`."""
+        found, row = {}, 0
+        for position in range(len(self.paths)):
+            if position not in self.problems:
+                found[position] = slice(row, row + len(self.videos.get(position, (0.0,))))
+                row = found[position].stop
+        return found
 
 
 def decoded_batches(
@@ -35,6 +48,7 @@ def decoded_batches(
     ahead: int = 2,
     workers: int | None = None,
     look: Callable[[int, Square], None] | None = None,
+    frames: int = FRAMES,
 ) -> Generator[DecodedBatch]:
     """Decode photos, some batches ahead of the one that is being worked on.
 
@@ -49,6 +63,7 @@ def decoded_batches(
         ahead: batches that are decoded, or being decoded, beyond the one handed out.
         workers: threads; `decoding.worker_count` unless given.
         look: as `decoding.decode_pixels` takes it, with positions in `paths`.
+        frames: that are drawn of a video (`images.videos`); it counts as one path.
     """
     rest = iter(paths)
     waiting: deque[Future[DecodedBatch]] = deque()
@@ -57,7 +72,8 @@ def decoded_batches(
     try:
         while True:
             while len(waiting) <= ahead and (chunk := tuple(islice(rest, batch))):
-                waiting.append(pool.submit(_decoded, chunk, size, first, workers, look))
+                given = first, workers, look, frames
+                waiting.append(pool.submit(_decoded, chunk, size, *given))
                 first += len(chunk)
             if not waiting:
                 return
@@ -72,13 +88,31 @@ def _decoded(
     first: int,
     workers: int | None,
     look: Callable[[int, Square], None] | None,
+    frames: int,
 ) -> DecodedBatch:
     problems = {i: item.reason for i, item in enumerate(chunk) if isinstance(item, Skipped)}
     tried = [i for i in range(len(chunk)) if i not in problems]
     paths = tuple(item.path if isinstance(item, Skipped) else item for item in chunk)
-    seen = None if look is None else (lambda i, square: look(first + tried[i], square))
-    sources = [paths[i] for i in tried]
+    clips = [i for i in tried if is_video(paths[i])]
+    photos = [i for i in tried if i not in clips] if clips else tried
+    seen = None if look is None else (lambda i, square: look(first + photos[i], square))
+    sources = [paths[i] for i in photos]
     pixels, unreadable = decode_pixels(sources, size, workers=workers, look=seen)
-    good = [i for i in range(len(tried)) if i not in unreadable]
-    problems |= {tried[i]: reason for i, reason in unreadable.items()}
-    return DecodedBatch(paths, problems, pixels if len(good) == len(tried) else pixels[good])
+    good = [i for i in range(len(photos)) if i not in unreadable]
+    problems |= {photos[i]: reason for i, reason in unreadable.items()}
+    if len(good) < len(photos):
+        pixels = pixels[good]
+    if not clips:
+        return DecodedBatch(paths, problems, pixels)
+    rows = {photos[i]: pixels[row : row + 1] for row, i in enumerate(good)}
+    times = {}
+    for i in clips:
+        try:
+            drawn = draw_frames(paths[i], size, frames)
+        except PhotoError as error:
+            problems[i] = str(error)
+        else:
+            times[i] = tuple(frame.seconds for frame in drawn)
+            rows[i] = as_pixels(drawn)
+    in_order = [rows[i] for i in sorted(rows)]
+    return DecodedBatch(paths, problems, np.concatenate(in_order) if rows else pixels, times)

@@ -17,6 +17,7 @@ from typing import Literal
 
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.core.progress import OnDone
+from fewshot_lite.images.clips import with_frames
 from fewshot_lite.images.copies import find_copies
 from fewshot_lite.images.decoding import look_through
 from fewshot_lite.images.finding import find_labelled
@@ -126,7 +127,7 @@ class Examiner:
         counts = [0] * classes
         for i in good:
             counts[folder.labels[i]] += 1
-        found += self._few_photos(counts, copies.distinct)
+        found += self._few_photos(counts, self._alone(good, copies.distinct))
         for group in copies.across:
             exact = "the same file" if group.exact else "one photo or nearly"
             names = self._names(group.members)
@@ -151,6 +152,14 @@ class Examiner:
         detail = f"white is taken to be at different values ({counts}); save all with one"
         return [self._on_photos("bit-depth", tuple(sorted(self._white)), detail)]
 
+    def _alone(self, good: Sequence[int], distinct: Sequence[int]) -> Sequence[int]:
+        """Photos of each class, copies counted once; 1 of a class of one clip and nothing else."""
+        if not self.folder.groups:
+            return distinct
+        seen = {(self.folder.labels[i], self.folder.groups[i]) for i in good}
+        clips = Counter(label for label, _ in seen)
+        return [1 if clips[k] == 1 else number for k, number in enumerate(distinct)]
+
     def _few_photos(self, counts: Sequence[int], distinct: Sequence[int]) -> list[Finding]:
         """Classes without photos or with one, and imbalance; of each class its photos."""
         names, root = self.folder.class_names, self.folder.root
@@ -163,6 +172,8 @@ class Examiner:
                 found.append(Finding("no-photo", (root / name,), (name,), detail))
             elif different == 1:
                 detail = "one photo only" if count == 1 else f"{count} copies of one photo"
+                if count > 1 and self.folder.groups:
+                    detail = f"one video only, {count} frames of it"
                 found.append(Finding("one-photo", (root / name,), (name,), detail))
         shown = [k for k, count in enumerate(counts) if count]
         if shown:
@@ -216,9 +227,14 @@ def check(
 
 
 def check_scanned(
-    folder: LabelledImages, size: int, *, on_done: OnDone | None = None
+    folder: LabelledImages,
+    size: int,
+    *,
+    on_done: OnDone | None = None,
+    on_video: OnDone | None = None,
 ) -> tuple[Finding, ...]:
-    """As `check`, of a folder that has been scanned."""
+    """As `check`, of a folder that has been scanned; `on_video` counts videos."""
+    folder = with_frames(folder, size, on_done=on_video)
     examiner, total = Examiner(folder, size), len(folder.paths)
     count = (lambda done: on_done(done, total)) if on_done else None
     return examiner.findings(look_through(folder.paths, size, examiner.look, on_done=count))

@@ -28,6 +28,8 @@ class Adaptation:
     """The folder."""
     paths: tuple[Path, ...] = ()
     """The support photos' files, in the model's order."""
+    clips: tuple[int, ...] = ()
+    """Clips of each class whose frames are among the photos."""
 
     @classmethod
     def of(cls, support: Support, seconds: float) -> Adaptation:
@@ -41,4 +43,5 @@ class Adaptation:
             support.findings,
             support.root,
             support.paths,
+            support.clips,
         )

@@ -36,6 +36,7 @@ def cross_adapt(
     images: Tensor,
     labels: Tensor,
     classes: int,
+    groups: Tensor | None = None,
     *,
     micro_batch: int = 64,
     on_done: OnDone | None = None,
@@ -47,12 +48,13 @@ def cross_adapt(
         images: (N, 3, S, S), uint8 or float in [0, 1].
         labels: int64 (N,) of 0..K-1, every class present.
         classes: K.
+        groups: int64 (N,), what is left out together (`heads.groups`).
         on_done: called with (folds done, folds in all).
 
     Raises:
         FewshotError: adapting to some of the folds diverged.
     """
-    place = deal(labels, classes)
+    place = deal(labels, classes, groups)
     logits = torch.full((len(labels), classes), torch.nan, device=labels.device)
     strangeness = torch.full((len(labels),), torch.nan, device=labels.device)
     folds = [fold for fold in place.unique().tolist() if fold >= 0]
@@ -74,17 +76,21 @@ def cross_adapt(
     return CrossAdaptation(logits, strangeness)
 
 
-def deal(labels: Tensor, classes: int) -> Tensor:
-    """The fold that leaves each image out, int64 (N,); -1 for a class's only image.
+def deal(labels: Tensor, classes: int, groups: Tensor | None = None) -> Tensor:
+    """The fold that leaves each image out, int64 (N,); -1 for a class's only image or clip.
 
     A class is dealt out image by image, from the fold on where the class before it ended: so folds
-    are of about one size, and no class of two images or more is ever left without any.
+    are of about one size, and no class of two images or more is ever left without any. The frames
+    of a clip, of one number in `groups` int64 (N,), go to one fold.
     """
+    if groups is None:
+        groups = torch.arange(len(labels), device=labels.device)
     place = torch.full_like(labels, -1)
     start = 0
     for k in range(classes):
         members = (labels == k).nonzero().flatten()
-        if len(members) > 1:
-            place[members] = (start + torch.arange(len(members), device=labels.device)) % FOLDS
-            start += len(members)
+        own, rank = groups[members].unique(return_inverse=True)
+        if len(own) > 1:
+            place[members] = (start + rank) % FOLDS
+            start += len(own)
     return place

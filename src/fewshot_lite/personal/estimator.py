@@ -24,6 +24,7 @@ from fewshot_lite.core.config import HeadName
 from fewshot_lite.core.errors import FewshotError, InputError, UsageError
 from fewshot_lite.core.files import DEFAULT_BASE
 from fewshot_lite.images.inputs import Photo, Taken, as_sources, is_photo
+from fewshot_lite.images.videos import FRAMES
 
 if TYPE_CHECKING:
     from fewshot_lite.personal.personal_model import PersonalModel
@@ -54,6 +55,7 @@ class FewShotClassifier:
         head: HeadName = "default",
         views: int | None = None,
         mirror: bool | None = None,
+        frames: int | None = None,
         careful: bool = False,
         reject: float = 0.05,
         device: str = "cpu",
@@ -67,6 +69,7 @@ class FewShotClassifier:
             head: as `MetaModel.adapt` takes it.
             views: as `MetaModel.adapt` takes it.
             mirror: as `MetaModel.adapt` takes it.
+            frames: that are drawn of each video among the photos, as `MetaModel.adapt` takes it.
             careful: answer by the mean over views of a photo, which takes three times as long.
             reject: the share of one's own photos that `is_novel` may take for something else.
             device: where to.
@@ -76,6 +79,7 @@ class FewShotClassifier:
         self.head = head
         self.views = views
         self.mirror = mirror
+        self.frames = frames
         self.careful = careful
         self.reject = reject
         self.device = device
@@ -115,6 +119,7 @@ class FewShotClassifier:
             head=self.head,
             views=self.views,
             mirror=self.mirror,
+            frames=self.frames,
             refine="auto" if self.refine == "auto" else "on" if self.refine else "off",
         )
         assert model.adaptation is not None
@@ -155,7 +160,7 @@ class FewShotClassifier:
                 f"y: labels of type {labels.dtype}, but those of `fit` are {self.classes_.dtype}."
             )
         try:
-            edit = add(self.model_, sources, labels=labels.tolist())
+            edit = add(self.model_, sources, labels=labels.tolist(), frames=self.frames)
         except NothingNew:
             return self
         for skipped in edit.skipped:
@@ -318,7 +323,8 @@ class FewShotClassifier:
         column = {str(label): k for k, label in enumerate(self.classes_.tolist())}
         probabilities = np.zeros((len(sources), len(column)))
         strangeness = np.zeros(len(sources))
-        answers = model.classify_stream(sources, top=len(column), reject=None)
+        frames = FRAMES if self.frames is None else self.frames
+        answers = model.classify_stream(sources, top=len(column), reject=None, frames=frames)
         for row, (source, answer) in enumerate(zip(sources, answers, strict=True)):
             if answer.problem is not None or answer.strangeness is None:
                 raise FewshotError(f"{source}: {answer.problem}.")

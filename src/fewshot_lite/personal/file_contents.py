@@ -37,6 +37,10 @@ class Contents:
     """(N, K), of models adapted by gradient; NaN likewise."""
     thumbnails: tuple[bytes, ...]
     """N, or none."""
+    groups: npt.NDArray[np.int64] | None
+    """(N,), what is left out together: one number for the frames of a clip; None without clips."""
+    digests: npt.NDArray[np.int64] | None
+    """(N,), by which the photos are known again; None in files of before."""
 
 
 def check_there(path: Path) -> None:
@@ -73,7 +77,8 @@ def check_contents(
     photos = meta.get("photos", [])
     if not all(isinstance(photo, str) for photo in photos) or len(photos) not in (0, len(labels)):
         raise ValueError("photos do not fit support.labels")
-    known = np.bincount(labels)[labels] > 1
+    groups = _numbers(tensors, "support.groups", len(labels))
+    known = _groups_per_class(labels, groups)[labels] > 1
     support_strangeness = tensors.get("support.left_out")
     if support_strangeness is not None:
         _check_like("support.left_out", support_strangeness, known)
@@ -90,7 +95,31 @@ def check_contents(
         support_strangeness,
         logits,
         _thumbnails(tensors, len(labels)),
+        groups,
+        _numbers(tensors, "support.digests", len(labels)),
     )
+
+
+def _numbers(
+    tensors: Mapping[str, npt.NDArray[Any]], name: str, number: int
+) -> npt.NDArray[np.int64] | None:
+    """Whole numbers (N,) of the photos, if the file has them; ValueError if they do not fit."""
+    values = tensors.get(name)
+    if values is not None and (values.dtype != np.int64 or values.shape != (number,)):
+        raise ValueError(f"{name} does not fit support.labels")
+    return values
+
+
+def _groups_per_class(
+    labels: npt.NDArray[np.int64], groups: npt.NDArray[np.int64] | None
+) -> npt.NDArray[np.int64]:
+    """Photos of each class, frames of one clip counted once; ValueError for one in two classes."""
+    if groups is None:
+        return np.bincount(labels)
+    label_of = dict(zip(groups.tolist(), labels.tolist(), strict=True))
+    if [label_of[group] for group in groups.tolist()] != labels.tolist():
+        raise ValueError("support.groups do not fit support.labels")
+    return np.bincount(list(label_of.values()))
 
 
 def _check_support(

@@ -3,7 +3,7 @@
 Errors fall about as a power of the number of photos (Hestness et al., "Deep Learning Scaling is
 Predictable, Empirically", 2017), so that doubling from half of the photos to all of them lessens
 errors by the factor by which doubling again would. The first of the two can be measured: the head
-is fitted to random halves, and names the other photos.
+is fitted to random halves, and names the other photos. The frames of a clip are in one half.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fewshot_lite.heads.in_numpy import Array, as_array
+from fewshot_lite.heads.groups import even_weights, groups_per_class
+from fewshot_lite.heads.in_numpy import as_array
 from fewshot_lite.personal.quality import Quality
 from fewshot_lite.personal.with_photos import WithPhotos
 
@@ -45,11 +46,13 @@ def expected_growth(personal: WithPhotos, quality: Quality, *, seed: int = 0) ->
         seed: of the halves.
 
     Returns:
-        None where that cannot be told: a class of fewer than four photos, too few photos for an
-        expected accuracy, or a model that was adapted by gradient.
+        None where that cannot be told: a class of fewer than four photos or clips, too few photos
+        for an expected accuracy, or a model that was adapted by gradient.
     """
     enough = quality.accuracy is not None and quality.enough and not personal.adapted_by_gradient
-    if not enough or min(personal.shots.values()) < _FEWEST:
+    labels, groups = as_array(personal.labels), as_array(personal.groups)
+    fewest = groups_per_class(labels, len(personal.class_names), groups).min()
+    if not enough or fewest < _FEWEST:
         return None
     assert quality.accuracy is not None
     draws = np.random.default_rng(seed)
@@ -63,17 +66,14 @@ def expected_growth(personal: WithPhotos, quality: Quality, *, seed: int = 0) ->
 def _half_accuracy(personal: WithPhotos, draws: np.random.Generator) -> float:
     """The mean over classes of the share of one half that the other names right."""
     labels, classes = as_array(personal.labels), len(personal.class_names)
+    groups = as_array(personal.groups)
     kept = np.zeros(len(labels), bool)
     for k in range(classes):
-        members = draws.permutation(np.flatnonzero(labels == k))
-        kept[members[: len(members) // 2]] = True
+        members = draws.permutation(list(dict.fromkeys(groups[labels == k].tolist())))
+        kept |= (groups[:, None] == members[: len(members) // 2]).any(1)
     rows, of_rows, photos = map(as_array, personal.rows())
     chosen = kept[photos]
     logits = personal.array_head.fit((rows[chosen], of_rows[chosen], classes))
     answers = logits(as_array(personal.features)[~kept]).argmax(1)
-    return _mean_over_classes(answers == labels[~kept], labels[~kept], classes)
-
-
-def _mean_over_classes(right: Array, labels: Array, classes: int) -> float:
-    hits = np.bincount(labels[right], minlength=classes)
-    return float((hits / np.bincount(labels, minlength=classes)).mean())
+    weights = even_weights(labels[~kept], classes, groups[~kept])
+    return float((weights * (answers == labels[~kept])).sum())

@@ -21,6 +21,7 @@ from fewshot_lite.core.files import DEFAULT_BASE
 from fewshot_lite.core.progress import OnDone
 from fewshot_lite.heads.choice import Choice, adapted_choice
 from fewshot_lite.heads.registry import NAMED_HEADS
+from fewshot_lite.images.decoding import digest_of
 from fewshot_lite.images.thumbnails import make_thumbnails
 from fewshot_lite.learners import Frozen, Learner, TaskClassifier
 from fewshot_lite.maml.gradient_learner import GradientLearner
@@ -145,19 +146,22 @@ class MetaModel:
         mirror: bool | None = None,
         refine: Refine = "off",
         refine_pattern: str | None = None,
+        frames: int | None = None,
         strict: bool = False,
         thumbnails: bool = True,
         workers: int | None = None,
         on_done: OnDone | None = None,
+        on_video: OnDone | None = None,
         on_embedded: OnDone | None = None,
         on_fold: OnDone | None = None,
     ) -> PersonalModel:
         """Adapt to a person's classes: in one forward pass, or by the learner's gradient steps.
 
         Args:
-            photos: a folder, or a ZIP archive, with one folder of photos per class; or N photos in
-                any forms and sizes (`images.inputs.Photo`: paths, bytes, images of Pillow's,
-                arrays, tensors). Tensors (N, 3, S, S) with S = `image_size` are taken as they are.
+            photos: a folder, or a ZIP archive, with one folder of photos and videos per class; or N
+                photos in any forms and sizes (`images.inputs.Photo`: paths, bytes, images of
+                Pillow's, arrays, tensors), files and bytes of videos, too. Tensors (N, 3, S, S)
+                with S = `image_size` are taken as they are.
             labels: N class names for photos; what is none, a number, say, is named by its `str`. Or
                 a CSV file of files in a folder and their classes (`images.labels_file`).
             head: as `AdaptOptions` has it.
@@ -165,10 +169,13 @@ class MetaModel:
             mirror: as `AdaptOptions` has it.
             refine: as `AdaptOptions` has it.
             refine_pattern: as `AdaptOptions` has it.
+            frames: that are drawn of each video, near copies left out; `images.videos.FRAMES`
+                unless given. They are left out together where photos are left out.
             strict: fail if anything is wrong with the photos; `images.preflight` lists what may be.
             thumbnails: as `AdaptOptions` has it.
             workers: threads that decode; one a core and two more unless given.
             on_done: called with (photos decoded, photos in all).
+            on_video: called with (videos read, videos in all).
             on_embedded: as `adapt_to` takes it.
             on_fold: as `adapt_to` takes it.
 
@@ -187,8 +194,10 @@ class MetaModel:
             photos,
             labels,
             self.image_size,
+            frames=frames,
             strict=strict,
             on_done=on_done,
+            on_video=on_video,
             check_way=self._check_way,
             workers=workers,
         )
@@ -242,6 +251,7 @@ class MetaModel:
             head=options.head,
             views=options.views,
             mirror=options.mirror,
+            groups=_groups(support, labels),
             by_onnxruntime=True,
             on_done=on_embedded,
         )
@@ -267,20 +277,22 @@ class MetaModel:
         classes = len(support.class_names)
         classifier = self.learner.adapt(images, labels, classes)
         _check_descended(self.learner, classifier, images, labels)
-        crossed = cross_adapt(self.learner, images, labels, classes, on_done=on_fold)
-        choice = adapted_choice(classifier.statistics, crossed.logits, labels)
+        groups = _groups(support, labels)
+        crossed = cross_adapt(self.learner, images, labels, classes, groups, on_done=on_fold)
+        choice = adapted_choice(classifier.statistics, crossed.logits, labels, groups)
         crossed = replace(crossed, logits=choice.factor * crossed.logits)
         return _Adapted(classifier, choice, crossed=crossed)
 
     def _personal(self, support: Support, adapted: _Adapted, thumbnails: bool) -> PersonalModel:
         classifier, crossed = adapted.classifier, adapted.crossed
         features = classifier.support_features.unflatten(0, (-1, len(adapted.views)))
-        images = as_bytes(torch.as_tensor(support.images)) if thumbnails else ()
+        pixels = as_bytes(torch.as_tensor(support.images))
+        labels = torch.tensor(support.labels, device=features.device)
         return PersonalModel(
             folded(self.learner.backbone, classifier.parameters),
             adapted.choice.head,
             features,
-            torch.tensor(support.labels, device=features.device),
+            labels,
             support.class_names,
             self.image_size,
             {
@@ -294,8 +306,10 @@ class MetaModel:
             },
             support.photos,
             support_strangeness=crossed.strangeness if crossed else None,
-            thumbnails=make_thumbnails(images),
+            thumbnails=make_thumbnails(pixels) if thumbnails else (),
             leave_one_out_logits=crossed.logits if crossed else None,
+            groups=_groups(support, labels),
+            digests=torch.tensor([digest_of(image) for image in pixels], device=labels.device),
         )
 
     def _check_way(self, where: str, classes: int) -> None:
@@ -318,6 +332,11 @@ class _Adapted:
     crossed: CrossAdaptation | None = None
     """The support photos seen by models adapted without them, if gradient steps were taken."""
     record: dict[str, Any] = field(default_factory=dict)
+
+
+def _groups(support: Support, like: Tensor) -> Tensor | None:
+    """What is left out together, int64 (N,), where `like` lies."""
+    return torch.tensor(support.groups, device=like.device) if support.groups else None
 
 
 def _check_descended(

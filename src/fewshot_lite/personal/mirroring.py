@@ -14,7 +14,7 @@ _MARGIN = 0.03
 
 
 def without_mirrored(
-    head: ArrayHead, support: Support, photos: Array, names: tuple[str, ...]
+    head: ArrayHead, support: Support, groups: Array, names: tuple[str, ...]
 ) -> Array | None:
     """The rows to keep if mirrored views should be left out, bool (N V,); None if they should not.
 
@@ -24,13 +24,13 @@ def without_mirrored(
     Args:
         head: fitted with all views.
         support: features (N V, d), labels (N V,) and K; the views of a photo together.
-        photos: int64 (N V,), the photo of each row.
+        groups: int64 (N V,), what is left out together (`heads.groups`).
         names: the V views.
     """
     features, labels, classes = support
     number = len(labels) // len(names)
     kept = np.tile(np.array([name != MIRRORED for name in names]), number)
-    given = (features[kept], labels[kept], classes), photos[kept]
-    margin = max(_MARGIN, 1.5 / number)  # two photos at least
-    before = leave_one_out_accuracy(head, support, photos)
+    given = (features[kept], labels[kept], classes), groups[kept]
+    margin = max(_MARGIN, 1.5 / len(set(groups.tolist())))  # two photos at least
+    before = leave_one_out_accuracy(head, support, groups)
     return kept if leave_one_out_accuracy(head, *given) > before + margin else None

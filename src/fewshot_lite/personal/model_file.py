@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
@@ -37,6 +36,8 @@ class Parts:
     support_strangeness: Tensor | None
     thumbnails: tuple[bytes, ...]
     leave_one_out_logits: Tensor | None
+    groups: Tensor | None
+    digests: Tensor | None
 
 
 def read(file: Checkpoint, device: str) -> Parts:
@@ -65,10 +66,12 @@ def read(file: Checkpoint, device: str) -> Parts:
         _on(device, found.support_strangeness),
         found.thumbnails,
         _on(device, found.leave_one_out_logits),
+        _on(device, found.groups),
+        _on(device, found.digests),
     )
 
 
-def _on(device: str, values: npt.NDArray[np.float32] | None) -> Tensor | None:
+def _on(device: str, values: npt.NDArray[Any] | None) -> Tensor | None:
     return None if values is None else torch.from_numpy(values).to(device)
 
 
@@ -85,6 +88,8 @@ def write(path: Path, parts: Parts, *, force: bool) -> None:
         None if parts.support_strangeness is None else as_array(parts.support_strangeness),
         None if parts.leave_one_out_logits is None else as_array(parts.leave_one_out_logits),
         parts.thumbnails,
+        None if parts.groups is None else as_array(parts.groups),
+        None if parts.digests is None else as_array(parts.digests),
     )
     network, head = (
         {name: as_array(value) for name, value in module.state_dict().items()}

@@ -40,6 +40,7 @@ class NoveltyDetector:
         labels: Tensor,
         classes: int,
         support_strangeness: Tensor | None = None,
+        groups: Tensor | None = None,
     ) -> None:
         """Fit to a support set.
 
@@ -48,11 +49,13 @@ class NoveltyDetector:
             labels: int64 (N,) of 0..K-1, every class present.
             classes: K.
             support_strangeness: float32 (N,), if it is known already.
+            groups: int64 (N,), what is left out together (`heads.groups`).
         """
         self._features = features
         self._labels = labels
         self._classes = classes
         self._support_strangeness = support_strangeness
+        self._groups = None if groups is None else as_array(groups)
         # The temperature is 1: a logit is minus a distance.
         self._head = MahalanobisHead(beta=1.0, temperature=1.0).to(features.device)
         self._head.requires_grad_(False)
@@ -69,11 +72,11 @@ class NoveltyDetector:
     def support_strangeness(self) -> Tensor:
         """The score of each support photo among the others, float32 (N,).
 
-        NaN for the only photo of a class. Computed when it is first asked for.
+        NaN for the only photo, or clip, of a class. Computed when it is first asked for.
         """
         if self._support_strangeness is None:
             rows = as_array(self._features), as_array(self._labels)
-            found = strangeness_of_support(*rows, self._classes)
+            found = strangeness_of_support(*rows, self._classes, self._groups)
             self._support_strangeness = torch.from_numpy(found).to(self._features.device)
         return self._support_strangeness
 
@@ -83,7 +86,8 @@ class NoveltyDetector:
         Raises:
             UsageError: `reject` is not from 0 to below 1.
         """
-        return threshold(self.support_strangeness.double().tolist(), reject)
+        groups = None if self._groups is None else self._groups.tolist()
+        return threshold(self.support_strangeness.double().tolist(), reject, groups)
 
 
 def _scaled(features: Tensor) -> Tensor:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -24,25 +25,30 @@ def class_weights(shots: Array) -> Array:
     return weights
 
 
-def strangeness_of_support(features: Array, labels: Array, classes: int) -> Array:
+def strangeness_of_support(
+    features: Array, labels: Array, classes: int, groups: Array | None = None
+) -> Array:
     """How strange each support photo is to the others, float32 (N,).
 
-    NaN for the only photo of a class.
+    NaN for the only photo, or clip, of a class.
 
     Args:
         features: float32 (N, d).
         labels: int64 (N,) of 0..K-1, every class present.
         classes: K.
+        groups: int64 (N,), what is left out together (`heads.groups`).
     """
     one = np.zeros((), np.float32)  # β = 1; at τ = 1 a logit is minus a distance
     head = DescribedHead({"name": "mahalanobis"}, {"log_beta": one, "log_temperature": one})
-    logits = head.leave_one_out_logits((scaled(features, LENGTH), labels, classes))
+    logits = head.leave_one_out_logits((scaled(features, LENGTH), labels, classes), groups)
     weights = class_weights(np.bincount(labels, minlength=classes))
     found: Array = (-weights * logits).min(1).astype(np.float32)
     return found
 
 
-def threshold(support_strangeness: Iterable[float], reject: float) -> float:
+def threshold(
+    support_strangeness: Sequence[float], reject: float, groups: Sequence[int] | None = None
+) -> float:
     """The strangeness above which a photo is unknown.
 
     Where there are photos enough, the quantile at rank (N + 1) (1 - reject) of what they are
@@ -51,9 +57,14 @@ def threshold(support_strangeness: Iterable[float], reject: float) -> float:
     rank is above N (at 0.05, below 20 photos), the one-sided Student prediction bound on its
     square root, as if distances were normal.
 
+    Frames of one clip are not exchangeable with those of others, clips are: N counts clips, and a
+    clip of f frames has 1/f of a rank in each (Dunn, Wasserman and Ramdas, "Distribution-Free
+    Prediction Sets for Two-Layer Hierarchical Models", JASA 2023).
+
     Args:
         support_strangeness: of each support photo among the others; NaN where unknown.
         reject: the share of one's own photos to lose by it, 0 (none) to below 1.
+        groups: numbers of what was left out together; None where each photo was alone.
 
     Returns:
         Infinity if `reject` is 0, or if no class has two photos: nothing is known then.
@@ -62,21 +73,39 @@ def threshold(support_strangeness: Iterable[float], reject: float) -> float:
         UsageError: no such share.
     """
     check_reject(reject)
-    known = sorted(value for value in support_strangeness if not math.isnan(value))
+    numbers = range(len(support_strangeness)) if groups is None else groups
+    frames = Counter(numbers)
+    known = sorted(
+        (value, 1 / frames[group])
+        for value, group in zip(support_strangeness, numbers, strict=True)
+        if not math.isnan(value)
+    )
     if reject == 0 or not known:
         return math.inf
-    number = len(known)
+    number = round(math.fsum(weight for _, weight in known))
     rank = (number + 1) * (1 - reject)
     if rank < number:
-        below = max(math.floor(rank), 1)
-        low, high = known[below - 1 : below + 1]
-        return max(low + max(rank - below, 0.0) * (high - low), _ROUNDING)
-    distances = [math.sqrt(max(value, 0.0)) for value in known]
-    mean = math.fsum(distances) / number
-    variance = math.fsum((distance - mean) ** 2 for distance in distances) / (number - 1)
+        return max(_at_rank(known, rank), _ROUNDING)
+    distances = [(math.sqrt(max(value, 0.0)), weight) for value, weight in known]
+    mean = math.fsum(weight * distance for distance, weight in distances) / number
+    squares = (weight * (distance - mean) ** 2 for distance, weight in distances)
+    variance = math.fsum(squares) / (number - 1)
     spread = math.sqrt(variance * (1 + 1 / number))
     bound = mean + student_quantile(1 - reject, number - 1) * spread
     return max(bound**2, _ROUNDING)
+
+
+def _at_rank(known: Sequence[tuple[float, float]], rank: float) -> float:
+    """The value at a rank below that of the last, of sorted values with their shares of a rank.
+
+    Between two values it is interpolated.
+    """
+    before, reached = known[0][0], 0.0
+    for value, weight in known:
+        if rank <= reached + weight:
+            return before + max(rank - reached, 0.0) / weight * (value - before)
+        before, reached = value, reached + weight
+    return before
 
 
 def student_quantile(p: float, freedom: int) -> float:

@@ -36,8 +36,10 @@ class OnePass:
     """The maps of `Learner.lower_maps`, one a row."""
     labels: Tensor
     """int64 (N V,)."""
-    photos: Tensor
-    """int64 (N V,), the photo of each row."""
+    groups: Tensor
+    """int64 (N V,), what is left out together: the views of a photo, the frames of a clip."""
+    as_is: Tensor
+    """bool (N V,), the rows that are photos as they are."""
 
 
 def adapt_in_one_pass(
@@ -51,6 +53,7 @@ def adapt_in_one_pass(
     mirror: bool | None = None,
     micro_batch: int = 64,
     cast: Cast = contextlib.nullcontext,
+    groups: Tensor | None = None,
     by_onnxruntime: bool = False,
     on_done: OnDone | None = None,
 ) -> OnePass:
@@ -65,6 +68,7 @@ def adapt_in_one_pass(
         views: 1 or 3; None as `choose_views` takes it.
         mirror: whether one view is mirrored; None leaves it out if the photos are then clearly
             named better when each is left out.
+        groups: int64 (N,), one number for the frames of a clip; None if each photo is alone.
         by_onnxruntime: run the network by that where it can, which is faster and is not counted
             (`networks.inference`).
         on_done: called with (photos that went through the network, photos in all); those that went
@@ -76,7 +80,11 @@ def adapt_in_one_pass(
     """
     names = choose_views(views, mirror, len(labels))
     rows = labels.repeat_interleave(len(names))
-    photos = torch.arange(len(labels), device=labels.device).repeat_interleave(len(names))
+    if groups is None:
+        groups = torch.arange(len(labels), device=labels.device)
+    together = groups.repeat_interleave(len(names))
+    as_is = torch.tensor([name == AS_IS for name in names], device=labels.device)
+    as_is = as_is.repeat(len(labels))
     size = images.shape[-1] if by_onnxruntime and images.dtype == torch.uint8 else None
     count = _counting(len(rows) * (2 if learner.first_stage else 1), len(labels), on_done)
     x = _lower_maps(learner, images, names, size, count, micro_batch, cast)
@@ -90,24 +98,25 @@ def adapt_in_one_pass(
         x, rows, classes, micro_batch=micro_batch, cast=cast, engine=engine
     )
     features = classifier.support_features
-    choice = choose_head(head, learner.head, features, rows, classes, photos)
-    found = OnePass(classifier, choice, names, x, rows, photos)
+    choice = choose_head(head, learner.head, features, rows, classes, together, as_is)
+    found = OnePass(classifier, choice, names, x, rows, together, as_is)
     if MIRRORED not in names or mirror is not None:
         return found
-    support, of_rows = arrays(features, rows, classes, photos)
+    support, of_rows = arrays(features, rows, classes, together)
     assert of_rows is not None
     found_kept = without_mirrored(as_array_head(choice.head), support, of_rows, names)
     if found_kept is None:
         return found
     kept = torch.from_numpy(found_kept).to(labels.device)
-    given = features[kept], rows[kept], classes, photos[kept]
+    given = features[kept], rows[kept], classes, together[kept]
     return OnePass(
         replace(classifier, support_features=features[kept]),
-        choose_head(head, learner.head, *given),
+        choose_head(head, learner.head, *given, as_is[kept]),
         tuple(name for name in names if name != MIRRORED),
         x[kept],
         rows[kept],
-        photos[kept],
+        together[kept],
+        as_is[kept],
     )
 
 

@@ -23,6 +23,8 @@ from fewshot_lite.core.files import DEFAULT_PERSONAL, check_output
 from fewshot_lite.heads.array_head import ArrayHead
 from fewshot_lite.heads.base import Head
 from fewshot_lite.heads.calibrated import as_array_head
+from fewshot_lite.heads.groups import groups_per_class
+from fewshot_lite.heads.in_numpy import as_array
 from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.networks.inference import compiled
 from fewshot_lite.networks.micro_batches import map_batches
@@ -64,6 +66,8 @@ class PersonalModel(PhotoClassifier):
         support_strangeness: Tensor | None = None,
         thumbnails: tuple[bytes, ...] = (),
         leave_one_out_logits: Tensor | None = None,
+        groups: Tensor | None = None,
+        digests: Tensor | None = None,
     ) -> None:
         """Put together; use `MetaModel.adapt` or `PersonalModel.load`.
 
@@ -83,6 +87,10 @@ class PersonalModel(PhotoClassifier):
                 none.
             leave_one_out_logits: float32 (N, K), of the support photos by models adapted without
                 them (`cross_adaptation`).
+            groups: int64 (N,), one number for the frames of one clip, which are left out together
+                (`heads.groups`); None if each photo is alone.
+            digests: int64 (N,), by which `classify` knows the support photos again
+                (`images.decoding.digest_of`), if they are known.
 
         Raises:
             ValueError: an adapted head without `support_strangeness` and `leave_one_out_logits`,
@@ -104,6 +112,8 @@ class PersonalModel(PhotoClassifier):
         self.provenance = provenance
         self.photos = photos
         self.thumbnails = thumbnails
+        self.groups = torch.arange(len(labels), device=labels.device) if groups is None else groups
+        self.digests = digests
         rows, of_rows, _ = self.rows()
         self._statistics = self.head.fit(rows, of_rows, len(class_names))
         self._support_strangeness = support_strangeness
@@ -156,6 +166,8 @@ class PersonalModel(PhotoClassifier):
             self.novelty.support_strangeness,
             self.thumbnails if thumbnails else (),
             self._leave_one_out_logits,
+            self.groups if self.clips else None,
+            self.digests,
         )
         if force and backup:
             keep_backup(path)
@@ -178,8 +190,27 @@ class PersonalModel(PhotoClassifier):
     def novelty(self) -> NoveltyDetector:
         """Tells photos of none of the classes; made when it is first asked for."""
         return NoveltyDetector(
-            self.features, self.labels, len(self.class_names), self._support_strangeness
+            self.features,
+            self.labels,
+            len(self.class_names),
+            self._support_strangeness,
+            self.groups,
         )
+
+    @property
+    def clips(self) -> bool:
+        """Whether some of the photos are frames of one clip."""
+        return len(self.groups.unique()) < len(self.groups)
+
+    @property
+    def known_digests(self) -> frozenset[int]:
+        return frozenset(() if self.digests is None else self.digests.tolist()) - {0}
+
+    @property
+    def examples(self) -> dict[str, int]:
+        """The number of support photos and clips of each class, which are left out as one each."""
+        given = as_array(self.labels), len(self.class_names), as_array(self.groups)
+        return dict(zip(self.class_names, groups_per_class(*given).tolist(), strict=True))
 
     @property
     def shots(self) -> dict[str, int]:
@@ -199,7 +230,7 @@ class PersonalModel(PhotoClassifier):
 
     @torch.no_grad()
     def leave_one_out_logits(self) -> Tensor:
-        """Leave-one-out logits of the support photos, (N, K); NaN for a class's only photo.
+        """Leave-one-out logits of the support photos, (N, K); NaN for a class's only photo or clip.
 
         Left out of the head alone (`Head.leave_one_out_logits`); where gradient steps adapted the
         network, of all of the adaptation, a fold at a time (`cross_adaptation`).
@@ -207,7 +238,9 @@ class PersonalModel(PhotoClassifier):
         if self._leave_one_out_logits is not None:
             return self._leave_one_out_logits
         rows, labels, photos = self.rows()
-        logits = self.head.leave_one_out_logits(rows, labels, len(self.class_names), photos)
+        logits = self.head.leave_one_out_logits(
+            rows, labels, len(self.class_names), self.groups[photos]
+        )
         return logits[:: self.views.shape[1]]
 
     def threshold(self, reject: float) -> float:

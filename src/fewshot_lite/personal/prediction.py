@@ -14,7 +14,7 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer for one photo."""
+    """The answer for one photo, for a video, or for a moment of it."""
 
     path: Path | None
     """Its file; None of a photo that was handed in otherwise."""
@@ -28,6 +28,14 @@ class Prediction:
     """Whether it shows none of the classes, by the threshold that was asked for."""
     strangeness: float | None = None
     """How unlike all classes it is; None if the photo was not read."""
+    adapted_to: bool = False
+    """Whether the model was adapted to this photo, or a frame of this video: no test of it."""
+    frames: int | None = None
+    """Of a video, the frames that were looked at."""
+    seconds: float | None = None
+    """Of a moment in a video, when it is."""
+    time_line: tuple[Prediction, ...] = ()
+    """Of a video, its moments, if they were asked for."""
 
     @property
     def label(self) -> str | None:

@@ -16,7 +16,9 @@ import numpy as np
 
 from fewshot_lite.core.intervals import wilson_interval
 from fewshot_lite.heads.calibration import scaled_cross_entropies
+from fewshot_lite.heads.groups import even_weights, group_sizes, groups_per_class
 from fewshot_lite.heads.in_numpy import Array, as_array
+from fewshot_lite.heads.leave_one_out import first_rows
 from fewshot_lite.personal.folds import most_left_out
 from fewshot_lite.personal.with_photos import WithPhotos
 
@@ -86,7 +88,7 @@ class Quality:
     photos: int
     """... of so many: those of classes with at least two."""
     alone: tuple[str, ...]
-    """Classes with one photo, of which nothing can be told."""
+    """Classes with one photo, or one clip, of which nothing can be told."""
     confused: tuple[Confusion, ...]
     """Pairs of classes, the most confused first; those never confused are not listed."""
     suspicious: tuple[Suspicion, ...]
@@ -94,6 +96,12 @@ class Quality:
     class_names: tuple[str, ...]
     confusion: tuple[tuple[int, ...], ...]
     """K rows, the classes that photos are in; K columns, what they were taken for."""
+    clips: int = 0
+    """Clips whose frames those photos are; each was left out with all of its frames."""
+    left_out: int = 0
+    """Photos and clips that were left out, one after the other."""
+    of_clips: float | None = None
+    """Expected share of new clips named right by all of their frames, if there are clips."""
     anew: bool = False
     """Whether photos were left out of all of the adaptation, a quarter of them at a time."""
     enough: bool = True
@@ -110,21 +118,28 @@ def assess(personal: WithPhotos) -> Quality:
     many photos does not hide another that is never found. The interval is Wilson's for 0.6 times
     as many photos as a balanced set of this certainty has. Measured by
     `benchmarks/accuracy/leave_one_out.py`.
+
+    A clip is left out as a whole and counts as one photo, each of its frames in part
+    (`heads.groups`); measured by `benchmarks/accuracy/videos.py`.
     """
     names, labels = personal.class_names, as_array(personal.labels)
     anew = personal.adapted_by_gradient
     logits = as_array(personal.leave_one_out_logits()).astype(np.float64)
     known: Array = np.logical_not(np.isnan(logits).any(1))
-    shots = np.bincount(labels, minlength=len(names))
+    groups = as_array(personal.groups)
+    shots = groups_per_class(labels, len(names), groups)
     answers = np.nan_to_num(logits, nan=0.0).argmax(1)
     right = (answers == labels) & known
     confusion = np.zeros((len(names), len(names)), np.int64)
     np.add.at(confusion, (labels[known], answers[known]), 1)
-    accuracy = interval = None
+    whole, first = _of_groups(logits, groups), np.zeros(len(labels), bool)
+    first[first_rows(groups)[1]] = True
+    clips = int((first & known & (group_sizes(groups) > 1)).sum())
+    accuracy = interval = of_clips = None
     if known.any():
-        wrong = ~right[known] * _still_wrong(shots[labels[known]], anew=anew)
-        weights = 1 / (shots[labels[known]] * (shots > 1).sum())  # (N,), of a mean over classes
-        accuracy = min(1.0, float(1 - (weights * wrong).sum()))
+        given = labels[known], groups[known], shots
+        accuracy = _expected(logits[known], *given, anew=anew)
+        of_clips = _expected(whole[known], *given, anew=anew) if clips else None
         count = _INDEPENDENT * _effective(shots[shots > 1])
         interval = wilson_interval(accuracy * count, count)
     return Quality(
@@ -134,13 +149,33 @@ def assess(personal: WithPhotos) -> Quality:
         photos=int(known.sum()),
         enough=accuracy is not None and _effective(shots) >= _ENOUGH,
         alone=tuple(name for name, n in zip(names, shots.tolist(), strict=True) if n == 1),
-        few=_few(shots, right, labels, names),
+        few=_few(shots, (whole.argmax(1) == labels) & known & first, labels, names),
         confused=_confused(confusion, names),
-        suspicious=_suspicious(personal, logits, labels, known),
+        suspicious=_suspicious(personal, whole, labels, known & first),
+        clips=clips,
+        left_out=int((first & known).sum()),
+        of_clips=of_clips,
         class_names=names,
         confusion=tuple(tuple(row) for row in confusion.tolist()),
         anew=anew,
     )
+
+
+def _expected(logits: Array, labels: Array, groups: Array, shots: Array, *, anew: bool) -> float:
+    """The expected accuracy, from logits (N, K) of what was left out."""
+    wrong = (logits.argmax(1) != labels) * _still_wrong(shots[labels], anew=anew)
+    weights = even_weights(labels, len(shots), groups)
+    return min(1.0, float(1 - (weights * wrong).sum()))
+
+
+def _of_groups(logits: Array, groups: Array) -> Array:
+    """For each row the mean of the logits (N, K) of its group, which answers for a clip."""
+    number = {group: place for place, group in enumerate(dict.fromkeys(groups.tolist()))}
+    place = np.array([number[group] for group in groups.tolist()], np.int64)
+    sums = np.zeros((len(number), logits.shape[1]))
+    np.add.at(sums, place, logits)
+    found: Array = sums[place] / group_sizes(groups)[:, None]
+    return found
 
 
 def _effective(shots: Array) -> float:

@@ -22,6 +22,8 @@ from fewshot_lite.core.progress import OnDone
 from fewshot_lite.heads.base import Head
 from fewshot_lite.heads.calibrated import likeliest_factor
 from fewshot_lite.heads.choice import Choice, choose_head, refitted_choice, untempered
+from fewshot_lite.heads.groups import even_weights
+from fewshot_lite.heads.in_numpy import as_array
 from fewshot_lite.learners.base import TaskClassifier
 from fewshot_lite.maml.refined import RefinedLearner
 from fewshot_lite.personal.cross_adaptation import CrossAdaptation, deal
@@ -91,21 +93,33 @@ def refine_support(
             on_step(0, learner.settings.steps)
         maps = learner.upper_maps(start.classifier, start.maps)
         trial = try_refinement(
-            learner, start.classifier, maps, *given, start.photos, always=always, on_step=on_step
+            learner,
+            start.classifier,
+            maps,
+            *given,
+            start.groups,
+            start.as_is,
+            always=always,
+            on_step=on_step,
         )
         if not trial.steps:
             return None, trial.record()
         settings = replace(learner.settings, steps=trial.steps)
         chosen = RefinedLearner(learner.base, settings)
-        classifier = chosen.refine(start.classifier, maps, *given, start.photos, on_step=on_step)
+        classifier = chosen.refine(start.classifier, maps, *given, start.groups, on_step=on_step)
     except FewshotError as error:  # the steps diverged, or were interrupted
         return None, {"steps": 0, "note": str(error)}
-    labels = start.labels[:: len(start.views)]
+    labels, groups = start.labels[start.as_is], start.groups[start.as_is]
     crossed = trial.crossed or _nothing_left_out(labels, classes)
     fitted = choose_head(
-        "default", learner.base.head, classifier.support_features, *given, start.photos
+        "default",
+        learner.base.head,
+        classifier.support_features,
+        *given,
+        start.groups,
+        start.as_is,
     )
-    choice = refitted_choice(fitted, crossed.logits, labels)
+    choice = refitted_choice(fitted, crossed.logits, labels, groups)
     crossed = replace(crossed, logits=choice.factor * crossed.logits)
     return Refined(classifier, choice, crossed), trial.record()
 
@@ -123,6 +137,7 @@ def try_refinement(
     labels: Tensor,
     classes: int,
     groups: Tensor,
+    as_is: Tensor | None = None,
     *,
     always: bool = False,
     on_step: OnDone | None = None,
@@ -135,19 +150,20 @@ def try_refinement(
         maps: what `RefinedLearner.upper_maps` gave of them, N rows.
         labels: int64 (N,) of 0..K-1, every class present.
         classes: K.
-        groups: int64 (N,), the photo that each row is a view of; the first row of a photo is the
-            photo as it is.
+        groups: int64 (N,), what is left out together: the views of a photo, the frames of a clip.
+        as_is: bool (N,), rows that are photos as they are; None for the first of each group.
         always: refinement is wanted even where one pass seems better.
         on_step: called with (steps taken, steps in all), over all folds.
 
     Raises:
         FewshotError: the steps diverged.
     """
-    first = torch.tensor([int((groups == g).nonzero()[0]) for g in groups.unique()])
-    own = learner.base.head
-    choice = choose_head("default", own, start.support_features, labels, classes, groups)
-    head = untempered(choice)
-    support = _Support(start, maps, labels, classes, groups, first.to(labels.device), head)
+    if as_is is None:
+        as_is = torch.zeros_like(labels, dtype=torch.bool)
+        as_is[[int((groups == g).nonzero()[0]) for g in groups.unique()]] = True
+    given = start.support_features, labels, classes, groups, as_is
+    head = untempered(choose_head("default", learner.base.head, *given))
+    support = _Support(start, maps, labels, classes, groups, as_is, head)
     found = support.answers(learner, on_step)
     if not found:  # nothing can be left out
         return Trial(min(FEW_STEPS, learner.settings.steps) if always else 0, None, {}, {})
@@ -156,14 +172,14 @@ def try_refinement(
 
 @dataclass(frozen=True)
 class _Support:
-    """Rows of N views, and which of them are photos as they are."""
+    """Rows of N views, and which of them are photos as they are (as_is)."""
 
     start: TaskClassifier
     maps: Tensor
     labels: Tensor
     classes: int
     groups: Tensor
-    first: Tensor
+    as_is: Tensor
     head: Head
     """What names photos left out, before any fit."""
 
@@ -171,24 +187,24 @@ class _Support:
         self, learner: RefinedLearner, on_step: OnDone | None
     ) -> dict[int, tuple[Tensor, Tensor]]:
         """By numbers of steps, logits and novelty of each photo by what never saw it."""
-        place = deal(self.labels[self.first], self.classes)
+        first = self.as_is.nonzero().flatten()
+        place = deal(self.labels[first], self.classes, self.groups[first])
         folds = [fold for fold in place.unique().tolist() if fold >= 0]
         most = learner.settings.steps
         looks = sorted({n for n in (5, 10, 20) if n < most} | {most})
-        nan = torch.full((len(self.first), self.classes), torch.nan, device=self.labels.device)
+        nan = torch.full((len(first), self.classes), torch.nan, device=self.labels.device)
         found = {number: (nan.clone(), nan[:, 0].clone()) for number in (0, *looks) if folds}
-        as_is = torch.isin(torch.arange(len(self.labels), device=self.labels.device), self.first)
         for done, fold in enumerate(folds):
             rows = place == fold
-            kept = ~torch.isin(self.groups, self.groups[self.first[rows]])
+            kept = ~torch.isin(self.groups, self.groups[first[rows]])
             part = _Fold(
                 replace(self.start, support_features=self.start.support_features[kept]),
                 self.maps[kept],
                 self.labels[kept],
                 self.groups[kept],
-                as_is[kept],
-                self.maps[self.first[rows]],
-                self.start.support_features[self.first[rows]],
+                self.as_is[kept],
+                self.maps[first[rows]],
+                self.start.support_features[first[rows]],
                 self.head,
             )
             count = _counted(on_step, done, len(folds))
@@ -200,7 +216,7 @@ class _Support:
 
     def judge(self, found: dict[int, tuple[Tensor, Tensor]], *, always: bool) -> Trial:
         """Which number of steps is best, 0 for one pass."""
-        given = self.labels[self.first], self.classes
+        given = self.labels[self.as_is], self.classes, self.groups[self.as_is]
         losses = {number: _loss(logits, *given) for number, (logits, _) in found.items()}
         accuracies = {number: _accuracy(logits, *given) for number, (logits, _) in found.items()}
         best = min((number for number in found if number), key=losses.__getitem__)
@@ -259,21 +275,18 @@ class _Fold:
         return found
 
 
-def _shares(labels: Tensor, classes: int) -> Tensor:
-    """Weights (N,) of photos that add up to 1, each class weighing the same."""
-    shots = torch.bincount(labels, minlength=classes).double()
-    return 1 / (shots[labels] * (shots > 0).sum())
-
-
-def _loss(logits: Tensor, labels: Tensor, classes: int) -> float:
+def _loss(logits: Tensor, labels: Tensor, classes: int, groups: Tensor) -> float:
     """Mean cross-entropy of photos left out, at the temperature that suits these logits best."""
     known = logits.isfinite().all(1)
-    logits, labels = logits[known].double(), labels[known]
-    losses = F.cross_entropy(likeliest_factor(logits, labels) * logits, labels, reduction="none")
-    return float((losses * _shares(labels, classes)).sum())
+    logits, labels, groups = logits[known].double(), labels[known], groups[known]
+    factor = likeliest_factor(logits, labels, groups)
+    losses = F.cross_entropy(factor * logits, labels, reduction="none")
+    weights = even_weights(as_array(labels), classes, as_array(groups))
+    return float((as_array(losses) * weights).sum())
 
 
-def _accuracy(logits: Tensor, labels: Tensor, classes: int) -> float:
+def _accuracy(logits: Tensor, labels: Tensor, classes: int, groups: Tensor) -> float:
     known = logits.isfinite().all(1)
     right = (logits[known].argmax(1) == labels[known]).double()
-    return float((right * _shares(labels[known], classes)).sum())
+    weights = even_weights(as_array(labels[known]), classes, as_array(groups[known]))
+    return float((as_array(right) * weights).sum())

@@ -11,7 +11,7 @@ labels tell most about what there is most of.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot_lite.core.errors import FewshotError, UsageError
-from fewshot_lite.images.folders import NOT_A_PHOTO, Skipped
+from fewshot_lite.images.folders import Skipped
+from fewshot_lite.images.kinds import NOT_ASKED_FOR
 from fewshot_lite.images.photo import Source, file_of
 from fewshot_lite.images.prefetch import decoded_batches
 from fewshot_lite.personal.bulk.sorting import folder_names
@@ -75,10 +76,11 @@ def suggest(
 
     Args:
         personal: the model that is to learn of them.
-        photos: unlabelled, from `find_photos`, say.
+        photos: unlabelled, from `find_photos`, say. A video is one of them, by the mean of its
+            frames' features.
         number: how many to choose.
         reject: as for `PersonalModel.classify`.
-        on_done: called with (photos looked at, None).
+        on_done: called with (photos looked at, photos in all; None if that is not known).
 
     Raises:
         UsageError: a number below 1.
@@ -92,7 +94,7 @@ def suggest(
         for offset, source in enumerate(batch.paths):
             path = file_of(source)
             if offset in batch.problems:
-                if batch.problems[offset] != NOT_A_PHOTO:
+                if batch.problems[offset] not in NOT_ASKED_FOR:
                     skipped.append(Skipped(path or Path(str(source)), batch.problems[offset]))
             else:
                 found.append((position + offset, path))
@@ -100,9 +102,10 @@ def suggest(
         if len(found) > MOST_PHOTOS:
             raise FewshotError(f"More than {MOST_PHOTOS:,} photos. Give a part of them.")
         if len(batch.pixels):
-            features.append(personal.embed(torch.from_numpy(batch.pixels)))
+            embedded = personal.embed(torch.from_numpy(batch.pixels))
+            features += [embedded[rows].mean(0, keepdim=True) for rows in batch.rows().values()]
         if on_done is not None:
-            on_done(position, None)
+            on_done(position, len(photos) if isinstance(photos, Sized) else None)
     if not found:
         raise FewshotError("No photo to choose from could be read.")
     every = torch.cat(features)

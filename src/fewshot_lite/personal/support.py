@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.progress import OnDone
+from fewshot_lite.images.clips import clip_of, with_frames
 from fewshot_lite.images.decoding import decode_pixels
 from fewshot_lite.images.finding import find_labelled
 from fewshot_lite.images.folders import LabelledImages, Skipped
@@ -51,6 +52,8 @@ class Support:
     skipped: tuple[Skipped, ...] = ()
     findings: tuple[Finding, ...] = ()
     """The problems of the folder."""
+    groups: tuple[int, ...] = ()
+    """N numbers, one for the frames of one clip; none if each photo is alone."""
 
     @property
     def photos(self) -> tuple[str, ...]:
@@ -66,6 +69,15 @@ class Support:
     def used(self) -> tuple[int, ...]:
         """Photos of each class."""
         return tuple(self.labels.count(k) for k in range(len(self.class_names)))
+
+    @property
+    def clips(self) -> tuple[int, ...]:
+        """Clips of each class."""
+        found = [set[int]() for _ in self.class_names]
+        for label, group, path in zip(self.labels, self.groups, self.paths, strict=False):
+            if clip_of(path.name) != path.name:
+                found[label].add(group)
+        return tuple(map(len, found))
 
     @property
     def skipped_per_class(self) -> tuple[int, ...]:
@@ -87,6 +99,8 @@ def read_support(
     *,
     strict: bool = False,
     on_done: OnDone | None = None,
+    on_video: OnDone | None = None,
+    frames: int | None = None,
     check_way: Callable[[str, int], None] | None = None,
     workers: int | None = None,
     take: Take | None = None,
@@ -101,6 +115,8 @@ def read_support(
         size: S, side of the images.
         strict: fail if anything is wrong with the photos; `images.preflight` lists what may be.
         on_done: called with (photos decoded, photos in all).
+        on_video: called with (videos read, videos in all).
+        frames: that are drawn of each video (`images.clips`).
         check_way: called with where they are from and the number of classes, before they are read.
         workers: threads that decode; one a core and two more unless given.
         take: takes the images while others are decoded, so that they are not all in memory; squares
@@ -129,6 +145,7 @@ def read_support(
         found = _labelled(photos, labels)
     if check_way is not None:
         check_way(_spelled(found), len(found.class_names))
+    found = with_frames(found, size, frames, on_done=on_video)
     support = _read(found, size, strict=strict, on_done=on_done, workers=workers, take=take)
     return replace(support, root=root)
 
@@ -245,7 +262,14 @@ def _read(
         tuple(places[i] for i in good),
         tuple(sorted(skipped, key=lambda s: str(s.path))),
         findings,
+        _numbered([folder.groups[i] for i in good]) if folder.groups else (),
     )
+
+
+def _numbered(groups: Sequence[str]) -> tuple[int, ...]:
+    """Numbers of names, by their first places."""
+    numbers: dict[str, int] = {}
+    return tuple(numbers.setdefault(group, len(numbers)) for group in groups)
 
 
 def _spelled(folder: LabelledImages) -> str:

@@ -27,6 +27,7 @@ from fewshot_lite.heads.array_head import DescribedHead
 from fewshot_lite.heads.calibration import calibrate
 from fewshot_lite.heads.defaults import default_head
 from fewshot_lite.heads.in_numpy import Array, as_array
+from fewshot_lite.images.decoding import digest_of
 from fewshot_lite.images.thumbnails import make_thumbnails
 from fewshot_lite.networks.film_numbers import embedded, generated, map_statistics
 from fewshot_lite.networks.lite_graph import lite_graph
@@ -122,10 +123,12 @@ class TorchFreeBase:
         *,
         views: int | None = None,
         mirror: bool | None = None,
+        frames: int | None = None,
         strict: bool = False,
         thumbnails: bool = True,
         workers: int | None = None,
         on_done: OnDone | None = None,
+        on_video: OnDone | None = None,
         on_embedded: OnDone | None = None,
     ) -> AdaptedModel:
         """Adapt to a person's classes in one forward pass, as `MetaModel.adapt` does.
@@ -145,6 +148,8 @@ class TorchFreeBase:
                 self.image_size,
                 strict=strict,
                 on_done=on_done,
+                on_video=on_video,
+                frames=frames,
                 workers=workers,
                 take=rows.take,
             )
@@ -177,7 +182,8 @@ class TorchFreeBase:
                 "The model's values for these images are not finite: its weights are damaged, or "
                 "grew without bounds in training. Use another, or train with a lower --lr."
             )
-        head, names, features = self._fitted(features, labels, classes, names, mirror)
+        groups = np.array(support.groups or range(number), np.int64)
+        head, names, features = self._fitted(features, labels, classes, names, mirror, groups)
         provenance = {
             "base": self._source,
             "learner": self._meta["learner"],
@@ -198,9 +204,11 @@ class TorchFreeBase:
             support.photos,
             kept,
             labels,
-            strangeness_of_support(kept[:, 0], labels, classes),
+            strangeness_of_support(kept[:, 0], labels, classes, groups),
             None,
             tuple(rows.thumbnails),
+            groups if support.groups else None,
+            np.array(rows.digests, np.int64),
         )
         backbone = {name: self._meta[name] for name in ("backbone", "image_size", "mean", "std")}
         return AdaptedModel(backbone, network, head, contents)
@@ -212,19 +220,21 @@ class TorchFreeBase:
         classes: int,
         names: tuple[str, ...],
         mirror: bool | None,
+        groups: Array,
     ) -> tuple[DescribedHead, tuple[str, ...], Array]:
         """The head, and the views with their features (N V, d) that it is fitted to."""
-        photos = np.arange(len(labels)).repeat(len(names))
+        together = groups.repeat(len(names))
+        as_is = np.arange(len(together)) % len(names) == 0
         support = features, labels.repeat(len(names)), classes
-        head = self._head.calibrated(*calibrate(self._head, support, photos))
+        head = self._head.calibrated(*calibrate(self._head, support, together, as_is))
         if MIRRORED not in names or mirror is not None:
             return head, names, features
-        kept = without_mirrored(head, support, photos, names)
+        kept = without_mirrored(head, support, together, names)
         if kept is None:
             return head, names, features
         names = tuple(name for name in names if name != MIRRORED)
         support = features[kept], support[1][kept], classes
-        head = self._head.calibrated(*calibrate(self._head, support, photos[kept]))
+        head = self._head.calibrated(*calibrate(self._head, support, together[kept], as_is[kept]))
         return head, names, features[kept]
 
     def _adapted(self, z: Array) -> dict[str, Array]:
@@ -270,6 +280,7 @@ class _Rows:
         self._statistics: list[Array] = []
         self._with_thumbnails = thumbnails
         self.thumbnails: list[bytes] = []
+        self.digests: list[int] = []
 
     def __enter__(self) -> _Rows:
         return self
@@ -291,6 +302,7 @@ class _Rows:
             raise FewshotError(
                 f"No room for temporary files ({error.strerror}). Set TMPDIR to a folder with more."
             ) from None
+        self.digests += map(digest_of, pixels)
         if self._with_thumbnails:
             self.thumbnails += make_thumbnails(pixels)
 

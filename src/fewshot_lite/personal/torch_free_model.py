@@ -20,6 +20,7 @@ from fewshot_lite.core import tensor_files
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.core.files import DEFAULT_PERSONAL, check_output
 from fewshot_lite.heads.array_head import DescribedHead
+from fewshot_lite.heads.groups import groups_per_class
 from fewshot_lite.heads.in_numpy import Array, mahalanobis, scaled
 from fewshot_lite.networks.lite_graph import lite_graph
 from fewshot_lite.networks.lite_layout import HEAD, VARIANTS
@@ -125,6 +126,18 @@ class TorchFreeModel(PhotoClassifier):
         return dict(zip(self.class_names, counts, strict=True))
 
     @property
+    def groups(self) -> npt.NDArray[np.int64]:
+        """(N,), one number for the frames of a clip, which are left out together."""
+        groups = self._contents.groups
+        return np.arange(len(self.labels)) if groups is None else groups
+
+    @property
+    def examples(self) -> dict[str, int]:
+        """The number of photos and clips of each class, which are left out as one each."""
+        counts = groups_per_class(self.labels, len(self.class_names), self.groups).tolist()
+        return dict(zip(self.class_names, counts, strict=True))
+
+    @property
     def adapted_by_gradient(self) -> bool:
         """Whether gradient steps on the photos made the network and the head."""
         return self._contents.leave_one_out_logits is not None
@@ -136,17 +149,24 @@ class TorchFreeModel(PhotoClassifier):
         return rows, self.labels.repeat(views), np.arange(number).repeat(views)
 
     def leave_one_out_logits(self) -> Array:
-        """What the other photos make of each, (N, K); NaN for a class's only photo."""
+        """What the others make of each photo, (N, K); NaN for a class's only photo or clip."""
         if self._contents.leave_one_out_logits is not None:
             return self._contents.leave_one_out_logits
         rows, labels, photos = self.rows()
         support = rows, labels, len(self.class_names)
-        found = self.array_head.leave_one_out_logits(support, photos)
+        found = self.array_head.leave_one_out_logits(support, self.groups[photos])
         return found[:: self._contents.features.shape[1]]
 
     def threshold(self, reject: float) -> float:
         assert self._contents.support_strangeness is not None
-        return threshold(self._contents.support_strangeness.tolist(), reject)
+        groups = self._contents.groups
+        support_strangeness = self._contents.support_strangeness.tolist()
+        return threshold(support_strangeness, reject, None if groups is None else groups.tolist())
+
+    @property
+    def known_digests(self) -> frozenset[int]:
+        digests = self._contents.digests
+        return frozenset(() if digests is None else digests.tolist()) - {0}
 
     def answers_of(
         self, pixels: npt.NDArray[np.uint8]

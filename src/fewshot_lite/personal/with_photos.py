@@ -31,6 +31,10 @@ class WithPhotos(Protocol):
         """The number of photos of each class."""
 
     @property
+    def groups(self) -> Any:
+        """int64 (N,), one number for the frames of a clip, which are left out together."""
+
+    @property
     def adapted_by_gradient(self) -> bool:
         """Whether gradient steps on the photos made the network and the head."""
 

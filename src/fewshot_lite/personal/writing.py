@@ -44,6 +44,10 @@ def write_personal(
         tensors["support.left_out"] = contents.support_strangeness
     if contents.leave_one_out_logits is not None:
         tensors["support.left_out_logits"] = contents.leave_one_out_logits
+    if contents.groups is not None:
+        tensors["support.groups"] = contents.groups
+    if contents.digests is not None:
+        tensors["support.digests"] = contents.digests
     if contents.thumbnails:
         joined, sizes = packed(contents.thumbnails)
         tensors |= {"support.thumbnails": joined, "support.thumbnail_sizes": sizes}

@@ -19,6 +19,7 @@ from fewshot_lite.core.config import Refine
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.core.progress import OnDone
 from fewshot_lite.data.store import decode
+from fewshot_lite.images.decoding import digest_of
 from fewshot_lite.images.thumbnails import make_thumbnails
 from fewshot_lite.personal.adapt_options import AdaptOptions
 from fewshot_lite.personal.editing.arranging import Placed, arrange, embed_views
@@ -97,8 +98,8 @@ class Learner:
         self._load = base
         self._base: MetaModel | None = None
         self._network: object = None
-        self._features: dict[int, tuple[Tensor, bytes]] = {}
-        """Of that network: views and thumbnail of every photo that went through it."""
+        self._features: dict[int, tuple[Tensor, bytes, int]] = {}
+        """Of that network: views, thumbnail and digest of every photo that went through it."""
 
     @property
     def base(self) -> MetaModel:
@@ -185,7 +186,8 @@ class Learner:
         place = {number: row for row, number in enumerate(learned.rows)}
         pictures = learned.thumbnails()
         for number, row in place.items():  # may come back by an undo
-            self._features[number] = model.views[row], pictures.get(number, b"")
+            digest = 0 if model.digests is None else int(model.digests[row])
+            self._features[number] = model.views[row], pictures.get(number, b""), digest
         problems = dict(learned.problems)
         unknown = [
             p for p in board.photos if p.number not in self._features and p.number not in problems
@@ -219,8 +221,9 @@ class Learner:
             good = [i for i in range(len(chunk)) if i not in found]
             pixels = np.ascontiguousarray(images[good].numpy())
             rows = embed_views(model, pixels) if good else torch.empty(0)
-            for i, row, jpeg in zip(good, rows, make_thumbnails(pixels), strict=True):
-                self._features[chunk[i].number] = row, jpeg
+            jpegs = make_thumbnails(pixels)
+            for i, row, jpeg, image in zip(good, rows, jpegs, pixels, strict=True):
+                self._features[chunk[i].number] = row, jpeg, digest_of(image)
             if on_done is not None:
                 on_done(start + len(chunk), len(photos))
         return problems
@@ -240,6 +243,8 @@ class Learner:
             learned.model.views,
             [after[number].label for number in learned.rows],
             [after[number].name for number in learned.rows],
+            groups=learned.model.groups,
+            digests=learned.model.digests,
             thumbnails=learned.model.thumbnails,
             film_kept=len(learned.rows),
             edit={"rename": {old: new for old, new in names if old != new}},

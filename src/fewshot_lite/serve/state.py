@@ -79,7 +79,7 @@ def _model(board: Board, learned: Learned) -> dict[str, Any]:
         ],
         "confusion": [list(row) for row in quality.confusion],
         "doubts": doubts,
-        "advice": list(advice(quality, model.shots)),
+        "advice": list(advice(quality, model.examples)),
         "refined": model.adapted_by_gradient,
         "refining_was_no_better": not model.adapted_by_gradient and "refined" in model.provenance,
         "worth_adapting": not model.adapted_by_gradient and worth_readapting(model),

@@ -110,8 +110,9 @@ def test_the_command_says_what_lies_twice_and_the_totals(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    draw_classes(tmp_path / "things", {"mug": 3, "keys": 3})
-    model = tiny_model().adapt("things")
+    draw_classes(tmp_path / "mine", {"mug": 3, "keys": 3})
+    draw_classes(tmp_path / "things", {"mug": 3, "keys": 3}, seed=1)
+    model = tiny_model().adapt("mine")
     model.save("personal.safetensors")
     words = (
         "classify",

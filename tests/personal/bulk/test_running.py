@@ -25,9 +25,7 @@ class ByName:
 
     class_names = ("a", "b")
 
-    def classify_stream(
-        self, paths: Iterable[Path | Skipped], *, top: int = 3, reject: float | None = 0.05
-    ) -> Iterator[Prediction]:
+    def classify_stream(self, paths: Iterable[Path | Skipped], **_: object) -> Iterator[Prediction]:
         paths = iter(paths)
         while chunk := list(islice(paths, 4)):
             for item in chunk:

@@ -47,12 +47,13 @@ SPELLED = 'a,"b"\\nc\\u2028\\x85😀'
 def test_csv_has_a_header_and_a_row_a_file() -> None:
     header, *rows = csv.reader(io.StringIO(text_of(WRITERS[0], ANSWERS), newline=""))
     assert ",".join(header) == (
-        "path,label,probability,strangeness,label_1,probability_1,label_2,probability_2,problem"
+        "path,label,probability,strangeness,label_1,probability_1,label_2,probability_2,problem,"
+        "adapted_to"
     )
     assert rows == [
-        [SPELLED, "mug", "0.666667", "1.5", "mug", "0.666667", SPELLED, "0.333333", ""],
-        ["s.jpg", "unknown", "", "inf", "mug", "0.9", "keys", "0.1", ""],
-        ["bad.jpg", "", "", "", "", "", "", "", "no such file"],
+        [SPELLED, "mug", "0.666667", "1.5", "mug", "0.666667", SPELLED, "0.333333", "", ""],
+        ["s.jpg", "unknown", "", "inf", "mug", "0.9", "keys", "0.1", "", ""],
+        ["bad.jpg", "", "", "", "", "", "", "", "no such file", ""],
     ]
     assert text_of(WRITERS[0], []).count("\n") == 1
 
@@ -64,7 +65,7 @@ def test_no_cell_is_a_formula_or_an_escape_sequence() -> None:
     (_, row) = csv.reader(io.StringIO(text))
     assert row[0] == "./" + (shown := r'=HYPERLINK("x")\r\x1b[2J\u202e')
     assert row[1] == row[4] == "'" + shown
-    assert (row[3], row[-1]) == ("-1", "'+" + shown)  # a number is no formula
+    assert (row[3], row[-2]) == ("-1", "'+" + shown)  # a number is no formula
 
 
 def test_json_has_no_escape_sequence_and_loses_nothing() -> None:
@@ -86,6 +87,7 @@ def test_json_and_json_lines_hold_the_same(encoding: str) -> None:
         "strangeness": 1.5,
         "labels": [{"name": "mug", "probability": 2 / 3}, {"name": ODD, "probability": 1 / 3}],
         "problem": None,
+        "adapted_to": False,
     }
     assert (array[1]["label"], array[1]["probability"]) == ("unknown", None)
     assert array[1]["strangeness"] is None  # JSON has no infinity

@@ -31,16 +31,41 @@ def print_prediction(prediction: Prediction) -> None:
         label += f" {prediction.probability:.0%}"
         others, before = others[1:], ""
     tail = f"  [dim]({before}{'  '.join(others)})[/]" if others else ""
+    if prediction.adapted_to:
+        tail += "  [dim]adapted to this[/]"
     out.print(label + tail)
+    for moment in prediction.time_line:
+        out.print(f"  {as_time(moment.seconds or 0)} {_in_words(moment)}")
+
+
+def as_time(seconds: float) -> str:
+    """Minutes and seconds of a moment in a video."""
+    return f"{int(seconds // 60)}:{seconds % 60:05.2f}"
+
+
+def _in_words(moment: Prediction) -> str:
+    if moment.label is None:
+        return escape(moment.problem or "")
+    probability = "" if moment.unknown else f" {moment.probability:.0%}"
+    return f"[bold]{escape(moment.label)}[/]{probability}"
+
+
+def has_bar(outputs: Outputs) -> bool:
+    """Whether a bar will be shown, for which it is worth counting what there is."""
+    printed = bool(outputs.on_stdout) and out.is_terminal
+    return err.is_terminal and not printed and bool(outputs.answer_files or outputs.on_stdout)
 
 
 @contextmanager
-def show(outputs: Outputs, *, live: bool) -> Iterator[Callable[[Prediction, Tally], None]]:
+def show(
+    outputs: Outputs, *, live: bool, total: int | None = None
+) -> Iterator[Callable[[Prediction, Tally], None]]:
     """A function for each answer: it prints the answer if nothing else does, else moves a bar.
 
     Args:
         outputs: any file, or JSON on stdout, is in place of text.
         live: let others read each line at once.
+        total: how many there will be, if that is known.
     """
 
     def name_problem(prediction: Prediction) -> None:
@@ -62,7 +87,7 @@ def show(outputs: Outputs, *, live: bool) -> Iterator[Callable[[Prediction, Tall
 
             def count(prediction: Prediction, tally: Tally) -> None:
                 name_problem(prediction)
-                progress(tally.files, None)
+                progress(tally.files, total)
 
             yield count
 
@@ -86,6 +111,11 @@ def print_tally(tally: Tally, outputs: Outputs) -> None:
             more = tally.in_two_classes - len(tally.twice)
             rest = f"{more} more. " if more else ""
             err.print(f"{rest}The model has changed since: --resort moves the earlier copies.")
+    if tally.adapted_to and not outputs.on_stdout and tally.files > 1:
+        err.print(
+            f"The model was adapted to {tally.adapted_to} of these: they are no test of it"
+            f"{', and not in the totals' if len(tally.labels) > 1 else ''}."
+        )
     if len(tally.labels) > 1 and not outputs.on_stdout:
         counts = ", ".join(f"{escape(name)} {n}" for name, n in tally.labels.most_common(_SHOWN))
         more = len(tally.labels) - _SHOWN

@@ -40,7 +40,8 @@ def print_quality(
     """
     if quality.accuracy is None or quality.interval is None:
         out.print(
-            "How good it is cannot be told, nor what is unknown to it: no class has two photos."
+            "How good it is cannot be told, nor what is unknown to it: no class has two photos, or "
+            "two videos."
         )
         return
     low, high = quality.interval
@@ -50,13 +51,15 @@ def print_quality(
         was = f"; {before.accuracy:.0%} before" if before and known else ""
         out.print(
             f"To expect of new photos like these: [bold]{quality.accuracy:.0%}[/] named right "
-            f"({low:.0%} to {high:.0%}; by {how} {quality.photos} photos{was})."
+            f"({low:.0%} to {high:.0%}; by {how} {_units(quality)}{was})."
         )
+        if quality.of_clips is not None:
+            out.print(f"  Of new videos, by all of their frames: {quality.of_clips:.0%}.")
     else:
         out.print(
             f"How good it is cannot be told from so few photos: {quality.right} of "
-            f"{quality.photos} are named right when left out, anything from {low:.0%} to "
-            f"{high:.0%}."
+            f"{quality.photos}{_from(quality)} are named right when left out, anything from "
+            f"{low:.0%} to {high:.0%}."
         )
     for line in _remarks(quality):
         out.print(f"  {line}")
@@ -69,6 +72,19 @@ def print_quality(
         out.print(f"  [bold]What would help:[/] {escape(line)}")
 
 
+def _units(quality: Quality) -> str:
+    """What was left out one after the other."""
+    if not quality.clips:
+        return f"{quality.photos} photos"
+    rest = quality.left_out - quality.clips
+    videos = f"{quality.clips} videos ({quality.photos - rest} frames)"
+    return f"{videos} and {rest} photos" if rest else videos
+
+
+def _from(quality: Quality) -> str:
+    return f" frames of {quality.clips} videos" if quality.clips else ""
+
+
 def _remarks(quality: Quality) -> Iterator[str]:
     """Lines about single classes and photos."""
     for item in quality.few[:_MOST_CLASSES]:
@@ -79,7 +95,8 @@ def _remarks(quality: Quality) -> Iterator[str]:
     if quality.alone:
         named = ", ".join(map(escape, quality.alone[:_MOST_CLASSES]))
         dots = ", ..." if len(quality.alone) > _MOST_CLASSES else ""
-        yield f"That is without {named}{dots}: one photo tells nothing."
+        one = "one photo or video" if quality.clips else "one photo"
+        yield f"That is without {named}{dots}: {one} tells nothing."
     if quality.confused:
         pairs = ", ".join(
             f"{escape(pair.classes[0])} and {escape(pair.classes[1])} "

@@ -143,7 +143,9 @@ def print_adaptation(adaptation: Adaptation, path: object) -> None:
     table.add_column("skipped", justify="right")
     for number, name in enumerate(adaptation.class_names[:MOST_ROWS]):
         skipped = adaptation.skipped_per_class[number]
-        table.add_row(escape(name), str(adaptation.used[number]), str(skipped or ""))
+        clips = adaptation.clips[number] if adaptation.clips else 0
+        of = f" (of {clips} video{'s' * (clips > 1)})" if clips else ""
+        table.add_row(escape(name), f"{adaptation.used[number]}{of}", str(skipped or ""))
     more = len(adaptation.class_names) - MOST_ROWS
     if more > 0:
         used, skipped = (

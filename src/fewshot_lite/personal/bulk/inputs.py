@@ -8,7 +8,8 @@ from io import BufferedIOBase
 from pathlib import Path
 
 from fewshot_lite.core.errors import FewshotError
-from fewshot_lite.images.folders import NOT_A_PHOTO, Skipped, walk_photos
+from fewshot_lite.images.folders import Skipped, walk_photos
+from fewshot_lite.images.kinds import NOT_ASKED_FOR
 
 #: Bytes; no system takes paths of this length.
 _LONGEST_PATH = 32_768
@@ -17,7 +18,7 @@ _LONGEST_PATH = 32_768
 def find_photos(
     paths: Iterable[Path], *, leave_out: Collection[Path] = ()
 ) -> Iterator[Path | Skipped]:
-    """Photos as given, and those of folders, in order.
+    """Photos and videos as given, and those of folders, in order.
 
     Args:
         paths: photos and folders; a folder's photos come sorted by name, folder by folder.
@@ -37,10 +38,10 @@ def find_photos(
             yield path
             continue
         empty = True
-        for photo, problem in walk_photos(path, leave_out=apart):
+        for photo, problem in walk_photos(path, leave_out=apart, videos=True):
             if photo.name in names and os.path.realpath(photo) in apart:
                 continue
-            empty = empty and problem == NOT_A_PHOTO
+            empty = empty and problem in NOT_ASKED_FOR
             yield photo if problem is None else Skipped(photo, problem)
         if empty:
             yield Skipped(path, "no photos in this folder")

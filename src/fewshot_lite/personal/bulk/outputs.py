@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.files import check_output
-from fewshot_lite.images.folders import PHOTO_ENDINGS
+from fewshot_lite.images.kinds import PHOTO_ENDINGS
 from fewshot_lite.personal.bulk.sorting import Sorter, SortingProblem
 from fewshot_lite.personal.bulk.writers import (
     STDOUT,
@@ -137,6 +137,7 @@ class Outputs:
         top: int = 3,
         live: bool = False,
         model: PhotoClassifier | None = None,
+        moments: bool = False,
     ) -> Iterator[Sink]:
         """Open all; files are there, whole, if the block ends well.
 
@@ -145,12 +146,13 @@ class Outputs:
             top: class names to a row of CSV, unless there are fewer classes.
             live: write files in place, row by row, for others to read along.
             model: what answers, for a report.
+            moments: CSV has rows for the moments of videos.
 
         Raises:
             FewshotError: one cannot be written.
         """
         makers: dict[str, Callable[[Output], Writer]] = {
-            "--csv": lambda stream: CsvWriter(stream, min(top, len(class_names))),
+            "--csv": lambda stream: CsvWriter(stream, min(top, len(class_names)), moments=moments),
             "--jsonl": JsonLinesWriter,
             "--json": JsonWriter,
         }

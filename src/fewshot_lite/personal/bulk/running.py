@@ -10,8 +10,10 @@ from itertools import takewhile
 from pathlib import Path
 
 from fewshot_lite.core.errors import UsageError
-from fewshot_lite.images.folders import NOT_A_PHOTO, Skipped
+from fewshot_lite.images.folders import Skipped
+from fewshot_lite.images.kinds import NOT_ASKED_FOR
 from fewshot_lite.images.photo import Source
+from fewshot_lite.images.videos import FRAMES
 from fewshot_lite.personal.bulk.outputs import Outputs, Sink
 from fewshot_lite.personal.bulk.watching import Watcher
 from fewshot_lite.personal.classifier import PhotoClassifier
@@ -29,7 +31,9 @@ class Tally:
     skipped: int = 0
     """Files in folders that are no photos."""
     labels: Counter[str] = field(default_factory=Counter)
-    """Photos of each class, and of none."""
+    """Photos of each class, and of none; those that the model was adapted to are left out."""
+    adapted_to: int = 0
+    """Photos that the model was adapted to."""
     placed: int = 0
     """Photos copied or linked into class folders."""
     left: int = 0
@@ -44,10 +48,11 @@ class Tally:
     def add(self, prediction: Prediction) -> None:
         """Count an answer."""
         self.files += 1
-        other = prediction.problem == NOT_A_PHOTO
+        other = prediction.problem in NOT_ASKED_FOR
         self.skipped += other
         self.failed += prediction.problem is not None and not other
-        if prediction.label is not None:
+        self.adapted_to += prediction.adapted_to
+        if prediction.label is not None and not prediction.adapted_to:
             self.labels[prediction.label] += 1
 
 
@@ -62,6 +67,8 @@ def classify_files(
     *,
     top: int = 3,
     reject: float | None = 0.05,
+    frames: int = FRAMES,
+    every: float | None = None,
     on_prediction: OnPrediction | None = None,
 ) -> Tally:
     """Classify files and write the answers, a few batches of them in memory at a time.
@@ -72,6 +79,8 @@ def classify_files(
         outputs: where answers go; `Outputs.check` says beforehand what is wrong with them.
         top: class names an answer has.
         reject: as for `PersonalModel.classify`.
+        frames: as for `PersonalModel.classify`.
+        every: as for `PersonalModel.classify`; CSV then has a row for each moment of a video.
         on_prediction: called with each answer, after it was written.
 
     Raises:
@@ -79,8 +88,10 @@ def classify_files(
     """
     outputs = outputs or Outputs()
     tally = Tally()
-    with outputs.open(model.class_names, top=top, model=model) as sink:
-        _pass(model, paths, sink, tally, top, reject, on_prediction)
+    moments = every is not None
+    with outputs.open(model.class_names, top=top, model=model, moments=moments) as sink:
+        answers = model.classify_stream(paths, top=top, reject=reject, frames=frames, every=every)
+        _pass(answers, sink, tally, on_prediction)
     return tally
 
 
@@ -91,6 +102,8 @@ def watch_folders(
     *,
     top: int = 3,
     reject: float | None = 0.05,
+    frames: int = FRAMES,
+    every: float | None = None,
     on_prediction: OnPrediction | None = None,
     stopped: Callable[[], bool],
     interval: float = 1.0,
@@ -104,6 +117,8 @@ def watch_folders(
         outputs: as for `classify_files`.
         top: as for `classify_files`.
         reject: as for `classify_files`.
+        frames: as for `classify_files`.
+        every: as for `classify_files`.
         on_prediction: as for `classify_files`.
         folders: with all that is below them.
         stopped: asked often; True ends the run after the photos under way.
@@ -117,11 +132,15 @@ def watch_folders(
     outputs = outputs or Outputs()
     watcher = Watcher(folders, leave_out=outputs.paths)
     tally = Tally()
-    with outputs.open(model.class_names, top=top, live=True, model=model) as sink:
+    moments = every is not None
+    with outputs.open(model.class_names, top=top, live=True, model=model, moments=moments) as sink:
         while not stopped():
             start = time.monotonic()
             arrived = takewhile(lambda _: not stopped(), watcher.look())
-            _pass(model, arrived, sink, tally, top, reject, on_prediction)
+            answers = model.classify_stream(
+                arrived, top=top, reject=reject, frames=frames, every=every
+            )
+            _pass(answers, sink, tally, on_prediction)
             now = time.monotonic()
             until = now + max(interval, now - start)
             while not stopped() and (left := until - time.monotonic()) > 0:
@@ -141,15 +160,11 @@ def check_watched(paths: Iterable[Path]) -> None:
 
 
 def _pass(
-    model: PhotoClassifier,
-    paths: Iterable[Source | Skipped],
+    answers: Iterable[Prediction],
     sink: Sink,
     tally: Tally,
-    top: int,
-    reject: float | None,
     on_prediction: OnPrediction | None,
 ) -> None:
-    answers = model.classify_stream(paths, top=top, reject=reject)
     for prediction in answers:
         taken = sink.take(prediction)
         tally.add(taken)

@@ -41,7 +41,7 @@ class Watcher:
         old = time.time() - _OLD if self._old is None else self._old
         self._old = 0.0
         for folder in self._folders:
-            for path, problem in walk_photos(folder, leave_out=self._leave_out):
+            for path, problem in walk_photos(folder, leave_out=self._leave_out, videos=True):
                 if problem is not None:
                     if not os.path.isfile(path) and self._is_new(path, problem):  # noqa: PTH113
                         yield Skipped(path, problem)  # a folder that cannot be entered

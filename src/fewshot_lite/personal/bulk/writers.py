@@ -37,18 +37,25 @@ class Writer(ABC):
 class CsvWriter(Writer):
     """A header and a row for each file; what is not known is empty, probabilities have 6 digits."""
 
-    def __init__(self, stream: Output, pairs: int) -> None:
+    def __init__(self, stream: Output, pairs: int, *, moments: bool = False) -> None:
         """Write the header.
 
         Args:
             stream: where to.
             pairs: how many class names a row has, each with its probability.
+            moments: after a video, a row for each of its moments, and a column for when that is.
         """
-        self._pairs = pairs
+        self._pairs, self._moments = pairs, moments
         self._rows = csv.writer(stream, lineterminator="\n")
         ranks = range(1, pairs + 1)
         pair_names = [name for k in ranks for name in (f"label_{k}", f"probability_{k}")]
-        self._rows.writerow(["path", "label", "probability", "strangeness", *pair_names, "problem"])
+        when = ["seconds"] if moments else []
+        self._rows.writerow(
+            [
+                *("path", *when, "label", "probability", "strangeness", *pair_names),
+                *("problem", "adapted_to"),
+            ]
+        )
 
     def write(self, prediction: Prediction) -> None:
         pairs = [cell for name, p in prediction.labels for cell in (csv_cell(name), _number(p))]
@@ -56,13 +63,17 @@ class CsvWriter(Writer):
         self._rows.writerow(
             [
                 csv_cell(prediction.path),
+                *([_number(prediction.seconds)] if self._moments else []),
                 csv_cell(prediction.label),
                 _number(prediction.probability),
                 _number(prediction.strangeness),
                 *pairs[: 2 * self._pairs],
                 csv_cell(prediction.problem),
+                "yes" if prediction.adapted_to else "",
             ]
         )
+        for moment in prediction.time_line if self._moments else ():
+            self.write(moment)
 
 
 class JsonLinesWriter(Writer):
@@ -95,7 +106,18 @@ def as_record(prediction: Prediction) -> dict[str, Any]:
         "strangeness": prediction.strangeness,
         "labels": [{"name": n, "probability": p} for n, p in prediction.labels],
         "problem": prediction.problem,
+        "adapted_to": prediction.adapted_to,
+        **({} if prediction.frames is None else {"frames": prediction.frames}),
+        **({"time_line": list(map(_moment, prediction.time_line))} if prediction.time_line else {}),
     }
+
+
+def _moment(prediction: Prediction) -> dict[str, Any]:
+    """One of a video's moments as JSON-able values."""
+    found = as_record(prediction)
+    for name in ("path", "problem", "adapted_to"):
+        del found[name]
+    return {"seconds": prediction.seconds, **found}
 
 
 def _number(value: float | None) -> str:

@@ -12,15 +12,18 @@ from torch import Tensor
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.progress import OnDone
 from fewshot_lite.data.store import decode
+from fewshot_lite.images.decoding import digest_of
 from fewshot_lite.images.folders import Skipped
 from fewshot_lite.images.inputs import Photo
 from fewshot_lite.images.photo import place_of
 from fewshot_lite.images.thumbnails import make_thumbnails
+from fewshot_lite.images.videos import check_frames
 from fewshot_lite.personal.editing.additions import (
     Addition,
     Additions,
     find_additions,
     label_additions,
+    with_frames,
 )
 from fewshot_lite.personal.editing.arranging import embed_views
 from fewshot_lite.personal.editing.edits import (
@@ -50,19 +53,23 @@ def add(
     name: str | None = None,
     *,
     labels: Iterable[object] | None = None,
+    frames: int | None = None,
     strict: bool = False,
     on_done: OnDone | None = None,
+    on_embedded: OnDone | None = None,
 ) -> Edit:
     """Add photos to classes that there are, and new classes.
 
     Args:
         personal: the model; it is not changed.
         photos: a folder of class folders; or, with a name, photos or folders of photos; or, with
-            labels, photos in any forms (`images.inputs.Photo`).
+            labels, photos in any forms (`images.inputs.Photo`). Videos count as photos.
         name: the class that they show.
         labels: a class for each of the photos.
+        frames: that are drawn of each video, as for `MetaModel.adapt`.
         strict: fail if a file is skipped, or a class left out of which no photo can be read.
         on_done: called with (photos decoded, photos in all).
+        on_embedded: called with (photos that went through the network, photos in all).
 
     Raises:
         UsageError: a path that is missing, or needs a name; a class name that will not do; a model
@@ -86,7 +93,10 @@ def add(
         names.append(label)
     if labels is not None:
         distinct_names([*names, *(label for label, _ in found.homes)])
-    features, read, unread, jpegs = _embed(personal, found.photos, on_done)
+    if frames is not None:
+        check_frames(frames)
+    every = with_frames(found.photos, personal.image_size, frames)
+    features, read, unread, jpegs, digests = _embed(personal, every, on_done, on_embedded)
     skipped = sorted((*found.skipped, *unread), key=lambda item: str(item.path))
     skipped += _without_photos(personal, found, {photo.label for photo in read}, skipped)
     if strict and skipped:
@@ -98,6 +108,8 @@ def add(
         [photo.name for photo in read],
         paths=[str(photo.source) for photo in read],
         thumbnails=jpegs,
+        groups=_clip_numbers(read),
+        digests=digests,
         skipped=skipped,
     )
 
@@ -110,6 +122,8 @@ def add_features(
     *,
     paths: Sequence[str] | None = None,
     thumbnails: Sequence[bytes] = (),
+    groups: Sequence[int] | None = None,
+    digests: Sequence[int] | None = None,
     skipped: Iterable[Skipped] = (),
 ) -> Edit:
     """As `add`, for photos that have gone through the model's network.
@@ -120,6 +134,8 @@ def add_features(
         photos: M names for the model; one that it has already is numbered.
         paths: M places to name duplicates by; the names unless given.
         thumbnails: M small pictures (`images.thumbnails`), or none; a model without any takes none.
+        groups: M numbers, one for the frames of a clip; None if each photo is alone.
+        digests: M, by which `classify` knows them again (`images.decoding.digest_of`), if known.
 
     Raises:
         UsageError: a model that was adapted by gradient.
@@ -152,6 +168,8 @@ def add_features(
         torch.cat([personal.views, features[kept]]),
         [*old_labels, *(labels[i] for i in kept)],
         names,
+        groups=torch.cat([personal.groups, _new_groups(personal, groups, len(labels))[kept]]),
+        digests=_joined_digests(personal, digests, kept),
         thumbnails=[*personal.thumbnails, *(thumbnails[i] if thumbnails else b"" for i in kept)]
         if personal.thumbnails
         else (),
@@ -195,16 +213,37 @@ def _check_own_photos(
             )
 
 
+def _new_groups(personal: PersonalModel, groups: Sequence[int] | None, number: int) -> Tensor:
+    """Groups of new photos, int64 (M,), none of which the model has."""
+    given = list(groups or range(number))
+    lowest = int(personal.groups.max()) + 1 - min(given, default=0)
+    return torch.tensor(given, device=personal.groups.device) + lowest
+
+
+def _joined_digests(
+    personal: PersonalModel, digests: Sequence[int] | None, kept: Sequence[int]
+) -> Tensor | None:
+    """Digests of old photos and the new ones kept, 0 for those that are not known."""
+    old = personal.digests
+    if old is None and digests is None:
+        return None
+    if old is None:
+        old = torch.zeros_like(personal.labels)
+    new = [0 if digests is None else digests[i] for i in kept]
+    return torch.cat([old, torch.tensor(new, dtype=torch.int64, device=old.device)])
+
+
 def _embed(
     personal: PersonalModel,
     photos: Sequence[Addition],
     on_done: OnDone | None,
-) -> tuple[Tensor, list[Addition], list[Skipped], list[bytes]]:
+    on_embedded: OnDone | None,
+) -> tuple[Tensor, list[Addition], list[Skipped], list[bytes], list[int]]:
     """Features (M, V, d) of the photos that can be read, those photos, and those that cannot be.
 
-    And thumbnails of those read, if the model has any.
+    And of those read thumbnails, if the model has any, and digests.
     """
-    features, jpegs = [personal.views[:0]], list[bytes]()
+    features, jpegs, digests = [personal.views[:0]], list[bytes](), list[int]()
     read: list[Addition] = []
     unread: list[Skipped] = []
     for start in range(0, len(photos), _CHUNK):
@@ -222,9 +261,21 @@ def _embed(
         if good:
             pixels = images[good].numpy()
             features.append(embed_views(personal, pixels))
+            digests += map(digest_of, pixels)
             if personal.thumbnails:
                 jpegs += make_thumbnails(pixels)
-    return torch.cat(features), read, unread, jpegs
+        if on_embedded is not None:
+            on_embedded(start + len(chunk), len(photos))
+    return torch.cat(features), read, unread, jpegs, digests
+
+
+def _clip_numbers(photos: Sequence[Addition]) -> list[int]:
+    """One number for the frames of each clip, and one for each photo."""
+    numbers: dict[str, int] = {}
+    return [
+        numbers.setdefault(photo.clip or f"photo {place}", len(numbers))
+        for place, photo in enumerate(photos)
+    ]
 
 
 def _without_photos(

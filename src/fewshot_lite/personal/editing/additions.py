@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.images.clips import frames_of
 from fewshot_lite.images.folders import (
     Skipped,
     require_folder,
@@ -17,6 +18,7 @@ from fewshot_lite.images.folders import (
 )
 from fewshot_lite.images.inputs import Photo, as_sources
 from fewshot_lite.images.photo import Source, place_of
+from fewshot_lite.images.videos import is_video
 from fewshot_lite.personal.support import class_names_of
 
 
@@ -29,6 +31,8 @@ class Addition:
     """Its class."""
     name: str
     """Its name in the model: its class, then its place in the class's folder."""
+    clip: str = ""
+    """What it has in common with other frames of its clip; empty for a photo."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ def find_additions(paths: Sequence[Path], name: str | None = None) -> Additions:
     for path in paths:
         if name is None:
             _check_class_folders(path)
-            folder = scan_classes(path)
+            folder = scan_classes(path, videos=True)
             homes += [(label, path / label) for label in folder.class_names]
             labels = [folder.class_names[k] for k in folder.labels]
             skipped += folder.skipped
@@ -100,12 +104,26 @@ def label_additions(photos: Iterable[Photo], labels: Iterable[object]) -> Additi
     return Additions(tuple(found), tuple(homes), ())
 
 
+def with_frames(additions: Sequence[Addition], size: int, number: int | None) -> list[Addition]:
+    """The same, with frames in the place of videos (`images.clips`)."""
+    found = []
+    for addition in additions:
+        if not is_video(addition.source):
+            found.append(addition)
+            continue
+        for frame in frames_of(addition.source, size, number):
+            name = addition.name + str(frame).removeprefix(str(addition.source))
+            clip = f"{addition.label} {addition.source}"
+            found.append(Addition(frame, addition.label, name, clip))
+    return found
+
+
 def _check_class_folders(path: Path) -> None:
     """Refuse what needs --class."""
     if path.is_file():
         raise UsageError(f"{path}: a file, not a folder. For a photo, say what it shows: --class.")
     require_folder(path)
-    photos = [entry for entry, problem in walk_photos(path) if problem is None]
+    photos = [entry for entry, problem in walk_photos(path, videos=True) if problem is None]
     if photos and not subfolders(path):
         raise UsageError(
             f"{path}: photos lie directly in the folder. Say what they show with --class, "
@@ -122,7 +140,7 @@ def _photos(path: Path) -> Iterator[tuple[Path, str | None]]:
         return
     require_folder(path)
     inner = subfolders(path)
-    found = list(walk_photos(path))
+    found = list(walk_photos(path, videos=True))
     if inner and not any(photo.parent == path for photo, problem in found if problem is None):
         names = ", ".join(repr(folder.name) for folder in inner[:3])
         raise UsageError(

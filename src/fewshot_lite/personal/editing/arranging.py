@@ -25,6 +25,8 @@ class Placed:
     features: Tensor
     """(V, d) of its views under the model's network, as `embed_views` gives them."""
     thumbnail: bytes = b""
+    digest: int = 0
+    """By which it is known again (`images.decoding.digest_of`); 0 if it is not."""
     row: int | None = None
     """Its row in the model as it is; None of a photo that is new to it."""
 
@@ -63,12 +65,20 @@ def arrange(
     features = torch.stack([photo.features for photo in chosen])
     if not bool(features.isfinite().all()):
         raise FewshotError("The model's values for a photo are not finite. Adapt anew.")
+    new = int(personal.groups.max()) + 1  # no photo that is new here is a frame of a clip
+    groups = [
+        new + place if photo.row is None else int(personal.groups[photo.row])
+        for place, photo in enumerate(chosen)
+    ]
+    device = personal.labels.device
     pictures = [photo.thumbnail for photo in chosen]
     return rebuilt(
         personal,
         features,
         [photo.label for photo in chosen],
         [photo.name for photo in chosen],
+        groups=torch.tensor(groups, device=device),
+        digests=torch.tensor([photo.digest for photo in chosen], device=device),
         thumbnails=pictures if any(pictures) else (),
         film_kept=sum(not is_new(photo) for photo in chosen),
         edit=edit,

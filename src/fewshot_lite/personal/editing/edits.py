@@ -89,11 +89,15 @@ def rebuilt(
     labels: Sequence[str],
     photos: Sequence[str],
     *,
+    groups: Tensor,
+    digests: Tensor | None,
     thumbnails: Sequence[bytes],
     film_kept: int,
     edit: dict[str, Any],
 ) -> PersonalModel:
     """The model with other photos; classes in alphabetical order, as `adapt` has them.
+
+    Groups and digests are (N,), as `PersonalModel` takes them.
 
     One that was adapted by gradient has the same photos in the same order, in classes renamed.
     """
@@ -113,7 +117,7 @@ def rebuilt(
             personal.leave_one_out_logits()[:, order],
         )
     else:
-        head, chosen = _calibrated(personal, features, targets, len(names))
+        head, chosen = _calibrated(personal, features, targets, len(names), groups)
     return PersonalModel(
         personal.backbone,
         head,
@@ -131,17 +135,19 @@ def rebuilt(
         leave_one_out,
         tuple(thumbnails),
         logits,
+        groups,
+        digests,
     )
 
 
 def _calibrated(
-    personal: PersonalModel, features: Tensor, labels: Tensor, classes: int
+    personal: PersonalModel, features: Tensor, labels: Tensor, classes: int, groups: Tensor
 ) -> tuple[Head, dict[str, Any]]:
     """The head calibrated as `adapt` would calibrate it for these photos, and its new record."""
     number, views = features.shape[:2]
-    photos = torch.arange(number, device=labels.device).repeat_interleave(views)
     rows = features.flatten(0, 1), labels.repeat_interleave(views)
-    head = personal.head.recalibrated(*rows, classes, photos)
+    as_is = torch.arange(number * views, device=labels.device) % views == 0
+    head = personal.head.recalibrated(*rows, classes, groups.repeat_interleave(views), as_is)
     record = {**_recorded(personal, "head", {}), "temperature_factor": head.temperature_factor}
     return head, {"head": record}
 

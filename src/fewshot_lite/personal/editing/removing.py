@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.images.clips import clip_of
 from fewshot_lite.personal.editing.edits import (
     Edit,
     check_photos_may_change,
@@ -20,7 +21,7 @@ from fewshot_lite.personal.personal_model import PersonalModel
 def remove(
     personal: PersonalModel, classes: Sequence[str] = (), photos: Sequence[str] = ()
 ) -> Edit:
-    """Take out classes, and single photos by their names in the model.
+    """Take out classes, and single photos or clips by their names in the model.
 
     Raises:
         UsageError: a class or photo that there is not; nothing named; a model that was adapted by
@@ -33,8 +34,10 @@ def remove(
     for name in classes:
         check_known(name, personal.class_names, "class")
     names = named(personal)
+    clips = {clip_of(name) for name in names}
     for name in photos:
-        check_known(name, names, "photo")
+        if name not in clips:
+            check_known(name, names, "photo")
     left = [name for name in personal.class_names if name not in classes]
     if len(left) < 2:
         rest = f"only {left[0]!r}" if left else "no class"
@@ -43,7 +46,11 @@ def remove(
         )
     labels = [personal.class_names[k] for k in personal.labels.tolist()]
     gone = set(photos)
-    kept = [i for i, label in enumerate(labels) if label in left and names[i] not in gone]
+    kept = [
+        i
+        for i, label in enumerate(labels)
+        if label in left and gone.isdisjoint((names[i], clip_of(names[i])))
+    ]
     for name in left:
         if name not in {labels[i] for i in kept}:
             raise FewshotError(
@@ -58,6 +65,8 @@ def remove(
         personal.views[kept],
         [labels[i] for i in kept],
         [names[i] for i in kept] if personal.photos else (),
+        groups=personal.groups[kept],
+        digests=None if personal.digests is None else personal.digests[kept],
         thumbnails=[personal.thumbnails[i] for i in kept] if personal.thumbnails else (),
         film_kept=sum(i < first for i in kept),
         edit={"remove": {name: -number for name, number in changes.items()}},
@@ -84,6 +93,8 @@ def rename(personal: PersonalModel, old: str, new: str) -> Edit:
         personal.views,
         [names[k] for k in personal.labels.tolist()],
         personal.photos,
+        groups=personal.groups,
+        digests=personal.digests,
         thumbnails=personal.thumbnails,
         film_kept=film_kept(personal),
         edit={"rename": {old: new}},

@@ -90,7 +90,7 @@ def adapt_page(
             "model": str(model) if model is not None else None,
             "seconds": adaptation.seconds if adaptation else None,
             "quality": quality,
-            "advice": advice(quality, personal.shots),
+            "advice": advice(quality, personal.examples),
             "number_of_classes": len(personal.class_names),
             "number_of_photos": len(personal.labels),
             "doubtful": len(quality.suspicious) + len(findings),

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fewshot_lite.images.clips import frames_of
 from fewshot_lite.images.decoding import decode_pixels
 from fewshot_lite.images.thumbnails import thumbnail
+from fewshot_lite.images.videos import is_video
 from fewshot_lite.personal.classifier import PhotoClassifier
 from fewshot_lite.personal.exported_model import ExportedModel
 from fewshot_lite.personal.prediction import Prediction
@@ -93,7 +95,9 @@ def read_again(
     """Answers in the order given: photos are read once more, for pictures and for reasons."""
     tried = [i for i, prediction in enumerate(predictions) if prediction.path is not None]
     paths = [path for prediction in predictions if (path := prediction.path) is not None]
-    pixels, problems = decode_pixels(paths, model.image_size)
+    size = model.image_size
+    stills = [frames_of(path, size, 1)[0] if is_video(path) else path for path in paths]
+    pixels, problems = decode_pixels(stills, size)
     answers = [Answer(p, Photo(str(p.path))) for p in predictions]
     good = [j for j in range(len(tried)) if j not in problems]
     likest: list[list[int]] = [[] for _ in good]
