@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import fewshot_lite
+from clips import draw_clips
 from fewshot_lite.core import checkpoint, tensor_files
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.personal import torch_free_base
@@ -43,16 +44,38 @@ def things(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Clips and photos."""
+    pytest.importorskip("av")
+    folder = draw_classes(tmp_path_factory.mktemp("films"), {"mug": 1, "hat": 2})
+    return draw_clips(folder, {"mug": 2, "hat": 0, "keys": 2}, frames=4)
+
+
 def opened(path: Path) -> TorchFreeBase:
     found = open_base(path)
     assert isinstance(found, TorchFreeBase)
     return found
 
 
-@pytest.mark.parametrize("given", [{}, {"views": 1}, {"mirror": False}, {"mirror": True}])
+@pytest.mark.parametrize(
+    ("folder", "given"),
+    [
+        ("things", {}),
+        ("things", {"views": 1}),
+        ("things", {"mirror": False}),
+        ("things", {"mirror": True}),
+        ("films", {"frames": 3}),
+    ],
+)
 def test_the_file_is_that_of_torch(
-    base: Path, things: Path, tmp_path: Path, given: dict[str, bool]
+    request: pytest.FixtureRequest,
+    base: Path,
+    tmp_path: Path,
+    folder: str,
+    given: dict[str, bool],
 ) -> None:
+    things = request.getfixturevalue(folder)
     files = tmp_path / "with.safetensors", tmp_path / "without.safetensors"
     MetaModel.load(base).adapt(things, **given).save(files[0])  # type: ignore[arg-type]
     opened(base).adapt(things, **given).save(files[1])  # type: ignore[arg-type]
@@ -66,6 +89,7 @@ def test_the_file_is_that_of_torch(
     assert factors[0] == pytest.approx(factors[1])
     assert said == about
     assert set(found) == set(expected)
+    assert ("support.groups" in found) == (folder == "films")
     for name, value in expected.items():
         assert (found[name].dtype, found[name].shape) == (value.dtype, value.shape), name
         np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-4, err_msg=name)
