@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from clips import looks, write_clip
 from documents import ROOT
 from fewshot_lite import FewShotClassifier
 from fewshot_lite.core.checksums import CHECKSUM
@@ -39,6 +40,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[dict[str, Any]
     """Tensors and metadata of models that have all that a model may have."""
     home = tmp_path_factory.mktemp("files")
     things = draw_classes(home / "things", {"mug": 3, "keys": 2})
+    write_clip(things / "mug" / "film.mp4", looks(0, 4))
     frozen = Frozen(Backbone("conv4", SIZE, seed=1).eval(), head=NAMED_HEADS["mahalanobis-root"]())
     with pytest.MonkeyPatch.context() as patch:
         quick = Refinement(steps=1, batch=8)
