@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
+from fewshot_lite.heads import leave_one_out
 from fewshot_lite.heads.adapted import AdaptedHead
 from fewshot_lite.heads.base import Head
-from fewshot_lite.heads.calibrated import CalibratedHead
+from fewshot_lite.heads.calibrated import CalibratedHead, calibrate
 from fewshot_lite.heads.generated import GeneratedLinearHead
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
 from fewshot_lite.heads.mean import MeanHead
@@ -192,3 +195,27 @@ def test_a_class_without_images_is_refused() -> None:
     features, labels = support_set([3, 3], 2.0)
     with pytest.raises(ValueError, match="needs a support image"):
         MahalanobisHead().leave_one_out_logits(features, labels, 3)
+
+
+def test_what_calibration_left_out_is_not_left_out_again_unless_something_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    features, labels = support_set([4, 3, 5], 3.0)
+    head = calibrate(RidgeHead(), features, labels, 3)
+    expected = head.leave_one_out_logits(features, labels, 3)
+    ridge = leave_one_out._KINDS["ridge"]
+    calls = []
+
+    def counted(*args: Any) -> Any:
+        calls.append(args)
+        return ridge(*args)
+
+    monkeypatch.setitem(leave_one_out._KINDS, "ridge", counted)  # type: ignore[arg-type]
+    torch.testing.assert_close(head.leave_one_out_logits(features, labels, 3), expected)
+    assert not calls
+    features[0] += 1
+    changed = head.leave_one_out_logits(features, labels, 3)
+    assert len(calls) == 1
+    assert not torch.allclose(changed, expected)
+    changed.zero_()
+    assert bool(head.leave_one_out_logits(features, labels, 3).abs().sum() > 0)

@@ -6,6 +6,7 @@ that have no form here are fitted again without each photo.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -25,6 +26,11 @@ from fewshot_lite.heads.mahalanobis_leave_one_out import leave_one_out_distances
 
 #: A photo's row in (P, g), rows that are left out together, of a support set: (P, g, K) logits.
 _LeftOut = Callable[[dict[str, Any], dict[str, Array], Support, Array], Array]
+
+
+#: Logits of `_remembered` by a hash of all that they depend on, the oldest first.
+_known: dict[bytes, Array] = {}
+_MOST_KNOWN = 4
 
 
 def has_form(description: Mapping[str, Any]) -> bool:
@@ -56,8 +62,9 @@ def leave_one_out_logits(
     """
     _, labels, classes = support
     found = np.full((len(labels), classes), np.nan)
+    work = _of if description["name"] == "calibrated" else _remembered
     for rows in photos_by_size(labels, classes, groups):
-        found[rows] = _of(description, tensors, support, rows)
+        found[rows] = work(description, tensors, support, rows)
     return found
 
 
@@ -94,6 +101,27 @@ def _of(
     description: Mapping[str, Any], tensors: Mapping[str, Array], support: Support, rows: Array
 ) -> Array:
     return _KINDS[description["name"]](dict(description), dict(tensors), support, rows)
+
+
+def _remembered(
+    description: Mapping[str, Any], tensors: Mapping[str, Array], support: Support, rows: Array
+) -> Array:
+    """As `_of`, computed once for a support set whose last results are still there.
+
+    Calibration leaves out each photo, and so does whoever asks how good the calibrated head is: the
+    same logits but for two constants, and three quarters of the time of both.
+    """
+    key = hashlib.blake2b(repr((description, support[2])).encode())
+    for name, value in (*sorted(tensors.items()), ("", support[0]), ("", support[1]), ("", rows)):
+        key.update(f"{name} {value.dtype} {value.shape} ".encode())
+        key.update(np.ascontiguousarray(value).tobytes())
+    known = _known.get(key.digest())
+    if known is None:
+        known = _of(description, tensors, support, rows)
+        while len(_known) >= _MOST_KNOWN:
+            _known.pop(next(iter(_known)), None)
+        _known[key.digest()] = known
+    return known.copy()
 
 
 def _mahalanobis(
@@ -182,7 +210,7 @@ def _calibrated(
     options: dict[str, Any], state: dict[str, Array], support: Support, rows: Array
 ) -> Array:
     _, labels, classes = support
-    logits = _of(options["head"], under("head.", state), support, rows)
+    logits = _remembered(options["head"], under("head.", state), support, rows)
     counts = np.bincount(labels, minlength=classes)[None].repeat(len(rows), 0)
     counts[np.arange(len(rows)), labels[rows[:, 0]]] -= rows.shape[1]
     offsets = float(state["count_offset"]) / counts[:, None]
