@@ -259,8 +259,8 @@ def test_the_keyboard_alone_is_enough(page: Page, tmp_path: Path) -> None:
     press, typed = page.keyboard.press, page.keyboard.type
 
     def to(what: str) -> None:
-        """Tab on until an element has the focus."""
-        for _ in range(120):
+        """Tab on until an element has the focus; each of the photos recorded is a stop."""
+        for _ in range(1000):
             press("Tab")
             if page.evaluate("(s) => document.activeElement.matches(s)", what):
                 return
