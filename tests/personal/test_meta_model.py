@@ -247,6 +247,9 @@ def change(path: Path, target: Path, **meta: Any) -> Path:
         ({"learner": "protonets"}, "unexpected keyword"),
         ({"hyperparameters": {"embedding_dim": 16, "encoder_size": 16}}, "size mismatch"),
         ({"hyperparameters": [1]}, "damaged"),
+        ({"record": [1]}, "damaged"),
+        ({"record": "x"}, "damaged"),
+        ({"record": {"refine_pattern": 3}}, "damaged"),
         ({"hyperparameters": None}, "'hyperparameters' is missing"),
     ],
 )

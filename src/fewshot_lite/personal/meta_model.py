@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -88,6 +89,7 @@ class MetaModel:
         file = checkpoint.load(path, "meta", flag="--base")
         meta = file.meta
         with damage_as(f"{path}: damaged or from another version"):
+            record = _record(meta)
             learner = checkpoint.build(
                 lambda: make_learner(
                     meta["learner"], described_backbone(meta), meta["hyperparameters"]
@@ -98,7 +100,7 @@ class MetaModel:
         return cls(
             learner.to(device),
             checkpoint.image_size(meta),
-            meta.get("record", {}),
+            record,
             {"name": path.stem, "sha256": checkpoint.sha256(path)},
         )
 
@@ -358,3 +360,15 @@ def _check_descended(
             f"Adapting diverged: after its steps the loss on the photos is {loss:.3g}, before them "
             f"it was {before:.3g}. Meta-train the base with a smaller --inner-lr."
         )
+
+
+def _record(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint's description says of its training.
+
+    Raises:
+        TypeError: it is not what `save` writes.
+    """
+    record = meta.get("record", {})
+    if not isinstance(record, dict) or not isinstance(record.get(REFINE_PATTERN, ""), str):
+        raise TypeError("record")
+    return record
