@@ -295,12 +295,12 @@ def test_adapt_then_classify_without_a_word_too_many(run: Run, home: Path) -> No
     photos = sorted((home / "things").rglob("*.png"))
     outcome = run("classify", "things", "--top", 7)
     assert outcome.code == 0
-    assert re.fullmatch(r"Totals: .+\.\n", outcome.err)
+    assert outcome.err == "The model was adapted to 14 of these: they are no test of it.\n"
     lines = outcome.out.splitlines()
     assert len(lines) == 14
     for photo, line in zip(photos, lines, strict=True):
         path = photo.relative_to(home)
-        match = re.fullmatch(rf"{re.escape(str(path))}: (.*?) \d+%  \((.*)\)", line)
+        match = re.fullmatch(rf"{re.escape(str(path))}: (.*?) \d+%  \((.*)\)  adapted to this", line)
         assert match, line
         assert match[1] in ODD
         assert all(name in line for name in ODD)
@@ -310,7 +310,9 @@ def test_one_photo_one_line(run: Run, world: Path) -> None:
     photo = world / "things" / "mug" / "00.png"
     outcome = run("classify", photo, "-m", world / "mine.safetensors", "--top", 1)
     assert outcome.code == 0
-    assert re.fullmatch(rf"{re.escape(str(photo))}: (mug|keys) \d+%\n", outcome.out)
+    assert re.fullmatch(
+        rf"{re.escape(str(photo))}: (mug|keys) \d+%  adapted to this\n", outcome.out
+    )
 
 
 @pytest.mark.slow
@@ -370,6 +372,7 @@ def test_json_is_all_that_is_on_stdout(run: Run, home: Path) -> None:
         "strangeness": None,
         "labels": [],
         "problem": "no such file",
+        "adapted_to": False,
     }
     assert len(others) == 15
     assert sum(answer["problem"] is None for answer in others) == 14

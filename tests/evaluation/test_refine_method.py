@@ -48,9 +48,11 @@ def test_it_answers_as_adapt_refines(make: Callable[[], Learner], tmp_path: Path
     one_pass = adapt_in_one_pass(learner, support, labels, 3)
     own, given = RefinedLearner(learner), (one_pass.labels, 3)
     maps = own.upper_maps(one_pass.classifier, one_pass.maps)
-    task = own.refine(one_pass.classifier, maps, *given, one_pass.photos)
+    task = own.refine(one_pass.classifier, maps, *given, one_pass.groups)
     features = task.support_features
-    head = choose_head("default", learner.head, features, *given, one_pass.photos).head
+    head = choose_head(
+        "default", learner.head, features, *given, one_pass.groups, one_pass.as_is
+    ).head
     expected = head.logits(head.fit(features, *given), task.features(queries))
     torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3)
     assert refined.description["baseline"] == "refine"

@@ -42,7 +42,7 @@ COMMANDS: Mapping[str, Entry] = {
     ),
     "classify": Entry(
         "classify:classify",
-        "Say which of your classes photos show.",
+        "Say which of your classes photos and videos show.",
         "photo.jpg holiday/ --top 1",
     ),
     "add": Entry(
