@@ -300,7 +300,9 @@ def test_adapt_then_classify_without_a_word_too_many(run: Run, home: Path) -> No
     assert len(lines) == 14
     for photo, line in zip(photos, lines, strict=True):
         path = photo.relative_to(home)
-        match = re.fullmatch(rf"{re.escape(str(path))}: (.*?) \d+%  \((.*)\)  adapted to this", line)
+        match = re.fullmatch(
+            rf"{re.escape(str(path))}: (.*?) \d+%  \((.*)\)  adapted to this", line
+        )
         assert match, line
         assert match[1] in ODD
         assert all(name in line for name in ODD)

@@ -35,6 +35,7 @@ def film() -> Learner:
     return SimpleCnaps(Backbone("resnet18", SIZE, seed=1).eval(), film_stages=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [frozen, protonets, film])
 def test_it_answers_as_adapt_refines(make: Callable[[], Learner], tmp_path: Path) -> None:
     learner = make().requires_grad_(False)

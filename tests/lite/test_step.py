@@ -33,7 +33,7 @@ LEARNERS = ["simple-cnaps", "simple-cnaps-root", "cnaps", "protonets", "protonet
 LEARNERS += ["simple-cnaps-upper"]
 #: For what goes through all subsets: seconds each with a set encoder.
 ENUMERATED = [
-    "simple-cnaps",
+    pytest.param("simple-cnaps", marks=pytest.mark.slow),
     pytest.param("simple-cnaps-root", marks=pytest.mark.slow),
     pytest.param("cnaps", marks=pytest.mark.slow),
     "protonets",

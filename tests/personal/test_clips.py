@@ -202,6 +202,7 @@ def test_a_time_line(personal: PersonalModel, tmp_path: Path) -> None:
     assert answer.labels == personal.classify(path, reject=None).labels
 
 
+@pytest.mark.slow
 def test_photos_and_videos_mixed_in_every_form(
     base: MetaModel, personal: PersonalModel, folder: Path, clip: Path, tmp_path: Path
 ) -> None:
@@ -231,6 +232,7 @@ def test_photos_and_videos_mixed_in_every_form(
     assert base.adapt(folder, table, frames=5).examples == personal.examples
 
 
+@pytest.mark.slow
 def test_the_estimator_takes_videos(
     base: MetaModel, folder: Path, clip: Path, tmp_path: Path
 ) -> None:
@@ -307,6 +309,7 @@ def test_the_shell_answers_for_clips_and_moments(run: Run, shell: Path) -> None:
     assert plain[0].startswith("path,label,")
 
 
+@pytest.mark.slow
 def test_the_shell_adapts_adds_and_suggests(run: Run, shell: Path, base: MetaModel) -> None:
     base.save(shell / "base.safetensors")
     words = ("adapt", "things", "--base", "base.safetensors", "--frames", "4", "--force")

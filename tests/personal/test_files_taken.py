@@ -24,6 +24,8 @@ from fewshot_lite.personal.meta_model import MetaModel
 from fewshot_lite.personal.personal_model import PersonalModel
 from photos import tiny_model
 
+pytestmark = pytest.mark.slow
+
 Write = Callable[[Path, int, int], None]
 
 

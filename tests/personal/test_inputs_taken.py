@@ -96,6 +96,7 @@ def test_adapt(base: MetaModel, personal: PersonalModel, photos: list[Path], for
     assert adapted.thumbnails == personal.thumbnails
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_the_estimator(
     base_file: Path, personal: PersonalModel, photos: list[Path], form: str

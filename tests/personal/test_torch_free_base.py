@@ -62,9 +62,9 @@ def opened(path: Path) -> TorchFreeBase:
     ("folder", "given"),
     [
         ("things", {}),
-        ("things", {"views": 1}),
-        ("things", {"mirror": False}),
-        ("things", {"mirror": True}),
+        pytest.param("things", {"views": 1}, marks=pytest.mark.slow),
+        pytest.param("things", {"mirror": False}, marks=pytest.mark.slow),
+        pytest.param("things", {"mirror": True}, marks=pytest.mark.slow),
         ("films", {"frames": 3}),
     ],
 )
@@ -148,6 +148,7 @@ def test_a_full_disk_is_told(base: Path, things: Path, monkeypatch: pytest.Monke
         opened(base).adapt(things)
 
 
+@pytest.mark.slow
 def test_torch_takes_what_is_beyond_it(base: Path, tmp_path: Path) -> None:
     tiny_model().save(tmp_path / "tiny.safetensors")
     assert isinstance(open_base(tmp_path / "tiny.safetensors"), MetaModel)

@@ -68,7 +68,14 @@ def test_numbers_beyond_all_measure_are_left_out(tmp_path: Path) -> None:
     assert read_curves(path)["train", "loss"] == {2: 3.0}
 
 
-@pytest.mark.parametrize("ending", [".png", ".svg", ".PDF"])
+@pytest.mark.parametrize(
+    "ending",
+    [
+        pytest.param(".png", marks=pytest.mark.slow),
+        ".svg",
+        pytest.param(".PDF", marks=pytest.mark.slow),
+    ],
+)
 def test_figures_are_drawn_and_the_same_log_gives_the_same_one(log: Path, ending: str) -> None:
     one, other = log.with_name(f"one{ending}"), log.with_name(f"other{ending}")
     plot_curves(log, one)
