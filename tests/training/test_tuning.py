@@ -13,6 +13,7 @@ import fewshot_lite.training.tuning
 from fewshot_lite.core import checkpoint
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.networks.weights import load_backbone
+from fewshot_lite.personal.meta_model import MetaModel
 from fewshot_lite.training.meta_train import meta_train
 from fewshot_lite.training.tune_config import TuneConfig
 from fewshot_lite.training.tuning import tune
@@ -136,7 +137,11 @@ def test_meta_training_goes_on_from_it(data: Path, start: Path, tmp_path: Path) 
     tuned = tmp_path / "tuned.safetensors"
     tune(data, tuned, replace(CONFIG, weights=str(start), leave_out=0.3))
     config = replace(QUICK, learner="simple-cnaps", backbone=None, weights=str(tuned), tasks=2)
-    meta_train(data, tmp_path / "model.safetensors", replace(config, film_stages=2, min_way=2))
+    model = tmp_path / "model.safetensors"
+    meta_train(data, model, replace(config, film_stages=2, min_way=2))
+    seen = checkpoint.read_meta(tuned)["classes"]
+    assert {name: len(names) for name, names in seen.items()} == {"shapes": 3, "signs": 2}
+    assert MetaModel.load(model).record["pretraining"]["classes"] == seen
 
 
 @pytest.mark.parametrize(

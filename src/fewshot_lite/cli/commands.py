@@ -96,7 +96,7 @@ COMMANDS: Mapping[str, Entry] = {
         "./images --output backbone.safetensors",
     ),
     "tune": Entry(
-        "tune:tune",
+        "pretrain:tune",
         "Tune a trained backbone on many data sets at once, before meta-training on it.",
         "./images --backbone efficientnet_lite0 --output tuned.safetensors",
     ),

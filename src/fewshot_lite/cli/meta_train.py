@@ -9,9 +9,8 @@ from typing import Annotated, Any
 
 from fewshot_lite.cli.config_file import as_flags, read_config, to_toml, use_preset
 from fewshot_lite.cli.options import argument, option
-from fewshot_lite.cli.recalling import recall
 from fewshot_lite.cli.settings import with_settings
-from fewshot_lite.cli.training_runs import check_run, finish
+from fewshot_lite.cli.training_runs import check_run, finish, output_flag, resume_flag
 from fewshot_lite.core.config import WORKERS, check_number
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.figures import check_figure
@@ -55,13 +54,10 @@ def meta_train(
     ] = None,
     output: Annotated[
         Path | None,
-        option(
+        output_flag(
+            MetaTrainConfig,
             "Checkpoint to write; state and log lie beside it.  [required]",
-            "--output",
-            "-o",
-            panel=OUTPUT,
-            is_eager=True,
-            callback=recall(MetaTrainConfig),
+            OUTPUT,
         ),
     ] = None,
     tensorboard: Annotated[
@@ -72,16 +68,7 @@ def meta_train(
         Path | None,
         option("Plot the curves at the end (.png, .svg, .pdf).", panel=OUTPUT, metavar="FILE"),
     ] = None,
-    resume: Annotated[
-        bool,
-        option(
-            "Continue an interrupted run, with its flags.",
-            "--resume",
-            panel=OUTPUT,
-            is_eager=True,
-            callback=recall(MetaTrainConfig),
-        ),
-    ] = False,
+    resume: Annotated[bool, resume_flag(MetaTrainConfig, OUTPUT)] = False,
     force: Annotated[
         bool,
         option(

@@ -1,4 +1,4 @@
-"""How both commands that train begin and end; see `cli.pretrain` and `cli.meta_train`."""
+"""How the commands that train begin and end; see `cli.pretrain` and `cli.meta_train`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fewshot_lite.cli.options import INTERRUPTED
+from fewshot_lite.cli.options import INTERRUPTED, option
+from fewshot_lite.cli.recalling import recall
 from fewshot_lite.core.files import check_output
 from fewshot_lite.core.ranks import place
 from fewshot_lite.images.folders import require_folder
+
+
+def output_flag(config: type[Any], help: str, panel: str | None = None) -> Any:
+    """`--output` of runs of a configuration, which `--resume` can recall."""
+    return option(help, "--output", "-o", panel=panel, is_eager=True, callback=recall(config))
+
+
+def resume_flag(config: type[Any], panel: str | None = None) -> Any:
+    """`--resume` of such runs."""
+    text = "Go on with an interrupted run, with its flags."
+    return option(text, "--resume", panel=panel, is_eager=True, callback=recall(config))
 
 
 def check_run(data: Path, output: Path, *, resume: bool, force: bool) -> None:

@@ -27,7 +27,6 @@ from fewshot_lite.heads.mahalanobis_leave_one_out import leave_one_out_distances
 #: A photo's row in (P, g), rows that are left out together, of a support set: (P, g, K) logits.
 _LeftOut = Callable[[dict[str, Any], dict[str, Array], Support, Array], Array]
 
-
 #: Logits of `_remembered` by a hash of all that they depend on, the oldest first.
 _known: dict[bytes, Array] = {}
 _MOST_KNOWN = 4
@@ -114,7 +113,7 @@ def _remembered(
     key = hashlib.blake2b(repr((description, support[2])).encode())
     for name, value in (*sorted(tensors.items()), ("", support[0]), ("", support[1]), ("", rows)):
         key.update(f"{name} {value.dtype} {value.shape} ".encode())
-        key.update(np.ascontiguousarray(value).tobytes())
+        key.update(np.ascontiguousarray(value).data)
     known = _known.get(key.digest())
     if known is None:
         known = _of(description, tensors, support, rows)

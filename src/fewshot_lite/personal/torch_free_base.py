@@ -135,7 +135,7 @@ class TorchFreeBase:
 
         The lower stages take photos while others are decoded. What is kept of a photo is its
         features; the maps between the lower and the upper stages lie in a temporary file where they
-        are many, so that memory hardly depends on how many photos there are.
+        are many.
 
         Args, and what is raised, are those of `MetaModel.adapt`.
         """

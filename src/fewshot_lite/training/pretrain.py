@@ -19,7 +19,6 @@ from fewshot_lite.core.progress import Report
 from fewshot_lite.core.random_streams import Stream, generator
 from fewshot_lite.networks.backbone import Backbone, has_depthwise_convolutions
 from fewshot_lite.networks.weights import load_backbone
-from fewshot_lite.training import state as files
 from fewshot_lite.training.meta_setup import check_image_size
 from fewshot_lite.training.optimisation import cosine, set_learning_rate, split_decay
 from fewshot_lite.training.pretrain_config import PretrainConfig
@@ -27,6 +26,7 @@ from fewshot_lite.training.supervised import (
     Run,
     SupervisedResult,
     TrainingImages,
+    begin_run,
     cross_entropy,
     open_sets,
 )
@@ -56,10 +56,7 @@ def pretrain(
         UsageError, FewshotError: bad configuration, data or output.
     """
     config.check()
-    if resume:
-        resume = files.check_resume(output)
-    else:
-        files.check_new_run(output, force=force)
+    resume = begin_run(output, resume=resume, force=force)
     where = pick_device(device)
     folders = open_sets(data, config.no_flip, config.leave_out)
     backbone, source = load_backbone(

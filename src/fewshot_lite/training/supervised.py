@@ -52,6 +52,18 @@ class SupervisedResult:
     """Stopped by SIGTERM."""
 
 
+def begin_run(output: Path, *, resume: bool, force: bool) -> bool:
+    """Whether there is a state to go on from, for a run that may write its output.
+
+    Raises:
+        UsageError: there is none, though `resume` asks for it, or something is in the way.
+    """
+    if resume:
+        return files.check_resume(output)
+    files.check_new_run(output, force=force)
+    return False
+
+
 def open_sets(data: Path, no_flip: Sequence[str], leave_out: float) -> list[LabelledImages]:
     """The classes to train on, by data set.
 

@@ -9,6 +9,7 @@ Depthwise kernels and batch statistics stay as they are.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,13 @@ from fewshot_lite.core.random_streams import Stream, generator
 from fewshot_lite.networks.backbone import Backbone, has_depthwise_convolutions
 from fewshot_lite.networks.stages import Staged
 from fewshot_lite.networks.weights import load_backbone
-from fewshot_lite.training import state as files
 from fewshot_lite.training.meta_setup import check_image_size
 from fewshot_lite.training.optimisation import cosine, set_learning_rate, split_decay
 from fewshot_lite.training.supervised import (
     Run,
     SupervisedResult,
     TrainingImages,
+    begin_run,
     check_sets,
     cross_entropy,
     open_sets,
@@ -69,16 +70,15 @@ def tune(
         UsageError, FewshotError: bad configuration, data or output.
     """
     config.check()
-    if resume:
-        resume = files.check_resume(output)
-    else:
-        files.check_new_run(output, force=force)
+    resume = begin_run(output, resume=resume, force=force)
     where = pick_device(device)
     folders = open_sets(data, config.no_flip, config.leave_out)
     check_sets(folders, data, "--hold-set", config.hold_set)
     backbone, source = load_backbone(config.backbone, config.weights, config.image_size)
     size = backbone.image_size
-    anchor, _ = load_backbone(backbone.name, config.anchor or config.weights, size)
+    anchor = copy.deepcopy(backbone)
+    if config.anchor is not None:
+        anchor, _ = load_backbone(backbone.name, config.anchor, size)
     check_image_size(backbone, size)
     learned = _learned(backbone, anchor, config)
     images = TrainingImages(folders, size, config.no_flip, report)
@@ -132,13 +132,15 @@ class _Maps:
         self.depthwise = has_depthwise_convolutions(anchor)
         self.network = Staged(anchor.eval())
         self.start = len(self.network.stages) - config.stages
-        parts = []
+        self.kept = torch.empty(0)
+        """float16 (N, 1 + views, C, H, W), on the CPU; the first view is the image as it is."""
         for rows in torch.arange(len(images)).split(_PASS):
-            parts.append(torch.stack([self._lower(view) for view in self._views(rows)], dim=1))
+            part = torch.stack([self._lower(view) for view in self._views(rows)], dim=1)
+            if not len(self.kept):  # all at once: maps of many images would not fit twice
+                self.kept = part.new_empty(len(images), *part.shape[1:])
+            self.kept[rows] = part
             if report is not None:
                 report(Progress(int(rows[-1]) + 1, len(images), "Computing lower stages"))
-        self.kept = torch.cat(parts)
-        """float16 (N, 1 + views, C, H, W), on the CPU; the first view is the image as it is."""
 
     def _views(self, rows: Tensor) -> list[Tensor]:
         size, where = self.network.backbone.image_size, self.where
