@@ -95,6 +95,7 @@ def test_a_folder_with_other_things_is_left_alone(base: Path, tmp_path: Path, fo
     assert contents(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_a_place_that_cannot_be_made_is_named(base: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("text")
     for name, message in [

@@ -49,6 +49,7 @@ def no_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prefetch, "decode_pixels", decode)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_decoding")
 def test_a_hundred_thousand_paths_are_taken_a_few_batches_at_a_time() -> None:
     taken = 0

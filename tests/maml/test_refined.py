@@ -62,6 +62,7 @@ def test_no_step_is_one_pass(base: Learner) -> None:
     torch.testing.assert_close(task.logits(queries), one_pass.logits(queries))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", [frozen(), cut()], ids=["frozen", "cut"])
 @pytest.mark.parametrize("moves", ["film", "weights"])
 def test_steps_tell_photos_by_the_others_and_move_upper_stages_alone(

@@ -216,7 +216,7 @@ def test_a_backbone_file_must_name_its_network(tmp_path: Path, held: int | None)
 def test_missing_weights_are_named(tmp_path: Path, weights: str) -> None:
     error, message = refusal(None, tmp_path / weights)
     assert error is UsageError
-    assert message.endswith("no such file. Give a file, 'default' or 'none'.")
+    assert message.endswith("no such file. Give a file or 'default'.")
 
 
 def test_a_folder_is_no_file_of_weights(tmp_path: Path) -> None:

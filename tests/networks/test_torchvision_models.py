@@ -41,6 +41,7 @@ def test_torchvision_finds_the_compiler_when_it_asks() -> None:
         assert roi_align.is_compile_supported(device) == compiler.is_compile_supported(device)
 
 
+@pytest.mark.slow
 def test_networks_without_weights_are_the_same_once_they_are_loaded() -> None:
     images = torch.rand(2, 3, 32, 32)
     for name in ("shufflenet_v2_x0_5", "swin_t"):

@@ -117,6 +117,7 @@ def test_quality_counts_clips(personal: PersonalModel) -> None:
     assert expected_growth(personal, quality) is None  # three clips cannot be halved
 
 
+@pytest.mark.slow
 def test_of_one_clip_a_class_nothing_can_be_told(base: MetaModel, tmp_path: Path, run: Run) -> None:
     draw_clips(tmp_path / "things", {"mug": 1, "keys": 1})
     personal = base.adapt(tmp_path / "things")
@@ -281,6 +282,7 @@ def shell(
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_shell_answers_for_clips_and_moments(run: Run, shell: Path) -> None:
     outcome = run("classify", "new.mp4", "--every", "0.5s", "--no-reject")
     assert outcome.code == 0, outcome.err

@@ -31,6 +31,7 @@ def test_folds(shots: list[int]) -> None:
     assert sum(sizes) == int((~alone).sum())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("statistics", ["support", "running"])
 def test_each_image_is_named_by_what_was_adapted_to_the_others(statistics: str) -> None:
     learner = gradient_model(statistics=statistics).learner

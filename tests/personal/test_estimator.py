@@ -111,6 +111,7 @@ def test_novel_photos_are_those_that_classify_calls_unknown(
     fitted.set_params(reject=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
     [

@@ -167,6 +167,7 @@ def test_outputs_are_one_row_an_image(personal: PersonalModel) -> None:
     assert (outputs.strangeness.shape, outputs.strangeness.dtype) == ((5,), torch.float32)
 
 
+@pytest.mark.slow
 def test_it_needs_nothing_but_its_file(folder: Path, tmp_path: Path) -> None:
     base = tmp_path / "base.safetensors"
     tiny_model().save(base, half=True)

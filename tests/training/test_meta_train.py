@@ -41,6 +41,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return draw_classes(tmp_path_factory.mktemp("data") / "shapes", classes(6, photos=10))
 
 
+@pytest.mark.slow
 def test_a_killed_run_with_validation_and_averages_ends_as_the_undisturbed_one(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -100,6 +100,7 @@ def test_resumed_after_a_sudden_end_it_is_the_undisturbed_run(
     assert set(contents(tmp_path)) == {"backbone.safetensors", "backbone.jsonl"}
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_an_epoch_leaves_a_usable_backbone_and_the_run_goes_on(
     shapes: Path,
     undisturbed: Path,
@@ -124,6 +125,7 @@ def test_resuming_needs_a_state_and_the_same_run(shapes: Path, tmp_path: Path) -
     assert not contents(tmp_path)
 
 
+@pytest.mark.slow
 def test_classes_left_out_are_what_meta_training_can_be_kept_to(
     shapes: Path, tmp_path: Path
 ) -> None:

@@ -149,6 +149,7 @@ def test_meta_training_goes_on_from_it(data: Path, start: Path, tmp_path: Path) 
     [
         ({"weights": "none"}, "--weights none: tuning starts from trained weights"),
         ({"anchor": "none"}, "--anchor none"),
+        ({"anchor": "gone.safetensors"}, "--anchor gone.safetensors: no such file"),
         ({"stages": 99}, "--stages 99: conv4 has 4 stages"),
         ({"hold_set": ("shapes",)}, "--hold-set shapes: of no use without --hold"),
         ({"hold": 1.0, "hold_set": ("mugs",)}, "--hold-set mugs: there is no such data set in"),

@@ -33,6 +33,7 @@ def load_backbone(
     *,
     seed: int = 0,
     foreign_size: int | None = 96,
+    flag: str = "--weights",
 ) -> tuple[Backbone, dict[str, Any]]:
     """Build a backbone with the weights asked for.
 
@@ -46,6 +47,7 @@ def load_backbone(
         seed: of random weights.
         foreign_size: for weights that do not say what size they are for; None takes the size of the
             published ones.
+        flag: what the weights were given to, as errors name it.
 
     Returns:
         The backbone in evaluation mode and a JSON-able record of where it is from.
@@ -65,7 +67,7 @@ def load_backbone(
         tensors, record = _published(name, backbone.image_size)
         _load_state(backbone, tensors, record["weights"])
         return backbone.eval(), record
-    return _load_from_file(name, Path(weights), image_size, foreign_size)
+    return _load_from_file(name, Path(weights), image_size, foreign_size, flag)
 
 
 def _published(name: str, image_size: int) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -79,46 +81,46 @@ def _published(name: str, image_size: int) -> tuple[dict[str, Tensor], dict[str,
 
 
 def _load_from_file(
-    name: str | None, path: Path, image_size: int | None, foreign_size: int | None
+    name: str | None, path: Path, image_size: int | None, foreign_size: int | None, flag: str
 ) -> tuple[Backbone, dict[str, Any]]:
     if not path.exists():
-        raise UsageError(f"--weights {path}: no such file. Give a file, 'default' or 'none'.")
+        raise UsageError(f"{flag} {path}: no such file. Give a file or 'default'.")
     if path.is_dir():
-        raise UsageError(f"--weights {path}: a folder. Give a file, 'default' or 'none'.")
+        raise UsageError(f"{flag} {path}: a folder. Give a file or 'default'.")
     record: dict[str, Any] = {"weights": path.name, "sha256": checkpoint.sha256(path)}
     if path.suffix == ".safetensors":
         tensors, meta = checkpoint.read_any(path)
         if meta is not None:
             if meta.get("kind") != "backbone":
                 raise UsageError(
-                    f"--weights {path}: a {meta.get('kind')} file, not a backbone. "
+                    f"{flag} {path}: a {meta.get('kind')} file, not a backbone. "
                     "Give what `fewshot-lite pretrain` wrote."
                 )
             held, size = meta.get("backbone"), meta.get("image_size")
             if not (isinstance(held, str) and isinstance(size, int)):
-                raise FewshotError(f"--weights {path}: its description is damaged.")
+                raise FewshotError(f"{flag} {path}: its description is damaged.")
             if name not in (None, held):
                 raise UsageError(
-                    f"--backbone {name} does not match --weights {path}, which holds a "
+                    f"--backbone {name} does not match {flag} {path}, which holds a "
                     f"{held}. Leave --backbone out."
                 )
             name, image_size = held, image_size or size
             record["pretrained"] = meta
     else:
-        tensors = _read_pth(path)
+        tensors = _read_pth(path, flag)
     name = name or DEFAULT
     backbone = Backbone(name, image_size or foreign_size or preprocessing(name).size)
     _load_state(backbone, tensors, str(path))
     return backbone.eval(), record
 
 
-def _read_pth(path: Path) -> dict[str, Tensor]:
+def _read_pth(path: Path, flag: str = "--weights") -> dict[str, Tensor]:
     """A state dict saved by torch.save, without unpickling anything but tensors."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # whatever zip, pickle and storage code raise, with advice not to be followed
         raise FewshotError(
-            f"--weights {path}: damaged, or it holds more than tensors and is not safe to read. "
+            f"{flag} {path}: damaged, or it holds more than tensors and is not safe to read. "
             "Save the network's state_dict() with torch.save, or use safetensors."
         ) from None
     for key in ("state_dict", "model"):
@@ -128,7 +130,7 @@ def _read_pth(path: Path) -> dict[str, Tensor]:
         isinstance(state, dict)
         and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items())
     ):
-        raise FewshotError(f"--weights {path}: holds no state dict (names -> tensors).")
+        raise FewshotError(f"{flag} {path}: holds no state dict (names -> tensors).")
     return state
 
 

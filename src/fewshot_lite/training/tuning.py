@@ -78,7 +78,7 @@ def tune(
     size = backbone.image_size
     anchor = copy.deepcopy(backbone)
     if config.anchor is not None:
-        anchor, _ = load_backbone(backbone.name, config.anchor, size)
+        anchor, _ = load_backbone(backbone.name, config.anchor, size, flag="--anchor")
     check_image_size(backbone, size)
     learned = _learned(backbone, anchor, config)
     images = TrainingImages(folders, size, config.no_flip, report)

@@ -121,6 +121,7 @@ def test_nothing_is_written_where_the_answers_differ(
     assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
 
 
+@pytest.mark.slow
 def test_not_a_number_is_no_parity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def not_a_number(path: Path) -> object:
         return lambda pixels: (np.full((len(pixels), 2), np.nan), np.full(len(pixels), np.nan))

@@ -76,6 +76,7 @@ def test_names_are_shown_and_never_run(personal: PersonalModel) -> None:
     assert "<b>שלום & co" in page.text
 
 
+@pytest.mark.slow
 def test_few_pictures_of_many_photos(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fewshot_lite.personal.report.adapting._MOST_PICTURES", 60)
     monkeypatch.setattr("fewshot_lite.personal.report.adapting._MOST_SHOWN", 4)

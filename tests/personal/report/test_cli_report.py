@@ -59,6 +59,7 @@ def test_both_reports(run: Run, home: Path) -> None:
     assert len(outcome.json) == 6
 
 
+@pytest.mark.slow
 def test_without_thumbnails_the_report_has_them_all_the_same(run: Run, home: Path) -> None:
     outcome = run(*ADAPT, "--report", "a.html", "--no-thumbnails", "--json")
     assert outcome.json["report"] == "a.html"

@@ -82,6 +82,7 @@ def distance(ours: list[float], theirs: list[float]) -> float:
     return float(np.abs(shares[0] - shares[1]).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DATA_SETS)
 def test_way_support_shots_and_queries_are_distributed_as_published(name: str) -> None:
     images = DATA_SETS[name]

@@ -78,6 +78,7 @@ def test_support_is_every_30th_frame_of_each_clean_video(root: Path) -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("frames", "support"), [(301, 11), (450, 15), (900, 30), (1200, 34)])
 def test_a_long_clean_video_gives_as_many_support_frames_as_published(
     tmp_path: Path, frames: int, support: int
