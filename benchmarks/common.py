@@ -18,6 +18,7 @@ import torch
 import torchvision
 
 import fewshot_lite
+from fewshot_lite.core.files import atomic_path
 from fewshot_lite.data.episodes import Pool
 from fewshot_lite.data.store import ImageStore
 from fewshot_lite.images.folders import ImageFolder, scan_classes
@@ -50,9 +51,14 @@ def machine() -> Row:
 
 
 def emit(name: str, arguments: Row, result: Any) -> None:
-    """Print a benchmark's outcome as JSON."""
+    """Print a benchmark's outcome as JSON, or write it to the file `--keep` if there is one."""
     found = {"benchmark": name, "machine": machine(), "arguments": arguments, "result": result}
-    print(json.dumps(found, indent=2, default=str))
+    text = json.dumps(found, indent=2, default=str)
+    if arguments.get("keep"):
+        with atomic_path(arguments["keep"]) as path:
+            path.write_text(f"{text}\n")
+    else:
+        print(text)
 
 
 def say(*words: object) -> None:
@@ -106,10 +112,12 @@ def open_data(path: Path, size: int) -> tuple[ImageFolder, ImageStore, Pool]:
     return folder, store, Pool(folder, unreadable=list(store.problems))
 
 
-def random_learner(name: str, backbone: str, size: int) -> Learner:
+def random_learner(
+    name: str, backbone: str, size: int, options: Mapping[str, Any] | None = None
+) -> Learner:
     """A learner on a backbone of random weights, where content is moot."""
     torch.manual_seed(0)
-    return make_learner(name, load_backbone(backbone, "none", size)[0], {})
+    return make_learner(name, load_backbone(backbone, "none", size)[0], dict(options or {}))
 
 
 def random_images(count: int, size: int, seed: int = 0) -> torch.Tensor:

@@ -10,7 +10,9 @@ into the norm parameters on H and on Q; set encoder forward on N, forward and ba
 of step / floor in processor time, which says less of what else the machine does. `peak_mib` is what
 the process held at most (on a GPU: what torch allocated) until the floor, `images_mib` what of it
 the task's images take. "lite" back-propagates H images, "all" every image, "full" the whole task in
-one graph, as is usual.
+one graph, as is usual. "published" does the work of the authors' code (see
+`benchmarks/published_lite.py`), with "lite" in turns with it: `lite_over_published` is of processor
+time on a CPU, else of seconds. Give `--film-layers depthwise` then, the layers that it adapts.
 `agreement` compares a step in bfloat16 with the same step in float32: relative error of the
 gradient, and the share of queries that are classified alike.
 """
@@ -23,6 +25,8 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from statistics import median
 
 import torch
@@ -40,7 +44,10 @@ from benchmarks.common import (
     random_task,
     say,
 )
+from benchmarks.published_lite import PublishedLite
 from fewshot_lite.core.devices import autocast, pick_device, pick_micro_batch
+from fewshot_lite.images.pixels import as_float
+from fewshot_lite.learners import SimpleCnaps
 from fewshot_lite.learners.base import Cast, Learner, map_batches
 from fewshot_lite.learners.task import Task
 from fewshot_lite.lite.baselines import full_step
@@ -59,10 +66,12 @@ def main() -> None:
         h=40,
         sizes=[50, 100, 200, 400, 1000],
         modes="lite",
+        film_layers="all",
         precisions="auto",
         micro_batch=(int, "default: what meta-train would take"),
         repeats=(3, "0 for memory alone"),
         device="auto",
+        keep=(Path, "write the JSON to this file, anew after each row"),
     )
     if args.point:
         backbone, mode, precision, number = args.point
@@ -80,6 +89,8 @@ def main() -> None:
                     found = point(__spec__.name, backbone, mode, precision, number)
                     rows.append(row | found)
                     say(rows[-1])
+                    if args.keep:
+                        emit("lite_step", vars(args), rows)
                     if "failed" in found:
                         break  # more images would fail, too
     emit("lite_step", vars(args), rows)
@@ -89,7 +100,8 @@ def measure(args: argparse.Namespace, backbone: str, mode: str, precision: str, 
     """One point, in this process."""
     device = pick_device(args.device)
     micro_batch = args.micro_batch or pick_micro_batch(device, args.image_size)
-    learner = random_learner(args.learner, backbone, args.image_size).to(device)
+    options = {} if args.film_layers == "all" else {"film_layers": args.film_layers}
+    learner = random_learner(args.learner, backbone, args.image_size, options).to(device)
     learner.to(memory_format=torch.channels_last)
     depthwise = has_depthwise_convolutions(learner.backbone)
 
@@ -101,47 +113,74 @@ def measure(args: argparse.Namespace, backbone: str, mode: str, precision: str, 
     images = cpu_task.support.numel() + cpu_task.query.numel()
     task = cpu_task.to(device)
 
-    def step(cast: Cast) -> None:
-        if mode == "full":
-            full_step(learner, task)
-            return
+    def step(cast: Cast, *, of_all: bool = False) -> None:
         random = torch.Generator().manual_seed(0)
-        h = args.h if mode == "lite" else None
+        h = None if of_all else args.h
         lite_step(learner, task, random, h=h, micro_batch=micro_batch, cast=cast)
 
     cast = cast_of(precision)
-    own = functools.partial(step, cast)
-    own()
-    own()
-    most = peak(device)
+    ways: dict[str, Callable[[], object]] = {
+        "step": functools.partial(step, cast, of_all=mode == "all"),
+        "floor": functools.partial(bare_passes, learner, task, args.h, micro_batch, cast),
+    }
+    if mode == "full":
+        ways["step"] = functools.partial(full_step, learner, task)
+    elif mode == "published":
+        ways["lite"] = ways["step"]
+        other = random_learner(args.learner, backbone, args.image_size, options).to(device)
+        ways["step"] = published_step(other, task, args.h)
+        images *= 4  # they are float32
+    ways["step"]()
+    ways["step"]()
     row: Row = {
         "micro_batch": micro_batch,
-        "peak_mib": mebibytes(most),
+        "peak_mib": mebibytes(peak(device)),
         "images_mib": mebibytes(images),
         "before_mib": mebibytes(before),
     }
-    floor = functools.partial(bare_passes, learner, task, args.h, micro_batch, cast)
-    times: dict[str, list[float]] = {"step": [], "floor": []}
-    busy: dict[str, list[float]] = {"step": [], "floor": []}
-    ways: dict[str, Callable[[], None]] = {"step": own, "floor": floor}
-    for repeat in range(args.repeats + 1 if args.repeats else 0):
+    if args.repeats:
+        row |= timed(ways, args.repeats, device)
+    if precision == "bfloat16" and mode == "lite":
+        row["agreement"] = agreement(learner, task, step, micro_batch, cast, cast_of("float32"))
+    return row
+
+
+def timed(ways: dict[str, Callable[[], object]], repeats: int, device: torch.device) -> Row:
+    """Seconds of the ways in turns, "step" being warm, and what they are to each other."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    busy: dict[str, list[float]] = {name: [] for name in ways}
+    for repeat in range(repeats + 1):
         for name, way in ways.items():
+            if not repeat and name == "step":
+                continue
             start, seconds = time.process_time(), clock(way, device)
             if repeat:  # the first round warms up
                 times[name].append(seconds)
                 busy[name].append(time.process_time() - start)
-    if args.repeats:
-        medians = {name: median(values) for name, values in times.items()}
-        row["seconds"] = {name: round(value, 4) for name, value in medians.items()}
-        row["share_of_floor"] = round(medians["floor"] / medians["step"], 3)
-        if device.type == "cpu":
-            rounds = [step / floor for step, floor in zip(busy["step"], busy["floor"], strict=True)]
-            row["step_over_floor"] = round(median(rounds), 3)
-            row["rounds"] = [round(ratio, 3) for ratio in rounds]
-            row["processor_seconds"] = {k: round(median(v), 3) for k, v in busy.items()}
-    if precision == "bfloat16" and mode == "lite":
-        row["agreement"] = agreement(learner, task, step, micro_batch, cast, cast_of("float32"))
+    medians = {name: median(values) for name, values in times.items()}
+    row: Row = {
+        "seconds": {name: round(value, 4) for name, value in medians.items()},
+        "share_of_floor": round(medians["floor"] / medians["step"], 3),
+    }
+    work = busy if device.type == "cpu" else times
+    if device.type == "cpu":
+        rounds = [step / floor for step, floor in zip(busy["step"], busy["floor"], strict=True)]
+        row["step_over_floor"] = round(median(rounds), 3)
+        row["rounds"] = [round(ratio, 3) for ratio in rounds]
+        row["processor_seconds"] = {k: round(median(v), 3) for k, v in busy.items()}
+    if "lite" in ways:
+        rounds = [ours / step for ours, step in zip(work["lite"], work["step"], strict=True)]
+        row["lite_over_published"] = round(median(rounds), 3)
     return row
+
+
+def published_step(learner: Learner, task: Task, h: int) -> Callable[[], object]:
+    """The authors' step on a task, whose images it holds as float32."""
+    if not isinstance(learner, SimpleCnaps):
+        sys.exit("benchmarks.cost.lite_step: --modes published: for --learner simple-cnaps alone.")
+    model = PublishedLite(learner).to(learner.backbone.mean.device)
+    floats = replace(task, support=as_float(task.support), query=as_float(task.query))
+    return lambda: model.step(floats, h, torch.Generator().manual_seed(0))
 
 
 def bare_passes(learner: Learner, task: Task, h: int, size: int, cast: Cast) -> None:

@@ -36,6 +36,7 @@ def main() -> None:
         photos=(64, "to classify"),
         repeats=5,
         device="auto",
+        keep=(Path, "write the JSON to this file, anew after each row"),
     )
     device = pick_device(args.device)
     if args.base.startswith("random:"):
@@ -44,7 +45,11 @@ def main() -> None:
     else:
         model = MetaModel.load(args.base, device=str(device))
     photos = random_images(args.photos, model.image_size, seed=1)
-    rows = [measure(model, shot, photos, args, device) for shot in args.shots]
+    rows: list[Row] = []
+    for shot in args.shots:
+        rows.append(measure(model, shot, photos, args, device))
+        if args.keep:
+            emit("throughput", vars(args), rows)
     emit("throughput", vars(args), rows)
 
 

@@ -12,7 +12,12 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.published_lite import PublishedLite, class_precisions, distances
 from documents import ROOT
+from fewshot_lite.heads.mahalanobis import MahalanobisHead
+from fewshot_lite.learners import SimpleCnaps
+from fewshot_lite.learners.task import Task
+from fewshot_lite.networks.weights import load_backbone
 
 MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
@@ -84,6 +89,38 @@ def test_a_step_in_both_precisions_and_all_modes() -> None:
 
 
 @pytest.mark.slow
+def test_the_published_step_is_measured_beside_ours_and_rows_are_kept(tmp_path: Path) -> None:
+    words = ("--backbones", "mobilenet_v2", "--sizes", "6", "--device", "cpu", *_SMALL)
+    words = (*words, "--film-layers", "depthwise", "--keep", str(tmp_path / "rows.json"))
+    done = run(sys.executable, "-m", "benchmarks.cost.lite_step", *words, "--modes", "published")
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    (row,) = json.loads((tmp_path / "rows.json").read_text())["result"]
+    assert 0 < row["lite_over_published"] < 1
+    assert set(row["processor_seconds"]) == {"step", "floor", "lite"}
+
+
+def test_the_published_step_has_a_gradient_for_all_that_it_learns() -> None:
+    learner = SimpleCnaps(load_backbone("shufflenet_v2_x0_5", "none", 32)[0])
+    model = PublishedLite(learner)
+    images = torch.rand(15, 3, 32, 32)
+    labels = torch.arange(15) % 3
+    task = Task(images[:9], labels[:9], images[9:], labels[9:], 3)
+    model.step(task, 4, torch.Generator().manual_seed(0))
+    learned = dict(model.named_parameters())
+    assert all((p.grad is not None) == p.requires_grad for p in learned.values())
+    assert not any(hooks for m in model.modules() if (hooks := m._forward_hooks))
+
+
+def test_the_published_head_measures_as_ours_does() -> None:
+    random = torch.Generator().manual_seed(0)
+    features, labels = torch.randn(12, 5, generator=random), torch.arange(12) % 3
+    queries = torch.randn(4, 5, generator=random)
+    ours = MahalanobisHead(fixed_temperature=True)
+    expected = ours.logits(ours.fit(features, labels, 3), queries)
+    torch.testing.assert_close(distances(queries, *class_precisions(features, labels)), expected)
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_the_step_says_so_in_one_line() -> None:
     done = run(sys.executable, "-m", "benchmarks.cost.lite_step", "--device", "cuda")
@@ -101,5 +138,5 @@ def test_the_script_for_a_gpu_can_be_tried_on_a_cpu(tmp_path: Path) -> None:
     finally:
         os.environ["PATH"] = own
     assert done.returncode == 0, done.stdout + done.stderr
-    for name in ("step", "full", "throughput"):
+    for name in ("step", "full", "published", "throughput"):
         assert json.loads((tmp_path / f"{name}.json").read_text())["result"]
