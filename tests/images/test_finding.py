@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import zipfile
 from pathlib import Path
@@ -61,6 +62,31 @@ def test_an_archive_is_its_folder_and_nothing_is_unpacked(
     ]
     assert place_of(found.paths[0]) == tmp_path / "things.zip/keys/00.png"
     assert file_of(found.paths[0]) is None
+
+
+def test_what_an_archive_holds_is_told_by_content_as_in_a_folder(
+    folder: Path, tmp_path: Path
+) -> None:
+    photo = (folder / "mug/00.png").read_bytes()
+    names = ("mug/a", "mug/b.PNG", "mug/c.mpo", "keys/d.pjpeg", "keys/e.xyz")
+    others = {"mug/f": b"text", "mug/g.dng": photo, "keys/Thumbs.db": photo, "keys/h.part": photo}
+    found = find_labelled(zipped(tmp_path / "a.zip", dict.fromkeys(names, photo) | others))
+    places = sorted(str(place_of(path).relative_to(tmp_path / "a.zip")) for path in found.paths)
+    assert places == sorted(names)
+    assert {s.path.name: s.reason for s in found.skipped} == dict.fromkeys(
+        ("f", "g.dng", "h.part"), "not a photo"
+    )
+
+
+def test_the_parts_of_a_data_set_are_no_classes_in_an_archive_either(
+    folder: Path, tmp_path: Path
+) -> None:
+    files = {f"{p}/{name}": d for p in ("test", "train") for name, d in contents(folder).items()}
+    with pytest.raises(FewshotError, match="parts of a data set") as caught:
+        find_labelled(zipped(tmp_path / "a.zip", files))
+    assert "Unpack the archive and give the folder train, e.g.," in str(caught.value)
+    toys = {"train/a.png": b"x", "test/b.png": b"x"}
+    assert find_labelled(zipped(tmp_path / "b.zip", toys)).class_names == ("test", "train")
 
 
 def test_archives_cannot_lead_out_or_fill_the_memory(
@@ -132,6 +158,8 @@ def test_archives_that_are_none_or_damaged(folder: Path, tmp_path: Path) -> None
         "mug/00.png,mug\r\nmug/01.png,mug\r\nmug/02.png,mug",
         "﻿Class;Size;Filename\nkeys;1;keys/00.png\nkeys;2;keys/01.png\n"
         "mug;3;mug/00.png\nmug;4;mug/01.png\nmug;5; mug/02.png \n",
+        '"file";"label"\n"keys\\00.png";"keys"\n".\\keys\\01.png";keys\n'
+        'mug\\00.png;"mug"\nmug/01.png;mug\nmug/02.png;mug\n',
         "file\tlabel\tx\ty\tw\th\nkeys/00.png\tkeys\t\t\t\t\nkeys/01.png\tkeys\t0\t0\t32\t32\n"
         "mug/00.png\tmug\t\t\t\t\nmug/01.png\tmug\t\t\t\t\nmug/02.png\tmug\t-5\t-5\t99\t99\n",
     ],
@@ -139,6 +167,18 @@ def test_archives_that_are_none_or_damaged(folder: Path, tmp_path: Path) -> None
 def test_a_table_is_class_folders(folder: Path, tmp_path: Path, text: str) -> None:
     found = find_labelled(folder, table(tmp_path / "labels.csv", text))
     same(found, find_labelled(folder))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such names")
+def test_files_of_a_table_may_have_absolute_paths_and_odd_names(
+    folder: Path, tmp_path: Path
+) -> None:
+    odd = folder / "mug" / 'a, "b"\\c.png'
+    (folder / "mug" / "00.png").rename(odd)
+    text = f'{folder / "keys/00.png"},keys\n"mug/a, ""b""\\c.png",mug\n'
+    found = find_labelled(folder, table(tmp_path / "labels.csv", text))
+    assert found.paths == (folder / "keys/00.png", odd)
+    assert not decode_pixels(found.paths, SIZE)[1]
 
 
 def test_boxes_are_regions_of_photos(folder: Path, tmp_path: Path) -> None:

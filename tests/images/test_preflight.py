@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -315,3 +317,60 @@ def test_plain_photos_are_no_copies(folder: Path) -> None:
     Image.new("RGB", (200, 200), "black").save(folder / "mug" / "dark.png")
     Image.new("RGB", (200, 200), "white").save(folder / "keys" / "light.png")
     assert found(folder) == []
+
+
+def layout(root: Path, *homes: str) -> Path:
+    """A photo of its own in each of these folders."""
+    for number, home in enumerate(homes):
+        (root / home).mkdir(parents=True, exist_ok=True)
+        photo(number).save(root / home / f"{number}.png")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("homes", "meant"),
+    [
+        (("photos/mug", "photos/keys", "held-back/mug", "held-back/keys"), "held-back"),
+        (("photos/mug", "photos/keys", "photos/bag", "kept/mug", "kept/keys"), "photos"),
+        (("a/mug", "a/keys", "b/mug"), "a"),
+        (("mug/day1", "mug/day2", "keys/day1", "keys/day2"), "keys"),  # it may be; nothing fails
+        (("my photos/mug/x", "my photos/keys", "my photos/mug", "b/mug", "b/keys/y"), "my photos"),
+    ],
+)
+def test_folders_of_the_same_names_in_all_classes_are_told(
+    tmp_path: Path, homes: tuple[str, ...], meant: str
+) -> None:
+    root = layout(tmp_path / "d", *homes)
+    [finding] = [item for item in check(root) if item.kind == "level"]
+    assert set(finding.classes) == {home.partition("/")[0] for home in homes}
+    assert finding.detail.endswith(f"fewshot-lite adapt {shlex.quote(str(root / meant))}")
+
+
+@pytest.mark.parametrize(
+    "homes",
+    [
+        ("mug", "keys"),
+        ("mug/images", "keys/images"),
+        ("mug/a", "mug/b", "keys/c", "keys/d"),
+        ("mug/day1", "mug/day2", "keys/day1", "keys"),
+        ("mug/day1", "mug/day2", "keys/day1", "keys/day2", "bag/night"),
+    ],
+)
+def test_other_folders_in_class_folders_are_nothing_to_tell(
+    tmp_path: Path, homes: tuple[str, ...]
+) -> None:
+    found = check(layout(tmp_path / "d", *homes))
+    assert "level" not in {item.kind for item in found}
+
+
+def test_the_level_is_told_of_archives_and_by_adapt(run: Run, tmp_path: Path) -> None:
+    root = layout(tmp_path / "d", "a/mug", "a/keys", "b/mug", "b/keys")
+    tiny_model().save(tmp_path / "base.safetensors")
+    said = run("adapt", root, "--base", tmp_path / "base.safetensors", "-o", tmp_path / "m.st")
+    assert said.code == 0, said.err
+    assert [line for line in said.err.splitlines() if line.startswith("Level ")]
+    with zipfile.ZipFile(tmp_path / "d.zip", "w") as archive:
+        for name, data in contents(root).items():
+            archive.writestr(name, data)
+    [finding] = [item for item in check(tmp_path / "d.zip") if item.kind == "level"]
+    assert finding.detail.endswith("unpack the archive and give the folder 'a'")

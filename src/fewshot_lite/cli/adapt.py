@@ -154,6 +154,7 @@ def adapt(
         quality_json,
     )
     from fewshot_lite.core.stopping import StopRequest
+    from fewshot_lite.images.bit_depths import in_words
     from fewshot_lite.images.preflight import StrictError
     from fewshot_lite.personal.growth import expected_growth
     from fewshot_lite.personal.loading import open_base
@@ -214,6 +215,8 @@ def adapt(
         raise
     adaptation = personal.adaptation
     assert adaptation is not None
+    if note := in_words(adaptation.whites):
+        render.print_note(note)
     refined = personal.provenance.get("refined")
     if json:
         render.print_skipped(adaptation.skipped)  # stdout is JSON alone

@@ -180,6 +180,8 @@ def classify(
     if watch:
         check_watched(named)
     from fewshot_lite.cli.render import classify as render_classify
+    from fewshot_lite.cli.render.terminal import print_note
+    from fewshot_lite.images.bit_depths import in_words, recorded_whites
     from fewshot_lite.personal.loading import open_personal
 
     personal = open_personal(model, device=device, with_photos=report is not None)
@@ -219,6 +221,8 @@ def classify(
                 every=step,
                 on_prediction=on_prediction,
             )
+    if note := in_words(personal.whites, recorded_whites(personal.provenance)):
+        print_note(note)
     render_classify.print_tally(tally, outputs)
     if tally.failed or (strict and tally.skipped):
         raise typer.Exit(1)

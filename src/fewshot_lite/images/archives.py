@@ -12,10 +12,15 @@ from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 from fewshot_lite.core.errors import FewshotError, UsageError
-from fewshot_lite.images.folders import LabelledImages, Skipped, check_class_names, is_system_name
-from fewshot_lite.images.kinds import NOT_A_PHOTO, SKIPPED_VIDEO, is_photo_name, is_video_name
-from fewshot_lite.images.opening import PhotoError
-from fewshot_lite.images.videos import can_read
+from fewshot_lite.images.folders import (
+    LabelledImages,
+    Skipped,
+    check_class_names,
+    check_parts,
+    is_system_name,
+)
+from fewshot_lite.images.kinds import why_not
+from fewshot_lite.images.opening import PhotoError, one_line
 
 #: Bytes of one photo, unpacked: they are in memory while it is read.
 MOST_BYTES = 200_000_000
@@ -43,19 +48,30 @@ class ZippedPhoto:
         Raises:
             PhotoError: it is encrypted or too large, or the archive is damaged.
         """
-        if self.member.flag_bits & 1:
-            raise PhotoError("encrypted")
         too_large = PhotoError(f"larger than {MOST_BYTES // 10**6:,} MB")
         if self.member.file_size > MOST_BYTES:
             raise too_large
-        try:
-            with self.archive.open(self.member) as file:
-                data = file.read(MOST_BYTES + 1)
-        except (zipfile.BadZipFile, EOFError) as error:
-            raise PhotoError(f"damaged in the archive ({error})") from None
+        data = self._first(MOST_BYTES + 1)
         if len(data) > MOST_BYTES:
             raise too_large
         return data
+
+    def head(self) -> bytes:
+        """Its first 16 bytes; none if it cannot be read."""
+        try:
+            with one_line():
+                return self._first(16)
+        except PhotoError:
+            return b""
+
+    def _first(self, number: int) -> bytes:
+        if self.member.flag_bits & 1:
+            raise PhotoError("encrypted")
+        try:
+            with self.archive.open(self.member) as file:
+                return file.read(number)
+        except (zipfile.BadZipFile, EOFError) as error:
+            raise PhotoError(f"damaged in the archive ({error})") from None
 
     def __str__(self) -> str:
         return self.place
@@ -101,14 +117,17 @@ def scan_zip(path: Path) -> LabelledImages:
             skipped.append(Skipped(Path(place), "not inside a class folder"))
         elif ".." in name.parts or name.is_absolute():
             skipped.append(Skipped(Path(place), "a name that leads out of the archive"))
-        elif is_video_name(name.name) and not can_read():
-            skipped.append(Skipped(Path(place), SKIPPED_VIDEO))
-        elif not (is_photo_name(name.name) or is_video_name(name.name)):
-            skipped.append(Skipped(Path(place), NOT_A_PHOTO))
         else:
-            photos.append((name.parts[0], ZippedPhoto(archive, member, place)))
+            photo = ZippedPhoto(archive, member, place)
+            problem = why_not(name.suffix, photo.head, videos=True)
+            if problem is None:
+                photos.append((name.parts[0], photo))
+            else:
+                skipped.append(Skipped(Path(place), problem))
     names = tuple(sorted({label for label, _ in photos}))
     number = {name: k for k, name in enumerate(names)}
+    if all(len(PurePosixPath(photo.place).relative_to(path).parts) > 2 for _, photo in photos):
+        check_parts(path, names, "Unpack the archive and give the folder {}, e.g.,")
     if not names:
         raise FewshotError(
             f"{path}: no class folders with photos. It needs one folder per class in it."

@@ -9,7 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import numpy.typing as npt
 
-from fewshot_lite.images.photo import PhotoError, Source, Square, read_square
+from fewshot_lite.images.photo import (
+    NO_WHITES,
+    PhotoError,
+    Source,
+    Square,
+    Whites,
+    read_square,
+)
 
 
 def worker_count() -> int:
@@ -40,6 +47,7 @@ def decode_pixels(
     workers: int | None = None,
     on_done: Callable[[int], None] | None = None,
     look: Callable[[int, Square], None] | None = None,
+    whites: Whites = NO_WHITES,
 ) -> tuple[npt.NDArray[np.uint8], dict[int, str]]:
     """Decode photos in parallel.
 
@@ -49,6 +57,7 @@ def decode_pixels(
         workers: threads; `worker_count` unless given.
         on_done: called with the number of photos decoded, in the calling thread.
         look: called with each photo's position in `paths` and its square, in the threads.
+        whites: as for `read_square`; see `images.bit_depths`.
 
     Returns:
         pixels: uint8 (B, 3, size, size); those that could not be read are black.
@@ -61,7 +70,7 @@ def decode_pixels(
         if look is not None:
             look(position, square)
 
-    problems = look_through(paths, size, keep, workers=workers, on_done=on_done)
+    problems = look_through(paths, size, keep, workers=workers, on_done=on_done, whites=whites)
     return pixels, problems
 
 
@@ -72,13 +81,14 @@ def look_through(
     *,
     workers: int | None = None,
     on_done: Callable[[int], None] | None = None,
+    whites: Whites = NO_WHITES,
 ) -> dict[int, str]:
     """As `decode_pixels`, but nothing is kept: `look` takes from each photo what it needs."""
     problems: dict[int, str] = {}
 
     def one(position: int) -> None:
         try:
-            square = read_square(paths[position], size)
+            square = read_square(paths[position], size, whites=whites)
         except PhotoError as error:
             problems[position] = str(error)
         else:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -268,19 +268,32 @@ def _check_level(folder: Path, folders: list[Path], *, videos: bool) -> None:
     """
     if not _is_collection(folders, videos=videos):
         return
-    parts = [path for path in folders if path.name.lower() in _PARTS]
-    if len(parts) == len(folders) > 1:
-        first = next((path for path in parts if path.name.lower().startswith("tr")), parts[0])
-        names = ", ".join(repr(path.name) for path in folders)
-        raise FewshotError(
-            f"{folder}: its folders ({names}) are the parts of a data set, and the classes lie in "
-            f"them. Give {first}, e.g., and try the model on another."
-        )
+    check_parts(folder, [path.name for path in folders], f"Give {folder}{os.sep}{{}}, e.g.,")
     if len(folders) == 1 and len(inside := subfolders(folders[0])) > 1:
         raise FewshotError(
             f"{folder}: one level too high. Its only folder holds {len(inside)} folders, which are "
             f"the classes. Give {folders[0]}."
         )
+
+
+def check_parts(where: Path, names: Sequence[str], remedy: str) -> None:
+    """Refuse the parts of a data set in the place of classes.
+
+    Args:
+        where: whose they are.
+        names: what lies in it.
+        remedy: says with {} what to give.
+
+    Raises:
+        FewshotError: all are called as parts are.
+    """
+    if len(names) < 2 or not all(name.lower() in _PARTS for name in names):
+        return
+    first = next((name for name in names if name.lower().startswith("tr")), names[0])
+    raise FewshotError(
+        f"{where}: its folders ({', '.join(map(repr, names))}) are the parts of a data set, and "
+        f"the classes lie in them. {remedy.format(first)} and try the model on another."
+    )
 
 
 def check_class_names(folder: Path, names: Iterable[str]) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 #: Endings taken for photos when a folder is searched; a file of another one, by its first bytes.
@@ -46,16 +46,6 @@ SKIPPED_VIDEO = f"passed over: {READS_VIDEOS}"
 NOT_ASKED_FOR = frozenset([NOT_A_PHOTO, SKIPPED_VIDEO])
 
 
-def is_photo_name(name: str) -> bool:
-    """Whether a file is called as photos are."""
-    return os.path.splitext(name)[1].lower() in PHOTO_ENDINGS  # noqa: PTH122
-
-
-def is_video_name(name: str) -> bool:
-    """Whether a file is called as videos are."""
-    return os.path.splitext(name)[1].lower() in VIDEO_ENDINGS  # noqa: PTH122
-
-
 def begins_as_photo(head: bytes) -> bool:
     """Whether the first 16 bytes of a file are a photo's."""
     return _PHOTO_STARTS.match(head) is not None
@@ -68,17 +58,32 @@ def begins_as_video(head: bytes) -> bool:
 
 def why_no_photo(path: Path, *, videos: bool = False) -> str | None:
     """None for a photo, by its ending or else by its first bytes; so for a video if these do."""
-    ending = path.suffix.lower()
+
+    def head() -> bytes:
+        if not path.is_file():  # opening a pipe would wait for ever
+            return b""
+        with path.open("rb") as file:
+            return file.read(16)
+
+    return why_not(path.suffix, head, videos=videos)
+
+
+def why_not(ending: str, head: Callable[[], bytes], *, videos: bool) -> str | None:
+    """As `why_no_photo`, of a file with this ending.
+
+    Args:
+        head: gives its first 16 bytes, if they are asked for; what cannot be read is none.
+    """
+    ending = ending.lower()
     if ending in PHOTO_ENDINGS:
         return None
     video = ending in VIDEO_ENDINGS
     try:
-        if ending not in _NO_PHOTOS and path.is_file():  # opening a pipe would wait for ever
-            with path.open("rb") as file:
-                head = file.read(16)
-            if begins_as_photo(head):
+        if ending not in _NO_PHOTOS:
+            first = head()
+            if begins_as_photo(first):
                 return None
-            video = video or (not ending and begins_as_video(head))
+            video = video or (not ending and begins_as_video(first))
     except OSError:  # not for us to read, or gone
         pass
     if not (video and videos):

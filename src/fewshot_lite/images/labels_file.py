@@ -56,7 +56,7 @@ def scan_labels(folder: Path, labels: Path) -> LabelledImages:
         where = f"{labels}, line {line}"
         if not file.strip() or not label.strip():
             raise FewshotError(f"{where}: no {'file' if not file.strip() else 'label'}.")
-        photo: Source = folder / file.strip()
+        photo: Source = _place(folder, file.strip())
         if any(cell.strip() for cell in box):
             try:
                 photo = Region(photo, as_box([cell.strip() for cell in box]))
@@ -71,6 +71,12 @@ def scan_labels(folder: Path, labels: Path) -> LabelledImages:
     number = {name: k for k, name in enumerate(names)}
     numbers = tuple(number[label] for label in given)
     return LabelledImages(labels.name, folder, names, tuple(sources), numbers)
+
+
+def _place(folder: Path, file: str) -> Path:
+    """Where a file of a table lies; tables from Windows have \\ between folders."""
+    place = folder / file
+    return place if "\\" not in file or place.exists() else folder / file.replace("\\", "/")
 
 
 def _rows(labels: Path) -> Iterator[tuple[int, list[str]]]:

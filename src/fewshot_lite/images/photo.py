@@ -7,7 +7,8 @@ fraction of a full decode.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -39,9 +40,14 @@ _FROM_BELOW = (_T.FLIP_TOP_BOTTOM, _T.ROTATE_180, _T.ROTATE_270, _T.TRANSVERSE)
 Area: TypeAlias = tuple[int, int, int, int]
 #: Pixels that are brought to RGB at a time: copies of a whole photo would take gigabytes.
 _BAND = 2**20
-#: The largest values of grey images of more than 8 bits: cameras, microscopes and scanners keep
-#: 10, 12 or 14 bits in files of 16, and a file does not say how many.
+#: Values of white in grey photos of more than 8 bits, by the kind of numbers ("F": floats, "I":
+#: whole ones) of which there are any; see `images.bit_depths`.
+Whites: TypeAlias = Mapping[str, float]
+#: Those that are usual: cameras, microscopes and scanners keep 10, 12 or 14 bits in files of 16,
+#: and a file does not say how many.
 _WHITES = {"F": (1.0, 255.0, 65535.0), "I": (255.0, 1023.0, 4095.0, 16383.0, 65535.0)}
+#: What is known of photos that nothing is known of.
+NO_WHITES: Whites = {}
 
 
 class StoredImage(Protocol):
@@ -71,17 +77,19 @@ class Square(NamedTuple):
     """The size of the whole photo as it is stored, in pixels."""
     height: int
     white: int | None = None
-    """The value taken for white in a grey photo of more than 8 bits."""
+    """What white would be in a grey photo of more than 8 bits by its own values."""
 
 
 def load_square(
-    source: Source, size: int, *, max_pixels: int | None = None
+    source: Source, size: int, *, max_pixels: int | None = None, whites: Whites = NO_WHITES
 ) -> npt.NDArray[np.uint8]:
     """As `read_square`, the pixels alone."""
-    return read_square(source, size, max_pixels=max_pixels).pixels
+    return read_square(source, size, max_pixels=max_pixels, whites=whites).pixels
 
 
-def read_square(source: Source, size: int, *, max_pixels: int | None = None) -> Square:
+def read_square(
+    source: Source, size: int, *, max_pixels: int | None = None, whites: Whites = NO_WHITES
+) -> Square:
     """Read a photo and resize its central square. Threads may call this at the same time.
 
     Args:
@@ -89,28 +97,58 @@ def read_square(source: Source, size: int, *, max_pixels: int | None = None) -> 
             frame is taken. Or an image stored otherwise, or a region of any of these.
         size: side of the result in pixels.
         max_pixels: images with more pixels are refused; see `opening.opened`.
+        whites: of grey photos of more than 8 bits, what white is at least.
 
     Raises:
         PhotoError: the file is missing, unreadable, truncated, too large or no image.
     """
-    file: Path | BytesIO
     photo, box = (source.photo, source.box) if isinstance(source, Region) else (source, None)
+    with _image_of(photo, max_pixels) as image:
+        return image if isinstance(image, Square) else square_of(image, size, box, whites)
+
+
+def read_white(source: Source) -> tuple[str, float] | None:
+    """The kind of numbers and the white of a grey photo of more than 8 bits, by its own values.
+
+    Returns:
+        None for other photos, of which no pixel is decoded.
+
+    Raises:
+        PhotoError: as `read_square`.
+    """
+    with _image_of(source.photo if isinstance(source, Region) else source, None) as image:
+        if isinstance(image, Square) or _kind(image) is None:
+            return None
+        with memory_for(image):
+            image.load()
+            white, kind = _white(image), _kind(image)
+    return None if white is None or kind is None else (kind, white)
+
+
+@contextlib.contextmanager
+def _image_of(photo: Path | StoredImage, max_pixels: int | None) -> Iterator[Image.Image | Square]:
+    """A photo opened, or its square where that is stored; raises PhotoError."""
+    file: Path | BytesIO
     with one_line():
         if isinstance(photo, Path):
             file = photo
         elif isinstance(stored := photo.read(), bytes):
             file = BytesIO(stored)
         elif isinstance(stored, Square):
-            return stored
+            yield stored
+            return
         else:
             pixels = stored if isinstance(stored, Image.Image) else Image.fromarray(stored)
             check_size(pixels, max_pixels)
-            return square_of(pixels, size, box)
+            yield pixels
+            return
     with opened(file, max_pixels) as image:
-        return square_of(image, size, box)
+        yield image
 
 
-def square_of(image: Image.Image, size: int, box: Box | None = None) -> Square:
+def square_of(
+    image: Image.Image, size: int, box: Box | None = None, whites: Whites = NO_WHITES
+) -> Square:
     """The central square of an opened image, or of what lies in a box; raises PhotoError."""
     width, height = image.size
     if image.format in ("JPEG", "MPO") and box is None:
@@ -124,7 +162,8 @@ def square_of(image: Image.Image, size: int, box: Box | None = None) -> Square:
         white = _white(image)
         turn = _TURNS.get(_orientation(image))
         area = (0, 0, *image.size) if box is None else _area(image.size, turn, box)
-        square = _reduced(image, area, size, white)
+        least = whites.get(_kind(image) or "", 0.0)
+        square = _reduced(image, area, size, None if white is None else max(white, least))
     if turn is not None:
         square = square.transpose(turn)
     side = min(square.size)
@@ -209,12 +248,19 @@ def _rgb(image: Image.Image, white: float | None) -> Image.Image:
     return image.convert("RGB")
 
 
+def _kind(image: Image.Image) -> str | None:
+    """The kind of numbers of a grey image of more than 8 bits, as `Whites` has it."""
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        return image.mode[:1]
+    return None
+
+
 def _white(image: Image.Image) -> float | None:
     """The value that is white in grey images of more than 8 bits; None for others.
 
     It is the largest that the fewest usual bits can hold, or else the largest there is.
     """
-    if not (image.mode.startswith("I;16") or image.mode in ("I", "F")):
+    if _kind(image) is None:
         return None
     peak = max((float(v.max(initial=0, where=np.isfinite(v))) for v in _bands(image)), default=0.0)
     return usual_white(peak, image.mode)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from fewshot_lite.images.decoding import decode_pixels
 from fewshot_lite.images.folders import Skipped
 from fewshot_lite.images.opening import PhotoError
-from fewshot_lite.images.photo import Source, Square
+from fewshot_lite.images.photo import NO_WHITES, Source, Square, Whites
 from fewshot_lite.images.videos import FRAMES, as_pixels, draw_frames, is_video
 
 
@@ -49,6 +49,7 @@ def decoded_batches(
     workers: int | None = None,
     look: Callable[[int, Square], None] | None = None,
     frames: int = FRAMES,
+    whites: Whites = NO_WHITES,
 ) -> Generator[DecodedBatch]:
     """Decode photos, some batches ahead of the one that is being worked on.
 
@@ -64,6 +65,7 @@ def decoded_batches(
         workers: threads; `decoding.worker_count` unless given.
         look: as `decoding.decode_pixels` takes it, with positions in `paths`.
         frames: that are drawn of a video (`images.videos`); it counts as one path.
+        whites: as for `read_square`; see `images.bit_depths`.
     """
     rest = iter(paths)
     waiting: deque[Future[DecodedBatch]] = deque()
@@ -72,7 +74,7 @@ def decoded_batches(
     try:
         while True:
             while len(waiting) <= ahead and (chunk := tuple(islice(rest, batch))):
-                given = first, workers, look, frames
+                given = first, workers, look, frames, whites
                 waiting.append(pool.submit(_decoded, chunk, size, *given))
                 first += len(chunk)
             if not waiting:
@@ -89,6 +91,7 @@ def _decoded(
     workers: int | None,
     look: Callable[[int, Square], None] | None,
     frames: int,
+    whites: Whites,
 ) -> DecodedBatch:
     problems = {i: item.reason for i, item in enumerate(chunk) if isinstance(item, Skipped)}
     tried = [i for i in range(len(chunk)) if i not in problems]
@@ -97,7 +100,7 @@ def _decoded(
     photos = [i for i in tried if i not in clips] if clips else tried
     seen = None if look is None else (lambda i, square: look(first + photos[i], square))
     sources = [paths[i] for i in photos]
-    pixels, unreadable = decode_pixels(sources, size, workers=workers, look=seen)
+    pixels, unreadable = decode_pixels(sources, size, workers=workers, look=seen, whites=whites)
     good = [i for i in range(len(photos)) if i not in unreadable]
     problems |= {photos[i]: reason for i, reason in unreadable.items()}
     if len(good) < len(photos):

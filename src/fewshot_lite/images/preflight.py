@@ -8,6 +8,7 @@ Photos are decoded once; `adapt` checks those that it decodes anyway. Nothing he
 
 from __future__ import annotations
 
+import shlex
 import threading
 from collections import Counter
 from collections.abc import Sequence
@@ -34,6 +35,7 @@ Kind = Literal[
     "near-copy",  # re-saved, resized or slightly cropped copies within a class
     "tiny",  # far smaller than what the model sees
     "one-photo",  # a class with one photo, or copies of one
+    "level",  # class folders that hold the same folders, which may be the classes
     "imbalance",  # many times as many photos of one class as of another
     "bit-depth",  # grey photos of more than 8 bits that seem to have white at different values
 ]
@@ -141,15 +143,45 @@ class Examiner:
             seen = f"the model sees {self.size} x {self.size}"
             detail = f"{square.width} x {square.height} pixels, and {seen}"
             found.append(self._on_photos("tiny", (i,), detail))
-        return (*found, *self._bit_depths())
+        return (*found, *self._level(), *self._bit_depths())
+
+    def _level(self) -> list[Finding]:
+        """Class folders of folders alone that have the same names: these may be the classes.
+
+        They need not be: photos of each thing by days look the same.
+        """
+        root, inner = self.folder.root, dict[str, Counter[str]]()
+        for place, label in zip(self._places, self.folder.labels, strict=True):
+            parts = place.relative_to(root).parts if place.is_relative_to(root) else ()
+            name = self.folder.class_names[label]
+            if len(parts) < 3 or parts[0] != name:
+                return []
+            inner.setdefault(name, Counter())[parts[1]] += 1
+        times = Counter(name for names in inner.values() for name in names)
+        again = sorted(name for name, number in times.items() if number > 1)
+        meant = max(inner, key=lambda k: (len(inner[k]), inner[k].total()), default="")
+        if (
+            not again
+            or len(inner[meant]) < 2
+            or not all(set(again) & set(k) for k in inner.values())
+        ):
+            return []
+        names = ", ".join(map(repr, again[:3])) + ", …" * (len(again) > 3)
+        command = f"fewshot-lite adapt {shlex.quote(str(root / meant))}"
+        if root.is_file():
+            command = f"unpack the archive and give the folder {meant!r}"
+        detail = f"have folders of the same names ({names}); if those are the classes: {command}"
+        return [Finding("level", tuple(root / name for name in inner), tuple(inner), detail)]
 
     def _bit_depths(self) -> list[Finding]:
-        """Grey photos whose white differs: each is as bright as its own file makes it seem."""
+        """Grey photos that seem to have different bits: those of fewer come out dark."""
         whites = Counter(self._white.values())
         if len(whites) < 2:
             return []
         counts = ", ".join(f"{count} at {white:,}" for white, count in sorted(whites.items()))
-        detail = f"white is taken to be at different values ({counts}); save all with one"
+        most = max(whites)
+        detail = f"white seems to be at different values ({counts}), and is taken to be {most:,} "
+        detail += "in all: save those alike that are dark by that alone"
         return [self._on_photos("bit-depth", tuple(sorted(self._white)), detail)]
 
     def _alone(self, good: Sequence[int], distinct: Sequence[int]) -> Sequence[int]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fewshot_lite.images.folders import Skipped
@@ -30,6 +31,8 @@ class Adaptation:
     """The support photos' files, in the model's order."""
     clips: tuple[int, ...] = ()
     """Clips of each class whose frames are among the photos."""
+    whites: Mapping[str, float] = field(default_factory=dict)
+    """What white is in grey photos of more than 8 bits (`images.bit_depths`)."""
 
     @classmethod
     def of(cls, support: Support, seconds: float) -> Adaptation:
@@ -44,4 +47,5 @@ class Adaptation:
             support.root,
             support.paths,
             support.clips,
+            support.whites,
         )

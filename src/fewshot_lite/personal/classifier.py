@@ -6,16 +6,18 @@ import contextlib
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from fewshot_lite.core.errors import UsageError
+from fewshot_lite.images.bit_depths import recorded_whites, with_whites
 from fewshot_lite.images.decoding import digest_of
 from fewshot_lite.images.folders import Skipped
 from fewshot_lite.images.inputs import Photo, as_source, as_sources, is_photo
@@ -50,6 +52,10 @@ class PhotoClassifier(ABC):
     def __repr__(self) -> str:
         names = ", ".join(self.class_names[:_SHOWN]) + ", …" * (len(self.class_names) > _SHOWN)
         return f"{type(self).__name__}({len(self.class_names)} classes: {names})"
+
+    whites: Mapping[str, float] = MappingProxyType({})
+    """What white was in grey photos of more than 8 bits (`images.bit_depths`) when photos were last
+    classified."""
 
     workers: int | None = None
     """Threads that decode photos in `classify`; one a core and two more unless set."""
@@ -158,8 +164,14 @@ class PhotoClassifier(ABC):
         threshold = math.inf if reject is None else self.threshold(reject)
         check_frames(frames)
         known = self.known_digests
+        paths, self.whites = with_whites(paths, recorded_whites(self.provenance))
         decoding = decoded_batches(
-            paths, self.image_size, batch=batch, workers=self.workers, frames=frames
+            paths,
+            self.image_size,
+            batch=batch,
+            workers=self.workers,
+            frames=frames,
+            whites=self.whites,
         )
         with contextlib.closing(decoding) as batches:
             for decoded in batches:

@@ -303,6 +303,7 @@ class MetaModel:
                 "head": adapted.choice.record(),
                 "views": list(adapted.views),
                 **adapted.record,
+                **support.record,
                 "version": __version__,
                 "created": datetime.now(UTC).isoformat(timespec="seconds"),
             },

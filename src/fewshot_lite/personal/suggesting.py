@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.images.bit_depths import recorded_whites, with_whites
 from fewshot_lite.images.folders import Skipped
 from fewshot_lite.images.kinds import NOT_ASKED_FOR
 from fewshot_lite.images.photo import Source, file_of
@@ -90,7 +91,8 @@ def suggest(
         raise UsageError(f"--number {number}: at least 1 photo has to be asked for.")
     features, found, skipped = [personal.features[:0]], list[tuple[int, Path | None]](), []
     position = 0
-    for batch in decoded_batches(photos, personal.image_size):
+    photos, whites = with_whites(photos, recorded_whites(personal.provenance))
+    for batch in decoded_batches(photos, personal.image_size, whites=whites):
         for offset, source in enumerate(batch.paths):
             path = file_of(source)
             if offset in batch.problems:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
 
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.progress import OnDone
+from fewshot_lite.images.bit_depths import WHITES, find_whites
 from fewshot_lite.images.clips import clip_of, with_frames
 from fewshot_lite.images.decoding import decode_pixels
 from fewshot_lite.images.finding import find_labelled
@@ -54,6 +55,13 @@ class Support:
     """The problems of the folder."""
     groups: tuple[int, ...] = ()
     """N numbers, one for the frames of one clip; none if each photo is alone."""
+    whites: Mapping[str, float] = field(default_factory=dict)
+    """What white is in grey photos of more than 8 bits (`images.bit_depths`)."""
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a personal model's record tells of the photos, JSON-able."""
+        return {WHITES: dict(self.whites)} if self.whites else {}
 
     @property
     def photos(self) -> tuple[str, ...]:
@@ -215,18 +223,28 @@ def _read(
             "to tell apart. Add photos of something else."
         )
     total, places = len(folder.paths), tuple(map(place_of, folder.paths))
-    examiner = Examiner(folder, size)
+    examiner, whites = Examiner(folder, size), find_whites(folder.paths)
     count = (lambda n: on_done(n, total)) if on_done else None
     images: npt.NDArray[np.uint8]
     problems: dict[int, str]
     if take is None:
         images, problems = decode_pixels(
-            folder.paths, size, workers=workers, look=examiner.look, on_done=count
+            folder.paths,
+            size,
+            workers=workers,
+            look=examiner.look,
+            on_done=count,
+            whites=whites,
         )
     else:
         images, problems = np.empty((total, 0, 0, 0), np.uint8), {}
         batches = decoded_batches(
-            folder.paths, size, batch=_BATCH, workers=workers, look=examiner.look
+            folder.paths,
+            size,
+            batch=_BATCH,
+            workers=workers,
+            look=examiner.look,
+            whites=whites,
         )
         with contextlib.closing(batches):
             for number, batch in enumerate(batches):
@@ -263,6 +281,7 @@ def _read(
         tuple(sorted(skipped, key=lambda s: str(s.path))),
         findings,
         _numbered([folder.groups[i] for i in good]) if folder.groups else (),
+        whites,
     )
 
 

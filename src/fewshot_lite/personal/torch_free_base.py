@@ -193,6 +193,7 @@ class TorchFreeBase:
                 "temperature_factor": float(head.tensors["factor"]),
             },
             "views": list(names),
+            **support.record,
             "version": __version__,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
         }

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.images.bit_depths import recorded_whites
 from fewshot_lite.personal.classifier import PhotoClassifier
 from fewshot_lite.personal.loading import open_personal
 from fewshot_lite.serve.bodies import photos_of
@@ -148,7 +149,8 @@ def _added(
     except UsageError as error:
         raise Conflict(str(error)) from None
     check_class_name(label, personal.class_names)
-    images, found = decode(uploads, personal.image_size)
+    whites = recorded_whites(personal.provenance)
+    images, found = decode(uploads, personal.image_size, whites=whites)
     problems: list[str | None] = [found.get(i) for i in range(len(uploads))]
     good = [i for i in range(len(uploads)) if i not in found]
     if not good:

@@ -19,6 +19,7 @@ from fewshot_lite.core.config import Refine
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.core.progress import OnDone
 from fewshot_lite.data.store import decode
+from fewshot_lite.images.bit_depths import find_whites, recorded_whites
 from fewshot_lite.images.decoding import digest_of
 from fewshot_lite.images.thumbnails import make_thumbnails
 from fewshot_lite.personal.adapt_options import AdaptOptions
@@ -154,7 +155,8 @@ class Learner:
         count = (lambda n: on_done(n, total)) if on_done else None
         size = self.base.image_size
         paths = [photo.path for photo in given if photo.path]
-        images, found = decode(paths, size, on_done=count)
+        whites = find_whites(paths)
+        images, found = decode(paths, size, on_done=count, whites=whites)
         problems = {given[i].number: why for i, why in found.items()}
         photos = [photo for photo in given if photo.number not in problems]
         names = tuple(sorted({photo.label for photo in photos}))
@@ -166,6 +168,7 @@ class Learner:
             names,
             self._root,
             tuple(photo.path for photo in photos if photo.path),
+            whites=whites,
         )
         model = self.base.adapt_to(
             support, AdaptOptions(refine=refine), on_embedded=on_embedded, on_fold=on_fold
@@ -213,10 +216,11 @@ class Learner:
     ) -> dict[int, str]:
         """Features and thumbnails of photos; returns why photos could not be read."""
         problems: dict[int, str] = {}
+        whites = recorded_whites(model.provenance)
         for start in range(0, len(photos), _CHUNK):
             chunk = photos[start : start + _CHUNK]
             paths = [photo.path or Path() for photo in chunk]
-            images, found = decode(paths, model.image_size)
+            images, found = decode(paths, model.image_size, whites=whites)
             problems |= {chunk[i].number: why for i, why in found.items()}
             good = [i for i in range(len(chunk)) if i not in found]
             pixels = np.ascontiguousarray(images[good].numpy())

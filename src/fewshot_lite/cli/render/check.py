@@ -24,6 +24,7 @@ _TITLES: dict[Kind, str] = {
     "near-copy": "Near copy",
     "tiny": "Tiny",
     "one-photo": "One photo",
+    "level": "Level",
     "imbalance": "Imbalance",
     "bit-depth": "Bit depth",
 }

@@ -12,6 +12,7 @@ from torch import Tensor
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.progress import OnDone
 from fewshot_lite.data.store import decode
+from fewshot_lite.images.bit_depths import find_whites, recorded_whites
 from fewshot_lite.images.decoding import digest_of
 from fewshot_lite.images.folders import Skipped
 from fewshot_lite.images.inputs import Photo
@@ -246,6 +247,8 @@ def _embed(
     features, jpegs, digests = [personal.views[:0]], list[bytes](), list[int]()
     read: list[Addition] = []
     unread: list[Skipped] = []
+    known = recorded_whites(personal.provenance)
+    whites = find_whites([photo.source for photo in photos], known)
     for start in range(0, len(photos), _CHUNK):
         chunk = photos[start : start + _CHUNK]
 
@@ -254,7 +257,7 @@ def _embed(
                 on_done(start + count, len(photos))
 
         sources = [photo.source for photo in chunk]
-        images, problems = decode(sources, personal.image_size, on_done=done)
+        images, problems = decode(sources, personal.image_size, on_done=done, whites=whites)
         unread += [Skipped(place_of(sources[i]), why) for i, why in problems.items()]
         good = [i for i in range(len(chunk)) if i not in problems]
         read += [chunk[i] for i in good]

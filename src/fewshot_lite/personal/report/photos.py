@@ -97,7 +97,7 @@ def read_again(
     paths = [path for prediction in predictions if (path := prediction.path) is not None]
     size = model.image_size
     stills = [frames_of(path, size, 1)[0] if is_video(path) else path for path in paths]
-    pixels, problems = decode_pixels(stills, size)
+    pixels, problems = decode_pixels(stills, size, whites=model.whites)
     answers = [Answer(p, Photo(str(p.path))) for p in predictions]
     good = [j for j in range(len(tried)) if j not in problems]
     likest: list[list[int]] = [[] for _ in good]
