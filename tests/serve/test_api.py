@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 
 import fewshot_lite
 import hostile
+from clips import plain, write_clip
 from command_line import Run
 from drawn import PATIENCE, base, filled, photo
 from exported import exported_small_personal
@@ -26,6 +27,7 @@ from fewshot_lite.serve.growing import GrowingModel
 from fewshot_lite.serve.guard import Limits
 from fewshot_lite.serve.page_app import page_app
 from fewshot_lite.serve.session import Session
+from fewshot_lite.serve.uploads import VIDEO
 from fewshot_lite.serve.workspace import Workspace
 from photos import contents
 
@@ -286,6 +288,24 @@ def test_hostile_photos_are_named_and_leave_nothing(
     assert contents(session.workspace.root) == before
 
 
+@pytest.mark.parametrize("ending", [".mp4", ".mkv", ".avi"])
+def test_a_video_is_answered_and_not_added(
+    client: TestClient, session: Session, tmp_path: Path, ending: str
+) -> None:
+    clip = write_clip(tmp_path / f"clip{ending}", plain("red", "blue")).read_bytes()
+    before = contents(session.workspace.root)
+    added = client.post(f"/v1/classes/mug/photos?name=clip{ending}", content=clip)
+    assert added.status_code == 422
+    (one,) = added.json()["photos"]
+    assert one["problem"] == VIDEO
+    form = [("p", ("clip", clip)), ("p", ("a.png", photo(0, 5).data))]
+    both = client.post("/v1/classify", files=form).json()
+    assert [answer["problem"] for answer in both] == [None, None]
+    assert contents(session.workspace.root) == before
+    (alone,) = client.post("/v1/classify", content=clip).json()
+    assert alone["label"] == both[0]["label"]
+
+
 def test_a_model_of_somebody_elses_is_opened_only_where_nothing_is(
     session: Session, client: TestClient, tmp_path: Path
 ) -> None:
@@ -359,6 +379,9 @@ def test_a_model_alone_takes_photos_that_its_file_has_at_once(file: Path) -> Non
         assert client.post("/v1/classes/..%2fup/photos?create=true", content=_PHOTO).is_error
         # what others do to the file counts
         fewshot_lite.undo(file)
+        clip = write_clip(file.with_suffix(".mp4"), plain("red")).read_bytes()
+        added = client.post("/v1/classes/keys/photos", content=clip)
+        assert (added.status_code, added.json()["photos"][0]["problem"]) == (422, VIDEO)
         added = client.post("/v1/classes/mug/photos", content=photo(0, 78).data)
         assert added.json()["model"]["shots"] == {**shots, "mug": shots["mug"] + 1}
         assert client.post("/v1/undo").json()["shots"] == shots

@@ -78,6 +78,28 @@ def test_what_cannot_be_served_is_one_line(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("clips", [0, 1, 2])
+def test_videos_in_the_folder_are_said_to_be_passed_over(tmp_path: Path, clips: int) -> None:
+    folder = draw_classes(tmp_path / "my things", {"mug": 1, "keys": 1})
+    for name in ("mug/a.mp4", "keys/deep/b")[:clips]:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"\0\0\0\x18ftypisom")
+    (folder / "mug" / "photo.mp4").write_bytes(photo(0, 9).data)  # as some programs name photos
+    with serving(folder, "--no-open", cwd=tmp_path) as served:
+        assert request(served, "GET", "/healthz")[0] == 200
+        code, said = served.end(signal.SIGINT)
+    assert code == 0
+    if not clips:
+        assert said == ""
+        return
+    several = "2 videos are passed over (b, …)" if clips > 1 else "one video is passed over (a.mp4)"
+    assert said == (
+        f"{folder}: {several}, as the page takes photos alone. To learn from videos: "
+        f"fewshot-lite adapt '{folder}'\n"
+    )
+
+
+@pytest.mark.slow
 def test_a_server_that_is_killed_while_it_saves_loses_nothing(tmp_path: Path, tiny: Path) -> None:
     folder = draw_classes(tmp_path / "things", {"mug": 2, "keys": 2})
     sent: list[int] = []

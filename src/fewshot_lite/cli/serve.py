@@ -115,4 +115,5 @@ def serve(
         token=token,
         at_work=at_work,
         on_address=show,
+        on_note=render.print_note,
     )

@@ -24,8 +24,8 @@ from fewshot_lite.images.photo import NO_WHITES, Source, Whites, place_of, read_
 #: In a personal model's record.
 WHITES = "whites"
 
-#: Photos that are looked at, and the first of a stream among which they are.
-_SAMPLE, _FIRST = 64, 192
+#: Photos that are looked at.
+_SAMPLE = 64
 #: Those that are read at a time: nothing more can be learned from a folder that has all 16 bits.
 _TOGETHER = 8
 #: Endings of files that can have more than 8 bits of grey; others that are usual cannot.
@@ -55,14 +55,14 @@ def find_whites(sources: Sequence[Source | Skipped], known: Whites = NO_WHITES) 
 
 
 def with_whites(
-    sources: Iterable[Source | Skipped], known: Whites = NO_WHITES
+    sources: Iterable[Source | Skipped], known: Whites = NO_WHITES, first: int = 192
 ) -> tuple[Iterable[Source | Skipped], dict[str, float]]:
-    """The photos, and `find_whites` of them; of a stream, by the first ones."""
+    """The photos, and `find_whites` of them; of a stream, of so many of the first."""
     if isinstance(sources, Sequence):
         return sources, find_whites(sources, known)
     stream: Iterator[Source | Skipped] = iter(sources)
-    first = list(islice(stream, _FIRST))
-    return chain(first, stream), find_whites(first, known)
+    begin = list(islice(stream, first))
+    return chain(begin, stream), find_whites(begin, known)
 
 
 def recorded_whites(provenance: Mapping[str, Any]) -> dict[str, float]:

@@ -164,7 +164,7 @@ class PhotoClassifier(ABC):
         threshold = math.inf if reject is None else self.threshold(reject)
         check_frames(frames)
         known = self.known_digests
-        paths, self.whites = with_whites(paths, recorded_whites(self.provenance))
+        paths, self.whites = with_whites(paths, recorded_whites(self.provenance), 3 * batch)
         decoding = decoded_batches(
             paths,
             self.image_size,

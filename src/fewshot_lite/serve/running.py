@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import socket
 import sys
 from collections.abc import Callable
@@ -57,6 +58,7 @@ def serve_page(
     token: str | None = None,
     at_work: int = 32,
     on_address: OnAddress | None = None,
+    on_note: Callable[[str], None] | None = None,
 ) -> None:
     """Serve the page and its API until Ctrl-C.
 
@@ -69,6 +71,7 @@ def serve_page(
         token: what has to be shown, on an address that others can reach.
         at_work: requests that are worked on at a time.
         on_address: told the address when it can be opened.
+        on_note: told what the page passes over in the folder, in one line.
 
     Raises:
         UsageError, FewshotError: an address, folder, model or device that cannot be.
@@ -82,6 +85,13 @@ def serve_page(
         try:
             if on_address is not None:
                 on_address(_address(host, listener, token))
+            if on_note is not None and (videos := session.workspace.videos()):
+                several = f"{len(videos)} videos are" if len(videos) > 1 else "one video is"
+                on_note(
+                    f"{target.folder}: {several} passed over ({videos[0].name}"
+                    f"{', …' * (len(videos) > 1)}), as the page takes photos alone. To learn from "
+                    f"videos: fewshot-lite adapt {shlex.quote(str(target.folder))}"
+                )
             _run(page_app(session, limits), listener)
         finally:
             session.close()

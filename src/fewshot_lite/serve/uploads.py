@@ -9,10 +9,13 @@ from io import BytesIO
 
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.core.text import visible
+from fewshot_lite.images.kinds import begins_as_video
 from fewshot_lite.images.opening import PhotoError, opened
 from fewshot_lite.images.photo import load_square
 from fewshot_lite.images.thumbnails import SIDE, thumbnail
 
+#: Why a video is not added.
+VIDEO = "a video, and photos alone are added here: `fewshot-lite add` and `adapt` take videos"
 #: Characters of a name that are kept.
 _LONGEST_NAME = 100
 #: The usual ending of a format, where it is not the format's name.
@@ -51,6 +54,8 @@ class Upload:
         """The bytes."""
         if not self.data:
             raise PhotoError("empty file (0 bytes)")
+        if begins_as_video(self.data[:16]):
+            raise PhotoError(VIDEO)
         return self.data
 
     def __str__(self) -> str:

@@ -22,6 +22,7 @@ from fewshot_lite.core import jsons
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.files import atomic_path
 from fewshot_lite.images.folders import scan_classes, subfolders, walk_photos
+from fewshot_lite.images.videos import is_video
 
 #: The page's own folder; hidden, so that no command takes it for a class.
 OWN = ".fewshot-lite"
@@ -77,6 +78,11 @@ class Workspace:
         found = scan_classes(self.root)
         names = [found.class_names[label] for label in found.labels]
         return found.class_names, list(zip(names, found.paths, strict=True))
+
+    def videos(self) -> list[Path]:
+        """The videos in the class folders, which the page does not take."""
+        found = [path for home in subfolders(self.root) for path, _ in walk_photos(home)]
+        return [path for path in found if is_video(path)]
 
     def name_of(self, path: Path) -> str:
         """A file's place in the folder, as `adapt` names photos: with /, and valid Unicode."""
