@@ -645,6 +645,16 @@ def test_bands_of_a_photo_give_what_the_whole_gives(
         np.testing.assert_array_equal(read(tmp_path / name), expected)
 
 
+@pytest.mark.parametrize("size", [(64, 48), (49, 64), (300, 301), (601, 403)])
+def test_colours_that_need_no_change_give_what_the_bands_give(
+    picture: Image.Image, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    plain = picture.convert("RGB").resize(size)
+    plain.save(tmp_path / "a.png")
+    plain.convert("RGBA").save(tmp_path / "opaque.png")
+    np.testing.assert_array_equal(read(tmp_path / "a.png"), read(tmp_path / "opaque.png"))
+
+
 @pytest.mark.parametrize(("width", "side"), [(90, 30), (900, 300), (901, 300), (3003, 1000)])
 @pytest.mark.parametrize("upright", [False, True])
 def test_pixels_beyond_the_central_square_do_not_matter(

@@ -103,10 +103,15 @@ def as_array(values: Any) -> Array:
 
 def scaled(features: Array, length: float) -> Array:
     """Features of one length, in double precision."""
-    features = features.astype(np.float64)
+    return _scale(features.astype(np.float64), length)
+
+
+def _scale(features: Array, length: float) -> Array:
+    """As `scaled`, in place: of many photos each copy is large."""
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    scaled: Array = length * features / np.maximum(lengths, 1e-12)
-    return scaled
+    features *= length
+    features /= np.maximum(lengths, 1e-12)
+    return features
 
 
 def _inverse(x: Array, a: float, beta: float) -> Callable[[Array], Array]:
@@ -236,9 +241,12 @@ def as_doubles(features: Array) -> Array:
 
 def rooted(features: Array) -> Array:
     """As `features.root_features`."""
-    features = as_doubles(features)
-    roots = np.sign(features) * (np.sqrt(np.abs(features) + ROOT_EPSILON) - ROOT_EPSILON**0.5)
-    return scaled(roots, ROOT_LENGTH)
+    roots = as_doubles(features)
+    np.abs(roots, out=roots)
+    roots += ROOT_EPSILON
+    np.sqrt(roots, out=roots)
+    roots -= ROOT_EPSILON**0.5
+    return _scale(np.copysign(roots, features, out=roots), ROOT_LENGTH)
 
 
 def _flag(options: dict[str, Any], name: str, default: bool = False) -> bool:

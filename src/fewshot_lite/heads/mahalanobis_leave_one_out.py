@@ -33,7 +33,7 @@ import numpy as np
 from fewshot_lite.heads.in_numpy import Array, class_means
 
 #: Numbers in a product of photos, classes and rows, to bound its memory.
-_NUMBERS = 1 << 22
+_NUMBERS = 1 << 20
 
 
 def leave_one_out_distances(
@@ -134,7 +134,7 @@ class _Support:
         v = self._own(k, root, scale)
         x = self.x[rows]
         z = np.concatenate([x, x - self.means[k]], 1)  # (P, 2g, r)
-        own = z @ v.T
+        own = (z.reshape(-1, z.shape[2]) @ v.T).reshape(*z.shape[:2], len(v))  # in one
         shared = z * root
         products = shared @ shared.swapaxes(1, 2) - own @ own.swapaxes(1, 2)  # M
         gamma = np.zeros((2 * g, 2 * g))

@@ -205,6 +205,8 @@ def _reduced(image: Image.Image, area: Area, size: int, white: float | None) -> 
     else:
         width, height = (side + (whole - side) % 2 for whole in wholes)
     left, top = area[0] + (wholes[0] - width) // 2, area[1] + (wholes[1] - height) // 2
+    if factor == 1 and image.mode == "RGB" and not image.has_transparency_data:
+        return image.crop((left, top, left + width, top + height))  # as it is
     rows = factor * max(1, _BAND // (width * factor))
     square = Image.new("RGB", (width // factor, height // factor))
     for row in range(0, height, rows):

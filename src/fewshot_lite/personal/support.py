@@ -21,7 +21,7 @@ from fewshot_lite.images.decoding import decode_pixels
 from fewshot_lite.images.finding import find_labelled
 from fewshot_lite.images.folders import LabelledImages, Skipped
 from fewshot_lite.images.inputs import Photo, as_sources, is_photo
-from fewshot_lite.images.photo import place_of
+from fewshot_lite.images.photo import Square, place_of
 from fewshot_lite.images.prefetch import decoded_batches
 from fewshot_lite.images.preflight import Examiner, Finding, StrictError
 from fewshot_lite.personal.prediction import check_not_unknown
@@ -35,6 +35,8 @@ _BATCH = 16
 #: Is given the images (B, 3, S, S) of photos that could be read, in their order, and how many there
 #: are to be read.
 Take: TypeAlias = Callable[[npt.NDArray[np.uint8], int], None]
+#: Is given a photo's place among those to be read, and its square.
+Look: TypeAlias = Callable[[int, Square], None]
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,7 @@ def read_support(
     check_way: Callable[[str, int], None] | None = None,
     workers: int | None = None,
     take: Take | None = None,
+    look: Look | None = None,
 ) -> Support:
     """Read what is to be adapted to.
 
@@ -129,6 +132,7 @@ def read_support(
         workers: threads that decode; one a core and two more unless given.
         take: takes the images while others are decoded, so that they are not all in memory; squares
             that are taken as they are do not come to it.
+        look: sees each of these photos, in the threads that decode.
 
     Raises:
         UsageError, FewshotError: no two classes with photos at least, another number of labels,
@@ -154,7 +158,7 @@ def read_support(
     if check_way is not None:
         check_way(_spelled(found), len(found.class_names))
     found = with_frames(found, size, frames, on_done=on_video)
-    support = _read(found, size, strict=strict, on_done=on_done, workers=workers, take=take)
+    support = _read(found, size, take, look, strict=strict, on_done=on_done, workers=workers)
     return replace(support, root=root)
 
 
@@ -208,11 +212,12 @@ def unlike(names: Iterable[str]) -> tuple[str, ...]:
 def _read(
     folder: LabelledImages,
     size: int,
+    take: Take | None,
+    look: Look | None,
     *,
     strict: bool,
     on_done: OnDone | None,
     workers: int | None,
-    take: Take | None,
 ) -> Support:
     check_not_unknown(folder.class_names)
     if not folder.class_names:
@@ -238,13 +243,9 @@ def _read(
         )
     else:
         images, problems = np.empty((total, 0, 0, 0), np.uint8), {}
+        both = examiner.look if look is None else _both(examiner.look, look)
         batches = decoded_batches(
-            folder.paths,
-            size,
-            batch=_BATCH,
-            workers=workers,
-            look=examiner.look,
-            whites=whites,
+            folder.paths, size, batch=_BATCH, workers=workers, look=both, whites=whites
         )
         with contextlib.closing(batches):
             for number, batch in enumerate(batches):
@@ -283,6 +284,14 @@ def _read(
         _numbered([folder.groups[i] for i in good]) if folder.groups else (),
         whites,
     )
+
+
+def _both(first: Look, second: Look) -> Look:
+    def look(position: int, square: Square) -> None:
+        first(position, square)
+        second(position, square)
+
+    return look
 
 
 def _numbered(groups: Sequence[str]) -> tuple[int, ...]:

@@ -28,7 +28,8 @@ from fewshot_lite.heads.calibration import calibrate
 from fewshot_lite.heads.defaults import default_head
 from fewshot_lite.heads.in_numpy import Array, as_array
 from fewshot_lite.images.decoding import digest_of
-from fewshot_lite.images.thumbnails import make_thumbnails
+from fewshot_lite.images.photo import Square
+from fewshot_lite.images.thumbnails import thumbnail
 from fewshot_lite.networks.film_numbers import embedded, generated, map_statistics
 from fewshot_lite.networks.lite_graph import lite_graph
 from fewshot_lite.networks.lite_layout import VARIANTS, block_shapes
@@ -141,7 +142,7 @@ class TorchFreeBase:
         """
         start = time.perf_counter()
         choose_views(views, mirror, 0)
-        with _Rows(self._lower, views, mirror, thumbnails=thumbnails) as rows:
+        with _Rows(self._lower, views, mirror) as rows:
             support = read_support(
                 photos,
                 labels,
@@ -152,10 +153,15 @@ class TorchFreeBase:
                 frames=frames,
                 workers=workers,
                 take=rows.take,
+                look=rows.look if thumbnails else None,
             )
             if not rows.names:  # squares, which are taken as they are
                 for part in _in_parts(support.images):
                     rows.take(part, len(support.labels))
+                    for image in part if thumbnails else ():
+                        rows.look(
+                            len(rows.jpegs), Square(image.transpose(1, 2, 0), *image.shape[1:])
+                        )
             model = self._of(support, rows, mirror, on_embedded)
         model.adaptation = Adaptation.of(support, time.perf_counter() - start)
         return model
@@ -171,12 +177,14 @@ class TorchFreeBase:
         network = self._adapted(embedded(rows.statistics, self._state).mean(0))
         upper = open_session(self._graph_of(network, start=self._first))
         names, number = rows.names, len(labels)
-        found: list[Array] = []
+        features = np.empty((number * len(names), upper.get_outputs()[0].shape[1]), np.float32)
+        done = 0
         for maps in rows.maps():
-            found += run_session(upper, None, maps)
+            [features[done : done + len(maps)]] = run_session(upper, None, maps)
+            done += len(maps)
             if on_embedded is not None:
-                on_embedded(sum(map(len, found)) // len(names), number)
-        features = np.concatenate(found)
+                on_embedded(done // len(names), number)
+        del upper  # its memory, before heads take theirs
         if not np.isfinite(features).all():
             raise FewshotError(
                 "The model's values for these images are not finite: its weights are damaged, or "
@@ -207,7 +215,7 @@ class TorchFreeBase:
             labels,
             strangeness_of_support(kept[:, 0], labels, classes, groups),
             None,
-            tuple(rows.thumbnails),
+            tuple(jpeg for _, jpeg in sorted(rows.jpegs.items())),
             groups if support.groups else None,
             np.array(rows.digests, np.int64),
         )
@@ -270,17 +278,15 @@ def _in_parts(images: Any) -> Iterator[npt.NDArray[np.uint8]]:
 class _Rows:
     """What the lower stages give of photos in their views, as the photos come."""
 
-    def __init__(
-        self, lower: Any, views: int | None, mirror: bool | None, *, thumbnails: bool
-    ) -> None:
+    def __init__(self, lower: Any, views: int | None, mirror: bool | None) -> None:
         self._lower, self._views, self._mirror = lower, views, mirror
         self.names: tuple[str, ...] = ()
         """The views; known when the first photos are."""
         self._file: Any = SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115  # closed by __exit__
         self._shape: tuple[int, ...] = ()
         self._statistics: list[Array] = []
-        self._with_thumbnails = thumbnails
-        self.thumbnails: list[bytes] = []
+        self.jpegs: dict[int, bytes] = {}
+        """Thumbnails by their places among all photos, which come in any order."""
         self.digests: list[int] = []
 
     def __enter__(self) -> _Rows:
@@ -304,8 +310,10 @@ class _Rows:
                 f"No room for temporary files ({error.strerror}). Set TMPDIR to a folder with more."
             ) from None
         self.digests += map(digest_of, pixels)
-        if self._with_thumbnails:
-            self.thumbnails += make_thumbnails(pixels)
+
+    def look(self, position: int, square: Square) -> None:
+        """Keep the thumbnail of one photo; threads may call this at the same time."""
+        self.jpegs[position] = thumbnail(square.pixels)
 
     @property
     def statistics(self) -> Array:

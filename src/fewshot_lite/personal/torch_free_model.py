@@ -21,7 +21,7 @@ from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.core.files import DEFAULT_PERSONAL, check_output
 from fewshot_lite.heads.array_head import DescribedHead
 from fewshot_lite.heads.groups import groups_per_class
-from fewshot_lite.heads.in_numpy import Array, mahalanobis, scaled
+from fewshot_lite.heads.in_numpy import Array, Logits, mahalanobis, scaled
 from fewshot_lite.networks.lite_graph import lite_graph
 from fewshot_lite.networks.lite_layout import HEAD, VARIANTS
 from fewshot_lite.networks.sessions import open_session, run_session
@@ -43,16 +43,10 @@ class TorchFreeModel(PhotoClassifier):
             graph: makes the network, pixels (B, 3, S, S) to features (B, d).
             head: its head.
             contents: what is known of its photos.
-
-        Raises:
-            KeyError, TypeError, ValueError: a head that has no form in NumPy.
         """
         self._graph = graph
         self.array_head = head
         self._contents = contents
-        rows, labels, _ = self.rows()
-        self._logits = head.fit((rows, labels, len(contents.class_names)))
-        self._strangeness = _strangeness(contents)
         self.class_names = contents.class_names
         self.image_size = contents.image_size
         self.provenance = contents.provenance
@@ -96,13 +90,23 @@ class TorchFreeModel(PhotoClassifier):
         )
         head = DescribedHead(meta["head"], _under("head.", tensors))
         found = cls(lambda: graph, head, contents)
-        _ = found._session  # what is wrong with it is told now
+        _ = found._session, found._logits, found._strangeness  # what is wrong is told now
         return found
 
     @cached_property
     def _session(self) -> Any:
         """onnxruntime's; made when it is first needed."""
         return open_session(self._graph())
+
+    @cached_property
+    def _logits(self) -> Logits:
+        """Of the fitted head. Who adapts and saves needs none."""
+        rows, labels, _ = self.rows()
+        return self.array_head.fit((rows, labels, len(self.class_names)))
+
+    @cached_property
+    def _strangeness(self) -> Callable[[Array], Array]:
+        return _strangeness(self._contents)
 
     @property
     def photos(self) -> tuple[str, ...]:
