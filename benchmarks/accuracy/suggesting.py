@@ -2,28 +2,66 @@
 
     python -m benchmarks.accuracy.suggesting MODEL DATA [DATA ...] --shots 3 --tasks 40
 
-Of each task, half of the held-back photos are a pool without labels, and accuracy is measured on
-the others: before, with `--ask` photos of the pool drawn at random (the mean of five draws), and
-with as many that were chosen by `personal.suggesting` or by doubt alone. `gain` is the mean
-difference between suggested and random with its 95 % interval over tasks.
+A task has some photos of each of five classes with labels, a pool of others without, and 20 of each
+class held back. Pools are even, with 20 photos of each class, or uneven, with 20, 10, 5, 3 and 2,
+as a person's piles are. Accuracy is measured before, after `--ask` photos of the pool drawn at
+random were labelled (the mean of five draws), and after as many that `personal.suggesting` chose or
+doubt alone. `gain` is the mean difference to random with its 95 % interval over tasks.
+
+The network is adapted to three photos of each class, four times for each data set; the tasks share
+these four, each with its own photos, head and calibration.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from random import Random
 
 import torch
 from torch import Tensor
 
-from benchmarks.common import emit
-from benchmarks.personal_tasks import PersonalTask, each_set, task_arguments
+from benchmarks.common import Row, arguments, emit, say
+from benchmarks.personal_tasks import Images
 from fewshot_lite.core.intervals import half_width
 from fewshot_lite.personal.editing import add_features
+from fewshot_lite.personal.meta_model import MetaModel
 from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.suggesting import choose
 
-#: Random draws of a task.
-_DRAWS = 5
+#: Random draws of a task; networks of a data set, the photos of a class that each sees and those
+#: that it is adapted to.
+_DRAWS, _NETWORKS, _PHOTOS, _ADAPTED_TO = 5, 4, 60, 3
+#: Classes of a task, photos of each in pools and held back.
+_WAY, _EVEN, _UNEVEN, _HELD = 5, (20,) * 5, (20, 10, 5, 3, 2), 20
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Features (N, d) by one adapted network, and classes int64 (N,)."""
+
+    personal: PersonalModel
+    features: Tensor
+    truth: Tensor
+
+
+@dataclass(frozen=True)
+class PoolTask:
+    """A model, photos to choose from and others to measure by."""
+
+    personal: PersonalModel
+    pool: Tensor
+    labels: Tensor
+    asked: Tensor
+    truth: Tensor
+    rng: Random
+
+    def after(self, rows: list[int]) -> float:
+        """Accuracy once these photos of the pool have labels."""
+        names = [self.personal.class_names[k] for k in self.labels[rows].tolist()]
+        photos = [f"pool {row}" for row in rows]
+        changed = add_features(self.personal, self.pool[rows], names, photos).model
+        return accuracy(changed, self.asked, self.truth)
 
 
 def accuracy(personal: PersonalModel, features: Tensor, truth: Tensor) -> float:
@@ -31,52 +69,100 @@ def accuracy(personal: PersonalModel, features: Tensor, truth: Tensor) -> float:
     return float((answers == truth).double().mean())
 
 
-def of_task(task: PersonalTask, ask: int, rng: Random) -> dict[str, float]:
-    personal, number = task.personal, len(task.queries)
-    order = rng.sample(range(number), number)
-    pool, test = order[: number // 2], order[number // 2 :]
-    features, truth = task.queries[pool], task.truth[pool]
-    probabilities = personal.outputs_of(features).probabilities
-    even = torch.full_like(probabilities, 1 / probabilities.shape[1])
-    ways = {
-        **{f"draw {i}": rng.sample(range(len(pool)), ask) for i in range(_DRAWS)},
-        "suggested": choose(personal.features, features, probabilities, ask),
-        "doubt alone": _by_doubt(probabilities, ask),
-        "without doubt": choose(personal.features, features, even, ask),
-    }
-    found = {"before": accuracy(personal, task.queries[test], task.truth[test])}
-    for name, rows in ways.items():
-        labels = [personal.class_names[k] for k in truth[rows].tolist()]
-        names = [f"pool {row}" for row in rows]
-        changed = add_features(personal, features[rows], labels, names).model
-        found[name] = accuracy(changed, task.queries[test], task.truth[test])
-    draws = [found.pop(f"draw {i}") for i in range(_DRAWS)]
-    return found | {"random": sum(draws) / _DRAWS}
+def adapted(model: MetaModel, images: Images, name: str, number: int) -> Photos:
+    """One of the networks of a data set, and the photos seen by it."""
+    rng = Random(f"0/{name}/{number}")
+    way = min(_WAY, len(images.groups))
+    chosen, known = list[int](), list[int]()
+    truth, labels = list[int](), list[str]()
+    for k, group in enumerate(sorted(rng.sample(range(len(images.groups)), way))):
+        drawn = images.groups[group]
+        drawn = rng.sample(drawn, min(_PHOTOS, len(drawn)))
+        known, labels = known + drawn[:_ADAPTED_TO], labels + [f"{group:04d}"] * _ADAPTED_TO
+        chosen, truth = chosen + drawn, truth + [k] * len(drawn)
+    personal = model.adapt(images.images[known], labels, views=1, thumbnails=False).accelerate()
+    return Photos(personal, personal.embed(images.images[chosen]), torch.tensor(truth))
 
 
-def _by_doubt(probabilities: Tensor, number: int) -> list[int]:
+def tasks(
+    networks: list[Photos], shot: int, sizes: tuple[int, ...], seed: str, number: int
+) -> Iterator[PoolTask]:
+    for task in range(number):
+        rng, photos = Random(f"{seed}/{task}"), networks[task % len(networks)]
+        personal, features, truth = photos.personal, photos.features, photos.truth
+        classes = len(personal.class_names)
+        in_pool = rng.sample(sizes[:classes], classes)
+        known, pool, asked = list[int](), list[int](), list[int]()
+        for k in range(classes):
+            rows = (truth == k).nonzero().flatten().tolist()
+            rows = rng.sample(rows, len(rows))
+            held = rows[shot : shot + _HELD]
+            known, asked = known + rows[:shot], asked + held
+            pool += rows[shot + len(held) :][: in_pool[k]]
+        pool = rng.sample(pool, len(pool))
+        head = personal.head.recalibrated(features[known], truth[known], classes)
+        own = PersonalModel(
+            personal.backbone,
+            head,
+            features[known],
+            truth[known],
+            personal.class_names,
+            personal.image_size,
+            personal.provenance,
+        )
+        yield PoolTask(own, features[pool], truth[pool], features[asked], truth[asked], rng)
+
+
+def of_task(task: PoolTask, ask: int) -> dict[str, float]:
+    probabilities = task.personal.outputs_of(task.pool).probabilities
     top = probabilities.topk(2, dim=1).values
-    rows: list[int] = (top[:, 0] - top[:, 1]).argsort()[:number].tolist()
-    return rows
+    draws = [task.after(task.rng.sample(range(len(task.pool)), ask)) for _ in range(_DRAWS)]
+    return {
+        "before": accuracy(task.personal, task.asked, task.truth),
+        "random": sum(draws) / _DRAWS,
+        "suggested": task.after(choose(task.personal.features, task.pool, probabilities, ask)),
+        "doubt alone": task.after((top[:, 0] - top[:, 1]).argsort()[:ask].tolist()),
+    }
 
 
 def main() -> None:
-    args = task_arguments(__doc__, queries=40, ask=(10, "photos to label"))
-    rows, every = [], []
-    for row, tasks in each_set(args, views=1):
-        rng = Random(args.seed)
-        found = [of_task(task, args.ask, rng) for task in tasks]
-        every += found
-        rows.append(row | _summary(found))
-    rows.append({"data": "all"} | _summary(every))
+    args = arguments(
+        __doc__,
+        "model",
+        "data+",
+        shots=[3],
+        tasks=(40, "a set"),
+        ask=(10, "photos to label"),
+        seed=0,
+    )
+    model = MetaModel.load(args.model)
+    networks = {}
+    for path in args.data:
+        images = Images.read(path, model.image_size)
+        networks[path.name] = [adapted(model, images, path.name, n) for n in range(_NETWORKS)]
+        say(path.name, "embedded")
+    rows: list[Row] = []
+    for shot in args.shots:
+        for kind, sizes in (("even", _EVEN), ("uneven", _UNEVEN)):
+            every = []
+            for name, photos in networks.items():
+                seed = f"{args.seed}/{name}/{shot}/{kind}"
+                found = [of_task(t, args.ask) for t in tasks(photos, shot, sizes, seed, args.tasks)]
+                every += found
+                rows.append({"data": name, "shot": shot, "pool": kind} | _summary(found))
+                say(rows[-1])
+            rows.append({"data": "all", "shot": shot, "pool": kind} | _summary(every))
+            say(rows[-1])
     emit("suggesting", vars(args), rows)
 
 
-def _summary(found: list[dict[str, float]]) -> dict[str, float]:
-    means = {key: sum(task[key] for task in found) / len(found) for key in found[0]}
-    gains = [100 * (task["suggested"] - task["random"]) for task in found]
-    summary = {key: round(100 * value, 1) for key, value in means.items()}
-    summary |= {"gain": round(sum(gains) / len(gains), 2), "±": round(half_width(gains), 2)}
+def _summary(found: list[dict[str, float]]) -> Row:
+    summary: Row = {
+        key: round(100 * sum(task[key] for task in found) / len(found), 1) for key in found[0]
+    }
+    for key in ("suggested", "doubt alone"):
+        gains = [100 * (task[key] - task["random"]) for task in found]
+        summary[f"gain, {key}"] = [round(sum(gains) / len(gains), 1), round(half_width(gains), 1)]
     return summary
 
 

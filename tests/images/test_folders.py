@@ -22,7 +22,7 @@ from fewshot_lite.images.folders import (
     subfolders,
     walk_photos,
 )
-from fewshot_lite.images.kinds import why_no_photo
+from fewshot_lite.images.kinds import RAW_DATA, why_no_photo
 
 Tree = Callable[..., Path]
 
@@ -121,13 +121,17 @@ def test_every_format_with_a_signature_is_known_by_it(
     assert why_no_photo(root / "mug" / "b") is None
 
 
-@pytest.mark.parametrize("name", ["a.dng", "a.NEF", "a.jpg.part", "a.tmp"])
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("a.jpg.part", "not a photo"), ("a.tmp", "not a photo")]
+    + [(f"a{end}", RAW_DATA) for end in (".dng", ".NEF", ".Cr2", ".cr3", ".RAF")],
+)
 def test_what_begins_like_a_photo_and_is_none_is_not_read(
-    picture: Image.Image, tree: Tree, name: str
+    picture: Image.Image, tree: Tree, name: str, reason: str
 ) -> None:
     root = tree("mug/a.jpg")
     picture.save(root / "mug" / name, "TIFF")
-    assert skipped(scan_classes(root)) == {f"mug/{name}": "not a photo"}
+    assert skipped(scan_classes(root)) == {f"mug/{name}": reason}
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import warnings
+import zipfile
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -732,6 +733,12 @@ def test_a_truncated_file_of_a_rarer_format(
 def test_another_file_that_is_called_a_photo(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     assert reason(tmp_path / name).startswith("not an image")
+
+
+def test_an_archive_is_no_photo(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("mug/a.jpg", b"x")
+    assert reason(tmp_path / "a.zip") == "a ZIP archive, not a photo: unpack it"
 
 
 def test_a_film_that_is_called_a_photo(tmp_path: Path) -> None:

@@ -31,8 +31,8 @@ def add(
     folder: Annotated[
         list[Path],
         argument(
-            "A folder with one folder of photos per class. With --class: photos, or folders "
-            "of photos, of that class.",
+            "A folder, or a ZIP archive, with one folder of photos per class. With --class: "
+            "photos, or folders of photos, of that class.",
             metavar="FOLDER",
         ),
     ],

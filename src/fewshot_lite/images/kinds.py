@@ -16,12 +16,13 @@ PHOTO_ENDINGS = frozenset(
 )
 #: Endings of what begins like a photo and is none to be read: raw data of cameras, which are TIFF
 #: files with a thumbnail in front, and downloads under way.
-_NO_PHOTOS = frozenset(
+_RAW = frozenset(
     [
-        *(".3fr", ".arw", ".cr2", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".nef", ".nrw", ".orf"),
-        *(".pef", ".rw2", ".sr2", ".srw", ".crdownload", ".download", ".part", ".partial", ".tmp"),
+        *(".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".nef", ".nrw"),
+        *(".orf", ".pef", ".raf", ".rw2", ".sr2", ".srw"),
     ]
 )
+_UNDER_WAY = frozenset([".crdownload", ".download", ".part", ".partial", ".tmp"])
 #: How files of `opening.FORMATS` begin, those alone that no text begins like.
 _PHOTO_STARTS = re.compile(
     rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF.{4}WEBP|II[*+]\0|MM\0[*+]|BM.{4}\0{4}"
@@ -39,11 +40,12 @@ _VIDEO_STARTS = re.compile(
 
 #: Why a file is skipped that is called and begins like none.
 NOT_A_PHOTO = "not a photo"
+RAW_DATA = "raw data of a camera: export it as JPEG"
 #: What reads videos where nothing does, and why one in a folder is then passed over.
 READS_VIDEOS = 'a video, which takes PyAV: pip install "fewshot-lite[video]"'
 SKIPPED_VIDEO = f"passed over: {READS_VIDEOS}"
 #: Files that nobody asked for, in a folder: they are no failure.
-NOT_ASKED_FOR = frozenset([NOT_A_PHOTO, SKIPPED_VIDEO])
+NOT_ASKED_FOR = frozenset([NOT_A_PHOTO, RAW_DATA, SKIPPED_VIDEO])
 
 
 def begins_as_photo(head: bytes) -> bool:
@@ -77,9 +79,11 @@ def why_not(ending: str, head: Callable[[], bytes], *, videos: bool) -> str | No
     ending = ending.lower()
     if ending in PHOTO_ENDINGS:
         return None
+    if ending in _RAW:
+        return RAW_DATA
     video = ending in VIDEO_ENDINGS
     try:
-        if ending not in _NO_PHOTOS:
+        if ending not in _UNDER_WAY:
             first = head()
             if begins_as_photo(first):
                 return None

@@ -216,6 +216,8 @@ def _check_container(head: bytes) -> None:
     """
     if begins_as_video(head):
         raise PhotoError("a video, not a photo: give its name the ending .mp4 or .mov, say")
+    if head.startswith(b"PK\3\4"):
+        raise PhotoError("a ZIP archive, not a photo: unpack it")
     if head[4:8] != b"ftyp":
         return
     brands = head[8 : int.from_bytes(head[:4], "big")]

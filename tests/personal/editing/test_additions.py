@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,15 @@ def test_class_folders_are_taken_as_adapt_takes_them(here: Path) -> None:
         ("notes.txt", "not a photo"),
         ("hollow", "no photos in this folder"),
     }
+
+
+def test_an_archive_is_taken_as_its_folder(here: Path) -> None:
+    with zipfile.ZipFile(here / "new.zip", "w") as archive:
+        for path in (here / "new").rglob("*"):
+            archive.write(path, f"things/{path.relative_to(here / 'new')}")
+    found, folder = find_additions([here / "new.zip"]), find_additions([here / "new"])
+    assert [(p.name, p.label) for p in found.photos] == [(p.name, p.label) for p in folder.photos]
+    assert [label for label, _ in found.homes] == ["keys", "mug"]
 
 
 def test_photos_and_folders_of_one_class(here: Path) -> None:

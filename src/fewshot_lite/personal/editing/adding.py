@@ -63,8 +63,9 @@ def add(
 
     Args:
         personal: the model; it is not changed.
-        photos: a folder of class folders; or, with a name, photos or folders of photos; or, with
-            labels, photos in any forms (`images.inputs.Photo`). Videos count as photos.
+        photos: a folder, or a ZIP archive, of class folders; or, with a name, photos or folders of
+            photos; or, with labels, photos in any forms (`images.inputs.Photo`). Videos count as
+            photos.
         name: the class that they show.
         labels: a class for each of the photos.
         frames: that are drawn of each video, as for `MetaModel.adapt`.

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.images.clips import frames_of
+from fewshot_lite.images.finding import find_labelled
 from fewshot_lite.images.folders import (
     Skipped,
     require_folder,
-    scan_classes,
     subfolders,
     walk_photos,
 )
@@ -49,7 +50,8 @@ def find_additions(paths: Sequence[Path], name: str | None = None) -> Additions:
     """Look for photos in what was given.
 
     Args:
-        paths: folders of class folders; or, with a name, photos and folders of photos.
+        paths: folders of class folders, or ZIP archives of such; or, with a name, photos and
+            folders of photos.
         name: the class that all of them show.
 
     Raises:
@@ -62,7 +64,7 @@ def find_additions(paths: Sequence[Path], name: str | None = None) -> Additions:
     for path in paths:
         if name is None:
             _check_class_folders(path)
-            folder = scan_classes(path, videos=True)
+            folder = find_labelled(path)
             homes += [(label, path / label) for label in folder.class_names]
             labels = [folder.class_names[k] for k in folder.labels]
             skipped += folder.skipped
@@ -72,7 +74,7 @@ def find_additions(paths: Sequence[Path], name: str | None = None) -> Additions:
                 if label not in labels
             ]
             for photo, label in zip(folder.paths, labels, strict=True):
-                found.append(Addition(photo, label, _spelled(photo.relative_to(path))))
+                found.append(Addition(photo, label, _spelled(place_of(photo).relative_to(path))))
             continue
         homes.append((name, path))
         root = path if path.is_dir() else path.parent
@@ -120,6 +122,8 @@ def with_frames(additions: Sequence[Addition], size: int, number: int | None) ->
 
 def _check_class_folders(path: Path) -> None:
     """Refuse what needs --class."""
+    if path.is_file() and zipfile.is_zipfile(path):
+        return
     if path.is_file():
         raise UsageError(f"{path}: a file, not a folder. For a photo, say what it shows: --class.")
     require_folder(path)
