@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from fewshot_lite.cli.render.terminal import escape
-from fewshot_lite.core.text import csv_cell, visible
+from fewshot_lite.core.text import csv_cell, is_hidden, visible
 
 HIDDEN = [
     ("a\0b\x1b[2J", r"a\x00b\x1b[2J"),
@@ -27,6 +27,10 @@ HIDDEN = [
 def test_what_cannot_be_seen_is_shown_as_an_escape(text: str, shown: str) -> None:
     assert visible(text) == shown
     shown.encode()
+
+
+def test_what_python_can_print_is_seen_as_it_is() -> None:
+    assert not any(c.isprintable() and is_hidden(c) for c in map(chr, range(0x110000)))
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,8 @@ def is_hidden(character: str) -> bool:
 
 def visible(text: str) -> str:
     """Text whose hidden characters are Python's escapes, so that it is one line and encodable."""
+    if text.isprintable():  # as most is: no hidden character would be
+        return text
     return "".join(
         c.encode("unicode_escape", "surrogatepass").decode() if is_hidden(c) else c for c in text
     )
