@@ -3,7 +3,8 @@
     python -m benchmarks.accuracy.refining default DATA/clothing DATA/eth80 --log rows.jsonl \
         --shots 5,10 --tasks 30 --rows "auto,top stage"
 
-Rows (`ROWS`) say what moves; each is looked at after `--looks` steps. `auto` is all of
+Rows (`ROWS`) say what moves; each is looked at after `--looks` steps. The file of a model that
+adapts by gradient itself is a row, too: it takes its own steps. `auto` is all of
 `adapt --refine auto`: its folds, its number of steps, and the accuracy that it expects beside the
 true one. Seconds are of the processor. `--log` keeps what is done, so that an interrupted run goes
 on where it was. `--memory 25,1000` prints what refining so many photos holds at most instead.
@@ -12,6 +13,7 @@ on where it was. `--memory 25,1000` prints what refining so many photos holds at
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import time
 from collections import defaultdict
@@ -30,6 +32,7 @@ from fewshot_lite.core.intervals import half_width
 from fewshot_lite.heads.base import Head
 from fewshot_lite.heads.choice import choose_head
 from fewshot_lite.learners.base import TaskClassifier
+from fewshot_lite.maml.gradient_learner import GradientLearner
 from fewshot_lite.maml.refined import Moves, RefinedLearner, Refinement
 from fewshot_lite.networks.stages import Staged
 from fewshot_lite.personal.meta_model import MetaModel
@@ -41,6 +44,7 @@ ROWS: dict[str, tuple[int, Moves]] = {
     "top stage": (1, "weights"),
     "top stage, FiLM": (1, "film"),
     "top two": (2, "weights"),
+    "top two, FiLM": (2, "film"),
     "top five": (5, "weights"),
     "top five, FiLM": (5, "film"),
 }
@@ -49,6 +53,13 @@ ROWS: dict[str, tuple[int, Moves]] = {
 def settings(row: str, stages: int, steps: int) -> Refinement:
     top, moves = ROWS[row]
     return Refinement(steps=steps, moves=moves, pattern="0" * (stages - top) + "1" * top + "1")
+
+
+@functools.cache
+def gradient_learner(path: str) -> GradientLearner:
+    learner = MetaModel.load(path).learner
+    assert isinstance(learner, GradientLearner), f"{path}: does not adapt by gradient"
+    return learner
 
 
 class Clock:
@@ -74,18 +85,20 @@ class Task:
     def __init__(
         self, model: MetaModel, support: Tensor, labels: Tensor, looks: Sequence[int] = ()
     ) -> None:
-        self.looks = looks
+        self.looks, self.support, self.labels = looks, support, labels
         self.learner, self.classes = model.learner, int(labels.max()) + 1
         self.start = adapt_in_one_pass(
             self.learner, support, labels, self.classes, by_onnxruntime=True
         )
 
-    def answers(self, row: str, below: Tensor) -> Iterator[tuple[Row, Tensor]]:
+    def answers(self, row: str, below: Tensor, queries: Tensor) -> Iterator[tuple[Row, Tensor]]:
         """What to record, and logits (Q, K) of queries, of which `below` is the lower map."""
         if row == "one pass":
             yield {"row": row}, self._refitted(self.start.classifier, below)
         elif row == "auto":
             yield self._auto(below)
+        elif row.endswith(".safetensors"):
+            yield self._by_itself(row, queries)
         else:
             yield from self._steps(row, below)
 
@@ -107,6 +120,12 @@ class Task:
         given = start.classifier, maps, start.labels, self.classes, start.groups
         learner.refine(*given, looks=self.looks, look=look)
         yield from found
+
+    def _by_itself(self, row: str, queries: Tensor) -> tuple[Row, Tensor]:
+        learner, clock = gradient_learner(row), Clock()
+        adapted = learner.adapt(self.support, self.labels, self.classes)
+        found: Row = {"row": row, "steps": learner.inner_steps, "seconds": clock.seconds}
+        return found, adapted.logits(queries)
 
     def _auto(self, below: Tensor) -> tuple[Row, Tensor]:
         clock = Clock()
@@ -165,7 +184,7 @@ def measure(args: argparse.Namespace) -> Iterator[Row]:
                 for row in todo:
                     rows = [
                         at | found | {"right": float((logits.argmax(1) == truth).double().mean())}
-                        for found, logits in task.answers(row, below)
+                        for found, logits in task.answers(row, below, queries)
                     ]
                     with args.log.open("a") as log:  # at once, so that none is kept in part
                         log.write("".join(json.dumps(row) + "\n" for row in rows))

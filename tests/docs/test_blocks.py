@@ -31,6 +31,7 @@ _SHORTER = {
     "evaluate": "--tasks 2 --queries 2 --precision float32",
     "lambda-search": "--tasks 2 --queries 2 --inner-steps 1",
     "meta-train*maml": "--inner-lr 0.001",  # after one epoch, longer steps diverge
+    "meta-train*film-stages": "--inner-lr 0.00001",
 }
 _COMMAND = re.compile(r"(?:fewshot-lite|-m fewshot_lite) (?P<words>[^|&;#]+)")
 

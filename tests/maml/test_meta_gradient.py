@@ -140,7 +140,7 @@ def test_first_order_is_maml_without_its_second_derivatives(task: Task) -> None:
     assert error(still.gradients, exact.gradients) < 1e-6
 
 
-@pytest.mark.parametrize("pattern", [None, "00111"])
+@pytest.mark.parametrize("moving", [{}, {"pattern": "00111"}, {"film_stages": 2}])
 @pytest.mark.parametrize(
     "solver",
     [
@@ -151,10 +151,10 @@ def test_first_order_is_maml_without_its_second_derivatives(task: Task) -> None:
     ],
 )
 def test_imaml_agrees_with_many_unrolled_steps(
-    task: Task, pattern: str | None, solver: dict[str, Any]
+    task: Task, moving: dict[str, Any], solver: dict[str, Any]
 ) -> None:
     """On a smooth Conv-4, where both inner solvers converge."""
-    options: dict[str, Any] = {"lam": 4.0, "pattern": pattern, "statistics": "running"}
+    options: dict[str, Any] = {"lam": 4.0, "statistics": "running", **moving}
     unrolled = conv4(ImplicitMaml, **options, inner_steps=80, inner_lr=0.05)
     exact = unrolled_gradient(unrolled, task).gradients
     found = meta_gradient(conv4(ImplicitMaml, **options, **solver, cg_steps=15), task)

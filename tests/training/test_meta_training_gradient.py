@@ -13,6 +13,7 @@ import torch
 from fewshot_lite.core import checkpoint
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.maml.gradient_learner import GradientLearner
+from fewshot_lite.networks.weights import load_backbone
 from fewshot_lite.personal.meta_model import MetaModel
 from fewshot_lite.training.meta_config import MetaTrainConfig
 from fewshot_lite.training.meta_train import meta_train
@@ -57,6 +58,8 @@ def learner_of(path: Path) -> GradientLearner:
         ("imaml", {"lam": 3.0, "cg_steps": 2, "inner_solver": "hessian-free"}),
         ("imaml", {"statistics": "running", "pattern": "00011"}),
         ("imaml", {"curvature": "gauss-newton", "cg_steps": 2}),
+        ("maml", {"film_stages": 2, "layer_rates": True, "statistics": "running"}),
+        ("fomaml", {"film_stages": 1, "pattern": "00010", "statistics": "running"}),
     ],
 )
 def test_every_learner_trains_and_keeps_its_settings(
@@ -86,6 +89,26 @@ def test_a_trained_backbone_brings_its_statistics(shapes: Path, tmp_path: Path) 
     output = tmp_path / "model.safetensors"
     meta_train(shapes, output, replace(CONFIG, weights=str(weights)))
     assert learner_of(output).statistics == "running"
+
+
+@pytest.mark.parametrize("layer_rates", [False, True])
+def test_film_and_rates_learn_and_what_lies_below_stays(
+    shapes: Path, tmp_path: Path, layer_rates: bool
+) -> None:
+    output = tmp_path / "model.safetensors"
+    moving = {"film_stages": 2, "layer_rates": layer_rates, "statistics": "running"}
+    meta_train(shapes, output, replace(CONFIG, learner="maml", lr=0.01, **moving))
+    before = load_backbone("conv4", "none", 16, seed=CONFIG.seed)[0].state_dict()
+    learner = learner_of(output)
+    after = learner.backbone.state_dict()
+    moved = {k for k in before if not torch.allclose(before[k], after[k], atol=2e-3)}
+    norms = [f"network.features.{stage}.1." for stage in (2, 3)]
+    assert moved == {f"{norm}{part}" for norm in norms for part in ("weight", "bias")}
+    rates = learner.state_dict().get("log_rates")
+    assert (rates is not None) == layer_rates
+    if rates is not None:
+        assert torch.allclose(rates[:2], rates[0].expand(2))  # of stages that no step moves
+        assert float((rates[2:] - rates[0]).abs().min()) > 1e-3
 
 
 def test_vectorised_steps_train_the_same(shapes: Path, tmp_path: Path) -> None:
@@ -171,6 +194,8 @@ def test_exact_shots_leave_out_classes_with_too_few(tmp_path: Path) -> None:
         {"cg_steps": -1},
         {"inner_solver": "x"},
         {"curvature": "x"},
+        {"film_stages": "x"},
+        {"film_stages": 9},
     ],
 )
 def test_a_damaged_description_is_told(
@@ -226,6 +251,13 @@ def test_rotate_names_a_data_set(shapes: Path, tmp_path: Path) -> None:
         ({"pattern": "0000x"}, "--pattern 0000x: must have 5 digits"),
         ({"pattern": "00001,00011,00111"}, "has 3 rows, but there are 2 inner steps"),
         ({"learner": "imaml", "pattern": "00001,00011"}, "must be one row for imaml"),
+        ({"film_stages": 2}, "--film-stages 2: must be left out with --statistics support"),
+        ({"film_stages": 4, "statistics": "running"}, "conv4 has 4 stages, so give 1 to 3"),
+        (
+            {"film_stages": 2, "statistics": "running", "pattern": "01111"},
+            "updates block2, but with --film-stages 2 nothing below block3 is",
+        ),
+        ({"learner": "imaml", "layer_rates": True}, "--layer-rates: must be left out with"),
     ],
 )
 def test_what_makes_no_sense_is_refused(

@@ -8,11 +8,13 @@ b_k = -τ ‖c_k‖² make the squared distances to class means of ProtoNets its
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.heads.base import Head, Statistics
@@ -72,5 +74,24 @@ class LinearStart(Head):
         temperature = self.log_temperature.exp()
         return {"weight": 2 * temperature * means, "bias": -temperature * means.square().sum(1)}
 
+    def fit_with(
+        self, own: Mapping[str, Tensor], features: Tensor, labels: Tensor, classes: int
+    ) -> Statistics:
+        """`fit` with other values of the head's own parameters."""
+        named = {f"head.{name}": value for name, value in own.items()}
+        found: Statistics = functional_call(_Fit(self), named, (features, labels, classes))
+        return found
+
     def logits(self, statistics: Statistics, features: Tensor) -> Tensor:
         return F.linear(features, statistics["weight"], statistics["bias"])
+
+
+class _Fit(nn.Module):
+    """`LinearStart.fit` as a module's forward, which is what `functional_call` takes."""
+
+    def __init__(self, head: LinearStart) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, features: Tensor, labels: Tensor, classes: int) -> Statistics:
+        return self.head.fit(features, labels, classes)

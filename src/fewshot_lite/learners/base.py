@@ -27,6 +27,7 @@ from fewshot_lite.networks.backbone import Backbone, check_images_apart
 from fewshot_lite.networks.film import NormParameters
 from fewshot_lite.networks.micro_batches import Cast as Cast
 from fewshot_lite.networks.micro_batches import map_batches as map_batches
+from fewshot_lite.networks.stages import Staged
 
 Run = Callable[[Tensor], Tensor]
 #: Gives for norm parameters the function from x to features.
@@ -67,9 +68,13 @@ class Learner(nn.Module, ABC):
         """The first stage that `lower_maps` leaves to `features`; 0 for the whole backbone."""
         return 0
 
+    @torch.no_grad()
     def lower_maps(self, images: Tensor) -> Tensor:
         """x of images (B, 3, S, S): what is neither adapted nor learned, computed once an image."""
-        return images
+        if not self.first_stage:
+            return images
+        maps: Tensor = Staged(self.backbone)(self.backbone.prepared(images), 0, self.first_stage)
+        return maps
 
     def embed(self, x: Tensor) -> Tensor:
         """e(x), (B, Z), of what `lower_maps` gave."""
@@ -81,8 +86,12 @@ class Learner(nn.Module, ABC):
 
     def features(self, x: Tensor, parameters: NormParameters) -> Tensor:
         """f = b(x; θ, ψ), (B, d), of what `lower_maps` gave."""
-        features: Tensor = functional_call(self.backbone, parameters, (x,))
-        return features
+        if not self.first_stage:
+            features: Tensor = functional_call(self.backbone, parameters, (x,))
+            return features
+        named = {f"backbone.{name}": value for name, value in parameters.items()}
+        features = functional_call(Staged(self.backbone), named, (x, self.first_stage))
+        return features.to(torch.promote_types(features.dtype, torch.float32))
 
     def penalty(self) -> Tensor:
         """A regulariser that is added to the loss of the queries, ()."""

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, ClassVar, get_args
 
-import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from fewshot_lite.core.config import FilmLayers
 from fewshot_lite.core.errors import UsageError
@@ -69,13 +67,13 @@ class FilmLearner(Learner):
             self.set_encoder = SetEncoder(embedding_dim, encoder_size)
         else:
             staged = Staged(backbone)
-            self._start = _start(staged, film_stages)
+            self._start = first_of(staged, film_stages)
             for stage in staged.parameter_names()[: self._start]:
                 for name in stage:
                     staged.get_parameter(name).requires_grad_(False)
             upper = staged.norm_layers(self._start)
             self.set_encoder = MapEncoder(_channels(staged, self._start), embedding_dim)
-        _check_norm_layers(backbone, upper)
+        check_norm_layers(backbone, upper)
         chosen = modulated_layers(backbone, film_layers)
         names = [name for name in chosen if upper is None or name in upper]
         self.film = FilmGenerator(backbone, embedding_dim, hidden_dim, names)
@@ -88,23 +86,9 @@ class FilmLearner(Learner):
     def first_stage(self) -> int:
         return self._start
 
-    @torch.no_grad()
-    def lower_maps(self, images: Tensor) -> Tensor:
-        if not self.first_stage:
-            return images
-        maps: Tensor = Staged(self.backbone)(self.backbone.prepared(images), 0, self._start)
-        return maps
-
     def embed(self, x: Tensor) -> Tensor:
         embedding: Tensor = self.set_encoder(x)
         return embedding
-
-    def features(self, x: Tensor, parameters: NormParameters) -> Tensor:
-        if not self.first_stage:
-            return super().features(x, parameters)
-        named = {f"backbone.{name}": value for name, value in parameters.items()}
-        features: Tensor = functional_call(Staged(self.backbone), named, (x, self._start))
-        return features.to(torch.promote_types(features.dtype, torch.float32))
 
     def norm_parameters(self, z: Tensor | None) -> NormParameters:
         assert z is not None
@@ -134,8 +118,12 @@ class FilmLearner(Learner):
         }
 
 
-def _start(staged: Staged, film_stages: int) -> int:
-    """The first of the upper stages."""
+def first_of(staged: Staged, film_stages: int) -> int:
+    """The first of so many upper stages.
+
+    Raises:
+        UsageError: the backbone has not so many, or no map below them.
+    """
     number = len(staged.stages)
     if not 1 <= film_stages < number:
         name = staged.backbone.name
@@ -158,7 +146,12 @@ def _channels(staged: Staged, start: int) -> int:
     return next(convolutions).in_channels
 
 
-def _check_norm_layers(backbone: Backbone, names: Collection[str] | None) -> None:
+def check_norm_layers(backbone: Backbone, names: Collection[str] | None) -> None:
+    """Refuse norm layers that FiLM cannot act through: those of these names, or all.
+
+    Raises:
+        UsageError: there is none, or one without a bias.
+    """
     layers = {
         name: layer
         for name, layer in backbone.norm_layers().items()

@@ -10,7 +10,7 @@ from torch import Tensor
 from fewshot_lite.core.config import Curvature
 from fewshot_lite.maml.conjugate import conjugate_gradient
 from fewshot_lite.maml.objective import Objective
-from fewshot_lite.maml.params import Params, add, dot
+from fewshot_lite.maml.params import Factor, Params, add, dot, scaled
 
 #: Halvings of a step that a line search tries.
 _MOST_HALVINGS = 10
@@ -22,7 +22,7 @@ def gradient_descent(
     objective: Objective,
     start: Mapping[str, Tensor],
     names: Sequence[tuple[str, ...]],
-    rate: float,
+    rate: Factor,
     *,
     proximal: float = 0.0,
     path: list[Params] | None = None,
@@ -50,7 +50,7 @@ def gradient_descent(
         if proximal:
             away = {k: params[k] - start[k] for k in updated}
             gradient = add(gradient, away, proximal)
-        params = add(params, gradient, -rate)
+        params = add(params, scaled(gradient, rate), -1.0)
     return params
 
 

@@ -24,12 +24,14 @@ from torch.func import functional_call
 from fewshot_lite.core.config import MOST_INNER_STEPS, InnerHead, NormStatistics
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.heads.linear_start import LinearStart
-from fewshot_lite.learners.base import Cast, Learner, TaskClassifier, map_batches
+from fewshot_lite.learners.base import Cast, Engine, Learner, TaskClassifier, lower_maps_of
+from fewshot_lite.learners.film_learner import check_norm_layers, first_of
 from fewshot_lite.lite.sampling import Chosen
 from fewshot_lite.maml.objective import Objective
 from fewshot_lite.maml.params import Params
 from fewshot_lite.maml.patterns import Pattern
 from fewshot_lite.networks.backbone import Backbone
+from fewshot_lite.networks.micro_batches import map_batches
 from fewshot_lite.networks.stages import Staged
 from fewshot_lite.networks.support_norm import Recorded, SupportNorm, support_rows, use_support_norm
 
@@ -55,6 +57,7 @@ class GradientLearner(Learner):
         statistics: NormStatistics = "running",
         pattern: str | None = None,
         backbone_lr: float = 1.0,
+        film_stages: int | None = None,
     ) -> None:
         """Assemble around a backbone.
 
@@ -68,9 +71,13 @@ class GradientLearner(Learner):
                 set's; see `support_norm`.
             pattern: which layers are updated (`Pattern.parse`); None for all.
             backbone_lr: learning rate of the backbone's start as a share of the learner's.
+            film_stages: of the backbone, only the norm parameters of this many stages from the top
+                are updated, and only their start is learned; None: all weights.
 
         Raises:
-            UsageError: a learned head without a way, or a pattern that does not fit.
+            UsageError: a learned head without a way, a pattern that does not fit, or FiLM that
+                cannot act: on a backbone without so many stages or norm layers with biases, or
+                with the support set's statistics, which change what lies below.
             ValueError: numbers or names that no run can have had, as of a damaged file.
         """
         _check_numbers(inner_steps=inner_steps, inner_lr=inner_lr, backbone_lr=backbone_lr)
@@ -84,6 +91,9 @@ class GradientLearner(Learner):
         if statistics == "support":
             use_support_norm(backbone.network)
         self.head = LinearStart(backbone.feature_dim, way if inner_head == "learned" else None)
+        self.film_stages, self._start, self._film = film_stages, 0, frozenset[str]()
+        if film_stages is not None:
+            self._choose_film(film_stages)
         self.set_pattern(pattern)
         self.eval()
 
@@ -100,15 +110,22 @@ class GradientLearner(Learner):
         """
         layers = self.layers
         self.pattern = (
-            Pattern.everything(len(layers), self.inner_steps)
-            if text is None
-            else Pattern.parse(text, layers, self.inner_steps)
+            self._everything() if text is None else Pattern.parse(text, layers, self.inner_steps)
         )
+        if self.pattern.lowest < self.first_stage:
+            raise UsageError(
+                f"--pattern {text}: updates {layers[self.pattern.lowest]}, but with --film-stages "
+                f"{self.film_stages} nothing below {layers[self.first_stage]} is."
+            )
         if self.inner_head == "learned" and not any(self.pattern.updated):
             raise UsageError(
                 f"--pattern {text}: adapts nothing, and a learned head knows no classes without. "
                 "Let a layer adapt, or use --inner-head means."
             )
+
+    @property
+    def first_stage(self) -> int:
+        return self._start
 
     @property
     def coupled(self) -> bool:
@@ -117,36 +134,50 @@ class GradientLearner(Learner):
 
     def updated_names(self) -> list[tuple[str, ...]]:
         """The parameters that each inner step updates."""
-        layers = [*map(tuple, self._staged.parameter_names()), _HEAD]
+        layers = self.names_by_layer()
         return [
-            tuple(
-                name for wanted, layer in zip(row, layers, strict=True) if wanted for name in layer
-            )
+            tuple(name for on, layer in zip(row, layers, strict=True) if on for name in layer)
             for row in self.pattern.rows
         ]
 
+    def names_by_layer(self) -> list[tuple[str, ...]]:
+        """The parameters of each of `layers` that can be updated."""
+        stages = self._staged.parameter_names()
+        return [*(tuple(filter(self._is_adaptable, names)) for names in stages), _HEAD]
+
     def learned(self) -> Params:
-        """All that meta-training learns, and the rest of the backbone, without a graph."""
-        return {name: parameter.detach() for name, parameter in self.named_parameters()}
+        """What meta-training learns and what steps update, without a graph.
+
+        Of the backbone that is FiLM alone where only it adapts, else all.
+        """
+        return {k: v.detach() for k, v in self.named_parameters() if self._is_adaptable(k)}
+
+    def entering(self, images: Tensor, micro_batch: int) -> Tensor:
+        """What the functions below take of images: maps, or images as the network takes them."""
+        if self.first_stage:
+            return lower_maps_of(self, images, micro_batch)
+        return self.backbone.prepared(images)
 
     def features_from(
         self,
         params: Mapping[str, Tensor],
         x: Tensor,
-        stage: int = 0,
+        stage: int | None = None,
         record: Recorded | None = None,
     ) -> Tensor:
-        """Features (B, d) of support images, or of what stage `stage - 1` made of them."""
-        return self._run(params, x, len(x), stage, None, record)
+        """Features (B, d) of the support set's `entering`, or of what stage `stage - 1` gave."""
+        return self._run(params, x, len(x), self._start if stage is None else stage, None, record)
 
-    def logits_from(self, params: Mapping[str, Tensor], x: Tensor, stage: int = 0) -> Tensor:
-        """Logits (B, K) of support images."""
+    def logits_from(
+        self, params: Mapping[str, Tensor], x: Tensor, stage: int | None = None
+    ) -> Tensor:
+        """Logits (B, K) of the support set."""
         return self.head.logits(_head_of(params), self.features_from(params, x, stage))
 
     def query_logits(
         self, params: Mapping[str, Tensor], support: Tensor, queries: Tensor
     ) -> Tensor:
-        """Logits (Q, K) of prepared queries, with their graph to what the support set gives."""
+        """Logits (Q, K) of queries' `entering`, with their graph to what the support set gives."""
         if not self.coupled:
             return self.logits_from(params, queries)
         both = torch.cat([support, queries])
@@ -156,26 +187,26 @@ class GradientLearner(Learner):
     def start(
         self, learned: Mapping[str, Tensor], features: Tensor, labels: Tensor, classes: int
     ) -> Params:
-        """φ⁰: the backbone as it was learned, and the head for the support features (N, d)."""
+        """φ⁰: what was learned, with the head for the support features (N, d)."""
         own = {k.removeprefix("head."): v for k, v in learned.items() if k.startswith("head.")}
-        head: dict[str, Tensor] = functional_call(
-            _Fit(self.head), {f"head.{k}": v for k, v in own.items()}, (features, labels, classes)
-        )
-        backbone = {k: v for k, v in learned.items() if k.startswith("backbone.")}
-        return backbone | {f"head.{name}": value for name, value in head.items()}
+        head = self.head.fit_with(own, features, labels, classes)
+        others = {k: v for k, v in learned.items() if not k.startswith("head.")}
+        return others | {f"head.{name}": value for name, value in head.items()}
 
     @torch.no_grad()
     def start_logits(
         self, images: Tensor, labels: Tensor, classes: int, *, micro_batch: int = 64
     ) -> Tensor:
         """Logits (N, K) of support images before the first step; arguments as `adapt`."""
-        learned, prepared = self.learned(), self.backbone.prepared(images)
+        learned, entering = self.learned(), self.entering(images, micro_batch)
         size = len(images) if self.coupled else micro_batch
-        features = map_batches(lambda x: self.features_from(learned, x), prepared, size)
+        features = map_batches(lambda x: self.features_from(learned, x), entering, size)
         return self.head.logits(_head_of(self.start(learned, features, labels, classes)), features)
 
-    def objective(self, x: Tensor, labels: Tensor, micro_batch: int, stage: int = 0) -> Objective:
-        """L̂ of prepared support images, or of what stage `stage - 1` made of them."""
+    def objective(
+        self, x: Tensor, labels: Tensor, micro_batch: int, stage: int | None = None
+    ) -> Objective:
+        """L̂ of the support set's `entering`, or of what stage `stage - 1` gave."""
 
         def logits(params: Mapping[str, Tensor], x: Tensor) -> Tensor:
             return self.logits_from(params, x, stage)
@@ -235,24 +266,39 @@ class GradientLearner(Learner):
             UsageError: a learned head for another number of classes.
             FewshotError: the steps diverged.
         """
+        x = lower_maps_of(self, images, micro_batch)
+        return self.adapt_from_maps(x, labels, classes, micro_batch=micro_batch, cast=cast)
+
+    @torch.no_grad()
+    def adapt_from_maps(
+        self,
+        x: Tensor,
+        labels: Tensor,
+        classes: int,
+        *,
+        micro_batch: int = 64,
+        cast: Cast = contextlib.nullcontext,
+        engine: Engine | None = None,
+    ) -> TaskClassifier:
+        """As `adapt`, from what `lower_maps` gave of the support set; `engine` is not used."""
         self.check_evaluation_mode()
         self.head.check_way(classes)
         if set(labels.tolist()) != set(range(classes)):
             raise ValueError(f"every one of the {classes} classes needs a support image")
         learned, stage = self.learned(), self.pattern.lowest
-        size = len(images) if self.coupled else micro_batch
+        size = len(x) if self.coupled else micro_batch
         record: Recorded = {}
-        prepared = self.backbone.prepared(images)
+        entering = x if self.first_stage else self.backbone.prepared(x)
 
         def lower(x: Tensor) -> Tensor:
-            return self._run(learned, x, len(x), 0, stage, record)
+            return self._run(learned, x, len(x), self.first_stage, stage, record)
 
         def upper(params: Params) -> Callable[[Tensor], Tensor]:
             return lambda x: self.features_from(params, x, stage, record)
 
         # What the head alone is adapted on are features.
-        below = map_batches(lower, prepared, size) if stage else prepared
-        features = below.new_zeros(len(images), self.backbone.feature_dim)
+        below = map_batches(lower, entering, size) if stage > self.first_stage else entering
+        features = below.new_zeros(len(x), self.backbone.feature_dim)
         if self.head.way is None:  # a learned head does not look at them
             features = map_batches(upper(learned), below, size)
         start = self.start(learned, features, labels, classes)
@@ -281,9 +327,34 @@ class GradientLearner(Learner):
             "inner_head": self.inner_head,
             "way": self.head.way,
             "statistics": self.statistics,
-            "pattern": None if all(map(all, self.pattern.rows)) else str(self.pattern),
+            "pattern": None if self.pattern == self._everything() else str(self.pattern),
             "backbone_lr": self.backbone_lr,
+            # Files of before have no such entry.
+            **({} if self.film_stages is None else {"film_stages": self.film_stages}),
         }
+
+    def _choose_film(self, film_stages: int) -> None:
+        """Let the norm layers of the upper stages be all that adapts, and is learned."""
+        if self.coupled:
+            raise UsageError(
+                f"--film-stages {film_stages}: must be left out with --statistics support, which "
+                "change what lies below. Give the --weights of a trained backbone."
+            )
+        self._start = first_of(self._staged, film_stages)
+        layers = self._staged.norm_layers(self._start)
+        check_norm_layers(self.backbone, layers)
+        names = (f"backbone.{layer}" for layer in layers)
+        self._film = frozenset(f"{name}.{part}" for name in names for part in ("weight", "bias"))
+        for name, parameter in self.named_parameters():
+            if not self._is_adaptable(name):
+                parameter.requires_grad_(False)
+
+    def _is_adaptable(self, name: str) -> bool:
+        """Whether a parameter is learned, and may be updated."""
+        return not self._film or name in self._film or not name.startswith("backbone.")
+
+    def _everything(self) -> Pattern:
+        return Pattern.everything(len(self.layers), self.inner_steps, self.first_stage)
 
     @cached_property
     def _staged(self) -> Staged:
@@ -322,17 +393,6 @@ def _check_numbers(*, inner_steps: int, **rates: float) -> None:
         least = 0 if name == "backbone_lr" else sys.float_info.min
         if not isinstance(value, int | float) or not least <= value < math.inf:
             raise ValueError(f"{name} {value!r}")
-
-
-class _Fit(torch.nn.Module):
-    """`LinearStart.fit` as a module's forward, which is what `functional_call` takes."""
-
-    def __init__(self, head: LinearStart) -> None:
-        super().__init__()
-        self.head = head
-
-    def forward(self, features: Tensor, labels: Tensor, classes: int) -> dict[str, Tensor]:
-        return self.head.fit(features, labels, classes)
 
 
 def _head_of(params: Mapping[str, Tensor]) -> dict[str, Tensor]:

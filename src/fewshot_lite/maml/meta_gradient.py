@@ -1,5 +1,6 @@
 """The meta-gradient of a task for learners that adapt by gradient steps.
 
+  0. `entering`    what lies below all that adapts or is learned, once an image.
   1. `start`       features of the support set under θ, without a graph -> φ⁰ = (θ, head).
   2. `solve`       the learner's inner loop: φ⁰ -> φ*.
   3. `_test`       L_test, the mean loss over queries, and g = ∂L_test/∂φ*.
@@ -68,7 +69,7 @@ def meta_gradient(
         micro_batch: images in a pass; does not change the result.
     """
     learner.head.check_way(task.classes)
-    return _of_prepared(learner, _prepared(learner, task), generator, h, micro_batch)
+    return _of_prepared(learner, _prepared(learner, task, micro_batch), generator, h, micro_batch)
 
 
 def _of_prepared(
@@ -78,7 +79,7 @@ def _of_prepared(
     h: int | None,
     micro_batch: int,
 ) -> MetaGradient:
-    """Steps 1 to 5, for images as the network is given them."""
+    """Steps 1 to 5, of `GradientLearner.entering` in the place of images."""
     number, support = len(task.support), task.support
 
     def draw() -> Chosen | None:
@@ -115,7 +116,7 @@ def _end(
 ) -> Params:
     """Step 5: from ∂L_test/∂φ⁰ to what φ⁰ was made from, by name."""
     own = {k: v for k, v in learned.items() if k.startswith("head.")}
-    found = {k: v for k, v in pulled.items() if k.startswith("backbone.")}
+    found = {k: v for k, v in pulled.items() if not k.startswith("head.")}
 
     def head(own: Params, features: Tensor) -> Params:
         start = learner.start(own, features, task.support_labels, task.classes)
@@ -142,8 +143,8 @@ def unrolled_gradient(learner: GradientLearner, task: Task) -> MetaGradient:
     the inner loop really reached.
     """
     learner.head.check_way(task.classes)
-    task = _prepared(learner, task)
     number = max(len(task.support), len(task.query))
+    task = _prepared(learner, task, number)
     test = _test(learner, task, number)
 
     def loss(learned: Params) -> tuple[Tensor, Params]:
@@ -171,10 +172,11 @@ def vectorised(learner: GradientLearner, tasks: Sequence[Task]) -> MetaGradient:
 
     def one(support: Tensor, labels: Tensor, query: Tensor, targets: Tensor) -> Any:
         task = Task(support, labels, query, targets, first.classes)
-        found = _of_prepared(learner, task, None, None, max(len(support), len(query)))
+        found = _of_prepared(learner, task, None, None, size)
         return found.gradients, found.loss, found.accuracy, found.negative_curvature
 
-    ready = [_prepared(learner, task) for task in tasks]
+    size = max(len(first.support), len(first.query))
+    ready = [_prepared(learner, task, size) for task in tasks]
     return MetaGradient(
         *vmap(one)(
             torch.stack([task.support for task in ready]),
@@ -231,9 +233,10 @@ def vectorised_gradients(learner: GradientLearner, tasks: Sequence[Task]) -> lis
     ]
 
 
-def _prepared(learner: GradientLearner, task: Task) -> Task:
-    """The task with its images as the network is given them."""
-    support, query = (learner.backbone.prepared(x) for x in (task.support, task.query))
+@torch.no_grad()
+def _prepared(learner: GradientLearner, task: Task, size: int) -> Task:
+    """The task with what its images are to what adapts: what lies below is computed here, once."""
+    support, query = (learner.entering(x, size) for x in (task.support, task.query))
     return replace(task, support=support, query=query)
 
 

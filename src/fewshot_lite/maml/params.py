@@ -9,6 +9,8 @@ from torch import Tensor
 
 #: Parameter names to values, or to whatever has the shape of the values: gradients, directions.
 Params = dict[str, Tensor]
+#: One number, or one for each of the parameters.
+Factor = Tensor | float | Mapping[str, Tensor]
 
 
 def add(a: Mapping[str, Tensor], b: Mapping[str, Tensor], factor: Tensor | float = 1.0) -> Params:
@@ -21,8 +23,10 @@ def dot(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Tensor:
     return torch.stack([(a[k] * b[k]).sum() for k in a]).sum()
 
 
-def scaled(a: Mapping[str, Tensor], factor: Tensor | float) -> Params:
+def scaled(a: Mapping[str, Tensor], factor: Factor) -> Params:
     """factor · a."""
+    if isinstance(factor, Mapping):
+        return {k: factor[k] * v for k, v in a.items()}
     return {k: factor * v for k, v in a.items()}
 
 

@@ -53,9 +53,9 @@ class Pattern:
         return cls(tuple(tuple(digit == "1" for digit in row) for row in chosen))
 
     @classmethod
-    def everything(cls, layers: int, steps: int) -> Pattern:
-        """All layers at all steps."""
-        return cls(((True,) * layers,) * steps)
+    def everything(cls, layers: int, steps: int, first: int = 0) -> Pattern:
+        """All layers from the first on, at all steps."""
+        return cls((tuple(layer >= first for layer in range(layers)),) * steps)
 
     @property
     def constant(self) -> bool:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.core.progress import OnDone
-from fewshot_lite.learners.base import Learner
+from fewshot_lite.learners.base import Learner, lower_maps_of
 from fewshot_lite.personal.folds import FOLDS
 from fewshot_lite.personal.novelty import NoveltyDetector
 
@@ -58,11 +58,12 @@ def cross_adapt(
     logits = torch.full((len(labels), classes), torch.nan, device=labels.device)
     strangeness = torch.full((len(labels),), torch.nan, device=labels.device)
     folds = [fold for fold in place.unique().tolist() if fold >= 0]
+    x = lower_maps_of(learner, images, micro_batch)
     for number, fold in enumerate(folds):
         out = place == fold
         kept = labels[~out]
-        adapted = learner.adapt(images[~out], kept, classes, micro_batch=micro_batch)
-        features = adapted.features(images[out])
+        adapted = learner.adapt_from_maps(x[~out], kept, classes, micro_batch=micro_batch)
+        features = adapted.features_from_maps(x[out])
         logits[out] = learner.head.logits(adapted.statistics, features).float()
         detector = NoveltyDetector(adapted.support_features, kept, classes)
         strangeness[out] = detector.strangeness(features)

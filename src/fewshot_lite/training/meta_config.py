@@ -72,11 +72,11 @@ class MetaTrainConfig:
     film_stages: int | None = setting(
         None,
         "FiLM acts on so many stages of the backbone from the top; what lies below is computed "
-        "once an image, and is what the set encoder reads.",
+        "once an image. Of learners by gradient FiLM and head then are all that moves.",
         MODEL,
         COUNT,
         shown="all of the backbone",
-        only=("learner", ("simple-cnaps", "cnaps")),
+        only=("learner", ("simple-cnaps", "cnaps", *BY_GRADIENT)),
     )
     metric: Metric | None = setting(
         None,
@@ -190,6 +190,12 @@ class MetaTrainConfig:
         shown="all layers",
         only=_GRADIENT_LEARNERS,
     )
+    layer_rates: bool = setting(
+        False,
+        "Learn α of each layer, from --inner-lr on.",
+        INNER,
+        only=("learner", ("maml", "fomaml")),
+    )
     lam: float | None = setting(
         None,
         "λ of iMAML, the weight of the proximal term.",
@@ -238,7 +244,7 @@ class MetaTrainConfig:
     )
     lr_factor: dict[str, float] = setting(
         {},
-        "Factor on the learning rate of a group: set-encoder, film, head or backbone.",
+        "Factor on the learning rate of a group: set-encoder, film, head, backbone or rates.",
         OPTIMISATION,
         NOT_NEGATIVE,
         metavar="GROUP=FACTOR",

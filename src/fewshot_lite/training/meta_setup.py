@@ -168,6 +168,8 @@ def _hyperparameters(config: MetaTrainConfig) -> dict[str, Any]:
     found = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
     if config.inner_head == "learned":
         found["way"] = config.max_way
+    if config.layer_rates:
+        found["layer_rates"] = True
     if config.learner in BY_GRADIENT and config.weights == "none":
         found.setdefault("statistics", "support")  # random weights have no statistics
     return found

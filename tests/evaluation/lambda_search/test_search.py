@@ -18,7 +18,7 @@ from fewshot_lite.evaluation.lambda_search.measuring import Measured, Subject, o
 from fewshot_lite.evaluation.lambda_search.options import SearchOptions, parse_searched
 from fewshot_lite.evaluation.lambda_search.result import Search, store
 from fewshot_lite.evaluation.lambda_search.search import _greedy, all_patterns, search_patterns
-from fewshot_lite.evaluation.methods import Passes, RefinedMethod
+from fewshot_lite.evaluation.methods import LearnerMethod, Passes, RefinedMethod
 from fewshot_lite.evaluation.names import ModelName
 from fewshot_lite.evaluation.opening import Session, open_models
 from fewshot_lite.heads.registry import NAMED_HEADS
@@ -140,9 +140,18 @@ def test_a_head_that_starts_at_zero_is_always_updated() -> None:
     bench = FakeBench(worth=(0.1, 0.0, 0.2), cost=(0.1, 0.2, 0.6))
     patterns, _ = greedy(bench, head_stays=True)
     assert set(patterns) == {"111", "011", "101", "001"}
-    given = {"something_adapts": False, "head_stays": True, "nested": False}
+    given = {"something_adapts": False, "head_stays": True, "nested": False, "fixed": 0}
     subject = cast(Subject, SimpleNamespace(layers=("a", "b", "head"), **given))
     assert all_patterns(subject) == ["111", "101", "011", "001"]
+
+
+def test_what_no_pattern_can_update_is_in_none() -> None:
+    given = {"something_adapts": True, "head_stays": False, "nested": False, "fixed": 1}
+    subject = cast(Subject, SimpleNamespace(layers=("a", "b", "head"), **given))
+    assert all_patterns(subject) == ["011", "010", "001"]
+    learner = FirstOrderMaml(Backbone("conv4", SIZE).eval(), film_stages=1)
+    method = LearnerMethod("film", learner, SIZE, Passes())
+    assert Subject(method, None).full == "00011"
 
 
 def test_a_stopped_round_counts_only_if_it_is_the_first() -> None:

@@ -69,6 +69,7 @@ class Subject:
             learner.inner_steps = inner_steps or learner.inner_steps
             learner.set_pattern(None)
             self.layers, self.way = learner.layers, learner.head.way
+            self.fixed = learner.first_stage
             self.something_adapts = self.way is not None
             self.inner_steps = learner.inner_steps
         else:

@@ -135,11 +135,11 @@ def all_patterns(subject: Subject) -> list[str] | None:
     if subject.nested:
         lowest = range(subject.fixed, len(subject.layers) - 1)
         return ["0" * low + "1" * (len(subject.layers) - low) for low in lowest]
-    layers = len(subject.layers) - subject.head_stays
+    layers = len(subject.layers) - subject.head_stays - subject.fixed
     if layers > 16:
         return None
-    end = "1" if subject.head_stays else ""
-    patterns = ["".join(digits) + end for digits in product("10", repeat=layers)]
+    begin, end = "0" * subject.fixed, "1" * subject.head_stays
+    patterns = [begin + "".join(digits) + end for digits in product("10", repeat=layers)]
     return [p for p in patterns if "1" in p or not subject.something_adapts]
 
 
