@@ -91,7 +91,10 @@ def backbone_of(name: str) -> tuple[Backbone, Row]:
 def train(learner: GradientLearner, sets: list[Maps], args: argparse.Namespace) -> Iterator[Row]:
     """Adam on the mean meta-gradient of so many tasks, with a cosine of learning rates."""
     learner.lower_maps = _as_is  # type: ignore[method-assign]  # tasks are of maps
-    optimizer = torch.optim.Adam(learner.parameter_groups(args.lr))
+    groups = learner.parameter_groups(args.lr)
+    for group in groups:  # the temperature begins far too low for features of this backbone
+        group["lr"] *= args.head_lr if group["name"] == "head" else 1.0
+    optimizer = torch.optim.Adam(groups)
     steps = args.tasks // args.tasks_per_step
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     random = Random(args.seed)
@@ -136,6 +139,7 @@ def main() -> None:
         layer_rates=False,
         lam=2.0,
         lr=1e-3,
+        head_lr=(10.0, "as a multiple of --lr"),
         way=5,
         shot=5,
         queries=8,

@@ -30,8 +30,7 @@ _SHORTER = {
     " --max-shot 3 --queries 2 --image-size 32 --precision float32",
     "evaluate": "--tasks 2 --queries 2 --precision float32",
     "lambda-search": "--tasks 2 --queries 2 --inner-steps 1",
-    "meta-train*maml": "--inner-lr 0.001",  # after one epoch, longer steps diverge
-    "meta-train*film-stages": "--inner-lr 0.00001",
+    "meta-train*maml": "--inner-lr 0.00001",  # after one epoch, longer steps diverge
 }
 _COMMAND = re.compile(r"(?:fewshot-lite|-m fewshot_lite) (?P<words>[^|&;#]+)")
 
