@@ -48,7 +48,7 @@ from benchmarks.published_lite import PublishedLite
 from fewshot_lite.core.devices import autocast, pick_device, pick_micro_batch
 from fewshot_lite.images.pixels import as_float
 from fewshot_lite.learners import SimpleCnaps
-from fewshot_lite.learners.base import Cast, Learner, map_batches
+from fewshot_lite.learners.base import Cast, Learner, lower_maps_of, map_batches
 from fewshot_lite.learners.task import Task
 from fewshot_lite.lite.baselines import full_step
 from fewshot_lite.lite.step import lite_step
@@ -67,6 +67,7 @@ def main() -> None:
         sizes=[50, 100, 200, 400, 1000],
         modes="lite",
         film_layers="all",
+        film_stages=(int, "stages FiLM acts on; what lies below is computed once an image"),
         precisions="auto",
         micro_batch=(int, "default: what meta-train would take"),
         repeats=(3, "0 for memory alone"),
@@ -101,6 +102,7 @@ def measure(args: argparse.Namespace, backbone: str, mode: str, precision: str, 
     device = pick_device(args.device)
     micro_batch = args.micro_batch or pick_micro_batch(device, args.image_size)
     options = {} if args.film_layers == "all" else {"film_layers": args.film_layers}
+    options |= {} if args.film_stages is None else {"film_stages": args.film_stages}
     learner = random_learner(args.learner, backbone, args.image_size, options).to(device)
     learner.to(memory_format=torch.channels_last)
     depthwise = has_depthwise_convolutions(learner.backbone)
@@ -185,24 +187,26 @@ def published_step(learner: Learner, task: Task, h: int) -> Callable[[], object]
 
 def bare_passes(learner: Learner, task: Task, h: int, size: int, cast: Cast) -> None:
     """The network passes of a step and nothing else."""
-    backbone = learner.backbone
-    norms = [p for layer in backbone.norm_layers().values() for p in (layer.weight, layer.bias)]
+    layers = learner.backbone.norm_layers().values()
+    norms = [p for layer in layers for p in (layer.weight, layer.bias)]
+    support, query = (lower_maps_of(learner, x, size, cast) for x in (task.support, task.query))
+    features = functools.partial(learner.features, parameters={})
     with torch.no_grad():
-        map_batches(backbone, task.support, size, cast)
+        map_batches(features, support, size, cast)
         if learner.has_set_encoder:
-            map_batches(learner.embed, task.support, size, cast)
+            map_batches(learner.embed, support, size, cast)
     for parameter in norms:
         parameter.requires_grad_(True)
-    for images in (task.support[:h], task.query):
-        for batch in images.split(size):
+    for maps in (support[:h], query):
+        for batch in maps.split(size):
             with cast():
-                features = backbone(batch)
-            features.sum().backward()
+                found = features(batch)
+            found.sum().backward()
     for parameter in norms:
         parameter.requires_grad_(False)
         parameter.grad = None
     if learner.has_set_encoder:
-        for batch in task.support[:h].split(size):
+        for batch in support[:h].split(size):
             with cast():
                 embeddings = learner.embed(batch)
             embeddings.sum().backward()

@@ -99,6 +99,13 @@ def test_the_published_step_is_measured_beside_ours_and_rows_are_kept(tmp_path: 
     assert set(row["processor_seconds"]) == {"step", "floor", "lite"}
 
 
+@pytest.mark.slow
+def test_a_step_whose_lower_stages_are_computed_once_has_a_floor_too() -> None:
+    words = ("--backbones", "resnet18", "--sizes", "6", "--device", "cpu", *_SMALL)
+    (row,) = printed("benchmarks.cost.lite_step", *words, "--film-stages", "2")
+    assert row["share_of_floor"] > 0
+
+
 def test_the_published_step_has_a_gradient_for_all_that_it_learns() -> None:
     learner = SimpleCnaps(load_backbone("shufflenet_v2_x0_5", "none", 32)[0])
     model = PublishedLite(learner)
