@@ -42,7 +42,8 @@ def leave_one_out_distances(
     """Squared distances of photos to the classes without them.
 
     Args:
-        features: float64 (N, d), as the head measures in them.
+        features: float64 (N, d), as the head measures in them; overwritten, as of many photos a
+            copy is large.
         labels: int64 (N,) of 0..K-1, every class present.
         classes: K.
         rows: int64 (P, g), the rows of each photo, no photo alone in its class.
@@ -77,7 +78,7 @@ class _Support:
 
     @classmethod
     def of(cls, features: Array, labels: Array, classes: int, size: int, beta: float) -> _Support:
-        x = features - features.mean(0)
+        x = np.subtract(features, features.mean(0), out=features)
         few = x.shape[0] < x.shape[1]
         spectrum, axes = np.linalg.eigh(x @ x.T if few else x.T @ x)
         spectrum = spectrum.clip(0)  # below by rounding only
@@ -93,7 +94,9 @@ class _Support:
             share, root = self._shared(weight)
             members = np.flatnonzero(self.shots == m)
             scale = weight / (m - 1) if m > 1 else 0.0
-            v = np.stack([self._own(k, root, scale) for k in members.tolist()])  # (K_m, m', r)
+            v = np.empty((len(members), m if scale else 0, self.x.shape[1]))  # (K_m, m', r)
+            for k, of_class in zip(members.tolist(), v, strict=True):
+                of_class[:] = self._own(k, root, scale)
             means = self.means[members]
             gamma = share * self._lost(len(self.x))
             chunk = max(1, _NUMBERS // (self.size * len(members) * max(m, self.size)))
