@@ -48,9 +48,9 @@ class Fingerprints:
 
     def set(self, row: int, pixels: npt.NDArray[np.uint8]) -> None:
         """Keep the fingerprint of one photo, uint8 (S, S, 3)."""
-        image = Image.fromarray(pixels).convert("YCbCr")
         box = Image.Resampling.BOX
-        self.grey[row] = np.asarray(image.resize((SIDE, SIDE), box))[..., 0]
+        image = Image.fromarray(pixels).resize((SIDE, SIDE), box).convert("YCbCr")
+        self.grey[row] = np.asarray(image)[..., 0]
         small = np.asarray(image.resize((COLOUR_SIDE, COLOUR_SIDE), box))
         self.colour[row] = small[..., 1:].transpose(2, 0, 1)
 
