@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from clips import looks, write_clip
 from documents import ROOT
@@ -41,6 +43,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[dict[str, Any]
     home = tmp_path_factory.mktemp("files")
     things = draw_classes(home / "things", {"mug": 3, "keys": 2})
     write_clip(things / "mug" / "film.mp4", looks(0, 4))
+    deep = np.full((SIZE, SIZE), 4000, np.uint16)
+    Image.fromarray(deep).save(things / "mug" / "deep.png")
     frozen = Frozen(Backbone("conv4", SIZE, seed=1).eval(), head=NAMED_HEADS["mahalanobis-root"]())
     with pytest.MonkeyPatch.context() as patch:
         quick = Refinement(steps=1, batch=8)

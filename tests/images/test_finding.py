@@ -183,6 +183,14 @@ def test_files_of_a_table_may_have_absolute_paths_and_odd_names(
     assert not decode_pixels(found.paths, SIZE)[1]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_tables_in_every_encoding_that_says_so(folder: Path, tmp_path: Path, encoding: str) -> None:
+    mark = "\ufeff" if encoding.endswith("e") else ""
+    text = f"{mark}file\tlabel\nkeys/00.png\tSchlüssel\nmug/00.png\tTasse\n"
+    found = find_labelled(folder, table(tmp_path / "labels.csv", text, encoding))
+    assert found.class_names == ("Schlüssel", "Tasse")
+
+
 def test_boxes_are_regions_of_photos(folder: Path, tmp_path: Path) -> None:
     rows = "mug/00.png,mug,0,0,10,10\nmug/00.png,keys,20,20,12,8\n"
     found = find_labelled(folder, table(tmp_path / "labels.csv", rows))

@@ -10,6 +10,7 @@ more columns are a box around the thing (`images.regions`); a row without it is 
 
 from __future__ import annotations
 
+import codecs
 import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -38,7 +39,8 @@ def scan_labels(folder: Path, labels: Path) -> LabelledImages:
 
     Args:
         folder: where relative paths begin.
-        labels: a CSV file in UTF-8, separated by commas, semicolons or tabs.
+        labels: a CSV file in UTF-8, or in UTF-16 with its mark, separated by commas, semicolons or
+            tabs.
 
     Raises:
         UsageError: one of the two is missing.
@@ -83,7 +85,9 @@ def _rows(labels: Path) -> Iterator[tuple[int, list[str]]]:
     """Line numbers and cells, (file, label) or (file, label, x, y, w, h)."""
     columns: Sequence[int] | None = None
     try:
-        with labels.open(encoding="utf-8-sig", newline="") as file:
+        with labels.open("rb") as raw:
+            wide = raw.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # as Excel's text is
+        with labels.open(encoding="utf-16" if wide else "utf-8-sig", newline="") as file:
             first = file.readline()
             file.seek(0)
             reader = csv.reader(file, delimiter=max(",;\t", key=first.count))

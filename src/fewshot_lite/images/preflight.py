@@ -179,9 +179,9 @@ class Examiner:
         if len(whites) < 2:
             return []
         counts = ", ".join(f"{count} at {white:,}" for white, count in sorted(whites.items()))
-        most = max(whites)
-        detail = f"white seems to be at different values ({counts}), and is taken to be {most:,} "
-        detail += "in all: save those alike that are dark by that alone"
+        detail = f"white seems to be at different values ({counts}) and is taken to be "
+        detail += f"{max(whites):,} in all, which leaves the others dark: if that is wrong, save "
+        detail += "all with one"
         return [self._on_photos("bit-depth", tuple(sorted(self._white)), detail)]
 
     def _alone(self, good: Sequence[int], distinct: Sequence[int]) -> Sequence[int]:
