@@ -735,6 +735,14 @@ def test_another_file_that_is_called_a_photo(tmp_path: Path, name: str, content:
     assert reason(tmp_path / name).startswith("not an image")
 
 
+@pytest.mark.parametrize("name", ["a.NEF", "a.dng", "a.cr2"])
+def test_raw_data_is_not_read_by_the_small_picture_in_front(tmp_path: Path, name: str) -> None:
+    Image.new("RGB", (16, 12)).save(tmp_path / name, "TIFF")
+    assert reason(tmp_path / name) == "raw data of a camera: export it as JPEG"
+    Image.new("RGB", (16, 12)).save(tmp_path / name, "JPEG")
+    assert read_square(tmp_path / name, 8).width == 16
+
+
 def test_an_archive_is_no_photo(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("mug/a.jpg", b"x")

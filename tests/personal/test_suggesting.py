@@ -101,7 +101,8 @@ def test_bad_input_is_one_clear_line(run: Run, home: Path) -> None:
     is_one_clear_line(run("suggest", "new", "-m", "no.safetensors"), 2, "no.safetensors: no such")
     is_one_clear_line(run("suggest", "new", "--copy-into", "new"), 2, "new: exists already")
     is_one_clear_line(run("suggest", "new", "--copy-into", "x/y"), 2, "x/y: its folder is")
-    is_one_clear_line(run("suggest", "new/note.txt"), 1, "No photo to choose from could be read")
+    none = r"No photo to choose from could be read \(new/note.txt: not an image"
+    is_one_clear_line(run("suggest", "new/note.txt"), 1, none)
     is_one_clear_line(run("suggest", "new", "-n", 0), 2, "greater than or equal to 1")
 
 

@@ -48,6 +48,14 @@ SKIPPED_VIDEO = f"passed over: {READS_VIDEOS}"
 NOT_ASKED_FOR = frozenset([NOT_A_PHOTO, RAW_DATA, SKIPPED_VIDEO])
 
 
+def is_raw_data(path: Path, head: bytes) -> bool:
+    """Whether a file is raw data of a camera, by its ending; a JPEG is none, whatever its ending.
+
+    It may well open, as the small picture in front of the data.
+    """
+    return path.suffix.lower() in _RAW and not head.startswith(b"\xff\xd8")
+
+
 def begins_as_photo(head: bytes) -> bool:
     """Whether the first 16 bytes of a file are a photo's."""
     return _PHOTO_STARTS.match(head) is not None

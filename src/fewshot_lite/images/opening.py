@@ -26,7 +26,7 @@ import PIL
 from PIL import Image, UnidentifiedImageError, features
 
 from fewshot_lite.core.errors import worded
-from fewshot_lite.images.kinds import begins_as_video
+from fewshot_lite.images.kinds import RAW_DATA, begins_as_video, is_raw_data
 
 # What Pillow logs of damaged files goes to who asks for it, not to stderr: it is raised as well.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -116,6 +116,8 @@ def opened(source: Path | BinaryIO, max_pixels: int | None = None) -> Iterator[I
             file = source
         stack.enter_context(_pillow_settings(limit))
         head = file.read(64)
+        if isinstance(source, Path) and is_raw_data(source, head):
+            raise PhotoError(RAW_DATA)
         _check_container(head)
         scans = _count_scans(file) if head.startswith(b"\xff\xd8") else 0
         known = [name for name in FORMATS if name in Image.OPEN]

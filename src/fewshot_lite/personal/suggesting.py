@@ -109,7 +109,8 @@ def suggest(
         if on_done is not None:
             on_done(position, len(photos) if isinstance(photos, Sized) else None)
     if not found:
-        raise FewshotError("No photo to choose from could be read.")
+        why = f" ({skipped[0].path}: {skipped[0].reason})" if skipped else ""
+        raise FewshotError(f"No photo to choose from could be read{why}.")
     every = torch.cat(features)
     outputs = personal.outputs_of(every)
     strange = (outputs.strangeness > personal.threshold(reject)).tolist()
