@@ -269,6 +269,9 @@ def test_missing_tensors_and_wrong_shapes_are_named(saved: Path, tmp_path: Path)
     for tensors, message in [
         ({k: v for k, v in file.tensors.items() if k != "head.log_beta"}, "head.log_beta"),
         (file.tensors | {"head.log_beta": torch.zeros(2)}, "head.log_beta"),
+        (file.tensors | {"head.log_beta": torch.tensor(800.0)}, "log_beta of the head is"),
+        (file.tensors | {"head.log_beta": torch.tensor(-1e30)}, "log_beta of the head is"),
+        (file.tensors | {"head.log_temperature": torch.tensor(torch.nan)}, "of the head is not"),
         (file.tensors | {"extra": torch.zeros(2)}, "extra"),
     ]:
         checkpoint.save(tmp_path / "changed.safetensors", "meta", tensors, meta)

@@ -291,6 +291,8 @@ def changed(
         ({"support.features": None}, {}, r"'support\.features' is missing"),
         ({"support.labels": None}, {}, r"'support\.labels' is missing"),
         ({"head.head.heads.0.log_beta": None}, {}, "log_beta"),
+        ({"head.head.heads.0.log_beta": torch.tensor(800.0)}, {}, "log_beta of the head is"),
+        ({"head.factor": torch.tensor(torch.inf)}, {}, "factor of the head is not finite"),
         ({"network.conv1.0.weight": None}, {}, r"conv1\.0\.weight"),
         ({"network.conv1.0.weight": torch.zeros(2, 2)}, {}, r"conv1\.0\.weight"),
         ({"support.features": torch.zeros(8, 3)}, {}, "another shape"),

@@ -162,6 +162,11 @@ def test_torch_takes_what_is_beyond_it(base: Path, tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "less.safetensors", "meta", file.tensors, file.meta)
     with pytest.raises(FewshotError, match=r"less\.safetensors: damaged"):
         open_base(tmp_path / "less.safetensors")
+    file = checkpoint.load(base, "meta")
+    file.tensors["head.log_beta"].fill_(800.0)
+    checkpoint.save(tmp_path / "large.safetensors", "meta", file.tensors, file.meta)
+    with pytest.raises(FewshotError, match=r"large\.safetensors: damaged.*too large"):
+        open_base(tmp_path / "large.safetensors")
     with pytest.raises(UsageError, match="no such file"):
         open_base(tmp_path / "none.safetensors")
 

@@ -47,9 +47,23 @@ def fit_head(
     """
     options, state = dict(description), dict(tensors)
     logits = _KINDS[options.pop("name")](options, state, support)
-    if state or not all(np.isfinite(value).all() for value in tensors.values()):
-        raise ValueError("the head has other tensors, or they are not finite")
+    if state:
+        raise ValueError(f"the head has no {next(iter(state))}")
+    check_head_tensors(tensors)
     return logits
+
+
+def check_head_tensors(tensors: Mapping[str, Array]) -> None:
+    """Refuse tensors of a head that no training gives.
+
+    Raises:
+        ValueError: one is not finite, or is the logarithm of a constant that is not, or is 0.
+    """
+    for name, value in tensors.items():
+        # float32's range: beyond it a logarithm is none of a number that a head can work with.
+        most = 87.0 if name.rpartition(".")[2].startswith("log_") else math.inf
+        if not (np.isfinite(value).all() and (np.abs(value) <= most).all()):
+            raise ValueError(f"{name} of the head is not finite, or too large")
 
 
 def mahalanobis(features: Array, labels: Array, classes: int, beta: float) -> Logits:

@@ -46,8 +46,9 @@ def open_session(model: bytes, bounds: Bounds | None = None) -> Any:
     """
     import onnxruntime
 
+    onnxruntime.set_default_logger_severity(4)  # what is wrong is raised as well
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what is wrong is raised as well
+    options.log_severity_level = 4
     options.intra_op_num_threads = _threads()
     # Threads that wait by spinning take the cores from those that decode.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -21,6 +21,7 @@ from fewshot_lite.core.errors import FewshotError, UsageError, damage_as
 from fewshot_lite.core.files import DEFAULT_BASE
 from fewshot_lite.core.progress import OnDone
 from fewshot_lite.heads.choice import Choice, adapted_choice
+from fewshot_lite.heads.in_numpy import as_array, check_head_tensors
 from fewshot_lite.heads.registry import NAMED_HEADS
 from fewshot_lite.images.decoding import digest_of
 from fewshot_lite.images.thumbnails import make_thumbnails
@@ -96,6 +97,8 @@ class MetaModel:
                 ),
                 file.tensors,
             )
+            state = learner.head.state_dict()
+            check_head_tensors({name: as_array(value) for name, value in state.items()})
         learner.requires_grad_(False)
         return cls(
             learner.to(device),

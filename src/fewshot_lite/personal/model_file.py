@@ -14,7 +14,7 @@ from fewshot_lite.core import checkpoint
 from fewshot_lite.core.checkpoint import Checkpoint
 from fewshot_lite.heads.array_head import DescribedHead
 from fewshot_lite.heads.base import Head
-from fewshot_lite.heads.in_numpy import as_array
+from fewshot_lite.heads.in_numpy import as_array, check_head_tensors
 from fewshot_lite.heads.registry import make_head
 from fewshot_lite.networks.backbone import Backbone, describe_backbone, described_backbone
 from fewshot_lite.personal.file_contents import Contents, check_contents
@@ -50,8 +50,7 @@ def read(file: Checkpoint, device: str) -> Parts:
     networks = {name: v for name, v in tensors.items() if name.startswith("network.")}
     backbone = checkpoint.build(lambda: described_backbone(meta), networks)
     head = checkpoint.build(lambda: make_head(meta["head"]), checkpoint.under("head.", tensors))
-    if not all(bool(v.isfinite().all()) for v in head.state_dict().values()):
-        raise ValueError("head is not finite")
+    check_head_tensors({name: as_array(value) for name, value in head.state_dict().items()})
     support = {name: v.numpy() for name, v in tensors.items() if name.startswith("support.")}
     found = check_contents(meta, support, backbone.feature_dim)
     return Parts(

@@ -26,7 +26,7 @@ from fewshot_lite.core.progress import OnDone
 from fewshot_lite.heads.array_head import DescribedHead
 from fewshot_lite.heads.calibration import calibrate
 from fewshot_lite.heads.defaults import default_head
-from fewshot_lite.heads.in_numpy import Array, as_array
+from fewshot_lite.heads.in_numpy import Array, as_array, check_head_tensors
 from fewshot_lite.images.decoding import digest_of
 from fewshot_lite.images.photo import Square
 from fewshot_lite.images.thumbnails import thumbnail
@@ -80,9 +80,10 @@ class TorchFreeBase:
             for name, value in tensors.items()
             if name.startswith(_NETWORK)
         }
+        head = {n.removeprefix("head."): v for n, v in tensors.items() if n.startswith("head.")}
+        check_head_tensors(head)
         self._head = default_head(
-            {"name": "mahalanobis", "root": given["root"], "fixed_temperature": False},
-            {n.removeprefix("head."): v for n, v in tensors.items() if n.startswith("head.")},
+            {"name": "mahalanobis", "root": given["root"], "fixed_temperature": False}, head
         )
         if given["fixed_temperature"] is not False:
             raise ValueError("it takes torch to adapt this head")
