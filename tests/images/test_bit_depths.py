@@ -164,6 +164,7 @@ def test_a_dark_photo_alone_is_read_as_those_adapted_to(base: MetaModel, tmp_pat
     assert added.classify(dark).adapted_to
 
 
+@pytest.mark.slow
 def test_the_commands_say_what_white_is(
     run: Run, base: MetaModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
