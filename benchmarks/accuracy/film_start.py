@@ -22,7 +22,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.common import Row, arguments, emit, open_data, say
+from benchmarks.common import Row, arguments, emit, say
+from fewshot_lite.data.store import ImageStore
+from fewshot_lite.images.folders import scan_classes
 from fewshot_lite.learners.task import Task
 from fewshot_lite.maml.gradient_learner import GradientLearner
 from fewshot_lite.maml.meta_gradient import gradient_step, meta_gradient
@@ -49,19 +51,19 @@ class Maps:
         if file is not None and file.exists():
             return cls(*torch.load(file, weights_only=True))
         size = learner.backbone.image_size
-        folder, store, _ = open_data(path, size)
-        run = compiled(learner.backbone, size, stop=learner.first_stage) or learner.lower_maps
-        random = Random(0)
+        folder, random = scan_classes(path), Random(0)
         by_class = [list(group) for group in folder.indices_by_class()]
         chosen: list[int] = []
         groups = []
         for group in random.sample(by_class, min(len(by_class), _CLASSES)):
             few = random.sample(group, min(len(group), _IMAGES))
-            few = [i for i in few if i not in store.problems]
             groups.append(list(range(len(chosen), len(chosen) + len(few))))
             chosen += few
-        parts = [chosen[i : i + 32] for i in range(0, len(chosen), 32)]
-        found = cls(torch.cat([run(store[part]).half() for part in parts]), groups)
+        store = ImageStore([folder.paths[i] for i in chosen], size)
+        assert not store.problems, f"{path}: {store.problems}"
+        run = compiled(learner.backbone, size, stop=learner.first_stage) or learner.lower_maps
+        parts = torch.arange(len(chosen)).split(32)
+        found = cls(torch.cat([run(store[part.tolist()]).half() for part in parts]), groups)
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
             torch.save([found.maps, found.groups], file)
@@ -90,7 +92,7 @@ def backbone_of(name: str) -> tuple[Backbone, Row]:
 
 def train(learner: GradientLearner, sets: list[Maps], args: argparse.Namespace) -> Iterator[Row]:
     """Adam on the mean meta-gradient of so many tasks, with a cosine of learning rates."""
-    learner.lower_maps = _as_is  # type: ignore[method-assign]  # tasks are of maps
+    learner.lower_maps = as_is  # type: ignore[method-assign]  # tasks are of maps
     groups = learner.parameter_groups(args.lr)
     for group in groups:  # the temperature begins far too low for features of this backbone
         group["lr"] *= args.head_lr if group["name"] == "head" else 1.0
@@ -112,7 +114,7 @@ def train(learner: GradientLearner, sets: list[Maps], args: argparse.Namespace) 
     del learner.lower_maps
 
 
-def _as_is(images: Tensor) -> Tensor:
+def as_is(images: Tensor) -> Tensor:
     return images
 
 
