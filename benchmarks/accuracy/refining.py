@@ -42,11 +42,11 @@ from fewshot_lite.personal.refining import refine_support
 #: How many stages move, from the top, and what of them, by the names of rows.
 ROWS: dict[str, tuple[int, Moves]] = {
     "top stage": (1, "weights"),
-    "top stage, FiLM": (1, "film"),
+    "top stage FiLM": (1, "film"),
     "top two": (2, "weights"),
-    "top two, FiLM": (2, "film"),
+    "top two FiLM": (2, "film"),
     "top five": (5, "weights"),
-    "top five, FiLM": (5, "film"),
+    "top five FiLM": (5, "film"),
 }
 
 
