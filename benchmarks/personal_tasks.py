@@ -74,8 +74,12 @@ class PersonalTasks:
     def draw(
         self, name: str, *, way: int, shot: int, queries: int, novel: int, tasks: int
     ) -> Iterator[PersonalTask]:
-        """Tasks of one data set: `queries` photos a class, `novel` of each kind."""
+        """Tasks of one data set: `queries` photos a class, `novel` of each kind.
+
+        They have `way` classes, or all of a data set that has fewer.
+        """
         data = self.sets[name]
+        way = min(way, len(data.groups))
         others = [other for key, other in self.sets.items() if key != name]
         for number in range(tasks):
             rng = Random(f"{self.seed}/{name}/{way}/{shot}/{number}")
