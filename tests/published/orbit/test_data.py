@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -114,9 +115,9 @@ def test_all_users_share_the_memory(
 ) -> None:
     read: list[Source] = []
 
-    def load(path: Source, size: int) -> Square:
+    def load(path: Source, size: int, **options: Any) -> Square:
         read.append(path)
-        return read_square(path, size)
+        return read_square(path, size, **options)
 
     monkeypatch.setattr("fewshot_lite.images.decoding.read_square", load)
     monkeypatch.setattr("fewshot_lite.training.tasks._MEMORY", 72 * 3 * 8 * 8 + spare)
