@@ -80,7 +80,7 @@ def test_duplicates_are_named_and_no_failure(run: Run, here: Path) -> None:
     assert "Not added more/pen/again.png: the model has it already" in outcome.err
     assert "as mug/00.png of 'mug'" in outcome.err
     assert classes(here / MODEL)["pen"] == 1
-    is_one_clear_line(run("add", MODEL, "more", "--force"), 1, "all 4 photos .* already")
+    is_one_clear_line(run("add", MODEL, "more", "--force"), 1, "all 4 photos .* another class, re")
 
 
 def test_unreadable_photos_are_skipped_unless_strict(run: Run, here: Path) -> None:

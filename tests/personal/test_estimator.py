@@ -159,6 +159,9 @@ def test_photos_and_classes_can_be_added(base: Path, X: list[Path], y: list[str]
     assert found.model_.shots == {"b": 4, "keys": 4, "mug": 4}
     before = found.model_
     assert found.partial_fit(X[:2], y[:2]).model_ is before  # nothing new
+    other = "keys" if y[0] == "mug" else "mug"
+    with pytest.warns(UserWarning, match=rf"^{X[0]}: stays '{y[0]}'"):
+        assert found.partial_fit(X[:1], [other]).model_ is before
     with pytest.raises(ValueError, match="labels of type int"):
         found.partial_fit(X, [1] * 12)
 
@@ -185,6 +188,9 @@ def test_photos_that_cannot_be_read_are_left_out_with_a_warning(
         ([np.zeros((9, 9))] * 2, ["a", "a"], "y: one class only in 2 photos"),
         ([np.zeros((9, 9))] * 2, [0.5, 1.0], "y: continuous values"),
         ([np.zeros((9, 9))] * 2, [1j, 2j], "y: labels of type complex"),
+        ([np.zeros((9, 9))] * 2, ["a", None], r"y: y\[1\] is None"),
+        ([np.zeros((9, 9))] * 2, ["a", float("nan")], r"y: y\[1\] is nan"),
+        ([np.zeros((9, 9))] * 2, np.array(["a", 1], object), "y: labels of several types"),
         ([], [], "y: one class only in 0 photos"),
         (np.zeros((9, 9)), ["a"] * 9, "X: not several photos"),
         (3, ["a"], "X: not several photos"),
@@ -198,6 +204,11 @@ def test_what_does_not_fit_is_a_value_error_that_names_the_argument(
     with pytest.raises(ValueError, match=message) as raised:
         FewShotClassifier(base).fit(photos, labels)
     assert isinstance(raised.value, UsageError)
+
+
+def test_grey_photos_in_one_array(fitted: FewShotClassifier) -> None:
+    photos = np.random.default_rng(0).integers(0, 256, (5, 40, 40), np.uint8)
+    assert (fitted.predict_proba(photos) == fitted.predict_proba(list(photos))).all()
 
 
 def test_before_it_is_fitted_it_says_so(fitted: FewShotClassifier) -> None:

@@ -138,7 +138,7 @@ class FewShotClassifier:
         """Add photos, of classes that there are and of new ones; the first time, as `fit`.
 
         The network stays as `fit` made it: the head is fitted anew on all photos. Photos that the
-        model has already are left out.
+        model has already are left out, with a warning if they have another label in it.
 
         Args:
             X: N photos, as for `fit`.
@@ -161,12 +161,17 @@ class FewShotClassifier:
             )
         try:
             edit = add(self.model_, sources, labels=labels.tolist(), frames=self.frames)
-        except NothingNew:
-            return self
-        for skipped in edit.skipped:
-            warnings.warn(f"{skipped.path}: {skipped.reason}: left out", stacklevel=2)
-        self.model_ = edit.model
-        self.classes_ = _known(np.union1d(self.classes_, labels), edit.model)
+        except NothingNew as nothing:
+            found = nothing.duplicates
+        else:
+            found = edit.duplicates
+            for skipped in edit.skipped:
+                warnings.warn(f"{skipped.path}: {skipped.reason}: left out", stacklevel=2)
+            self.classes_ = _known(np.union1d(self.classes_, labels), edit.model)
+            self.model_ = edit.model
+        for item in found:
+            if item.label != item.wanted:
+                warnings.warn(f"{item.path}: stays {item.label!r}, as it is known", stacklevel=2)
         return self
 
     def predict(self, X: Iterable[Photo]) -> npt.NDArray[Any]:
@@ -335,12 +340,13 @@ class FewShotClassifier:
 
 
 def _sources(X: Any) -> list[Taken]:
-    """Several photos.
+    """Several photos; an array (N, H, W) is N grey ones, as scikit-learn's digits are.
 
     Raises:
         InputError: one.
     """
-    if is_photo(X) or not isinstance(X, Iterable):
+    grey = isinstance(X, np.ndarray) and X.ndim == 3 and X.shape[-1] not in (1, 3, 4)
+    if (is_photo(X) and not grey) or not isinstance(X, Iterable):
         raise InputError("X: not several photos. Give a list of them, also of one: [photo].")
     return list(as_sources(X, "X"))
 
@@ -353,13 +359,21 @@ def _labels(y: Any, photos: int) -> npt.NDArray[Any]:
     """
     if y is None:
         raise InputError("y: missing. Give a label for each of the photos.")
-    labels = np.asarray(y if hasattr(y, "__array__") else list(y))
+    given = y if hasattr(y, "__array__") else list(y)
+    labels = np.asarray(given)
     if labels.shape != (photos,):
         raise InputError(f"y: labels of shape {labels.shape} for {photos} photos.")
+    for place, value in enumerate(given if isinstance(given, list) else labels.tolist()):
+        if not isinstance(value, str) and str(value) in ("None", "nan", "NaT", "<NA>"):
+            raise InputError(f"y: y[{place}] is {value}, no label. Leave such photos out.")
     if labels.dtype.kind not in "iufbUO":
         raise InputError(f"y: labels of type {labels.dtype}. Give strings or whole numbers.")
     if labels.dtype.kind == "f" and not np.array_equal(labels, np.trunc(labels)):
         raise InputError("y: continuous values, not labels. Give strings or whole numbers.")
+    try:
+        np.unique(labels)
+    except TypeError:
+        raise InputError("y: labels of several types. Give strings, or whole numbers.") from None
     return labels
 
 

@@ -177,7 +177,7 @@ def test_photos_that_are_there_already_are_named_and_not_added() -> None:
     ]
     assert edit.changes == {labels[-1]: 1}
     assert len(edit.model.labels) == len(labels)
-    with pytest.raises(FewshotError, match="all 1 photos are in the model already"):
+    with pytest.raises(FewshotError, match="the photo is in the model already, x/0 as"):
         add_features(edit.model, features[:1], [labels[0]], ["x/0"])
     with pytest.raises(
         FewshotError, match=f"'new': has no photo of its own: a is '{labels[0]}/0.png"

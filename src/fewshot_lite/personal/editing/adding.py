@@ -155,12 +155,12 @@ def add_features(
         if twin is None:
             kept.append(i)
         else:
-            duplicates.append(Duplicate(paths[i], all_names[twin], all_labels[twin]))
+            duplicates.append(Duplicate(paths[i], all_names[twin], all_labels[twin], labels[i]))
     new = tuple(sorted(set(labels) - set(personal.class_names)))
     added = Counter(labels[i] for i in kept)
     _check_own_photos(new, added, dict(zip(labels[::-1], paths[::-1], strict=True)), duplicates)
     if not kept:
-        raise NothingNew(f"Nothing to add: all {len(labels)} photos are in the model already.")
+        raise NothingNew(duplicates)
     taken = set(names)
     for i in kept:
         names.append(_free(photos[i], taken))

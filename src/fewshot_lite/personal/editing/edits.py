@@ -25,10 +25,6 @@ _ENOUGH = 0.5
 _HISTORY = 50
 
 
-class NothingNew(FewshotError):
-    """All photos to add are in the model already."""
-
-
 @dataclass(frozen=True)
 class Duplicate:
     """A photo that was not added: the model has it already."""
@@ -38,6 +34,23 @@ class Duplicate:
     """Its name in the model."""
     label: str
     """Its class in the model."""
+    wanted: str
+    """The class that it was to be added to."""
+
+
+class NothingNew(FewshotError):
+    """All photos to add are in the model already."""
+
+    def __init__(self, duplicates: Sequence[Duplicate]) -> None:
+        first = duplicates[0]
+        other = any(item.label != item.wanted for item in duplicates)
+        number = len(duplicates)
+        which = "the photo is" if number == 1 else f"all {number} photos are"
+        super().__init__(
+            f"Nothing to add: {which} in the model already, {first.path} as {first.photo!r} of "
+            f"{first.label!r}.{' To give photos another class, remove them first.' * other}"
+        )
+        self.duplicates = tuple(duplicates)
 
 
 @dataclass(frozen=True)
