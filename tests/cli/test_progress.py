@@ -51,7 +51,8 @@ def test_adapt_add_and_suggest_show_all_of_their_work(run: Run, home: Path, told
     assert run("add", "personal.safetensors", "more", "--force").code == 0
     assert told == {"Reading photos": (2, 2), "Embedding": (2, 2)}
     told.clear()
-    assert run("suggest", "more", "-n", "1").code == 0
+    draw_classes(home / "new", {"pen": 2}, seed=4)
+    assert run("suggest", "new", "-n", "1").code == 0
     assert told == {"Reading photos": (2, 2)}
     told.clear()
     assert run("check", "things").code == 0

@@ -18,6 +18,7 @@ from command_line import Run, is_one_clear_line
 from exported import exported_small_personal
 from fewshot_lite import FewShotClassifier
 from fewshot_lite.images import videos
+from fewshot_lite.images.inputs import as_sources
 from fewshot_lite.images.preflight import check
 from fewshot_lite.images.videos import as_pixels, draw_frames
 from fewshot_lite.personal.bulk import classify_files, find_photos
@@ -365,6 +366,8 @@ def test_an_export_and_the_engine_without_torch_answer_for_videos(
 
 
 def test_a_clip_is_suggested_as_one(personal: PersonalModel, clip: Path, folder: Path) -> None:
-    found = suggest(personal, [clip, *sorted((folder / "pen").iterdir())], 2)
-    assert found.looked_at == 4
+    known = sorted((folder / "pen").iterdir())
+    photos = [np.full((40, 40, 3), value, np.uint8) for value in (50, 150)]
+    found = suggest(personal, [clip, *as_sources(photos), *known], 2)
+    assert (found.looked_at, found.known) == (3, len(known))
     assert np.isfinite([item.margin for item in found.photos]).all()

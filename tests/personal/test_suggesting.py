@@ -72,6 +72,15 @@ def test_suggestions_tell_the_file_and_what_it_may_be(personal: PersonalModel, h
     assert fewshot_lite.suggest is suggest
 
 
+def test_photos_that_the_model_was_adapted_to_are_passed_over(run: Run, home: Path) -> None:
+    draw_classes(home / "things", {"keys": 3, "mug": 3})
+    outcome = run("suggest", "things", "new", "-n", 99, "--json")
+    assert (outcome.json["looked_at"], outcome.json["adapted_to"]) == (12, 6)
+    assert {Path(item["path"]).parts[0] for item in outcome.json["photos"]} == {"new"}
+    assert "adapted to 6 more" in run("suggest", "things", "new").err
+    is_one_clear_line(run("suggest", "things"), 1, "The model has all 6 photos")
+
+
 def test_photos_in_memory_are_told_by_their_place(personal: PersonalModel) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (4, 30, 30, 3), np.uint8)
     found = suggest(personal, as_sources([b"text", *noise]), 9)

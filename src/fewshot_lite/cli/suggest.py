@@ -59,6 +59,7 @@ def suggest(
         render.print_json(
             {
                 "looked_at": found.looked_at,
+                "adapted_to": found.known,
                 "photos": [
                     {
                         "path": item.path,
@@ -79,6 +80,8 @@ def suggest(
             f"[dim]({item.probability:.0%}; then {render.escape(item.other)})[/]"
         )
     where = () if model == DEFAULT_PERSONAL else ("--model", model)
+    if found.known:
+        render.err.print(f"The model was adapted to {found.known} more: these are passed over.")
     render.err.print(f"{len(found.photos)} of {found.looked_at} photos.")
     if copy_into is None:
         many = () if number == _NUMBER else ("--number", number)

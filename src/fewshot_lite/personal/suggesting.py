@@ -21,6 +21,7 @@ from torch import Tensor
 
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.images.bit_depths import recorded_whites, with_whites
+from fewshot_lite.images.decoding import digest_of
 from fewshot_lite.images.folders import Skipped
 from fewshot_lite.images.kinds import NOT_ASKED_FOR
 from fewshot_lite.images.photo import Source, file_of
@@ -62,6 +63,8 @@ class Suggestions:
     photos: tuple[Suggestion, ...]
     looked_at: int
     """Photos that were chosen from."""
+    known: int
+    """Photos beside these that the model was adapted to, whose labels it knows."""
     skipped: tuple[Skipped, ...]
 
 
@@ -78,7 +81,7 @@ def suggest(
     Args:
         personal: the model that is to learn of them.
         photos: unlabelled, from `find_photos`, say. A video is one of them, by the mean of its
-            frames' features.
+            frames' features. Those that the model was adapted to are passed over.
         number: how many to choose.
         reject: as for `PersonalModel.classify`.
         on_done: called with (photos looked at, photos in all; None if that is not known).
@@ -91,24 +94,31 @@ def suggest(
         raise UsageError(f"--number {number}: at least 1 photo has to be asked for.")
     features, found, skipped = [personal.features[:0]], list[tuple[int, Path | None]](), []
     position = 0
+    digests, known = personal.known_digests, 0
     photos, whites = with_whites(photos, recorded_whites(personal.provenance))
     for batch in decoded_batches(photos, personal.image_size, whites=whites):
+        rows_of = batch.rows()
         for offset, source in enumerate(batch.paths):
             path = file_of(source)
             if offset in batch.problems:
                 if batch.problems[offset] not in NOT_ASKED_FOR:
                     skipped.append(Skipped(path or Path(str(source)), batch.problems[offset]))
+            elif digests and any(digest_of(p) in digests for p in batch.pixels[rows_of[offset]]):
+                known += 1
+                del rows_of[offset]
             else:
                 found.append((position + offset, path))
         position += len(batch.paths)
         if len(found) > MOST_PHOTOS:
             raise FewshotError(f"More than {MOST_PHOTOS:,} photos. Give a part of them.")
-        if len(batch.pixels):
+        if rows_of:
             embedded = personal.embed(torch.from_numpy(batch.pixels))
-            features += [embedded[rows].mean(0, keepdim=True) for rows in batch.rows().values()]
+            features += [embedded[rows].mean(0, keepdim=True) for rows in rows_of.values()]
         if on_done is not None:
             on_done(position, len(photos) if isinstance(photos, Sized) else None)
     if not found:
+        if known:
+            raise FewshotError(f"The model has all {known} photos that could be read. Give others.")
         why = f" ({skipped[0].path}: {skipped[0].reason})" if skipped else ""
         raise FewshotError(f"No photo to choose from could be read{why}.")
     every = torch.cat(features)
@@ -123,7 +133,7 @@ def suggest(
         label = UNKNOWN if strange[row] else name
         index, path = found[row]
         suggestions.append(Suggestion(path, index, label, first, other, first - second))
-    return Suggestions(tuple(suggestions), len(found), tuple(skipped))
+    return Suggestions(tuple(suggestions), len(found), known, tuple(skipped))
 
 
 def copy_for_sorting(found: Suggestions, class_names: Iterable[str], folder: Path) -> None:
