@@ -77,7 +77,7 @@ def test_nothing_to_undo_and_what_is_no_model_leave_all_as_it_is(
     is_one_clear_line(
         run("undo", "mine.safetensors"), 2, "mine.safetensors: nothing to undo.*--for"
     )
-    is_one_clear_line(run("undo"), 2, "^Error: personal.safetensors: nothing to undo")
+    is_one_clear_line(run("undo"), 2, "^Error: personal.safetensors: no such file")
     with pytest.raises(UsageError, match="nothing to undo"):
         undo(home)
     backup_of(Path("mine.safetensors")).write_bytes(saved[:100])

@@ -55,6 +55,8 @@ def undo(path: str | Path = DEFAULT_PERSONAL) -> Undone:
     """
     path = Path(path)
     backup = backup_of(path)
+    if not (os.path.lexists(path) or os.path.lexists(backup)):
+        raise UsageError(f"{path}: no such file.")
     if path.is_dir() or not backup.is_file():
         raise UsageError(
             f"{path}: nothing to undo. What `--force`, `add`, `remove` and `rename` write over is "

@@ -58,7 +58,7 @@ def print_quality(
     else:
         out.print(
             f"How good it is cannot be told from so few photos: {quality.right} of "
-            f"{quality.photos}{_from(quality)} are named right when left out, anything from "
+            f"{_from(quality)} are named right when left out, anything from "
             f"{low:.0%} to {high:.0%}."
         )
     for line in _remarks(quality):
@@ -77,12 +77,15 @@ def _units(quality: Quality) -> str:
     if not quality.clips:
         return f"{quality.photos} photos"
     rest = quality.left_out - quality.clips
-    videos = f"{quality.clips} videos ({quality.photos - rest} frames)"
-    return f"{videos} and {rest} photos" if rest else videos
+    videos = f"{quality.clips} video{'s' * (quality.clips > 1)} ({quality.photos - rest} frames)"
+    return f"{videos} and {rest} photo{'s' * (rest > 1)}" if rest else videos
 
 
 def _from(quality: Quality) -> str:
-    return f" frames of {quality.clips} videos" if quality.clips else ""
+    """What was left out, in photos and frames."""
+    if not quality.clips:
+        return str(quality.photos)
+    return f"{quality.photos} photos and frames ({_units(quality)})"
 
 
 def _remarks(quality: Quality) -> Iterator[str]:
