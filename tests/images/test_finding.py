@@ -100,6 +100,9 @@ def test_archives_cannot_lead_out_or_fill_the_memory(
     found = find_labelled(path)
     assert found.class_names == ("keys", "mug")
     assert {s.reason for s in found.skipped} == {"a name that leads out of the archive"}
+    assert len(found.skipped) == len(evil)
+    with pytest.raises(FewshotError, match=r"photos \(.*/\.\./mug/a.png: a name that leads out"):
+        find_labelled(zipped(tmp_path / "out.zip", {"../mug/a.png": photo}))
     monkeypatch.setattr(archives, "MOST_BYTES", 5000)
     with pytest.raises(PhotoError, match="larger than"):
         load_square(found.paths[0], SIZE)
@@ -191,6 +194,15 @@ def test_tables_in_every_encoding_that_says_so(folder: Path, tmp_path: Path, enc
     assert found.class_names == ("Schlüssel", "Tasse")
 
 
+def test_boxes_may_be_corners_beside_the_size_of_the_photo(folder: Path, tmp_path: Path) -> None:
+    rows = (
+        "filename,width,height,class,xmin,ymin,xmax,ymax,split\n"
+        "mug/00.png,32,32,mug,4,5,20,30,train\nkeys/00.png,32,32,keys,,,,,train\n"
+    )
+    found = find_labelled(folder, table(tmp_path / "labels.csv", rows))
+    assert found.paths == (Region(folder / "mug/00.png", (4, 5, 16, 25)), folder / "keys/00.png")
+
+
 def test_boxes_are_regions_of_photos(folder: Path, tmp_path: Path) -> None:
     rows = "mug/00.png,mug,0,0,10,10\nmug/00.png,keys,20,20,12,8\n"
     found = find_labelled(folder, table(tmp_path / "labels.csv", rows))
@@ -215,6 +227,13 @@ def test_boxes_are_regions_of_photos(folder: Path, tmp_path: Path) -> None:
         ("a.png,mug,1,2,0,5\n", r"line 1: box 1,2,0,5: give"),
         ("a.png,mug,1,,3,4\n", r"line 1: box 1,,3,4: give"),
         ("a.png,Mug\nb.png,mug\n", "differ only in case"),
+        ("a.png,mug\nb.png,keys\n", r"none of its files is there, e.g. .*a.png. Paths in it begin"),
+        ("a" * 999 + ".png,mug\n", "none of its files is there"),
+        (
+            "split,file,label\ntrain,a.png,mug\ntest,b.png,keys\n",
+            r"several parts .*\(test, train\)",
+        ),
+        ("file,label,x1,y1,x2,y2\na.png,mug,5,5,5,9\n", "line 2: box 5.0,5.0,0.0,4.0: give"),
     ],
 )
 def test_tables_that_will_not_do(folder: Path, tmp_path: Path, text: str, message: str) -> None:

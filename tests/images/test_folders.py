@@ -184,7 +184,9 @@ def test_names_are_kept_as_they_are(tree: Tree, name: str) -> None:
     assert found(data) == {name: [f"{name}/ä b.jpg"]}
 
 
-@pytest.mark.parametrize("names", [("Mug", "mug"), ("ÄPFEL", "äpfel"), ("Käfer", "Ka\u0308fer")])
+@pytest.mark.parametrize(
+    "names", [("Mug", "mug"), ("ÄPFEL", "äpfel"), ("Käfer", "Ka\u0308fer"), ("mug", "mug ")]
+)
 def test_class_names_that_look_alike_are_refused(tree: Tree, names: tuple[str, str]) -> None:
     root = tree(*(f"{name}/a.jpg" for name in names))
     if len(subfolders(root)) == 1:
@@ -213,12 +215,24 @@ def test_a_class_name_that_cannot_be_written_is_refused(tree: Tree) -> None:
 # One level too high
 
 
-@pytest.mark.parametrize("names", [("train", "val", "test"), ("Training", "Validation")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train", "val", "test"),
+        ("Training", "Validation"),
+        ("val2017", "train2017"),
+        ("test_set", "train set"),
+        ("eval", "images_train"),
+        ("held-out", "Train"),
+        ("tst", "trn"),
+        ("query", "support"),
+    ],
+)
 def test_the_parts_of_a_data_set_are_no_classes(tree: Tree, names: tuple[str, ...]) -> None:
     root = tree(*(f"{part}/{name}/a.jpg" for part in names for name in ("mug", "keys")))
     with pytest.raises(FewshotError, match="are the parts of a data set") as caught:
         scan_classes(root)
-    first = "train" if "train" in names else "Training"
+    first = next(name for name in names if "tr" in name.lower() or name == "support")
     assert f"Give {root / first}, e.g." in str(caught.value)
 
 

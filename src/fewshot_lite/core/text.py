@@ -33,6 +33,15 @@ def visible(text: str) -> str:
     )
 
 
+def as_disks_see(name: str) -> str:
+    """What names have in common that some disks take for one.
+
+    Windows and macOS pass over case, Windows over spaces at the end, and macOS stores an accent
+    apart from its letter.
+    """
+    return unicodedata.normalize("NFC", name).lower().strip()
+
+
 def csv_cell(value: object) -> str:
     """A cell of a CSV file, empty for None: `visible`, and never a formula.
 

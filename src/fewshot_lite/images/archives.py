@@ -106,7 +106,7 @@ def scan_zip(path: Path) -> LabelledImages:
     if any(len(member.filename) > _LONGEST_NAME for member in members):
         raise FewshotError(f"{path}: names longer than any system takes. Give the folder unpacked.")
     named = [(PurePosixPath(member.filename.replace("\\", "/")), member) for member in members]
-    named = [(name, m) for name, m in named if not any(map(is_system_name, name.parts))]
+    named = [(name, m) for name, m in named if not _is_hidden(name)]
     around = _folders_around([name.parts for name, _ in named])
     if around:
         named = [(PurePosixPath(*name.parts[around:]), member) for name, member in named]
@@ -129,8 +129,9 @@ def scan_zip(path: Path) -> LabelledImages:
     if all(len(PurePosixPath(photo.place).relative_to(path).parts) > 2 for _, photo in photos):
         check_parts(path, names, "Unpack the archive and give the folder {}, e.g.,")
     if not names:
+        why = f" ({skipped[0].path}: {skipped[0].reason})" if skipped else ""
         raise FewshotError(
-            f"{path}: no class folders with photos. It needs one folder per class in it."
+            f"{path}: no class folders with photos{why}. It needs one folder per class in it."
         )
     check_class_names(path, names)
     return LabelledImages(
@@ -141,6 +142,10 @@ def scan_zip(path: Path) -> LabelledImages:
         labels=tuple(number[label] for label, _ in photos),
         skipped=tuple(skipped),
     )
+
+
+def _is_hidden(name: PurePosixPath) -> bool:
+    return any(part != ".." and is_system_name(part) for part in name.parts)
 
 
 def _folders_around(names: list[tuple[str, ...]]) -> int:

@@ -10,7 +10,7 @@ A *collection* is a folder of such image folders; tasks then come from one of th
 from __future__ import annotations
 
 import os
-import unicodedata
+import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.core.text import as_disks_see
 from fewshot_lite.images.kinds import why_no_photo
 
 if TYPE_CHECKING:  # `--help` does without numpy
@@ -31,12 +32,10 @@ _SYSTEM_NAMES = frozenset(
     ]
 )
 
-#: Names of the parts of a data set, which are no classes.
-_PARTS = frozenset(
-    [
-        *("train", "training", "val", "valid", "validation", "dev", "test", "testing"),
-        *("support", "query"),
-    ]
+#: Names of the parts of a data set, which are no classes: train, Test, val2017, test_set, held-out.
+_PART = re.compile(
+    r"(images[-_ ]?)?(train(ing)?|trn|val(id(ation)?)?|dev|eval(uation)?|te?st(ing)?|"
+    r"h[eo]ld[-_ ]?(out|back)|support|query)([-_ ]?(set|data|split|images))?([-_ ]?\d+)?"
 )
 
 
@@ -276,6 +275,11 @@ def _check_level(folder: Path, folders: list[Path], *, videos: bool) -> None:
         )
 
 
+def is_part(name: str) -> bool:
+    """Whether parts of data sets are called so."""
+    return _PART.fullmatch(name.lower()) is not None
+
+
 def check_parts(where: Path, names: Sequence[str], remedy: str) -> None:
     """Refuse the parts of a data set in the place of classes.
 
@@ -287,9 +291,9 @@ def check_parts(where: Path, names: Sequence[str], remedy: str) -> None:
     Raises:
         FewshotError: all are called as parts are.
     """
-    if len(names) < 2 or not all(name.lower() in _PARTS for name in names):
+    if len(names) < 2 or not all(map(is_part, names)):
         return
-    first = next((name for name in names if name.lower().startswith("tr")), names[0])
+    first = next((name for name in names if re.search("tr(ai)?n|support", name.lower())), names[0])
     raise FewshotError(
         f"{where}: its folders ({', '.join(map(repr, names))}) are the parts of a data set, and "
         f"the classes lie in them. {remedy.format(first)} and try the model on another."
@@ -314,12 +318,11 @@ def check_class_names(folder: Path, names: Iterable[str]) -> None:
             raise FewshotError(
                 f"{folder}: the name of the class folder {name!r} is not valid Unicode. Rename it."
             ) from None
-        # macOS stores an accent apart from its letter, other systems with it.
-        twin = seen.setdefault(unicodedata.normalize("NFC", name).lower(), name)
+        twin = seen.setdefault(as_disks_see(name), name)
         if twin != name:
             raise FewshotError(
-                f"{folder}: the class folders {twin!r} and {name!r} differ only in case or in how "
-                "accents are stored. Rename or merge them."
+                f"{folder}: the class folders {twin!r} and {name!r} differ only in case, in spaces "
+                "around them or in how accents are stored. Rename or merge them."
             )
 
 

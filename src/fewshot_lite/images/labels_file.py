@@ -5,31 +5,44 @@
     IMG_2.jpg,keys              IMG_2.jpg,keys,,,,
 
 The header may be left out; with it, columns may stand in any order and others are passed over. Four
-more columns are a box around the thing (`images.regions`); a row without it is the whole photo.
+more columns are a box around the thing (`images.regions`), by x, y, w, h or by its corners (xmin,
+ymin, xmax, ymax); a row without it is the whole photo. Where a column says which part of a data set
+a row is of, the rows have to be of one.
 """
 
 from __future__ import annotations
 
 import codecs
 import csv
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from fewshot_lite.core.errors import FewshotError, UsageError
-from fewshot_lite.images.folders import LabelledImages, check_class_names, require_folder
-from fewshot_lite.images.photo import Source
+from fewshot_lite.images.folders import (
+    LabelledImages,
+    check_class_names,
+    is_part,
+    require_folder,
+)
+from fewshot_lite.images.photo import Source, place_of
 from fewshot_lite.images.regions import Region, as_box
 
 #: Names that the columns may have, whatever the case.
 _NAMES = {
     "file": ("file", "filename", "file_name", "path", "image", "photo"),
     "label": ("label", "class", "category", "name"),
-    "x": ("x", "left", "xmin"),
-    "y": ("y", "top", "ymin"),
+    "x": ("x", "left", "xmin", "x_min", "x1"),
+    "y": ("y", "top", "ymin", "y_min", "y1"),
     "w": ("w", "width"),
     "h": ("h", "height"),
 }
-_COLUMNS = tuple(_NAMES)
+#: The corner across from (x, y), which is taken before width and height: these may be the photo's.
+_CORNER = {
+    "right": ("xmax", "x_max", "x2", "right"),
+    "bottom": ("ymax", "y_max", "y2", "bottom"),
+}
+_PART = {"part": ("split", "subset", "partition", "set", "fold")}
 #: Bytes of a table: a line is read as a whole, and a file need not have line ends.
 _MOST_BYTES = 100_000_000
 
@@ -54,36 +67,64 @@ def scan_labels(folder: Path, labels: Path) -> LabelledImages:
         raise FewshotError(f"{labels}: larger than {_MOST_BYTES // 10**6} MB, as no table is.")
     sources: list[Source] = []
     given: list[str] = []
-    for line, (file, label, *box) in _rows(labels):
+    parts = set[str]()
+    for line, cells in _rows(labels):
         where = f"{labels}, line {line}"
-        if not file.strip() or not label.strip():
-            raise FewshotError(f"{where}: no {'file' if not file.strip() else 'label'}.")
-        photo: Source = _place(folder, file.strip())
-        if any(cell.strip() for cell in box):
-            try:
-                photo = Region(photo, as_box([cell.strip() for cell in box]))
-            except UsageError as error:
-                raise FewshotError(f"{where}: {error.args[0]}") from None
-        sources.append(photo)
-        given.append(label.strip())
+        for cell in ("file", "label"):
+            if not cells[cell]:
+                raise FewshotError(f"{where}: no {cell}.")
+        try:
+            sources.append(_source(_place(folder, cells["file"]), cells))
+        except UsageError as error:
+            raise FewshotError(f"{where}: {error.args[0]}") from None
+        given.append(cells["label"])
+        parts.add(cells.get("part", ""))
     if not sources:
         raise FewshotError(f"{labels}: no rows. It needs a file and a label in each.")
+    if len(parts) > 1 and all(map(is_part, parts)):
+        raise FewshotError(
+            f"{labels}: its rows are of several parts of a data set ({', '.join(sorted(parts))}). "
+            "Give a table of one, and try the model on another."
+        )
     names = tuple(sorted(set(given)))
     check_class_names(labels, names)
+    if not any(map(_is_there, map(place_of, sources))):
+        raise FewshotError(
+            f"{labels}: none of its files is there, e.g. {place_of(sources[0])}. Paths in it begin "
+            f"at {str(folder)!r}."
+        )
     number = {name: k for k, name in enumerate(names)}
     numbers = tuple(number[label] for label in given)
     return LabelledImages(labels.name, folder, names, tuple(sources), numbers)
 
 
+def _source(file: Path, cells: Mapping[str, str]) -> Source:
+    """A photo, or the part of it that cells x, y and w, h or right, bottom are a box of.
+
+    Raises:
+        UsageError: they are none.
+    """
+    corner = "right" in cells
+    box = [cells.get(name, "") for name in ("x", "y", *(_CORNER if corner else "wh"))]
+    if not any(box):
+        return file
+    x, y, w, h = as_box(box)
+    return Region(file, as_box((x, y, w - x, h - y)) if corner else (x, y, w, h))
+
+
 def _place(folder: Path, file: str) -> Path:
     """Where a file of a table lies; tables from Windows have \\ between folders."""
     place = folder / file
-    return place if "\\" not in file or place.exists() else folder / file.replace("\\", "/")
+    return place if "\\" not in file or _is_there(place) else folder / file.replace("\\", "/")
 
 
-def _rows(labels: Path) -> Iterator[tuple[int, list[str]]]:
-    """Line numbers and cells, (file, label) or (file, label, x, y, w, h)."""
-    columns: Sequence[int] | None = None
+def _is_there(place: Path) -> bool:
+    return os.path.exists(place)  # noqa: PTH110 - `Path.exists` raises for a name too long
+
+
+def _rows(labels: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line numbers and cells by name: file, label, and what else there is."""
+    columns: dict[str, int] | None = None
     try:
         with labels.open("rb") as raw:
             wide = raw.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # as Excel's text is
@@ -98,13 +139,14 @@ def _rows(labels: Path) -> Iterator[tuple[int, list[str]]]:
                     columns = _header(row)
                     if columns:
                         continue
-                    columns = range(len(row)) if len(row) in (2, 6) else ()
-                if not columns or len(row) <= max(columns):
+                    columns = dict(zip(_NAMES, range(len(row)), strict=False))
+                    columns = columns if len(row) in (2, 6) else {}
+                if not columns or len(row) <= max(columns.values()):
                     raise FewshotError(
                         f"{labels}, line {reader.line_num}: {len(row)} columns. Give file,label or "
                         "file,label,x,y,w,h in each row."
                     )
-                yield reader.line_num, [row[column] for column in columns]
+                yield reader.line_num, {name: row[k].strip() for name, k in columns.items()}
     except UnicodeDecodeError:
         raise FewshotError(f"{labels}: not UTF-8 text. Save it as CSV in UTF-8.") from None
     except csv.Error as error:
@@ -113,15 +155,17 @@ def _rows(labels: Path) -> Iterator[tuple[int, list[str]]]:
         raise FewshotError(f"{labels}: cannot be read ({error.strerror or error}).") from None
 
 
-def _header(row: Sequence[str]) -> list[int]:
-    """The places of the columns in a header; none if the row is no header."""
+def _header(row: Sequence[str]) -> dict[str, int]:
+    """The places of the columns in a header by name; none if the row is no header."""
     cells = [cell.strip().lower() for cell in row]
-    places = {
-        name: next((cells.index(word) for word in words if word in cells), None)
-        for name, words in _NAMES.items()
-    }
-    if places["file"] is None or places["label"] is None:
-        return []
-    boxes = all(places[name] is not None for name in "xywh")
-    found = [places[name] for name in (_COLUMNS if boxes else ("file", "label"))]
-    return [place for place in found if place is not None]
+    every = (_NAMES | _CORNER | _PART).items()
+    found = ((name, word) for name, words in every for word in words[::-1] if word in cells)
+    places = {name: cells.index(word) for name, word in found}
+    if not {"file", "label"} <= places.keys():
+        return {}
+    kept = {"file", "label", "part"}
+    for box in ({"x", "y", *_CORNER}, {"x", "y", "w", "h"}):
+        if box <= places.keys():
+            kept |= box
+            break
+    return {name: place for name, place in places.items() if name in kept}

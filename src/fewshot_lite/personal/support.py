@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.progress import OnDone
+from fewshot_lite.core.text import as_disks_see
 from fewshot_lite.images.bit_depths import WHITES, find_whites
 from fewshot_lite.images.clips import clip_of, with_frames
 from fewshot_lite.images.decoding import decode_pixels
@@ -194,8 +195,13 @@ def distinct_names(labels: Iterable[str]) -> tuple[str, ...]:
     check_not_unknown(names)
     if not all(name.strip() for name in names):
         raise UsageError("labels: a class without a name. Give it one.")
-    if len({name.lower() for name in names}) < len(names):
-        raise UsageError("labels: two class names differ only in case. Spell them alike.")
+    seen: dict[str, str] = {}
+    for name in names:
+        if (twin := seen.setdefault(as_disks_see(name), name)) != name:
+            raise UsageError(
+                f"labels: {twin!r} and {name!r} differ only in case, in spaces around them or in "
+                "how accents are stored. Spell them alike."
+            )
     return names
 
 
@@ -267,8 +273,9 @@ def _read(
             skipped.append(Skipped(empty, f"no photo in it can be read{detail}: left out"))
     if len(kept) < 2:
         raise FewshotError(
-            f"{empty}: no photo in it can be read{detail}. Put photos in: two classes with photos "
-            "at least are needed."
+            f"{empty}: no photo in it can be read{detail}. "
+            f"{'Mend that' if detail else 'Put photos in'}: two classes with photos at least are "
+            "needed."
         )
     findings = examiner.findings(problems)
     if strict and findings:

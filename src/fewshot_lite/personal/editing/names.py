@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 from fewshot_lite.core.errors import UsageError
+from fewshot_lite.core.text import as_disks_see
 from fewshot_lite.personal.prediction import check_not_unknown
 
 
@@ -32,10 +32,9 @@ def check_name(name: str, others: Iterable[str]) -> None:
     if not name.strip() or name in (".", "..") or "/" in name or not name.isprintable():
         raise UsageError(f"{name!r}: no name for a class: it has to do for a folder.")
     check_not_unknown([name])
-    key = unicodedata.normalize("NFC", name).lower()
     for other in others:
-        if other != name and unicodedata.normalize("NFC", other).lower() == key:
+        if other != name and as_disks_see(other) == as_disks_see(name):
             raise UsageError(
-                f"{name!r} and the model's class {other!r} differ only in case or in how accents "
-                "are stored. Spell them alike."
+                f"{name!r} and the model's class {other!r} differ only in case, in spaces "
+                "around them or in how accents are stored. Spell them alike."
             )
