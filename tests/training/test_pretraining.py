@@ -72,6 +72,14 @@ def test_a_run_leaves_a_backbone_and_a_log_and_nothing_else(
     assert [line["event"] for line in log_of(undisturbed)] == ["start", "step", "end"]
 
 
+def test_a_first_size_that_a_network_cannot_take_is_refused_by_its_flag(
+    shapes: Path, tmp_path: Path
+) -> None:
+    config = replace(QUICK_PRETRAIN, backbone="conv4", min_image_size=32, image_size=64)
+    with pytest.raises(UsageError, match=r"^--min-image-size 32: conv4 cannot .*for images of 64"):
+        pretrain(shapes, tmp_path / "b.safetensors", config)
+
+
 @pytest.mark.slow
 def test_it_learns(shapes: Path, tmp_path: Path) -> None:
     config = replace(QUICK_PRETRAIN, backbone="resnet18", epochs=6, batch_size=24)

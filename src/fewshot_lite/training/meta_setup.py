@@ -184,16 +184,14 @@ def _reference(learner: Learner, train: TrainingTasks, where: torch.device) -> t
     return lower_maps_of(learner, images[spaced].to(where), 64, contextlib.nullcontext)
 
 
-def check_image_size(backbone: Backbone, size: int) -> None:
+def check_image_size(backbone: Backbone, size: int, flag: str = "--image-size") -> None:
     """Refuse a size that the network cannot take, by one image of it, before photos are read."""
     try:
         with torch.no_grad():
             backbone.eval()(torch.zeros(1, 3, size, size))
     except (AssertionError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
-        raise UsageError(
-            f"--image-size {size}: {backbone.name} cannot take it ({reason})."
-        ) from None
+        raise UsageError(f"{flag} {size}: {backbone.name} cannot take it ({reason}).") from None
 
 
 def without_paths(config: dict[str, Any]) -> dict[str, Any]:

@@ -62,8 +62,8 @@ def pretrain(
     backbone, source = load_backbone(
         config.backbone, config.weights, config.image_size, seed=config.seed
     )
-    for size in (config.min_image_size, config.image_size):
-        check_image_size(backbone, size)
+    check_image_size(backbone, config.image_size)
+    check_image_size(backbone, config.min_image_size, "--min-image-size")
     images = TrainingImages(folders, config.image_size, config.no_flip, report)
     run = Run(_Pretraining(config, backbone, source, images, where), output)
     run.begin(resume=resume, notice=notice)

@@ -115,6 +115,14 @@ def test_support_and_query_come_from_the_folders_named(tmp_path: Path) -> None:
     assert protocol.groups == ["day → night, 3-way 2-shot"]
 
 
+def test_the_folder_that_has_too_few_is_named(tmp_path: Path) -> None:
+    many, few = make(tmp_path / "many", a=9, b=9), make(tmp_path / "few", a=1, b=1)
+    with pytest.raises(FewshotError, match=r"few: class 'a' has 1 readable photos for 2 queries"):
+        open_protocol(many, options(), query=few)
+    with pytest.raises(FewshotError, match=r"few: class 'a' has 1 .*, too few for 2 shots"):
+        open_protocol(few, options(), query=many)
+
+
 def test_unreadable_photos_are_left_out_and_listed(tmp_path: Path) -> None:
     folder = make(tmp_path, a=5, b=5, c=5)
     bad = folder / "b" / "01.jpg"

@@ -41,6 +41,9 @@ class _DataSet(Protocol):
 
     name: str
     root: Path
+    """Where it lies, ..."""
+    query_root: Path
+    """... and where its query images do."""
     class_names: tuple[str, ...]
 
     def counts(self) -> list[tuple[int, int, int]]:
@@ -166,14 +169,15 @@ _REMEDY = "Lower --shots or --queries, or add photos."
 def _check_counts(data: _DataSet, shot: Span, queries: int) -> None:
     """Refuse a class from which a task could not be drawn."""
     for name, (support, query, both) in zip(data.class_names, data.counts(), strict=True):
-        for has, needs, what in (
-            (support, shot.high, f", too few for {shot.high} shots"),
-            (query, queries, f" for {queries} queries"),
-            (both, shot.high + queries, f", too few for {shot.high} shots and {queries} queries"),
+        needed = f"{shot.high} shots and {queries} queries"
+        for has, needs, what, where in (
+            (support, shot.high, f", too few for {shot.high} shots", data.root),
+            (query, queries, f" for {queries} queries", data.query_root),
+            (both, shot.high + queries, f", too few for {needed}", data.root),
         ):
             if has < needs:
                 raise FewshotError(
-                    f"{data.root}: class {name!r} has {has} readable photos{what}. {_REMEDY}"
+                    f"{where}: class {name!r} has {has} readable photos{what}. {_REMEDY}"
                 )
 
 
@@ -183,7 +187,7 @@ class _Single:
     def __init__(
         self, folder: ImageFolder, unreadable: Mapping[Source, str], *, tracks: bool
     ) -> None:
-        self.name, self.root = folder.name, folder.root
+        self.name, self.root, self.query_root = folder.name, folder.root, folder.root
         self.class_names = folder.class_names
         self._folder, self._tracks = folder, tracks
         unreadable_rows = [i for i, path in enumerate(folder.paths) if path in unreadable]
@@ -222,7 +226,7 @@ class _Pair:
     ) -> None:
         _check_same_classes(support, query)
         self.name = f"{support.name} → {query.name}"
-        self.root = support.root
+        self.root, self.query_root = support.root, query.root
         self.class_names = support.class_names
         self._support = _by_class(support, unreadable)
         self._query = _by_class(query, unreadable)
