@@ -13,6 +13,7 @@ damaged files that were taken and gave another answer than the whole file.
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import json
 import math
@@ -110,7 +111,7 @@ def redescribed(meta: dict[str, Any], draw: Random) -> str:
         if draw.random() < 0.2:
             del home[last]
         else:
-            home[last] = draw.choice(VALUES)
+            home[last] = copy.deepcopy(draw.choice(VALUES))  # another may be put into it
         if not meta:
             break
     return json.dumps(meta)

@@ -62,6 +62,12 @@ def test_what_cannot_be_averaged_is_refused(heads: list[object]) -> None:
         make_head({"name": "mean", "heads": heads})
 
 
+def test_a_whole_number_is_a_temperature() -> None:
+    head = make_head({"name": "mean", "heads": [{"name": "ridge"}], "temperature": 10**30})
+    logits = head.logits(head.fit(torch.rand(6, 8), LABELS, 3), torch.rand(2, 8))
+    assert logits.abs().max() > 1e28
+
+
 def test_thousands_of_heads_are_not_fitted() -> None:
     with pytest.raises(ValueError, match="5000 heads to average"):
         make_head({"name": "mean", "heads": [{"name": "ridge"}] * 5000})

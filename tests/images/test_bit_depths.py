@@ -106,7 +106,7 @@ def test_white_is_said_where_it_is_news() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [None, 3, [4095], {"I": "x"}, {"I": -1}, {"I": float("nan")}, {"I": float("inf")}, {"x": 1}],
+    [None, 3, [4095], {"I": "x"}, {"I": -1}, {"I": float("nan")}, {"I": 10**400}, {"x": 1}],
 )
 def test_a_record_of_another_kind_is_none(value: object) -> None:
     assert recorded_whites({"whites": value}) == {}

@@ -315,6 +315,8 @@ def changed(
         ({}, {"backbone": "nonsense"}, "no such network"),
         ({}, {"image_size": "large"}, "damaged"),
         ({}, {"provenance": None}, "'provenance' is missing"),
+        ({}, {"provenance": [1]}, "provenance is no object"),
+        ({}, {"image_size": 10**400}, "damaged"),
     ],
 )
 def test_what_does_not_belong_together_is_one_clear_line(

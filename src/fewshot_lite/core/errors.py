@@ -67,7 +67,7 @@ def _argument(found: re.Match[str]) -> str:
 
 
 #: Raised by building a model from a file's contents that do not belong together.
-DAMAGE = (AttributeError, KeyError, TypeError, ValueError, RuntimeError, UsageError)
+DAMAGE = (AttributeError, KeyError, OverflowError, RuntimeError, TypeError, UsageError, ValueError)
 
 
 @contextlib.contextmanager

@@ -210,7 +210,7 @@ def _mean(options: dict[str, Any], state: dict[str, Array], support: Support) ->
         fit_head(head, under(f"heads.{number}.", state), support)
         for number, head in enumerate(heads)
     ]
-    return lambda q: temperature * sum(member(q) for member in members) / len(members)
+    return lambda q: float(temperature) * sum(member(q) for member in members) / len(members)
 
 
 def _calibrated(options: dict[str, Any], state: dict[str, Array], support: Support) -> Logits:

@@ -39,7 +39,7 @@ class MeanHead(Head):
         if not 0 < temperature < math.inf:
             raise ValueError(f"temperature {temperature}")
         self.heads = nn.ModuleList(heads)
-        self.temperature = temperature
+        self.temperature = float(temperature)
 
     @property
     def members(self) -> Iterator[Head]:

@@ -73,7 +73,7 @@ def recorded_whites(provenance: Mapping[str, Any]) -> dict[str, float]:
     return {
         kind: float(white)
         for kind, white in found.items()
-        if kind in ("F", "I") and isinstance(white, int | float) and 0 < white < math.inf
+        if kind in ("F", "I") and isinstance(white, int | float) and 0 < white < 1e38
     }
 
 

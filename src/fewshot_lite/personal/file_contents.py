@@ -72,6 +72,8 @@ def check_contents(
     names = meta["class_names"]
     if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         raise ValueError("class_names is no list of names")
+    if not isinstance(meta["provenance"], dict):
+        raise ValueError("provenance is no object")
     features, labels = tensors["support.features"], tensors["support.labels"]
     _check_support(features, labels, len(names), width)
     photos = meta.get("photos", [])
