@@ -210,7 +210,12 @@ def _mean(options: dict[str, Any], state: dict[str, Array], support: Support) ->
         fit_head(head, under(f"heads.{number}.", state), support)
         for number, head in enumerate(heads)
     ]
-    return lambda q: float(temperature) * sum(member(q) for member in members) / len(members)
+
+    def logits(q: Array) -> Array:
+        found: Array = float(temperature) * np.mean([member(q) for member in members], axis=0)
+        return found
+
+    return logits
 
 
 def _calibrated(options: dict[str, Any], state: dict[str, Array], support: Support) -> Logits:
