@@ -69,6 +69,9 @@ def test_suggestions_tell_the_file_and_what_it_may_be(personal: PersonalModel, h
         assert item.margin == pytest.approx(answer.labels[0][1] - answer.labels[1][1], abs=1e-4)
     again = suggest(personal, find_photos([Path("new")]), 5)
     assert again == found
+    assert suggest(personal, "new", 5) == found
+    files = [str(path) for path in sorted(Path("new").rglob("*.png"))]
+    assert suggest(personal, files, 5).photos[0].path == found.photos[0].path
     assert fewshot_lite.suggest is suggest
 
 
@@ -116,6 +119,8 @@ def test_bad_input_is_one_clear_line(run: Run, home: Path) -> None:
 
 
 def test_what_cannot_be_asked_for(personal: PersonalModel) -> None:
+    with pytest.raises(UsageError, match=r"^top 0: give 1 or more"):
+        personal.classify(b"text", top=0)
     with pytest.raises(UsageError, match="--number 0: at least 1"):
         suggest(personal, [], 0)
     with pytest.raises(FewshotError, match="No photo"):

@@ -125,13 +125,16 @@ class PhotoClassifier(ABC):
                 in `Prediction.time_line`.
 
         Raises:
-            UsageError: `reject` is not from 0 to below 1, or `frames` not from 1 to 1,000; a file
-                given alone is not there; what is no photo by its type, shape or values.
+            UsageError: `top` is below 1, `reject` not from 0 to below 1, or `frames` not from 1 to
+                1,000; a file given alone is not there; what is no photo by its type, shape or
+                values.
         """
         one = is_photo(photos)
         sources = [as_source(photos, "photos")] if one else as_sources(_several(photos))
         if every is not None:
-            as_seconds(str(every), "every")
+            every = as_seconds(str(every), "every")
+        if top < 1:
+            raise UsageError(f"top {top}: give 1 or more.")
         found = _in_folders(sources)
         answers = self.classify_stream(found, top=top, reject=reject, frames=frames, every=every)
         if not one:

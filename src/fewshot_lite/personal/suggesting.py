@@ -11,7 +11,7 @@ labels tell most about what there is most of.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from fewshot_lite.images.folders import Skipped
 from fewshot_lite.images.kinds import NOT_ASKED_FOR
 from fewshot_lite.images.photo import Source, file_of
 from fewshot_lite.images.prefetch import decoded_batches
+from fewshot_lite.personal.bulk.inputs import find_photos
 from fewshot_lite.personal.bulk.sorting import folder_names
 from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.prediction import UNKNOWN
@@ -70,7 +71,7 @@ class Suggestions:
 
 def suggest(
     personal: PersonalModel,
-    photos: Iterable[Source | Skipped],
+    photos: str | Path | Iterable[str | Source | Skipped],
     number: int = 10,
     *,
     reject: float = 0.05,
@@ -80,11 +81,12 @@ def suggest(
 
     Args:
         personal: the model that is to learn of them.
-        photos: unlabelled, from `find_photos`, say. A video is one of them, by the mean of its
-            frames' features. Those that the model was adapted to are passed over.
+        photos: unlabelled: a folder of them, files, or what `find_photos` found. A video is one of
+            them, by the mean of its frames' features. Those that the model was adapted to are
+            passed over.
         number: how many to choose.
         reject: as for `PersonalModel.classify`.
-        on_done: called with (photos looked at, photos in all; None if that is not known).
+        on_done: called with (photos looked at, photos in all).
 
     Raises:
         UsageError: a number below 1.
@@ -95,8 +97,11 @@ def suggest(
     features, found, skipped = [personal.features[:0]], list[tuple[int, Path | None]](), []
     position = 0
     digests, known = personal.known_digests, 0
-    photos, whites = with_whites(photos, recorded_whites(personal.provenance))
-    for batch in decoded_batches(photos, personal.image_size, whites=whites):
+    if isinstance(photos, str | Path):
+        photos = find_photos([Path(photos)])
+    listed = [Path(photo) if isinstance(photo, str) else photo for photo in photos]
+    read, whites = with_whites(listed, recorded_whites(personal.provenance))
+    for batch in decoded_batches(read, personal.image_size, whites=whites):
         rows_of = batch.rows()
         for offset, source in enumerate(batch.paths):
             path = file_of(source)
@@ -115,7 +120,7 @@ def suggest(
             embedded = personal.embed(torch.from_numpy(batch.pixels))
             features += [embedded[rows].mean(0, keepdim=True) for rows in rows_of.values()]
         if on_done is not None:
-            on_done(position, len(photos) if isinstance(photos, Sized) else None)
+            on_done(position, len(listed))
     if not found:
         if known:
             raise FewshotError(f"The model has all {known} photos that could be read. Give others.")

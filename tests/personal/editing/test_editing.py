@@ -125,6 +125,13 @@ def test_any_adds_and_removes_equal_fitting_the_head_on_what_is_left(
             assert_same(personal, part(the_head, everything, sorted(here)))
 
 
+def test_one_class_may_be_named_without_a_list() -> None:
+    everything = random_features(3)
+    personal = part(MahalanobisHead(), everything, list(range(len(everything[1]))))
+    name = personal.class_names[0]
+    assert remove(personal, name).model.class_names == personal.class_names[1:]
+
+
 def test_what_was_added_and_removed_again_leaves_no_trace_in_the_answers() -> None:
     everything = random_features(6)
     labels = everything[1]

@@ -29,6 +29,8 @@ def remove(
         FewshotError: fewer than two classes would be left, or a class without photos.
     """
     check_photos_may_change(personal)
+    classes = [classes] if isinstance(classes, str) else classes
+    photos = [photos] if isinstance(photos, str) else photos
     if not classes and not photos:
         raise UsageError("Name a class to remove, or a photo with --photo.")
     for name in classes:
