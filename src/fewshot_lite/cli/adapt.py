@@ -34,7 +34,9 @@ from fewshot_lite.personal.report.page import check_report
 
 if TYPE_CHECKING:
     from fewshot_lite.personal.adaptation import Adaptation
+    from fewshot_lite.personal.growth import Growth
     from fewshot_lite.personal.personal_model import PersonalModel
+    from fewshot_lite.personal.quality import Quality
     from fewshot_lite.personal.torch_free_model import AdaptedModel
 
 
@@ -134,31 +136,14 @@ def adapt(
         require_folder(folder)
     if frames is not None:
         check_frames(frames)
-    check_output(output, force=force, stream=True)
-    sources = parse_base(base, weights).files
-    if report is not None:
-        taken = [("--output", output), *(("--base", source) for source in sources)]
-        check_report(report, force=force, others=taken)
-    for source in sources:
-        if output.exists() and source.exists() and output.samefile(source):
-            flag = "--weights" if source == weights else "--base"
-            raise UsageError(f"--output {output}: the same file as {flag}. Give another name.")
-    if output.suffix.lower() in PHOTO_ENDINGS:
-        raise UsageError(f"--output {output}: the name of a photo. End it in .safetensors.")
+    _check_outputs(output, report, base, weights, force=force)
     from fewshot_lite.cli.render import terminal as render
-    from fewshot_lite.cli.render.check import findings_json, print_findings
-    from fewshot_lite.cli.render.quality import (
-        print_head,
-        print_quality,
-        print_refined,
-        quality_json,
-    )
+    from fewshot_lite.cli.render.check import print_findings
     from fewshot_lite.core.stopping import StopRequest
-    from fewshot_lite.images.bit_depths import in_words
     from fewshot_lite.images.preflight import StrictError
     from fewshot_lite.personal.growth import expected_growth
     from fewshot_lite.personal.loading import open_base
-    from fewshot_lite.personal.quality import advice, assess
+    from fewshot_lite.personal.quality import assess
     from fewshot_lite.personal.torch_free_base import TorchFreeBase
 
     plain = head == "default" and refine == "off" and report is None
@@ -213,6 +198,49 @@ def adapt(
         if not json:
             print_findings(error.findings, render.err)
         raise
+    _show(personal, quality, growth, output, report, json=json)
+    if stop:
+        sys.exit(INTERRUPTED)
+
+
+def _check_outputs(
+    output: Path, report: Path | None, base: str, weights: Path | None, *, force: bool
+) -> None:
+    """Refuse to write where nothing can be written, or over what is read."""
+    check_output(output, force=force, stream=True)
+    sources = parse_base(base, weights).files
+    if report is not None:
+        taken = [("--output", output), *(("--base", source) for source in sources)]
+        check_report(report, force=force, others=taken)
+    for source in sources:
+        if output.exists() and source.exists() and output.samefile(source):
+            flag = "--weights" if source == weights else "--base"
+            raise UsageError(f"--output {output}: the same file as {flag}. Give another name.")
+    if output.suffix.lower() in PHOTO_ENDINGS:
+        raise UsageError(f"--output {output}: the name of a photo. End it in .safetensors.")
+
+
+def _show(
+    personal: AdaptedModel | PersonalModel,
+    quality: Quality,
+    growth: Growth | None,
+    output: Path,
+    report: Path | None,
+    *,
+    json: bool,
+) -> None:
+    """Print what came of adapting."""
+    from fewshot_lite.cli.render import terminal as render
+    from fewshot_lite.cli.render.check import findings_json, print_findings
+    from fewshot_lite.cli.render.quality import (
+        print_head,
+        print_quality,
+        print_refined,
+        quality_json,
+    )
+    from fewshot_lite.images.bit_depths import in_words
+    from fewshot_lite.personal.quality import advice
+
     adaptation = personal.adaptation
     assert adaptation is not None
     if note := in_words(adaptation.whites):
@@ -255,8 +283,6 @@ def adapt(
         if report is not None:
             render.out.print(f"Report: [bold]{render.escape(str(report))}[/]")
         render.print_next([render.command("classify", "photo.jpg", *where)])
-    if stop:
-        sys.exit(INTERRUPTED)
 
 
 def _embedded(progress: Callable[..., None], done: int, total: int) -> None:
