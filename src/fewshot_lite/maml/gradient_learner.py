@@ -247,29 +247,6 @@ class GradientLearner(Learner):
         return False
 
     @torch.no_grad()
-    def adapt(
-        self,
-        images: Tensor,
-        labels: Tensor,
-        classes: int,
-        *,
-        micro_batch: int = 64,
-        cast: Cast = contextlib.nullcontext,
-    ) -> TaskClassifier:
-        """Adapt to a support set by gradient steps; arguments as `Learner.adapt`.
-
-        Stages below the lowest that is updated are run once, however many steps there are. `cast`
-        is not used for adapting, only for queries.
-
-        Raises:
-            ValueError: a part of the learner is in training mode, or a class has no image.
-            UsageError: a learned head for another number of classes.
-            FewshotError: the steps diverged.
-        """
-        x = lower_maps_of(self, images, micro_batch)
-        return self.adapt_from_maps(x, labels, classes, micro_batch=micro_batch, cast=cast)
-
-    @torch.no_grad()
     def adapt_from_maps(
         self,
         x: Tensor,
@@ -280,7 +257,16 @@ class GradientLearner(Learner):
         cast: Cast = contextlib.nullcontext,
         engine: Engine | None = None,
     ) -> TaskClassifier:
-        """As `adapt`, from what `lower_maps` gave of the support set; `engine` is not used."""
+        """Adapt by gradient steps; arguments as `Learner.adapt_from_maps`.
+
+        Stages below the lowest that is updated are run once, however many steps there are. `cast`
+        is not used for steps, only below them and for queries; `engine` is not used.
+
+        Raises:
+            ValueError: a part of the learner is in training mode, or a class has no image.
+            UsageError: a learned head for another number of classes.
+            FewshotError: the steps diverged.
+        """
         self.check_evaluation_mode()
         self.head.check_way(classes)
         if set(labels.tolist()) != set(range(classes)):
