@@ -129,7 +129,9 @@ def test_only_the_rows_asked_for_are_compared(tmp_path: Path) -> None:
 def test_similarity_is_that_of_pairs_whichever_comes_first(tmp_path: Path) -> None:
     one = photo(0)
     grey = fingerprints_of([one, photo(1), cropped(one, 0, 1)], tmp_path).grey
-    for scores in (similarity(grey[[0, 0, 0]], grey), similarity(grey, grey[[0, 0, 0]])):
+    first, all_three, tangents = np.zeros(3, int), np.arange(3), fingerprints.tangents_of(grey)
+    for pair in ((first, all_three), (all_three, first)):
+        scores = similarity(grey, tangents, *pair)
         assert scores[0] == pytest.approx(1, abs=1e-5)
         assert scores[1] < 0.6
         assert scores[2] >= SAME

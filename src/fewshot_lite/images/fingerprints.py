@@ -77,12 +77,9 @@ def similar_pairs(
     grey = fingerprints.grey[rows]
     varied = grey.reshape(len(rows), SIDE * SIDE).std(axis=1) >= _FLAT
     rows, grey = rows[varied], grey[varied]
-    coarse = np.concatenate(
-        [
-            np.zeros((0, _COARSE[0] ** 2 - 1), np.float32),
-            *(_unit(_features(part, *_COARSE)) for part in _parts(grey, chunk)),
-        ]
-    )
+    parts = [grey[start : start + chunk] for start in range(0, max(1, len(grey)), chunk)]
+    coarse = np.concatenate([_unit(_features(part, *_COARSE)) for part in parts])
+    tangents = np.concatenate([tangents_of(part) for part in parts])
     found: list[tuple[int, int, float]] = []
     for start in range(0, len(rows), chunk):
         likeness = coarse[start : start + chunk] @ coarse[start:].T  # (chunk, later)
@@ -92,25 +89,36 @@ def similar_pairs(
         first, second = first[same_colours], second[same_colours]
         for part in range(0, len(first), chunk):
             i, j = first[part : part + chunk], second[part : part + chunk]
-            score = similarity(grey[i], grey[j])
+            score = similarity(grey, tangents, i, j)
             for k in np.flatnonzero(score >= SAME):
                 a, b = sorted((int(rows[i[k]]), int(rows[j[k]])))
                 found.append((a, b, float(score[k])))
     return sorted(found)
 
 
-def similarity(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> Floats:
-    """Correlation of pairs of thumbnails, uint8 (P, SIDE, SIDE), as they are or moved; (P,).
+def similarity(
+    grey: npt.NDArray[np.uint8],
+    tangents: Floats,
+    i: npt.NDArray[np.int64],
+    j: npt.NDArray[np.int64],
+) -> Floats:
+    """Correlation of pairs of thumbnails as they are or moved, float32 (P,).
 
     Pairs that moving cannot help keep the correlation they have as they are.
+
+    Args:
+        grey: uint8 (M, SIDE, SIDE).
+        tangents: their `tangents_of`.
+        i: P rows of these.
+        j: P rows, their partners.
     """
-    x, y = a.astype(np.float32), b.astype(np.float32)
-    best = _correlation(x, y)
-    for moving, still in ((x, y), (y, x)):
-        worth = np.flatnonzero((best < SAME) & (_explained(moving, still) >= _WORTH_MOVING))
+    best = _correlation(grey[i], grey[j])
+    for moving, still in ((i, j), (j, i)):
+        explained = _fit(tangents[moving], _features(grey[still], *_COARSE))[1]
+        worth = np.flatnonzero((best < SAME) & (explained >= _WORTH_MOVING))
         if len(worth):
-            moved = _moved_onto(moving[worth], still[worth])
-            best[worth] = np.maximum(best[worth], _correlation(moved, still[worth]))
+            moved = _moved_onto(grey[moving[worth]], grey[still[worth]])
+            best[worth] = np.maximum(best[worth], _correlation(moved, grey[still[worth]]))
     return best
 
 
@@ -157,22 +165,27 @@ def _unit(values: Floats) -> Floats:
     return np.asarray(values / np.maximum(lengths, 1e-6), dtype=np.float32)
 
 
-def _correlation(a: Floats, b: Floats) -> Floats:
+def _correlation(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic]) -> Floats:
     product = _unit(_features(a, *_FINE)) * _unit(_features(b, *_FINE))
     return np.asarray(product.sum(axis=-1), dtype=np.float32)
 
 
-def _fit(moving: Floats, still: Floats) -> tuple[Floats, Floats]:
-    """Contrast, shift x, shift y and scale of `moving` that best give `still`, to first order.
-
-    Returns:
-        (P, 4), and the share of the energy of `still` that they explain, (P,).
-    """
-    down, right = np.gradient(moving, axis=(1, 2))
+def tangents_of(grey: npt.NDArray[np.generic]) -> Floats:
+    """Features of thumbnails (M, SIDE, SIDE) by contrast, shift x, shift y and scale: (M, 4, k)."""
+    values = grey.astype(np.float32)
+    down, right = np.gradient(values, axis=(1, 2))
     place = np.arange(SIDE, dtype=np.float32) - (SIDE - 1) / 2
     grow = right * place + down * place[:, None]
-    basis = _features(np.stack([moving, right, down, grow], axis=1), *_COARSE)  # (P, 4, k)
-    target = _features(still, *_COARSE)[..., None]  # (P, k, 1)
+    return _features(np.stack([values, right, down, grow], axis=1), *_COARSE)
+
+
+def _fit(basis: Floats, target: Floats) -> tuple[Floats, Floats]:
+    """By how much of each tangent (P, 4, k) photos of features (P, k) come about, to first order.
+
+    Returns:
+        (P, 4), and the share of the energy of `target` that they explain, (P,).
+    """
+    target = target[..., None]
     gram = basis @ basis.transpose(0, 2, 1)
     # A ridge for each unknown in its own unit: the scale's tangent is far longer than the shifts'.
     ridge = 1e-4 * np.einsum("pii->pi", gram)[:, :, None] + 1e-3
@@ -182,19 +195,18 @@ def _fit(moving: Floats, still: Floats) -> tuple[Floats, Floats]:
     return factors[..., 0].astype(np.float32), np.asarray(1 - rest / energy, dtype=np.float32)
 
 
-def _explained(moving: Floats, still: Floats) -> Floats:
-    return _fit(moving, still)[1]
-
-
-def _moved_onto(moving: Floats, still: Floats, steps: int = 3) -> Floats:
+def _moved_onto(
+    moving: npt.NDArray[np.uint8], still: npt.NDArray[np.uint8], steps: int = 3
+) -> Floats:
     """`moving`, shifted and scaled onto `still` by Gauss-Newton steps."""
+    target = _features(still, *_COARSE)
     moves = np.zeros((len(moving), 3), dtype=np.float32)
-    moved = moving
+    moved = moving.astype(np.float32)
     for _ in range(steps):
-        factors, _ = _fit(moved, still)
+        factors, _ = _fit(tangents_of(moved), target)
         contrast = np.maximum(factors[:, :1], np.float32(0.2))
         moves = np.clip(moves + factors[:, 1:] / contrast, -_FARTHEST, _FARTHEST)
-        moved = _warped(moving, moves)
+        moved = _warped(moving.astype(np.float32), moves)
     return moved
 
 
@@ -212,7 +224,3 @@ def _interpolation(places: Floats) -> Floats:
     places = np.clip(places, 0, SIDE - 1)
     distance = np.abs(places[:, :, None] - np.arange(SIDE, dtype=np.float32))
     return np.asarray(np.maximum(0, 1 - distance), dtype=np.float32)
-
-
-def _parts(values: npt.NDArray[np.uint8], size: int) -> list[npt.NDArray[np.uint8]]:
-    return [values[start : start + size] for start in range(0, len(values), size)]

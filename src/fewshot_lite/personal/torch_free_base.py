@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
@@ -143,7 +144,7 @@ class TorchFreeBase:
         """
         start = time.perf_counter()
         choose_views(views, mirror, 0)
-        with _Rows(self._lower, views, mirror) as rows:
+        with _Rows(self._lower, views, mirror, thumbnails) as rows:
             support = read_support(
                 photos,
                 labels,
@@ -154,15 +155,14 @@ class TorchFreeBase:
                 frames=frames,
                 workers=workers,
                 take=rows.take,
-                look=rows.look if thumbnails else None,
+                look=rows.look,
             )
             if not rows.names:  # squares, which are taken as they are
                 for part in _in_parts(support.images):
                     rows.take(part, len(support.labels))
-                    for image in part if thumbnails else ():
-                        rows.look(
-                            len(rows.jpegs), Square(image.transpose(1, 2, 0), *image.shape[1:])
-                        )
+                    for image in part:
+                        square = Square(image.transpose(1, 2, 0), *image.shape[1:])
+                        rows.look(len(rows.digests), square)
             model = self._of(support, rows, mirror, on_embedded)
         model.adaptation = Adaptation.of(support, time.perf_counter() - start)
         return model
@@ -192,7 +192,10 @@ class TorchFreeBase:
                 "grew without bounds in training. Use another, or train with a lower --lr."
             )
         groups = np.array(support.groups or range(number), np.int64)
-        head, names, features = self._fitted(features, labels, classes, names, mirror, groups)
+        as_is = features[:: len(names)]
+        with ThreadPoolExecutor(1) as beside:  # both leave each photo out, by other features
+            strangeness = beside.submit(strangeness_of_support, as_is, labels, classes, groups)
+            head, names, features = self._fitted(features, labels, classes, names, mirror, groups)
         provenance = {
             "base": self._source,
             "learner": self._meta["learner"],
@@ -214,11 +217,11 @@ class TorchFreeBase:
             support.photos,
             kept,
             labels,
-            strangeness_of_support(kept[:, 0], labels, classes, groups),
+            strangeness.result(),
             None,
             tuple(jpeg for _, jpeg in sorted(rows.jpegs.items())),
             groups if support.groups else None,
-            np.array(rows.digests, np.int64),
+            np.array([digest for _, digest in sorted(rows.digests.items())], np.int64),
         )
         backbone = {name: self._meta[name] for name in ("backbone", "image_size", "mean", "std")}
         return AdaptedModel(backbone, network, head, contents)
@@ -279,8 +282,11 @@ def _in_parts(images: Any) -> Iterator[npt.NDArray[np.uint8]]:
 class _Rows:
     """What the lower stages give of photos in their views, as the photos come."""
 
-    def __init__(self, lower: Any, views: int | None, mirror: bool | None) -> None:
+    def __init__(
+        self, lower: Any, views: int | None, mirror: bool | None, thumbnails: bool
+    ) -> None:
         self._lower, self._views, self._mirror = lower, views, mirror
+        self._thumbnails = thumbnails
         self.names: tuple[str, ...] = ()
         """The views; known when the first photos are."""
         self._file: Any = SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115  # closed by __exit__
@@ -288,7 +294,7 @@ class _Rows:
         self._statistics: list[Array] = []
         self.jpegs: dict[int, bytes] = {}
         """Thumbnails by their places among all photos, which come in any order."""
-        self.digests: list[int] = []
+        self.digests: dict[int, int] = {}
 
     def __enter__(self) -> _Rows:
         return self
@@ -300,8 +306,9 @@ class _Rows:
         """Take images (B, 3, S, S) of so many photos in all."""
         if not self.names:
             self.names = choose_views(self._views, self._mirror, total)
-        views = np.stack([view(pixels, name) for name in self.names], 1)
-        [maps] = run_session(self._lower, None, views.reshape(-1, *pixels.shape[1:]))
+        views = [view(pixels, name) for name in self.names]
+        stacked = np.stack(views, 1).reshape(-1, *pixels.shape[1:]) if len(views) > 1 else views[0]
+        [maps] = run_session(self._lower, None, stacked)
         self._shape = maps.shape[1:]
         self._statistics.append(map_statistics(maps))
         try:
@@ -310,11 +317,12 @@ class _Rows:
             raise FewshotError(
                 f"No room for temporary files ({error.strerror}). Set TMPDIR to a folder with more."
             ) from None
-        self.digests += map(digest_of, pixels)
 
     def look(self, position: int, square: Square) -> None:
-        """Keep the thumbnail of one photo; threads may call this at the same time."""
-        self.jpegs[position] = thumbnail(square.pixels)
+        """Keep digest and thumbnail of one photo; threads may call this at the same time."""
+        self.digests[position] = digest_of(square.pixels.transpose(2, 0, 1))
+        if self._thumbnails:
+            self.jpegs[position] = thumbnail(square.pixels)
 
     @property
     def statistics(self) -> Array:
