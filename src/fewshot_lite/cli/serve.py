@@ -11,7 +11,7 @@ from fewshot_lite.cli.options import Device, MaxPixels
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.files import DEFAULT_BASE, DEFAULT_PERSONAL
 from fewshot_lite.personal.base_argument import parse_base
-from fewshot_lite.serve.target import check_address, check_model, check_web, find_target
+from fewshot_lite.serve.target import Service, check_model, check_web, find_target
 
 _API = "The API"
 
@@ -72,7 +72,8 @@ def serve(
     page removes is put into FOLDER/.fewshot-lite/removed. The page uses no network but that to this
     program. Its API is described at /openapi.json.
     """
-    loopback = check_address(host, token)
+    service = Service(host, port, token, at_work)
+    loopback = service.limits().loopback
     check_web()
     if workers > 1 and not api_only:
         raise UsageError("--workers: goes with --api-only. The page is served by one process.")
@@ -95,25 +96,14 @@ def serve(
     if api_only:
         model = DEFAULT_PERSONAL if target is None else target
         check_model(model)
-        serve_api(
-            model,
-            host=host,
-            port=port,
-            token=token,
-            at_work=at_work,
-            workers=workers,
-            on_address=show,
-        )
+        serve_api(model, service, workers=workers, on_address=show)
         return
     parse_base(base)
     serve_page(
         find_target(target),
+        service,
         base=base,
         device=device,
-        host=host,
-        port=port,
-        token=token,
-        at_work=at_work,
         on_address=show,
         on_note=render.print_note,
     )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fewshot_lite.core.jsons import dumps
 from fewshot_lite.serve.classifying import Classifying
 from fewshot_lite.serve.growing import Growing, GrowingModel
 from fewshot_lite.serve.guard import App, Guard, Limits
-from fewshot_lite.serve.replies import Failed, Reply, error_reply, failing
-from fewshot_lite.serve.routes import Handler, Route, openapi
+from fewshot_lite.serve.replies import Reply, error_reply, failure
+from fewshot_lite.serve.routes import Route, openapi
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -36,37 +36,27 @@ def make_app(routes: Sequence[Route], limits: Limits, pages: dict[str, Reply] | 
 
     description = dumps(openapi(routes, token=limits.token is not None)).encode()
     fixed = {"/openapi.json": Reply(description, "application/json"), **(pages or {})}
-    table = [
-        Entry(route.path, _endpoint(route.handler), methods=[route.method]) for route in routes
-    ]
-    for path, reply in fixed.items():
-        table.append(Entry(path, _endpoint(_constant(reply)), methods=["GET"]))
-
-    async def not_found(request: Request, error: Exception) -> Response:
-        return _response(error_reply(404, "There is nothing at this address."))
-
-    async def wrong_method(request: Request, error: Exception) -> Response:
-        return _response(error_reply(405, "This address does not take this method."))
-
-    return Guard(
-        Starlette(routes=table, exception_handlers={404: not_found, 405: wrong_method}), limits
-    )
+    table = [Entry(route.path, _endpoint(route), methods=[route.method]) for route in routes]
+    table += [Entry(path, _always(reply), methods=["GET"]) for path, reply in fixed.items()]
+    nothing = error_reply(404, "There is nothing at this address.")
+    wrong_method = error_reply(405, "This address does not take this method.")
+    handlers: Any = {404: _always(nothing), 405: _always(wrong_method)}
+    return Guard(Starlette(routes=table, exception_handlers=handlers), limits)
 
 
-def _constant(reply: Reply) -> Handler:
-    async def handler(request: Request) -> Reply:
-        return reply
+def _always(reply: Reply) -> Callable[..., object]:
+    async def endpoint(request: Request, error: Exception | None = None) -> Response:
+        return _response(reply)
 
-    return handler
+    return endpoint
 
 
-def _endpoint(handler: Handler) -> Callable[[Request], object]:
+def _endpoint(route: Route) -> Callable[[Request], object]:
     async def endpoint(request: Request) -> Response:
         try:
-            with failing():
-                return _response(await handler(request))
-        except Failed as failed:
-            return _response(failed.reply)
+            return _response(await route.handler(request))
+        except Exception as error:
+            return _response(failure(error))
 
     return endpoint
 

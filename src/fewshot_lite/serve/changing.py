@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from fewshot_lite.core.config import Refine
 from fewshot_lite.core.errors import FewshotError, UsageError
@@ -15,7 +16,7 @@ from fewshot_lite.serve.bodies import members_of, photos_of, text, whole_numbers
 from fewshot_lite.serve.edits import Change
 from fewshot_lite.serve.errors import NotFound
 from fewshot_lite.serve.replies import Reply, download, json_reply
-from fewshot_lite.serve.routes import Query, Route
+from fewshot_lite.serve.routes import Handlers, Query, route
 from fewshot_lite.serve.session import Session
 from fewshot_lite.serve.state import state_of
 
@@ -25,116 +26,37 @@ if TYPE_CHECKING:
 #: Where a model is opened and saved; its bodies may be larger.
 MODEL_FILE = "/v1/model/file"
 _SINCE = Query("since", "RUN.REVISION of a state; 204 if it is still that one.", {"type": "string"})
-_REFINE: tuple[Refine, ...] = ("off", "auto", "on")
+_BINARY = "application/octet-stream"
 
 
-class Changing:
+class Changing(Handlers):
     """Handlers around a session. Each that changes something answers with the new state."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def routes(self) -> list[Route]:
-        """What it answers to."""
-        state = Route("GET", "/v1/session", self.state, "Classes, photos, model.", query=(_SINCE,))
-        undo = Route("POST", "/v1/undo", self.undo, "Take the last change back.", refuses=(409,))
-        return [state, undo, *self._of_classes(), *self._of_photos(), *self._of_model()]
-
-    def _of_classes(self) -> list[Route]:
-        path = "/v1/classes/{name}"
-        return [
-            Route("POST", "/v1/classes", self.create, "A new class.", ("name",), refuses=(400,)),
-            Route(
-                "PATCH",
-                path,
-                self.rename,
-                "Rename a class, or put its photos `into` another one.",
-                ("name", "into"),
-                refuses=(400, 404),
-            ),
-            Route("DELETE", path, self.remove_class, "Remove a class.", refuses=(404,)),
-            Route(
-                "POST",
-                f"{path}/photos",
-                self.add,
-                "Add photos to a class: one as the body, or several as files of a form.",
-                "photos",
-                refuses=(400, 404, 422),
-            ),
-        ]
-
-    def _of_photos(self) -> list[Route]:
-        path, refuses = "/v1/photos", (400, 404)
-        keep = "Say that photos are in the right class."
-        move = "Put photos into another class."
-        return [
-            Route("POST", f"{path}/move", self.move, move, ("numbers", "name"), refuses=refuses),
-            Route(
-                "POST",
-                f"{path}/remove",
-                self.remove,
-                "Remove photos.",
-                ("numbers",),
-                refuses=refuses,
-            ),
-            Route("POST", f"{path}/keep", self.keep, keep, ("numbers",), refuses=refuses),
-            Route(
-                "GET",
-                f"{path}/{{number}}/picture",
-                self.picture,
-                "A photo, small.",
-                gives="image/jpeg",
-                refuses=(404,),
-            ),
-            Route(
-                "GET",
-                f"{path}.zip",
-                self.photos_zip,
-                "All photos, in a folder for each class.",
-                gives="application/zip",
-                refuses=(409,),
-            ),
-        ]
-
-    def _of_model(self) -> list[Route]:
-        file = "application/octet-stream"
-        adapt = "Adapt network and head to all photos; `refine` is off, auto or on."
-        saved = "The personal model, for `classify --model`."
-        return [
-            Route("POST", "/v1/adapt", self.adapt, adapt, ("refine",), refuses=(400, 409)),
-            Route("DELETE", "/v1/adapt", self.cancel, "Call it off."),
-            Route("GET", MODEL_FILE, self.model_file, saved, gives=file, refuses=(409,)),
-            Route(
-                "PUT",
-                MODEL_FILE,
-                self.open_model,
-                "Begin with a personal model.",
-                "file",
-                refuses=(400, 409, 422),
-            ),
-            Route(
-                "GET",
-                "/v1/model/onnx",
-                self.onnx,
-                "The model in ONNX.",
-                gives=file,
-                refuses=(400, 409),
-            ),
-        ]
-
+    @route("GET", "/v1/session", query=(_SINCE,))
     async def state(self, request: Request) -> Reply:
-        """All that the page shows."""
+        """Classes, photos, model."""
         if request.query_params.get("since") == f"{self._session.run}.{self._session.revision}":
             return Reply(b"", "application/json", 204)
         return await self._state()
 
+    @route("POST", "/v1/undo", refuses=(409,))
+    async def undo(self, request: Request) -> Reply:
+        """Take the last change back."""
+        await asyncio.to_thread(self._session.undo)
+        return await self._state()
+
+    @route("POST", "/v1/classes", ("name",), refuses=(400,))
     async def create(self, request: Request) -> Reply:
         """A new class."""
         (name,) = await members_of(request, "name")
         return await self._edit(edits.create_class, text(name, "name"))
 
+    @route("PATCH", "/v1/classes/{name}", ("name", "into"), refuses=(400, 404))
     async def rename(self, request: Request) -> Reply:
-        """A class renamed or merged."""
+        """Rename a class, or put its photos `into` another one."""
         old = request.path_params["name"]
         new, into = await members_of(request, "name", "into")
         if (new is None) == (into is None):
@@ -143,82 +65,91 @@ class Changing:
             return await self._edit(edits.merge_classes, old, text(into, "into"))
         return await self._edit(edits.rename_class, old, text(new, "name"))
 
+    @route("DELETE", "/v1/classes/{name}", refuses=(404,))
     async def remove_class(self, request: Request) -> Reply:
-        """A class gone."""
+        """Remove a class."""
         return await self._edit(edits.remove_class, request.path_params["name"])
 
+    @route("POST", "/v1/classes/{name}/photos", "photos", refuses=(400, 404, 422))
     async def add(self, request: Request) -> Reply:
-        """What became of each photo, and the state; 422 if none could be read."""
+        """Add photos to a class: one as the body, or several as files of a form.
+
+        It answers with what became of each photo, and the state; 422 if none could be read.
+        """
         label, uploads = request.path_params["name"], await photos_of(request)
         added = await asyncio.to_thread(self._session.add_photos, label, uploads)
-        photos = [
-            {"name": item.name, "number": item.number, "problem": item.problem} for item in added
-        ]
         status = 200 if any(item.number is not None for item in added) else 422
+        photos = [asdict(item) for item in added]
         return json_reply({"photos": photos, "state": state_of(self._session)}, status)
 
+    @route("POST", "/v1/photos/move", ("numbers", "name"), refuses=(400, 404))
     async def move(self, request: Request) -> Reply:
-        """Photos in another class."""
+        """Put photos into another class."""
         numbers, name = await members_of(request, "numbers", "name")
         numbers = whole_numbers(numbers, "numbers")
         return await self._edit(edits.move_photos, numbers, text(name, "name"))
 
+    @route("POST", "/v1/photos/remove", ("numbers",), refuses=(400, 404))
     async def remove(self, request: Request) -> Reply:
-        """Photos gone."""
+        """Remove photos."""
         (numbers,) = await members_of(request, "numbers")
         return await self._edit(edits.remove_photos, whole_numbers(numbers, "numbers"))
 
+    @route("POST", "/v1/photos/keep", ("numbers",), refuses=(400, 404))
     async def keep(self, request: Request) -> Reply:
-        """Photos beyond doubt."""
+        """Say that photos are in the right class."""
         (numbers,) = await members_of(request, "numbers")
         return await self._edit(edits.keep_photos, whole_numbers(numbers, "numbers"))
 
+    @route("GET", "/v1/photos/{number}/picture", gives="image/jpeg", refuses=(404,))
     async def picture(self, request: Request) -> Reply:
-        """A small JPEG."""
+        """A photo, small."""
         number = request.path_params["number"]
         if not (number.isascii() and number.isdigit()):
             raise NotFound("There is no photo of this number.")
         jpeg = await asyncio.to_thread(self._session.thumbnail, int(number[:15]))
         return Reply(jpeg, "image/jpeg")
 
-    async def undo(self, request: Request) -> Reply:
-        """The state before the last change."""
-        await asyncio.to_thread(self._session.undo)
-        return await self._state()
+    @route("GET", "/v1/photos.zip", gives="application/zip", refuses=(409,))
+    async def photos_zip(self, request: Request) -> Reply:
+        """All photos, in a folder for each class."""
+        return download(archive.pieces(self._session), "application/zip", "photos.zip")
 
+    @route("POST", "/v1/adapt", ("refine",), refuses=(400, 409))
     async def adapt(self, request: Request) -> Reply:
-        """Adapting asked for."""
+        """Adapt network and head to all photos; `refine` is off, auto or on."""
         (refine,) = await members_of(request, "refine")
-        refine = "off" if refine is None else refine
-        if refine not in _REFINE:
-            raise UsageError(f"refine: give {', '.join(_REFINE)}.")
+        if refine is None:
+            refine = "off"
+        if refine not in get_args(Refine):
+            raise UsageError(f"refine: give {', '.join(get_args(Refine))}.")
         self._session.adapt(refine)
         return await self._state()
 
+    @route("DELETE", "/v1/adapt")
     async def cancel(self, request: Request) -> Reply:
-        """Adapting called off."""
+        """Call it off."""
         self._session.cancel()
         return await self._state()
 
+    @route("GET", MODEL_FILE, gives=_BINARY, refuses=(409,))
     async def model_file(self, request: Request) -> Reply:
-        """A file as `adapt` writes it."""
+        """The personal model, for `classify --model`."""
         data = await asyncio.to_thread(self._session.with_saved, Path.read_bytes)
-        return download(data, "application/octet-stream", "personal.safetensors")
+        return download(data, _BINARY, "personal.safetensors")
 
-    async def onnx(self, request: Request) -> Reply:
-        """A file as `export` writes it."""
-        data = await asyncio.to_thread(self._session.with_saved, _exported)
-        return download(data, "application/octet-stream", "personal.onnx")
-
+    @route("PUT", MODEL_FILE, "file", refuses=(400, 409, 422))
     async def open_model(self, request: Request) -> Reply:
-        """The state with a model's classes."""
+        """Begin with a personal model."""
         data = await request.body()
         await asyncio.to_thread(self._opened, data)
         return await self._state()
 
-    async def photos_zip(self, request: Request) -> Reply:
-        """Class folders in one file."""
-        return download(archive.pieces(self._session), "application/zip", "photos.zip")
+    @route("GET", "/v1/model/onnx", gives=_BINARY, refuses=(400, 409))
+    async def onnx(self, request: Request) -> Reply:
+        """The model in ONNX."""
+        data = await asyncio.to_thread(self._session.with_saved, _exported)
+        return download(data, _BINARY, "personal.onnx")
 
     async def _edit(self, change: Callable[..., Change], *arguments: Any) -> Reply:
         await asyncio.to_thread(self._session.edit, change, *arguments)

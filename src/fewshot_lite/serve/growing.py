@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.images.bit_depths import recorded_whites
+from fewshot_lite.images.decoding import decode_pixels
 from fewshot_lite.personal.classifier import PhotoClassifier
 from fewshot_lite.personal.loading import open_personal
 from fewshot_lite.serve.bodies import photos_of
 from fewshot_lite.serve.classifying import about
 from fewshot_lite.serve.errors import Conflict, NotFound
 from fewshot_lite.serve.replies import Reply, json_reply
-from fewshot_lite.serve.routes import Query, Route
+from fewshot_lite.serve.routes import Handlers, Query, route
 from fewshot_lite.serve.uploads import Upload
 
 if TYPE_CHECKING:
@@ -137,7 +138,6 @@ def _added(
     personal: PersonalModel, label: str, uploads: Sequence[Upload]
 ) -> tuple[PersonalModel | None, list[str | None]]:
     """The model with photos, None if none was added, and why each was not."""
-    from fewshot_lite.data.store import decode
     from fewshot_lite.images.thumbnails import make_thumbnails
     from fewshot_lite.personal.editing.adding import add_features
     from fewshot_lite.personal.editing.arranging import embed_views
@@ -150,12 +150,12 @@ def _added(
         raise Conflict(str(error)) from None
     check_class_name(label, personal.class_names)
     whites = recorded_whites(personal.provenance)
-    images, found = decode(uploads, personal.image_size, whites=whites)
+    images, found = decode_pixels(uploads, personal.image_size, whites=whites)
     problems: list[str | None] = [found.get(i) for i in range(len(uploads))]
     good = [i for i in range(len(uploads)) if i not in found]
     if not good:
         return None, problems
-    pixels = images[good].numpy()
+    pixels = images[good]
     try:
         edit = add_features(
             personal,
@@ -172,37 +172,26 @@ def _added(
     return edit.model.accelerate(personal), problems
 
 
-class Growing:
+class Growing(Handlers):
     """Handlers that change a model alone."""
 
     def __init__(self, model: GrowingModel) -> None:
         self._model = model
         self._turn = asyncio.Lock()  # threads that wait would be missing to classify
 
-    def routes(self) -> list[Route]:
-        """What it answers to."""
-        return [
-            Route(
-                "POST",
-                "/v1/classes/{name}/photos",
-                self.add,
-                "Add photos to a class, and to the model's file: one as the body, or several as "
-                "files of a form.",
-                "photos",
-                query=(_CREATE,),
-                refuses=(400, 404, 409, 422),
-            ),
-            Route(
-                "POST",
-                "/v1/undo",
-                self.undo,
-                "Put the model's file back as it was before it was last written.",
-                refuses=(409,),
-            ),
-        ]
-
+    @route(
+        "POST",
+        "/v1/classes/{name}/photos",
+        "photos",
+        query=(_CREATE,),
+        refuses=(400, 404, 409, 422),
+    )
     async def add(self, request: Request) -> Reply:
-        """What became of each photo, and the model; 422 if none was added."""
+        """Add photos to a class, and to the model's file: one as the body, or several as files of a
+        form.
+
+        It answers with what became of each photo, and the model; 422 if none was added.
+        """
         label, create = request.path_params["name"], request.query_params.get("create", "false")
         if create not in ("true", "false"):
             raise UsageError(f"create={create[:20]!r}: give true or false.")
@@ -218,8 +207,9 @@ class Growing:
         reply: dict[str, Any] = {"photos": photos, "model": about(self._model.model)}
         return json_reply(reply, 422 if all(problems) else 200)
 
+    @route("POST", "/v1/undo", refuses=(409,))
     async def undo(self, request: Request) -> Reply:
-        """The model as it is now."""
+        """Put the model's file back as it was before it was last written."""
         async with self._turn:
             await asyncio.to_thread(self._model.undo)
         return json_reply(about(self._model.model))

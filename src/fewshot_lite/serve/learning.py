@@ -11,16 +11,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from fewshot_lite.core.config import Refine
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.core.progress import OnDone
-from fewshot_lite.data.store import decode
 from fewshot_lite.images.bit_depths import find_whites, recorded_whites
-from fewshot_lite.images.decoding import digest_of
+from fewshot_lite.images.decoding import decode_pixels, digest_of
 from fewshot_lite.images.thumbnails import make_thumbnails
 from fewshot_lite.personal.adapt_options import AdaptOptions
 from fewshot_lite.personal.editing.arranging import Placed, arrange, embed_views
@@ -33,12 +31,6 @@ from fewshot_lite.serve.board import Board, Photo
 
 #: Photos that are decoded and embedded at a time.
 _CHUNK = 32
-
-#: Called with (done, of all).
-
-
-class NeedsFiles(FewshotError):
-    """Adapting anew is not possible: a photo is known by its features alone."""
 
 
 @dataclass(frozen=True)
@@ -142,11 +134,10 @@ class Learner:
         """Adapt to all photos of a board, as `adapt` does to a folder.
 
         Raises:
-            NeedsFiles: a photo has no file.
-            FewshotError: as `MetaModel.adapt_to`.
+            FewshotError: a photo has no file, or as `MetaModel.adapt_to`.
         """
         if any(photo.path is None for photo in board.photos):
-            raise NeedsFiles(
+            raise FewshotError(
                 "The model was opened without its photos, so that it cannot be adapted anew. Its "
                 "classes and photos can be changed all the same."
             )
@@ -156,7 +147,7 @@ class Learner:
         size = self.base.image_size
         paths = [photo.path for photo in given if photo.path]
         whites = find_whites(paths)
-        images, found = decode(paths, size, on_done=count, whites=whites)
+        images, found = decode_pixels(paths, size, on_done=count, whites=whites)
         problems = {given[i].number: why for i, why in found.items()}
         photos = [photo for photo in given if photo.number not in problems]
         names = tuple(sorted({photo.label for photo in photos}))
@@ -220,10 +211,10 @@ class Learner:
         for start in range(0, len(photos), _CHUNK):
             chunk = photos[start : start + _CHUNK]
             paths = [photo.path or Path() for photo in chunk]
-            images, found = decode(paths, model.image_size, whites=whites)
+            images, found = decode_pixels(paths, model.image_size, whites=whites)
             problems |= {chunk[i].number: why for i, why in found.items()}
             good = [i for i in range(len(chunk)) if i not in found]
-            pixels = np.ascontiguousarray(images[good].numpy())
+            pixels = images[good]
             rows = embed_views(model, pixels) if good else torch.empty(0)
             jpegs = make_thumbnails(pixels)
             for i, row, jpeg, image in zip(good, rows, jpegs, pixels, strict=True):

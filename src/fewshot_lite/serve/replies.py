@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.jsons import dumps
 from fewshot_lite.core.text import visible
-from fewshot_lite.serve.errors import Conflict, NotFound
 
 
 @dataclass(frozen=True)
@@ -46,32 +44,11 @@ def download(body: bytes | Iterator[bytes], kind: str, name: str) -> Reply:
     return Reply(b"", kind, headers=headers, pieces=body)
 
 
-class Failed(Exception):
-    """An error that has its reply."""
-
-    def __init__(self, reply: Reply) -> None:
-        super().__init__(reply)
-        self.reply = reply
-
-
-@contextmanager
-def failing() -> Iterator[None]:
-    """While entered, whatever is raised comes out as `Failed`."""
-    try:
-        yield
-    except Failed:
-        raise
-    except FewshotError as error:
-        raise Failed(error_reply(_status(error), str(error))) from None
-    except Exception as error:  # a fault of the program: named here, and no more told outside
-        name = type(error).__name__
-        sys.stderr.write(f"Error: a request failed ({name}: {visible(str(error))[:300]}).\n")
-        raise Failed(error_reply(500, f"The program failed ({name}).")) from None
-
-
-def _status(error: FewshotError) -> int:
-    if isinstance(error, NotFound):
-        return 404
-    if isinstance(error, Conflict):
-        return 409
-    return 400 if isinstance(error, UsageError) else 422
+def failure(error: Exception) -> Reply:
+    """The answer to a request whose handler raised an error."""
+    if isinstance(error, FewshotError):
+        status = getattr(error, "status", 400 if isinstance(error, UsageError) else 422)
+        return error_reply(status, str(error))
+    name = type(error).__name__  # a fault of the program: told here, and no more of it outside
+    sys.stderr.write(f"Error: a request failed ({name}: {visible(str(error))[:300]}).\n")
+    return error_reply(500, f"The program failed ({name}).")

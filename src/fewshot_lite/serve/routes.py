@@ -2,48 +2,35 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from fewshot_lite import __version__
 from fewshot_lite.serve.replies import Reply
 
-if TYPE_CHECKING:
-    from starlette.requests import Request
-
-Handler = Callable[["Request"], Awaitable[Reply]]
+Handler = TypeVar("Handler", bound=Callable[..., Awaitable[Reply]])
 Schema = dict[str, Any]
-
-#: Bodies of requests, by the kinds that `Route.takes` names.
-_PHOTOS: Schema = {
-    "required": True,
-    "content": {
-        "image/*": {"schema": {"type": "string", "format": "binary"}},
-        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "properties": {
-                    "photo": {"type": "array", "items": {"type": "string", "format": "binary"}}
-                },
-            }
-        },
-    },
-}
-_FILE: Schema = {
-    "required": True,
-    "content": {
-        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-    },
-}
 
 _TEXT: Schema = {"type": "string"}
 _NUMBER: Schema = {"type": "number"}
-_OR_NULL: dict[str, Schema] = {
-    "text": {"type": ["string", "null"]},
-    "number": {"type": ["number", "null"]},
+_BINARY: Schema = {"type": "string", "format": "binary"}
+_TEXT_OR_NULL: Schema = {"type": ["string", "null"]}
+_NUMBER_OR_NULL: Schema = {"type": ["number", "null"]}
+
+#: Bodies of requests, by the kinds that `Route.takes` names.
+_BODIES: dict[str, dict[str, Schema]] = {
+    "photos": {
+        "image/*": _BINARY,
+        "application/octet-stream": _BINARY,
+        "multipart/form-data": {
+            "type": "object",
+            "properties": {"photo": {"type": "array", "items": _BINARY}},
+        },
+    },
+    "file": {"application/octet-stream": _BINARY},
 }
 _SCHEMAS: dict[str, Schema] = {
     "Error": {"type": "object", "properties": {"error": _TEXT}, "required": ["error"]},
@@ -51,13 +38,13 @@ _SCHEMAS: dict[str, Schema] = {
         "type": "object",
         "description": "One photo's answer, as `fewshot-lite classify --json` gives it.",
         "properties": {
-            "path": {**_OR_NULL["text"], "description": "The name that the photo was sent with."},
+            "path": {**_TEXT_OR_NULL, "description": "The name that the photo was sent with."},
             "label": {
-                **_OR_NULL["text"],
+                **_TEXT_OR_NULL,
                 "description": "The likeliest class, or `unknown`; null if it was not read.",
             },
-            "probability": _OR_NULL["number"],
-            "strangeness": _OR_NULL["number"],
+            "probability": _NUMBER_OR_NULL,
+            "strangeness": _NUMBER_OR_NULL,
             "labels": {
                 "type": "array",
                 "items": {
@@ -65,7 +52,7 @@ _SCHEMAS: dict[str, Schema] = {
                     "properties": {"name": _TEXT, "probability": _NUMBER},
                 },
             },
-            "problem": {**_OR_NULL["text"], "description": "Why the photo was not read."},
+            "problem": {**_TEXT_OR_NULL, "description": "Why the photo was not read."},
         },
     },
     "Answers": {"type": "array", "items": {"$ref": "#/components/schemas/Answer"}},
@@ -89,8 +76,8 @@ class Route:
     method: str
     path: str
     """With parameters in braces, as OpenAPI has them."""
-    handler: Handler
-    about: str
+    handler: Callable[..., Awaitable[Reply]]
+    """The first paragraph of its docstring is the route's summary."""
     takes: str | tuple[str, ...] = ()
     """"photos", "file", or the names of a JSON object's members."""
     gives: str = "Object"
@@ -98,6 +85,29 @@ class Route:
     query: tuple[Query, ...] = ()
     refuses: tuple[int, ...] = ()
     """Statuses of errors that are this route's own."""
+
+
+def route(
+    method: str, path: str, takes: str | tuple[str, ...] = (), **more: Any
+) -> Callable[[Handler], Handler]:
+    """A decorator that makes a method of `Handlers` a route; the arguments are those of `Route`."""
+
+    def mark(handler: Handler) -> Handler:
+        vars(handler)["route"] = Route(method, path, handler, takes, **more)
+        return handler
+
+    return mark
+
+
+class Handlers:
+    """An object whose methods answer requests."""
+
+    def routes(self) -> list[Route]:
+        """What it answers to, in the order of its methods."""
+        marked = {name: getattr(method, "route", None) for name, method in vars(type(self)).items()}
+        return [
+            replace(found, handler=getattr(self, name)) for name, found in marked.items() if found
+        ]
 
 
 def openapi(routes: Sequence[Route], *, token: bool) -> dict[str, Any]:
@@ -129,7 +139,8 @@ def openapi(routes: Sequence[Route], *, token: bool) -> dict[str, Any]:
 
 def _operation(route: Route) -> dict[str, Any]:
     words = re.sub(r"[^a-z]+", "-", f"{route.method} {route.path}".lower()).strip("-")
-    found: dict[str, Any] = {"operationId": words, "summary": route.about}
+    summary = (inspect.getdoc(route.handler) or "").partition("\n\n")[0].replace("\n", " ")
+    found: dict[str, Any] = {"operationId": words, "summary": summary}
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": _TEXT}
         for name in re.findall(r"{(\w+)}", route.path)
@@ -140,28 +151,26 @@ def _operation(route: Route) -> dict[str, Any]:
     ]
     if parameters:
         found["parameters"] = parameters
-    if route.takes:
-        found["requestBody"] = _body(route.takes)
-    if "/" in route.gives:
-        content: Schema = {route.gives: {"schema": {"type": "string", "format": "binary"}}}
-    else:
-        reference = {"$ref": f"#/components/schemas/{route.gives}"}
-        content = {"application/json": {"schema": reference}}
-    found["responses"] = {"200": {"description": "Done.", "content": content}}
+    if isinstance(route.takes, str):
+        found["requestBody"] = {"required": True, **_content(_BODIES[route.takes])}
+    elif route.takes:
+        members = {"type": "object", "properties": {name: {} for name in route.takes}}
+        found["requestBody"] = {"required": True, **_content({"application/json": members})}
+    given = {route.gives: _BINARY} if "/" in route.gives else _named(route.gives)
+    found["responses"] = {"200": {"description": "Done.", **_content(given)}}
     usual = (413, 503) if route.method != "GET" else ()
     for status in sorted({*route.refuses, *usual}):
-        error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
-        found["responses"][str(status)] = {"description": _STATUSES[status], "content": error}
+        error = {"description": _STATUSES[status], **_content(_named("Error"))}
+        found["responses"][str(status)] = error
     return found
 
 
-def _body(takes: str | tuple[str, ...]) -> Schema:
-    if takes == "photos":
-        return _PHOTOS
-    if takes == "file":
-        return _FILE
-    schema = {"type": "object", "properties": {name: {} for name in takes}}
-    return {"required": True, "content": {"application/json": {"schema": schema}}}
+def _named(schema: str) -> dict[str, Schema]:
+    return {"application/json": {"$ref": f"#/components/schemas/{schema}"}}
+
+
+def _content(by_kind: dict[str, Schema]) -> dict[str, Any]:
+    return {"content": {kind: {"schema": schema} for kind, schema in by_kind.items()}}
 
 
 _STATUSES = {

@@ -9,6 +9,7 @@ import shlex
 import socket
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,8 @@ from fewshot_lite.images.opening import current_limit, pixel_limit
 from fewshot_lite.serve import protocols
 from fewshot_lite.serve.app import api_app
 from fewshot_lite.serve.growing import GrowingModel
-from fewshot_lite.serve.guard import App, Limits
-from fewshot_lite.serve.target import Target, check_address, check_web
+from fewshot_lite.serve.guard import App
+from fewshot_lite.serve.target import Service, Target, check_web
 
 if TYPE_CHECKING:
     from fewshot_lite.serve.session import Session
@@ -45,47 +46,41 @@ _WORKER = "FEWSHOT_LITE_SERVE"
 #: What holds as long as a worker runs: a context that nobody keeps ends at once.
 _FOR_GOOD = contextlib.ExitStack()
 
-OnAddress = Callable[[str], None]
+#: Told one line.
+Tell = Callable[[str], None]
 
 
 def serve_page(
     target: Target,
+    service: Service,
     *,
     base: str | Path = DEFAULT_BASE,
     device: str = "auto",
-    host: str = "127.0.0.1",
-    port: int | None = None,
-    token: str | None = None,
-    at_work: int = 32,
-    on_address: OnAddress | None = None,
-    on_note: Callable[[str], None] | None = None,
+    on_address: Tell,
+    on_note: Tell,
 ) -> None:
     """Serve the page and its API until Ctrl-C.
 
     Args:
         target: the folder, and the model to begin with.
+        service: where, and to whom.
         base: the meta-trained model to adapt.
         device: to compute on.
-        host: the address to listen on.
-        port: its port; None for `USUAL_PORT`, or any that is free.
-        token: what has to be shown, on an address that others can reach.
-        at_work: requests that are worked on at a time.
         on_address: told the address when it can be opened.
         on_note: told what the page passes over in the folder, in one line.
 
     Raises:
         UsageError, FewshotError: an address, folder, model or device that cannot be.
     """
-    limits = Limits(loopback=check_address(host, token), token=token, at_work=at_work)
+    limits = service.limits()
     check_web()
     from fewshot_lite.serve.page_app import page_app
 
-    with _listening(host, port) as listener:
+    with _listening(service) as listener:
         session = open_session(target, base=base, device=device)
         try:
-            if on_address is not None:
-                on_address(_address(host, listener, token))
-            if on_note is not None and (videos := session.workspace.videos()):
+            on_address(_address(service, listener))
+            if videos := session.workspace.videos():
                 several = f"{len(videos)} videos are" if len(videos) > 1 else "one video is"
                 on_note(
                     f"{target.folder}: {several} passed over ({videos[0].name}"
@@ -121,49 +116,36 @@ def open_session(
     return session
 
 
-def serve_api(
-    model: Path,
-    *,
-    host: str = "127.0.0.1",
-    port: int | None = None,
-    token: str | None = None,
-    at_work: int = 32,
-    workers: int = 1,
-    on_address: OnAddress | None = None,
-) -> None:
+def serve_api(model: Path, service: Service, *, workers: int = 1, on_address: Tell) -> None:
     """Serve the API of a model alone, in as many processes as are asked for.
 
     Args:
         model: what `adapt` or `export` wrote; an export needs no torch.
+        service: where, and to whom.
         workers: processes, each with the model in memory; only one alone adds photos to it.
-        host: as `serve_page` takes it.
-        port: as `serve_page` takes it.
-        token: as `serve_page` takes it.
-        at_work: as `serve_page` takes it, of each process.
-        on_address: as `serve_page` takes it.
+        on_address: told the address when it can be opened.
 
     Raises:
         UsageError, FewshotError: an address or model that cannot be.
     """
-    limits = Limits(loopback=check_address(host, token), token=token, at_work=at_work)
+    limits = service.limits()
     check_web()
-    with _listening(host, port) as listener:
+    with _listening(service) as listener:
         opened = GrowingModel(model)  # also where workers do: what is wrong is said once
-        if on_address is not None:
-            on_address(_address(host, listener, token))
+        on_address(_address(service, listener))
         if workers == 1:
             _run(api_app(opened, limits), listener)
             return
         port = listener.getsockname()[1]
-    about = {"model": str(model), "host": host, "token": token, "at_work": at_work}
-    os.environ[_WORKER] = json.dumps({**about, "workers": workers, "pixels": current_limit()})
+    about = {"model": str(model), "service": asdict(service), "workers": workers}
+    os.environ[_WORKER] = json.dumps({**about, "pixels": current_limit()})
     import uvicorn
 
     with contextlib.suppress(KeyboardInterrupt):
         uvicorn.run(
             "fewshot_lite.serve.running:worker",
             factory=True,
-            host=host,
+            host=service.host,
             port=port,
             workers=workers,
             http=protocols.Impatient,
@@ -176,26 +158,20 @@ def worker() -> App:
     about = json.loads(os.environ[_WORKER])
     _FOR_GOOD.enter_context(pixel_limit(about["pixels"]))
     model = GrowingModel(Path(about["model"]), workers=about["workers"])
-    _share_cores(about["workers"])
-    loopback = check_address(about["host"], about["token"])
-    limits = Limits(loopback=loopback, token=about["token"], at_work=about["at_work"])
-    return api_app(model, limits)
-
-
-def _share_cores(workers: int) -> None:
-    """Let each process have its part of the cores, where torch is what runs the model."""
-    if "torch" in sys.modules:
+    if "torch" in sys.modules:  # which runs the model: each process has its part of the cores
         import torch
 
-        torch.set_num_threads(max(1, torch.get_num_threads() // workers))
+        torch.set_num_threads(max(1, torch.get_num_threads() // about["workers"]))
+    return api_app(model, Service(**about["service"]).limits())
 
 
-def _listening(host: str, port: int | None) -> socket.socket:
+def _listening(service: Service) -> socket.socket:
     """A socket that listens, so that a browser that comes early waits.
 
     Raises:
         UsageError: the address cannot be had.
     """
+    host, port = service.host, service.port
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for candidate in (USUAL_PORT, 0) if port is None else (port,):
         found = socket.socket(family, socket.SOCK_STREAM)
@@ -216,7 +192,8 @@ def _listening(host: str, port: int | None) -> socket.socket:
     raise AssertionError  # the last candidate returned or raised
 
 
-def _address(host: str, listener: socket.socket, token: str | None) -> str:
+def _address(service: Service, listener: socket.socket) -> str:
+    host, token = service.host, service.token
     name = f"[{host}]" if ":" in host else host
     query = f"?token={token}" if token else ""
     return f"http://{name}:{listener.getsockname()[1]}/{query}"

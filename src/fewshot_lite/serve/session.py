@@ -32,7 +32,7 @@ from fewshot_lite.serve.journal import as_on_disk, read_steps, write_steps
 from fewshot_lite.serve.learning import Learned, Learner, enough
 from fewshot_lite.serve.resuming import KEPT, board_of, take_up, with_names
 from fewshot_lite.serve.steps import Added, Step, Work
-from fewshot_lite.serve.uploads import BadPhoto, Upload, photo_name
+from fewshot_lite.serve.uploads import Upload, photo_name
 from fewshot_lite.serve.workspace import Move, Workspace, same_bytes
 
 #: Steps that can be taken back.
@@ -184,8 +184,8 @@ class Session:
 
     def _add(self, label: str, upload: Upload) -> Added:
         try:
-            found = upload.look()
-        except BadPhoto as error:
+            ending, jpeg = upload.look()
+        except PhotoError as error:
             return Added(upload.name, problem=str(error))
         with self._lock:
             self.board.check(label)
@@ -193,11 +193,11 @@ class Session:
             if twin is not None:
                 return Added(upload.name, problem=f"it is there already, in {twin.label!r}")
             with self.workspace.recording() as moves:
-                name = photo_name(upload.data, found.ending)
+                name = photo_name(upload.data, ending)
                 path = self.workspace.write(label, name, upload.data)
             number = next(self._numbers)
             photo = Photo(number, label, path, self.workspace.name_of(path))
-            self._thumbnails[number] = found.thumbnail
+            self._thumbnails[number] = jpeg
             board = self.board.with_photos([photo])
             self._take(Change(f"Added a photo to {label}", board), moves, label=label)
             return Added(upload.name, number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from fewshot_lite.personal.editing.edits import worth_readapting
@@ -23,13 +24,7 @@ def state_of(session: Session) -> dict[str, Any]:
             "classes": _classes(board, learned, ready=ready),
             "model": _model(board, learned) if ready and learned else None,
             "can_adapt": all(photo.path is not None for photo in board.photos),
-            "work": work
-            and {
-                "what": work.what,
-                "done": work.done,
-                "total": work.total,
-                "can_be_cancelled": work.can_be_cancelled,
-            },
+            "work": work and asdict(work),
             "undo": session.last_step,
             "problem": session.problem,
         }
@@ -66,20 +61,17 @@ def _model(board: Board, learned: Learned) -> dict[str, Any]:
                 }
             )
     return {
-        "class_names": list(model.class_names),
+        "class_names": model.class_names,
         "photos": len(learned.rows),
         "accuracy": quality.accuracy,
-        "interval": quality.interval and list(quality.interval),
+        "interval": quality.interval,
         "enough": quality.enough,
         "right": quality.right,
         "tested": quality.photos,
-        "confused": [
-            {"classes": list(pair.classes), "mistaken": pair.mistaken, "photos": pair.photos}
-            for pair in quality.confused
-        ],
-        "confusion": [list(row) for row in quality.confusion],
+        "confused": [asdict(pair) for pair in quality.confused],
+        "confusion": quality.confusion,
         "doubts": doubts,
-        "advice": list(advice(quality, model.examples)),
+        "advice": advice(quality, model.examples),
         "refined": model.adapted_by_gradient,
         "refining_was_no_better": not model.adapted_by_gradient and "refined" in model.provenance,
         "worth_adapting": not model.adapted_by_gradient and worth_readapting(model),

@@ -11,7 +11,7 @@ from pathlib import Path
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.files import DEFAULT_PERSONAL, sha256
 from fewshot_lite.images.folders import require_folder
-from fewshot_lite.serve.guard import LOOPBACK
+from fewshot_lite.serve.guard import LOOPBACK, Limits
 
 #: A token that can be a cookie, and that is not guessed.
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{16,200}")
@@ -24,6 +24,35 @@ class Target:
     folder: Path
     model: Path | None = None
     """To be opened when the folder is new."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """Where something is served, and whom it answers."""
+
+    host: str = "127.0.0.1"
+    port: int | None = None
+    """None for the usual one, or any that is free."""
+    token: str | None = None
+    """What has to be shown, on an address that others can reach."""
+    at_work: int = 32
+    """Requests that are worked on at a time, in each process."""
+
+    def limits(self) -> Limits:
+        """What is let in: any address but this machine's own for itself needs a token.
+
+        Raises:
+            UsageError: it has none, or one that is short or no cookie.
+        """
+        loopback = self.host in LOOPBACK
+        if self.token is None and not loopback:
+            raise UsageError(
+                f"--host {self.host}: others can reach it, so it needs --token with at least 16 "
+                "letters and digits that nobody guesses, or FEWSHOT_LITE_TOKEN in the environment."
+            )
+        if self.token is not None and not _TOKEN.fullmatch(self.token):
+            raise UsageError("--token: give 16 to 200 characters of A-Z, a-z, 0-9, - and _.")
+        return Limits(loopback=loopback, token=self.token, at_work=self.at_work)
 
 
 def find_target(given: Path | None) -> Target:
@@ -56,23 +85,6 @@ def check_model(path: Path) -> None:
     if not path.exists():
         hint = " Make one with `fewshot-lite adapt FOLDER`." if path == DEFAULT_PERSONAL else ""
         raise UsageError(f"{path}: no such file or folder.{hint}")
-
-
-def check_address(host: str, token: str | None) -> bool:
-    """Whether an address is this machine's own for itself; any other needs a token.
-
-    Raises:
-        UsageError: it has none, or one that is short or no cookie.
-    """
-    loopback = host in LOOPBACK
-    if token is None and not loopback:
-        raise UsageError(
-            f"--host {host}: others can reach it, so it needs --token with at least 16 letters and "
-            "digits that nobody guesses, or FEWSHOT_LITE_TOKEN in the environment."
-        )
-    if token is not None and not _TOKEN.fullmatch(token):
-        raise UsageError("--token: give 16 to 200 characters of A-Z, a-z, 0-9, - and _.")
-    return loopback
 
 
 def check_web() -> None:

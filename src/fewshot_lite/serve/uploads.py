@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from io import BytesIO
 
-from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.core.text import visible
 from fewshot_lite.images.kinds import begins_as_video
 from fewshot_lite.images.opening import PhotoError, opened
@@ -20,20 +19,6 @@ VIDEO = "a video, and photos alone are added here: `fewshot-lite add` and `adapt
 _LONGEST_NAME = 100
 #: The usual ending of a format, where it is not the format's name.
 _ENDINGS = {"JPEG": "jpg", "MPO": "jpg", "TIFF": "tif", "HEIF": "heic", "JPEG2000": "jp2"}
-
-
-class BadPhoto(FewshotError):
-    """Bytes that are no photo, or one that cannot be read."""
-
-
-@dataclass(frozen=True)
-class Look:
-    """A photo that can be read."""
-
-    ending: str
-    """The usual one for its format, without a dot."""
-    thumbnail: bytes
-    """A small JPEG of its central square."""
 
 
 @dataclass(frozen=True)
@@ -61,19 +46,16 @@ class Upload:
     def __str__(self) -> str:
         return self.name
 
-    def look(self) -> Look:
-        """Decode the photo as files are decoded, at a small size.
+    def look(self) -> tuple[str, bytes]:
+        """The usual ending of its format, and a small JPEG; it is decoded as files are.
 
         Raises:
-            BadPhoto: it cannot be.
+            PhotoError: it cannot be.
         """
-        try:
-            square = load_square(self, 2 * SIDE)
-            with opened(BytesIO(self.data)) as image:
-                kind = image.format or ""
-        except PhotoError as error:
-            raise BadPhoto(str(error)) from None
-        return Look(_ENDINGS.get(kind, kind.lower()), thumbnail(square))
+        square = load_square(self, 2 * SIDE)
+        with opened(BytesIO(self.data)) as image:
+            kind = image.format or ""
+        return _ENDINGS.get(kind, kind.lower()), thumbnail(square)
 
 
 def photo_name(data: bytes, ending: str) -> str:
