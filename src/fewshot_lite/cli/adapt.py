@@ -9,8 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
-import typer
-
 from fewshot_lite.cli.options import (
     INTERRUPTED,
     Device,
@@ -21,6 +19,7 @@ from fewshot_lite.cli.options import (
     MaxPixels,
     PhotoFolder,
     Workers,
+    option,
 )
 from fewshot_lite.core.config import HeadName, Refine
 from fewshot_lite.core.errors import FewshotError, UsageError
@@ -45,77 +44,72 @@ def adapt(
     labels: Labels = None,
     base: Annotated[
         str,
-        typer.Option(
-            metavar="NAME|FILE",
-            help="The meta-trained model to adapt. efficientnet_lite0, the name of one of "
+        option(
+            "The meta-trained model to adapt. efficientnet_lite0, the name of one of "
             "torchvision's networks or timm:NAME takes that network as it was pre-trained.",
+            metavar="NAME|FILE",
         ),
     ] = DEFAULT_BASE,
     weights: Annotated[
-        Path | None,
-        typer.Option(help="A file of weights for that network, instead of the published ones."),
+        Path | None, option("A file of weights for that network, instead of the published ones.")
     ] = None,
     head: Annotated[
         HeadName,
-        typer.Option(
-            metavar="NAME",
-            help="The classifier on the features: default, auto (chosen by cross-validation), "
+        option(
+            "The classifier on the features: default, auto (chosen by cross-validation), "
             f"{', '.join(get_args(HeadName)[2:])}.",
+            metavar="NAME",
         ),
     ] = "default",
     views: Annotated[
         int | None,
-        typer.Option(
+        option(
+            "Views of each photo to adapt to: as it is, or mirrored and from nearer as well.",
             metavar="1|3",
-            help="Views of each photo to adapt to: as it is, or mirrored and from nearer as well.",
-            show_default="3, or 1 of 1000 photos and more",
+            shown="3, or 1 of 1000 photos and more",
         ),
     ] = None,
     mirror: Annotated[
         bool | None,
-        typer.Option(
-            "--mirror/--no-mirror",
-            help="Take mirrored views or not. Unless given, they are left out where photos are "
+        option(
+            "Take mirrored views or not. Unless given, they are left out where photos are "
             "then named better, as where left and right are classes.",
+            "--mirror/--no-mirror",
         ),
     ] = None,
     refine: Annotated[
         Refine,
-        typer.Option(
-            help="Whether to take gradient steps from the one-pass solution, which takes longer: "
-            "auto takes them if photos left out are named better after them.",
+        option(
+            "Whether to take gradient steps from the one-pass solution, which takes longer: "
+            "auto takes them if photos left out are named better after them."
         ),
     ] = "off",
     refine_pattern: Annotated[
         str | None,
-        typer.Option(
-            metavar="STAGES",
-            help="The stages of the network that these steps move: names with commas between, "
+        option(
+            "The stages of the network that these steps move: names with commas between, "
             "e.g. 'features.16,features.17' or 'layer*'; or digits as lambda-search prints them.",
-            show_default="what the base has stored, or the top ones",
+            metavar="STAGES",
+            shown="what the base has stored, or the top ones",
         ),
     ] = None,
     frames: Frames = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The file to write the personal model to.")
+        Path, option("The file to write the personal model to.", "--output", "-o")
     ] = DEFAULT_PERSONAL,
     report: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE.html",
-            help="Also write an HTML page that shows doubtful photos, copies and which classes are "
+        option(
+            "Also write an HTML page that shows doubtful photos, copies and which classes are "
             "confused.",
+            metavar="FILE.html",
         ),
     ] = None,
     no_thumbnails: Annotated[
-        bool,
-        typer.Option(
-            "--no-thumbnails", help="Do not keep small pictures of the photos in the model."
-        ),
+        bool, option("Do not keep small pictures of the photos in the model.", "--no-thumbnails")
     ] = False,
     strict: Annotated[
-        bool,
-        typer.Option("--strict", help="Fail, and write nothing, if `check` would find anything."),
+        bool, option("Fail, and write nothing, if `check` would find anything.", "--strict")
     ] = False,
     max_pixels: MaxPixels = None,
     workers: Workers = None,
@@ -148,38 +142,31 @@ def adapt(
 
     plain = head == "default" and refine == "off" and report is None
     model = open_base(base, weights=weights, device=device, without_torch=plain)
+    given: dict[str, Any] = {
+        "views": views,
+        "mirror": mirror,
+        "frames": frames,
+        "strict": strict,
+        "thumbnails": report is not None or not no_thumbnails,
+        "workers": workers,
+    }
     stop = StopRequest()
     try:
         with render.counting_bar("Adapting") as progress, ExitStack() as stack:
 
             def step(done: int, total: int) -> None:
                 """Count; once refining has begun, Ctrl-C ends that alone."""
-                if refine == "off":
-                    progress(done, total)
-                    return
-                if not done:
+                if refine != "off" and not done:
                     stack.enter_context(stop)
                 if stop:
                     raise FewshotError("interrupted.")
-                progress(done, total, "Refining")
+                progress(done, total, "Adapting" if refine == "off" else "Refining")
 
-            given: dict[str, Any] = {
-                "views": views,
-                "mirror": mirror,
-                "frames": frames,
-                "strict": strict,
-                "thumbnails": report is not None or not no_thumbnails,
-                "workers": workers,
-                "on_done": lambda done, total: progress(done, total, "Reading photos"),
-                "on_video": lambda done, total: progress(done, total, "Reading videos"),
-                "on_embedded": lambda done, total: _embedded(progress, done, total),
-            }
-            personal: AdaptedModel | PersonalModel
-            if isinstance(model, TorchFreeBase):
-                personal = model.adapt(folder, labels, **given)
-            else:
+            if not isinstance(model, TorchFreeBase):
                 given |= {"head": head, "refine": refine, "refine_pattern": refine_pattern}
-                personal = model.adapt(folder, labels, on_fold=step, **given)
+                given |= {"on_fold": step}
+            given |= _counters(progress)
+            personal: AdaptedModel | PersonalModel = model.adapt(folder, labels, **given)
             progress(0, None, "Leaving photos out")
             personal.save(output, force=force, thumbnails=not no_thumbnails)
             quality = assess(personal)
@@ -187,13 +174,8 @@ def adapt(
             if report is not None:
                 from fewshot_lite.personal.report.adapting import write_adapt_report
 
-                write_adapt_report(
-                    cast("PersonalModel", personal),
-                    report,
-                    model=output,
-                    quality=quality,
-                    force=force,
-                )
+                written = cast("PersonalModel", personal)
+                write_adapt_report(written, report, model=output, quality=quality, force=force)
     except StrictError as error:
         if not json:
             print_findings(error.findings, render.err)
@@ -231,7 +213,7 @@ def _show(
 ) -> None:
     """Print what came of adapting."""
     from fewshot_lite.cli.render import terminal as render
-    from fewshot_lite.cli.render.check import findings_json, print_findings
+    from fewshot_lite.cli.render.check import print_findings
     from fewshot_lite.cli.render.quality import (
         print_head,
         print_quality,
@@ -254,10 +236,8 @@ def _show(
                 **({"report": report} if report is not None else {}),
                 "classes": dict(zip(adaptation.class_names, adaptation.used, strict=True)),
                 **({"clips": _clips(adaptation)} if any(adaptation.clips) else {}),
-                "skipped": [
-                    {"path": item.path, "reason": item.reason} for item in adaptation.skipped
-                ],
-                "findings": findings_json(adaptation.findings),
+                "skipped": [asdict(item) for item in adaptation.skipped],
+                "findings": [asdict(finding) for finding in adaptation.findings],
                 "quality": quality_json(quality),
                 "growth": asdict(growth) if growth else None,
                 "advice": advice(quality, personal.examples),
@@ -268,13 +248,8 @@ def _show(
             }
         )
     else:
-        others = [
-            finding
-            for finding in adaptation.findings
-            if finding.kind not in ("skipped", "no-photo")
-        ]
-        print_findings(others, render.err)
-        where = () if output == DEFAULT_PERSONAL else ("--model", output)
+        told = ("skipped", "no-photo")
+        print_findings([item for item in adaptation.findings if item.kind not in told], render.err)
         render.print_adaptation(adaptation, output)
         print_quality(quality, personal.examples, growth=growth)
         print_head(personal.provenance["head"])
@@ -282,14 +257,22 @@ def _show(
             print_refined(refined)
         if report is not None:
             render.out.print(f"Report: [bold]{render.escape(str(report))}[/]")
-        render.print_next([render.command("classify", "photo.jpg", *where)])
+        render.print_next("classify", "photo.jpg", *render.model_flag(output))
 
 
-def _embedded(progress: Callable[..., None], done: int, total: int) -> None:
-    """Photos have gone through the network; when all have, the head is fitted to them."""
-    progress(done, total, "Embedding")
-    if done == total:
-        progress(0, None, "Fitting")
+def _counters(progress: Callable[..., None]) -> dict[str, Any]:
+    """What `adapt` tells how far it is."""
+
+    def embedded(done: int, total: int) -> None:
+        progress(done, total, "Embedding")
+        if done == total:  # the head is fitted to them
+            progress(0, None, "Fitting")
+
+    return {
+        "on_done": lambda done, total: progress(done, total, "Reading photos"),
+        "on_video": lambda done, total: progress(done, total, "Reading videos"),
+        "on_embedded": embedded,
+    }
 
 
 def _clips(adaptation: Adaptation) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -39,7 +40,7 @@ def check(
     """
     scanned = find_labelled(folder, labels)
     from fewshot_lite.cli.render import terminal as render
-    from fewshot_lite.cli.render.check import findings_json, print_check
+    from fewshot_lite.cli.render.check import print_check
     from fewshot_lite.images.preflight import check_scanned
 
     with render.counting_bar("Reading photos") as progress:
@@ -56,7 +57,7 @@ def check(
                 "folder": folder,
                 "image_size": image_size,
                 "files": counts,
-                "findings": findings_json(findings),
+                "findings": [asdict(finding) for finding in findings],
             }
         )
     else:

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from fewshot_lite.cli.options import Device, Force, Frames, Json, MaxPixels, Workers
+from fewshot_lite.cli.options import (
+    Device,
+    Force,
+    Frames,
+    Json,
+    MaxPixels,
+    Workers,
+    argument,
+    option,
+)
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.files import DEFAULT_PERSONAL
 from fewshot_lite.images.folders import Skipped
@@ -21,7 +30,8 @@ from fewshot_lite.personal.prediction import check_reject
 if TYPE_CHECKING:
     from io import BufferedIOBase
 
-    from fewshot_lite.personal.bulk import Tally
+    from fewshot_lite.personal.bulk import Outputs, Tally
+    from fewshot_lite.personal.classifier import PhotoClassifier
     from fewshot_lite.personal.prediction import Prediction
 
 #: As an argument: paths come from standard input.
@@ -34,114 +44,97 @@ _REJECT = 0.05
 def classify(
     paths: Annotated[
         list[Path],
-        typer.Argument(
+        argument(
+            "Photos, videos, or folders. With - paths are read from stdin, one a line.",
             metavar="PATH",
-            help="Photos, videos, or folders. With - paths are read from stdin, one a line.",
         ),
     ],
     model: Annotated[
-        Path,
-        typer.Option("--model", "-m", help="The personal model that `adapt` wrote, or its export."),
+        Path, option("The personal model that `adapt` wrote, or its export.", "--model", "-m")
     ] = DEFAULT_PERSONAL,
-    top: Annotated[int, typer.Option(min=1, help="The number of class names in an answer.")] = 3,
+    top: Annotated[int, option("The number of class names in an answer.", min=1)] = 3,
     reject: Annotated[
         float | None,
-        typer.Option(
-            metavar="SHARE",
-            help="The accepted share of your own photos that are called unknown; a higher one "
+        option(
+            "The accepted share of your own photos that are called unknown; a higher one "
             "rejects more photos of other things.",
-            show_default=str(_REJECT),
+            metavar="SHARE",
+            shown=str(_REJECT),
         ),
     ] = None,
     no_reject: Annotated[
-        bool, typer.Option("--no-reject", help="Name every photo, however unlike yours it is.")
+        bool, option("Name every photo, however unlike yours it is.", "--no-reject")
     ] = False,
     careful: Annotated[
-        bool,
-        typer.Option(
-            "--careful", help="Look at each photo three times (mirrored, from nearer): slower."
-        ),
+        bool, option("Look at each photo three times (mirrored, from nearer): slower.", "--careful")
     ] = False,
     box: Annotated[
         str | None,
-        typer.Option(
+        option(
+            "Look at this part of each photo alone: left, top, width and height in pixels.",
             metavar="X,Y,W,H",
-            help="Look at this part of each photo alone: left, top, width and height in pixels.",
         ),
     ] = None,
     frames: Frames = None,
     every: Annotated[
         str | None,
-        typer.Option(
-            metavar="TIME",
-            help="Also answer for each moment of a video, so far apart, e.g. 0.5s.",
-        ),
+        option("Also answer for each moment of a video, so far apart, e.g. 0.5s.", metavar="TIME"),
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Fail if a folder holds a file that is no photo.")
+        bool, option("Fail if a folder holds a file that is no photo.", "--strict")
     ] = False,
     max_pixels: MaxPixels = None,
     workers: Workers = None,
     device: Device = "auto",
     json: Json = False,
     jsonl: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE|-", help="Write one JSON object per line.", rich_help_panel=_FILES
-        ),
+        Path | None, option("Write one JSON object per line.", metavar="FILE|-", panel=_FILES)
     ] = None,
     csv: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE|-", help="Write one row per photo.", rich_help_panel=_FILES),
+        Path | None, option("Write one row per photo.", metavar="FILE|-", panel=_FILES)
     ] = None,
     force: Force = False,
     sort_into: Annotated[
         Path | None,
-        typer.Option(
+        option(
+            "Copy each photo into DIR/<its class>. Nothing is moved or overwritten.",
             metavar="DIR",
-            help="Copy each photo into DIR/<its class>. Nothing is moved or overwritten.",
-            rich_help_panel=_FILES,
+            panel=_FILES,
         ),
     ] = None,
     report: Annotated[
         Path | None,
-        typer.Option(
+        option(
+            "Write an HTML page that shows the surest and the least sure answers, and why.",
             metavar="FILE.html",
-            help="Write an HTML page that shows the surest and the least sure answers, and why.",
-            rich_help_panel=_FILES,
+            panel=_FILES,
         ),
     ] = None,
     link: Annotated[
         bool,
-        typer.Option(
-            "--link",
-            help="With --sort-into, make symbolic links instead of copies.",
-            rich_help_panel=_FILES,
-        ),
+        option("With --sort-into, make symbolic links instead of copies.", "--link", panel=_FILES),
     ] = False,
     resort: Annotated[
         bool,
-        typer.Option(
+        option(
+            "With --sort-into, move copies of earlier runs to the class they are of now.",
             "--resort",
-            help="With --sort-into, move copies of earlier runs to the class they are of now.",
-            rich_help_panel=_FILES,
+            panel=_FILES,
         ),
     ] = False,
     watch: Annotated[
         bool,
-        typer.Option(
-            "--watch",
-            help="Wait for photos that arrive in the folders, until Ctrl-C.",
-            rich_help_panel=_FILES,
+        option(
+            "Wait for photos that arrive in the folders, until Ctrl-C.", "--watch", panel=_FILES
         ),
     ] = False,
     null: Annotated[
         bool,
-        typer.Option(
+        option(
+            "Paths on stdin are separated by NUL, as find -print0 writes them.",
             "--null",
             "-0",
-            help="Paths on stdin are separated by NUL, as find -print0 writes them.",
-            rich_help_panel=_FILES,
+            panel=_FILES,
         ),
     ] = False,
 ) -> None:
@@ -158,14 +151,13 @@ def classify(
     The exit code is 1 if a photo could not be named, and with --strict if a file in a folder is
     no photo.
     """
-    from fewshot_lite.personal.bulk import Outputs, check_watched, classify_files, watch_folders
+    from fewshot_lite.personal.bulk import Outputs, check_watched
     from fewshot_lite.personal.bulk.writers import STDOUT
 
     if no_reject and reject is not None:
         raise UsageError("--reject and --no-reject: give one of them.")
     reject = _REJECT if reject is None else reject
     check_reject(reject)
-    share = None if no_reject else reject
     if box is not None and (watch or report is not None):
         raise UsageError("--box: not with --watch or --report, which look at whole photos.")
     step = None if every is None else as_seconds(every)
@@ -173,59 +165,72 @@ def classify(
     check_frames(number)
     part = None if box is None else as_box(box.split(","), "--box")
     named = _named(paths, watch=watch, null=null)
-    outputs = Outputs(
-        csv, jsonl, STDOUT if json else None, sort_into, link, resort, force, report, model
-    )
+    on_stdout = STDOUT if json else None
+    outputs = Outputs(csv, jsonl, on_stdout, sort_into, link, resort, force, report, model)
     outputs.check(named, model)
     if watch:
         check_watched(named)
-    from fewshot_lite.cli.render import classify as render_classify
+    from fewshot_lite.cli.render.classify import print_tally
     from fewshot_lite.cli.render.terminal import print_note
     from fewshot_lite.images.bit_depths import in_words, recorded_whites
     from fewshot_lite.personal.loading import open_personal
 
     personal = open_personal(model, device=device, with_photos=report is not None)
     personal.careful, personal.workers = careful, workers
+    asked = {"top": top, "reject": None if no_reject else reject, "frames": number, "every": step}
     if watch:
-        from fewshot_lite.core.stopping import StopRequest
-
-        with StopRequest() as stop, render_classify.show(outputs, live=True) as on_prediction:
-            tally = watch_folders(
-                personal,
-                named,
-                outputs,
-                top=top,
-                reject=share,
-                frames=number,
-                every=step,
-                on_prediction=on_prediction,
-                stopped=lambda: bool(stop),
-            )
+        tally = _watched(personal, named, outputs, asked)
     else:
-        found = _found(paths, outputs.paths, null=null)
-        first = list(islice(found, 2))
-        total = None
-        if STDIN not in paths and render_classify.has_bar(outputs):
-            total = sum(1 for _ in _found(paths, outputs.paths, null=False))
-        with render_classify.show(outputs, live=False, total=total) as on_prediction:
-            if len(first) == 1 and not (outputs.files or outputs.on_stdout):
-                on_prediction = _failing(on_prediction)
-            photos = chain(first, found)
-            tally = classify_files(
-                personal,
-                photos if part is None else _parts(photos, part),
-                outputs,
-                top=top,
-                reject=share,
-                frames=number,
-                every=step,
-                on_prediction=on_prediction,
-            )
+        tally = _classified(personal, paths, outputs, asked, box=part, null=null)
     if note := in_words(personal.whites, recorded_whites(personal.provenance)):
         print_note(note)
-    render_classify.print_tally(tally, outputs)
+    print_tally(tally, outputs)
     if tally.failed or (strict and tally.skipped):
         raise typer.Exit(1)
+
+
+def _watched(
+    personal: PhotoClassifier, folders: list[Path], outputs: Outputs, asked: dict[str, Any]
+) -> Tally:
+    from fewshot_lite.cli.render.classify import show
+    from fewshot_lite.core.stopping import StopRequest
+    from fewshot_lite.personal.bulk import watch_folders
+
+    with StopRequest() as stop, show(outputs, live=True) as tell:
+        given = {**asked, "on_prediction": tell, "stopped": lambda: bool(stop)}
+        return watch_folders(personal, folders, outputs, **given)
+
+
+def _classified(
+    personal: PhotoClassifier,
+    paths: list[Path],
+    outputs: Outputs,
+    asked: dict[str, Any],
+    *,
+    box: Box | None,
+    null: bool,
+) -> Tally:
+    """What is there now; the problem of one file alone is an error, and not one of a list."""
+    from fewshot_lite.cli.render.classify import has_bar, show
+    from fewshot_lite.personal.bulk import classify_files
+
+    found = _found(paths, outputs.paths, null=null)
+    first = list(islice(found, 2))
+    alone = len(first) == 1 and not (outputs.files or outputs.on_stdout)
+    total = None
+    if STDIN not in paths and has_bar(outputs):
+        total = sum(1 for _ in _found(paths, outputs.paths, null=False))
+    photos: Iterable[Path | Region | Skipped] = chain(first, found)
+    if box is not None:
+        photos = (p if isinstance(p, Skipped) else Region(p, box) for p in photos)
+    with show(outputs, live=False, total=total) as tell:
+
+        def on_prediction(prediction: Prediction, tally: Tally) -> None:
+            if alone and prediction.problem is not None:
+                raise FewshotError(f"{prediction.path}: {prediction.problem}.")
+            tell(prediction, tally)
+
+        return classify_files(personal, photos, outputs, on_prediction=on_prediction, **asked)
 
 
 def _named(paths: list[Path], *, watch: bool, null: bool) -> list[Path]:
@@ -252,22 +257,3 @@ def _found(paths: list[Path], leave_out: list[Path], *, null: bool) -> Iterator[
         else:
             stream = cast("BufferedIOBase", sys.stdin.buffer)
             yield from find_photos(read_paths(stream, null=null), leave_out=leave_out)
-
-
-def _parts(photos: Iterable[Path | Skipped], box: Box) -> Iterator[Region | Skipped]:
-    """The same part of each photo."""
-    for photo in photos:
-        yield photo if isinstance(photo, Skipped) else Region(photo, box)
-
-
-def _failing(
-    on_prediction: Callable[[Prediction, Tally], None],
-) -> Callable[[Prediction, Tally], None]:
-    """For one file alone, whose problem is an error and not one of a list."""
-
-    def fail(prediction: Prediction, tally: Tally) -> None:
-        if prediction.problem is not None:
-            raise FewshotError(f"{prediction.path}: {prediction.problem}.")
-        on_prediction(prediction, tally)
-
-    return fail

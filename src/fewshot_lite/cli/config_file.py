@@ -16,7 +16,8 @@ from typing import Any, get_args, get_origin
 
 import typer
 
-from fewshot_lite.cli.recalling import FROM_FILE
+from fewshot_lite.cli.settings import as_typed
+from fewshot_lite.cli.training_runs import FROM_FILE
 from fewshot_lite.core.config import flag, settings_of
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.training.meta_config import PRESETS, MetaTrainConfig
@@ -52,7 +53,8 @@ def read_config(context: typer.Context, value: Path | None) -> Path | None:
             raise UsageError(f"--config {value}: there is no flag {key!r}.{hint}")
         if wrong := _mistake(name, kinds[name], given):
             raise UsageError(f"--config {value}: {key} must be {wrong}, not {given!r}.")
-        found[name] = _on_the_line(name, given)
+        found[name] = given
+    found |= as_typed(MetaTrainConfig, found)
     context.meta[FROM_FILE] = found
     context.default_map = {**(context.default_map or {}), **found}
     return value
@@ -66,7 +68,7 @@ def use_preset(context: typer.Context, value: str) -> str:
     """
     if value not in PRESETS:
         raise UsageError(f"--preset {value}: must be {' or '.join(PRESETS)}.")
-    preset = {name: _on_the_line(name, item) for name, item in _given(PRESETS[value]).items()}
+    preset = as_typed(MetaTrainConfig, vars(PRESETS[value]))
     context.default_map = {**preset, **(context.default_map or {})}
     return value
 
@@ -84,8 +86,8 @@ def _mistake(name: str, kind: Any, given: Any) -> str:
     """The kind that a value of a file should be of; "" if it is."""
     kinds = [item for item in get_args(kind) or (kind,) if item is not NoneType]  # of X | None
     if get_origin(kind) is tuple:
-        right = isinstance(given, list) and all(type(value) is kinds[0] for value in given)
-        return "" if right else f"a list of {'whole numbers' if kinds[0] is int else 'texts'}"
+        right = isinstance(given, list) and all(type(value) is str for value in given)
+        return "" if right else "a list of texts"
     if get_origin(kind) is dict:
         right = isinstance(given, dict) and all(map(_is_number, given.values()))
         return "" if right else "a table of numbers, e.g. {head = 2.0}"
@@ -101,28 +103,14 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _on_the_line(name: str, value: Any) -> Any:
-    """A TOML value as the texts of an option, where the line has texts."""
-    if isinstance(value, dict):
-        return [f"{key}={item}" for key, item in value.items()]
-    if isinstance(value, list) and value and all(type(item) is int for item in value):
-        return ",".join(map(str, value))
-    return str(value) if name in _FIELDS and _FIELDS[name][1].word is not None else value
-
-
 def as_flags(config: MetaTrainConfig) -> dict[str, Any]:
     """A configuration by its flags, as a file has them; what is None is left out."""
-    return {flag(name)[2:]: value for name, value in _given(config).items()}
-
-
-def _given(config: MetaTrainConfig) -> dict[str, Any]:
-    """The fields that are not None, as a file has them."""
     values = {}
     for name, (_, item) in _FIELDS.items():
         value = getattr(config, name)
         value = item.word if value is None else value
         if value is not None:
-            values[name] = list(value) if isinstance(value, tuple) else value
+            values[flag(name)[2:]] = list(value) if isinstance(value, tuple) else value
     return values
 
 

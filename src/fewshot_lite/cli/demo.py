@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-from fewshot_lite.cli.options import Force, Json, option
+from fewshot_lite.cli.options import Base, Force, Json, option
 from fewshot_lite.core.files import DEFAULT_BASE, find_base
 
 
@@ -14,9 +14,7 @@ def demo(
     output: Annotated[Path, option("The folder to create.", "--output", "-o")] = Path(
         "fewshot-lite-demo"
     ),
-    base: Annotated[
-        str, option("The meta-trained model to adapt.", metavar="NAME|FILE")
-    ] = DEFAULT_BASE,
+    base: Base = DEFAULT_BASE,
     seed: Annotated[int, option("The seed of the drawings.")] = 0,
     force: Force = False,
     json: Json = False,
@@ -27,13 +25,7 @@ def demo(
     from fewshot_lite.demo.run import run_demo
 
     with render.counting_bar("Loading the model") as progress:
-        result = run_demo(
-            output,
-            base=base,
-            seed=seed,
-            force=force,
-            on_done=progress,
-        )
+        result = run_demo(output, base=base, seed=seed, force=force, on_done=progress)
     if json:
         render.print_json(asdict(result) | {"accuracy": result.accuracy})
     else:

@@ -175,8 +175,7 @@ def _finish(
     render_edit.print_edit(edit, target)
     if quality:
         print_quality(quality, edit.model.examples, before=earlier, growth=growth)
-    where = () if target == DEFAULT_PERSONAL else ("--model", target)
-    render.print_next([render.command("classify", "photo.jpg", *where)])
+    render.print_next("classify", "photo.jpg", *render.model_flag(target))
 
 
 def undo(

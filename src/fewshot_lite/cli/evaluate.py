@@ -220,7 +220,7 @@ def _show(outcome: Outcome, files: _Files, *, json: bool) -> None:
     render.print_skipped(outcome.skipped)  # why the exit code is 1, also beside JSON
     if json:
         videos = {name: {m: asdict(f) for m, f in by.items()} for name, by in orbit.items()}
-        skipped = [{"path": item.path, "reason": item.reason} for item in outcome.skipped]
+        skipped = [asdict(item) for item in outcome.skipped]
         found = {**comparison.to_json(), **({"orbit": videos} if videos else {})}
         render.print_json({**found, "skipped": skipped})
     else:

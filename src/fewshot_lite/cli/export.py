@@ -65,5 +65,4 @@ def export(
         f"{parity.probability:.0e}, strangeness within {parity.strangeness:.0e} of it"
     )
     if format == "onnx":
-        next_command = render.command("classify", "photo.jpg", "--model", output)
-        render.out.print(f"Next: [bold]{render.escape(next_command)}[/]")
+        render.print_next("classify", "photo.jpg", "--model", output)

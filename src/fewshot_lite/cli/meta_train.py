@@ -54,11 +54,7 @@ def meta_train(
     ] = None,
     output: Annotated[
         Path | None,
-        output_flag(
-            MetaTrainConfig,
-            "Checkpoint to write; state and log lie beside it.  [required]",
-            OUTPUT,
-        ),
+        output_flag("Checkpoint to write; state and log lie beside it.  [required]", OUTPUT),
     ] = None,
     tensorboard: Annotated[
         Path | None,
@@ -68,23 +64,9 @@ def meta_train(
         Path | None,
         option("Plot the curves at the end (.png, .svg, .pdf).", panel=OUTPUT, metavar="FILE"),
     ] = None,
-    resume: Annotated[bool, resume_flag(MetaTrainConfig, OUTPUT)] = False,
-    force: Annotated[
-        bool,
-        option(
-            "Overwrite the output.",
-            "--force",
-            panel=OUTPUT,
-        ),
-    ] = False,
-    json: Annotated[
-        bool,
-        option(
-            "Print the result as JSON.",
-            "--json",
-            panel=OUTPUT,
-        ),
-    ] = False,
+    resume: Annotated[bool, resume_flag(OUTPUT)] = False,
+    force: Annotated[bool, option("Overwrite the output.", "--force", panel=OUTPUT)] = False,
+    json: Annotated[bool, option("Print the result as JSON.", "--json", panel=OUTPUT)] = False,
     device: Annotated[
         str, option("auto, cpu, cuda, cuda:1 or mps.", panel=DEVICES, metavar="NAME")
     ] = "auto",
@@ -147,5 +129,5 @@ def meta_train(
             report=report,
             notice=render.print_note,
         )
-    onward = render.command("adapt", "./my_objects", "--base", output)
+    onward = ("adapt", "./my_objects", "--base", output)
     finish(asdict(result), onward, unit="tasks", done=result.tasks, json=json)

@@ -53,6 +53,7 @@ Frames = Annotated[
         shown="8",
     ),
 ]
+Base = Annotated[str, option("The meta-trained model to adapt.", metavar="NAME|FILE")]
 Json = Annotated[bool, option("Print the result as JSON on stdout.", "--json")]
 Force = Annotated[bool, option("Overwrite an output that exists.", "--force")]
 Device = Annotated[
@@ -82,12 +83,12 @@ MaxPixels = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option(
+    option(
+        "Threads that decode photos, beside the network.",
         "--workers",
         min=1,
         metavar="N",
-        help="Threads that decode photos, beside the network.",
-        show_default="one a core and two more",
+        shown="one a core and two more",
     ),
 ]
 Precision = Annotated[

@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from fewshot_lite.cli.options import Device, MaxPixels
+from fewshot_lite.cli.options import Base, Device, MaxPixels, argument, option
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.files import DEFAULT_BASE, DEFAULT_PERSONAL
 from fewshot_lite.personal.base_argument import parse_base
@@ -19,48 +17,40 @@ _API = "The API"
 def serve(
     target: Annotated[
         Path | None,
-        typer.Argument(
-            metavar="[MODEL|FOLDER]",
-            help="A folder with one folder of photos per class, which the page works on; or a "
+        argument(
+            "A folder with one folder of photos per class, which the page works on; or a "
             "personal model. With neither, the page keeps its photos in your home folder.",
+            metavar="[MODEL|FOLDER]",
         ),
     ] = None,
-    base: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="The meta-trained model to adapt.")
-    ] = DEFAULT_BASE,
+    base: Base = DEFAULT_BASE,
     port: Annotated[
-        int | None,
-        typer.Option(min=1, max=65535, help="The port.", show_default="8765, or a free one"),
+        int | None, option("The port.", min=1, max=65535, shown="8765, or a free one")
     ] = None,
-    no_open: Annotated[bool, typer.Option("--no-open", help="Do not open the browser.")] = False,
+    no_open: Annotated[bool, option("Do not open the browser.", "--no-open")] = False,
     host: Annotated[
-        str, typer.Option(help="The address to listen on; others than this machine need --token.")
+        str, option("The address to listen on; others than this machine need --token.")
     ] = "127.0.0.1",
     token: Annotated[
         str | None,
-        typer.Option(
-            envvar="FEWSHOT_LITE_TOKEN", help="The secret that whoever uses the server has to give."
-        ),
+        option("The secret that whoever uses the server has to give.", envvar="FEWSHOT_LITE_TOKEN"),
     ] = None,
     api_only: Annotated[
         bool,
-        typer.Option(
+        option(
+            "Serve a personal model or its export by HTTP, without the page.",
             "--api-only",
-            help="Serve a personal model or its export by HTTP, without the page.",
-            rich_help_panel=_API,
+            panel=_API,
         ),
     ] = False,
-    workers: Annotated[
-        int,
-        typer.Option(min=1, max=256, help="Processes of --api-only.", rich_help_panel=_API),
-    ] = 1,
+    workers: Annotated[int, option("Processes of --api-only.", min=1, max=256, panel=_API)] = 1,
     at_work: Annotated[
         int,
-        typer.Option(
+        option(
+            "Requests that are worked on at a time; others get 503 and when to come again.",
             min=1,
             max=1024,
-            help="Requests that are worked on at a time; others get 503 and when to come again.",
-            rich_help_panel=_API,
+            panel=_API,
         ),
     ] = 32,
     max_pixels: MaxPixels = None,

@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
-from typing import Annotated, Any, TypeVar, get_origin
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, get_origin
 
 import typer
 
+from fewshot_lite.cli.options import option
 from fewshot_lite.core.config import Setting, flag, settings_of
 from fewshot_lite.core.errors import UsageError
-
-Config = TypeVar("Config")
 
 
 def with_settings(config: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -27,30 +26,46 @@ def with_settings(config: type[Any]) -> Callable[[Callable[..., None]], Callable
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         signature = inspect.signature(command, eval_str=True)
         others = [p for name, p in signature.parameters.items() if name != "config"]
-        options = _options(config)
-        parameters = [*options, *(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in others)]
+        fields = {name: (kind, item) for name, kind, item in settings_of(config)}
+        parameters = [*_options(config), *(p.replace(kind=p.KEYWORD_ONLY) for p in others)]
 
         def run(**values: Any) -> None:
-            mine = {option.name: values.pop(option.name) for option in options}
-            command(config=read_settings(config, mine), **values)
+            mine = {name: _value(name, *field, values.pop(name)) for name, field in fields.items()}
+            command(config=config(**mine), **values)
 
         functools.update_wrapper(run, command)
         del run.__wrapped__  # type: ignore[attr-defined]  # Typer would look at its parameters
         run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in parameters}
+        run.config = config  # type: ignore[attr-defined]
         return run
 
     return decorate
 
 
-def read_settings(config: type[Config], values: dict[str, Any]) -> Config:
-    """A configuration from what the options of its fields were given.
+def config_of(context: typer.Context) -> type[Any]:
+    """The configuration whose fields are options of the command that is run."""
+    found: type[Any] = vars(context.command.callback)["config"]
+    return found
 
-    Raises:
-        UsageError: a text that is no value of its field.
+
+def as_typed(config: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those values that are fields of a configuration, as the command line would have typed them.
+
+    Args:
+        config: the configuration.
+        values: in its types, or as TOML or JSON has them.
     """
-    kinds = {name: (kind, item) for name, kind, item in settings_of(config)}
-    return config(**{name: _value(name, *kinds[name], given) for name, given in values.items()})
+    found: dict[str, Any] = {}
+    for name, _, item in settings_of(config):
+        value = values.get(name)
+        if isinstance(value, dict):
+            found[name] = [f"{key}={factor}" for key, factor in value.items()]
+        elif item.word is not None and name in values:
+            found[name] = item.word if value is None else str(value)
+        elif value is not None:
+            found[name] = value
+    return found
 
 
 def _options(config: type[Any]) -> list[inspect.Parameter]:
@@ -61,58 +76,40 @@ def _options(config: type[Any]) -> list[inspect.Parameter]:
         names = [flag(name)]
         if (kind is bool and default is True) or kind == bool | None:
             names = [f"{flag(name)}/--no-{flag(name)[2:]}"]
-        repeated = get_origin(kind) is dict or kind == tuple[str, ...]
         typed: Any = kind
-        if repeated:
+        if get_origin(kind) is dict or kind == tuple[str, ...]:
             typed, default = list[str] | None, None
         elif item.parse is not None:
             typed, default = str | None, None
-        elif item.word is not None or get_origin(kind) is tuple:
-            typed, default = str, _text(default)
+        elif item.word is not None:
+            typed, default = str, str(default)
         metavar = f"N|{item.word}" if item.word is not None else item.metavar
-        option = typer.Option(
-            *names,
-            help=item.help,
-            rich_help_panel=item.panel,
-            metavar=metavar,
-            show_default=item.shown or True,
-        )
-        found.append(
-            inspect.Parameter(
-                name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=default,
-                annotation=Annotated[typed, option],
-            )
-        )
+        shown = item.shown or True
+        made = option(item.help, *names, panel=item.panel, shown=shown, metavar=metavar)
+        annotation = Annotated[typed, made]
+        parameter = inspect.Parameter.KEYWORD_ONLY
+        found.append(inspect.Parameter(name, parameter, default=default, annotation=annotation))
     return found
 
 
-def _text(value: Any) -> str:
-    """How a value is typed."""
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
 def _value(name: str, kind: Any, item: Setting, given: Any) -> Any:
-    """The given value in the field's type."""
+    """What the option of a field was given, in the field's type.
+
+    Raises:
+        UsageError: a text that is no value of it.
+    """
     if item.parse is not None:
         return None if given is None else item.parse(given)
     if get_origin(kind) is dict:
         return dict(_factor(name, text) for text in given or ())
     if kind == tuple[str, ...]:
         return tuple(given or ())
-    if get_origin(kind) is tuple:
-        return tuple(_number(name, part, "whole numbers, e.g. 1,2") for part in given.split(","))
-    if item.word is not None:
-        return None if given == item.word else _number(name, given, f"a number or '{item.word}'")
-    return given
-
-
-def _number(name: str, text: str, what: str) -> int:
+    if item.word is None:
+        return given
     try:
-        return int(text)
+        return None if given == item.word else int(given)
     except ValueError:
-        raise UsageError(f"{flag(name)} {text}: give {what}.") from None
+        raise UsageError(f"{flag(name)} {given}: give a number or '{item.word}'.") from None
 
 
 def _factor(name: str, text: str) -> tuple[str, float]:

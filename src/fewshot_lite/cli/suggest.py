@@ -10,6 +10,8 @@ from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.files import DEFAULT_PERSONAL
 
 _NUMBER = 10
+#: What JSON tells of each photo.
+_TOLD = ("path", "label", "probability", "other", "margin")
 
 
 def suggest(
@@ -60,16 +62,7 @@ def suggest(
             {
                 "looked_at": found.looked_at,
                 "adapted_to": found.known,
-                "photos": [
-                    {
-                        "path": item.path,
-                        "label": item.label,
-                        "probability": item.probability,
-                        "other": item.other,
-                        "margin": item.margin,
-                    }
-                    for item in found.photos
-                ],
+                "photos": [{key: getattr(item, key) for key in _TOLD} for item in found.photos],
                 **({"folder": copy_into} if copy_into is not None else {}),
             }
         )
@@ -79,15 +72,14 @@ def suggest(
             f"{render.escape(str(item.path))}: {render.escape(item.label)}? "
             f"[dim]({item.probability:.0%}; then {render.escape(item.other)})[/]"
         )
-    where = () if model == DEFAULT_PERSONAL else ("--model", model)
     if found.known:
         render.err.print(f"The model was adapted to {found.known} more: these are passed over.")
     render.err.print(f"{len(found.photos)} of {found.looked_at} photos.")
     if copy_into is None:
         many = () if number == _NUMBER else ("--number", number)
-        words = ("suggest", *paths, *where, *many, "--copy-into", "to_sort")
-        render.print_next([render.command(*words)])
+        words = ("suggest", *paths, *render.model_flag(model), *many)
+        render.print_next(*words, "--copy-into", "to_sort")
     else:
         place = render.escape(str(copy_into))
         render.out.print(f"Drag them into the folders of their classes in {place}, then:")
-        render.print_next([render.command("add", model, copy_into, "--force")])
+        render.print_next("add", model, copy_into, "--force")

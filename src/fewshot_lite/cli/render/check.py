@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -53,19 +52,6 @@ def print_check(folder: LabelledImages, findings: Sequence[Finding]) -> None:
         f"{len(folder.paths):,} photos of {classes:,} class{'es' if classes > 1 else ''} in "
         f"[bold]{root}[/]: {found or 'nothing found that is wrong'}."
     )
-
-
-def findings_json(findings: Sequence[Finding]) -> list[dict[str, Any]]:
-    """Findings as JSON-able values."""
-    return [
-        {
-            "kind": finding.kind,
-            "paths": [str(path) for path in finding.paths],
-            "classes": list(finding.classes),
-            "detail": finding.detail,
-        }
-        for finding in findings
-    ]
 
 
 def _names(paths: Sequence[Path]) -> str:

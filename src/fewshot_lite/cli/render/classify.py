@@ -68,10 +68,6 @@ def show(
         total: how many there will be, if that is known.
     """
 
-    def name_problem(prediction: Prediction) -> None:
-        if prediction.problem is not None and not outputs.on_stdout:  # else it is in there
-            print_prediction(prediction)
-
     if not (outputs.answer_files or outputs.on_stdout):
 
         def print_line(prediction: Prediction, tally: Tally) -> None:
@@ -86,7 +82,8 @@ def show(
         with counting_bar("Classifying") as progress:
 
             def count(prediction: Prediction, tally: Tally) -> None:
-                name_problem(prediction)
+                if prediction.problem is not None and not outputs.on_stdout:  # else it is there
+                    print_prediction(prediction)
                 progress(tally.files, total)
 
             yield count

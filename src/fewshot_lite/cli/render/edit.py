@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -75,7 +76,7 @@ def edit_json(edit: Edit, path: Path) -> dict[str, Any]:
         "new": edit.new,
         "gone": _gone(edit),
         "renamed": edit.renamed,
-        "skipped": [{"path": item.path, "reason": item.reason} for item in edit.skipped],
+        "skipped": [asdict(item) for item in edit.skipped],
         "duplicates": [
             {"path": item.path, "photo": item.photo, "class": item.label}
             for item in edit.duplicates

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from fewshot_lite.cli.render.evaluate import count, milliseconds, percent
-from fewshot_lite.cli.render.terminal import command, err, escape, out, print_next, print_table
+from fewshot_lite.cli.render.terminal import err, escape, out, print_next, print_table
 
 if TYPE_CHECKING:
     from fewshot_lite.evaluation.lambda_search.measuring import Measured
@@ -49,7 +49,7 @@ def print_search(search: Search, stored: Path | None, storable: bool) -> None:
     )
     if stored is not None:
         out.print(f"Stored: [bold]{escape(str(stored))}[/]")
-        print_next([command("adapt", "./my_objects", "--base", stored)])
+        print_next("adapt", "./my_objects", "--base", stored)
     elif storable and search.finished:
         err.print("Nothing is stored: give --output FILE for that.")
 

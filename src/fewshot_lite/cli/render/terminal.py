@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich.markup
@@ -16,6 +17,7 @@ from rich.table import Table
 
 from fewshot_lite.core import jsons as plain_json
 from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.core.files import DEFAULT_PERSONAL
 from fewshot_lite.core.ranks import place
 from fewshot_lite.core.text import visible
 
@@ -162,9 +164,14 @@ def print_adaptation(adaptation: Adaptation, path: object) -> None:
     )
 
 
-def print_next(examples: Sequence[str]) -> None:
+def print_next(*words: object) -> None:
     """The command to type next."""
-    out.print("Next: " + "\n      ".join(f"[bold]{escape(line)}[/]" for line in examples))
+    out.print(f"Next: [bold]{escape(command(*words))}[/]")
+
+
+def model_flag(model: Path) -> tuple[object, ...]:
+    """The words that name a personal model to a command, if it has to be named."""
+    return () if model == DEFAULT_PERSONAL else ("--model", model)
 
 
 def print_demo(result: DemoResult) -> None:
@@ -256,7 +263,7 @@ def _edit_in_words(edit: dict[str, Any]) -> str:
     return f"{edit['date']} {kind} {', '.join(names)}"
 
 
-def print_run(result: dict[str, Any], next_command: str, *, unit: str, done: int) -> None:
+def print_run(result: dict[str, Any], onward: Sequence[object], *, unit: str, done: int) -> None:
     """How a training run ended, and how to go on."""
     output = escape(str(result["output"]))
     figures = ""
@@ -292,7 +299,7 @@ def print_run(result: dict[str, Any], next_command: str, *, unit: str, done: int
             )
         for name, value in result.get("validation", {}).items():
             out.print(f"  validation {escape(name)}: {value:.1%}")
-        out.print(f"Next: [bold]{escape(next_command)}[/]")
+        print_next(*onward)
     else:
         out.print(
             f"Stopped after {done} of {result['total']} {unit}{figures}. "
