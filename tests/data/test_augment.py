@@ -7,7 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fewshot_lite.data.augment import Augmentation, domain_shift, quarter_turns, random_views
+from fewshot_lite.data.augment import (
+    Augmentation,
+    apply_shift,
+    draw_shift,
+    quarter_turns,
+    random_views,
+)
 
 NONE = Augmentation(min_area=1, aspect=1, rotation=0, colour=0)
 
@@ -123,11 +129,13 @@ def test_a_domain_shift_is_one_of_four_kinds_for_all_images_of_a_task() -> None:
     pixels = torch.rand(6, 3, 8, 8)
     kinds: set[str] = set()
     for seed in range(60):
-        shifted = domain_shift(pixels, torch.Generator().manual_seed(seed))
+        shifted = apply_shift(pixels, draw_shift(torch.Generator().manual_seed(seed)))
         assert shifted.shape == pixels.shape
         assert shifted.min() >= 0
         assert shifted.max() <= 1
-        assert torch.equal(shifted, domain_shift(pixels, torch.Generator().manual_seed(seed)))
+        assert torch.equal(
+            shifted, apply_shift(pixels, draw_shift(torch.Generator().manual_seed(seed)))
+        )
         if torch.equal(shifted[:, 0], shifted[:, 1]):
             kinds.add("grey")
         elif torch.equal(shifted, 1 - pixels):
@@ -143,7 +151,7 @@ def test_a_domain_shift_is_one_of_four_kinds_for_all_images_of_a_task() -> None:
 def test_low_contrast_keeps_white_and_black_in_range() -> None:
     extremes = torch.stack([torch.zeros(3, 4, 4), torch.ones(3, 4, 4)])
     for seed in range(1500):
-        shifted = domain_shift(extremes, torch.Generator().manual_seed(seed))
+        shifted = apply_shift(extremes, draw_shift(torch.Generator().manual_seed(seed)))
         assert shifted.min() >= 0
         assert shifted.max() <= 1
 

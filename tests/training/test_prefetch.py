@@ -20,7 +20,6 @@ from fewshot_lite.core.random_streams import Stream, generator
 from fewshot_lite.data.augment import (
     Augmentation,
     apply_shift,
-    domain_shift,
     draw_shift,
     draw_views,
     quarter_turns,
@@ -116,7 +115,7 @@ def test_prepared_tasks_are_those_made_in_one_go(shapes: Path, options: dict[str
         if config.augment:
             views = random_views(images, SIZE, Augmentation(min_area=0.5), flip, random)
         if float(torch.rand((), generator=random)) < config.shifts:
-            views = domain_shift(views, random)
+            views = apply_shift(views, draw_shift(random))
         task = found.task(number)
         assert torch.equal(torch.cat([task.support, task.query]), views)
         assert task.query_labels.tolist() == episode.query_labels

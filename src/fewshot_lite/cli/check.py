@@ -41,10 +41,10 @@ def check(
     scanned = find_labelled(folder, labels)
     from fewshot_lite.cli.render import terminal as render
     from fewshot_lite.cli.render.check import print_check
-    from fewshot_lite.images.preflight import check_scanned
+    from fewshot_lite.images.preflight import check as look_at
 
     with render.counting_bar("Reading photos") as progress:
-        findings = check_scanned(
+        findings = look_at(
             scanned,
             image_size,
             on_done=progress,

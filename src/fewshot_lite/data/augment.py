@@ -48,7 +48,7 @@ class Views:
 
 @dataclass(frozen=True)
 class Shift:
-    """The random numbers behind a task's change of appearance; see `domain_shift`."""
+    """The random numbers behind a task's change of appearance; see `draw_shift`."""
 
     kind: int
     numbers: tuple[float, ...] = ()
@@ -131,7 +131,14 @@ def random_views(
 
 
 def draw_shift(generator: torch.Generator) -> Shift:
-    """Draw a change of appearance from a CPU generator."""
+    """Draw one change of appearance for all images of a task, as if it came from another domain.
+
+    Grey, inverted, other colour channels or low contrast: what makes a backbone's features need
+    adapting, where tasks of the data that it was trained on teach FiLM nothing.
+
+    Args:
+        generator: CPU generator that all randomness comes from.
+    """
     kind = int(torch.randint(4, (), generator=generator))
     if kind == 2:
         return Shift(kind, tuple(torch.randperm(3, generator=generator).tolist()))
@@ -151,22 +158,6 @@ def apply_shift(views: Tensor, shift: Shift) -> Tensor:
     contrast, level = shift.numbers
     faded: Tensor = (views - 0.5) * (0.3 + 0.4 * contrast) + 0.3 + 0.4 * level
     return faded.clamp(0, 1)
-
-
-def domain_shift(views: Tensor, generator: torch.Generator) -> Tensor:
-    """One change of appearance for all images of a task, as if it came from another domain.
-
-    Grey, inverted, other colour channels or low contrast: what makes a backbone's features need
-    adapting, where tasks of the data that it was trained on teach FiLM nothing.
-
-    Args:
-        views: float (B, 3, S, S) in [0, 1].
-        generator: CPU generator that all randomness comes from.
-
-    Returns:
-        As `views`.
-    """
-    return apply_shift(views, draw_shift(generator))
 
 
 def quarter_turns(images: Tensor, turns: Tensor) -> Tensor:

@@ -99,7 +99,10 @@ class Pool:
         """Images of a class for support and for queries, shuffled, no group on both sides."""
         groups, query = self.groups[number], self.query_only[number]
         if not query:
-            return _two_sides(groups, queries, generator)
+            order = torch.randperm(len(groups), generator=generator).tolist()
+            groups = [groups[place] for place in order]
+            while len(query) < queries and len(groups) > 1:
+                query, groups = query + groups[0], groups[1:]
         support = [index for group in groups for index in group]
         return _shuffled(support, generator), _shuffled(query, generator)[:queries]
 
@@ -178,7 +181,14 @@ def sample_training_episode(
     # The fewest images of any class bound the queries of all: half of it at most.
     queries = max(1, min(config.queries, *(pool.most_queries(c) for c in classes)))
     sides = [pool.two_sides(c, queries, generator) for c in classes]
-    shots = _shots([len(support) for support, _ in sides], config, generator)
+    available = [min(len(support), config.max_shot) for support, _ in sides]
+    shots = uneven_shots(
+        available,
+        available,
+        max_support=config.max_support,
+        max_contribution=config.max_shot,
+        generator=generator,
+    )
     return _episode(number, [(s[:n], q) for n, (s, q) in zip(shots, sides, strict=True)])
 
 
@@ -248,20 +258,6 @@ def _group(folder: LabelledImages, index: int, tracks: bool) -> str:
     return path.stem.rpartition("_")[0]
 
 
-def _two_sides(
-    groups: list[list[int]], queries: int, generator: torch.Generator
-) -> tuple[list[int], list[int]]:
-    """Images for support and for queries, shuffled, no group on both sides."""
-    order = torch.randperm(len(groups), generator=generator).tolist()
-    query: list[int] = []
-    taken = 0
-    while len(query) < queries and taken < len(groups) - 1:
-        query += groups[order[taken]]
-        taken += 1
-    support = [index for g in order[taken:] for index in groups[g]]
-    return _shuffled(support, generator), _shuffled(query, generator)[:queries]
-
-
 def least_images(groups: Sequence[int], queries: int) -> tuple[int, int]:
     """The images that a class has for support and for queries in the worst order of its groups.
 
@@ -282,18 +278,6 @@ def least_images(groups: Sequence[int], queries: int) -> tuple[int, int]:
             sums |= sums << other & (1 << queries) - 1
         most = max(most, last + sums.bit_length() - 1)
     return total - most, total - max(groups, default=0)
-
-
-def _shots(available: list[int], config: EpisodeConfig, generator: torch.Generator) -> list[int]:
-    """Support images of each class, uneven, at least one, at most `max_support` in all."""
-    available = [min(n, config.max_shot) for n in available]
-    return uneven_shots(
-        available,
-        available,
-        max_support=config.max_support,
-        max_contribution=config.max_shot,
-        generator=generator,
-    )
 
 
 def uneven_shots(

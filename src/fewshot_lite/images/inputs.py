@@ -67,9 +67,7 @@ class InMemory:
 
 def is_photo(photos: object) -> bool:
     """Whether something is one photo by its type; if not, it may be several."""
-    if isinstance(
-        photos, str | os.PathLike | bytes | bytearray | memoryview | Image.Image | Region
-    ):
+    if isinstance(photos, _ONE):
         return True
     return getattr(photos, "ndim", None) in (1, 2, 3) and not _holds_objects(photos)
 

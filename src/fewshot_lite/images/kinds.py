@@ -66,39 +66,37 @@ def begins_as_video(head: bytes) -> bool:
     return _VIDEO_STARTS.match(head) is not None
 
 
-def why_no_photo(path: Path, *, videos: bool = False) -> str | None:
-    """None for a photo, by its ending or else by its first bytes; so for a video if these do."""
-
-    def head() -> bytes:
+def head_of(path: Path) -> bytes:
+    """The first 16 bytes of a file; none of what is no file, or cannot be read."""
+    try:
         if not path.is_file():  # opening a pipe would wait for ever
             return b""
         with path.open("rb") as file:
             return file.read(16)
+    except OSError:  # not for us to read, or gone
+        return b""
 
-    return why_not(path.suffix, head, videos=videos)
+
+def why_no_photo(path: Path, *, videos: bool = False) -> str | None:
+    """None for a photo, by its ending or else by its first bytes; so for a video if these do."""
+    return why_not(path.suffix, lambda: head_of(path), videos=videos)
 
 
 def why_not(ending: str, head: Callable[[], bytes], *, videos: bool) -> str | None:
     """As `why_no_photo`, of a file with this ending.
 
     Args:
-        head: gives its first 16 bytes, if they are asked for; what cannot be read is none.
+        head: gives its first 16 bytes, if they are asked for; none if it cannot be read.
     """
     ending = ending.lower()
     if ending in PHOTO_ENDINGS:
         return None
     if ending in _RAW:
         return RAW_DATA
-    video = ending in VIDEO_ENDINGS
-    try:
-        if ending not in _UNDER_WAY:
-            first = head()
-            if begins_as_photo(first):
-                return None
-            video = video or (not ending and begins_as_video(first))
-    except OSError:  # not for us to read, or gone
-        pass
-    if not (video and videos):
+    first = b"" if ending in _UNDER_WAY else head()
+    if begins_as_photo(first):
+        return None
+    if not videos or not (ending in VIDEO_ENDINGS or (not ending and begins_as_video(first))):
         return NOT_A_PHOTO
     from fewshot_lite.images.videos import can_read
 

@@ -39,18 +39,8 @@ FORMATS = (
 
 #: The modules of Pillow that read them, but for HEIF, which another package does.
 _PLUGINS = (
-    "Jpeg",
-    "Mpo",
-    "Png",
-    "WebP",
-    "Gif",
-    "Tiff",
-    "Avif",
-    "Bmp",
-    "Ppm",
-    "Tga",
-    "Ico",
-    "Jpeg2K",
+    *("Jpeg", "Mpo", "Png", "WebP", "Gif", "Tiff"),
+    *("Avif", "Bmp", "Ppm", "Tga", "Ico", "Jpeg2K"),
 )
 
 #: Larger images are refused, and images that take as much memory as one of so many pixels.

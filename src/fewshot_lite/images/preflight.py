@@ -233,19 +233,22 @@ class Examiner:
 
 
 def check(
-    folder: str | Path,
+    folder: str | Path | LabelledImages,
     size: int = 128,
     *,
     labels: str | Path | None = None,
     on_done: OnDone | None = None,
+    on_video: OnDone | None = None,
 ) -> tuple[Finding, ...]:
     """Look at a folder of photos and learn nothing from it.
 
     Args:
-        folder: one folder of photos per class, or a ZIP archive of such.
+        folder: one folder of photos per class, or a ZIP archive of such; or what `find_labelled`
+            found in it.
         size: side in pixels of what the model sees, for what is tiny.
         labels: a table of the photos in the folder instead (`images.labels_file`).
         on_done: called with (photos decoded, photos in all).
+        on_video: called with (videos read, videos in all).
 
     Returns:
         What was found, the most serious first; empty if all is well.
@@ -254,18 +257,8 @@ def check(
         UsageError: the folder is missing, a file or unreadable.
         FewshotError: it has no class folders, or class names that cannot be told apart.
     """
-    found = find_labelled(Path(folder), None if labels is None else Path(labels))
-    return check_scanned(found, size, on_done=on_done)
-
-
-def check_scanned(
-    folder: LabelledImages,
-    size: int,
-    *,
-    on_done: OnDone | None = None,
-    on_video: OnDone | None = None,
-) -> tuple[Finding, ...]:
-    """As `check`, of a folder that has been scanned; `on_video` counts videos."""
+    if not isinstance(folder, LabelledImages):
+        folder = find_labelled(Path(folder), None if labels is None else Path(labels))
     folder = with_frames(folder, size, on_done=on_video)
     examiner, total = Examiner(folder, size), len(folder.paths)
     count = (lambda done: on_done(done, total)) if on_done else None

@@ -29,7 +29,13 @@ import numpy.typing as npt
 from PIL import Image
 
 from fewshot_lite.core.errors import UsageError
-from fewshot_lite.images.kinds import READS_VIDEOS, VIDEO_ENDINGS, begins_as_photo, begins_as_video
+from fewshot_lite.images.kinds import (
+    READS_VIDEOS,
+    VIDEO_ENDINGS,
+    begins_as_photo,
+    begins_as_video,
+    head_of,
+)
 from fewshot_lite.images.opening import PhotoError, check_file, current_limit, one_line
 from fewshot_lite.images.photo import Source, Square, square_of
 from fewshot_lite.images.regions import Box, Region
@@ -93,8 +99,8 @@ def is_video(source: Source) -> bool:
     if isinstance(photo, Path):
         ending = photo.suffix.lower()
         if ending in VIDEO_ENDINGS:
-            return not begins_as_photo(_head(photo))
-        return not ending and begins_as_video(_head(photo))
+            return not begins_as_photo(head_of(photo))
+        return not ending and begins_as_video(head_of(photo))
     content = getattr(photo, "content", None)
     if isinstance(content, bytes):
         return begins_as_video(content[:16])
@@ -292,7 +298,7 @@ def _opened(source: Source) -> Iterator[_Video]:
             if not isinstance(content, bytes):
                 raise PhotoError(_NOT_A_VIDEO)
             file = BytesIO(content)
-        with _reasons():
+        try:
             options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "none"}
             container = stack.enter_context(_av().open(file, options=options))
             pictures = [s for s in container.streams.video if not _is_cover(s)]
@@ -300,19 +306,9 @@ def _opened(source: Source) -> Iterator[_Video]:
                 raise PhotoError(
                     "no video in it, only sound" if container.streams else _NOT_A_VIDEO
                 )
-            video = _Video(container, pictures[0], box)
-            yield video
-
-
-@contextlib.contextmanager
-def _reasons() -> Iterator[None]:
-    """FFmpeg's errors, which are OSErrors with its own words, as one reason."""
-    try:
-        yield
-    except PhotoError:
-        raise
-    except _ERRORS:
-        raise PhotoError(_NOT_A_VIDEO) from None
+            yield _Video(container, pictures[0], box)
+        except _ERRORS:  # of FFmpeg, in its own words
+            raise PhotoError(_NOT_A_VIDEO) from None
 
 
 @functools.cache
@@ -349,16 +345,6 @@ def _distinct(drawn: Sequence[Drawn]) -> list[Drawn]:
         if one not in copies:  # pairs come sorted, so whether `one` stays is known
             copies.add(other)
     return [frame for row, frame in enumerate(drawn) if row not in copies]
-
-
-def _head(path: Path) -> bytes:
-    try:
-        if not path.is_file():  # opening a pipe would wait for ever
-            return b""
-        with path.open("rb") as file:
-            return file.read(16)
-    except OSError:
-        return b""
 
 
 @dataclass(frozen=True, eq=False)
