@@ -119,7 +119,8 @@ def test_a_description_does_nothing_to_the_terminal(run: Run, tmp_path: Path, ev
 def test_threads_that_wait_leave_the_cores_to_others_unless_told_otherwise(own: str | None) -> None:
     environment = {k: v for k, v in os.environ.items() if k != "GOMP_SPINCOUNT"}
     environment |= {} if own is None else {"GOMP_SPINCOUNT": own}
-    code = "import os, sys, fewshot_lite.cli.app\nprint(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
+    code = "import os, sys, fewshot_lite.cli.app\n"
+    code += "print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
     found = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
