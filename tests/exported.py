@@ -16,6 +16,7 @@ from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.personal.export.writing import export_model
 from fewshot_lite.personal.personal_model import PersonalModel
 from photos import SIZE
+from tiny import personal_of
 
 #: Width of the features.
 WIDTH = 8
@@ -36,7 +37,7 @@ def small_personal(head: Head | None = None, shots: tuple[int, ...] = (6, 6)) ->
         features = backbone(images)
     names = tuple(f"thing {k} ü" for k in range(len(shots)))
     head = MahalanobisHead(root=True) if head is None else head
-    return PersonalModel(backbone, head, features, labels, names, SIZE, {"base": {"name": "none"}})
+    return personal_of(backbone, head, features, labels, names, SIZE, {"base": {"name": "none"}})
 
 
 @cache

@@ -1,13 +1,19 @@
-"""Small real things that tests share: a tiny backbone, tasks of random images."""
+"""Small real things that tests share: a tiny backbone, tasks of random images, models of them."""
 
 from __future__ import annotations
 
-import torch
-from torch import nn
+from typing import Any
 
+import torch
+from torch import Tensor, nn
+
+from fewshot_lite.heads.base import Head
+from fewshot_lite.heads.in_numpy import as_array
 from fewshot_lite.learners.task import Task
 from fewshot_lite.networks.architectures import MEAN, STD
 from fewshot_lite.networks.backbone import Backbone
+from fewshot_lite.personal.file_contents import Contents
+from fewshot_lite.personal.personal_model import PersonalModel
 
 
 class TinyBackbone(Backbone):
@@ -45,3 +51,18 @@ def random_task(
         query_labels=torch.arange(queries) % len(shots),
         classes=len(shots),
     )
+
+
+def personal_of(
+    backbone: Backbone,
+    head: Head,
+    features: Tensor,
+    labels: Tensor,
+    names: tuple[str, ...],
+    size: int,
+    provenance: dict[str, Any],
+    photos: tuple[str, ...] = (),
+) -> PersonalModel:
+    """A model of photos by their features (N, d) in one view."""
+    rows = as_array(features)[:, None], as_array(labels)
+    return PersonalModel(backbone, head, Contents(names, size, provenance, *rows, photos))

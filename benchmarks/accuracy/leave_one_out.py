@@ -14,11 +14,13 @@ from __future__ import annotations
 
 from random import Random
 
+import numpy as np
 import torch
 
 from benchmarks.common import emit
 from benchmarks.personal_tasks import PersonalTask, each_set, task_arguments
 from fewshot_lite.core.intervals import wilson_interval
+from fewshot_lite.personal.file_contents import Contents
 from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.quality import assess
 
@@ -27,21 +29,23 @@ def mislabelled(
     personal: PersonalModel, share: float, rng: Random
 ) -> tuple[PersonalModel, set[int]]:
     """The same model with a share of labels, one at least, changed to another class's."""
-    labels = personal.labels.clone()
+    labels = personal.contents.labels.copy()
     way = len(personal.class_names)
     wrong = rng.sample(range(len(labels)), max(1, round(share * len(labels))))
     for index in wrong:
         labels[index] = (int(labels[index]) + rng.randrange(1, way)) % way
-    if int(torch.bincount(labels, minlength=way).min()) == 0:
+    if int(np.bincount(labels, minlength=way).min()) == 0:
         return mislabelled(personal, share, rng)
     changed = PersonalModel(
         personal.backbone,  # FiLM comes from the images alone, so it is what it would be
         personal.head,
-        personal.features,
-        labels,
-        personal.class_names,
-        personal.image_size,
-        personal.provenance,
+        Contents(
+            personal.class_names,
+            personal.image_size,
+            personal.provenance,
+            personal.contents.features[:, :1],
+            labels,
+        ),
     )
     return changed, set(wrong)
 

@@ -64,7 +64,7 @@ def of_task(task: PersonalTask, reject: float) -> dict[tuple[str, str], float]:
         for kind, novel in (("held out", held_out[name]), ("foreign", foreign[name])):
             found[name, f"AUROC, {kind}"] = auroc(own[name], novel)
             found[name, f"rejected at 5 % loss, {kind}"] = float((novel > cut).double().mean())
-    threshold = task.personal.novelty.threshold(reject)
+    threshold = task.personal.threshold(reject)
     for kind, scores in (("own", own), ("held out", held_out), ("foreign", foreign)):
         found["--reject", kind] = float((scores["detector"] > threshold).double().mean())
     return found

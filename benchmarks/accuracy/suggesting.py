@@ -24,7 +24,9 @@ from torch import Tensor
 from benchmarks.common import Row, arguments, emit, say
 from benchmarks.personal_tasks import Images
 from fewshot_lite.core.intervals import half_width
+from fewshot_lite.heads.in_numpy import as_array
 from fewshot_lite.personal.editing import add_features
+from fewshot_lite.personal.file_contents import Contents
 from fewshot_lite.personal.meta_model import MetaModel
 from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.suggesting import choose
@@ -101,15 +103,14 @@ def tasks(
             pool += rows[shot + len(held) :][: in_pool[k]]
         pool = rng.sample(pool, len(pool))
         head = personal.head.recalibrated(features[known], truth[known], classes)
-        own = PersonalModel(
-            personal.backbone,
-            head,
-            features[known],
-            truth[known],
+        contents = Contents(
             personal.class_names,
             personal.image_size,
             personal.provenance,
+            as_array(features[known, None]),
+            as_array(truth[known]),
         )
+        own = PersonalModel(personal.backbone, head, contents)
         yield PoolTask(own, features[pool], truth[pool], features[asked], truth[asked], rng)
 
 

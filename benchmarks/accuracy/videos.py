@@ -21,6 +21,7 @@ import json
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from random import Random
@@ -107,15 +108,7 @@ def ungrouped(personal: PersonalModel) -> PersonalModel:
     rows, labels, photos = personal.rows()
     as_is = torch.arange(number * views) % views == 0
     head = personal.head.recalibrated(rows, labels, len(personal.class_names), photos, as_is)
-    return PersonalModel(
-        personal.backbone,
-        head,
-        personal.views,
-        personal.labels,
-        personal.class_names,
-        personal.image_size,
-        personal.provenance,
-    )
+    return PersonalModel(personal.backbone, head, replace(personal.contents, groups=None))
 
 
 def of_clips(personal: PersonalModel, clips: list[Path], truth: torch.Tensor) -> Row:

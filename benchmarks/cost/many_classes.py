@@ -89,7 +89,7 @@ def measure(args: argparse.Namespace, stage: str, file: Path) -> dict[str, Any]:
         "fit": lambda: personal.head.fit(personal.features, personal.labels, args.classes),
         "save": lambda: personal.save(file.with_name("copy.safetensors"), force=True),
         "classify 64": lambda: personal.outputs(new, micro_batch=16),
-        "leave one out": lambda: personal.novelty,
+        "leave one out": personal.leave_one_out_logits,
         "add": lambda: add_features(personal, others, ["new"] * len(others), others_names),
         "remove": lambda: remove(personal, ["class 000"]),
     }

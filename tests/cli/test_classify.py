@@ -107,7 +107,7 @@ def test_unknown_photos_have_their_nearest_classes(
     def threshold(_: object, reject: float) -> float:
         return math.inf if reject == 0 else -math.inf
 
-    monkeypatch.setattr("fewshot_lite.personal.novelty.NoveltyDetector.threshold", threshold)
+    monkeypatch.setattr("fewshot_lite.personal.with_photos.WithPhotos.threshold", threshold)
     outcome = run("classify", "in/keys", *MODEL, "--reject", 0.1, "--sort-into", "sorted")
     assert outcome.code == 0
     for line in outcome.out.splitlines():

@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer.main
 from rich.console import Console
 
 from fewshot_lite.cli.app import app
 from fewshot_lite.cli.render import terminal as render
-from fewshot_lite.personal.personal_model import Adaptation
+from fewshot_lite.images.folders import Skipped
+from fewshot_lite.personal.support import Support
 
 COMMANDS = ["adapt", "check", "classify", "add", "remove", "rename", "export", "info", "demo"]
 
@@ -49,7 +51,9 @@ def test_cells_break_at_words_and_long_lists_are_cut(screen: io.StringIO) -> Non
 
 def test_a_table_of_many_classes_is_cut(screen: io.StringIO) -> None:
     names = tuple(f"c{k:03d}" for k in range(110))
-    adaptation = Adaptation(names, (5,) * 110, (0,) * 109 + (2,), (), 1.0)
+    labels = tuple(k for k in range(110) for _ in range(5))
+    skipped = tuple(Skipped(Path(names[-1]) / name, "empty") for name in ("a.png", "b.png"))
+    adaptation = Support(np.empty(0, np.uint8), labels, names, skipped=skipped, seconds=1.0)
     render.print_adaptation(adaptation, "m")
     lines = screen.getvalue().splitlines()
     assert lines[1 + render.MOST_ROWS].split() == ["…", "and", "70", "more", "350", "2"]

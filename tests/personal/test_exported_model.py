@@ -77,9 +77,9 @@ def test_batches_do_not_change_answers(exported: ExportedModel, folder: Path) ->
 
 
 def test_thresholds(exported: ExportedModel) -> None:
-    detector = small_personal().novelty
+    personal = small_personal()
     for reject in (0.001, 0.05, 0.1, 0.5, 0.999):
-        assert exported.threshold(reject) == pytest.approx(detector.threshold(reject), rel=1e-5)
+        assert exported.threshold(reject) == pytest.approx(personal.threshold(reject), rel=1e-5)
     assert exported.threshold(0) == math.inf
     low, between, high = (exported.threshold(reject) for reject in (0.101, 0.1005, 0.1))
     assert between == pytest.approx((low + high) / 2)

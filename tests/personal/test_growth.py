@@ -9,6 +9,7 @@ from exported import small_personal
 from fewshot_lite.personal.growth import Growth, expected_growth
 from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.quality import assess
+from tiny import personal_of
 
 SHOTS = (20, 20, 20)
 
@@ -20,7 +21,7 @@ def noisy(noise: float, shots: tuple[int, ...] = SHOTS) -> PersonalModel:
     means = torch.eye(len(shots), model.features.shape[1])[model.labels]
     features = means + noise * torch.randn(model.features.shape, generator=spread)
     given = (model.labels, model.class_names, model.image_size, model.provenance)
-    return PersonalModel(model.backbone, model.head, features, *given)
+    return personal_of(model.backbone, model.head, features, *given)
 
 
 def growth(model: PersonalModel) -> Growth | None:

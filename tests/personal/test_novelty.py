@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,13 +12,25 @@ from torch import Tensor
 
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.personal.novelty import NoveltyDetector
-from fewshot_lite.personal.novelty_threshold import student_quantile
+from fewshot_lite.personal.novelty_threshold import (
+    strangeness_of_support,
+    student_quantile,
+    threshold,
+)
 
 
 def support_set(shots: list[int], width: int = 12) -> tuple[Tensor, Tensor]:
     labels = torch.arange(len(shots)).repeat_interleave(torch.tensor(shots))
     centres = 3 * torch.randn(len(shots), width)
     return centres[labels] + torch.randn(len(labels), width) + 4, labels
+
+
+def left_out(features: Tensor, labels: Tensor) -> list[float]:
+    """How strange each is to the others."""
+    classes = int(labels.max()) + 1
+    found = strangeness_of_support(features.numpy(), labels.numpy(), classes)
+    assert found.dtype == np.float32
+    return [float(value) for value in found]
 
 
 def dense(
@@ -60,8 +73,7 @@ def test_how_bright_features_are_does_not_count() -> None:
 
 def test_left_out_is_the_distance_to_the_others() -> None:
     features, labels = support_set([3, 1, 4, 2])
-    support_strangeness = NoveltyDetector(features, labels, 4).support_strangeness
-    assert support_strangeness.dtype == torch.float32
+    support_strangeness = torch.tensor(left_out(features, labels))
     for n in range(len(labels)):
         if n == 3:  # alone
             assert math.isnan(support_strangeness[n])
@@ -81,10 +93,10 @@ def test_the_share_asked_for_is_lost(shots: list[int], reject: float) -> None:
     for _ in range(100):
         features, labels = support_set([n + 20 for n in shots])
         place = torch.cat([torch.arange(n + 20) < n for n in shots])
-        detector = NoveltyDetector(features[place], labels[place], 2)
-        own = detector.strangeness(features[~place])
-        lost.append(float((own > detector.threshold(reject)).float().mean()))
-        spread.append(float((own > detector.threshold(reject / 4)).float().mean()))
+        own = NoveltyDetector(features[place], labels[place], 2).strangeness(features[~place])
+        known = left_out(features[place], labels[place])
+        lost.append(float((own > threshold(known, reject)).float().mean()))
+        spread.append(float((own > threshold(known, reject / 4)).float().mean()))
     assert 0.4 * reject < sum(lost) / len(lost) < 1.3 * reject
     assert sum(spread) < sum(lost)
 
@@ -97,48 +109,40 @@ def test_a_rare_class_keeps_its_photos() -> None:
         place = torch.cat([torch.arange(60) < 40, torch.arange(22) < 2])
         detector = NoveltyDetector(features[place], labels[place], 2)
         own = detector.strangeness(features[~place][20:])
-        lost.append(float((own > detector.threshold(0.05)).float().mean()))
+        known = left_out(features[place], labels[place])
+        lost.append(float((own > threshold(known, 0.05)).float().mean()))
     assert sum(lost) / len(lost) < 0.15
 
 
 def test_where_photos_are_enough_it_is_their_quantile() -> None:
-    features, labels = support_set([2] * 10)
-    known = torch.arange(1.0, 21.0).flip(0)  # how strange they are, in no order of labels
-    detector = NoveltyDetector(features, labels, 10, support_strangeness=known)
+    known = torch.arange(1.0, 21.0).flip(0).tolist()
     for reject, rank in ((0.5, 10.5), (0.25, 15.75), (0.95, 1.05), (0.999, 1.0)):
-        assert detector.threshold(reject) == pytest.approx(rank)
-    assert detector.threshold(0.049) < detector.threshold(0.02) < detector.threshold(0.001)
-    assert detector.threshold(0.01) > 20
+        assert threshold(known, reject) == pytest.approx(rank)
+    assert threshold(known, 0.049) < threshold(known, 0.02) < threshold(known, 0.001)
+    assert threshold(known, 0.01) > 20
 
 
 def test_few_photos_give_a_threshold_above_them_all() -> None:
-    features, labels = support_set([5, 5])
-    detector = NoveltyDetector(features, labels, 2)
-    assert (
-        float(detector.support_strangeness.max())
-        < detector.threshold(0.05)
-        < 10 * detector.support_strangeness.max()
-    )
+    known = left_out(*support_set([5, 5]))
+    assert max(known) < threshold(known, 0.05) < 10 * max(known)
 
 
 def test_where_nothing_is_known_nobody_is_a_stranger() -> None:
-    features, labels = support_set([1, 1, 1])
-    assert NoveltyDetector(features, labels, 3).threshold(0.05) == math.inf
-    features, labels = support_set([3, 3])
-    assert NoveltyDetector(features, labels, 2).threshold(0) == math.inf
+    assert threshold(left_out(*support_set([1, 1, 1])), 0.05) == math.inf
+    assert threshold(left_out(*support_set([3, 3])), 0) == math.inf
 
 
 def test_a_photo_many_times_over_is_no_stranger() -> None:
     features = torch.rand(2, 12).repeat_interleave(4, 0)
-    detector = NoveltyDetector(features, torch.tensor([0] * 4 + [1] * 4), 2)
-    assert bool((detector.strangeness(features) < detector.threshold(0.05)).all())
+    labels = torch.tensor([0] * 4 + [1] * 4)
+    own = NoveltyDetector(features, labels, 2).strangeness(features)
+    assert bool((own < threshold(left_out(features, labels), 0.05)).all())
 
 
 @pytest.mark.parametrize("reject", [1.0, -0.01, 5.0, math.nan])
 def test_no_share(reject: float) -> None:
-    detector = NoveltyDetector(*support_set([2, 2]), 2)
     with pytest.raises(UsageError, match=r"--reject .*from 0 to below 1"):
-        detector.threshold(reject)
+        threshold([1.0, 2.0], reject)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from gradient_models import gradient_model
@@ -74,7 +75,7 @@ def test_any_base_makes_a_model_that_comes_back_from_its_file(
         loaded.leave_one_out_logits().isnan().any(1),
         torch.tensor([False] * 6 + [True] + [False] * 3),
     )
-    assert loaded.novelty.threshold(0.05) == personal.novelty.threshold(0.05) < float("inf")
+    assert loaded.threshold(0.05) == personal.threshold(0.05) < float("inf")
     again = loaded.save(tmp_path / "again.safetensors")
     assert again.read_bytes() == saved.read_bytes()
 
@@ -94,7 +95,7 @@ def test_labels_without_meaning_are_told_as_such() -> None:
     assert quality.accuracy < 0.75
     # The threshold is that of photos not adapted to, which are farther away.
     own = personal.novelty.strangeness(personal.features)
-    assert personal.novelty.support_strangeness.median() > own.median()
+    assert np.median(personal.support_strangeness) > own.median()
 
 
 def test_the_temperature_is_of_photos_left_out(personal: PersonalModel, folder: Path) -> None:
@@ -110,7 +111,7 @@ def test_classes_of_one_photo_alone_tell_nothing(tmp_path: Path) -> None:
     personal = gradient_model().adapt(draw_classes(tmp_path / "f", {"a": 1, "b": 1, "c": 1}))
     assert personal.provenance["head"]["temperature_factor"] == 1
     assert assess(personal).accuracy is None
-    assert personal.novelty.threshold(0.05) == float("inf")
+    assert personal.threshold(0.05) == float("inf")
     loaded = PersonalModel.load(personal.save(tmp_path / "mine.safetensors"))
     assert left_out_answers(loaded) == [None, None, None]
 
@@ -208,7 +209,7 @@ def test_a_renamed_class_keeps_its_answers_wherever_it_comes_to_stand(
     images = torch.rand(5, 3, SIZE, SIZE)
     expected = personal.probabilities(images)[:, [1, 2, 0]]
     torch.testing.assert_close(renamed.probabilities(images), expected)
-    assert renamed.novelty.threshold(0.05) == personal.novelty.threshold(0.05)
+    assert renamed.threshold(0.05) == personal.threshold(0.05)
     before, after = assess(personal), assess(renamed)
     assert (after.right, after.accuracy) == (before.right, before.accuracy)
     numbers = {0: 2, 1: 0, 2: 1, None: None}

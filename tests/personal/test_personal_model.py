@@ -21,6 +21,7 @@ from fewshot_lite.personal.meta_model import MetaModel
 from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.prediction import Prediction
 from photos import SIZE, contents, draw_classes, tiny_model
+from tiny import personal_of
 
 NAMES = ("remote control", "Schlüssel", "🍏 apple", "[red]x")
 
@@ -53,7 +54,7 @@ def folded_and_functional(
     support, queries = torch.rand(7, 3, SIZE, SIZE, dtype=dtype), torch.rand(5, 3, SIZE, SIZE)
     labels = torch.tensor([0, 1, 2, 0, 1, 0, 2])
     classifier = learner.adapt(support, labels, 3)
-    personal = PersonalModel(
+    personal = personal_of(
         folded(learner.backbone, classifier.parameters),
         copy.deepcopy(learner.head),
         classifier.support_features,
@@ -140,7 +141,7 @@ def test_strangers_are_unknown(personal: PersonalModel, folder: Path, tmp_path: 
     assert named[-1].strangeness is None
     middle = sorted(s for s in strangeness if s is not None)[3]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(personal.novelty), "threshold", lambda self, reject: middle)
+        patch.setattr(PersonalModel, "threshold", lambda self, reject: middle)
         answers = personal.classify(paths)
     for answer, before in zip(answers[:-1], named, strict=False):
         assert answer.strangeness == before.strangeness

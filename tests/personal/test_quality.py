@@ -16,6 +16,7 @@ from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.quality import Quality, assess, calibrated
 from photos import SIZE, draw_classes, tiny_model
+from tiny import personal_of
 
 WIDTH = 1024  # of the network's features
 
@@ -39,7 +40,7 @@ def model(
 ) -> PersonalModel:
     names = tuple(f"class {k}" for k in range(int(labels.max()) + 1))
     head = MahalanobisHead(temperature=0.3)
-    return PersonalModel(backbone, head, features, labels, names, SIZE, {}, photos)
+    return personal_of(backbone, head, features, labels, names, SIZE, {}, photos)
 
 
 def true_accuracy(personal: PersonalModel, shots: list[int], apart: float) -> float:

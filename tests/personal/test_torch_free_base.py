@@ -117,10 +117,10 @@ def test_squares_are_taken_as_they_are(base: Path) -> None:
     found = opened(base).adapt(images, labels)
     expected = MetaModel.load(base).adapt(images, labels)
     np.testing.assert_allclose(found.features, expected.features.numpy(), atol=1e-4)
-    assert found._contents.thumbnails == expected.thumbnails
+    assert found.thumbnails == expected.thumbnails
     assert "_logits" not in vars(found)  # a head is fitted when it is asked
     again = opened(base).adapt(images.float() / 255, labels, thumbnails=False)
-    assert again._contents.thumbnails == ()
+    assert again.thumbnails == ()
     np.testing.assert_array_equal(again.features, found.features)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,17 +88,13 @@ def test_answers_of_a_head_of_a_network_that_gradient_steps_adapted(
 ) -> None:
     model = PersonalModel.load(file)
     head = AdaptedHead.of(torch.randn(3, 1280), torch.randn(3), 0.5, normalised=True)
-    adapted = PersonalModel(
-        model.backbone,
-        model.head if refitted else head,
-        model.features,
-        model.labels,
-        model.class_names,
-        SIZE,
-        model.provenance,
-        support_strangeness=model.novelty.support_strangeness,
-        leave_one_out_logits=model.leave_one_out_logits(),
+    contents = replace(
+        model.contents,
+        features=model.contents.features[:, :1],
+        support_strangeness=model.support_strangeness,
+        leave_one_out_logits=model.leave_one_out_logits().numpy(),
     )
+    adapted = PersonalModel(model.backbone, model.head if refitted else head, contents)
     check_alike(adapted.save(tmp_path / "adapted.safetensors"), [])
 
 

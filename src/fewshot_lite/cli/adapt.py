@@ -32,11 +32,11 @@ from fewshot_lite.personal.base_argument import parse_base
 from fewshot_lite.personal.report.page import check_report
 
 if TYPE_CHECKING:
-    from fewshot_lite.personal.adaptation import Adaptation
     from fewshot_lite.personal.growth import Growth
     from fewshot_lite.personal.personal_model import PersonalModel
     from fewshot_lite.personal.quality import Quality
-    from fewshot_lite.personal.torch_free_model import AdaptedModel
+    from fewshot_lite.personal.support import Support
+    from fewshot_lite.personal.with_photos import WithPhotos
 
 
 def adapt(
@@ -166,7 +166,7 @@ def adapt(
                 given |= {"head": head, "refine": refine, "refine_pattern": refine_pattern}
                 given |= {"on_fold": step}
             given |= _counters(progress)
-            personal: AdaptedModel | PersonalModel = model.adapt(folder, labels, **given)
+            personal: WithPhotos = model.adapt(folder, labels, **given)
             progress(0, None, "Leaving photos out")
             personal.save(output, force=force, thumbnails=not no_thumbnails)
             quality = assess(personal)
@@ -203,7 +203,7 @@ def _check_outputs(
 
 
 def _show(
-    personal: AdaptedModel | PersonalModel,
+    personal: WithPhotos,
     quality: Quality,
     growth: Growth | None,
     output: Path,
@@ -275,7 +275,7 @@ def _counters(progress: Callable[..., None]) -> dict[str, Any]:
     }
 
 
-def _clips(adaptation: Adaptation) -> dict[str, int]:
+def _clips(adaptation: Support) -> dict[str, int]:
     """Clips of each class that has any."""
     pairs = zip(adaptation.class_names, adaptation.clips, strict=True)
     return {name: number for name, number in pairs if number}

@@ -22,6 +22,7 @@ from fewshot_lite.core.tensor_files import describe as describe
 from fewshot_lite.core.tensor_files import image_size as image_size
 from fewshot_lite.core.tensor_files import read_any as read_any
 from fewshot_lite.core.tensor_files import read_meta as read_meta
+from fewshot_lite.core.tensor_files import under as under
 from fewshot_lite.core.uninitialised import Uninitialised
 
 
@@ -113,8 +114,3 @@ def build(make: Callable[[], Module], tensors: Mapping[str, Tensor]) -> Module:
         copied[name] = value.to(kind, copy=True)
     module.load_state_dict(copied, assign=True)
     return module
-
-
-def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose names begin with a prefix, by the rest of their names."""
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

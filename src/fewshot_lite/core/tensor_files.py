@@ -15,7 +15,7 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,7 @@ KEY = "fewshot_lite"
 #: and a sparse file costs nothing to make.
 _LARGEST_FILE = 4 * 2**30
 
+T = TypeVar("T")
 #: The library whose tensors are read: torch, or NumPy, whose arrays have no bfloat16.
 Framework = Literal["pt", "np"]
 
@@ -224,6 +225,11 @@ def _contiguous(tensor: Any) -> npt.NDArray[Any]:
     if tensor.dtype in (torch.float32, torch.float16) and tensor.is_contiguous():  # most, at once
         return tensor.numpy()  # type: ignore[no-any-return]
     return tensor.contiguous().flatten().view(torch.uint8).numpy()  # type: ignore[no-any-return]
+
+
+def under(prefix: str, tensors: Mapping[str, T]) -> dict[str, T]:
+    """The tensors whose names begin with a prefix, by the rest of their names."""
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def image_size(meta: dict[str, Any]) -> int:

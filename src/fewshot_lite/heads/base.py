@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from fewshot_lite.heads import leave_one_out
-from fewshot_lite.heads.in_numpy import as_array
+from fewshot_lite.heads.in_numpy import as_array, state_of
 
 #: The statistics of a support set: names to tensors (float ones carry gradients).
 Statistics = dict[str, Tensor]
@@ -127,10 +127,8 @@ class Head(nn.Module, ABC):
         photos = None if groups is None else as_array(groups)
         description = self.describe()
         if leave_one_out.has_form(description):
-            state = {name: as_array(value) for name, value in self.state_dict().items()}
-            found = torch.from_numpy(
-                leave_one_out.leave_one_out_logits(description, state, support, photos)
-            )
+            given = description, state_of(self), support, photos
+            found = torch.from_numpy(leave_one_out.leave_one_out_logits(*given))
         else:
             found = torch.full((len(labels), classes), torch.nan, dtype=torch.float64)
             for rows in leave_one_out.photos_by_size(support[1], classes, photos):

@@ -23,6 +23,7 @@ one out. Where all classes have as many photos, nothing changes.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -32,7 +33,7 @@ from torch import Tensor
 from fewshot_lite.heads import calibration
 from fewshot_lite.heads.array_head import ArrayHead, DescribedHead
 from fewshot_lite.heads.base import Head, Statistics
-from fewshot_lite.heads.in_numpy import Array, Logits, Support, as_array
+from fewshot_lite.heads.in_numpy import Array, Logits, Support, as_array, state_of
 from fewshot_lite.heads.leave_one_out import has_form
 
 
@@ -130,20 +131,19 @@ def as_array_head(head: Head) -> ArrayHead:
     """A head as a function of arrays, by torch if it has no form in NumPy."""
     description = head.describe()
     if not has_form(description):
-        return _ByTorch(head)
-    state = head.state_dict().items()
-    return DescribedHead(description, {name: as_array(value) for name, value in state})
+        return _ByTorch(copy.deepcopy(head).cpu())
+    return DescribedHead(description, state_of(head))
 
 
 @dataclass(frozen=True)
 class _ByTorch(ArrayHead):
-    """A head that torch fits."""
+    """A head that torch fits, on the CPU."""
 
     head: Head
 
     def fit(self, support: Support) -> Logits:
         features, labels, classes = support
-        head = self.head.cpu()
+        head = self.head
         statistics = head.fit(torch.from_numpy(features), torch.from_numpy(labels), classes)
 
         def logits(q: Array) -> Array:
@@ -157,7 +157,7 @@ class _ByTorch(ArrayHead):
         features, labels, classes = support
         rows = torch.from_numpy(features), torch.from_numpy(labels)
         photos = None if groups is None else torch.from_numpy(groups)
-        found: Array = self.head.cpu().leave_one_out_logits(*rows, classes, photos).numpy()
+        found: Array = self.head.leave_one_out_logits(*rows, classes, photos).numpy()
         return found
 
     def calibrated(self, factor: float, count_offset: float) -> ArrayHead:

@@ -27,7 +27,7 @@ from fewshot_lite.heads.calibrated import (
     likeliest_factor,
 )
 from fewshot_lite.heads.groups import groups_per_class
-from fewshot_lite.heads.in_numpy import as_array
+from fewshot_lite.heads.in_numpy import as_array, state_of
 from fewshot_lite.heads.prototypes import PrototypeHead
 from fewshot_lite.heads.registry import NAMED_HEADS, make_head
 
@@ -168,8 +168,7 @@ def default_head(own: Head) -> Head:
     """The head that a base with this one adapts with, unless told otherwise."""
     if own.kind != "mahalanobis":
         return own
-    state = {name: as_array(value) for name, value in own.state_dict().items()}
-    found = defaults.default_head(own.describe(), state)
+    found = defaults.default_head(own.describe(), state_of(own))
     head = make_head(dict(found.description))
     head.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in found.tensors.items()})
     return head

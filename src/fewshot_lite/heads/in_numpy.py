@@ -115,6 +115,11 @@ def as_array(values: Any) -> Array:
     return found
 
 
+def state_of(module: Any) -> dict[str, Array]:
+    """The state of a module of torch's in arrays, by its names."""
+    return {name: as_array(value) for name, value in module.state_dict().items()}
+
+
 def scaled(features: Array, length: float) -> Array:
     """Features of one length, in double precision."""
     return _scale(features.astype(np.float64), length)

@@ -1,19 +1,23 @@
-"""The contents of a personal model's file besides the network and the head, checked; in NumPy."""
+"""A personal model's file: what it has besides network and head, checked and written, in NumPy."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fewshot_lite import __version__
 from fewshot_lite.core import tensor_files
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.files import DEFAULT_PERSONAL
-from fewshot_lite.images.thumbnails import unpacked
+from fewshot_lite.heads.array_head import DescribedHead
+from fewshot_lite.heads.groups import groups_per_class
+from fewshot_lite.heads.in_numpy import Array
+from fewshot_lite.images.thumbnails import packed, unpacked
 
 
 @dataclass(frozen=True)
@@ -25,22 +29,50 @@ class Contents:
     image_size: int
     """Side of the images in pixels."""
     provenance: dict[str, Any]
-    photos: tuple[str, ...]
-    """N names, or none."""
-    features: npt.NDArray[np.float32]
-    """(N, V, d)"""
+    """JSON-able record of base, version and date."""
+    features: Array
+    """float32 (N, V, d) of each view of a photo, the first as it is; see `personal.views`."""
     labels: npt.NDArray[np.int64]
-    """(N,)"""
-    support_strangeness: npt.NDArray[np.float32] | None
+    """(N,) of 0..K-1, every class present."""
+    photos: tuple[str, ...] = ()
+    """N names, relative to the folder they were in, or none."""
+    support_strangeness: npt.NDArray[np.float32] | None = None
     """(N,), how strange each photo is to the others; NaN for a class's only photo."""
-    leave_one_out_logits: npt.NDArray[np.float32] | None
-    """(N, K), of models adapted by gradient; NaN likewise."""
-    thumbnails: tuple[bytes, ...]
-    """N, or none."""
-    groups: npt.NDArray[np.int64] | None
-    """(N,), what is left out together: one number for the frames of a clip; None without clips."""
-    digests: npt.NDArray[np.int64] | None
-    """(N,), by which the photos are known again; None in files of before."""
+    leave_one_out_logits: npt.NDArray[np.float32] | None = None
+    """(N, K), of models adapted by gradient, without each photo; NaN likewise."""
+    thumbnails: tuple[bytes, ...] = ()
+    """N small JPEGs for reports (`images.thumbnails`), or none."""
+    groups: npt.NDArray[np.int64] | None = None
+    """(N,), what is left out together (`heads.groups`): one number for the frames of a clip; None
+    without clips."""
+    digests: npt.NDArray[np.int64] | None = None
+    """(N,), by which `classify` knows the photos again (`images.decoding.digest_of`); None in files
+    of before."""
+
+    @property
+    def together(self) -> Array:
+        """What is left out together, int64 (N,): the groups, or each photo alone."""
+        return np.arange(len(self.labels)) if self.groups is None else self.groups
+
+    def taken(self, rows: Sequence[int]) -> Contents:
+        """Some of the photos; what leaving each out told holds no longer."""
+        return replace(
+            self,
+            features=self.features[rows],
+            labels=self.labels[rows],
+            photos=tuple(self.photos[i] for i in rows) if self.photos else (),
+            support_strangeness=None,
+            leave_one_out_logits=None,
+            thumbnails=tuple(self.thumbnails[i] for i in rows) if self.thumbnails else (),
+            groups=self.together[rows],
+            digests=None if self.digests is None else self.digests[rows],
+        )
+
+    def rows(self) -> tuple[Array, Array, Array]:
+        """The rows that the head is fitted to: features (N V, d), labels and photos (N V,)."""
+        number, views, width = self.features.shape
+        rows = self.features.reshape(number * views, width)
+        return rows, self.labels.repeat(views), np.arange(number).repeat(views)
 
 
 def check_there(path: Path) -> None:
@@ -80,20 +112,27 @@ def check_contents(
     if not all(isinstance(photo, str) for photo in photos) or len(photos) not in (0, len(labels)):
         raise ValueError("photos do not fit support.labels")
     groups = _numbers(tensors, "support.groups", len(labels))
-    known = _groups_per_class(labels, groups)[labels] > 1
+    _check_groups(groups, labels)
+    known = groups_per_class(labels, len(names), groups)[labels] > 1
     support_strangeness = tensors.get("support.left_out")
     if support_strangeness is not None:
         _check_like("support.left_out", support_strangeness, known)
     logits = tensors.get("support.left_out_logits")
     if logits is not None:
         _check_like("support.left_out_logits", logits, np.repeat(known[:, None], len(names), 1))
+    if (logits is not None or meta["head"]["name"] == "adapted") and (
+        logits is None or support_strangeness is None
+    ):
+        raise ValueError(
+            "support.left_out_logits: needed by an adapted head, and go with support.left_out"
+        )
     return Contents(
         tuple(names),
         tensor_files.image_size(meta),
         meta["provenance"],
-        tuple(photos),
         features,
         labels,
+        tuple(photos),
         support_strangeness,
         logits,
         _thumbnails(tensors, len(labels)),
@@ -112,16 +151,12 @@ def _numbers(
     return values
 
 
-def _groups_per_class(
-    labels: npt.NDArray[np.int64], groups: npt.NDArray[np.int64] | None
-) -> npt.NDArray[np.int64]:
-    """Photos of each class, frames of one clip counted once; ValueError for one in two classes."""
-    if groups is None:
-        return np.bincount(labels)
-    label_of = dict(zip(groups.tolist(), labels.tolist(), strict=True))
-    if [label_of[group] for group in groups.tolist()] != labels.tolist():
-        raise ValueError("support.groups do not fit support.labels")
-    return np.bincount(list(label_of.values()))
+def _check_groups(groups: npt.NDArray[np.int64] | None, labels: npt.NDArray[np.int64]) -> None:
+    """ValueError for a group in two classes."""
+    if groups is not None:
+        label_of = dict(zip(groups.tolist(), labels.tolist(), strict=True))
+        if [label_of[group] for group in groups.tolist()] != labels.tolist():
+            raise ValueError("support.groups do not fit support.labels")
 
 
 def _check_support(
@@ -155,3 +190,60 @@ def _thumbnails(tensors: Mapping[str, npt.NDArray[Any]], number: int) -> tuple[b
     if sizes.dtype != np.int64 or sizes.shape != (number,):
         raise ValueError("support.thumbnail_sizes do not fit support.labels")
     return unpacked(joined, sizes.tolist())
+
+
+def write_personal(
+    path: Path,
+    backbone: Mapping[str, Any],
+    network: Mapping[str, Array],
+    head: DescribedHead,
+    contents: Contents,
+    *,
+    force: bool,
+) -> None:
+    """Write a personal model, whole or not at all.
+
+    Args:
+        backbone: what `networks.backbone.describe_backbone` says.
+        network: state of the network.
+        head: the head.
+        contents: all else.
+        force: `path` may be there at the end.
+
+    Raises:
+        FewshotError: it cannot be written.
+    """
+    tensors = {f"network.{name}": _narrow(value) for name, value in network.items()}
+    tensors |= {f"head.{name}": value for name, value in head.tensors.items()}
+    tensors |= {"support.features": contents.features, "support.labels": contents.labels}
+    if contents.support_strangeness is not None:
+        tensors["support.left_out"] = contents.support_strangeness
+    if contents.leave_one_out_logits is not None:
+        tensors["support.left_out_logits"] = contents.leave_one_out_logits
+    if len(set(contents.together.tolist())) < len(contents.labels):
+        tensors["support.groups"] = contents.together
+    if contents.digests is not None:
+        tensors["support.digests"] = contents.digests
+    if contents.thumbnails:
+        joined, sizes = packed(contents.thumbnails)
+        tensors |= {"support.thumbnails": joined, "support.thumbnail_sizes": sizes}
+    meta = {
+        "version": __version__,
+        **backbone,
+        "head": dict(head.description),
+        "class_names": list(contents.class_names),
+        "shots": np.bincount(contents.labels, minlength=len(contents.class_names)).tolist(),
+        "photos": list(contents.photos),
+        "thumbnails": sum(map(bool, contents.thumbnails)),
+        "provenance": contents.provenance,
+    }
+    tensor_files.write(path, "personal", tensors, meta, force=force)
+
+
+def _narrow(values: Array) -> Array:
+    """Half precision where nothing is lost by it, as for weights that a base stored in half."""
+    if values.dtype != np.float32 or values.ndim < 2:
+        return values
+    with np.errstate(over="ignore"):
+        half = values.astype(np.float16)
+    return half if np.array_equal(half.astype(np.float32), values) else values

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from fewshot_lite.heads.groups import even_weights, groups_per_class
-from fewshot_lite.heads.in_numpy import as_array
 from fewshot_lite.personal.quality import Quality
 from fewshot_lite.personal.with_photos import WithPhotos
 
@@ -50,7 +49,7 @@ def expected_growth(personal: WithPhotos, quality: Quality, *, seed: int = 0) ->
         for an expected accuracy, or a model that was adapted by gradient.
     """
     enough = quality.accuracy is not None and quality.enough and not personal.adapted_by_gradient
-    labels, groups = as_array(personal.labels), as_array(personal.groups)
+    labels, groups = personal.contents.labels, personal.contents.together
     fewest = groups_per_class(labels, len(personal.class_names), groups).min()
     if not enough or fewest < _FEWEST:
         return None
@@ -65,15 +64,15 @@ def expected_growth(personal: WithPhotos, quality: Quality, *, seed: int = 0) ->
 
 def _half_accuracy(personal: WithPhotos, draws: np.random.Generator) -> float:
     """The mean over classes of the share of one half that the other names right."""
-    labels, classes = as_array(personal.labels), len(personal.class_names)
-    groups = as_array(personal.groups)
+    contents, classes = personal.contents, len(personal.class_names)
+    labels, groups = contents.labels, contents.together
     kept = np.zeros(len(labels), bool)
     for k in range(classes):
         members = draws.permutation(list(dict.fromkeys(groups[labels == k].tolist())))
         kept |= (groups[:, None] == members[: len(members) // 2]).any(1)
-    rows, of_rows, photos = map(as_array, personal.rows())
+    rows, of_rows, photos = contents.rows()
     chosen = kept[photos]
     logits = personal.array_head.fit((rows[chosen], of_rows[chosen], classes))
-    answers = logits(as_array(personal.features)[~kept]).argmax(1)
+    answers = logits(contents.features[~kept, 0]).argmax(1)
     weights = even_weights(labels[~kept], classes, groups[~kept])
     return float((weights * (answers == labels[~kept])).sum())

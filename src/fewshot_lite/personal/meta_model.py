@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from fewshot_lite.core.errors import FewshotError, UsageError, damage_as
 from fewshot_lite.core.files import DEFAULT_BASE
 from fewshot_lite.core.progress import OnDone
 from fewshot_lite.heads.choice import Choice, adapted_choice
-from fewshot_lite.heads.in_numpy import as_array, check_head_tensors
+from fewshot_lite.heads.in_numpy import as_array, check_head_tensors, state_of
 from fewshot_lite.heads.registry import NAMED_HEADS
 from fewshot_lite.images.decoding import digest_of
 from fewshot_lite.images.thumbnails import make_thumbnails
@@ -33,13 +32,12 @@ from fewshot_lite.networks.backbone import describe_backbone, described_backbone
 from fewshot_lite.networks.film import folded
 from fewshot_lite.networks.weights import load_backbone
 from fewshot_lite.personal.adapt_options import AdaptOptions
-from fewshot_lite.personal.adaptation import Adaptation
 from fewshot_lite.personal.base_argument import Base, parse_base
 from fewshot_lite.personal.cross_adaptation import CrossAdaptation, cross_adapt
 from fewshot_lite.personal.one_pass import adapt_in_one_pass, as_bytes
 from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.refining import refine_support
-from fewshot_lite.personal.support import Labels, Photos, Support, read_support
+from fewshot_lite.personal.support import Labels, Photos, Support, contents_of, read_support
 from fewshot_lite.personal.views import AS_IS
 
 #: In a checkpoint's record: which stages `refine` moves, as `lambda-search` chose them.
@@ -97,8 +95,7 @@ class MetaModel:
                 ),
                 file.tensors,
             )
-            state = learner.head.state_dict()
-            check_head_tensors({name: as_array(value) for name, value in state.items()})
+            check_head_tensors(state_of(learner.head))
         learner.requires_grad_(False)
         return cls(
             learner.to(device),
@@ -207,7 +204,7 @@ class MetaModel:
             workers=workers,
         )
         personal = self.adapt_to(support, options, on_embedded=on_embedded, on_fold=on_fold)
-        personal.adaptation = Adaptation.of(support, time.perf_counter() - start)
+        personal.adaptation = support.adapted_to(start)
         return personal
 
     def adapt_to(
@@ -290,33 +287,30 @@ class MetaModel:
 
     def _personal(self, support: Support, adapted: _Adapted, thumbnails: bool) -> PersonalModel:
         classifier, crossed = adapted.classifier, adapted.crossed
-        features = classifier.support_features.unflatten(0, (-1, len(adapted.views)))
         pixels = as_bytes(torch.as_tensor(support.images))
-        labels = torch.tensor(support.labels, device=features.device)
-        return PersonalModel(
-            folded(self.learner.backbone, classifier.parameters),
-            adapted.choice.head,
-            features,
-            labels,
-            support.class_names,
+        record = {
+            "base": self.source,
+            "learner": self.learner.name,
+            "head": adapted.choice.record(),
+            "views": list(adapted.views),
+            **adapted.record,
+        }
+        contents = contents_of(
+            support,
             self.image_size,
-            {
-                "base": self.source,
-                "learner": self.learner.name,
-                "head": adapted.choice.record(),
-                "views": list(adapted.views),
-                **adapted.record,
-                **support.record,
-                "version": __version__,
-                "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            },
-            support.photos,
-            support_strangeness=crossed.strangeness if crossed else None,
+            as_array(classifier.support_features.unflatten(0, (-1, len(adapted.views)))),
+            record,
             thumbnails=make_thumbnails(pixels) if thumbnails else (),
-            leave_one_out_logits=crossed.logits if crossed else None,
-            groups=_groups(support, labels),
-            digests=torch.tensor([digest_of(image) for image in pixels], device=labels.device),
+            digests=map(digest_of, pixels),
         )
+        if crossed is not None:
+            contents = replace(
+                contents,
+                support_strangeness=as_array(crossed.strangeness),
+                leave_one_out_logits=as_array(crossed.logits),
+            )
+        backbone = folded(self.learner.backbone, classifier.parameters)
+        return PersonalModel(backbone, adapted.choice.head, contents)
 
     def _check_way(self, where: str, classes: int) -> None:
         """Refuse a number of classes that a head learned for another cannot tell apart."""

@@ -11,8 +11,6 @@ EfficientNet-Lite0, 5 and 10 shots), and photos of other data sets worse.
 From the mean of n photos a new one lies (n + 1) / n as far as from the mean of infinitely many. So
 where classes have different numbers of photos, distances to class k count by n_k / (n_k + 1), over
 what that is for the largest class.
-
-The scores of one's own photos are known from leaving each of them out.
 """
 
 from __future__ import annotations
@@ -23,39 +21,20 @@ from torch import Tensor
 
 from fewshot_lite.heads.in_numpy import as_array
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
-from fewshot_lite.personal.novelty_threshold import (
-    LENGTH,
-    class_weights,
-    strangeness_of_support,
-    threshold,
-)
+from fewshot_lite.personal.novelty_threshold import LENGTH, class_weights
 
 
 class NoveltyDetector:
-    """Scores the novelty of a photo to a support set, and where it is of none of its classes."""
+    """Scores the novelty of a photo to a support set."""
 
-    def __init__(
-        self,
-        features: Tensor,
-        labels: Tensor,
-        classes: int,
-        support_strangeness: Tensor | None = None,
-        groups: Tensor | None = None,
-    ) -> None:
+    def __init__(self, features: Tensor, labels: Tensor, classes: int) -> None:
         """Fit to a support set.
 
         Args:
             features: float32 (N, d).
             labels: int64 (N,) of 0..K-1, every class present.
             classes: K.
-            support_strangeness: float32 (N,), if it is known already.
-            groups: int64 (N,), what is left out together (`heads.groups`).
         """
-        self._features = features
-        self._labels = labels
-        self._classes = classes
-        self._support_strangeness = support_strangeness
-        self._groups = None if groups is None else as_array(groups)
         # The temperature is 1: a logit is minus a distance.
         self._head = MahalanobisHead(beta=1.0, temperature=1.0).to(features.device)
         self._head.requires_grad_(False)
@@ -67,27 +46,6 @@ class NoveltyDetector:
         """Novelty scores, float32 (B,), of features (B, d): the larger, the more novel."""
         distances = self._head.distances(self._statistics, _scaled(features))
         return (self._weights * distances).amin(1).float()
-
-    @property
-    def support_strangeness(self) -> Tensor:
-        """The score of each support photo among the others, float32 (N,).
-
-        NaN for the only photo, or clip, of a class. Computed when it is first asked for.
-        """
-        if self._support_strangeness is None:
-            rows = as_array(self._features), as_array(self._labels)
-            found = strangeness_of_support(*rows, self._classes, self._groups)
-            self._support_strangeness = torch.from_numpy(found).to(self._features.device)
-        return self._support_strangeness
-
-    def threshold(self, reject: float) -> float:
-        """The strangeness above which a photo is unknown; see `novelty_threshold.threshold`.
-
-        Raises:
-            UsageError: `reject` is not from 0 to below 1.
-        """
-        groups = None if self._groups is None else self._groups.tolist()
-        return threshold(self.support_strangeness.double().tolist(), reject, groups)
 
 
 def _scaled(features: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ labels, from which the head is fitted anew at load: N·d numbers; matrices would
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,22 +19,18 @@ from torch import Tensor
 
 from fewshot_lite.core import checkpoint
 from fewshot_lite.core.errors import damage_as
-from fewshot_lite.core.files import DEFAULT_PERSONAL, check_output
-from fewshot_lite.heads.array_head import ArrayHead
+from fewshot_lite.core.files import DEFAULT_PERSONAL
+from fewshot_lite.heads.array_head import ArrayHead, DescribedHead
 from fewshot_lite.heads.base import Head
 from fewshot_lite.heads.calibrated import as_array_head
-from fewshot_lite.heads.groups import groups_per_class
-from fewshot_lite.heads.in_numpy import as_array
-from fewshot_lite.networks.backbone import Backbone
+from fewshot_lite.heads.in_numpy import Array, check_head_tensors, state_of
+from fewshot_lite.heads.registry import make_head
+from fewshot_lite.networks.backbone import Backbone, describe_backbone, described_backbone
 from fewshot_lite.networks.inference import compiled
 from fewshot_lite.networks.micro_batches import map_batches
-from fewshot_lite.personal import model_file
-from fewshot_lite.personal.adaptation import Adaptation as Adaptation
-from fewshot_lite.personal.classifier import PhotoClassifier
-from fewshot_lite.personal.file_contents import check_there
-from fewshot_lite.personal.model_file import Parts
+from fewshot_lite.personal.file_contents import Contents, check_contents, check_there
 from fewshot_lite.personal.novelty import NoveltyDetector
-from fewshot_lite.personal.undo import keep_backup
+from fewshot_lite.personal.with_photos import WithPhotos
 
 
 @dataclass(frozen=True)
@@ -44,80 +40,25 @@ class ModelOutputs:
     probabilities: Tensor
     """float32 (B, K), among the classes."""
     strangeness: Tensor
-    """float32 (B,): above `PersonalModel.novelty.threshold(reject)`, none of the classes."""
+    """float32 (B,): above `PersonalModel.threshold(reject)`, none of the classes."""
 
 
-class PersonalModel(PhotoClassifier):
+class PersonalModel(WithPhotos):
     """A classifier of a person's own classes, run by torch."""
 
-    #: How this model came about; None in one that was loaded from a file.
-    adaptation: Adaptation | None = None
-
-    def __init__(
-        self,
-        backbone: Backbone,
-        head: Head,
-        features: Tensor,
-        labels: Tensor,
-        class_names: tuple[str, ...],
-        image_size: int,
-        provenance: dict[str, Any],
-        photos: tuple[str, ...] = (),
-        support_strangeness: Tensor | None = None,
-        thumbnails: tuple[bytes, ...] = (),
-        leave_one_out_logits: Tensor | None = None,
-        groups: Tensor | None = None,
-        digests: Tensor | None = None,
-    ) -> None:
+    def __init__(self, backbone: Backbone, head: Head, contents: Contents) -> None:
         """Put together; use `MetaModel.adapt` or `PersonalModel.load`.
 
         Args:
             backbone: the adapted network.
-            features: float32 (N, d) of the support images under it, or (N, V, d) of V views of
-                each, the first as it is.
-            labels: int64 (N,) of 0..K-1.
-            class_names: K names.
-            image_size: side of the images in pixels.
-            provenance: JSON-able record of base, version and date.
-            photos: N names of the support photos, relative to the folder they were in; empty if
-                they are not known.
-            support_strangeness: float32 (N,), how strange the support images are to one another
-                (`NoveltyDetector.support_strangeness`), if that is known already.
-            thumbnails: N small JPEGs of the support photos for reports (`images.thumbnails`), or
-                none.
-            leave_one_out_logits: float32 (N, K), of the support photos by models adapted without
-                them (`cross_adaptation`).
-            groups: int64 (N,), one number for the frames of one clip, which are left out together
-                (`heads.groups`); None if each photo is alone.
-            digests: int64 (N,), by which `classify` knows the support photos again
-                (`images.decoding.digest_of`), if they are known.
-
-        Raises:
-            ValueError: an adapted head without `support_strangeness` and `leave_one_out_logits`,
-                which its features cannot tell; or the latter alone.
+            head: to be fitted to the features; lies where the network does.
+            contents: what is known of the photos.
         """
-        adapted = leave_one_out_logits is not None
-        if not (adapted or head.refits) or (adapted and support_strangeness is None):
-            raise ValueError(
-                "support.left_out_logits: needed by an adapted head, and go with support.left_out"
-            )
+        super().__init__(contents)
         self.backbone = backbone.eval().requires_grad_(False)
         self._engine: Callable[[Tensor], Tensor] | None = None
         self.head = head.requires_grad_(False)
-        self.views = features if features.ndim == 3 else features[:, None]
-        """(N, V, d): of each view of a photo; see `personal.views`."""
-        self.labels = labels
-        self.class_names = class_names
-        self.image_size = image_size
-        self.provenance = provenance
-        self.photos = photos
-        self.thumbnails = thumbnails
-        self.groups = torch.arange(len(labels), device=labels.device) if groups is None else groups
-        self.digests = digests
-        rows, of_rows, _ = self.rows()
-        self._statistics = self.head.fit(rows, of_rows, len(class_names))
-        self._support_strangeness = support_strangeness
-        self._leave_one_out_logits = leave_one_out_logits
+        self._statistics = self.head.fit(*self.rows()[:2], len(contents.class_names))
 
     @classmethod
     def load(cls, path: str | Path = DEFAULT_PERSONAL, *, device: str = "cpu") -> PersonalModel:
@@ -130,121 +71,63 @@ class PersonalModel(PhotoClassifier):
         path = Path(path)
         check_there(path)
         file = checkpoint.load(path, "personal", flag="--model")
+        meta, tensors = file.meta, file.tensors
         with damage_as(f"--model {path}: damaged"):
-            return cls(**vars(model_file.read(file, device)))
+            networks = {name: v for name, v in tensors.items() if name.startswith("network.")}
+            backbone = checkpoint.build(lambda: described_backbone(meta), networks)
+            own = checkpoint.under("head.", tensors)
+            head = checkpoint.build(lambda: make_head(meta["head"]), own)
+            check_head_tensors(state_of(head))
+            support = {k: v.numpy() for k, v in tensors.items() if k.startswith("support.")}
+            contents = check_contents(meta, support, backbone.feature_dim)
+            return cls(backbone.to(device), head.to(device), contents)
 
-    def save(
-        self,
-        path: str | Path = DEFAULT_PERSONAL,
-        *,
-        force: bool = False,
-        thumbnails: bool = True,
-        backup: bool = True,
-    ) -> Path:
-        """Write the model, whole or not at all.
+    def _stored(self) -> tuple[Mapping[str, Any], Mapping[str, Array], DescribedHead]:
+        about = describe_backbone(self.backbone, self.image_size)
+        head = DescribedHead(self.head.describe(), state_of(self.head))
+        return about, state_of(self.backbone.network), head
 
-        Args:
-            path: where to.
-            force: it may be there.
-            thumbnails: with the small pictures of its photos, if it has any.
-            backup: keep the file that was there; see `personal.undo`.
+    def _tensor(self, values: Array) -> Tensor:
+        return torch.from_numpy(values).to(self.backbone.mean.device)
 
-        Raises:
-            UsageError: the file exists and `force` is not set, or its folder is not there.
-        """
-        path = Path(path)
-        check_output(path, force=force, stream=True)
-        parts = Parts(
-            self.backbone,
-            self.head,
-            self.views,
-            self.labels,
-            self.class_names,
-            self.image_size,
-            self.provenance,
-            self.photos,
-            self.novelty.support_strangeness,
-            self.thumbnails if thumbnails else (),
-            self._leave_one_out_logits,
-            self.groups if self.clips else None,
-            self.digests,
-        )
-        if force and backup:
-            keep_backup(path)
-        model_file.write(path, parts, force=force)
-        return path
+    @cached_property
+    def views(self) -> Tensor:
+        """(N, V, d): features of each view of a photo; see `personal.views`."""
+        return self._tensor(self.contents.features)
 
     @property
     def features(self) -> Tensor:
         """Features (N, d) of the photos as they are."""
         return self.views[:, 0]
 
+    @cached_property
+    def labels(self) -> Tensor:
+        """int64 (N,) of 0..K-1."""
+        return self._tensor(self.contents.labels)
+
+    @property
+    def groups(self) -> Tensor:
+        """int64 (N,), one number for the frames of a clip, which are left out together."""
+        return self._tensor(self.contents.together)
+
     def rows(self) -> tuple[Tensor, Tensor, Tensor]:
         """The rows that the head is fitted to: features (N V, d), labels and photos (N V,)."""
-        number, views = self.views.shape[:2]
-        photos = torch.arange(number, device=self.labels.device)
-        of_rows = self.labels.repeat_interleave(views)
-        return self.views.flatten(0, 1), of_rows, photos.repeat_interleave(views)
+        features, labels, photos = map(self._tensor, self.contents.rows())
+        return features, labels, photos
 
     @cached_property
     def novelty(self) -> NoveltyDetector:
         """Tells photos of none of the classes; made when it is first asked for."""
-        return NoveltyDetector(
-            self.features,
-            self.labels,
-            len(self.class_names),
-            self._support_strangeness,
-            self.groups,
-        )
-
-    @property
-    def clips(self) -> bool:
-        """Whether some of the photos are frames of one clip."""
-        return len(self.groups.unique()) < len(self.groups)
-
-    @property
-    def known_digests(self) -> frozenset[int]:
-        return frozenset(() if self.digests is None else self.digests.tolist()) - {0}
-
-    @property
-    def examples(self) -> dict[str, int]:
-        """The number of support photos and clips of each class, which are left out as one each."""
-        given = as_array(self.labels), len(self.class_names), as_array(self.groups)
-        return dict(zip(self.class_names, groups_per_class(*given).tolist(), strict=True))
-
-    @property
-    def shots(self) -> dict[str, int]:
-        """The number of support photos of each class."""
-        counts = torch.bincount(self.labels, minlength=len(self.class_names)).tolist()
-        return dict(zip(self.class_names, counts, strict=True))
+        return NoveltyDetector(self.features, self.labels, len(self.class_names))
 
     @cached_property
     def array_head(self) -> ArrayHead:
-        """The head as a function of NumPy's arrays."""
         return as_array_head(self.head)
-
-    @property
-    def adapted_by_gradient(self) -> bool:
-        """Whether gradient steps on the photos made the network."""
-        return self._leave_one_out_logits is not None
 
     @torch.no_grad()
     def leave_one_out_logits(self) -> Tensor:
-        """Leave-one-out logits of the support photos, (N, K); NaN for a class's only photo or clip.
-
-        Left out of the head alone (`Head.leave_one_out_logits`); where gradient steps adapted the
-        network, of all of the adaptation, a fold at a time (`cross_adaptation`).
-        """
-        if self._leave_one_out_logits is not None:
-            return self._leave_one_out_logits
-        rows, labels, photos = self.rows()
-        logits = self.head.leave_one_out_logits(
-            rows, labels, len(self.class_names), self.groups[photos]
-        )
-        return logits[:: self.views.shape[1]]
-
-    def threshold(self, reject: float) -> float:
-        return self.novelty.threshold(reject)
+        """As `WithPhotos.leave_one_out_logits`, in the features' type."""
+        return self._tensor(super().leave_one_out_logits()).to(self.views.dtype)
 
     def answers_of(
         self, pixels: npt.NDArray[np.uint8]

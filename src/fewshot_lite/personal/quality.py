@@ -122,11 +122,11 @@ def assess(personal: WithPhotos) -> Quality:
     A clip is left out as a whole and counts as one photo, each of its frames in part
     (`heads.groups`); measured by `benchmarks/accuracy/videos.py`.
     """
-    names, labels = personal.class_names, as_array(personal.labels)
+    names, labels = personal.class_names, personal.contents.labels
     anew = personal.adapted_by_gradient
     logits = as_array(personal.leave_one_out_logits()).astype(np.float64)
     known: Array = np.logical_not(np.isnan(logits).any(1))
-    groups = as_array(personal.groups)
+    groups = personal.contents.together
     shots = groups_per_class(labels, len(names), groups)
     answers = np.nan_to_num(logits, nan=0.0).argmax(1)
     right = (answers == labels) & known

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
 
+from fewshot_lite import __version__
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.progress import OnDone
 from fewshot_lite.core.text import as_disks_see
+from fewshot_lite.heads.in_numpy import Array
 from fewshot_lite.images.bit_depths import WHITES, find_whites
 from fewshot_lite.images.clips import clip_of, with_frames
 from fewshot_lite.images.decoding import decode_pixels
@@ -25,6 +30,7 @@ from fewshot_lite.images.inputs import Photo, as_sources, is_photo
 from fewshot_lite.images.photo import Square, place_of
 from fewshot_lite.images.prefetch import decoded_batches
 from fewshot_lite.images.preflight import Examiner, Finding, StrictError
+from fewshot_lite.personal.file_contents import Contents
 from fewshot_lite.personal.prediction import check_not_unknown
 
 if TYPE_CHECKING:
@@ -60,11 +66,13 @@ class Support:
     """N numbers, one for the frames of one clip; none if each photo is alone."""
     whites: Mapping[str, float] = field(default_factory=dict)
     """What white is in grey photos of more than 8 bits (`images.bit_depths`)."""
+    seconds: float = 0.0
+    """How long adapting to it took; of `PersonalModel.adaptation`, which has no images."""
 
-    @property
-    def record(self) -> dict[str, Any]:
-        """What a personal model's record tells of the photos, JSON-able."""
-        return {WHITES: dict(self.whites)} if self.whites else {}
+    def adapted_to(self, start: float) -> Support:
+        """What is told of adapting to it, which began at this time of `time.perf_counter`."""
+        seconds = time.perf_counter() - start
+        return replace(self, images=np.empty((0, 3, 0, 0), np.uint8), seconds=seconds)
 
     @property
     def photos(self) -> tuple[str, ...]:
@@ -76,12 +84,13 @@ class Support:
             names = [f"{home}/{path.name}" for home, path in zip(homes, self.paths, strict=False)]
         return unlike(os.fsencode(name).decode(errors="replace") for name in names)
 
-    @property
+    @cached_property
     def used(self) -> tuple[int, ...]:
         """Photos of each class."""
-        return tuple(self.labels.count(k) for k in range(len(self.class_names)))
+        count = Counter(self.labels)
+        return tuple(count[k] for k in range(len(self.class_names)))
 
-    @property
+    @cached_property
     def clips(self) -> tuple[int, ...]:
         """Clips of each class."""
         found = [set[int]() for _ in self.class_names]
@@ -90,11 +99,43 @@ class Support:
                 found[label].add(group)
         return tuple(map(len, found))
 
-    @property
+    @cached_property
     def skipped_per_class(self) -> tuple[int, ...]:
         """Files that were skipped in each class's folder."""
         homes = [(self.root or Path()) / name for name in self.class_names]
         return tuple(sum(home in s.path.parents for s in self.skipped) for home in homes)
+
+
+def contents_of(
+    support: Support,
+    image_size: int,
+    features: Array,
+    record: Mapping[str, Any],
+    *,
+    thumbnails: tuple[bytes, ...],
+    digests: Iterable[int],
+) -> Contents:
+    """What a personal model keeps of its support set.
+
+    Args:
+        features: float32 (N, V, d), as the adapted network sees the views of each photo.
+        record: of base, head and views, JSON-able.
+        thumbnails: N, or none.
+        digests: N, of `images.decoding.digest_of`.
+    """
+    whites = {WHITES: dict(support.whites)} if support.whites else {}
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    return Contents(
+        support.class_names,
+        image_size,
+        {**record, **whites, "version": __version__, "created": date},
+        features,
+        np.array(support.labels, np.int64),
+        support.photos,
+        thumbnails=thumbnails,
+        groups=np.array(support.groups, np.int64) if support.groups else None,
+        digests=np.array(list(digests), np.int64),
+    )
 
 
 #: A support set to adapt to: a folder of class folders; photos with a label each; the squares.

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import Any
@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fewshot_lite import __version__
 from fewshot_lite.core import tensor_files
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.core.files import DEFAULT_BASE, sha256
@@ -35,13 +34,11 @@ from fewshot_lite.networks.film_numbers import embedded, generated, map_statisti
 from fewshot_lite.networks.lite_graph import lite_graph
 from fewshot_lite.networks.lite_layout import VARIANTS, block_shapes
 from fewshot_lite.networks.sessions import open_session, run_session
-from fewshot_lite.personal.adaptation import Adaptation
 from fewshot_lite.personal.base_argument import parse_base
-from fewshot_lite.personal.file_contents import Contents
 from fewshot_lite.personal.mirroring import without_mirrored
 from fewshot_lite.personal.novelty_threshold import strangeness_of_support
-from fewshot_lite.personal.support import Labels, Photos, Support, read_support
-from fewshot_lite.personal.torch_free_model import AdaptedModel
+from fewshot_lite.personal.support import Labels, Photos, Support, contents_of, read_support
+from fewshot_lite.personal.torch_free_model import DESCRIPTION, TorchFreeModel
 from fewshot_lite.personal.views import MIRRORED, choose_views, view
 
 #: Bytes of maps that are kept in memory; more of them wait in a file.
@@ -133,7 +130,7 @@ class TorchFreeBase:
         on_done: OnDone | None = None,
         on_video: OnDone | None = None,
         on_embedded: OnDone | None = None,
-    ) -> AdaptedModel:
+    ) -> TorchFreeModel:
         """Adapt to a person's classes in one forward pass, as `MetaModel.adapt` does.
 
         The lower stages take photos while others are decoded. What is kept of a photo is its
@@ -164,7 +161,7 @@ class TorchFreeBase:
                         square = Square(image.transpose(1, 2, 0), *image.shape[1:])
                         rows.look(len(rows.digests), square)
             model = self._of(support, rows, mirror, on_embedded)
-        model.adaptation = Adaptation.of(support, time.perf_counter() - start)
+        model.adaptation = support.adapted_to(start)
         return model
 
     def _of(
@@ -173,7 +170,7 @@ class TorchFreeBase:
         rows: _Rows,
         mirror: bool | None,
         on_embedded: OnDone | None,
-    ) -> AdaptedModel:
+    ) -> TorchFreeModel:
         labels, classes = np.array(support.labels, np.int64), len(support.class_names)
         network = self._adapted(embedded(rows.statistics, self._state).mean(0))
         upper = open_session(self._graph_of(network, start=self._first))
@@ -196,7 +193,7 @@ class TorchFreeBase:
         with ThreadPoolExecutor(1) as beside:  # both leave each photo out, by other features
             strangeness = beside.submit(strangeness_of_support, as_is, labels, classes, groups)
             head, names, features = self._fitted(features, labels, classes, names, mirror, groups)
-        provenance = {
+        record = {
             "base": self._source,
             "learner": self._meta["learner"],
             "head": {
@@ -205,26 +202,18 @@ class TorchFreeBase:
                 "temperature_factor": float(head.tensors["factor"]),
             },
             "views": list(names),
-            **support.record,
-            "version": __version__,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        kept = features.reshape(number, len(names), -1)
-        contents = Contents(
-            support.class_names,
+        contents = contents_of(
+            support,
             self.image_size,
-            provenance,
-            support.photos,
-            kept,
-            labels,
-            strangeness.result(),
-            None,
-            tuple(jpeg for _, jpeg in sorted(rows.jpegs.items())),
-            groups if support.groups else None,
-            np.array([digest for _, digest in sorted(rows.digests.items())], np.int64),
+            features.reshape(number, len(names), -1),
+            record,
+            thumbnails=tuple(jpeg for _, jpeg in sorted(rows.jpegs.items())),
+            digests=[digest for _, digest in sorted(rows.digests.items())],
         )
-        backbone = {name: self._meta[name] for name in ("backbone", "image_size", "mean", "std")}
-        return AdaptedModel(backbone, network, head, contents)
+        contents = replace(contents, support_strangeness=strangeness.result())
+        backbone = {name: self._meta[name] for name in DESCRIPTION}
+        return TorchFreeModel(backbone, network, head, contents)
 
     def _fitted(
         self,

@@ -164,7 +164,7 @@ class Learner:
         model = self.base.adapt_to(
             support, AdaptOptions(refine=refine), on_embedded=on_embedded, on_fold=on_fold
         ).accelerate()
-        model.photos = tuple(photo.name for photo in photos)
+        model.contents = replace(model.contents, photos=tuple(photo.name for photo in photos))
         return Learned.of(model, board, problems)
 
     def _all_new(self, learned: Learned, board: Board) -> bool:
@@ -178,9 +178,9 @@ class Learner:
         if model.backbone is not self._network:
             self._network, self._features = model.backbone, {}
         place = {number: row for row, number in enumerate(learned.rows)}
-        pictures = learned.thumbnails()
+        pictures, digests = learned.thumbnails(), model.contents.digests
         for number, row in place.items():  # may come back by an undo
-            digest = 0 if model.digests is None else int(model.digests[row])
+            digest = 0 if digests is None else int(digests[row])
             self._features[number] = model.views[row], pictures.get(number, b""), digest
         problems = dict(learned.problems)
         unknown = [
@@ -233,14 +233,11 @@ class Learner:
             names
         ):
             return None
+        photos = tuple(after[number].name for number in learned.rows)
         model = rebuilt(
             learned.model,
-            learned.model.views,
+            replace(learned.model.contents, photos=photos),
             [after[number].label for number in learned.rows],
-            [after[number].name for number in learned.rows],
-            groups=learned.model.groups,
-            digests=learned.model.digests,
-            thumbnails=learned.model.thumbnails,
             film_kept=len(learned.rows),
             edit={"rename": {old: new for old, new in names if old != new}},
         ).accelerate(learned.model)

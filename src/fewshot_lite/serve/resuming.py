@@ -59,7 +59,7 @@ def board_of(model: PersonalModel, numbers: Iterator[int]) -> tuple[Board, Learn
     for label in labels:
         number = next(numbers)
         photos.append(Photo(number, label, None, f"/{label}/{number}"))
-    model.photos = tuple(photo.name for photo in photos)
+    model.contents = replace(model.contents, photos=tuple(photo.name for photo in photos))
     rows = tuple(photo.number for photo in photos)
     learned = Learned(model.accelerate(), rows, assess(model))
     return Board(model.class_names, tuple(photos)), learned
@@ -68,7 +68,8 @@ def board_of(model: PersonalModel, numbers: Iterator[int]) -> tuple[Board, Learn
 def with_names(model: PersonalModel) -> PersonalModel:
     """A model to be handed out: names of photos without files lose their mark."""
     found = copy(model)
-    found.photos = tuple(name.lstrip("/") for name in model.photos)
+    names = tuple(name.lstrip("/") for name in model.photos)
+    found.contents = replace(model.contents, photos=names)
     return found
 
 

@@ -34,7 +34,7 @@ from fewshot_lite.personal.editing import (
 )
 from fewshot_lite.personal.personal_model import PersonalModel
 from photos import SIZE, draw_classes, tiny_model
-from tiny import TinyBackbone
+from tiny import TinyBackbone, personal_of
 
 WIDTH = 24
 HEADS: dict[str, Callable[[], Head]] = {
@@ -62,7 +62,7 @@ def model_of(head: Head, features: Tensor, labels: list[str], photos: list[str])
     """The head fitted on these photos at once, as `MetaModel.adapt` puts a model together."""
     names = tuple(sorted(set(labels)))
     numbers = torch.tensor([names.index(label) for label in labels])
-    return PersonalModel(
+    return personal_of(
         TinyBackbone(WIDTH), head, features, numbers, names, 16, {"base": {}}, tuple(photos)
     )
 
@@ -364,7 +364,7 @@ def embedded(personal: PersonalModel, things: Path, edit: Edit) -> PersonalModel
     choice = choose_head("default", own, features, labels, len(folder.class_names))
     record = edit.model.provenance["head"]
     assert record["temperature_factor"] == pytest.approx(choice.factor)
-    return PersonalModel(
+    return personal_of(
         personal.backbone, choice.head, features, labels, folder.class_names, SIZE, {}
     )
 

@@ -90,7 +90,7 @@ def test_one_file_with_its_description_and_without_paths_of_this_computer() -> N
     about = json.loads(entry.value)
     assert entry.key == "fewshot_lite"
     assert about["image_size"] == SIZE
-    assert about["threshold"] == pytest.approx(personal.novelty.threshold(0.05))
+    assert about["threshold"] == pytest.approx(personal.threshold(0.05))
     assert about["threshold"] == about["thresholds"][49]
     assert about["provenance"] == {"base": {"name": "none"}}
     shapes = [

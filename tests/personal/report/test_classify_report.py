@@ -17,6 +17,7 @@ from fewshot_lite.personal.report.classifying import ClassifyReport, write_class
 from fewshot_lite.personal.report.selection import SHOWN
 from pages import read_page
 from photos import SIZE, contents, draw_classes, tiny_model
+from tiny import personal_of
 
 EVIL = "<img src=x onerror=alert(1)>"
 
@@ -53,7 +54,7 @@ def test_the_page_has_counts_photos_reasons_and_failures(
 
 
 def test_without_thumbnails_reasons_are_names(personal: PersonalModel, queries: Path) -> None:
-    bare = PersonalModel(
+    bare = personal_of(
         personal.backbone,
         personal.head,
         personal.features,

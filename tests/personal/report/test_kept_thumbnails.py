@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -107,7 +108,8 @@ def test_features_without_pictures_leave_gaps(personal: PersonalModel, tmp_path:
 def test_exports_have_none() -> None:
     personal = small_personal()
     images = torch.randint(0, 256, (len(personal.labels), 3, 32, 32), dtype=torch.uint8)
-    personal.thumbnails = make_thumbnails(images.numpy())
+    pictures = make_thumbnails(images.numpy())
+    personal.contents = replace(personal.contents, thumbnails=pictures)
     program = PixelProgram(personal)
     assert all(t.dtype.is_floating_point or t.numel() < 2 for t in program.state_dict().values())
     assert "thumbnail" not in json.dumps(describe_export(personal, None))
@@ -118,6 +120,7 @@ def test_an_exported_file_has_none(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     personal = small_personal()
     images = torch.randint(0, 256, (len(personal.labels), 3, 32, 32), dtype=torch.uint8)
-    personal.thumbnails = make_thumbnails(images.numpy())
+    pictures = make_thumbnails(images.numpy())
+    personal.contents = replace(personal.contents, thumbnails=pictures)
     written = export_model(personal, tmp_path / "m.onnx").path.read_bytes()
     assert b"\xff\xd8\xff" not in written

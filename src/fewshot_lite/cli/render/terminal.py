@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fewshot_lite.core.progress import Progress as Step
     from fewshot_lite.demo.run import DemoResult
     from fewshot_lite.images.folders import Skipped
-    from fewshot_lite.personal.personal_model import Adaptation
+    from fewshot_lite.personal.support import Support
 
 #: Wider than any line: tables in files and pipes are neither wrapped nor cut.
 _NO_LIMIT = 100_000
@@ -138,7 +138,7 @@ def print_skipped(skipped: Sequence[Skipped]) -> None:
         err.print(f"[yellow]Skipped[/] {len(skipped) - _MOST_SKIPPED} more (--json lists all)")
 
 
-def print_adaptation(adaptation: Adaptation, path: object) -> None:
+def print_adaptation(adaptation: Support, path: object) -> None:
     """The table of classes and where the model is."""
     table = Table("class", box=None, pad_edge=False)
     table.add_column("photos used", justify="right")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.progress import OnDone
 from fewshot_lite.data.store import decode
+from fewshot_lite.heads.in_numpy import Array, as_array
 from fewshot_lite.images.bit_depths import find_whites, recorded_whites
 from fewshot_lite.images.decoding import digest_of
 from fewshot_lite.images.folders import Skipped
@@ -33,10 +36,12 @@ from fewshot_lite.personal.editing.edits import (
     NothingNew,
     check_photos_may_change,
     film_kept,
+    labels_of,
     named,
     rebuilt,
 )
 from fewshot_lite.personal.editing.names import check_name
+from fewshot_lite.personal.file_contents import Contents
 from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.support import distinct_names
 
@@ -146,9 +151,9 @@ def add_features(
     """
     check_photos_may_change(personal)
     paths = photos if paths is None else paths
+    old = personal.contents
     features = _checked(features, personal.views)
-    old_labels = [personal.class_names[k] for k in personal.labels.tolist()]
-    names = named(personal)
+    old_labels, names = labels_of(personal), named(personal)
     all_labels, all_names = [*old_labels, *labels], [*names, *photos]
     kept, duplicates = [], []
     for i, twin in enumerate(_twins(personal.features, features[:, 0])):
@@ -165,16 +170,20 @@ def add_features(
     for i in kept:
         names.append(_free(photos[i], taken))
         taken.add(names[-1])
+    if old.thumbnails:
+        small = tuple(thumbnails[i] if thumbnails else b"" for i in kept)
+        old = replace(old, thumbnails=(*old.thumbnails, *small))
+    contents = replace(
+        old,
+        features=np.concatenate([old.features, as_array(features[kept])]),
+        photos=tuple(names),
+        groups=np.concatenate([old.together, _new_groups(old, groups, len(labels))[kept]]),
+        digests=_joined_digests(old, digests, kept),
+    )
     model = rebuilt(
         personal,
-        torch.cat([personal.views, features[kept]]),
+        contents,
         [*old_labels, *(labels[i] for i in kept)],
-        names,
-        groups=torch.cat([personal.groups, _new_groups(personal, groups, len(labels))[kept]]),
-        digests=_joined_digests(personal, digests, kept),
-        thumbnails=[*personal.thumbnails, *(thumbnails[i] if thumbnails else b"" for i in kept)]
-        if personal.thumbnails
-        else (),
         film_kept=film_kept(personal),
         edit={"add": dict(added)},
     )
@@ -215,24 +224,21 @@ def _check_own_photos(
             )
 
 
-def _new_groups(personal: PersonalModel, groups: Sequence[int] | None, number: int) -> Tensor:
+def _new_groups(old: Contents, groups: Sequence[int] | None, number: int) -> Array:
     """Groups of new photos, int64 (M,), none of which the model has."""
     given = list(groups or range(number))
-    lowest = int(personal.groups.max()) + 1 - min(given, default=0)
-    return torch.tensor(given, device=personal.groups.device) + lowest
+    return np.array(given) + int(old.together.max()) + 1 - min(given, default=0)
 
 
 def _joined_digests(
-    personal: PersonalModel, digests: Sequence[int] | None, kept: Sequence[int]
-) -> Tensor | None:
+    old: Contents, digests: Sequence[int] | None, kept: Sequence[int]
+) -> Array | None:
     """Digests of old photos and the new ones kept, 0 for those that are not known."""
-    old = personal.digests
-    if old is None and digests is None:
+    if old.digests is None and digests is None:
         return None
-    if old is None:
-        old = torch.zeros_like(personal.labels)
+    known = np.zeros_like(old.labels) if old.digests is None else old.digests
     new = [0 if digests is None else digests[i] for i in kept]
-    return torch.cat([old, torch.tensor(new, dtype=torch.int64, device=old.device)])
+    return np.concatenate([known, np.array(new, np.int64)])
 
 
 def _embed(

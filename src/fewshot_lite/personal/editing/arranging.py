@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.heads.in_numpy import as_array
 from fewshot_lite.personal.editing.edits import check_photos_may_change, film_kept, rebuilt
 from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.views import Pixels, recorded_views, view
@@ -65,21 +67,25 @@ def arrange(
     features = torch.stack([photo.features for photo in chosen])
     if not bool(features.isfinite().all()):
         raise FewshotError("The model's values for a photo are not finite. Adapt anew.")
-    new = int(personal.groups.max()) + 1  # no photo that is new here is a frame of a clip
+    together = personal.contents.together
+    new = int(together.max()) + 1  # no photo that is new here is a frame of a clip
     groups = [
-        new + place if photo.row is None else int(personal.groups[photo.row])
+        new + place if photo.row is None else int(together[photo.row])
         for place, photo in enumerate(chosen)
     ]
-    device = personal.labels.device
-    pictures = [photo.thumbnail for photo in chosen]
+    pictures = tuple(photo.thumbnail for photo in chosen)
+    contents = replace(
+        personal.contents,
+        features=as_array(features),
+        photos=tuple(photo.name for photo in chosen),
+        groups=np.array(groups),
+        digests=np.array([photo.digest for photo in chosen], np.int64),
+        thumbnails=pictures if any(pictures) else (),
+    )
     return rebuilt(
         personal,
-        features,
+        contents,
         [photo.label for photo in chosen],
-        [photo.name for photo in chosen],
-        groups=torch.tensor(groups, device=device),
-        digests=torch.tensor([photo.digest for photo in chosen], device=device),
-        thumbnails=pictures if any(pictures) else (),
         film_kept=sum(not is_new(photo) for photo in chosen),
         edit=edit,
     )

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.heads.base import Head
+from fewshot_lite.heads.in_numpy import as_array
 from fewshot_lite.images.folders import Skipped
+from fewshot_lite.personal.file_contents import Contents
 from fewshot_lite.personal.personal_model import PersonalModel
 
 #: Below this share of photos that FiLM was made from, adapting anew is suggested.
@@ -71,7 +73,7 @@ class Edit:
 
 def film_share(personal: PersonalModel) -> float:
     """The share of the model's photos that FiLM was made from: 1 until others are added."""
-    return film_kept(personal) / len(personal.labels)
+    return film_kept(personal) / len(personal.contents.labels)
 
 
 def worth_readapting(personal: PersonalModel) -> bool:
@@ -98,76 +100,69 @@ def check_photos_may_change(personal: PersonalModel) -> None:
 
 def rebuilt(
     personal: PersonalModel,
-    features: Tensor,  # (N, V, d), as `PersonalModel.views`
+    contents: Contents,
     labels: Sequence[str],
-    photos: Sequence[str],
     *,
-    groups: Tensor,
-    digests: Tensor | None,
-    thumbnails: Sequence[bytes],
     film_kept: int,
     edit: dict[str, Any],
 ) -> PersonalModel:
     """The model with other photos; classes in alphabetical order, as `adapt` has them.
 
-    Groups and digests are (N,), as `PersonalModel` takes them.
-
     One that was adapted by gradient has the same photos in the same order, in classes renamed.
+
+    Args:
+        contents: the photos; numbers and names of classes, and the record, are made anew.
+        labels: N names of classes.
+        film_kept: the number of photos that FiLM was made from; they are the first.
+        edit: JSON-able, for the model's record of its edits.
     """
     names = tuple(sorted(set(labels)))
     number = {name: k for k, name in enumerate(names)}
-    film = _recorded(personal, "film", {"made_from": len(personal.labels)})
+    targets = np.array([number[label] for label in labels])
+    strangeness = logits = None
+    head: Head
+    if personal.adapted_by_gradient:
+        order = [int(personal.contents.labels[targets == k][0]) for k in range(len(names))]
+        head, chosen = personal.head.reordered(order), dict[str, Any]()
+        strangeness = personal.support_strangeness
+        logits = as_array(personal.leave_one_out_logits())[:, order]
+    else:
+        head, chosen = _calibrated(personal, replace(contents, labels=targets), len(names))
+    film = _recorded(personal, "film", {"made_from": len(personal.contents.labels)})
     date = datetime.now(UTC).isoformat(timespec="seconds")
     history = [*_recorded(personal, "edits", []), {"date": date, **edit}]
-    targets = torch.tensor([number[label] for label in labels], device=personal.labels.device)
-    head: Head
-    leave_one_out = logits = None
-    if personal.adapted_by_gradient:
-        order = [int(personal.labels[targets == k][0]) for k in range(len(names))]
-        head, chosen = personal.head.reordered(order), dict[str, Any]()
-        leave_one_out, logits = (
-            personal.novelty.support_strangeness,
-            personal.leave_one_out_logits()[:, order],
-        )
-    else:
-        head, chosen = _calibrated(personal, features, targets, len(names), groups)
-    return PersonalModel(
-        personal.backbone,
-        head,
-        features,
-        targets,
-        names,
-        personal.image_size,
-        {
-            **personal.provenance,
-            **chosen,
-            "film": {**film, "still_here": film_kept},
-            "edits": history[-_HISTORY:],
-        },
-        tuple(photos),
-        leave_one_out,
-        tuple(thumbnails),
-        logits,
-        groups,
-        digests,
+    provenance = {
+        **personal.provenance,
+        **chosen,
+        "film": {**film, "still_here": film_kept},
+        "edits": history[-_HISTORY:],
+    }
+    changed = replace(
+        contents,
+        class_names=names,
+        labels=targets,
+        provenance=provenance,
+        support_strangeness=strangeness,
+        leave_one_out_logits=logits,
     )
+    return PersonalModel(personal.backbone, head, changed)
 
 
 def _calibrated(
-    personal: PersonalModel, features: Tensor, labels: Tensor, classes: int, groups: Tensor
+    personal: PersonalModel, contents: Contents, classes: int
 ) -> tuple[Head, dict[str, Any]]:
     """The head calibrated as `adapt` would calibrate it for these photos, and its new record."""
-    number, views = features.shape[:2]
-    rows = features.flatten(0, 1), labels.repeat_interleave(views)
-    as_is = torch.arange(number * views, device=labels.device) % views == 0
-    head = personal.head.recalibrated(*rows, classes, groups.repeat_interleave(views), as_is)
+    features, labels, photos = map(torch.from_numpy, contents.rows())
+    groups = torch.from_numpy(contents.together)[photos]
+    as_is = torch.arange(len(labels)) % contents.features.shape[1] == 0
+    head = personal.head.recalibrated(features, labels, classes, groups, as_is)
     record = {**_recorded(personal, "head", {}), "temperature_factor": head.temperature_factor}
-    return head, {"head": record}
+    return head.to(personal.labels.device), {"head": record}
 
 
 def film_kept(personal: PersonalModel) -> int:
     """How many of the model's photos FiLM was made from; they are the first."""
-    number = len(personal.labels)
+    number = len(personal.contents.labels)
     still_here = _recorded(personal, "film", {}).get("still_here")
     return min(number, max(0, still_here)) if isinstance(still_here, int) else number
 
@@ -184,7 +179,12 @@ def named(personal: PersonalModel) -> list[str]:
         return list(personal.photos)
     seen: Counter[int] = Counter()
     names = []
-    for k in personal.labels.tolist():
+    for k in personal.contents.labels.tolist():
         seen[k] += 1
         names.append(f"{personal.class_names[k]}/#{seen[k]}")
     return names
+
+
+def labels_of(personal: PersonalModel) -> list[str]:
+    """The name of each photo's class."""
+    return [personal.class_names[k] for k in personal.contents.labels.tolist()]

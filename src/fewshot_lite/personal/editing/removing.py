@@ -11,6 +11,7 @@ from fewshot_lite.personal.editing.edits import (
     Edit,
     check_photos_may_change,
     film_kept,
+    labels_of,
     named,
     rebuilt,
 )
@@ -46,7 +47,7 @@ def remove(
         raise FewshotError(
             f"With {rest} left, there would be nothing to tell apart. Add other classes first."
         )
-    labels = [personal.class_names[k] for k in personal.labels.tolist()]
+    labels = labels_of(personal)
     gone = set(photos)
     kept = [
         i
@@ -64,12 +65,8 @@ def remove(
     first = film_kept(personal)
     model = rebuilt(
         personal,
-        personal.views[kept],
+        personal.contents.taken(kept),
         [labels[i] for i in kept],
-        [names[i] for i in kept] if personal.photos else (),
-        groups=personal.groups[kept],
-        digests=None if personal.digests is None else personal.digests[kept],
-        thumbnails=[personal.thumbnails[i] for i in kept] if personal.thumbnails else (),
         film_kept=sum(i < first for i in kept),
         edit={"remove": {name: -number for name, number in changes.items()}},
     )
@@ -89,15 +86,10 @@ def rename(personal: PersonalModel, old: str, new: str) -> Edit:
     if new == old:
         raise UsageError(f"{new!r}: the class has this name already.")
     check_name(new, others)
-    names = [new if name == old else name for name in personal.class_names]
     model = rebuilt(
         personal,
-        personal.views,
-        [names[k] for k in personal.labels.tolist()],
-        personal.photos,
-        groups=personal.groups,
-        digests=personal.digests,
-        thumbnails=personal.thumbnails,
+        personal.contents,
+        [new if name == old else name for name in labels_of(personal)],
         film_kept=film_kept(personal),
         edit={"rename": {old: new}},
     )

@@ -178,9 +178,9 @@ def describe_export(personal: PersonalModel, source: Path | None) -> dict[str, A
             "strangeness": ["float32", ["batch"]],
         },
         "privacy": "Set ORT_DISABLE_TELEMETRY=1, or importing onnxruntime reports its use.",
-        "threshold": _finite(personal.novelty.threshold(_REJECT)),
+        "threshold": _finite(personal.threshold(_REJECT)),
         "thresholds": [
-            _finite(personal.novelty.threshold(step / THRESHOLD_STEPS))
+            _finite(personal.threshold(step / THRESHOLD_STEPS))
             for step in range(1, THRESHOLD_STEPS)
         ],
         "backbone": personal.backbone.name,
