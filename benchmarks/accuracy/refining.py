@@ -129,14 +129,13 @@ class Task:
 
     def _auto(self, below: Tensor) -> tuple[Row, Tensor]:
         clock = Clock()
-        refined, record = refine_support(
-            RefinedLearner(self.learner), self.start, self.classes, always=False
-        )
+        found = refine_support(RefinedLearner(self.learner), self.start, always=False)
+        record = found.record["refined"]
         row: Row = {"row": "auto", "steps": record["steps"], "seconds": clock.seconds}
         row["expected"] = record["left_out_accuracy"].get(str(record["steps"]))  # none at one shot
-        if refined is None:
+        if not record["steps"]:
             return row, self._refitted(self.start.classifier, below)
-        return row, self._named(refined.choice.head, refined.classifier, below)
+        return row, self._named(found.choice.head, found.classifier, below)
 
     def _refitted(self, adapted: TaskClassifier, below: Tensor) -> Tensor:
         """By the heads that `adapt` takes, fitted to these features."""
@@ -233,7 +232,7 @@ def hold(photos: int, model: MetaModel) -> Row:
     labels = torch.arange(photos) % 5
     task = Task(model, random_images(photos, model.image_size), labels)
     before = peak()
-    refine_support(RefinedLearner(task.learner), task.start, 5, always=True)
+    refine_support(RefinedLearner(task.learner), task.start, always=True)
     return {"photos": photos, "one pass MiB": mebibytes(before), "MiB": mebibytes(peak())}
 
 

@@ -23,8 +23,10 @@ from fewshot_lite.maml.refined import RefinedLearner, Refinement
 from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.personal import meta_model, refining
 from fewshot_lite.personal.meta_model import REFINE_PATTERN, MetaModel
+from fewshot_lite.personal.one_pass import OnePass
 from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.refining import FEW_STEPS, try_refinement
+from fewshot_lite.personal.views import AS_IS
 from photos import SIZE, draw_classes
 
 QUICK = Refinement(steps=6, film_lr=0.02, weight_lr=0.01)
@@ -56,8 +58,13 @@ def trial(
     classes = int(labels.max()) + 1
     start = learner.base.adapt(x, labels, classes)
     groups = torch.arange(len(labels)) if groups is None else groups
+    as_is = torch.zeros(len(labels), dtype=torch.bool)
+    as_is[[int((groups == g).nonzero()[0]) for g in groups.unique()]] = True
+    given = start.support_features, labels, classes, groups, as_is
+    choice = choose_head("default", learner.base.head, *given)
     maps = learner.upper_maps(start, x)
-    return try_refinement(learner, start, maps, labels, classes, groups, always=always)
+    one_pass = OnePass(start, choice, (AS_IS,), maps, labels, classes, groups, as_is)
+    return try_refinement(learner, one_pass, always=always)
 
 
 def test_photos_are_named_by_models_that_never_saw_them() -> None:

@@ -9,16 +9,19 @@ adaptations more.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.core.progress import OnDone
-from fewshot_lite.learners.base import Learner, lower_maps_of
+from fewshot_lite.heads.choice import Choice
+from fewshot_lite.learners.base import Learner, TaskClassifier, lower_maps_of
 from fewshot_lite.personal.folds import FOLDS
 from fewshot_lite.personal.novelty import NoveltyDetector
+from fewshot_lite.personal.views import AS_IS
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,26 @@ class CrossAdaptation:
     """float32 (N, K); NaN in the rows of images that are their class's only one."""
     strangeness: Tensor
     """float32 (N,), as `NoveltyDetector.strangeness`; NaN likewise."""
+
+    @classmethod
+    def unknown(cls, images: int, classes: int, device: torch.device) -> CrossAdaptation:
+        """Of so many images of which none was left out yet."""
+        logits = torch.full((images, classes), torch.nan, device=device)
+        return cls(logits, logits[:, 0].clone())
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """A support set that was adapted to, as a personal model takes it."""
+
+    classifier: TaskClassifier
+    choice: Choice
+    views: tuple[str, ...] = (AS_IS,)
+    crossed: CrossAdaptation | None = None
+    """The support photos seen by models adapted without them, if gradient steps were taken; logits
+    are those of the head."""
+    record: dict[str, Any] = field(default_factory=dict)
+    """JSON-able, for the model's provenance."""
 
 
 def cross_adapt(
@@ -55,8 +78,7 @@ def cross_adapt(
         FewshotError: adapting to some of the folds diverged.
     """
     place = deal(labels, classes, groups)
-    logits = torch.full((len(labels), classes), torch.nan, device=labels.device)
-    strangeness = torch.full((len(labels),), torch.nan, device=labels.device)
+    found = CrossAdaptation.unknown(len(labels), classes, labels.device)
     folds = [fold for fold in place.unique().tolist() if fold >= 0]
     x = lower_maps_of(learner, images, micro_batch)
     for number, fold in enumerate(folds):
@@ -64,17 +86,17 @@ def cross_adapt(
         kept = labels[~out]
         adapted = learner.adapt_from_maps(x[~out], kept, classes, micro_batch=micro_batch)
         features = adapted.features_from_maps(x[out])
-        logits[out] = learner.head.logits(adapted.statistics, features).float()
+        found.logits[out] = learner.head.logits(adapted.statistics, features).float()
         detector = NoveltyDetector(adapted.support_features, kept, classes)
-        strangeness[out] = detector.strangeness(features)
-        if not bool(logits[out].isfinite().all() and strangeness[out].isfinite().all()):
+        found.strangeness[out] = detector.strangeness(features)
+        if not bool(found.logits[out].isfinite().all() and found.strangeness[out].isfinite().all()):
             raise FewshotError(
                 "Adapting diverged on three quarters of the photos. Meta-train the model with a "
                 "smaller --inner-lr."
             )
         if on_done is not None:
             on_done(number + 1, len(folds))
-    return CrossAdaptation(logits, strangeness)
+    return found
 
 
 def deal(labels: Tensor, classes: int, groups: Tensor | None = None) -> Tensor:

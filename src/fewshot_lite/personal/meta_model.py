@@ -19,7 +19,7 @@ from fewshot_lite.core.config import HeadName, Refine
 from fewshot_lite.core.errors import FewshotError, UsageError, damage_as
 from fewshot_lite.core.files import DEFAULT_BASE
 from fewshot_lite.core.progress import OnDone
-from fewshot_lite.heads.choice import Choice, adapted_choice
+from fewshot_lite.heads.choice import adapted_choice
 from fewshot_lite.heads.in_numpy import as_array, check_head_tensors, state_of
 from fewshot_lite.heads.registry import NAMED_HEADS
 from fewshot_lite.images.decoding import digest_of
@@ -33,12 +33,11 @@ from fewshot_lite.networks.film import folded
 from fewshot_lite.networks.weights import load_backbone
 from fewshot_lite.personal.adapt_options import AdaptOptions
 from fewshot_lite.personal.base_argument import Base, parse_base
-from fewshot_lite.personal.cross_adaptation import CrossAdaptation, cross_adapt
+from fewshot_lite.personal.cross_adaptation import Adapted, cross_adapt
 from fewshot_lite.personal.one_pass import adapt_in_one_pass, as_bytes
 from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.refining import refine_support
 from fewshot_lite.personal.support import Labels, Photos, Support, contents_of, read_support
-from fewshot_lite.personal.views import AS_IS
 
 #: In a checkpoint's record: which stages `refine` moves, as `lambda-search` chose them.
 REFINE_PATTERN = "refine_pattern"
@@ -242,7 +241,7 @@ class MetaModel:
         options: AdaptOptions,
         on_embedded: OnDone | None,
         on_fold: OnDone | None,
-    ) -> _Adapted:
+    ) -> Adapted:
         labels = torch.tensor(support.labels, device=self.learner.backbone.mean.device)
         classes = len(support.class_names)
         found = adapt_in_one_pass(
@@ -257,21 +256,12 @@ class MetaModel:
             by_onnxruntime=True,
             on_done=on_embedded,
         )
-        adapted = _Adapted(found.classifier, found.choice, found.views)
         if options.refine == "off":
-            return adapted
-        refined, record = refine_support(
-            RefinedLearner(self.learner, self.refinement(options.refine_pattern)),
-            found,
-            classes,
-            always=options.refine == "on",
-            on_step=on_fold,
-        )
-        if refined is not None:
-            adapted = _Adapted(refined.classifier, refined.choice, found.views, refined.crossed)
-        return replace(adapted, record={"refined": record})
+            return Adapted(found.classifier, found.choice, found.views)
+        learner = RefinedLearner(self.learner, self.refinement(options.refine_pattern))
+        return refine_support(learner, found, always=options.refine == "on", on_step=on_fold)
 
-    def _by_gradient(self, support: Support, on_fold: OnDone | None) -> _Adapted:
+    def _by_gradient(self, support: Support, on_fold: OnDone | None) -> Adapted:
         assert isinstance(self.learner, GradientLearner)
         device = self.learner.backbone.mean.device
         images = torch.as_tensor(support.images, device=device)
@@ -283,9 +273,9 @@ class MetaModel:
         crossed = cross_adapt(self.learner, images, labels, classes, groups, on_done=on_fold)
         choice = adapted_choice(classifier.statistics, crossed.logits, labels, groups)
         crossed = replace(crossed, logits=choice.factor * crossed.logits)
-        return _Adapted(classifier, choice, crossed=crossed)
+        return Adapted(classifier, choice, crossed=crossed)
 
-    def _personal(self, support: Support, adapted: _Adapted, thumbnails: bool) -> PersonalModel:
+    def _personal(self, support: Support, adapted: Adapted, thumbnails: bool) -> PersonalModel:
         classifier, crossed = adapted.classifier, adapted.crossed
         pixels = as_bytes(torch.as_tensor(support.images))
         record = {
@@ -320,18 +310,6 @@ class MetaModel:
                 f"{where}: {classes} classes, but the head of this base was learned for {way}. "
                 f"Give {way}, or a --base that was meta-trained with --inner-head means."
             )
-
-
-@dataclass(frozen=True)
-class _Adapted:
-    """The outcome of either way of adapting."""
-
-    classifier: TaskClassifier
-    choice: Choice
-    views: tuple[str, ...] = (AS_IS,)
-    crossed: CrossAdaptation | None = None
-    """The support photos seen by models adapted without them, if gradient steps were taken."""
-    record: dict[str, Any] = field(default_factory=dict)
 
 
 def _groups(support: Support, like: Tensor) -> Tensor | None:

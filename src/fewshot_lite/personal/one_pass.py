@@ -35,11 +35,31 @@ class OnePass:
     maps: Tensor
     """The maps of `Learner.lower_maps`, one a row."""
     labels: Tensor
-    """int64 (N V,)."""
+    """int64 (N V,) of 0..K-1."""
+    classes: int
+    """K."""
     groups: Tensor
     """int64 (N V,), what is left out together: the views of a photo, the frames of a clip."""
     as_is: Tensor
     """bool (N V,), the rows that are photos as they are."""
+
+    @property
+    def given(self) -> tuple[Tensor, Tensor, int, Tensor, Tensor]:
+        """Features, labels, K, groups and rows as they are, as `choose_head` takes them."""
+        features = self.classifier.support_features
+        return features, self.labels, self.classes, self.groups, self.as_is
+
+    def kept(self, rows: Tensor) -> OnePass:
+        """Some of the rows, of which `rows` is True, with the head that all of them chose."""
+        features = self.classifier.support_features[rows]
+        return replace(
+            self,
+            classifier=replace(self.classifier, support_features=features),
+            maps=self.maps[rows],
+            labels=self.labels[rows],
+            groups=self.groups[rows],
+            as_is=self.as_is[rows],
+        )
 
 
 def adapt_in_one_pass(
@@ -99,25 +119,17 @@ def adapt_in_one_pass(
     )
     features = classifier.support_features
     choice = choose_head(head, learner.head, features, rows, classes, together, as_is)
-    found = OnePass(classifier, choice, names, x, rows, together, as_is)
+    found = OnePass(classifier, choice, names, x, rows, classes, together, as_is)
     if MIRRORED not in names or mirror is not None:
         return found
     support, of_rows = arrays(features, rows, classes, together)
     assert of_rows is not None
-    found_kept = without_mirrored(as_array_head(choice.head), support, of_rows, names)
-    if found_kept is None:
+    kept = without_mirrored(as_array_head(choice.head), support, of_rows, names)
+    if kept is None:
         return found
-    kept = torch.from_numpy(found_kept).to(labels.device)
-    given = features[kept], rows[kept], classes, together[kept]
-    return OnePass(
-        replace(classifier, support_features=features[kept]),
-        choose_head(head, learner.head, *given, as_is[kept]),
-        tuple(name for name in names if name != MIRRORED),
-        x[kept],
-        rows[kept],
-        together[kept],
-        as_is[kept],
-    )
+    found = found.kept(torch.from_numpy(kept).to(labels.device))
+    names = tuple(name for name in names if name != MIRRORED)
+    return replace(found, choice=choose_head(head, learner.head, *found.given), views=names)
 
 
 def _lower_maps(

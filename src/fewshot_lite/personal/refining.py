@@ -19,14 +19,13 @@ from torch import Tensor
 
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.core.progress import OnDone
-from fewshot_lite.heads.base import Head
 from fewshot_lite.heads.calibrated import likeliest_factor
-from fewshot_lite.heads.choice import Choice, choose_head, refitted_choice, untempered
+from fewshot_lite.heads.choice import choose_head, refitted_choice, untempered
 from fewshot_lite.heads.groups import even_weights
 from fewshot_lite.heads.in_numpy import as_array
 from fewshot_lite.learners.base import TaskClassifier
 from fewshot_lite.maml.refined import RefinedLearner
-from fewshot_lite.personal.cross_adaptation import CrossAdaptation, deal
+from fewshot_lite.personal.cross_adaptation import Adapted, CrossAdaptation, deal
 from fewshot_lite.personal.novelty import NoveltyDetector
 from fewshot_lite.personal.one_pass import OnePass
 
@@ -56,174 +55,93 @@ class Trial:
         }
 
 
-@dataclass(frozen=True)
-class Refined:
-    """A support set's refined solution, as a personal model takes it."""
-
-    classifier: TaskClassifier
-    choice: Choice
-    crossed: CrossAdaptation
-    """The answers of models adapted without each photo; logits are those of the head."""
-
-
 def refine_support(
-    learner: RefinedLearner,
-    start: OnePass,
-    classes: int,
-    *,
-    always: bool,
-    on_step: OnDone | None = None,
-) -> tuple[Refined | None, dict[str, Any]]:
+    learner: RefinedLearner, start: OnePass, *, always: bool, on_step: OnDone | None = None
+) -> Adapted:
     """Refine a support set's one-pass solution, if that is worth it.
 
     Args:
         learner: with the most steps that may be taken.
-        start: what its base made of the support set.
-        classes: K.
+        start: what its base made of the support set, with the default head.
         always: refine even where one pass names photos left out better.
         on_step: called with (steps taken, steps in all), with none before anything is done; then
             over all folds, and anew for all photos. A FewshotError that it raises keeps one pass.
 
     Returns:
-        The refined solution, or None where one pass stays; and a JSON-able record of why.
+        The refined solution or the one-pass one; "refined" in its record says why.
     """
-    given = start.labels, classes
+    kept = Adapted(start.classifier, start.choice, start.views)
     try:
         if on_step is not None:
             on_step(0, learner.settings.steps)
-        maps = learner.upper_maps(start.classifier, start.maps)
-        trial = try_refinement(
-            learner,
-            start.classifier,
-            maps,
-            *given,
-            start.groups,
-            start.as_is,
-            always=always,
-            on_step=on_step,
-        )
+        upper = replace(start, maps=learner.upper_maps(start.classifier, start.maps))
+        trial = try_refinement(learner, upper, always=always, on_step=on_step)
         if not trial.steps:
-            return None, trial.record()
-        settings = replace(learner.settings, steps=trial.steps)
-        chosen = RefinedLearner(learner.base, settings)
-        classifier = chosen.refine(start.classifier, maps, *given, start.groups, on_step=on_step)
+            return replace(kept, record={"refined": trial.record()})
+        chosen = RefinedLearner(learner.base, replace(learner.settings, steps=trial.steps))
+        given = upper.maps, start.labels, start.classes, start.groups
+        classifier = chosen.refine(start.classifier, *given, on_step=on_step)
     except FewshotError as error:  # the steps diverged, or were interrupted
-        return None, {"steps": 0, "note": str(error)}
+        return replace(kept, record={"refined": {"steps": 0, "note": str(error)}})
     labels, groups = start.labels[start.as_is], start.groups[start.as_is]
-    crossed = trial.crossed or _nothing_left_out(labels, classes)
-    fitted = choose_head(
-        "default",
-        learner.base.head,
-        classifier.support_features,
-        *given,
-        start.groups,
-        start.as_is,
-    )
+    crossed = trial.crossed or CrossAdaptation.unknown(len(labels), start.classes, labels.device)
+    refined = replace(start, classifier=classifier)
+    fitted = choose_head("default", learner.base.head, *refined.given)
     choice = refitted_choice(fitted, crossed.logits, labels, groups)
     crossed = replace(crossed, logits=choice.factor * crossed.logits)
-    return Refined(classifier, choice, crossed), trial.record()
-
-
-def _nothing_left_out(photos: Tensor, classes: int) -> CrossAdaptation:
-    logits = torch.full((len(photos), classes), torch.nan, device=photos.device)
-    return CrossAdaptation(logits, logits[:, 0].clone())
+    return Adapted(classifier, choice, start.views, crossed, {"refined": trial.record()})
 
 
 @torch.no_grad()
 def try_refinement(
-    learner: RefinedLearner,
-    start: TaskClassifier,
-    maps: Tensor,
-    labels: Tensor,
-    classes: int,
-    groups: Tensor,
-    as_is: Tensor | None = None,
-    *,
-    always: bool = False,
-    on_step: OnDone | None = None,
+    learner: RefinedLearner, start: OnePass, *, always: bool = False, on_step: OnDone | None = None
 ) -> Trial:
     """Leave photos out of the head of one pass, and of refinement from there.
 
     Args:
         learner: with the most steps that may be taken.
-        start: its base, adapted to N views of the photos.
-        maps: what `RefinedLearner.upper_maps` gave of them, N rows.
-        labels: int64 (N,) of 0..K-1, every class present.
-        classes: K.
-        groups: int64 (N,), what is left out together: the views of a photo, the frames of a clip.
-        as_is: bool (N,), rows that are photos as they are; None for the first of each group.
+        start: its base, adapted, with the default head; its maps are those that
+            `RefinedLearner.upper_maps` gave.
         always: refinement is wanted even where one pass seems better.
         on_step: called with (steps taken, steps in all), over all folds.
 
     Raises:
         FewshotError: the steps diverged.
     """
-    if as_is is None:
-        as_is = torch.zeros_like(labels, dtype=torch.bool)
-        as_is[[int((groups == g).nonzero()[0]) for g in groups.unique()]] = True
-    given = start.support_features, labels, classes, groups, as_is
-    head = untempered(choose_head("default", learner.base.head, *given))
-    support = _Support(start, maps, labels, classes, groups, as_is, head)
-    found = support.answers(learner, on_step)
+    found = _answers(learner, start, on_step)
     if not found:  # nothing can be left out
         return Trial(min(FEW_STEPS, learner.settings.steps) if always else 0, None, {}, {})
-    return support.judge(found, always=always)
+    given = start.labels[start.as_is], start.classes, start.groups[start.as_is]
+    losses = {number: _loss(left_out.logits, *given) for number, left_out in found.items()}
+    accuracies = {number: _accuracy(left_out.logits, *given) for number, left_out in found.items()}
+    best = min((number for number in found if number), key=losses.__getitem__)
+    better = losses[best] < losses[0] and accuracies[best] >= accuracies[0]
+    steps = best if better or always else 0
+    return Trial(steps, found[steps] if steps else None, losses, accuracies)
 
 
-@dataclass(frozen=True)
-class _Support:
-    """Rows of N views, and which of them are photos as they are (as_is)."""
-
-    start: TaskClassifier
-    maps: Tensor
-    labels: Tensor
-    classes: int
-    groups: Tensor
-    as_is: Tensor
-    head: Head
-    """What names photos left out, before any fit."""
-
-    def answers(
-        self, learner: RefinedLearner, on_step: OnDone | None
-    ) -> dict[int, tuple[Tensor, Tensor]]:
-        """By numbers of steps, logits and novelty of each photo by what never saw it."""
-        first = self.as_is.nonzero().flatten()
-        place = deal(self.labels[first], self.classes, self.groups[first])
-        folds = [fold for fold in place.unique().tolist() if fold >= 0]
-        most = learner.settings.steps
-        looks = sorted({n for n in (5, 10, 20) if n < most} | {most})
-        nan = torch.full((len(first), self.classes), torch.nan, device=self.labels.device)
-        found = {number: (nan.clone(), nan[:, 0].clone()) for number in (0, *looks) if folds}
-        for done, fold in enumerate(folds):
-            rows = place == fold
-            kept = ~torch.isin(self.groups, self.groups[first[rows]])
-            part = _Fold(
-                replace(self.start, support_features=self.start.support_features[kept]),
-                self.maps[kept],
-                self.labels[kept],
-                self.groups[kept],
-                self.as_is[kept],
-                self.maps[first[rows]],
-                self.start.support_features[first[rows]],
-                self.head,
-            )
-            count = _counted(on_step, done, len(folds))
-            told = part.answers(learner, self.classes, looks, count)
-            for number, (logits, novelty) in told.items():
-                found[number][0][rows] = logits
-                found[number][1][rows] = novelty
-        return found
-
-    def judge(self, found: dict[int, tuple[Tensor, Tensor]], *, always: bool) -> Trial:
-        """Which number of steps is best, 0 for one pass."""
-        given = self.labels[self.as_is], self.classes, self.groups[self.as_is]
-        losses = {number: _loss(logits, *given) for number, (logits, _) in found.items()}
-        accuracies = {number: _accuracy(logits, *given) for number, (logits, _) in found.items()}
-        best = min((number for number in found if number), key=losses.__getitem__)
-        better = losses[best] < losses[0] and accuracies[best] >= accuracies[0]
-        steps = best if better or always else 0
-        crossed = CrossAdaptation(*found[steps]) if steps else None
-        return Trial(steps, crossed, losses, accuracies)
+def _answers(
+    learner: RefinedLearner, start: OnePass, on_step: OnDone | None
+) -> dict[int, CrossAdaptation]:
+    """By numbers of steps, what is made of each photo by what never saw it; nothing for no fold."""
+    first = start.as_is.nonzero().flatten()
+    place = deal(start.labels[first], start.classes, start.groups[first])
+    folds = [fold for fold in place.unique().tolist() if fold >= 0]
+    most = learner.settings.steps
+    looks = sorted({n for n in (5, 10, 20) if n < most} | {most})
+    found = {
+        number: CrossAdaptation.unknown(len(first), start.classes, first.device)
+        for number in (0, *looks)
+        if folds
+    }
+    for done, fold in enumerate(folds):
+        rows = place == fold
+        count = _counted(on_step, done, len(folds))
+        told = _answers_of_fold(learner, start, first[rows], looks, count)
+        for number, (logits, strangeness) in told.items():
+            found[number].logits[rows] = logits
+            found[number].strangeness[rows] = strangeness
+    return found
 
 
 def _counted(on_step: OnDone | None, done: int, folds: int) -> OnDone | None:
@@ -233,46 +151,35 @@ def _counted(on_step: OnDone | None, done: int, folds: int) -> OnDone | None:
     return lambda taken, of: on_step(done * of + taken, folds * of)
 
 
-@dataclass(frozen=True)
-class _Fold:
-    """The rows that stay, (n, ...), and the photos that are left out, (m, ...)."""
+def _answers_of_fold(
+    learner: RefinedLearner,
+    start: OnePass,
+    out: Tensor,
+    looks: Sequence[int],
+    on_step: OnDone | None,
+) -> dict[int, tuple[Tensor, Tensor]]:
+    """Logits (m, K) and novelty (m,) of what is left out, after 0 and the steps of `looks`.
 
-    start: TaskClassifier
-    maps: Tensor
-    labels: Tensor
-    groups: Tensor
-    as_is: Tensor
-    """Which rows are photos as they are, by which novelty is measured."""
-    out: Tensor
-    """Their maps."""
-    out_features: Tensor
-    """(m, d), by one pass."""
-    head: Head
+    Args:
+        out: int64 (m,), rows of the photos that are left out, with all of their views.
+    """
+    kept = start.kept(~torch.isin(start.groups, start.groups[out]))
+    head, given = untempered(start.choice), (kept.labels, kept.classes)
+    found: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def answers(
-        self,
-        learner: RefinedLearner,
-        classes: int,
-        looks: Sequence[int],
-        on_step: OnDone | None,
-    ) -> dict[int, tuple[Tensor, Tensor]]:
-        """Logits (m, K) and novelty (m,) of what is left out, after 0 and the steps of `looks`."""
-        given = self.labels, classes
-        found: dict[int, tuple[Tensor, Tensor]] = {}
+    def named(number: int, support: Tensor, features: Tensor) -> None:
+        as_is = support[kept.as_is], kept.labels[kept.as_is]
+        logits = head.logits(head.fit(support, *given), features).float()
+        found[number] = logits, NoveltyDetector(*as_is, kept.classes).strangeness(features)
 
-        def named(number: int, support: Tensor, out: Tensor) -> None:
-            detector = NoveltyDetector(support[self.as_is], self.labels[self.as_is], classes)
-            logits = self.head.logits(self.head.fit(support, *given), out).float()
-            found[number] = logits, detector.strangeness(out)
+    def look(number: int, adapted: TaskClassifier) -> None:
+        named(number, adapted.support_features, learner.features_of(start.maps[out], adapted))
 
-        def look(number: int, adapted: TaskClassifier) -> None:
-            named(number, adapted.support_features, learner.features_of(self.out, adapted))
-
-        named(0, self.start.support_features, self.out_features)
-        learner.refine(
-            self.start, self.maps, *given, self.groups, on_step=on_step, looks=looks, look=look
-        )
-        return found
+    named(0, kept.classifier.support_features, start.classifier.support_features[out])
+    learner.refine(
+        kept.classifier, kept.maps, *given, kept.groups, on_step=on_step, looks=looks, look=look
+    )
+    return found
 
 
 def _loss(logits: Tensor, labels: Tensor, classes: int, groups: Tensor) -> float:
