@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fewshot_lite.heads import leave_one_out
-from fewshot_lite.heads.in_numpy import Array, Logits, Support, fit_head
+from fewshot_lite.heads.in_numpy import COUNT_POWER, Array, Logits, Support, fit_head
 
 
 class ArrayHead(ABC):
@@ -48,6 +48,6 @@ class DescribedHead(ArrayHead):
         inner = {f"head.{name}": value for name, value in self.tensors.items()}
         constants = {"factor": np.float32(factor), "count_offset": np.float32(count_offset)}
         return DescribedHead(
-            {"name": "calibrated", "head": dict(self.description)},
+            {"name": "calibrated", "head": dict(self.description), "count_power": COUNT_POWER},
             {**{name: np.asarray(value) for name, value in constants.items()}, **inner},
         )

@@ -6,7 +6,7 @@ import numpy as np
 
 from fewshot_lite.heads.array_head import ArrayHead
 from fewshot_lite.heads.groups import even_weights, groups_per_class
-from fewshot_lite.heads.in_numpy import Array, Support
+from fewshot_lite.heads.in_numpy import COUNT_POWER, Array, Support
 from fewshot_lite.heads.leave_one_out import first_rows
 
 _SIGMA = 0.5
@@ -114,10 +114,13 @@ def _count_offset(
             out = of_class & ~inside
             rows = ~of_class | inside
             logits = head.fit((features[rows], labels[rows], classes))
-            less = left_out[out, k] - logits(features[out])[:, k]
+            change = logits(features[out]) - left_out[out]
+            rise = (change.sum(1) - change[:, k]) / (classes - 1)  # of the other classes
+            less = rise / 2 - change[:, k]
             # A photo left out leaves the rows of the class without its own.
             own = (groups[out][:, None] == groups[of_class]).sum(1)
-            gap = 1 / (of_class & inside).sum() - 1 / (of_class.sum() - own)
+            gap = float((of_class & inside).sum()) ** -COUNT_POWER
+            gap = gap - (of_class.sum() - own) ** -COUNT_POWER
             product += float((less * gap).mean())
             square += float(np.square(gap).mean())
     return max(0.0, product / square) if square else 0.0

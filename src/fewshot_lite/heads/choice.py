@@ -161,7 +161,8 @@ def untempered(choice: Choice, factor: float = 1.0) -> CalibratedHead:
     """The head of a choice with another factor on its temperature than photos left out gave it."""
     head = choice.head
     assert isinstance(head, CalibratedHead)
-    return CalibratedHead(head.head, factor, float(head.count_offset)).to(head.factor.device)
+    found = CalibratedHead(head.head, factor, float(head.count_offset), head.count_power)
+    return found.to(head.factor.device)
 
 
 def default_head(own: Head) -> Head:

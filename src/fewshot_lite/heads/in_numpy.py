@@ -20,6 +20,8 @@ ROOT_EPSILON = 1e-3
 #: Strength and temperature of ridge regression, and temperature of cosines, that were chosen on
 #: validation sets.
 RIDGE, COSINE = (0.1, 8.0), 9.0
+#: The power of its number of photos by which a class gains (`calibrated`), and that in old files.
+COUNT_POWER, OLD_COUNT_POWER = 0.5, 1.0
 
 #: That are averaged: a file can describe thousands, each of which is fitted.
 MOST_HEADS = 16
@@ -107,6 +109,17 @@ def mahalanobis(features: Array, labels: Array, classes: int, beta: float) -> Lo
         return found.clip(0)  # below zero by rounding only
 
     return distances
+
+
+def checked_power(value: Any) -> float:
+    """A power as `calibrated` has one.
+
+    Raises:
+        ValueError: not a number from 0 to 1.
+    """
+    if not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError(f"count_power {value!r}")
+    return float(value)
 
 
 def as_array(values: Any) -> Array:
@@ -225,11 +238,12 @@ def _mean(options: dict[str, Any], state: dict[str, Array], support: Support) ->
 
 def _calibrated(options: dict[str, Any], state: dict[str, Array], support: Support) -> Logits:
     head = options.pop("head")
+    power = checked_power(options.pop("count_power", OLD_COUNT_POWER))
     _no_more(options)
     inner = fit_head(head, under("head.", state), support)
     factor, offset = _scalar(state, "factor"), _scalar(state, "count_offset")
     _, labels, classes = support
-    offsets = offset / np.bincount(labels, minlength=classes)
+    offsets = offset / np.bincount(labels, minlength=classes) ** power
     return lambda q: factor * (inner(q) + offsets)
 
 

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 
 from fewshot_lite.heads.in_numpy import (
+    OLD_COUNT_POWER,
     Array,
     Support,
     as_doubles,
+    checked_power,
     class_means,
     rooted,
     scaled,
@@ -212,7 +214,8 @@ def _calibrated(
     logits = _remembered(options["head"], under("head.", state), support, rows)
     counts = np.bincount(labels, minlength=classes)[None].repeat(len(rows), 0)
     counts[np.arange(len(rows)), labels[rows[:, 0]]] -= rows.shape[1]
-    offsets = float(state["count_offset"]) / counts[:, None]
+    power = checked_power(options.get("count_power", OLD_COUNT_POWER))
+    offsets = float(state["count_offset"]) / counts[:, None] ** power
     found: Array = float(state["factor"]) * (logits + offsets)
     return found
 

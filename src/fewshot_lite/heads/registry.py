@@ -9,7 +9,7 @@ from fewshot_lite.heads.adapted import AdaptedHead
 from fewshot_lite.heads.base import Head
 from fewshot_lite.heads.calibrated import CalibratedHead
 from fewshot_lite.heads.generated import GeneratedLinearHead
-from fewshot_lite.heads.in_numpy import COSINE
+from fewshot_lite.heads.in_numpy import COSINE, OLD_COUNT_POWER
 from fewshot_lite.heads.logistic import LogisticHead
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
 from fewshot_lite.heads.mean import MeanHead
@@ -54,6 +54,8 @@ def make_head(description: dict[str, Any]) -> Head:
     kind = options.pop("name")
     if kind not in _KINDS:
         raise ValueError(f"no head {kind!r}")
+    if kind == CalibratedHead.kind:
+        options.setdefault("count_power", OLD_COUNT_POWER)
     if "head" in options:
         options["head"] = make_head(options["head"])
     if "heads" in options:
