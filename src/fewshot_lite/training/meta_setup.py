@@ -106,14 +106,9 @@ def prepare(
         raise UsageError(f"--validate {validate}: say how often with --validate-every.")
     check_tf32(where, config.tf32)
     folders = scan_data_sets(data)
-    for option, names in (
-        ("no-flip", config.no_flip),
-        ("tracks", config.tracks),
-        ("rotate", config.rotate),
-    ):
-        unknown = set(names) - {folder.name for folder in folders}
-        if unknown:
-            raise UsageError(f"--{option} {min(unknown)}: there is no such data set in {data}.")
+    check_sets(folders, data, "--no-flip", config.no_flip)
+    check_sets(folders, data, "--tracks", config.tracks)
+    check_sets(folders, data, "--rotate", config.rotate)
     learner, source = _make_learner(config, where)
     if isinstance(learner, GradientLearner) and config.gradient == "lite":
         check_subset(learner, config.h, MetaTrainConfig.h)
@@ -144,6 +139,15 @@ def prepare(
         cast=functools.partial(autocast, where, config.precision, depthwise=depthwise),
         reference=_reference(learner, train, where),
     )
+
+
+def check_sets(
+    folders: Sequence[LabelledImages], data: Path, flag: str, names: Sequence[str]
+) -> None:
+    """Refuse names that no data set has."""
+    unknown = set(names) - {folder.name for folder in folders}
+    if unknown:
+        raise UsageError(f"{flag} {min(unknown)}: there is no such data set in {data}.")
 
 
 def _make_learner(config: MetaTrainConfig, where: torch.device) -> tuple[Learner, dict[str, Any]]:

@@ -73,6 +73,11 @@ def schedule(task: int, config: MetaTrainConfig) -> float:
     return 1.0 if config.schedule == "constant" else cosine(task - warmup, config.tasks - warmup)
 
 
+def warmed_up_cosine(step: int, warmup: int, total: int) -> float:
+    """Share of the learning rate: linear over the first `warmup` steps, then a cosine to zero."""
+    return (step + 1) / warmup if step < warmup else cosine(step - warmup, total - warmup)
+
+
 def cosine(done: int, total: int) -> float:
     """From 1 to 0 along half a cosine (Loshchilov & Hutter 2017)."""
     return 0.5 * (1 + math.cos(math.pi * done / max(1, total)))

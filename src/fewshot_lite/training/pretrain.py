@@ -20,14 +20,13 @@ from fewshot_lite.core.random_streams import Stream, generator
 from fewshot_lite.networks.backbone import Backbone, has_depthwise_convolutions
 from fewshot_lite.networks.weights import load_backbone
 from fewshot_lite.training.meta_setup import check_image_size
-from fewshot_lite.training.optimisation import cosine, set_learning_rate, split_decay
+from fewshot_lite.training.optimisation import set_learning_rate, split_decay, warmed_up_cosine
 from fewshot_lite.training.pretrain_config import PretrainConfig
 from fewshot_lite.training.supervised import (
     Run,
     SupervisedResult,
     TrainingImages,
     begin_run,
-    cross_entropy,
     open_sets,
 )
 
@@ -119,21 +118,16 @@ class _Pretraining:
         random = generator(config.seed, Stream.PRETRAIN_VIEWS, step)
         size = _image_size(config, epoch, random)
         views = self.images.views(batch, size, random, self.where)
-        set_learning_rate(self.optimizer, _schedule(step, self.total, self.save_every))
+        warmup = min(self.save_every, max(1, self.total // 5))
+        set_learning_rate(self.optimizer, warmed_up_cosine(step, warmup, self.total))
         module.train()
         with autocast(self.where, config.precision, depthwise=self.depthwise):
             features = module.backbone(views)
-        loss, correct = cross_entropy(
-            module.head(features),
-            self.images.sets[batch],
-            self.images.labels[batch],
-            self.images.classes,
-            config.label_smoothing,
-        )
+        logits = module.head(features)
+        loss, values = self.images.cross_entropy(logits, batch, config.label_smoothing)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-        values = {"loss": loss.item(), "accuracy": correct / len(batch)}
         return values, {"epoch": epoch, "px": size}
 
     def weights(self) -> tuple[Backbone, dict[str, Tensor], dict[str, Any]]:
@@ -150,9 +144,3 @@ def _image_size(config: PretrainConfig, epoch: int, random: torch.Generator) -> 
     share = min(1.0, epoch / max(1.0, 0.8 * (config.epochs - 1)))
     steps = (config.image_size - config.min_image_size) // 16
     return config.image_size - 16 * (steps - min(steps, int(share * (steps + 1))))
-
-
-def _schedule(step: int, total: int, warmup: int) -> float:
-    """Share of the learning rate: linear warm-up over one epoch, then a cosine to zero."""
-    warmup = min(warmup, max(1, total // 5))
-    return (step + 1) / warmup if step < warmup else cosine(step - warmup, total - warmup)

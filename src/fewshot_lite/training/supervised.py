@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 
 from fewshot_lite import __version__
 from fewshot_lite.core import checkpoint
-from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.core.progress import Progress, Report
 from fewshot_lite.core.stopping import StopRequest
 from fewshot_lite.data.augment import Augmentation, random_views
@@ -31,7 +31,7 @@ from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.published.data_sets import scan_data_sets
 from fewshot_lite.training import state as files
 from fewshot_lite.training.log import Averages, Log
-from fewshot_lite.training.meta_setup import without_paths
+from fewshot_lite.training.meta_setup import check_sets, without_paths
 
 
 @dataclass(frozen=True)
@@ -84,15 +84,6 @@ def open_sets(data: Path, no_flip: Sequence[str], leave_out: float) -> list[Labe
             "besides those that --leave-out leaves out."
         )
     return folders
-
-
-def check_sets(
-    folders: Sequence[LabelledImages], data: Path, flag: str, names: Sequence[str]
-) -> None:
-    """Refuse names that no data set has."""
-    unknown = set(names) - {folder.name for folder in folders}
-    if unknown:
-        raise UsageError(f"{flag} {min(unknown)}: there is no such data set in {data}.")
 
 
 class TrainingImages:
@@ -151,31 +142,29 @@ class TrainingImages:
         pixels = self.pixels(batch).to(device)
         return random_views(pixels, size, Augmentation(), self.flip[batch], random)
 
+    def cross_entropy(
+        self, logits: Tensor, batch: Tensor, smoothing: float
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Mean cross-entropy, each image against the classes of its own data set, with its figures.
 
-def cross_entropy(
-    logits: Tensor, sets: Tensor, labels: Tensor, classes: Sequence[int], smoothing: float
-) -> tuple[Tensor, float]:
-    """Mean cross-entropy, each image against the classes of its own data set, and correct count.
-
-    Args:
-        logits: (B, classes of all sets), those of a set side by side.
-        sets: int64 (B,), of each image.
-        labels: int64 (B,), among the classes of its set.
-        classes: number of each set.
-        smoothing: label smoothing.
-    """
-    labels, sets = labels.to(logits.device), sets.to(logits.device)
-    loss = logits.new_zeros(())
-    correct = 0.0
-    for number, own in enumerate(logits.split(list(classes), dim=1)):
-        mine = sets == number
-        if bool(mine.any()):
-            target = labels[mine]
-            loss = loss + F.cross_entropy(
-                own[mine], target, label_smoothing=smoothing, reduction="sum"
-            )
-            correct += float((own[mine].argmax(1) == target).sum())
-    return loss / len(logits), correct
+        Args:
+            logits: (B, classes of all sets), those of a set side by side.
+            batch: int64 (B,), which images they are of.
+            smoothing: label smoothing.
+        """
+        labels, sets = (values[batch].to(logits.device) for values in (self.labels, self.sets))
+        loss = logits.new_zeros(())
+        correct = 0.0
+        for number, own in enumerate(logits.split(self.classes, dim=1)):
+            mine = sets == number
+            if bool(mine.any()):
+                target = labels[mine]
+                loss = loss + F.cross_entropy(
+                    own[mine], target, label_smoothing=smoothing, reduction="sum"
+                )
+                correct += float((own[mine].argmax(1) == target).sum())
+        loss = loss / len(logits)
+        return loss, {"loss": loss.item(), "accuracy": correct / len(logits)}
 
 
 class Course(Protocol):

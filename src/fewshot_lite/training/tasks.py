@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -60,14 +60,8 @@ class TrainingTasks:
     ) -> None:
         images = sum(len(folder.paths) for folder in folders)
         opened = [open_data_set(folder, images, config, size, report, cache) for folder in folders]
-        episodes = EpisodeConfig(
-            config.min_way,
-            config.max_way,
-            config.max_support,
-            config.max_shot,
-            config.queries,
-            config.shot,
-        )
+        names = [item.name for item in fields(EpisodeConfig)]
+        episodes = EpisodeConfig(**{name: getattr(config, name) for name in names})
         self.pools = usable_pools([pool for _, pool in opened], episodes)
         self._stores = [store for store, pool in opened if pool in self.pools]
         self._config, self._episodes, self._size = config, episodes, size

@@ -25,15 +25,13 @@ from fewshot_lite.core.random_streams import Stream, generator
 from fewshot_lite.networks.backbone import Backbone, has_depthwise_convolutions
 from fewshot_lite.networks.stages import Staged
 from fewshot_lite.networks.weights import load_backbone
-from fewshot_lite.training.meta_setup import check_image_size
-from fewshot_lite.training.optimisation import cosine, set_learning_rate, split_decay
+from fewshot_lite.training.meta_setup import check_image_size, check_sets
+from fewshot_lite.training.optimisation import set_learning_rate, split_decay, warmed_up_cosine
 from fewshot_lite.training.supervised import (
     Run,
     SupervisedResult,
     TrainingImages,
     begin_run,
-    check_sets,
-    cross_entropy,
     open_sets,
 )
 from fewshot_lite.training.tune_config import TuneConfig
@@ -247,16 +245,11 @@ class _Tuning:
         random = generator(config.seed, Stream.TUNING_BATCHES, step)
         rows = self._draw(random)
         views = torch.randint(self.maps.kept.shape[1], (len(rows),), generator=random)
-        set_learning_rate(self.optimizer, _schedule(step, self.total))
+        warmup = max(1, self.total // 20)
+        set_learning_rate(self.optimizer, warmed_up_cosine(step, warmup, self.total))
         features = self.maps.features(self.network, rows, views)
-        loss, correct = cross_entropy(
-            self.module["heads"](features),
-            self.images.sets[rows],
-            self.images.labels[rows],
-            self.images.classes,
-            config.label_smoothing,
-        )
-        values = {"loss": loss.item(), "accuracy": correct / len(rows)}
+        logits = self.module["heads"](features)
+        loss, values = self.images.cross_entropy(logits, rows, config.label_smoothing)
         if config.hold:
             strayed = self._strayed(features, rows, views)
             values["strayed"] = strayed.item()
@@ -306,9 +299,3 @@ def _members(images: TrainingImages) -> list[list[Tensor]]:
     ):
         found[of_set][label].append(row)
     return [[torch.tensor(rows, dtype=torch.long) for rows in of_set] for of_set in found]
-
-
-def _schedule(step: int, total: int) -> float:
-    """Share of the learning rate: linear warm-up over a twentieth, then a cosine to zero."""
-    warmup = max(1, total // 20)
-    return (step + 1) / warmup if step < warmup else cosine(step - warmup, total - warmup)
