@@ -22,10 +22,9 @@ from drawn import PATIENCE, base, filled, photo
 from exported import exported_small_personal
 from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.serve import archive
-from fewshot_lite.serve.app import api_app
+from fewshot_lite.serve.app import api_app, page_app
 from fewshot_lite.serve.growing import GrowingModel
 from fewshot_lite.serve.guard import Limits
-from fewshot_lite.serve.page_app import page_app
 from fewshot_lite.serve.session import Session
 from fewshot_lite.serve.uploads import VIDEO
 from fewshot_lite.serve.workspace import Workspace

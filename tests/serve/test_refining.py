@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from fewshot_lite.core.files import DEFAULT_BASE, models_folder
 from fewshot_lite.demo.drawings import KINDS, write_folder
-from fewshot_lite.serve.page_app import page_app
+from fewshot_lite.serve.app import page_app
 from fewshot_lite.serve.running import open_session
 from fewshot_lite.serve.target import Target
 

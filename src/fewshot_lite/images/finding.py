@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from fewshot_lite.core.errors import UsageError
 from fewshot_lite.images.folders import LabelledImages, scan_classes
 
 
@@ -23,11 +23,7 @@ def find_labelled(photos: Path, labels: Path | None = None) -> LabelledImages:
         from fewshot_lite.images.labels_file import scan_labels
 
         return scan_labels(photos, labels)
-    try:
-        archive = photos.is_file()
-    except OSError as error:  # within a folder that may not be searched, a name too long
-        raise UsageError(f"{photos}: {error.strerror}.") from None
-    if archive:
+    if os.path.isfile(photos):  # noqa: PTH113  # what cannot be looked at is told as a folder is
         from fewshot_lite.images.archives import scan_zip
 
         return scan_zip(photos)

@@ -38,7 +38,7 @@ from fewshot_lite.maml.params import Params, add
 
 @dataclass(frozen=True)
 class MetaGradient:
-    """The meta-gradient of one task; with a first dimension of tasks if several were vectorised."""
+    """The meta-gradient of one task."""
 
     gradients: Params
     """By the names of the learner's parameters."""
@@ -160,33 +160,6 @@ def unrolled_gradient(learner: GradientLearner, task: Task) -> MetaGradient:
     return MetaGradient(gradients, value.detach(), accuracy, zero)
 
 
-def vectorised(learner: GradientLearner, tasks: Sequence[Task]) -> MetaGradient:
-    """`meta_gradient` of tasks of one shape, all at once by vmap.
-
-    Raises:
-        ValueError: tasks of different shapes.
-    """
-    if len({_shape(task) for task in tasks}) > 1:
-        raise ValueError("tasks of different shapes cannot be vectorised")
-    first = tasks[0]
-
-    def one(support: Tensor, labels: Tensor, query: Tensor, targets: Tensor) -> Any:
-        task = Task(support, labels, query, targets, first.classes)
-        found = _of_prepared(learner, task, None, None, size)
-        return found.gradients, found.loss, found.accuracy, found.negative_curvature
-
-    size = max(len(first.support), len(first.query))
-    ready = [_prepared(learner, task, size) for task in tasks]
-    return MetaGradient(
-        *vmap(one)(
-            torch.stack([task.support for task in ready]),
-            torch.stack([task.support_labels for task in ready]),
-            torch.stack([task.query for task in ready]),
-            torch.stack([task.query_labels for task in ready]),
-        )
-    )
-
-
 def _shape(task: Task) -> tuple[object, ...]:
     return task.support.shape, task.query.shape, task.classes
 
@@ -218,18 +191,27 @@ def check_subset(learner: GradientLearner, h: int | None, default: int | None) -
 
 
 def vectorised_gradients(learner: GradientLearner, tasks: Sequence[Task]) -> list[MetaGradient]:
-    """`meta_gradient` of each task, computed all at once if they have one shape."""
+    """`meta_gradient` of each task, computed all at once by vmap if they have one shape."""
     if len({_shape(task) for task in tasks}) != 1:  # a photo was lost, and no other to replace it
         return [meta_gradient(learner, task) for task in tasks]
-    found = vectorised(learner, tasks)
+    first = tasks[0]
+    size = max(len(first.support), len(first.query))
+
+    def one(support: Tensor, labels: Tensor, query: Tensor, targets: Tensor) -> Any:
+        task = Task(support, labels, query, targets, first.classes)
+        found = _of_prepared(learner, task, None, None, size)
+        return found.gradients, found.loss, found.accuracy, found.negative_curvature
+
+    ready = [_prepared(learner, task, size) for task in tasks]
+    gradients, *figures = vmap(one)(
+        torch.stack([task.support for task in ready]),
+        torch.stack([task.support_labels for task in ready]),
+        torch.stack([task.query for task in ready]),
+        torch.stack([task.query_labels for task in ready]),
+    )
     return [
-        MetaGradient(
-            {k: v[number] for k, v in found.gradients.items()},
-            found.loss[number],
-            found.accuracy[number],
-            found.negative_curvature[number],
-        )
-        for number in range(len(tasks))
+        MetaGradient({k: v[row] for k, v in gradients.items()}, *(value[row] for value in figures))
+        for row in range(len(tasks))
     ]
 
 

@@ -1,8 +1,10 @@
-"""The ASGI application of a list of routes, and that of a model alone; neither imports torch."""
+"""The ASGI applications: the page with all of the API, and a model alone, which needs no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fewshot_lite.core.jsons import dumps
@@ -16,26 +18,46 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from fewshot_lite.serve.session import Session
+
+#: Bytes of a personal model that is opened.
+_LARGEST_MODEL = 500_000_000
+_KINDS = {
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".css": "text/css",
+    ".svg": "image/svg+xml",
+}
+
 
 def api_app(model: GrowingModel, limits: Limits | None = None) -> App:
     """The API of a model alone: it classifies, and photos can be added to it."""
     routes = [*Classifying(lambda: model.model).routes(), *Growing(model).routes()]
-    return make_app(routes, limits or Limits())
+    return _app(routes, limits or Limits(), {})
 
 
-def make_app(routes: Sequence[Route], limits: Limits, pages: dict[str, Reply] | None = None) -> App:
-    """Routes behind a guard, with their description at /openapi.json.
+def page_app(session: Session, limits: Limits | None = None) -> App:
+    """The page on a session, and all of the API."""
+    from fewshot_lite.serve.changing import MODEL_FILE, Changing
 
-    Args:
-        routes: of the API.
-        limits: what is let in.
-        pages: answers that are always the same, by their addresses.
-    """
+    limits = limits or Limits()
+    limits = replace(limits, larger={MODEL_FILE: _LARGEST_MODEL, **limits.larger})
+    routes = [*Classifying(session.require_model).routes(), *Changing(session).routes()]
+    pages = {}
+    for path in sorted((Path(__file__).parent / "page").iterdir()):  # read once, by no address
+        if kind := _KINDS.get(path.suffix):
+            address = "/" if path.name == "index.html" else f"/{path.name}"
+            pages[address] = Reply(path.read_bytes(), f"{kind}; charset=utf-8")
+    return _app(routes, limits, pages)
+
+
+def _app(routes: Sequence[Route], limits: Limits, pages: Mapping[str, Reply]) -> App:
+    """Routes and fixed answers by their addresses, behind a guard; /openapi.json describes them."""
     from starlette.applications import Starlette
     from starlette.routing import Route as Entry
 
     description = dumps(openapi(routes, token=limits.token is not None)).encode()
-    fixed = {"/openapi.json": Reply(description, "application/json"), **(pages or {})}
+    fixed = {"/openapi.json": Reply(description, "application/json"), **pages}
     table = [Entry(route.path, _endpoint(route), methods=[route.method]) for route in routes]
     table += [Entry(path, _always(reply), methods=["GET"]) for path, reply in fixed.items()]
     nothing = error_reply(404, "There is nothing at this address.")

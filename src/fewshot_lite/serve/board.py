@@ -83,10 +83,6 @@ class Board:
         check_class_name(label, others)
         return label
 
-    def with_class(self, label: str) -> Board:
-        """With one class more."""
-        return replace(self, classes=(*self.classes, label))
-
     def without_class(self, label: str) -> Board:
         """Without a class and its photos."""
         return Board(
@@ -104,10 +100,6 @@ class Board:
         """Without these photos."""
         gone = {photo.number for photo in photos}
         return replace(self, photos=tuple(p for p in self.photos if p.number not in gone))
-
-    def renamed(self, old: str, new: str) -> Board:
-        """With another name in a class's place; its photos are to be told by `with_photos`."""
-        return replace(self, classes=tuple(new if name == old else name for name in self.classes))
 
 
 def check_class_name(label: str, others: Iterable[str]) -> None:

@@ -28,7 +28,7 @@ def create_class(board: Board, files: Workspace, label: str) -> Change:
     """
     board.check_new(label)
     files.make_class(label)
-    return Change(f"Added the class {label}", board.with_class(label))
+    return Change(f"Added the class {label}", replace(board, classes=(*board.classes, label)))
 
 
 def rename_class(board: Board, files: Workspace, old: str, new: str) -> Change:
@@ -47,7 +47,8 @@ def rename_class(board: Board, files: Workspace, old: str, new: str) -> Change:
         if path is not None:
             path = files.root / new / path.relative_to(files.root / old)
         photos.append(_named(files, replace(photo, label=new, path=path)))
-    changed = board.renamed(old, new).with_photos(photos)
+    classes = tuple(new if name == old else name for name in board.classes)
+    changed = replace(board, classes=classes).with_photos(photos)
     return Change(f"Renamed {old} to {new}", changed)
 
 

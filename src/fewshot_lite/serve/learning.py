@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -89,17 +90,14 @@ class Learner:
         """
         self._root = root
         self._load = base
-        self._base: MetaModel | None = None
         self._network: object = None
         self._features: dict[int, tuple[Tensor, bytes, int]] = {}
         """Of that network: views, thumbnail and digest of every photo that went through it."""
 
-    @property
+    @cached_property
     def base(self) -> MetaModel:
         """The meta-trained model."""
-        if self._base is None:
-            self._base = self._load()
-        return self._base
+        return self._load()
 
     def follow(
         self, learned: Learned | None, board: Board, on_done: OnDone | None = None

@@ -17,7 +17,7 @@ from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.files import DEFAULT_BASE
 from fewshot_lite.images.opening import current_limit, pixel_limit
 from fewshot_lite.serve import protocols
-from fewshot_lite.serve.app import api_app
+from fewshot_lite.serve.app import api_app, page_app
 from fewshot_lite.serve.growing import GrowingModel
 from fewshot_lite.serve.guard import App
 from fewshot_lite.serve.target import Service, Target, check_web
@@ -74,8 +74,6 @@ def serve_page(
     """
     limits = service.limits()
     check_web()
-    from fewshot_lite.serve.page_app import page_app
-
     with _listening(service) as listener:
         session = open_session(target, base=base, device=device)
         try:

@@ -6,6 +6,7 @@ the model follows in a thread of its own, which takes all changes that came mean
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import tempfile
 import threading
@@ -138,12 +139,8 @@ class Session:
             (photo,) = self.board.chosen([number])
             jpeg = self._thumbnails.get(number)
         if jpeg is None and photo.path is not None:
-            try:
-                jpeg = thumbnail(load_square(photo.path, 2 * SIDE))
-            except PhotoError:
-                jpeg = None
-            else:
-                self._thumbnails[number] = jpeg
+            with contextlib.suppress(PhotoError):
+                jpeg = self._thumbnails[number] = thumbnail(load_square(photo.path, 2 * SIDE))
         if jpeg is None:
             raise NotFound(f"{number}: there is no picture of this photo.")
         return jpeg

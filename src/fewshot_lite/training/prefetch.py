@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -26,6 +26,7 @@ from fewshot_lite.data.prepared_task import PreparedTask
 from fewshot_lite.images.decoding import worker_count
 from fewshot_lite.images.opening import current_limit, pixel_limit
 from fewshot_lite.learners.task import Task
+from fewshot_lite.training.tasks import TrainingTasks
 
 #: Tasks that each worker holds ready, and threads it reads photos with.
 _AHEAD, _WORKER_THREADS = 2, 2
@@ -37,27 +38,6 @@ _DIED = (
 )
 
 
-class TaskSource(Protocol):
-    """Where tasks come from; sent to workers, so it can be pickled."""
-
-    @property
-    def kept(self) -> bool:
-        """Whether images are there without decoding."""
-        ...
-
-    def prepare(self, number: int) -> PreparedTask:
-        """The task of this number, always the same one."""
-        ...
-
-    def share(self) -> None:
-        """Make ready for other processes to read the same memory."""
-        ...
-
-    def read_with(self, threads: int) -> None:
-        """Read photos with so many threads."""
-        ...
-
-
 class Prefetch:
     """Tasks in order, on the device. `with Prefetch(...) as feed: ... task = feed.next()`.
 
@@ -66,7 +46,7 @@ class Prefetch:
 
     def __init__(
         self,
-        source: TaskSource,
+        source: TrainingTasks,
         numbers: Sequence[int],
         device: torch.device,
         workers: int | None = None,
@@ -138,7 +118,9 @@ class Prefetch:
         self._begun, self._waited = now, 0.0
         return share
 
-    def _from_thread(self, source: TaskSource, numbers: Sequence[int]) -> Generator[PreparedTask]:
+    def _from_thread(
+        self, source: TrainingTasks, numbers: Sequence[int]
+    ) -> Generator[PreparedTask]:
         def prepare(number: int) -> PreparedTask:
             task = source.prepare(number)
             return task.pin_memory() if self._pin else task
@@ -152,7 +134,7 @@ class Prefetch:
                 yield task
 
     def _from_workers(
-        self, source: TaskSource, numbers: Sequence[int], workers: int, start_method: str | None
+        self, source: TrainingTasks, numbers: Sequence[int], workers: int, start_method: str | None
     ) -> Generator[PreparedTask]:
         source.share()
         with warnings.catch_warnings():
@@ -184,7 +166,7 @@ class Prefetch:
 class _Prepared(Dataset["PreparedTask | str"]):
     """Tasks by number, or the message of why there is none: exceptions change on their way."""
 
-    def __init__(self, source: TaskSource) -> None:
+    def __init__(self, source: TrainingTasks) -> None:
         self._source = source
 
     def __getitem__(self, number: int) -> PreparedTask | str:
