@@ -54,8 +54,9 @@ def heif() -> None:
     pytest.importorskip("pillow_heif").register_heif_opener()
 
 
-def read(path: Path, size: int = 32, **options: Any) -> Pixels:
-    pixels = load_square(path, size, **options)
+def read(path: Path, size: int = 32, *, max_pixels: int | None = None) -> Pixels:
+    with pixel_limit(max_pixels):
+        pixels = load_square(path, size)
     assert pixels.dtype == np.uint8
     assert pixels.shape == (size, size, 3)
     return pixels.astype(np.int16)
@@ -65,10 +66,10 @@ def difference(a: Pixels, b: Pixels) -> float:
     return float(np.abs(a - b).mean())
 
 
-def reason(path: Path, **options: Any) -> str:
+def reason(path: Path, *, max_pixels: int | None = None) -> str:
     """Why a file is not read: one short line that leaves the path to the caller."""
-    with pytest.raises(PhotoError) as caught:
-        load_square(path, 32, **options)
+    with pixel_limit(max_pixels), pytest.raises(PhotoError) as caught:
+        load_square(path, 32)
     text = str(caught.value)
     assert 0 < len(text) < 150
     assert len(text.splitlines()) == 1
@@ -799,8 +800,9 @@ def restless() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("restless")
+@pytest.mark.parametrize("limit", [6_000, MAX_PIXELS])
 def test_threads_do_not_disturb_one_another(
-    picture: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    picture: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
     damaged = exif(orientation(6), struct.pack("<HHLL", 0x010F, 2, 400, 60_000))
     picture.save(tmp_path / "warns.jpg", exif=damaged)
@@ -809,25 +811,25 @@ def test_threads_do_not_disturb_one_another(
     (tmp_path / "bomb.png").write_bytes(png((60_000, 60_000, 8, 2), bytes(100)))
     paths = [tmp_path / name for name in ("warns.jpg", "plain.png", "checked.webp", "bomb.png")]
 
-    def outcome(path: Path, max_pixels: int) -> bytes | str:
+    def outcome(path: Path) -> bytes | str:
         try:
-            return load_square(path, 16, max_pixels=max_pixels).tobytes()
+            return load_square(path, 16).tobytes()
         except PhotoError as error:
             return str(error)
 
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     filters = list(warnings.filters)
-    jobs = [(path, limit) for path in paths for limit in (6_000, MAX_PIXELS)] * 40
-    alone = {job: outcome(*job) for job in set(jobs)}
-    with ThreadPoolExecutor(8) as pool:
-        together = list(pool.map(lambda job: outcome(*job), jobs))
-    for job, result in zip(jobs, together, strict=True):
-        if isinstance(alone[job], bytes):
-            assert result == alone[job]
+    jobs = paths * 40
+    with pixel_limit(limit), ThreadPoolExecutor(8) as pool:
+        alone = {path: outcome(path) for path in paths}
+        together = list(pool.map(outcome, jobs))
+    for path, result in zip(jobs, together, strict=True):
+        if isinstance(alone[path], bytes):
+            assert result == alone[path]
         else:  # whether Pillow or we noticed decides if the size is named too
             assert isinstance(result, str)
-            limits = {job[1], job[1] // 4} if job[0].suffix == ".webp" else {job[1]}
-            assert any(f"more than {limit:,} pixels" in result for limit in limits)
+            limits = {limit, limit // 4} if path.suffix == ".webp" else {limit}
+            assert any(f"more than {most:,} pixels" in result for most in limits)
     assert Image.MAX_IMAGE_PIXELS == 10
     assert list(warnings.filters) == filters
 

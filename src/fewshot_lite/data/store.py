@@ -26,7 +26,6 @@ def decode(
     *,
     workers: int | None = None,
     on_done: Callable[[int], None] | None = None,
-    look: Callable[[int, Square], None] | None = None,
     whites: Whites = NO_WHITES,
 ) -> tuple[Tensor, dict[int, str]]:
     """Decode photos in parallel; the arguments are those of `decode_pixels`.
@@ -35,9 +34,7 @@ def decode(
         images: uint8 (B, 3, size, size); those that could not be read are black.
         problems: position in `paths` -> reason, for those.
     """
-    pixels, problems = decode_pixels(
-        paths, size, workers=workers, on_done=on_done, look=look, whites=whites
-    )
+    pixels, problems = decode_pixels(paths, size, workers=workers, on_done=on_done, whites=whites)
     return torch.from_numpy(pixels), problems
 
 

@@ -70,41 +70,40 @@ def pixel_limit(max_pixels: int | None) -> Iterator[None]:
 
     The limit belongs to the process, as Pillow's own does.
     """
-    global _default_limit
-    before = _default_limit
+    global _limit
+    before = _limit
     if max_pixels is not None:
-        _default_limit = max_pixels
+        _limit = max_pixels
     try:
         yield
     finally:
-        _default_limit = before
+        _limit = before
 
 
 def current_limit() -> int:
     """The limit that holds now, to hand on to another process."""
-    return _default_limit
+    return _limit
 
 
 @contextlib.contextmanager
-def opened(source: Path | BinaryIO, max_pixels: int | None = None) -> Iterator[Image.Image]:
+def opened(source: Path | BinaryIO) -> Iterator[Image.Image]:
     """An image whose pixels are not decoded yet; decode it within `memory_for`.
 
     Args:
         source: a file of one of `FORMATS`, whatever its ending.
-        max_pixels: images with more pixels are refused; `MAX_PIXELS` unless `pixel_limit` is set.
 
     Raises:
-        PhotoError: no image, one that costs too much, or whatever is raised within.
+        PhotoError: no image, one that costs too much (`MAX_PIXELS` unless `pixel_limit` is set), or
+            whatever is raised within.
     """
-    limit = _default_limit if max_pixels is None else max_pixels
     with contextlib.ExitStack() as stack:
-        stack.enter_context(one_line(limit))
+        stack.enter_context(one_line())
         if isinstance(source, Path):
             check_file(source)
             file: BinaryIO = stack.enter_context(source.open("rb"))
         else:
             file = source
-        stack.enter_context(_pillow_settings(limit))
+        stack.enter_context(_pillow_settings())
         head = file.read(64)
         if isinstance(source, Path) and is_raw_data(source, head):
             raise PhotoError(RAW_DATA)
@@ -114,17 +113,16 @@ def opened(source: Path | BinaryIO, max_pixels: int | None = None) -> Iterator[I
         image = stack.enter_context(Image.open(file, formats=known))
         if image.format == "TIFF":
             _silence_libtiff()
-        check_size(image, limit)
-        if scans * image.width * image.height > _MOST_SCANS * limit:
+        check_size(image)
+        if scans * image.width * image.height > _MOST_SCANS * _limit:
             raise PhotoError(f"a JPEG in {scans:,} passes, which would take too long to decode")
         image.info["scans"] = scans
         yield image
 
 
-def check_size(image: Image.Image, max_pixels: int | None = None) -> None:
+def check_size(image: Image.Image) -> None:
     """Raise PhotoError if an image has too many pixels for its format."""
-    limit = _default_limit if max_pixels is None else max_pixels
-    limit = limit * _PILLOWS_BYTES // _BYTES.get(image.format or "", _PILLOWS_BYTES)
+    limit = _limit * _PILLOWS_BYTES // _BYTES.get(image.format or "", _PILLOWS_BYTES)
     if image.width * image.height > limit:
         kind = f" of {image.format}" if image.format in _BYTES else ""
         raise PhotoError(_too_large(f"{image.width} x {image.height} is ", limit, kind))
@@ -228,11 +226,11 @@ def _check_container(head: bytes) -> None:
             pillow_heif.register_heif_opener()
 
 
-_default_limit = MAX_PIXELS
+_limit = MAX_PIXELS
 _memory = threading.Condition()
 _in_use = 0  # bytes that images being decoded take, about
 _lock = threading.Lock()
-_limits: list[int] = []  # max_pixels of every read under way
+_reads = 0  # under way
 _pillow_limit: int | None = None  # Pillow's own, while ours holds
 _silence: object = None  # the entry of `warnings.filters` that keeps Pillow quiet
 
@@ -245,44 +243,44 @@ def _load_plugins() -> None:
 
 
 @contextlib.contextmanager
-def _pillow_settings(max_pixels: int) -> Iterator[None]:
+def _pillow_settings() -> Iterator[None]:
     """Our pixel limit in place of Pillow's, and no warnings of Pillow's (damaged EXIF, say).
 
     Both belong to the process, not to a thread: threads that each save and restore them, as
     `warnings.catch_warnings` does, undo one another's. So the first read to begin sets them, and
     the last one to end puts back what was there.
     """
-    global _pillow_limit, _silence
+    global _reads, _pillow_limit, _silence
     with _lock:
-        if not _limits:
+        if not _reads:
             _load_plugins()
             _pillow_limit = Image.MAX_IMAGE_PIXELS
-        _limits.append(max_pixels)
+        _reads += 1
         # Pillow refuses images of more than twice its limit, also those inside an icon.
-        Image.MAX_IMAGE_PIXELS = (max(_limits) + 1) // 2
-        if len(_limits) == 1 or _silence not in warnings.filters:
+        Image.MAX_IMAGE_PIXELS = (_limit + 1) // 2
+        if _reads == 1 or _silence not in warnings.filters:
             warnings.filterwarnings("ignore", module=r"PIL\.|pillow_heif")
             _silence = warnings.filters[0]
     try:
         yield
     finally:
         with _lock:
-            _limits.remove(max_pixels)
-            if not _limits:
+            _reads -= 1
+            if not _reads:
                 Image.MAX_IMAGE_PIXELS = _pillow_limit
                 with contextlib.suppress(ValueError):  # another part of the program has reset them
                     warnings.filters.remove(_silence)  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager
-def one_line(max_pixels: int | None = None) -> Iterator[None]:
+def one_line() -> Iterator[None]:
     """While entered, an image is read: whatever is raised comes out as PhotoError."""
     try:
         yield
     except PhotoError:
         raise
     except Image.DecompressionBombError:
-        raise PhotoError(_too_large("", max_pixels or _default_limit)) from None
+        raise PhotoError(_too_large("", _limit)) from None
     except Exception as error:  # Pillow's decoders raise whatever their format's parser does
         raise PhotoError(_reason(error)) from None
 

@@ -80,30 +80,25 @@ class Square(NamedTuple):
     """What white would be in a grey photo of more than 8 bits by its own values."""
 
 
-def load_square(
-    source: Source, size: int, *, max_pixels: int | None = None, whites: Whites = NO_WHITES
-) -> npt.NDArray[np.uint8]:
+def load_square(source: Source, size: int) -> npt.NDArray[np.uint8]:
     """As `read_square`, the pixels alone."""
-    return read_square(source, size, max_pixels=max_pixels, whites=whites).pixels
+    return read_square(source, size).pixels
 
 
-def read_square(
-    source: Source, size: int, *, max_pixels: int | None = None, whites: Whites = NO_WHITES
-) -> Square:
+def read_square(source: Source, size: int, *, whites: Whites = NO_WHITES) -> Square:
     """Read a photo and resize its central square. Threads may call this at the same time.
 
     Args:
         source: a file of any of `opening.FORMATS`, whatever its ending; of animated files the first
             frame is taken. Or an image stored otherwise, or a region of any of these.
         size: side of the result in pixels.
-        max_pixels: images with more pixels are refused; see `opening.opened`.
         whites: of grey photos of more than 8 bits, what white is at least.
 
     Raises:
         PhotoError: the file is missing, unreadable, truncated, too large or no image.
     """
     photo, box = (source.photo, source.box) if isinstance(source, Region) else (source, None)
-    with _image_of(photo, max_pixels) as image:
+    with _image_of(photo) as image:
         return image if isinstance(image, Square) else square_of(image, size, box, whites)
 
 
@@ -116,7 +111,7 @@ def read_white(source: Source) -> tuple[str, float] | None:
     Raises:
         PhotoError: as `read_square`.
     """
-    with _image_of(source.photo if isinstance(source, Region) else source, None) as image:
+    with _image_of(source.photo if isinstance(source, Region) else source) as image:
         if isinstance(image, Square) or _kind(image) is None:
             return None
         with memory_for(image):
@@ -126,7 +121,7 @@ def read_white(source: Source) -> tuple[str, float] | None:
 
 
 @contextlib.contextmanager
-def _image_of(photo: Path | StoredImage, max_pixels: int | None) -> Iterator[Image.Image | Square]:
+def _image_of(photo: Path | StoredImage) -> Iterator[Image.Image | Square]:
     """A photo opened, or its square where that is stored; raises PhotoError."""
     file: Path | BytesIO
     with one_line():
@@ -139,10 +134,10 @@ def _image_of(photo: Path | StoredImage, max_pixels: int | None) -> Iterator[Ima
             return
         else:
             pixels = stored if isinstance(stored, Image.Image) else Image.fromarray(stored)
-            check_size(pixels, max_pixels)
+            check_size(pixels)
             yield pixels
             return
-    with opened(file, max_pixels) as image:
+    with opened(file) as image:
         yield image
 
 

@@ -81,7 +81,7 @@ class Examiner:
     """Looks at the photos of a folder as they are decoded, and then tells what it found.
 
         examiner = Examiner(folder, size)
-        images, problems = decode(folder.paths, size, look=examiner.look)
+        images, problems = decode_pixels(folder.paths, size, look=examiner.look)
         findings = examiner.findings(problems)
 
     It keeps about a kilobyte of each photo.

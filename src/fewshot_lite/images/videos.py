@@ -83,14 +83,14 @@ def can_read() -> bool:
     return find_spec("av") is not None
 
 
-def check_frames(number: int, flag: str = "--frames") -> None:
+def check_frames(number: int) -> None:
     """Refuse a number of frames that cannot be drawn.
 
     Raises:
         UsageError: it is below 1 or above `MOST_FRAMES`.
     """
     if not 1 <= number <= MOST_FRAMES:
-        raise UsageError(f"{flag} {number}: give a number from 1 to {MOST_FRAMES:,}.")
+        raise UsageError(f"--frames {number}: give a number from 1 to {MOST_FRAMES:,}.")
 
 
 def is_video(source: Source) -> bool:

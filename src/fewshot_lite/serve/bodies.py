@@ -66,10 +66,10 @@ def text(value: Any, name: str) -> str:
     return value
 
 
-def whole_numbers(value: Any, name: str) -> list[int]:
+def numbers(value: Any) -> list[int]:
     """A list of whole numbers, or UsageError."""
     if not isinstance(value, list) or not all(type(item) is int for item in value):
-        raise UsageError(f"{name}: give a list of whole numbers.")
+        raise UsageError("numbers: give a list of whole numbers.")
     return value
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from fewshot_lite.core.config import Refine
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.serve import archive, edits
-from fewshot_lite.serve.bodies import members_of, photos_of, text, whole_numbers
+from fewshot_lite.serve.bodies import members_of, numbers, photos_of, text
 from fewshot_lite.serve.edits import Change
 from fewshot_lite.serve.errors import NotFound
 from fewshot_lite.serve.replies import Reply, download, json_reply
@@ -85,21 +85,20 @@ class Changing(Handlers):
     @route("POST", "/v1/photos/move", ("numbers", "name"), refuses=(400, 404))
     async def move(self, request: Request) -> Reply:
         """Put photos into another class."""
-        numbers, name = await members_of(request, "numbers", "name")
-        numbers = whole_numbers(numbers, "numbers")
-        return await self._edit(edits.move_photos, numbers, text(name, "name"))
+        chosen, name = await members_of(request, "numbers", "name")
+        return await self._edit(edits.move_photos, numbers(chosen), text(name, "name"))
 
     @route("POST", "/v1/photos/remove", ("numbers",), refuses=(400, 404))
     async def remove(self, request: Request) -> Reply:
         """Remove photos."""
-        (numbers,) = await members_of(request, "numbers")
-        return await self._edit(edits.remove_photos, whole_numbers(numbers, "numbers"))
+        (chosen,) = await members_of(request, "numbers")
+        return await self._edit(edits.remove_photos, numbers(chosen))
 
     @route("POST", "/v1/photos/keep", ("numbers",), refuses=(400, 404))
     async def keep(self, request: Request) -> Reply:
         """Say that photos are in the right class."""
-        (numbers,) = await members_of(request, "numbers")
-        return await self._edit(edits.keep_photos, whole_numbers(numbers, "numbers"))
+        (chosen,) = await members_of(request, "numbers")
+        return await self._edit(edits.keep_photos, numbers(chosen))
 
     @route("GET", "/v1/photos/{number}/picture", gives="image/jpeg", refuses=(404,))
     async def picture(self, request: Request) -> Reply:
