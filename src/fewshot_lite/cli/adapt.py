@@ -27,7 +27,7 @@ from fewshot_lite.core.files import DEFAULT_BASE, DEFAULT_PERSONAL, check_output
 from fewshot_lite.images.finding import find_labelled
 from fewshot_lite.images.folders import require_folder
 from fewshot_lite.images.kinds import PHOTO_ENDINGS
-from fewshot_lite.images.videos import check_frames
+from fewshot_lite.images.videos import FRAMES, check_frames
 from fewshot_lite.personal.base_argument import parse_base
 from fewshot_lite.personal.report.page import check_report
 
@@ -128,8 +128,7 @@ def adapt(
         find_labelled(folder, labels)  # what is wrong with it is told before torch is imported
     else:
         require_folder(folder)
-    if frames is not None:
-        check_frames(frames)
+    check_frames(FRAMES if frames is None else frames)
     _check_outputs(output, report, base, weights, force=force)
     from fewshot_lite.cli.render import terminal as render
     from fewshot_lite.cli.render.check import print_findings

@@ -9,14 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import numpy.typing as npt
 
-from fewshot_lite.images.photo import (
-    NO_WHITES,
-    PhotoError,
-    Source,
-    Square,
-    Whites,
-    read_square,
-)
+from fewshot_lite.images.photo import NO_WHITES, PhotoError, Source, Square, Whites, read_square
 
 
 def worker_count() -> int:

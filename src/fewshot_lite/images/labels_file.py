@@ -19,12 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from fewshot_lite.core.errors import FewshotError, UsageError
-from fewshot_lite.images.folders import (
-    LabelledImages,
-    check_class_names,
-    is_part,
-    require_folder,
-)
+from fewshot_lite.images.folders import LabelledImages, check_class_names, is_part, require_folder
 from fewshot_lite.images.photo import Source, place_of
 from fewshot_lite.images.regions import Region, as_box
 

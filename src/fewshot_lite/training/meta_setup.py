@@ -29,12 +29,7 @@ from fewshot_lite.networks.weights import load_backbone
 from fewshot_lite.published.data_sets import has_validation_sets, scan_data_sets
 from fewshot_lite.training.meta_config import BY_GRADIENT, MetaTrainConfig
 from fewshot_lite.training.optimisation import make_optimizer
-from fewshot_lite.training.tasks import (
-    Cache,
-    TrainingTasks,
-    hold_out_classes,
-    unseen_classes,
-)
+from fewshot_lite.training.tasks import Cache, TrainingTasks, hold_out_classes, unseen_classes
 from fewshot_lite.training.validation import ValidationTasks
 
 #: The first tasks, and how many of their images the set encoder's constants are taken from.

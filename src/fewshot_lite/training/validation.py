@@ -12,10 +12,7 @@ from fewshot_lite.core.progress import Progress, Report
 from fewshot_lite.core.random_streams import Stream, generator
 from fewshot_lite.core.ranks import Place, Ranks
 from fewshot_lite.data.episode_images import Replaced, read_episode
-from fewshot_lite.data.episodes import (
-    Episode,
-    Pool,
-)
+from fewshot_lite.data.episodes import Episode, Pool
 from fewshot_lite.data.store import ImageStore
 from fewshot_lite.evaluation.accuracy import Score, fixed_episodes, score_learners
 from fewshot_lite.images.folders import LabelledImages
