@@ -156,7 +156,7 @@ def test_views_are_made_a_part_at_a_time_and_alike(monkeypatch: pytest.MonkeyPat
         augmentation, flip = Augmentation(rotation=10), torch.ones(30, dtype=torch.bool)
         labels = torch.zeros(20, dtype=torch.long)
         views, shift = draw_views(augmentation, flip, random), draw_shift(random)
-        prepared = PreparedTask(0, pixels, labels, labels[:10], 1, 16, views, shift)
+        prepared = PreparedTask(pixels, labels, labels[:10], 1, 16, views, shift)
         expected = apply_shift(
             random_views(pixels, 16, augmentation, flip, again), draw_shift(again)
         )

@@ -23,7 +23,6 @@ _CHUNK = 64
 class PreparedTask:
     """N support images and Q queries, not augmented yet."""
 
-    number: int
     pixels: Tensor
     """uint8 (N + Q, 3, S, S), support first."""
     support_labels: Tensor

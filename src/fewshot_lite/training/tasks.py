@@ -126,7 +126,6 @@ class TrainingTasks:
             flip = torch.full((len(pixels),), pool.name not in self._config.no_flip)
             views = draw_views(Augmentation(min_area=0.5), flip, random)
         return PreparedTask(
-            number=number,
             pixels=pixels,
             support_labels=labels[: len(episode.support)],
             query_labels=labels[len(episode.support) :],
@@ -149,7 +148,6 @@ class TrainingTasks:
         labels = torch.cat([support, query])
         flip = torch.full((len(labels),), pool.name not in self._config.no_flip)
         return PreparedTask(
-            number=number,
             pixels=pixels[labels],
             support_labels=support,
             query_labels=query,
