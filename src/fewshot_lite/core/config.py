@@ -108,6 +108,12 @@ def setting(
     return field(default=default, metadata=metadata)
 
 
+def same_setting(config: type[Any], name: str) -> Any:
+    """A field of a configuration that is as another one's."""
+    found = config.__dataclass_fields__[name]
+    return field(default=found.default, metadata=found.metadata)
+
+
 def settings_of(config: Any) -> Iterator[tuple[str, Any, Setting]]:
     """Name, type and `Setting` of each field of a configuration, or of its class."""
     hints = get_type_hints(config if isinstance(config, type) else type(config))

@@ -13,10 +13,11 @@ from fewshot_lite.core.config import (
     Precision,
     check_seed,
     check_settings,
+    same_setting,
     setting,
 )
 from fewshot_lite.core.errors import UsageError
-from fewshot_lite.training.meta_config import DATA, DEVICES, MODEL, OPTIMISATION
+from fewshot_lite.training.meta_config import DATA, MODEL, OPTIMISATION, MetaTrainConfig
 
 #: From 0 to below 1.
 _PART = Limits(0, 1, open_high=True)
@@ -26,13 +27,7 @@ _PART = Limits(0, 1, open_high=True)
 class PretrainConfig:
     """All that a run depends on besides the images; fields are flags of `pretrain`."""
 
-    backbone: str | None = setting(
-        None,
-        "efficientnet_lite0, one of torchvision's networks, timm:NAME, or conv4.",
-        MODEL,
-        metavar="NAME",
-        shown="what the weights are of, else resnet18",
-    )
+    backbone: str | None = same_setting(MetaTrainConfig, "backbone")
     weights: str = setting("none", "Weights to start from.", MODEL, metavar="default|none|FILE")
     image_size: int = setting(
         96, "Side of the images in the last epochs, in pixels.", MODEL, IMAGE_SIZE
@@ -46,9 +41,7 @@ class PretrainConfig:
     leave_out: float = setting(
         0.0, "Share of the classes that are kept for `meta-train --unseen-only`.", DATA, _PART
     )
-    no_flip: tuple[str, ...] = setting(
-        (), "A data set whose images are not mirrored; can be repeated.", DATA, metavar="NAME"
-    )
+    no_flip: tuple[str, ...] = same_setting(MetaTrainConfig, "no_flip")
     epochs: int = setting(16, "Number of epochs.", OPTIMISATION, COUNT)
     batch_size: int = setting(128, "Images of a step.", OPTIMISATION, Limits(2))
     lr: float = setting(
@@ -59,10 +52,8 @@ class PretrainConfig:
     )
     weight_decay: float = setting(5e-4, "Weight decay.", OPTIMISATION, NOT_NEGATIVE)
     label_smoothing: float = setting(0.1, "Label smoothing.", OPTIMISATION, _PART)
-    seed: int = setting(0, "Seed of all random numbers.", OPTIMISATION)
-    precision: Precision = setting(
-        "auto", "Precision of the networks; auto is bfloat16 where that is faster.", DEVICES
-    )
+    seed: int = same_setting(MetaTrainConfig, "seed")
+    precision: Precision = same_setting(MetaTrainConfig, "precision")
 
     def check(self) -> None:
         """Raise UsageError for values that no run can have."""

@@ -6,33 +6,25 @@ from dataclasses import dataclass
 
 from fewshot_lite.core.config import (
     COUNT,
-    IMAGE_SIZE,
     NOT_NEGATIVE,
     POSITIVE,
     Limits,
     Precision,
     check_seed,
     check_settings,
+    same_setting,
     setting,
 )
 from fewshot_lite.core.errors import UsageError
-from fewshot_lite.training.meta_config import DATA, DEVICES, MODEL, OPTIMISATION
-
-#: From 0 to below 1.
-_PART = Limits(0, 1, open_high=True)
+from fewshot_lite.training.meta_config import DATA, MODEL, OPTIMISATION, MetaTrainConfig
+from fewshot_lite.training.pretrain_config import PretrainConfig
 
 
 @dataclass(frozen=True)
 class TuneConfig:
     """All that a run depends on besides the images; fields are flags of `tune`."""
 
-    backbone: str | None = setting(
-        None,
-        "efficientnet_lite0, one of torchvision's networks, timm:NAME, or conv4.",
-        MODEL,
-        metavar="NAME",
-        shown="what the weights are of, else resnet18",
-    )
+    backbone: str | None = same_setting(MetaTrainConfig, "backbone")
     weights: str = setting("default", "Weights to start from.", MODEL, metavar="default|FILE")
     anchor: str | None = setting(
         None,
@@ -41,9 +33,7 @@ class TuneConfig:
         metavar="default|FILE",
         shown="those it starts from",
     )
-    image_size: int | None = setting(
-        None, "Side of the images in pixels.", MODEL, IMAGE_SIZE, shown="the backbone's own"
-    )
+    image_size: int | None = same_setting(MetaTrainConfig, "image_size")
     stages: int = setting(
         9,
         "Stages of the backbone, from the top, that learn; what lies below is computed once.",
@@ -56,12 +46,8 @@ class TuneConfig:
         MODEL,
         Limits(0, 1, open_low=True),
     )
-    leave_out: float = setting(
-        0.0, "Share of the classes that are kept for `meta-train --unseen-only`.", DATA, _PART
-    )
-    no_flip: tuple[str, ...] = setting(
-        (), "A data set whose images are not mirrored; can be repeated.", DATA, metavar="NAME"
-    )
+    leave_out: float = same_setting(PretrainConfig, "leave_out")
+    no_flip: tuple[str, ...] = same_setting(MetaTrainConfig, "no_flip")
     views: int = setting(
         2, "Augmented views of each image, beside the image itself.", DATA, Limits(0, 64)
     )
@@ -75,7 +61,7 @@ class TuneConfig:
         POSITIVE,
     )
     weight_decay: float = setting(0.0, "Weight decay.", OPTIMISATION, NOT_NEGATIVE)
-    label_smoothing: float = setting(0.1, "Label smoothing.", OPTIMISATION, _PART)
+    label_smoothing: float = same_setting(PretrainConfig, "label_smoothing")
     hold: float = setting(
         0.0,
         "Weight of 1 - cos between centred features and the anchor's, beside the cross-entropy.",
@@ -89,10 +75,8 @@ class TuneConfig:
         metavar="NAME",
         shown="all",
     )
-    seed: int = setting(0, "Seed of all random numbers.", OPTIMISATION)
-    precision: Precision = setting(
-        "auto", "Precision of the networks; auto is bfloat16 where that is faster.", DEVICES
-    )
+    seed: int = same_setting(MetaTrainConfig, "seed")
+    precision: Precision = same_setting(MetaTrainConfig, "precision")
 
     def check(self) -> None:
         """Raise UsageError for values that no run can have."""
