@@ -17,19 +17,17 @@ import json
 import re
 import shutil
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.files import atomic_path
 from fewshot_lite.images.decoding import decode_pixels
 from fewshot_lite.images.folders import LabelledImages
-from fewshot_lite.images.photo import Source
 
 #: Raised when the pixels of the same photo change, or the format does.
 _FORMAT = 1
@@ -88,119 +86,104 @@ def cached_images(
     Raises:
         FewshotError: it cannot be written; nothing half-written is left.
     """
-    stem = _stem(data, size)
-    digest = _digest(data)
+    entry = _Entry(folder, data, size)
     notify = notify or (lambda notice: None)
     try:
-        found = _open(folder, stem, digest, len(data.paths), size)
+        found = entry.open()
         if isinstance(found, CachedImages):
             return found
-        waits = f"--cache {folder}: another process builds {stem}; waiting for it."
-        with _alone(folder / f"{stem}.lock", lambda: notify(waits)) as alone:
-            found = _open(folder, stem, digest, len(data.paths), size)  # while this one waited
+        waits = f"--cache {folder}: another process builds {entry.stem}; waiting for it."
+        with _alone(folder / f"{entry.stem}.lock", lambda: notify(waits)) as alone:
+            found = entry.open()  # while this one waited
             if isinstance(found, CachedImages):
                 return found
             if found:
-                notify(f"--cache {folder}: {stem}: {found}; read anew.")
-            for left in folder.glob(f"{_part(stem)}*") if alone else ():  # by a run that was killed
+                notify(f"--cache {folder}: {entry.stem}: {found}; read anew.")
+            for left in folder.glob(f"{entry.part}*") if alone else ():  # by a run that was killed
                 left.unlink(missing_ok=True)
-            return _build(folder, stem, digest, data.paths, size, on_done)
+            return entry.build(on_done)
     except OSError as error:
         raise FewshotError(
             f"--cache {folder}: {error.strerror or error}. Make room or give another folder."
         ) from None
 
 
-def _open(folder: Path, stem: str, digest: str, images: int, size: int) -> CachedImages | str:
-    """The cache that lies there, or the reason why it cannot be used; neither if nothing does."""
-    try:
-        index: dict[str, Any] = json.loads((folder / f"{stem}.json").read_text("utf-8"))
-    except FileNotFoundError:
-        return ""
-    except (ValueError, RecursionError):
-        return "its index is damaged"
-    try:
-        if (index["format"], index["digest"]) != (_FORMAT, digest):
-            return "the photos changed since"
-        problems = {int(position): str(reason) for position, reason in index["problems"].items()}
-        checksums = [int(checksum) for checksum in index["checksums"]]
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-        return "its index is damaged"
-    file = folder / _data_name(stem, digest)
-    shape = (images, 3, size, size)
-    if len(checksums) != images or not file.is_file() or file.stat().st_size != _bytes(shape):
-        return "its images are missing or cut off"
-    if images:
-        mapped = np.memmap(file, dtype=np.uint8, mode="r", shape=shape)
-        for position in sorted({int(i) for i in np.linspace(0, images - 1, _LOOKED_AT)}):
-            if zlib.crc32(mapped[position].tobytes()) != checksums[position]:
-                return "its images are damaged"
-    return CachedImages(file, images, size, problems)
+class _Entry:
+    """What a cache has, or is to have, of a data set."""
 
+    def __init__(self, folder: Path, data: LabelledImages, size: int) -> None:
+        self.folder, self.paths, self.size = folder, data.paths, size
+        self.shape = (len(data.paths), 3, size, size)
+        self.bytes = int(np.prod(self.shape, dtype=np.int64))
+        self.digest = _digest(data)
+        # Classes are part of the name, as some may be held out of a run.
+        where = repr((str(data.root.resolve()), data.name, data.class_names))
+        mark = hashlib.sha256(where.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+        plain = re.sub(r"[^\w-]", "_", data.name)[:40]
+        self.stem = f"{plain}-{size}px-{mark}"
+        self.index = folder / f"{self.stem}.json"
+        self.file = folder / f"{self.stem}-{self.digest[:8]}.uint8"
+        self.part = f".{self.stem}-"
+        """How the names of unfinished files begin."""
 
-def _build(
-    folder: Path,
-    stem: str,
-    digest: str,
-    paths: Sequence[Source],
-    size: int,
-    on_done: Callable[[int], None] | None,
-) -> CachedImages:
-    needed = _bytes((len(paths), 3, size, size))
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise FewshotError(
-            f"--cache {folder}: {stem} needs {needed / 2**30:.2f} GiB, {free / 2**30:.2f} are "
-            "free. Make room, give another folder, or leave --cache out."
-        )
-    file = folder / _data_name(stem, digest)
-    problems: dict[int, str] = {}
-    checksums: list[int] = []
-    with atomic_path(file, prefix=_part(stem)) as temporary, temporary.open("wb") as out:
-        for start in range(0, len(paths), _CHUNK):
-            pixels, bad = _decode(paths, start, size, on_done)
-            problems |= {start + position: reason for position, reason in bad.items()}
-            checksums += [zlib.crc32(image.tobytes()) for image in pixels]
-            out.write(pixels.tobytes())
-        out.flush()
-    index = {"format": _FORMAT, "digest": digest, "problems": problems, "checksums": checksums}
-    with atomic_path(folder / f"{stem}.json", prefix=_part(stem)) as temporary:
-        temporary.write_text(json.dumps(index), "utf-8")
-    for old in folder.glob(f"{stem}-*.uint8"):
-        if old != file:
-            with contextlib.suppress(OSError):  # Windows: while another run has it open
-                old.unlink()
-    return CachedImages(file, len(paths), size, problems)
+    def open(self) -> CachedImages | str:
+        """What lies there, or the reason why it cannot be used; neither if nothing does."""
+        try:
+            index: dict[str, Any] = json.loads(self.index.read_text("utf-8"))
+        except FileNotFoundError:
+            return ""
+        except (ValueError, RecursionError):
+            return "its index is damaged"
+        try:
+            if (index["format"], index["digest"]) != (_FORMAT, self.digest):
+                return "the photos changed since"
+            problems = {int(position): str(why) for position, why in index["problems"].items()}
+            checksums = [int(checksum) for checksum in index["checksums"]]
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+            return "its index is damaged"
+        images = len(self.paths)
+        whole = self.file.is_file() and self.file.stat().st_size == self.bytes
+        if len(checksums) != images or not whole:
+            return "its images are missing or cut off"
+        if images:
+            mapped = np.memmap(self.file, dtype=np.uint8, mode="r", shape=self.shape)
+            for position in sorted({int(i) for i in np.linspace(0, images - 1, _LOOKED_AT)}):
+                if zlib.crc32(mapped[position].tobytes()) != checksums[position]:
+                    return "its images are damaged"
+        return CachedImages(self.file, images, self.size, problems)
 
+    def build(self, on_done: Callable[[int], None] | None) -> CachedImages:
+        """Decode the images and write both files."""
+        free = shutil.disk_usage(self.folder).free
+        if free < self.bytes:
+            raise FewshotError(
+                f"--cache {self.folder}: {self.stem} needs {self.bytes / 2**30:.2f} GiB, "
+                f"{free / 2**30:.2f} are free. Make room, give another folder, or leave --cache "
+                "out."
+            )
+        problems: dict[int, str] = {}
+        checksums: list[int] = []
+        with atomic_path(self.file, prefix=self.part) as temporary, temporary.open("wb") as out:
+            for start in range(0, len(self.paths), _CHUNK):
 
-def _decode(
-    paths: Sequence[Source], start: int, size: int, on_done: Callable[[int], None] | None
-) -> tuple[npt.NDArray[np.uint8], dict[int, str]]:
-    def count(done: int) -> None:
-        if on_done is not None:
-            on_done(start + done)
+                def count(done: int, start: int = start) -> None:
+                    if on_done is not None:
+                        on_done(start + done)
 
-    return decode_pixels(paths[start : start + _CHUNK], size, on_done=count)
-
-
-def _bytes(shape: tuple[int, ...]) -> int:
-    return int(np.prod(shape, dtype=np.int64))
-
-
-def _stem(data: LabelledImages, size: int) -> str:
-    """Name of a data set's files: classes are part of it, as some may be held out of a run."""
-    where = (str(data.root.resolve()), data.name, data.class_names)
-    plain = re.sub(r"[^\w-]", "_", data.name)[:40]
-    return f"{plain}-{size}px-{_hash(where)}"
-
-
-def _data_name(stem: str, digest: str) -> str:
-    return f"{stem}-{digest[:8]}.uint8"
-
-
-def _part(stem: str) -> str:
-    """How the names of unfinished files begin."""
-    return f".{stem}-"
+                chunk = self.paths[start : start + _CHUNK]
+                pixels, bad = decode_pixels(chunk, self.size, on_done=count)
+                problems |= {start + position: reason for position, reason in bad.items()}
+                checksums += [zlib.crc32(image.tobytes()) for image in pixels]
+                out.write(pixels.tobytes())
+            out.flush()
+        index = {"format": _FORMAT, "digest": self.digest, "problems": problems}
+        with atomic_path(self.index, prefix=self.part) as temporary:
+            temporary.write_text(json.dumps({**index, "checksums": checksums}), "utf-8")
+        for old in self.folder.glob(f"{self.stem}-*.uint8"):
+            if old != self.file:
+                with contextlib.suppress(OSError):  # Windows: while another run has it open
+                    old.unlink()
+        return CachedImages(self.file, len(self.paths), self.size, problems)
 
 
 def _digest(data: LabelledImages) -> str:
@@ -222,10 +205,6 @@ def _state(path: Path) -> tuple[int, int]:
     except OSError:
         return -1, -1
     return status.st_size, status.st_mtime_ns
-
-
-def _hash(value: object) -> str:
-    return hashlib.sha256(repr(value).encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 
 @contextlib.contextmanager
