@@ -16,6 +16,7 @@ from torch import Tensor
 import fewshot_lite.learners  # noqa: F401 (before the room below it, while it imports upwards)
 from fewshot_lite.maml.conjugate import conjugate_gradient
 from fewshot_lite.maml.descent import gradient_descent, hessian_free
+from fewshot_lite.maml.gradient_learner import Solved
 from fewshot_lite.maml.implicit import implicit_gradient
 from fewshot_lite.maml.maml import FirstOrderMaml, Maml
 from fewshot_lite.maml.objective import Objective
@@ -70,7 +71,7 @@ def test_one_step_on_a_quadratic(
     assert float(value) == loss
     learner = kind(TinyBackbone(), inner_lr=_RATE)
     monkeypatch.setattr(learner, "updated_names", lambda: [("w",)])
-    pulled, _ = learner.pull_back(inner, path, end, at_end, lambda: None)
+    pulled, _ = learner.pull_back(Solved(inner, path, end, at_end, lambda: None))
     assert pulled["w"].tolist() == gradient
 
 

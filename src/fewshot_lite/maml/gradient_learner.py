@@ -14,6 +14,7 @@ import math
 import sys
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, get_args
 
@@ -36,6 +37,22 @@ from fewshot_lite.networks.stages import Staged
 from fewshot_lite.networks.support_norm import Recorded, SupportNorm, support_rows, use_support_norm
 
 _HEAD = ("head.weight", "head.bias")
+
+
+@dataclass(frozen=True)
+class Solved:
+    """Where an inner loop came to, and what the queries say of it."""
+
+    objective: Objective
+    """L̂ of the support set."""
+    path: list[Params]
+    """What `GradientLearner.solve` appended, if `needs_path`."""
+    end: Params
+    """φ*."""
+    gradient: Params
+    """∂L_test/∂φ*."""
+    draw: Callable[[], Chosen | None]
+    """For a product with a Hessian, the images that estimate it; None for all."""
 
 
 class GradientLearner(Learner):
@@ -220,22 +237,8 @@ class GradientLearner(Learner):
         """φ* of the inner loop from φ⁰; the way there is appended to `path` if there is one."""
 
     @abstractmethod
-    def pull_back(
-        self,
-        objective: Objective,
-        path: list[Params],
-        end: Params,
-        gradient: Params,
-        draw: Callable[[], Chosen | None],
-    ) -> tuple[Params, Tensor]:
+    def pull_back(self, solved: Solved) -> tuple[Params, Tensor]:
         """From ∂L_test/∂φ* to ∂L_test/∂φ⁰, over all of φ.
-
-        Args:
-            objective: L̂ of the support set.
-            path: what `solve` appended, if `needs_path`.
-            end: φ*.
-            gradient: ∂L_test/∂φ*.
-            draw: for a product with a Hessian, the images that estimate it; None for all.
 
         Returns:
             The gradient, and int64 (): times that negative curvature was met.

@@ -8,16 +8,14 @@ term, another matrix); this is the formula.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar, get_args
 
 from torch import Tensor
 
 from fewshot_lite.core.config import MOST_INNER_STEPS, Curvature, InnerSolver
 from fewshot_lite.core.errors import UsageError
-from fewshot_lite.lite.sampling import Chosen
 from fewshot_lite.maml.descent import gradient_descent, hessian_free
-from fewshot_lite.maml.gradient_learner import GradientLearner
+from fewshot_lite.maml.gradient_learner import GradientLearner, Solved
 from fewshot_lite.maml.implicit import implicit_gradient
 from fewshot_lite.maml.objective import Objective
 from fewshot_lite.maml.params import Params
@@ -96,20 +94,12 @@ class ImplicitMaml(GradientLearner):
             objective, start, names, self.inner_lr, proximal=self.lam, path=path
         )
 
-    def pull_back(
-        self,
-        objective: Objective,
-        path: list[Params],
-        end: Params,
-        gradient: Params,
-        draw: Callable[[], Chosen | None],
-    ) -> tuple[Params, Tensor]:
-        updated = self.updated_names()[0]
+    def pull_back(self, solved: Solved) -> tuple[Params, Tensor]:
         return implicit_gradient(
-            objective,
-            end,
-            gradient,
-            updated,
+            solved.objective,
+            solved.end,
+            solved.gradient,
+            self.updated_names()[0],
             lam=self.lam,
             cg_steps=self.cg_steps,
             curvature=self.curvature,

@@ -17,15 +17,13 @@ more: ∂L_test/∂log α is the sum over t of v_{t+1}ᵀ (φ_{t+1} - φ_t), ove
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from fewshot_lite.lite.sampling import Chosen
 from fewshot_lite.maml.descent import gradient_descent
-from fewshot_lite.maml.gradient_learner import GradientLearner
+from fewshot_lite.maml.gradient_learner import GradientLearner, Solved
 from fewshot_lite.maml.objective import Objective
 from fewshot_lite.maml.params import Factor, Params, add, only, scaled
 from fewshot_lite.networks.backbone import Backbone
@@ -75,16 +73,10 @@ class FirstOrderMaml(GradientLearner):
         rates = self.rates(start)
         return gradient_descent(objective, start, self.updated_names(), rates, path=path)
 
-    def pull_back(
-        self,
-        objective: Objective,
-        path: list[Params],
-        end: Params,
-        gradient: Params,
-        draw: Callable[[], Chosen | None],
-    ) -> tuple[Params, Tensor]:
-        if path:  # as if all steps were one
-            gradient = gradient | self._of_rates(gradient, path[0], end)
+    def pull_back(self, solved: Solved) -> tuple[Params, Tensor]:
+        gradient = solved.gradient
+        if solved.path:  # as if all steps were one
+            gradient = gradient | self._of_rates(gradient, solved.path[0], solved.end)
         return gradient, _none(gradient)
 
     def _of_rates(self, v: Params, before: Params, after: Params) -> Params:
@@ -118,22 +110,17 @@ class Maml(FirstOrderMaml):
     def needs_path(self) -> bool:
         return True
 
-    def pull_back(
-        self,
-        objective: Objective,
-        path: list[Params],
-        end: Params,
-        gradient: Params,
-        draw: Callable[[], Chosen | None],
-    ) -> tuple[Params, Tensor]:
-        v, after, rates = gradient, end, self.rates(end)
-        for params, updated in zip(reversed(path), reversed(self.updated_names()), strict=True):
+    def pull_back(self, solved: Solved) -> tuple[Params, Tensor]:
+        v, after, rates = solved.gradient, solved.end, self.rates(solved.end)
+        steps = zip(reversed(solved.path), reversed(self.updated_names()), strict=True)
+        for params, updated in steps:
             if updated:
                 direction = scaled(only(v, updated), rates)
-                product = objective.hessian_product(params, direction, tuple(v), draw())
+                chosen = solved.draw()
+                product = solved.objective.hessian_product(params, direction, tuple(v), chosen)
                 v = add(v | self._of_rates(v, params, after), product, -1.0)
             after = params
-        return v, _none(gradient)
+        return v, _none(v)
 
 
 def _none(gradient: Params) -> Tensor:

@@ -31,7 +31,7 @@ from fewshot_lite.learners.task import Task
 from fewshot_lite.lite import sampling
 from fewshot_lite.lite.sampling import Chosen
 from fewshot_lite.lite.step import LiteStep
-from fewshot_lite.maml.gradient_learner import GradientLearner
+from fewshot_lite.maml.gradient_learner import GradientLearner, Solved
 from fewshot_lite.maml.objective import Objective
 from fewshot_lite.maml.params import Params, add
 
@@ -100,7 +100,7 @@ def _of_prepared(
         test = _test(learner, task, micro_batch)
         gradient, loss = test.gradient(end, tuple(end))
         accuracy = _accuracy(test, end)
-        pulled, negative = learner.pull_back(objective, path, end, gradient, draw)
+        pulled, negative = learner.pull_back(Solved(objective, path, end, gradient, draw))
         found = _end(learner, learned, features, task, pulled, draw(), size)
     return MetaGradient(found, loss, accuracy, negative)
 
