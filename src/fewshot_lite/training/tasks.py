@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -58,8 +58,7 @@ class TrainingTasks:
         report: Report | None,
         cache: Cache | None = None,
     ) -> None:
-        images = sum(len(folder.paths) for folder in folders)
-        opened = [open_data_set(folder, images, config, size, report, cache) for folder in folders]
+        opened = list(open_data_sets(folders, config, size, report, cache))
         names = [item.name for item in fields(EpisodeConfig)]
         episodes = EpisodeConfig(**{name: getattr(config, name) for name in names})
         self.pools = usable_pools([pool for _, pool in opened], episodes)
@@ -172,31 +171,30 @@ class TrainingTasks:
         return draw_shift(random) if shifted else None
 
 
-def open_data_set(
-    folder: LabelledImages,
-    images: int,
+def open_data_sets(
+    folders: Sequence[LabelledImages],
     config: MetaTrainConfig,
     size: int,
     report: Report | None,
     cache: Cache | None,
-) -> tuple[ImageStore, Pool]:
-    """The images of a data set, and which of them episodes can be drawn from.
+) -> Iterator[tuple[ImageStore, Pool]]:
+    """The images of each data set, and which of them episodes can be drawn from."""
+    # Each of ORBIT's many would fit in memory, not all; and ranks of one machine share it.
+    images = max(1, sum(len(folder.paths) for folder in folders)) * place().local_size
+    for folder in folders:
+        total = len(folder.paths)
 
-    `images` is how many all data sets have: each of ORBIT's many would fit in memory, not all.
-    """
-    total = len(folder.paths)
+        def count(done: int, total: int = total, name: str = folder.name) -> None:
+            if report is not None and (done % 100 == 0 or done == total):
+                report(Progress(done, total, f"Reading {name}"))
 
-    def count(done: int) -> None:
-        if report is not None and (done % 100 == 0 or done == total):
-            report(Progress(done, total, f"Reading {folder.name}"))
-
-    cached = None
-    if cache is not None:
-        cached = cached_images(cache.folder, folder, size, on_done=count, notify=cache.notify)
-    memory = _MEMORY * total // max(1, images) // place().local_size  # ranks of one machine
-    store = ImageStore(folder.paths, size, memory_limit=memory, on_done=count, cached=cached)
-    tracks = folder.name in config.tracks
-    return store, Pool(folder, unreadable=list(store.problems), tracks=tracks)
+        cached = None
+        if cache is not None:
+            cached = cached_images(cache.folder, folder, size, on_done=count, notify=cache.notify)
+        memory = _MEMORY * total // images
+        store = ImageStore(folder.paths, size, memory_limit=memory, on_done=count, cached=cached)
+        tracks = folder.name in config.tracks
+        yield store, Pool(folder, unreadable=list(store.problems), tracks=tracks)
 
 
 def unseen_classes(folder: LabelledImages, seen: dict[str, list[str]] | None) -> LabelledImages:

@@ -19,7 +19,7 @@ from fewshot_lite.images.folders import LabelledImages
 from fewshot_lite.learners.base import Cast, Learner
 from fewshot_lite.learners.task import Task
 from fewshot_lite.training.meta_config import MetaTrainConfig
-from fewshot_lite.training.tasks import Cache, open_data_set
+from fewshot_lite.training.tasks import Cache, open_data_sets
 
 #: Validation: this many tasks, fixed by the seed, of so many support and query images a class.
 _VALIDATION_TASKS = 50
@@ -44,9 +44,8 @@ class ValidationTasks:
         """Called with an image that could not be read, each time."""
         self._seed = config.seed
         self._runs: list[tuple[str, ImageStore, list[Episode]]] = []
-        images = sum(len(folder.paths) for folder in folders)
-        for folder in folders:
-            store, pool = open_data_set(folder, images, config, size, report, cache)
+        opened = open_data_sets(folders, config, size, report, cache)
+        for folder, (store, pool) in zip(folders, opened, strict=True):
             pool.leave_out_small(_SHOT, _QUERIES)
             kept = set(pool.class_names) if pool.classes >= 2 else set()
             not_validated = [name for name in folder.class_names if name not in kept]
