@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import platform
+import re
 import resource
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
+from statistics import fmean, median
+from subprocess import PIPE, Popen
 from typing import Any
 
 import torch
@@ -19,9 +25,8 @@ import torchvision
 
 import fewshot_lite
 from fewshot_lite.core.files import atomic_path
-from fewshot_lite.data.episodes import Pool
-from fewshot_lite.data.store import ImageStore
-from fewshot_lite.images.folders import ImageFolder, scan_classes
+from fewshot_lite.core.intervals import half_width
+from fewshot_lite.evaluation.cost import peak_resident
 from fewshot_lite.learners import Learner
 from fewshot_lite.learners.task import Task
 from fewshot_lite.maml.registry import make_learner
@@ -61,6 +66,22 @@ def emit(name: str, arguments: Row, result: Any) -> None:
         print(text)
 
 
+class RowLog:
+    """Rows as they come, kept in a file of JSON lines if there is one to go on from."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        lines = path.read_text().splitlines() if path is not None and path.exists() else []
+        self.rows: list[Row] = [json.loads(line) for line in lines]
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Rows of which all are kept or none."""
+        self.rows += rows
+        if self._path is not None:
+            with self._path.open("a") as file:
+                file.write("".join(json.dumps(row) + "\n" for row in rows))
+
+
 def say(*words: object) -> None:
     """Progress, on stderr."""
     print(*words, file=sys.stderr, flush=True)
@@ -75,9 +96,6 @@ def arguments(doc: str | None, *places: str, **flags: Any) -> argparse.Namespace
             number.
         flags: by name the default, or a type where there is none; or that and a help text. A list
             is whole numbers with commas between; False is a flag without a value.
-
-    Returns:
-        The values by name, and `point`: what `point` gave a fresh process to measure, or None.
     """
     parser = argparse.ArgumentParser(description=doc)
     for name in places:
@@ -94,7 +112,6 @@ def arguments(doc: str | None, *places: str, **flags: Any) -> argparse.Namespace
         else:
             of = _numbers if isinstance(value, list) else type(value)
             parser.add_argument(flag, type=of, default=value, help=text)
-    parser.add_argument("--point", nargs="*", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -103,13 +120,6 @@ def _numbers(text: str) -> list[int]:
         return [int(part) for part in text.split(",") if part]
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text}: give whole numbers, e.g. 1,5") from None
-
-
-def open_data(path: Path, size: int) -> tuple[ImageFolder, ImageStore, Pool]:
-    """A data set, its images at one size and its pool for episodes."""
-    folder = scan_classes(path)
-    store = ImageStore(folder.paths, size)
-    return folder, store, Pool(folder, unreadable=list(store.problems))
 
 
 def random_learner(
@@ -133,27 +143,72 @@ def random_task(number: int, queries: int, way: int, size: int) -> Task:
     return Task(images[:number], labels[0], images[number:], labels[1], way)
 
 
-def clock(function: Callable[[], object], device: torch.device) -> float:
-    """Seconds of one call, the device's work included."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    function()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
+def timed(action: Callable[[], object], device: torch.device | None = None) -> tuple[float, float]:
+    """Seconds by the clock and of the processor: all threads, and programs that were waited for.
+
+    What a GPU was given to do is waited for, too.
+    """
+    on_gpu = device is not None and device.type == "cuda"
+    wait: Callable[[], object] = torch.cuda.synchronize if on_gpu else lambda: None
+    wait()
+    start, busy = time.perf_counter(), _processor()
+    action()
+    wait()
+    return time.perf_counter() - start, _processor() - busy
+
+
+def _processor() -> float:
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
+def in_turns(
+    ways: Mapping[str, Callable[[], object]],
+    repeats: int,
+    device: torch.device | None = None,
+    warm: str = "",
+) -> tuple[Row, Row]:
+    """`timed` ways of doing something in turns, so that what disturbs one disturbs all.
+
+    A round before those that count warms up, but for the one that is warm already.
+
+    Returns:
+        Seconds of each by the clock and of the processor, lists by name.
+    """
+    for name in ways.keys() - {warm}:
+        ways[name]()
+    rounds = [{name: timed(way, device) for name, way in ways.items()} for _ in range(repeats)]
+    seconds, processor = ({name: [r[name][k] for r in rounds] for name in ways} for k in (0, 1))
+    return seconds, processor
+
+
+def medians(times: Row, digits: int = 4) -> Row:
+    """The median of each list."""
+    return {name: round(median(values), digits) for name, values in times.items()}
+
+
+def ratios(times: Row, name: str, beside: str) -> list[float]:
+    """One way's time as a share of another's, in each round."""
+    return [round(a / b, 4) for a, b in zip(times[name], times[beside], strict=True)]
+
+
+def means(found: Sequence[Mapping[str, float | None]], digits: int = 1) -> Row:
+    """Means over tasks in percent, of those that are not None."""
+    columns = {key: [v for task in found if (v := task[key]) is not None] for key in found[0]}
+    return {key: round(100 * fmean(of), digits) if of else None for key, of in columns.items()}
+
+
+def gain(values: Sequence[float], before: Sequence[float]) -> tuple[float, float]:
+    """Mean difference of shares over the same tasks with half of its 95 % interval, in points."""
+    gains = [100 * (a - b) for a, b in zip(values, before, strict=True)]
+    return round(fmean(gains), 2), round(half_width(gains), 2)
 
 
 def peak(device: torch.device | None = None) -> int:
     """Most bytes that this process has held so far; on a GPU those that torch allocated."""
     if device is not None and device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    status = Path("/proc/self/status")
-    if status.exists():  # what `getrusage` says on Linux is at least what the parent process held
-        [line] = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
-        return int(line.split()[1]) * 1024
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return peak_resident()
 
 
 def mebibytes(size: float) -> int:
@@ -161,18 +216,30 @@ def mebibytes(size: float) -> int:
     return round(size / 2**20)
 
 
-def point(module: str, *words: object, environment: Mapping[str, str] | None = None) -> Row:
-    """One measurement in a fresh process: the same script with `--point`, which prints JSON."""
-    command = [sys.executable, "-W", "ignore", "-m", module, *sys.argv[1:], "--point"]
-    done = subprocess.run(
-        [*command, *map(str, words)], capture_output=True, text=True, check=False, env=environment
-    )
-    if done.returncode:
-        lines = done.stderr.strip().splitlines()
-        reason = "killed: out of memory" if done.returncode == -9 else (lines or ["failed"])[-1]
-        return {"failed": reason[-300:]}
-    found: Row = json.loads(done.stdout)
-    return found
+def fresh(function: Callable[..., Row], *given: object) -> Row:
+    """What a module's function returns in a process of its own, or {"failed": why}."""
+    try:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            return pool.submit(function, *given).result()
+    except BrokenProcessPool:
+        return {"failed": "killed: out of memory"}
+    except Exception as error:
+        return {"failed": str(error)[-300:]}
+
+
+@contextmanager
+def served(words: Sequence[str], home: Path, **options: Any) -> Iterator[tuple[Popen[str], int]]:
+    """`fewshot-lite serve` in a folder until the end of the block: its process and its port."""
+    command = [sys.executable, "-m", "fewshot_lite", "serve", *words, "--no-open"]
+    with Popen(command, cwd=home, stdout=PIPE, text=True, **options) as process:
+        assert process.stdout is not None
+        found = re.search(r":(\d+)/", process.stdout.readline())
+        if found is None:
+            raise SystemExit("The server did not start.")
+        try:
+            yield process, int(found[1])
+        finally:
+            process.terminate()
 
 
 def draw_lines(

@@ -1,25 +1,71 @@
-"""Tasks of one person's photos: a personal model adapted to some, and features of others."""
+"""Tasks of one person's photos: how they are drawn, adapted to and scored."""
 
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from benchmarks.common import Row, arguments, open_data
+from benchmarks.common import Row, arguments
+from fewshot_lite.data.store import ImageStore
+from fewshot_lite.heads.base import Head
+from fewshot_lite.heads.in_numpy import as_array
+from fewshot_lite.images.folders import scan_classes
 from fewshot_lite.learners.base import map_batches
+from fewshot_lite.personal.file_contents import Contents
 from fewshot_lite.personal.meta_model import MetaModel
 from fewshot_lite.personal.personal_model import PersonalModel
 
+T = TypeVar("T")
 #: Images of a class that are decoded at most.
 _MOST = 80
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images of a data set, uint8 (N, 3, S, S), and which of them each class has."""
+
+    images: Tensor
+    groups: list[list[int]]
+
+    @classmethod
+    def read(cls, path: Path, size: int) -> Images:
+        folder = scan_classes(path)
+        store = ImageStore(folder.paths, size)
+        groups: list[list[int]] = []
+        chosen: list[int] = []
+        for group in folder.indices_by_class():
+            good = [i for i in group if i not in store.problems]
+            few = Random(0).sample(good, min(_MOST, len(good)))
+            groups.append(list(range(len(chosen), len(chosen) + len(few))))
+            chosen += few
+        return cls(store[chosen], groups)
+
+    def any(self, random: Random, among: Sequence[int]) -> Tensor:
+        """An image of any of these classes, (3, S, S)."""
+        return self.images[random.choice(self.groups[random.choice(among)])]
+
+
+def deal(
+    drawn: Sequence[Sequence[T]], shots: Sequence[int], queries: int | None = None
+) -> tuple[list[T], list[int], list[T], list[int]]:
+    """Deal out what was drawn of each class: first so many to adapt to, then others to ask about.
+
+    Returns:
+        Photos to adapt to, their classes 0..K-1; photos to ask about, their classes.
+    """
+    support, labels, asked, truth = list[T](), list[int](), list[T](), list[int]()
+    for k, (group, shot) in enumerate(zip(drawn, shots, strict=True)):
+        others = group[shot:][:queries]
+        support, labels = [*support, *group[:shot]], labels + [k] * len(group[:shot])
+        asked, truth = [*asked, *others], truth + [k] * len(others)
+    return support, labels, asked, truth
 
 
 @dataclass(frozen=True)
@@ -37,72 +83,73 @@ class PersonalTask:
     """(B, d), photos of the other data sets."""
 
 
-@dataclass(frozen=True)
-class Images:
-    """Images of a data set, uint8 (N, 3, S, S), and which of them each class has."""
+def accuracy(personal: PersonalModel, features: Tensor, truth: Tensor) -> float:
+    """Share of photos named right."""
+    answers = personal.outputs_of(features).probabilities.argmax(1)
+    return float((answers == truth).double().mean())
 
-    images: Tensor
-    groups: list[list[int]]
+
+def with_rows(
+    personal: PersonalModel, features: Tensor, labels: Tensor, head: Head | None = None
+) -> PersonalModel:
+    """The same network with other support features, labels or another head."""
+    about = personal.class_names, personal.image_size, personal.provenance
+    contents = Contents(*about, as_array(features[:, None]), as_array(labels))
+    return PersonalModel(personal.backbone, head or personal.head, contents)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A model and the data sets that its tasks are drawn from."""
+
+    model: MetaModel
+    sets: dict[str, Images]
 
     @classmethod
-    def read(cls, path: Path, size: int) -> Images:
-        folder, store, _ = open_data(path, size)
-        groups: list[list[int]] = []
-        chosen: list[int] = []
-        for group in folder.indices_by_class():
-            good = [i for i in group if i not in store.problems]
-            few = Random(0).sample(good, min(_MOST, len(good)))
-            groups.append(list(range(len(chosen), len(chosen) + len(few))))
-            chosen += few
-        return cls(store[chosen], groups)
+    def open(cls, args: argparse.Namespace) -> Drawing:
+        """From `args.model` and `args.data`."""
+        model = MetaModel.load(args.model)
+        return cls(model, {path.name: Images.read(path, model.image_size) for path in args.data})
 
-    def any(self, rng: Random, among: list[int]) -> Tensor:
-        return self.images[rng.choice(self.groups[rng.choice(among)])]
+    def task(
+        self,
+        name: str,
+        classes: Sequence[int],
+        shots: Sequence[int],
+        queries: int,
+        random: Random,
+        *,
+        novel: int = 0,
+        views: int | None = None,
+    ) -> PersonalTask:
+        """A task of these classes of a data set, which are numbered by their order there.
 
-
-class PersonalTasks:
-    """Draws tasks from data sets; the same seed draws the same tasks."""
-
-    def __init__(
-        self, model: MetaModel, data: list[Path], seed: int, views: int | None = None
-    ) -> None:
-        self.model = model
-        self.views = views
-        self.seed = seed
-        self.sets = {path.name: Images.read(path, model.image_size) for path in data}
-
-    def draw(
-        self, name: str, *, way: int, shot: int, queries: int, novel: int, tasks: int
-    ) -> Iterator[PersonalTask]:
-        """Tasks of one data set: `queries` photos a class, `novel` of each kind.
-
-        They have `way` classes, or all of a data set that has fewer.
+        Args:
+            shots: of each class.
+            queries: of each class, or as many as there are.
+            novel: photos of other classes, and of other data sets.
+            views: as `adapt` takes them.
         """
-        data = self.sets[name]
-        way = min(way, len(data.groups))
+        data, groups = self.sets[name], self.sets[name].groups
+        drawn = [
+            random.sample(groups[k], min(shot + queries, len(groups[k])))
+            for k, shot in zip(classes, shots, strict=True)
+        ]
+        support, labels, asked, truth = deal(drawn, shots)
+        rest = [k for k in range(len(groups)) if k not in classes]
         others = [other for key, other in self.sets.items() if key != name]
-        for number in range(tasks):
-            rng = Random(f"{self.seed}/{name}/{way}/{shot}/{number}")
-            classes = rng.sample(range(len(data.groups)), way)
-            rest = [k for k in range(len(data.groups)) if k not in classes]
-            support, labels, asked, truth = [], [], [], []
-            for k in classes:
-                drawn = rng.sample(data.groups[k], min(shot + queries, len(data.groups[k])))
-                support += drawn[:shot]
-                labels += [f"{k:04d}"] * shot
-                asked += drawn[shot:]
-                truth += [sorted(classes).index(k)] * (len(drawn) - shot)
-            held_out = [data.any(rng, rest) for _ in range(novel if rest else 0)]
-            foreign = []
-            if others:
-                for i in range(novel):
-                    other = others[i % len(others)]
-                    foreign.append(other.any(rng, list(range(len(other.groups)))))
-            personal = self.model.adapt(data.images[support], labels, views=self.views)
-            images = torch.cat([data.images[asked], *(x[None] for x in held_out + foreign)])
-            features = map_batches(personal.backbone, images, 64)
-            parts = features.split([len(asked), len(held_out), len(foreign)])
-            yield PersonalTask(personal, parts[0], torch.tensor(truth), parts[1], parts[2])
+        held_out = [data.any(random, rest) for _ in range(novel if rest else 0)]
+        foreign = [
+            other.any(random, range(len(other.groups)))
+            for other in (others[i % len(others)] for i in range(novel if others else 0))
+        ]
+        names = [f"{classes[k]:04d}" for k in labels]
+        personal = self.model.adapt(data.images[support], names, views=views)
+        images = torch.cat([data.images[asked], *(x[None] for x in held_out + foreign)])
+        features = map_batches(personal.backbone, images, 64)
+        parts = features.split([len(asked), len(held_out), len(foreign)])
+        place = torch.tensor([sorted(classes).index(k) for k in classes])
+        return PersonalTask(personal, parts[0], place[truth], parts[1], parts[2])
 
 
 def task_arguments(doc: str | None, queries: int, **more: Any) -> argparse.Namespace:
@@ -114,17 +161,21 @@ def task_arguments(doc: str | None, queries: int, **more: Any) -> argparse.Names
 def each_set(
     args: argparse.Namespace, novel: int = 0, views: int | None = None
 ) -> Iterator[tuple[Row, Iterator[PersonalTask]]]:
-    """The beginning of a row, and its tasks, for each number of shots and data set."""
-    drawing = PersonalTasks(MetaModel.load(args.model), args.data, args.seed, views)
+    """The beginning of a row, and its tasks, for each number of shots and data set.
+
+    They have `args.way` classes, or all of a data set that has fewer.
+    """
+    drawing = Drawing.open(args)
+
+    def tasks(name: str, shot: int) -> Iterator[PersonalTask]:
+        groups = drawing.sets[name].groups
+        way = min(args.way, len(groups))
+        for number in range(args.tasks):
+            random = Random(f"{args.seed}/{name}/{way}/{shot}/{number}")
+            classes = random.sample(range(len(groups)), way)
+            given = name, classes, [shot] * way, args.queries, random
+            yield drawing.task(*given, novel=novel, views=views)
+
     for shot in args.shots:
         for name in drawing.sets:
-            start = time.perf_counter()
-            row: Row = {"data": name, "shot": shot}
-            tasks, queries = args.tasks, args.queries
-            yield (
-                row,
-                drawing.draw(
-                    name, way=args.way, shot=shot, queries=queries, novel=novel, tasks=tasks
-                ),
-            )
-            row["seconds"] = round(time.perf_counter() - start, 1)
+            yield {"data": name, "shot": shot}, tasks(name, shot)

@@ -12,7 +12,6 @@ with white found of each photo by itself.
 from __future__ import annotations
 
 import tempfile
-from collections import defaultdict
 from pathlib import Path
 from random import Random
 from statistics import fmean
@@ -20,7 +19,8 @@ from statistics import fmean
 import numpy as np
 from PIL import Image
 
-from benchmarks.common import Row, arguments, emit, say
+from benchmarks.common import Row, arguments, emit, means, say
+from benchmarks.personal_tasks import deal
 from fewshot_lite.images.bit_depths import find_whites
 from fewshot_lite.images.decoding import decode_pixels
 from fewshot_lite.images.folders import scan_classes
@@ -51,10 +51,9 @@ def right(
 
 def of_task(base: MetaModel, data: Path, place: Path, shots: int, rng: Random) -> dict[str, float]:
     folder = scan_classes(data)
-    support, asked = list[Path](), list[Path]()
-    for rows in folder.indices_by_class():
-        drawn = rng.sample([folder.paths[i] for i in rows], min(shots + _ASKED, len(rows)))
-        support, asked = support + drawn[:shots], asked + drawn[shots:]
+    groups = [[folder.paths[i] for i in rows] for rows in folder.indices_by_class()]
+    drawn = [rng.sample(group, min(shots + _ASKED, len(group))) for group in groups]
+    support, _, asked, _ = deal(drawn, [shots] * len(drawn))
     known, labels = ([path.parent.name for path in paths] for paths in (support, asked))
     models = {
         bits: base.adapt([written(path, place, bits) for path in support], known).accelerate()
@@ -77,13 +76,12 @@ def main() -> None:
     base = MetaModel.load(args.model)
     rows: list[Row] = []
     for data in args.data:
-        found = defaultdict(list)
+        found = []
         for number in range(args.tasks):
             with tempfile.TemporaryDirectory() as place:
                 rng = Random(f"{args.seed}/{number}")
-                for name, share in of_task(base, data, Path(place), args.shots, rng).items():
-                    found[name].append(100 * share)
-        rows.append({"data": data.name} | {k: round(fmean(v), 1) for k, v in found.items()})
+                found.append(of_task(base, data, Path(place), args.shots, rng))
+        rows.append({"data": data.name} | means(found))
         say(rows[-1])
     emit("bit_depths", vars(args), rows)
 

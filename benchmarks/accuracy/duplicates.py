@@ -15,16 +15,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from benchmarks.common import arguments, emit
+from benchmarks.common import Row, arguments, emit
 from fewshot_lite.images.copies import find_copies
 from fewshot_lite.images.decoding import look_through
 from fewshot_lite.images.fingerprints import Fingerprints, similar_pairs
 from fewshot_lite.images.folders import scan_classes
+from fewshot_lite.images.inputs import InMemory
 from fewshot_lite.images.photo import Source, Square
 
 #: Copies of fewer pixels a side than this are thumbnails that nobody adapts to.
@@ -69,34 +69,16 @@ CHANGES: dict[str, Change] = {
 }
 
 
-class Encoded:
-    """An image in memory, for the reader of photos."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-
-    def read(self) -> bytes:
-        return self.data
-
-
-def fingerprints_of(sources: list[Source], size: int) -> Fingerprints:
-    fingerprints = Fingerprints(len(sources))
-
-    def look(position: int, square: Square) -> None:
-        fingerprints.set(position, square.pixels)
-
-    look_through(sources, size, look)
-    return fingerprints
-
-
-def measure(root: Path, number: int, size: int, seed: int) -> dict[str, Any]:
+def measure(root: Path, number: int, size: int, seed: int) -> Row:
     """Recall of each kind of copy, and what is named in the set as it is."""
     folder, rng = scan_classes(root), Random(seed)
-    rows = list(range(len(folder.paths)))
-    chosen = rng.sample(rows, min(number, len(rows)))
-    fingerprints = fingerprints_of(list(folder.paths), size)
+    count = len(folder.paths)
+    chosen = rng.sample(range(count), min(number, count))
+    known = Fingerprints(count)
+    look_through(folder.paths, size, lambda row, square: known.set(row, square.pixels))
     start = time.process_time()
-    copies = find_copies(folder.paths, folder.labels, fingerprints, rows, len(folder.class_names))
+    names = len(folder.class_names)
+    copies = find_copies(folder.paths, folder.labels, known, list(range(count)), names)
     seconds = time.process_time() - start
     recall: dict[str, list[int]] = {}
     for name, change in CHANGES.items():
@@ -106,17 +88,19 @@ def measure(root: Path, number: int, size: int, seed: int) -> dict[str, Any]:
                 data = change(image.convert("RGB"), rng)
             with Image.open(io.BytesIO(data)) as image:
                 if min(image.size) >= SMALLEST:
-                    made[row] = Encoded(data)
-        both = Fingerprints(len(rows) + len(made))
-        added = fingerprints_of(list(made.values()), size)
-        both.grey[:] = np.concatenate([fingerprints.grey, added.grey])
-        both.colour[:] = np.concatenate([fingerprints.colour, added.colour])
+                    made[row] = InMemory(data, name)
+        both = Fingerprints(count + len(made))
+        both.grey[:count], both.colour[:count] = known.grey, known.colour
+
+        def keep(row: int, square: Square, both: Fingerprints = both) -> None:
+            both.set(count + row, square.pixels)
+
+        look_through(list(made.values()), size, keep)
         found = {(a, b) for a, b, _ in similar_pairs(both, np.arange(len(both)))}
-        hits = sum((row, len(rows) + i) in found for i, row in enumerate(made))
-        recall[name] = [hits, len(made)]
+        recall[name] = [sum((row, count + i) in found for i, row in enumerate(made)), len(made)]
     return {
-        "photos": len(rows),
-        "classes": len(folder.class_names),
+        "photos": count,
+        "classes": names,
         "recall": recall,
         "named_in_one_class": sum(len(group.members) for group in copies.within),
         "named_in_two_classes": sum(len(group.members) for group in copies.across),

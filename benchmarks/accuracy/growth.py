@@ -11,28 +11,28 @@ from __future__ import annotations
 
 import torch
 
-from benchmarks.accuracy.suggesting import accuracy
-from benchmarks.common import emit
-from benchmarks.personal_tasks import PersonalTask, each_set, task_arguments
+from benchmarks.common import emit, means
+from benchmarks.personal_tasks import PersonalTask, accuracy, each_set, task_arguments
 from fewshot_lite.personal.editing import add_features
 from fewshot_lite.personal.growth import expected_growth
 from fewshot_lite.personal.quality import assess
 
 
-def of_task(task: PersonalTask, shot: int) -> dict[str, float]:
+def of_task(task: PersonalTask) -> dict[str, float]:
     personal = task.personal
-    quality = assess(personal)
-    growth = expected_growth(personal, quality)
+    growth = expected_growth(personal, assess(personal))
     assert growth is not None
     more: list[int] = []
     for k in range(len(personal.class_names)):
+        shot = int((personal.labels == k).sum())
         more += (task.truth == k).nonzero().flatten()[:shot].tolist()
     test = [i for i in range(len(task.truth)) if i not in set(more)]
     labels = [personal.class_names[k] for k in task.truth[more].tolist()]
     names = [f"more {i}" for i in more]
     doubled = add_features(personal, task.queries[more], labels, names).model
-    now = accuracy(personal, task.queries[test], task.truth[test])
-    then = accuracy(doubled, task.queries[test], task.truth[test])
+    now, then = (
+        accuracy(model, task.queries[test], task.truth[test]) for model in (personal, doubled)
+    )
     expected = growth.doubled - growth.now
     return {
         "now": now,
@@ -48,15 +48,11 @@ def main() -> None:
     args = task_arguments(__doc__, queries=25)
     rows, every = [], []
     for row, tasks in each_set(args, views=1):
-        found = [of_task(task, int(str(row["shot"]))) for task in tasks]
+        found = [of_task(task) for task in tasks]
         every += found
-        rows.append(row | _means(found))
-    rows.append({"data": "all"} | _means(every))
+        rows.append(row | means(found))
+    rows.append({"data": "all"} | means(every))
     emit("growth", vars(args), rows)
-
-
-def _means(found: list[dict[str, float]]) -> dict[str, float]:
-    return {k: round(100 * sum(task[k] for task in found) / len(found), 1) for k in found[0]}
 
 
 if __name__ == "__main__":

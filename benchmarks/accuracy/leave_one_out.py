@@ -2,52 +2,42 @@
 
     python -m benchmarks.accuracy.leave_one_out MODEL DATA [DATA ...] --shots 5,10 --tasks 100
 
-For each data set and number of shots: the accuracy on held-back photos; the mean of what `assess`
-expects and of the plain share right when left out, their mean absolute errors, and how often the
-interval holds the accuracy (that is itself of few photos: where a data set has few, the interval
-cannot hold it as often). Then, with a share of the labels made wrong: how many photos are called
-suspicious, and how many of those rightly; and how many are with the labels as they are. (Not of
-models that adapt by gradient, whose network depends on the labels.)
+For each data set and number of shots: the accuracy on held-back photos, what `assess` expects, its
+mean absolute error, and how often the interval holds the accuracy (that is itself of few photos:
+where a data set has few, the interval cannot hold it as often), in percent, means over tasks. Then,
+with a share of the labels made wrong: how many photos of all tasks are called suspicious, and how
+many of those rightly; and how many are with the labels as they are. MODEL must adapt in one pass:
+by gradient the network would depend on the labels.
 """
 
 from __future__ import annotations
 
 from random import Random
 
-import numpy as np
 import torch
 
-from benchmarks.common import emit
-from benchmarks.personal_tasks import PersonalTask, each_set, task_arguments
-from fewshot_lite.core.intervals import wilson_interval
-from fewshot_lite.personal.file_contents import Contents
+from benchmarks.common import emit, means
+from benchmarks.personal_tasks import PersonalTask, accuracy, each_set, task_arguments, with_rows
 from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.quality import assess
+
+#: What is counted over all tasks, not averaged.
+_COUNTS = ("planted", "flagged", "flagged rightly", "flagged without any")
 
 
 def mislabelled(
     personal: PersonalModel, share: float, rng: Random
 ) -> tuple[PersonalModel, set[int]]:
     """The same model with a share of labels, one at least, changed to another class's."""
-    labels = personal.contents.labels.copy()
+    labels = personal.labels.clone()
     way = len(personal.class_names)
     wrong = rng.sample(range(len(labels)), max(1, round(share * len(labels))))
     for index in wrong:
         labels[index] = (int(labels[index]) + rng.randrange(1, way)) % way
-    if int(np.bincount(labels, minlength=way).min()) == 0:
+    if int(torch.bincount(labels, minlength=way).min()) == 0:
         return mislabelled(personal, share, rng)
-    changed = PersonalModel(
-        personal.backbone,  # FiLM comes from the images alone, so it is what it would be
-        personal.head,
-        Contents(
-            personal.class_names,
-            personal.image_size,
-            personal.provenance,
-            personal.contents.features[:, :1],
-            labels,
-        ),
-    )
-    return changed, set(wrong)
+    # FiLM comes from the images alone, so it is what it would be.
+    return with_rows(personal, personal.features, labels), set(wrong)
 
 
 def of_task(task: PersonalTask, share: float, rng: Random) -> dict[str, float]:
@@ -55,28 +45,18 @@ def of_task(task: PersonalTask, share: float, rng: Random) -> dict[str, float]:
     quality = assess(personal)
     assert quality.accuracy is not None
     assert quality.interval is not None
-    answers = personal.outputs_of(task.queries).probabilities.argmax(1)
-    true = float((answers == task.truth).double().mean())
-    plain = quality.right / quality.photos
-    low, high = wilson_interval(quality.right, quality.photos)
-    flagged: set[int] = set()
-    wrong: set[int] = set()
-    if not personal.adapted_by_gradient:
-        changed, wrong = mislabelled(personal, share, rng)
-        flagged = {item.index for item in assess(changed).suspicious}
+    true = accuracy(personal, task.queries, task.truth)
+    changed, wrong = mislabelled(personal, share, rng)
+    flagged = {item.index for item in assess(changed).suspicious}
     return {
         "true": true,
         "expected": quality.accuracy,
-        "left out": plain,
         "error": abs(quality.accuracy - true),
-        "error of left out": abs(plain - true),
-        "covered": quality.interval[0] <= true <= quality.interval[1],
-        "width": quality.interval[1] - quality.interval[0],
-        "covered by Wilson of left out": low <= true <= high,
+        "held by the interval": quality.interval[0] <= true <= quality.interval[1],
         "planted": len(wrong),
         "flagged": len(flagged),
-        "found": len(wrong & flagged),
-        "flagged without": len(quality.suspicious),
+        "flagged rightly": len(wrong & flagged),
+        "flagged without any": len(quality.suspicious),
     }
 
 
@@ -86,20 +66,8 @@ def main() -> None:
     for row, tasks in each_set(args):
         rng = Random(args.seed)
         found = [of_task(task, args.wrong, rng) for task in tasks]
-        sums = {key: sum(values[key] for values in found) for key in found[0]}
-        planted, flagged = sums.pop("planted"), sums.pop("flagged")
-        hits, without = sums.pop("found"), sums.pop("flagged without")
-        row |= {key: round(100 * value / len(found), 1) for key, value in sums.items()}
-        if planted:
-            row["mislabelled"] = {
-                "planted": planted,
-                "flagged": flagged,
-                "found": hits,
-                "precision": round(100 * hits / max(flagged, 1), 1),
-                "recall": round(100 * hits / planted, 1),
-                "flagged without any, a task": round(without / len(found), 2),
-            }
-        rows.append(row)
+        counts = {key: sum(task.pop(key) for task in found) for key in _COUNTS}
+        rows.append(row | means(found) | counts)
     emit("leave_one_out", vars(args), rows)
 
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.common import emit
+from benchmarks.common import emit, means
 from benchmarks.personal_tasks import PersonalTask, each_set, task_arguments
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
 from fewshot_lite.personal.personal_model import PersonalModel
@@ -26,7 +26,8 @@ def all_scores(personal: PersonalModel, features: Tensor) -> dict[str, Tensor]:
     head, support, labels = personal.head, personal.features, personal.labels
     classes = len(personal.class_names)
     logits = head.logits(head.fit(support, labels, classes), features)
-    cosines = F.normalize(features, dim=1) @ F.normalize(support, dim=1).mT
+    unit, own_unit = F.normalize(features, dim=1), F.normalize(support, dim=1)
+    directions = torch.stack([own_unit[labels == k].mean(0) for k in range(classes)])
     own = MahalanobisHead(root=True)
     distances = own.distances(own.fit(support, labels, classes), features).amin(1)
     one = own.fit(support, torch.zeros_like(labels), 1)
@@ -36,16 +37,9 @@ def all_scores(personal: PersonalModel, features: Tensor) -> dict[str, Tensor]:
         "energy": -logits.logsumexp(1),
         "Mahalanobis, root features": distances,
         "relative Mahalanobis, root features": distances - own.distances(one, features)[:, 0],
-        "cosine to the nearest photo": -cosines.amax(1),
-        "cosine to the nearest two": -cosines.topk(2, dim=1).values.mean(1),
-        "cosine to the nearest mean": -_to_means(support, labels, classes, features),
+        "cosine to the nearest photo": -(unit @ own_unit.mT).amax(1),
+        "cosine to the nearest mean": -(unit @ F.normalize(directions, dim=1).mT).amax(1),
     }
-
-
-def _to_means(support: Tensor, labels: Tensor, classes: int, features: Tensor) -> Tensor:
-    unit = F.normalize(support, dim=1)
-    means = torch.stack([unit[labels == k].mean(0) for k in range(classes)])
-    return (F.normalize(features, dim=1) @ F.normalize(means, dim=1).mT).amax(1)
 
 
 def auroc(own: Tensor, novel: Tensor) -> float:
@@ -54,19 +48,19 @@ def auroc(own: Tensor, novel: Tensor) -> float:
     return float(above.mean())
 
 
-def of_task(task: PersonalTask, reject: float) -> dict[tuple[str, str], float]:
+def of_task(task: PersonalTask, reject: float) -> dict[str, float]:
     own, held_out, foreign = (
         all_scores(task.personal, x) for x in (task.queries, task.held_out, task.foreign)
     )
-    found: dict[tuple[str, str], float] = {}
+    found: dict[str, float] = {}
     for name in own:
         cut = own[name].double().quantile(0.95)
         for kind, novel in (("held out", held_out[name]), ("foreign", foreign[name])):
-            found[name, f"AUROC, {kind}"] = auroc(own[name], novel)
-            found[name, f"rejected at 5 % loss, {kind}"] = float((novel > cut).double().mean())
+            found[f"{name}: AUROC, {kind}"] = auroc(own[name], novel)
+            found[f"{name}: rejected at 5 % loss, {kind}"] = float((novel > cut).double().mean())
     threshold = task.personal.threshold(reject)
     for kind, scores in (("own", own), ("held out", held_out), ("foreign", foreign)):
-        found["--reject", kind] = float((scores["detector"] > threshold).double().mean())
+        found[f"--reject, {kind}"] = float((scores["detector"] > threshold).double().mean())
     return found
 
 
@@ -76,11 +70,7 @@ def main() -> None:
         raise SystemExit("Give two data sets or more: each one's novel photos are the others'.")
     rows = []
     for row, tasks in each_set(args, args.novel):
-        found = [of_task(task, args.reject) for task in tasks]
-        for score, what in found[0]:
-            values = [of_one[score, what] for of_one in found]
-            row.setdefault(score, {})[what] = round(100 * sum(values) / len(values), 1)
-        rows.append(row)
+        rows.append(row | means([of_task(task, args.reject) for task in tasks]))
     emit("novelty", vars(args), rows)
 
 

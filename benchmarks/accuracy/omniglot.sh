@@ -42,6 +42,6 @@ for way in 5 20; do
     train "imaml-$curvature-$way" --learner imaml --inner-steps 16 --inner-lr 0.03 --curvature "$curvature" \
       "${papers[@]}"
   done
-  python -m benchmarks.accuracy.compare "$test" --ways "$way" --shots 1,5 --queries 5 --tasks 600 \
-    --models "$(ls "$out"/*-means.safetensors "$out"/*-"$way".safetensors | paste -sd,)"
+  fewshot-lite evaluate "$out"/*-means.safetensors "$out"/*-"$way".safetensors "$test" --ways "$way" \
+    --shots 1,5 --queries 5 --tasks 600 --json
 done

@@ -3,22 +3,19 @@
     python -m benchmarks.accuracy.refining default DATA/clothing DATA/eth80 --log rows.jsonl \
         --shots 5,10 --tasks 30 --rows "auto,top stage"
 
-Rows (`ROWS`) say what moves; each is looked at after `--looks` steps. The file of a model that
-adapts by gradient itself is a row, too: it takes its own steps. `auto` is all of
+Rows (`ROWS`) say what moves; each is looked at after `--looks` steps. `auto` is all of
 `adapt --refine auto`: its folds, its number of steps, and the accuracy that it expects beside the
 true one. Seconds are of the processor. `--log` keeps what is done, so that an interrupted run goes
-on where it was. `--memory 25,1000` prints what refining so many photos holds at most instead.
+on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
-import json
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from random import Random
 from statistics import fmean
@@ -26,13 +23,11 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from benchmarks.common import Row, emit, mebibytes, peak, point, random_images, say
-from benchmarks.personal_tasks import Images, task_arguments
-from fewshot_lite.core.intervals import half_width
+from benchmarks.common import Row, RowLog, emit, gain, say
+from benchmarks.personal_tasks import Images, deal, task_arguments
 from fewshot_lite.heads.base import Head
 from fewshot_lite.heads.choice import choose_head
-from fewshot_lite.learners.base import TaskClassifier
-from fewshot_lite.maml.gradient_learner import GradientLearner
+from fewshot_lite.learners.base import Learner, TaskClassifier
 from fewshot_lite.maml.refined import Moves, RefinedLearner, Refinement
 from fewshot_lite.networks.stages import Staged
 from fewshot_lite.personal.meta_model import MetaModel
@@ -50,88 +45,46 @@ ROWS: dict[str, tuple[int, Moves]] = {
 }
 
 
-def settings(row: str, stages: int, steps: int) -> Refinement:
-    top, moves = ROWS[row]
-    return Refinement(steps=steps, moves=moves, pattern="0" * (stages - top) + "1" * top + "1")
-
-
-@functools.cache
-def gradient_learner(path: str) -> GradientLearner:
-    learner = MetaModel.load(path).learner
-    assert isinstance(learner, GradientLearner), f"{path}: does not adapt by gradient"
-    return learner
-
-
-class Clock:
-    """Seconds of the processor, but for what is not to be counted."""
-
-    def __init__(self) -> None:
-        self._since = time.process_time()
-
-    @property
-    def seconds(self) -> float:
-        return time.process_time() - self._since
-
-    @contextmanager
-    def stopped(self) -> Iterator[None]:
-        before = time.process_time()
-        yield
-        self._since += time.process_time() - before
-
-
 class Task:
     """One task: what one pass makes of it, and what rows make of that."""
 
     def __init__(
-        self, model: MetaModel, support: Tensor, labels: Tensor, looks: Sequence[int] = ()
+        self, learner: Learner, support: Tensor, labels: Tensor, looks: Sequence[int]
     ) -> None:
-        self.looks, self.support, self.labels = looks, support, labels
-        self.learner, self.classes = model.learner, int(labels.max()) + 1
-        self.start = adapt_in_one_pass(
-            self.learner, support, labels, self.classes, by_onnxruntime=True
-        )
+        self.learner, self.looks, self.classes = learner, looks, int(labels.max()) + 1
+        self.start = adapt_in_one_pass(learner, support, labels, self.classes, by_onnxruntime=True)
 
-    def answers(self, row: str, below: Tensor, queries: Tensor) -> Iterator[tuple[Row, Tensor]]:
+    def answers(self, row: str, below: Tensor) -> list[tuple[Row, Tensor]]:
         """What to record, and logits (Q, K) of queries, of which `below` is the lower map."""
         if row == "one pass":
-            yield {"row": row}, self._refitted(self.start.classifier, below)
-        elif row == "auto":
-            yield self._auto(below)
-        elif row.endswith(".safetensors"):
-            yield self._by_itself(row, queries)
-        else:
-            yield from self._steps(row, below)
+            return [({"row": row}, self._refitted(self.start.classifier, below))]
+        return [self._auto(below)] if row == "auto" else self._steps(row, below)
 
-    def _steps(self, row: str, below: Tensor) -> Iterator[tuple[Row, Tensor]]:
+    def _steps(self, row: str, below: Tensor) -> list[tuple[Row, Tensor]]:
         found: list[tuple[Row, Tensor]] = []
-        stages = len(Staged(self.learner.backbone).stages)
-        learner, clock = (
-            RefinedLearner(self.learner, settings(row, stages, max(self.looks))),
-            Clock(),
-        )
+        (top, moves), stages = ROWS[row], len(Staged(self.learner.backbone).stages)
+        pattern = "0" * (stages - top) + "1" * (top + 1)
+        settings = Refinement(steps=max(self.looks), moves=moves, pattern=pattern)
+        learner, since = RefinedLearner(self.learner, settings), time.process_time()
 
         def look(steps: int, adapted: TaskClassifier) -> None:
-            with clock.stopped():
-                at: Row = {"row": row, "steps": steps, "seconds": clock.seconds}
-                found.append((at, self._refitted(adapted, below)))
+            nonlocal since
+            now = time.process_time()
+            at: Row = {"row": row, "steps": steps, "seconds": now - since}
+            found.append((at, self._refitted(adapted, below)))
+            since += time.process_time() - now  # looking does not count
 
         start = self.start
         maps = learner.upper_maps(start.classifier, start.maps)
         given = start.classifier, maps, start.labels, self.classes, start.groups
         learner.refine(*given, looks=self.looks, look=look)
-        yield from found
-
-    def _by_itself(self, row: str, queries: Tensor) -> tuple[Row, Tensor]:
-        learner, clock = gradient_learner(row), Clock()
-        adapted = learner.adapt(self.support, self.labels, self.classes)
-        found: Row = {"row": row, "steps": learner.inner_steps, "seconds": clock.seconds}
-        return found, adapted.logits(queries)
+        return found
 
     def _auto(self, below: Tensor) -> tuple[Row, Tensor]:
-        clock = Clock()
+        since = time.process_time()
         found = refine_support(RefinedLearner(self.learner), self.start, always=False)
-        record = found.record["refined"]
-        row: Row = {"row": "auto", "steps": record["steps"], "seconds": clock.seconds}
+        seconds, record = time.process_time() - since, found.record["refined"]
+        row: Row = {"row": "auto", "steps": record["steps"], "seconds": seconds}
         row["expected"] = record["left_out_accuracy"].get(str(record["steps"]))  # none at one shot
         if not record["steps"]:
             return row, self._refitted(self.start.classifier, below)
@@ -148,47 +101,35 @@ class Task:
         return head.logits(statistics, adapted.features_from_maps(below))
 
 
-def draw(data: Images, name: str, shot: int, number: int, args: argparse.Namespace) -> list[Tensor]:
-    """Support images and labels, and those of queries."""
-    random = Random(f"{args.seed}/{name}/{shot}/{number}")
-    enough = [k for k, group in enumerate(data.groups) if len(group) > shot]
-    classes = random.sample(enough, min(args.way, len(enough)))
-    drawn = [random.sample(data.groups[k], len(data.groups[k])) for k in classes]
-    found: list[Tensor] = []
-    for part in (slice(shot), slice(shot, shot + args.queries)):
-        rows = [i for group in drawn for i in group[part]]
-        labels = [k for k, group in enumerate(drawn) for _ in group[part]]
-        found += [data.images[rows], torch.tensor(labels)]
-    return found
-
-
-def measure(args: argparse.Namespace) -> Iterator[Row]:
-    """Every row of every task that the log does not hold."""
-    known = [json.loads(line) for line in args.log.open()] if args.log.exists() else []
-    yield from known
-    done = {(row["data"], row["shot"], row["task"], row["row"]) for row in known}
+def measure(args: argparse.Namespace) -> list[Row]:
+    """Every row of every task that the log does not hold, and those that it holds."""
+    log = RowLog(args.log)
+    done = {(*key(row), row["row"]) for row in log.rows}
     model = MetaModel.load(args.model)
     model.learner.requires_grad_(False)
     sets = {path.name: Images.read(path, model.image_size) for path in args.data}
-    for number in range(args.tasks):  # of all sets in turn: half a run tells of all of them, too
-        for shot in args.shots:
-            for name, data in sets.items():
-                at = {"data": name, "shot": shot, "task": number}
-                todo = [row for row in args.rows if (*at.values(), row) not in done]
-                if not todo:
-                    continue
-                support, labels, queries, truth = draw(data, name, shot, number, args)
-                task = Task(model, support, labels, args.looks)
-                below = model.learner.lower_maps(queries)
-                for row in todo:
-                    rows = [
-                        at | found | {"right": float((logits.argmax(1) == truth).double().mean())}
-                        for found, logits in task.answers(row, below, queries)
-                    ]
-                    with args.log.open("a") as log:  # at once, so that none is kept in part
-                        log.write("".join(json.dumps(row) + "\n" for row in rows))
-                    yield from rows
-                say(f"{name}, {shot} shots, task {number + 1}")
+    # Of all sets in turn: half a run tells of all of them, too.
+    for number, shot, name in product(range(args.tasks), args.shots, sets):
+        at = {"data": name, "shot": shot, "task": number}
+        todo = [row for row in args.rows if (*key(at), row) not in done]
+        if not todo:
+            continue
+        data, random = sets[name], Random(f"{args.seed}/{name}/{shot}/{number}")
+        enough = [group for group in data.groups if len(group) > shot]
+        groups = random.sample(enough, min(args.way, len(enough)))
+        drawn = [random.sample(group, len(group)) for group in groups]
+        support, labels, asked, truth = deal(drawn, [shot] * len(drawn), args.queries)
+        task = Task(model.learner, data.images[support], torch.tensor(labels), args.looks)
+        below, right = model.learner.lower_maps(data.images[asked]), torch.tensor(truth)
+        for row in todo:
+            log.add(
+                [
+                    at | found | {"right": float((logits.argmax(1) == right).double().mean())}
+                    for found, logits in task.answers(row, below)
+                ]
+            )
+        say(f"{name}, {shot} shots, task {number + 1}")
+    return log.rows
 
 
 def summary(rows: list[Row]) -> list[Row]:
@@ -211,12 +152,13 @@ def key(row: Row) -> tuple[object, ...]:
 
 def of_group(rows: list[Row], before: dict[tuple[object, ...], float]) -> Row:
     """Percent and points; intervals are of 95 %."""
-    gains = [100 * (row["right"] - before[key(row)]) for row in rows]
+    right = [row["right"] for row in rows]
+    mean, interval = gain(right, [before[key(row)] for row in rows])
     found: Row = {
         "tasks": len(rows),
-        "accuracy": round(100 * fmean(row["right"] for row in rows), 1),
-        "gain": round(fmean(gains), 2),
-        "interval": round(half_width(gains), 2),
+        "accuracy": round(100 * fmean(right), 1),
+        "gain": mean,
+        "interval": interval,
         "seconds": round(fmean(row.get("seconds", 0.0) for row in rows), 2),
     }
     refined = [row for row in rows if row.get("expected") is not None and row["steps"]]
@@ -227,15 +169,6 @@ def of_group(rows: list[Row], before: dict[tuple[object, ...], float]) -> Row:
     return found
 
 
-def hold(photos: int, model: MetaModel) -> Row:
-    """Most memory before and after refining so many photos of random bytes in five classes."""
-    labels = torch.arange(photos) % 5
-    task = Task(model, random_images(photos, model.image_size), labels)
-    before = peak()
-    refine_support(RefinedLearner(task.learner), task.start, always=True)
-    return {"photos": photos, "one pass MiB": mebibytes(before), "MiB": mebibytes(peak())}
-
-
 def main() -> None:
     args = task_arguments(
         __doc__,
@@ -243,16 +176,9 @@ def main() -> None:
         rows="auto,top stage",
         looks=[5, 10, 20, 30, 60],
         log=Path("refining.jsonl"),
-        memory=([], "numbers of photos to measure memory at, instead"),
     )
     args.rows = ["one pass", *args.rows.split(",")]
-    if args.point:
-        print(json.dumps(hold(int(args.point[0]), MetaModel.load(args.model))))
-    elif args.memory:
-        found = [point("benchmarks.accuracy.refining", n) for n in args.memory]
-        emit("refining", vars(args), found)
-    else:
-        emit("refining", vars(args), summary(list(measure(args))))
+    emit("refining", vars(args), summary(measure(args)))
 
 
 if __name__ == "__main__":

@@ -21,12 +21,9 @@ from random import Random
 import torch
 from torch import Tensor
 
-from benchmarks.common import Row, arguments, emit, say
-from benchmarks.personal_tasks import Images
-from fewshot_lite.core.intervals import half_width
-from fewshot_lite.heads.in_numpy import as_array
+from benchmarks.common import Row, arguments, emit, gain, means, say
+from benchmarks.personal_tasks import Images, accuracy, deal, with_rows
 from fewshot_lite.personal.editing import add_features
-from fewshot_lite.personal.file_contents import Contents
 from fewshot_lite.personal.meta_model import MetaModel
 from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.suggesting import choose
@@ -66,24 +63,17 @@ class PoolTask:
         return accuracy(changed, self.asked, self.truth)
 
 
-def accuracy(personal: PersonalModel, features: Tensor, truth: Tensor) -> float:
-    answers = personal.outputs_of(features).probabilities.argmax(1)
-    return float((answers == truth).double().mean())
-
-
 def adapted(model: MetaModel, images: Images, name: str, number: int) -> Photos:
     """One of the networks of a data set, and the photos seen by it."""
     rng = Random(f"0/{name}/{number}")
     way = min(_WAY, len(images.groups))
-    chosen, known = list[int](), list[int]()
-    truth, labels = list[int](), list[str]()
-    for k, group in enumerate(sorted(rng.sample(range(len(images.groups)), way))):
-        drawn = images.groups[group]
-        drawn = rng.sample(drawn, min(_PHOTOS, len(drawn)))
-        known, labels = known + drawn[:_ADAPTED_TO], labels + [f"{group:04d}"] * _ADAPTED_TO
-        chosen, truth = chosen + drawn, truth + [k] * len(drawn)
-    personal = model.adapt(images.images[known], labels, views=1, thumbnails=False).accelerate()
-    return Photos(personal, personal.embed(images.images[chosen]), torch.tensor(truth))
+    groups = [images.groups[k] for k in sorted(rng.sample(range(len(images.groups)), way))]
+    drawn = [rng.sample(group, min(_PHOTOS, len(group))) for group in groups]
+    known, labels, others, truth = deal(drawn, [_ADAPTED_TO] * way)
+    names = [str(k) for k in labels]
+    personal = model.adapt(images.images[known], names, views=1, thumbnails=False).accelerate()
+    features = personal.embed(images.images[known + others])
+    return Photos(personal, features, torch.tensor(labels + truth))
 
 
 def tasks(
@@ -94,23 +84,15 @@ def tasks(
         personal, features, truth = photos.personal, photos.features, photos.truth
         classes = len(personal.class_names)
         in_pool = rng.sample(sizes[:classes], classes)
-        known, pool, asked = list[int](), list[int](), list[int]()
-        for k in range(classes):
-            rows = (truth == k).nonzero().flatten().tolist()
-            rows = rng.sample(rows, len(rows))
-            held = rows[shot : shot + _HELD]
-            known, asked = known + rows[:shot], asked + held
-            pool += rows[shot + len(held) :][: in_pool[k]]
+        rows = [(truth == k).nonzero().flatten().tolist() for k in range(classes)]
+        drawn = [rng.sample(of_class, len(of_class)) for of_class in rows]
+        known = [i for of_class in drawn for i in of_class[:shot]]
+        asked = [i for of_class in drawn for i in of_class[shot:][:_HELD]]
+        parts = zip(drawn, in_pool, strict=True)
+        pool = [i for of_class, size in parts for i in of_class[shot + _HELD :][:size]]
         pool = rng.sample(pool, len(pool))
-        head = personal.head.recalibrated(features[known], truth[known], classes)
-        contents = Contents(
-            personal.class_names,
-            personal.image_size,
-            personal.provenance,
-            as_array(features[known, None]),
-            as_array(truth[known]),
-        )
-        own = PersonalModel(personal.backbone, head, contents)
+        given = features[known], truth[known]
+        own = with_rows(personal, *given, personal.head.recalibrated(*given, classes))
         yield PoolTask(own, features[pool], truth[pool], features[asked], truth[asked], rng)
 
 
@@ -158,13 +140,12 @@ def main() -> None:
 
 
 def _summary(found: list[dict[str, float]]) -> Row:
-    summary: Row = {
-        key: round(100 * sum(task[key] for task in found) / len(found), 1) for key in found[0]
+    random = [task["random"] for task in found]
+    gains = {
+        f"gain, {key}": gain([task[key] for task in found], random)
+        for key in ("suggested", "doubt alone")
     }
-    for key in ("suggested", "doubt alone"):
-        gains = [100 * (task[key] - task["random"]) for task in found]
-        summary[f"gain, {key}"] = [round(sum(gains) / len(gains), 1), round(half_width(gains), 1)]
-    return summary
+    return means(found) | gains
 
 
 if __name__ == "__main__":

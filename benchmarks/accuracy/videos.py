@@ -17,7 +17,6 @@ features with each frame left out alone. Clips are named by the mean of their fr
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
@@ -32,7 +31,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.common import Row, arguments, emit, say
+from benchmarks.common import Row, RowLog, arguments, emit, say
+from benchmarks.personal_tasks import deal
 from fewshot_lite.core.intervals import half_width
 from fewshot_lite.data.store import decode
 from fewshot_lite.images.folders import scan_classes
@@ -111,10 +111,10 @@ def ungrouped(personal: PersonalModel) -> PersonalModel:
     return PersonalModel(personal.backbone, head, replace(personal.contents, groups=None))
 
 
-def of_clips(personal: PersonalModel, clips: list[Path], truth: torch.Tensor) -> Row:
+def of_clips(personal: PersonalModel, clips: list[Path], truth: list[int]) -> Row:
     """The share of clips named right, by each way to put the frames together."""
     right: dict[str, list[float]] = defaultdict(list)
-    for clip, label in zip(clips, truth.tolist(), strict=True):
+    for clip, label in zip(clips, truth, strict=True):
         pixels = torch.from_numpy(as_pixels(draw_frames(clip, personal.image_size, FRAMES)))
         found = personal.outputs(pixels).probabilities
         answers = {
@@ -123,39 +123,32 @@ def of_clips(personal: PersonalModel, clips: list[Path], truth: torch.Tensor) ->
             "one frame": found[len(found) // 2],
         }
         for name, answer in answers.items():
-            right[name].append(float(int(answer.argmax()) == label))
+            right[f"clips, {name}"].append(float(int(answer.argmax()) == label))
             chance = answer.softmax(0) if name == "mean of logits" else answer
-            right[f"loss, {name}"].append(-float(chance[label].clamp(min=1e-6).log()))
+            right[f"clips, loss, {name}"].append(-float(chance[label].clamp(min=1e-6).log()))
     return {name: fmean(values) for name, values in right.items()}
 
 
 def run_task(
-    model: MetaModel,
-    clips: Clips,
-    args: argparse.Namespace,
-    number: int,
+    model: MetaModel, clips: Clips, args: argparse.Namespace, number: int
 ) -> Iterator[Row]:
     rng = Random(f"{args.seed}/{number}")
     names = sorted(rng.sample(sorted(clips), min(args.way, len(clips))))
-    support, labels, asked, truth, photos, photo_truth = [], [], [], [], [], []
-    for k, name in enumerate(names):
-        drawn = rng.sample(clips[name], len(clips[name]))
-        support += [path for path, _ in drawn[: args.clips]]
-        labels += [name] * args.clips
-        rest = drawn[args.clips :][: args.queries]
-        asked += [path for path, _ in rest]
-        truth += [k] * len(rest)
-        views = [view for _, group in rest for view in group]
-        views = rng.sample(views, min(_ASKED, len(views)))
-        photos += views
-        photo_truth += [k] * len(views)
-    images, _ = decode(photos, model.image_size)
+    drawn, held = [], []
+    for name in names:
+        drawn.append(rng.sample(clips[name], len(clips[name])))
+        views = [view for _, group in drawn[-1][args.clips :][: args.queries] for view in group]
+        held.append(rng.sample(views, min(_ASKED, len(views))))
+    known, labels, asked, truth = deal(drawn, [args.clips] * len(names), args.queries)
+    _, _, photos, photo_truth = deal(held, [0] * len(names))
+    images, support = decode(photos, model.image_size)[0], [path for path, _ in known]
+    of_support = [names[k] for k in labels]
     for frames in args.frames:
         personal = model.adapt(
-            support, labels, frames=frames, views=args.views, thumbnails=False
+            support, of_support, frames=frames, views=args.views, thumbnails=False
         ).accelerate()
         answers = personal.outputs(images).probabilities.argmax(1)
-        quality = assess(personal)
+        quality, others = assess(personal), [path for path, _ in asked]
         yield {
             "frames": frames,
             "drawn": len(personal.labels) / len(support),
@@ -163,7 +156,7 @@ def run_task(
             "expected": quality.accuracy,
             "expected ungrouped": assess(ungrouped(personal)).accuracy,
             "expected of clips": quality.of_clips,
-            **{f"clips, {k}": v for k, v in of_clips(personal, asked, torch.tensor(truth)).items()},
+            **of_clips(personal, others, truth),
         }
 
 
@@ -199,8 +192,8 @@ def main() -> None:
         out=(Path, "goes on with what is in this file of rows"),
     )
     model = MetaModel.load(args.model)
-    rows = [json.loads(line) for line in args.out.open()] if args.out and args.out.exists() else []
-    done = {(row["data"], row["task"]) for row in rows}
+    log = RowLog(args.out)
+    done = {(row["data"], row["task"]) for row in log.rows}
     with tempfile.TemporaryDirectory() as place:
         sets = {data: write_set(data, Path(place)) for data in args.data}
         for task, (data, clips) in product(range(args.tasks), sets.items()):
@@ -208,12 +201,9 @@ def main() -> None:
                 continue
             about = {"data": data.name, "task": task}
             new = [about | row for row in run_task(model, clips, args, task)]
-            rows += new
+            log.add(new)
             say(data.name, task, *(f"{row['frames']}: {row['true']:.2f}" for row in new))
-            if args.out:
-                with args.out.open("a") as file:
-                    file.writelines(json.dumps(row) + "\n" for row in new)
-    emit("videos", vars(args), summed(rows))
+    emit("videos", vars(args), summed(log.rows))
 
 
 if __name__ == "__main__":

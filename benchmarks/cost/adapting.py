@@ -10,15 +10,13 @@ after importing and opening the base and at the end, for each number of photos.
 
 from __future__ import annotations
 
-import json
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common import Row, arguments, emit, mebibytes, peak, point, say
+from benchmarks.common import Row, arguments, emit, fresh, mebibytes, peak, say, timed
 from benchmarks.cost.bulk import write_files
 from fewshot_lite.images.decoding import decode_pixels
 from fewshot_lite.networks.sessions import open_session, run_session
@@ -32,15 +30,11 @@ _BATCH = 16
 
 def main() -> None:
     args = arguments(__doc__, photos=[320, 1280], views=int, seed=0)
-    if args.point:
-        print(json.dumps(measure(Path(args.point[0]), int(args.point[1]), args.views)))
-        return
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as home:
         write_files(Path(home), max(args.photos), args.seed)
         for number in args.photos:
-            found = point(__spec__.name, home, number)
-            rows.append({"photos": number} | found)
+            rows.append({"photos": number} | fresh(measure, Path(home), number, args.views))
             say(rows[-1])
     emit("adapting", vars(args), rows)
 
@@ -54,7 +48,6 @@ def measure(folder: Path, number: int, views: int | None) -> Row:
     base.adapt(paths[:_BATCH], labels[:_BATCH], views=views)  # warms up
     before = mebibytes(peak())
     names = choose_views(views, None, number)
-    found: dict[str, Row] = {}
 
     def adapt() -> None:
         base.adapt(paths, labels, views=views)
@@ -71,23 +64,20 @@ def measure(folder: Path, number: int, views: int | None) -> Row:
         for _ in range(0, number, _BATCH):
             run_session(whole, None, images)
 
+    seconds, processor = {}, {}
     ways: tuple[Callable[[], None], ...] = (adapt, decoding, network)
     for way in ways:
-        start, busy = time.perf_counter(), time.process_time()
-        way()
-        found[way.__name__] = {
-            "seconds": round(time.perf_counter() - start, 2),
-            "processor": round(time.process_time() - busy, 2),
-        }
+        seconds[way.__name__], processor[way.__name__] = timed(way)
         if way is adapt:
             after = mebibytes(peak())
-    slower = max(found["decoding"]["seconds"], found["network"]["seconds"])
-    both = found["decoding"]["processor"] + found["network"]["processor"]
+    slower = max(seconds["decoding"], seconds["network"])
+    both = processor["decoding"] + processor["network"]
     return {
-        **found,
+        "seconds": {name: round(value, 2) for name, value in seconds.items()},
+        "processor": {name: round(value, 2) for name, value in processor.items()},
         "views": len(names),
-        "clock_over_the_slower": round(found["adapt"]["seconds"] / slower, 3),
-        "processor_over_the_sum": round(found["adapt"]["processor"] / both, 3),
+        "clock_over_the_slower": round(seconds["adapt"] / slower, 3),
+        "processor_over_the_sum": round(processor["adapt"] / both, 3),
         "memory_before_mib": before,
         "memory_mib": after,
     }

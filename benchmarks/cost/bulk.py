@@ -10,9 +10,8 @@ that of a fresh process for each number.
 
 from __future__ import annotations
 
-import json
 import tempfile
-import time
+from collections import defaultdict
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -22,7 +21,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.common import Row, arguments, emit, mebibytes, peak, point, random_images
+from benchmarks.common import Row, arguments, emit, fresh, mebibytes, peak, random_images, timed
 from fewshot_lite.demo.drawings import draw, write_folder
 from fewshot_lite.images.decoding import decode_pixels
 from fewshot_lite.networks.sessions import run_session
@@ -43,9 +42,6 @@ def main() -> None:
         seed=0,
         photos=(Path, "a folder to classify instead of drawings"),
     )
-    if args.point:
-        print(json.dumps(memory(*args.point)))
-        return
     with tempfile.TemporaryDirectory() as temporary:
         home = Path(temporary)
         files = args.photos or home / "files"
@@ -57,7 +53,7 @@ def main() -> None:
         assert model is not None
         found = {"speed": speed(model, files, args.files, args.repeats, home / "out.csv")}
         found["memory"] = {
-            number: point(__spec__.name, files, home / "model", number, home / "m.csv")
+            number: fresh(memory, files, home / "model", number, home / "m.csv")
             for number in args.memory
             if number
         }
@@ -69,30 +65,26 @@ def speed(model: TorchFreeModel, folder: Path, number: int, slices: int, output:
     size = number // slices
     images = random_images(BATCH, model.image_size).numpy()
     photos = find_photos([folder])
-    seconds: dict[str, float] = {}
-    processor: dict[str, float] = {}
+    seconds, processor = defaultdict[str, float](float), defaultdict[str, float](float)
     for _ in range(slices):
         paths = [path for path in islice(photos, size) if isinstance(path, Path)]
-        starts = range(0, size, BATCH)
 
         def end_to_end(paths: list[Path] = paths) -> None:
             assert classify_files(model, paths, Outputs(csv=output, force=True)).files == size
 
-        def onnxruntime(starts: range = starts) -> None:
-            for start in starts:
+        def onnxruntime() -> None:
+            for start in range(0, size, BATCH):
                 run_session(model._session, None, images[: size - start])
 
-        def decoding(paths: list[Path] = paths, starts: range = starts) -> None:
-            for start in starts:
+        def decoding(paths: list[Path] = paths) -> None:
+            for start in range(0, size, BATCH):
                 decode_pixels(paths[start : start + BATCH], model.image_size)
 
         ways: tuple[Callable[[], None], ...] = (end_to_end, onnxruntime, decoding)
         for way in ways:
-            start, busy = time.perf_counter(), time.process_time()
-            way()
-            name = way.__name__
-            seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - start
-            processor[name] = processor.get(name, 0.0) + time.process_time() - busy
+            clock, busy = timed(way)
+            seconds[way.__name__] += clock
+            processor[way.__name__] += busy
     rates = {name: size * slices / value for name, value in seconds.items()}
     slower = min(rates["onnxruntime"], rates["decoding"])
     each = {name: round(1000 * value / size / slices, 2) for name, value in processor.items()}
@@ -101,17 +93,16 @@ def speed(model: TorchFreeModel, folder: Path, number: int, slices: int, output:
         "photos_per_second": {name: round(rate, 1) for name, rate in rates.items()},
         "of_the_slower_of_onnxruntime_and_decoding": round(rates["end_to_end"] / slower, 3),
         "processor_ms_a_photo": each,
-        "onnxruntime_share_of_processor_time": round(each["onnxruntime"] / each["end_to_end"], 3),
     }
 
 
-def memory(folder: str, model: str, number: str, output: str) -> Row:
+@torch.no_grad()
+def memory(folder: Path, model: Path, number: int, output: Path) -> Row:
     """Peak resident memory of this process when it has classified so many files, in MiB."""
     personal = open_personal(model)
-    classify_files(personal, islice(find_photos([Path(folder)]), BATCH), Outputs())
+    classify_files(personal, islice(find_photos([folder]), BATCH), Outputs())
     before = mebibytes(peak())
-    photos = islice(find_photos([Path(folder)]), int(number))
-    classify_files(personal, photos, Outputs(csv=Path(output), force=True))
+    classify_files(personal, islice(find_photos([folder]), number), Outputs(csv=output, force=True))
     return {"after_one_batch_mib": before, "peak_mib": mebibytes(peak())}
 
 

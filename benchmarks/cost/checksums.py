@@ -9,16 +9,15 @@ share is the median of their ratios.
 
 from __future__ import annotations
 
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 
-from benchmarks.common import Row, arguments, emit
+from benchmarks.common import Row, arguments, emit, in_turns, ratios
 from fewshot_lite.core import tensor_files
 from fewshot_lite.core.checksums import is_whole, mapped, place_at_end, place_at_start
 from fewshot_lite.core.files import find_base
@@ -66,18 +65,11 @@ def of_file(path: Path) -> Callable[[], Any]:
 
 def share(load: Callable[[], Any], check: Callable[[], Any], repeats: int) -> Row:
     """Milliseconds of both, and the checksum's as a share of loading."""
-    times = [(seconds(load), seconds(check)) for _ in range(repeats + 1)][1:]
+    _, processor = in_turns({"load": load, "checksum": check}, repeats)
     return {
-        "load_ms": round(1000 * statistics.median(whole for whole, _ in times), 1),
-        "checksum_ms": round(1000 * statistics.median(part for _, part in times), 2),
-        "share": round(statistics.median(part / whole for whole, part in times), 4),
+        **{f"{name}_ms": round(1000 * median(values), 2) for name, values in processor.items()},
+        "share": median(ratios(processor, "checksum", "load")),
     }
-
-
-def seconds(action: Callable[[], Any]) -> float:
-    start = time.process_time()
-    action()
-    return time.process_time() - start
 
 
 if __name__ == "__main__":

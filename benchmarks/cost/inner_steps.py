@@ -12,21 +12,20 @@ nothing.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from unittest.mock import patch
 
 from benchmarks.common import (
     Row,
     arguments,
     draw_lines,
     emit,
+    fresh,
     mebibytes,
     peak,
-    point,
     random_task,
     say,
 )
@@ -57,13 +56,10 @@ def main() -> None:
         arms=";".join(ARMS),
         plot=Path,
     )
-    if args.point:
-        print(json.dumps(measure(args, args.point[0], int(args.point[1]))))
-        return
     rows: list[Row] = []
     for arm in args.arms.split(";"):
         for steps in args.graph_steps if arm.endswith("graph") else args.steps:
-            rows.append({"arm": arm, "steps": steps, **_two_points(arm, steps)})
+            rows.append({"arm": arm, "steps": steps, **_two_points(args, arm, steps)})
             say(rows[-1])
     emit("inner_steps", vars(args), rows)
     if args.plot:
@@ -77,20 +73,21 @@ def main() -> None:
         draw_lines(args.plot, panels, ("inner steps", ""))
 
 
-def _two_points(arm: str, steps: int) -> Row:
+def _two_points(args: argparse.Namespace, arm: str, steps: int) -> Row:
     """Memory and seconds, of a process each.
 
     For memory the allocator gives back at once what is freed, which takes time of its own; else the
     peak would be that of its reserves.
     """
     strict = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
-    memory = point(__spec__.name, arm, steps, environment={**os.environ, **strict})
+    with patch.dict(os.environ, strict):
+        memory = fresh(measure, args, arm, steps)
     if "failed" in memory:
         return memory
-    return {"peak_mib": memory["peak_mib"], "seconds": point(__spec__.name, arm, steps)["seconds"]}
+    return memory | {"seconds": fresh(measure, args, arm, steps)["seconds"]}
 
 
-def measure(args: argparse.Namespace, arm: str, steps: int) -> dict[str, Any]:
+def measure(args: argparse.Namespace, arm: str, steps: int) -> Row:
     """One point, in this process."""
     learner = ARMS[arm](
         Backbone("conv4", args.image_size), statistics="support", inner_steps=steps, inner_lr=0.01
@@ -106,10 +103,8 @@ def measure(args: argparse.Namespace, arm: str, steps: int) -> dict[str, Any]:
     before = peak()
     start = time.perf_counter()
     gradient(learner, real)
-    return {
-        "peak_mib": mebibytes(peak() - before),
-        "seconds": round(time.perf_counter() - start, 3),
-    }
+    seconds = round(time.perf_counter() - start, 3)
+    return {"peak_mib": mebibytes(peak() - before), "seconds": seconds}
 
 
 if __name__ == "__main__":

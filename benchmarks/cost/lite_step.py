@@ -21,11 +21,10 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from statistics import median
 
@@ -35,13 +34,15 @@ from torch import Tensor
 from benchmarks.common import (
     Row,
     arguments,
-    clock,
     emit,
+    fresh,
+    in_turns,
     mebibytes,
+    medians,
     peak,
-    point,
     random_learner,
     random_task,
+    ratios,
     say,
 )
 from benchmarks.published_lite import PublishedLite
@@ -74,26 +75,20 @@ def main() -> None:
         device="auto",
         keep=(Path, "write the JSON to this file, anew after each row"),
     )
-    if args.point:
-        backbone, mode, precision, number = args.point
-        print(json.dumps(measure(args, backbone, mode, precision, int(number))))
-        return
     if args.device.startswith("cuda") and not torch.cuda.is_available():
         sys.exit("benchmarks.cost.lite_step: --device cuda: there is no CUDA device here.")
     rows: list[Row] = []
-    for backbone in args.backbones.split(","):
-        for mode in args.modes.split(","):
-            for precision in args.precisions.split(","):
-                for number in args.sizes:
-                    row = {"backbone": backbone, "mode": mode, "precision": precision}
-                    row |= {"support": number}
-                    found = point(__spec__.name, backbone, mode, precision, number)
-                    rows.append(row | found)
-                    say(rows[-1])
-                    if args.keep:
-                        emit("lite_step", vars(args), rows)
-                    if "failed" in found:
-                        break  # more images would fail, too
+    lists = (getattr(args, name).split(",") for name in ("backbones", "modes", "precisions"))
+    for backbone, mode, precision in product(*lists):
+        for number in args.sizes:
+            about = {"backbone": backbone, "mode": mode, "precision": precision}
+            found = fresh(measure, args, backbone, mode, precision, number)
+            rows.append(about | {"support": number} | found)
+            say(rows[-1])
+            if args.keep:
+                emit("lite_step", vars(args), rows)
+            if "failed" in found:
+                break  # more images would fail, too
     emit("lite_step", vars(args), rows)
 
 
@@ -149,30 +144,16 @@ def measure(args: argparse.Namespace, backbone: str, mode: str, precision: str, 
 
 def timed(ways: dict[str, Callable[[], object]], repeats: int, device: torch.device) -> Row:
     """Seconds of the ways in turns, "step" being warm, and what they are to each other."""
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    busy: dict[str, list[float]] = {name: [] for name in ways}
-    for repeat in range(repeats + 1):
-        for name, way in ways.items():
-            if not repeat and name == "step":
-                continue
-            start, seconds = time.process_time(), clock(way, device)
-            if repeat:  # the first round warms up
-                times[name].append(seconds)
-                busy[name].append(time.process_time() - start)
-    medians = {name: median(values) for name, values in times.items()}
-    row: Row = {
-        "seconds": {name: round(value, 4) for name, value in medians.items()},
-        "share_of_floor": round(medians["floor"] / medians["step"], 3),
-    }
-    work = busy if device.type == "cpu" else times
+    seconds, processor = in_turns(ways, repeats, device, warm="step")
+    row: Row = {"seconds": medians(seconds)}
+    row["share_of_floor"] = round(row["seconds"]["floor"] / row["seconds"]["step"], 3)
     if device.type == "cpu":
-        rounds = [step / floor for step, floor in zip(busy["step"], busy["floor"], strict=True)]
-        row["step_over_floor"] = round(median(rounds), 3)
-        row["rounds"] = [round(ratio, 3) for ratio in rounds]
-        row["processor_seconds"] = {k: round(median(v), 3) for k, v in busy.items()}
+        row["rounds"] = ratios(processor, "step", "floor")
+        row["step_over_floor"] = median(row["rounds"])
+        row["processor_seconds"] = medians(processor, 3)
     if "lite" in ways:
-        rounds = [ours / step for ours, step in zip(work["lite"], work["step"], strict=True)]
-        row["lite_over_published"] = round(median(rounds), 3)
+        work = processor if device.type == "cpu" else seconds
+        row["lite_over_published"] = median(ratios(work, "lite", "step"))
     return row
 
 

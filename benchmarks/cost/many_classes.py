@@ -12,25 +12,24 @@ class would take in float32.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from benchmarks.common import (
+    Row,
     arguments,
     emit,
+    fresh,
     mebibytes,
     peak,
-    point,
     random_images,
     random_learner,
     say,
+    timed,
 )
 from fewshot_lite.personal.editing import add_features, remove
 from fewshot_lite.personal.meta_model import MetaModel
@@ -48,14 +47,11 @@ def main() -> None:
         learner="simple-cnaps",
         image_size=96,
     )
-    if args.point:
-        print(json.dumps(measure(args, args.point[0], Path(args.point[1]))))
-        return
-    result: dict[str, Any] = {}
+    result: Row = {}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "personal.safetensors"
         for stage in STAGES:
-            result[stage] = point(__spec__.name, stage, file)
+            result[stage] = fresh(measure, args, stage, file)
             say(stage, result[stage])
             if "failed" in result[stage]:
                 sys.exit(1)
@@ -67,20 +63,20 @@ def main() -> None:
     emit("many_classes", vars(args), result)
 
 
-def measure(args: argparse.Namespace, stage: str, file: Path) -> dict[str, Any]:
+@torch.no_grad()
+def measure(args: argparse.Namespace, stage: str, file: Path) -> Row:
     """One stage, in this process; "adapt" writes the file that the others begin with."""
     names = [f"class {k:03d}" for k in range(args.classes) for _ in range(args.photos)]
     if stage == "adapt":
         learner = random_learner(args.learner, args.backbone, args.image_size)
-        model, photos = (
-            MetaModel(learner, args.image_size),
-            random_images(len(names), args.image_size),
-        )
-        personal, row = timed(lambda: model.adapt(photos, names))
-        personal.save(file)
+        model = MetaModel(learner, args.image_size)
+        photos = random_images(len(names), args.image_size)
+        made: list[PersonalModel] = []
+        row = costed(lambda: made.append(model.adapt(photos, names)))
+        made[0].save(file)
         return row
     if stage == "load":
-        return timed(lambda: PersonalModel.load(file))[1]
+        return costed(lambda: PersonalModel.load(file))
     personal = PersonalModel.load(file)
     new = random_images(64, args.image_size, seed=1)
     others = personal.features[: args.photos].roll(1, dims=1)  # of no photo that there is
@@ -93,24 +89,20 @@ def measure(args: argparse.Namespace, stage: str, file: Path) -> dict[str, Any]:
         "add": lambda: add_features(personal, others, ["new"] * len(others), others_names),
         "remove": lambda: remove(personal, ["class 000"]),
     }
-    return timed(actions[stage])[1]
+    return costed(actions[stage])
 
 
-def timed(action: Callable[[], Any]) -> tuple[Any, dict[str, Any]]:
-    """The result of an action; its seconds, and the peaks of memory before and after it."""
+def costed(action: Callable[[], object]) -> Row:
+    """Seconds of an action, and the peaks of memory before and after it."""
     before = peak()
-    start, cpu_start = time.perf_counter(), time.process_time()
-    result = action()
-    seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
-    after = peak()
-    return result, {
+    seconds, processor = timed(action)
+    return {
         "seconds": round(seconds, 3),
-        "cpu_seconds": round(cpu_seconds, 3),
-        "more_mib": mebibytes(after - before),
-        "peak_mib": mebibytes(after),
+        "cpu_seconds": round(processor, 3),
+        "more_mib": mebibytes(peak() - before),
+        "peak_mib": mebibytes(peak()),
     }
 
 
 if __name__ == "__main__":
-    torch.set_grad_enabled(False)
     main()

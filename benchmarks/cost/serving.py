@@ -17,20 +17,16 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 import tempfile
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from pathlib import Path
 from random import Random
 from statistics import median, quantiles
 from typing import Any
 
-import numpy as np
-
-from benchmarks.common import Row, arguments, emit, random_images, say
+from benchmarks.common import Row, arguments, emit, random_images, say, served
 from benchmarks.cost.bulk import KINDS, write_files
 from fewshot_lite.demo.drawings import write_folder
 from fewshot_lite.personal.classifier import PhotoClassifier
@@ -61,7 +57,8 @@ def main() -> None:
         load().adapt(home / "things").save(home / "model.safetensors")
         model = open_personal(home / "model.safetensors")
         given = ["things"] if args.page else ["model.safetensors", "--api-only"]
-        with Server([*given, "--workers", str(args.workers), "--no-open"], home) as server:
+        with served([*given, "--workers", str(args.workers)], home) as (process, port):
+            server = Server(process.pid, port)
             found: Row = {"loads": [], "following": None}
             for clients in args.clients:
                 say(f"{clients} clients …")
@@ -91,45 +88,21 @@ def network(model: PhotoClassifier, seconds: float) -> dict[str, float]:
 
 
 class Server:
-    """A server in a process of its own, once it answers."""
+    """A server that answers, in a process of its own."""
 
-    def __init__(self, words: list[str], home: Path) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "fewshot_lite", "serve", *words],
-            cwd=home,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def __enter__(self) -> Server:
-        assert self._process.stdout is not None
-        found = re.search(r":(\d+)/", self._process.stdout.readline())
-        if found is None:
-            raise SystemExit("The server did not start.")
-        self._port = int(found[1])
+    def __init__(self, pid: int, port: int) -> None:
+        self._pid, self._port = pid, port
         while not self._answers():
             time.sleep(0.2)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        self._process.wait()
 
     def _answers(self) -> bool:
         try:
-            return self._ask(self._connect(), "GET", "/v1/model")[0] == 200
+            return _ask(self._connect(), "GET", "/v1/model")[0] == 200
         except OSError:
             return False
 
     def _connect(self) -> HTTPConnection:
         return HTTPConnection("127.0.0.1", self._port, timeout=120)
-
-    def _ask(
-        self, connection: HTTPConnection, method: str, path: str, body: bytes = b""
-    ) -> tuple[int, Any]:
-        connection.request(method, path, body)
-        response = connection.getresponse()
-        return response.status, json.loads(response.read() or b"null")
 
     def load(self, photos: list[bytes], clients: int, seconds: float) -> Row:
         """What clients at the same time see of it."""
@@ -141,18 +114,15 @@ class Server:
             random, connection = Random(seed), self._connect()
             while time.perf_counter() < end:
                 start = time.perf_counter()
-                status, _ = self._ask(connection, "POST", "/v1/classify", random.choice(photos))
+                status, _ = _ask(connection, "POST", "/v1/classify", random.choice(photos))
                 times.append(time.perf_counter() - start)
                 statuses.append(status)
             connection.close()
 
-        before, start, processor = self._memory(), time.perf_counter(), self._processor()
-        threads = [threading.Thread(target=client, args=(seed,)) for seed in range(clients)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        passed, processor = time.perf_counter() - start, self._processor() - processor
+        before, start, processor = self._memory(), time.perf_counter(), self._seconds()
+        with ThreadPoolExecutor(clients) as pool:
+            list(pool.map(client, range(clients)))
+        passed, processor = time.perf_counter() - start, self._seconds() - processor
         cuts = quantiles(times, n=100)
         return {
             "requests": len(times),
@@ -171,9 +141,9 @@ class Server:
         connection, seconds = self._connect(), []
         for path in sorted(folder.rglob("*.jpg"))[:number]:
             start = time.perf_counter()
-            self._ask(connection, "POST", f"/v1/classes/{KINDS[0]}/photos", path.read_bytes())
+            _ask(connection, "POST", f"/v1/classes/{KINDS[0]}/photos", path.read_bytes())
             while True:
-                _, state = self._ask(connection, "GET", "/v1/session")
+                _, state = _ask(connection, "GET", "/v1/session")
                 there = sum(len(found["photos"]) for found in state["classes"])
                 if not state["work"] and state["model"]["photos"] == there:
                     break
@@ -182,33 +152,30 @@ class Server:
         return {
             "photos": there,
             "median_seconds": round(median(seconds), 3),
-            "most_seconds": round(float(np.max(seconds)), 3),
+            "most_seconds": round(max(seconds), 3),
         }
 
     def _memory(self) -> int:
         """MiB of the server and its workers."""
-        return round(sum(_resident(pid) for pid in _family(self._process.pid)) / 1024)
+        status = [Path(f"/proc/{pid}/status").read_text() for pid in _family(self._pid)]
+        return round(sum(int(x) for of in status for x in re.findall(r"VmRSS:\s+(\d+)", of)) / 1024)
 
-    def _processor(self) -> float:
-        """Seconds of processor time of the server and its workers so far."""
-        return sum(_processor(pid) for pid in _family(self._process.pid))
+    def _seconds(self) -> float:
+        """Of processor time, of the server and its workers so far."""
+        stats = [Path(f"/proc/{pid}/stat").read_text() for pid in _family(self._pid)]
+        words = [stat.rpartition(")")[2].split() for stat in stats]
+        return sum(int(w[11]) + int(w[12]) for w in words) / os.sysconf("SC_CLK_TCK")
+
+
+def _ask(connection: HTTPConnection, method: str, path: str, body: bytes = b"") -> tuple[int, Any]:
+    connection.request(method, path, body)
+    response = connection.getresponse()
+    return response.status, json.loads(response.read() or b"null")
 
 
 def _family(pid: int) -> list[int]:
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [pid, *(found for child in children for found in _family(int(child)))]
-
-
-def _resident(pid: int) -> int:
-    """KiB."""
-    found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
-    return int(found[1]) if found else 0
-
-
-def _processor(pid: int) -> float:
-    """Seconds."""
-    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":

@@ -10,15 +10,14 @@ time on the clock it says little of what else the machine does meanwhile.
 from __future__ import annotations
 
 import os
-import resource
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
+from statistics import median
 
-from benchmarks.common import arguments, emit
+from benchmarks.common import arguments, emit, in_turns, medians, ratios
 from fewshot_lite.demo.drawings import KINDS, write_folder
 from fewshot_lite.personal.loading import load
 
@@ -51,33 +50,23 @@ def main() -> None:
             "adapt, by torch": [*adapt, "--device", "cpu:0"],
             "import torch": [sys.executable, "-c", "import torch"],
         }
-        for words in commands.values():
-            _seconds(words)
-        runs = [
-            {name: _seconds(words) for name, words in commands.items()} for _ in range(args.repeats)
-        ]
+        ways = {name: partial(run, words) for name, words in commands.items()}
+        times = dict(zip(("clock", "processor"), in_turns(ways, args.repeats), strict=True))
     result = {
         kind: {
-            "seconds": {
-                name: statistics.median(run[name][kind] for run in runs) for name in commands
-            },
+            "seconds": medians(found),
             "ratios": {
-                name: statistics.median(run[name][kind] / run[beside][kind] for run in runs)
-                for name, beside in _BESIDE.items()
+                name: median(ratios(found, name, beside)) for name, beside in _BESIDE.items()
             },
         }
-        for kind in ("clock", "processor")
+        for kind, found in times.items()
     }
     emit("start_up", vars(args), result)
 
 
-def _seconds(words: list[str]) -> dict[str, float]:
+def run(words: list[str]) -> None:
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}  # compiled once, as if installed
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run(words, check=True, stdout=subprocess.DEVNULL, env=environment)
-    clock, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
-    processor = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
-    return {"clock": clock, "processor": processor}
 
 
 if __name__ == "__main__":

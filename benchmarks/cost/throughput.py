@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from pathlib import Path
-from statistics import median
 
 import torch
 
-from benchmarks.common import Row, arguments, clock, emit, random_images, random_learner
+from benchmarks.common import Row, arguments, emit, in_turns, medians, random_images, random_learner
 from fewshot_lite.core.devices import pick_device
 from fewshot_lite.learners.base import map_batches
 from fewshot_lite.personal.meta_model import MetaModel
@@ -72,26 +70,17 @@ def measure(
     }
     if device.type == "cpu" and (quick := without_torch(personal)) is not None:
         ways["classify_by_onnxruntime"] = lambda: quick.answers_of(photos.numpy())
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    processor: dict[str, list[float]] = {name: [] for name in ways}
-    for repeat in range(args.repeats + 1):
-        for name, way in ways.items():
-            before, seconds = time.process_time(), clock(way, device)
-            if repeat:  # the first round warms up
-                times[name].append(seconds)
-                processor[name].append(time.process_time() - before)
-    found = {name: median(values) for name, values in times.items()}
-    busy = {name: median(values) for name, values in processor.items()}
+    seconds, processor = in_turns(ways, args.repeats, device)
+    found, busy = medians(seconds), medians(processor)
     return {
         "way": args.way,
         "shot": shot,
         "image_size": model.image_size,
-        "seconds": {name: round(value, 4) for name, value in found.items()},
+        "seconds": found,
         "adapt_over_bare": round(found["adapt"] / found["adapt_bare"], 2),
         "classify_over_bare": round(found["classify"] / found["classify_bare"], 2),
-        "classify_ms_a_photo": round(1e3 * found["classify"] / len(photos), 2),
         "photos_a_second": round(len(photos) / found["classify"], 1),
-        "processor_seconds": {name: round(value, 4) for name, value in busy.items()},
+        "processor_seconds": busy,
         "classify_processor_ms_a_photo": {
             name: round(1e3 * value / len(photos), 2)
             for name, value in busy.items()

@@ -17,13 +17,13 @@ import copy
 import io
 import json
 import math
-import resource
 import signal
 import tempfile
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -32,7 +32,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from benchmarks.common import arguments, emit
+from benchmarks.common import Row, arguments, emit, peak
 from fewshot_lite.cli.render import terminal
 from fewshot_lite.core import tensor_files
 from fewshot_lite.core.checksums import CHECKSUM, UNKNOWN, stamp
@@ -41,6 +41,7 @@ from fewshot_lite.core.tensor_files import KEY
 from fewshot_lite.demo.drawings import write_folder
 from fewshot_lite.learners import SimpleCnaps
 from fewshot_lite.networks.backbone import Backbone
+from fewshot_lite.personal.classifier import PhotoClassifier
 from fewshot_lite.personal.export.writing import export_model
 from fewshot_lite.personal.exported_model import METADATA_KEY, ExportedModel
 from fewshot_lite.personal.loading import open_personal
@@ -196,17 +197,14 @@ def use_base(path: Path, photo: Path) -> list[float]:
 
 
 def use_personal(path: Path, photo: Path) -> list[float]:
-    answer = PersonalModel.load(path).classify(photo, top=99)
+    shares = shares_by(PersonalModel.load, path, photo)
     show(path)
-    return [share for _, share in sorted(answer.labels)]
+    return shares
 
 
-def use_lite(path: Path, photo: Path) -> list[float]:
-    return [share for _, share in sorted(open_personal(path).classify(photo, top=99).labels)]
-
-
-def use_export(path: Path, photo: Path) -> list[float]:
-    return [share for _, share in sorted(ExportedModel.load(path).classify(photo, top=99).labels)]
+def shares_by(load: Callable[[Path], PhotoClassifier], path: Path, photo: Path) -> list[float]:
+    """Of all classes, by their names."""
+    return [share for _, share in sorted(load(path).classify(photo, top=99).labels)]
 
 
 def show(path: Path) -> None:
@@ -241,7 +239,12 @@ def make_files(folder: Path, kinds: list[str]) -> tuple[dict[str, bytes], Path]:
     return {kind: (folder / names[kind]).read_bytes() for kind in kinds}, photo
 
 
-USES = {"base": use_base, "personal": use_personal, "lite": use_lite, "export": use_export}
+USES: dict[str, Callable[[Path, Path], list[float]]] = {
+    "base": use_base,
+    "personal": use_personal,
+    "lite": partial(shares_by, open_personal),
+    "export": partial(shares_by, ExportedModel.load),
+}
 
 
 def outcome(use: Callable[[], list[float]], whole: list[float], crafted: bool) -> str:
@@ -265,7 +268,7 @@ def main() -> None:
 
     signal.signal(signal.SIGPROF, too_slow)
     signal.signal(signal.SIGALRM, too_slow)
-    result: dict[str, Any] = {}
+    result: Row = {}
     with tempfile.TemporaryDirectory() as scratch:
         files, photo = make_files(Path(scratch), kinds)
         for kind in kinds:
@@ -273,7 +276,7 @@ def main() -> None:
     emit("fuzz_checkpoints", vars(args), result)
 
 
-def fuzz(kind: str, data: bytes, photo: Path, tries: int, draw: Random) -> dict[str, Any]:
+def fuzz(kind: str, data: bytes, photo: Path, tries: int, draw: Random) -> Row:
     """Count what comes of changed files of one kind."""
     path = photo.parents[2] / f"changed{'.onnx' if kind == 'export' else '.safetensors'}"
     path.write_bytes(data)
@@ -302,11 +305,6 @@ def fuzz(kind: str, data: bytes, photo: Path, tries: int, draw: Random) -> dict[
         if time.process_time() - start > SLOW or peak() - before > LARGE:
             costly.append(f"{change.__name__} {number}")
     return {"counts": dict(counts), "uncaught": uncaught, "costly": costly, "peak": peak()}
-
-
-def peak() -> int:
-    """The most memory that this process has had, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 if __name__ == "__main__":

@@ -18,8 +18,7 @@ import tempfile
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
@@ -28,7 +27,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.common import arguments
+from benchmarks.common import Row, arguments, emit
 from fewshot_lite.images.opening import PhotoError
 from fewshot_lite.images.photo import read_square
 
@@ -104,20 +103,24 @@ def many_pixels() -> Iterator[tuple[str, bytes]]:
         yield f"{name}.tif", tiff(side, zeros(side * side * bits // 8), bits, form)
     for kind, side in (("WEBP", 7_900), ("AVIF", 7_900), ("JPEG2000", 6_400), ("TIFF", 9_100)):
         yield f"large {kind}", encoded(kind, Image.new("RGB", (side, side), "red"))
-    yield "large.jpg", encoded("JPEG", Image.new("RGB", (SIDE, SIDE), "red"), quality=1)
-    yield (
-        "heavy.jpg",
-        encoded("JPEG", Image.new("RGB", (SIDE, SIDE), "red"), quality=1, progressive=True),
-    )
+    red = Image.new("RGB", (SIDE, SIDE), "red")
+    jpegs = [encoded("JPEG", red, quality=1, progressive=late) for late in (False, True)]
+    del red  # or it would count as memory of what reads them
+    yield from zip(("large.jpg", "heavy.jpg"), jpegs, strict=True)
 
 
 def tiff(side: int, data: bytes, bits: int, form: int) -> bytes:
     """One strip of deflated values; `form` is TIFF's sample format."""
     tags = [(256, side), (257, side), (258, bits), (259, 8), (262, 1), (273, 200), (277, 1)]
     tags += [(278, side), (279, len(data)), (339, form)]
+    return tiff_head(tags).ljust(200, b"\0") + data
+
+
+def tiff_head(tags: list[tuple[int, int]], following: int = 0) -> bytes:
+    """Of one directory of whole numbers, and the place of the next."""
     entries = b"".join(struct.pack("<HHLL", tag, 4, 1, value) for tag, value in tags)
-    head = struct.pack("<2sHLH", b"II", 42, 8, len(tags)) + entries + bytes(4)
-    return head.ljust(200, b"\0") + data
+    head = struct.pack("<2sHLH", b"II", 42, 8, len(tags))
+    return head + entries + struct.pack("<L", following)
 
 
 def scans(side: int, number: int) -> bytes:
@@ -140,13 +143,9 @@ def scans(side: int, number: int) -> bytes:
 
 def slow_to_read() -> Iterator[tuple[str, bytes]]:
     """Much work out of few bytes."""
-    for side, number in (
-        (4_000, 100),
-        (4_000, 3_000),
-        (4_000, 12_000),
-        (15_800, 19),
-        (15_800, 300),
-    ):
+    for side, number in [(4_000, n) for n in (100, 3_000, 12_000)] + [
+        (15_800, n) for n in (19, 300)
+    ]:
         yield f"{number} scans of {side}.jpg", scans(side, number)
     jpeg, dot = encoded("JPEG", quality=90), zlib.compress((b"\0" + b"\1" * 48) * 16)
     first = jpeg.index(b"\xff\xda")
@@ -156,11 +155,8 @@ def slow_to_read() -> Iterator[tuple[str, bytes]]:
     yield "fill.jpg", b"\xff\xd8" + b"\xff" * 9_000_000 + jpeg[2:]
     yield "segments.jpg", jpeg[:2] + b"\xff\xe0\0\2" * 2_000_000 + jpeg[2:]
     text = zlib.compress(bytes(60_000_000), 9)
-    for kind, start in (
-        (b"zTXt", b"C\0\0"),
-        (b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0"),
-        (b"iCCP", b"i\0\0"),
-    ):
+    xmp = b"XML:com.adobe.xmp\0\1\0\0\0"
+    for kind, start in ((b"zTXt", b"C\0\0"), (b"iTXt", xmp), (b"iCCP", b"i\0\0")):
         yield f"{kind.decode()}.png", png(16, 16, dot, (8, 2), chunk(kind, start + text))
     yield "chunks.png", png(16, 16, dot, (8, 2), chunk(b"aaAa", b"") * 700_000)
     yield "rows.png", png(16, 16, zeros(900_000_000), (8, 2))
@@ -169,28 +165,11 @@ def slow_to_read() -> Iterator[tuple[str, bytes]]:
     yield "plain.ppm", b"P3 1200 1200 255\n" + b"1 " * 4_320_000
     yield "digits.ppm", b"P3 " + b"9" * 5_000_000 + b" 1 255\n"
     info = struct.pack("<LllHHLLllLL", 40, 15_000, 15_000, 1, 8, 1, 0, 0, 0, 0, 0)
-    yield (
-        "runs.bmp",
-        b"BM" + struct.pack("<LHHL", 0, 0, 0, 1078) + info + bytes(1024) + b"\0\0" * 4_000_000,
-    )
-    sample = [
-        (256, 16),
-        (257, 16),
-        (258, 8),
-        (259, 1),
-        (262, 1),
-        (277, 1),
-        (330, 8),
-        (34665, 8),
-        (34853, 8),
-    ]
-    entries = b"".join(struct.pack("<HHLL", tag, 4, 1, value) for tag, value in sample)
-    yield (
-        "circle.tif",
-        struct.pack("<2sHLH", b"II", 42, 8, len(sample)) + entries + struct.pack("<L", 8),
-    )
-    entries = b"".join(struct.pack("<HHLL", tag, 4, 1, 8) for tag in range(65_535))
-    yield "tags.tif", struct.pack("<2sHLH", b"II", 42, 8, 65_535) + entries + bytes(4)
+    head = b"BM" + struct.pack("<LHHL", 0, 0, 0, 1078) + info
+    yield "runs.bmp", head + bytes(1024) + b"\0\0" * 4_000_000
+    tags = [(256, 16), (257, 16), (258, 8), (259, 1), (262, 1), (277, 1)]
+    yield "circle.tif", tiff_head([*tags, (330, 8), (34665, 8), (34853, 8)], following=8)
+    yield "tags.tif", tiff_head([(tag, 8) for tag in range(65_535)])
 
 
 def other_formats() -> Iterator[tuple[str, bytes]]:
@@ -203,16 +182,12 @@ def other_formats() -> Iterator[tuple[str, bytes]]:
     fields = ((3, 60, b"\1\0"), (3, 20, side), (3, 30, side), (3, 120, b"\5"), (8, 10, drawing))
     packed = (bytes([28, a, b]) + struct.pack(">H", len(data)) + data for a, b, data in fields)
     yield "EPS in IPTC.jpg", b"".join(packed) + bytes(5)
-    yield (
-        "drawing.jpg",
-        b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>',
-    )
+    image = b'<image href="file:///etc/passwd"/>'
+    yield "drawing.jpg", b'<svg xmlns="http://www.w3.org/2000/svg">' + image + b"</svg>"
     yield "qoi.jpg", b"qoif" + struct.pack(">LLBB", SIDE, SIDE, 4, 0) + b"\xfd" * 4_100_000
     yield "psd.jpg", b"8BPS" + struct.pack(">H6xHLLHH", 1, 3, SIDE, SIDE, 8, 3) + bytes(2000)
-    yield (
-        "metafile.jpg",
-        b"\xd7\xcd\xc6\x9a\0\0" + struct.pack("<hhhhH", 0, 0, 100, 100, 72) + bytes(130),
-    )
+    box = struct.pack("<hhhhH", 0, 0, 100, 100, 72)
+    yield "metafile.jpg", b"\xd7\xcd\xc6\x9a\0\0" + box + bytes(130)
 
 
 def damaged(seed: int) -> Iterator[tuple[str, bytes]]:
@@ -273,7 +248,7 @@ def cost(path: Path, results: Connection) -> None:
     results.send({"outcome": outcome, "bytes": memory, "seconds": seconds, "programs": programs})
 
 
-def measure(path: Path) -> dict[str, Any]:
+def measure(path: Path) -> Row:
     """`cost` of a file, or how the process ended."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
@@ -281,7 +256,7 @@ def measure(path: Path) -> dict[str, Any]:
     process.start()
     sender.close()
     try:
-        result: dict[str, Any] = receiver.recv() if receiver.poll(PATIENCE) else {}
+        result: Row = receiver.recv() if receiver.poll(PATIENCE) else {}
     except EOFError:
         result = {}
     process.kill()
@@ -296,27 +271,21 @@ def measure(path: Path) -> dict[str, Any]:
     return {"file": path.name, "kilobytes": path.stat().st_size // 1000, **result}
 
 
-FAMILIES: dict[str, Callable[[], Iterator[tuple[str, bytes]]]] = {
-    "claimed sizes": claimed_sizes,
-    "many pixels": many_pixels,
-    "slow to read": slow_to_read,
-    "other formats": other_formats,
-}
-
-
 def main() -> None:
     args = arguments(__doc__, only=("", "a part of the names of files to read"), seed=0)
     Image.init()
-    found: dict[str, list[dict[str, Any]]] = {}
-    families: dict[str, Callable[[], Iterator[tuple[str, bytes]]]] = {
-        **FAMILIES,
-        "damaged": partial(damaged, args.seed),
+    families = {
+        "claimed sizes": claimed_sizes(),
+        "many pixels": many_pixels(),
+        "slow to read": slow_to_read(),
+        "other formats": other_formats(),
+        "damaged": damaged(args.seed),
     }
+    found: dict[str, list[Row]] = {family: [] for family in families}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        for family, make in families.items():
-            found[family] = []
-            for name, data in make():
+        for family, files in families.items():
+            for name, data in files:
                 if args.only in name:
                     path = folder / name
                     path.write_bytes(data)
@@ -324,17 +293,13 @@ def main() -> None:
                     path.unlink()
         names = [name for name in sparse(folder) if args.only in name]
         found["sparse"] = [measure(folder / name) for name in names]
-    from benchmarks.common import (
-        emit,  # torch comes with it, and would count as memory of each file
-    )
-
     emit("hostile_images", vars(args), {family: summary(of) for family, of in found.items()})
 
 
-def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
+def summary(results: list[Row]) -> Row:
     """Counts of one family, the costliest files, and all that should not be."""
 
-    def bad(result: dict[str, Any]) -> bool:
+    def bad(result: Row) -> bool:
         ended = not result["outcome"].startswith(("read", "refused"))
         costly = result["bytes"] > LARGE or result["seconds"] > SLOW
         return ended or costly or bool(result["programs"])

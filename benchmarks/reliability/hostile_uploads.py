@@ -17,8 +17,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -32,7 +30,7 @@ from urllib.parse import quote
 
 from PIL import Image
 
-from benchmarks.common import arguments, emit, say
+from benchmarks.common import arguments, emit, say, served
 from benchmarks.reliability.hostile_images import claimed_sizes, other_formats
 from fewshot_lite.demo.drawings import KINDS, write_folder
 
@@ -48,6 +46,11 @@ JSONS = (
     *(b"[" * 100_000, b'{"name":' * 5000, b'{"name": 1e400}', b'{"name": "\\ud800"}', b"\xff\xfe"),
     *(b'{"name": "a", "name": "../b"}', b'{"name": ' + b"9" * 10_000 + b"}", b"null", b"NaN"),
     *(b'{"numbers": [1e308]}', b'{"numbers": [' + b"1," * 50_000 + b"1]}", b'{"__proto__": 1}'),
+)
+#: Methods and paths.
+STARTS = (
+    *(b"GET http://evil/", b"GET //evil/", b"GET /../../etc/passwd", b"GET *", b"CONNECT /"),
+    *(b"\xff /", b"A" * 999 + b" /", b"GET /v1/photos/%2e%2e%2f%2e%2e/picture"),
 )
 
 
@@ -107,10 +110,8 @@ def attacks(draw: Random, tokened: bool) -> Iterator[Attack]:
             yield Attack(family, (request("POST", path, data),))
     for name in NAMES:
         quoted = quote(name, safe="")
-        yield Attack(
-            "names", (request("POST", f"/v1/classes/fish/photos?name={quoted}", photo(draw)),)
-        )
-        yield Attack("names", (request("POST", f"/v1/classes/{quoted}/photos", photo(draw)),))
+        for path in (f"/v1/classes/fish/photos?name={quoted}", f"/v1/classes/{quoted}/photos"):
+            yield Attack("names", (request("POST", path, photo(draw)),))
         for members in ({"name": name}, {"into": name}):
             body = json.dumps(members).encode()
             yield Attack("names", (request("PATCH", "/v1/classes/house", body),))
@@ -173,13 +174,7 @@ def raw() -> Iterator[Attack]:
         b"GET / HTTP/1.1\r\n" + host + b"X: " + b"b" * 200_000 + b"\r\n\r\n",
         b"GET / HTTP/1.1\r\n" + host + b"X\0: b\r\n\r\n",
         b"GET / HTTP/1.1\r\n" + host + b" folded: b\r\n\r\n",
-        *(b"GET %b HTTP/1.1\r\n" % path + host + b"\r\n" for path in (b"http://evil/", b"//evil/")),
-        *(b"GET %b HTTP/1.1\r\n" % path + host + b"\r\n" for path in (b"/../../etc/passwd", b"*")),
-        *(
-            b"%b / HTTP/1.1\r\n" % method + host + b"\r\n"
-            for method in (b"CONNECT", b"\xff", b"A" * 999)
-        ),
-        b"GET /v1/photos/%2e%2e%2f%2e%2e/picture HTTP/1.1\r\n" + host + b"\r\n",
+        *(b"%b HTTP/1.1\r\n" % start + host + b"\r\n" for start in STARTS),
     ):
         yield Attack("no requests", (data,))
     slow = (post + host + b"Content-Length: 999\r\n\r\n", b"x")
@@ -191,7 +186,7 @@ def raw() -> Iterator[Attack]:
 
 def answer(port: int, attack: Attack) -> tuple[str, str]:
     """Its status, "closed" or "no answer"; and what came."""
-    found = b""
+    found, otherwise = b"", "closed"
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
             for piece in attack.pieces:
@@ -200,27 +195,21 @@ def answer(port: int, attack: Attack) -> tuple[str, str]:
             while part := connection.recv(65536):
                 found += part
     except TimeoutError:
-        status = re.match(rb"HTTP/1\.1 (\d+)", found)  # kept open for a next request
-        return (status[1].decode() if status else "no answer"), ""
+        otherwise = "no answer"  # or kept open for a next request
     except OSError:
         pass
     status = re.match(rb"HTTP/1\.1 (\d+)", found)
-    return (status[1].decode() if status else "closed"), found.decode("latin-1")
+    return (status[1].decode() if status else otherwise), found.decode("latin-1")
 
 
 def attacked(scratch: Path, draw: Random, *, tokened: bool) -> dict[str, Any]:
     """One server, its attacks, and what is left."""
-    command = [sys.executable, "-m", "fewshot_lite", "serve", "things", "--no-open"]
-    command += ["--token", TOKEN] if tokened else []
+    words = ["things", *(["--token", TOKEN] if tokened else [])]
     environment = {**os.environ, "HOME": str(scratch), "COLUMNS": "200"}
-    with (scratch / "stderr.txt").open("w+") as errors:
-        server = subprocess.Popen(
-            command, cwd=scratch, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
-        )
-        assert server.stdout is not None
-        found = re.search(r":(\d+)/", server.stdout.readline())
-        assert found
-        port = int(found[1])
+    with (
+        (scratch / "stderr.txt").open("w+") as errors,
+        served(words, scratch, stderr=errors, env=environment) as (server, port),
+    ):
         headers = {"Authorization": f"Bearer {TOKEN}"} if tokened else {}
         alive = Attack("", (request("GET", "/v1/model", b"", headers),))
         while answer(port, alive)[0] == "409":  # the photos are being adapted to

@@ -60,30 +60,20 @@ def main() -> None:
             process.kill()
             process.join()
             ended = process.exitcode == 0
-            had_state = any(path.exists() for path in states(output))
+            newest = training.state_path(output)
+            had_state = newest.exists() or training.previous(newest).exists()
             if not ended:
                 finish(start(args.data, output, resume=training.log_path(output).exists()))
             runs.append(
                 {
-                    "ended_before": ended,
-                    "while_writing": writing and not ended,
-                    "had_state": had_state,
+                    "killed": not ended,
+                    "killed_while_writing": writing and not ended,
+                    "killed_before_the_first_state": not had_state,
                     "same_weights": output.read_bytes() == whole.read_bytes(),
-                    "left_behind": sorted(path.name for path in output.parent.iterdir()),
                 }
             )
-    emit(
-        "kills",
-        vars(args),
-        {
-            "seconds_of_a_run": round(seconds, 1),
-            "killed": sum(not run["ended_before"] for run in runs),
-            "killed_while_writing": sum(bool(run["while_writing"]) for run in runs),
-            "killed_before_the_first_state": sum(not run["had_state"] for run in runs),
-            "same_weights": sum(bool(run["same_weights"]) for run in runs),
-            "runs": runs,
-        },
-    )
+    found = {key: sum(run[key] for run in runs) for key in runs[0]}
+    emit("kills", vars(args), {"seconds_of_a_run": round(seconds, 1), **found})
 
 
 def start(data: Path, output: Path, *, resume: bool) -> BaseProcess:
@@ -101,12 +91,6 @@ def finish(process: BaseProcess) -> None:
     process.join()
     if process.exitcode != 0:
         raise SystemExit(f"A run ended with exit code {process.exitcode}.")
-
-
-def states(output: Path) -> tuple[Path, Path]:
-    """Where the last two states of a run lie."""
-    newest = training.state_path(output)
-    return newest, training.previous(newest)
 
 
 def writes(output: Path) -> bool:

@@ -162,16 +162,6 @@ def test_a_run_that_was_stopped_goes_on_and_ends_alike(
     assert costed == list(range(COSTED))
 
 
-def test_slow_models_may_do_fewer_tasks_of_each_group(
-    model: Path, protocol: FolderProtocol
-) -> None:
-    with TaskLog(None, {}) as log:
-        run(methods(model, "cosine", "knn"), protocol, log, ImageCache(), tasks={"knn": 2})
-    assert [sorted(r.scores) for r in log.records.values()] == [["cosine", "knn"]] * 2 + [
-        ["cosine"]
-    ] * 4
-
-
 class Videos:
     """A protocol whose queries are frames, more than go through at a time."""
 

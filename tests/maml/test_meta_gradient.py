@@ -119,7 +119,7 @@ def test_maml_agrees_with_finite_differences(task: Task) -> None:
 def test_single_precision_is_enough_where_there_are_no_kinks(
     learner: type[GradientLearner], task: Task
 ) -> None:
-    """With them it jumps: `benchmarks/accuracy/kinks.py`."""
+    """With them it jumps: see "In single precision" in `docs/mathematics/maml.md`."""
     options = {"lam": 10.0} if learner is ImplicitMaml else {}
     made = conv4(learner, inner_steps=5, inner_lr=0.05, **options)
     exact = meta_gradient(made, task).gradients

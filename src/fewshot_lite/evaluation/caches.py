@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -60,6 +60,18 @@ class BoundedCache(Generic[Key]):
             _, dropped = self._kept.popitem(last=False)
             self.size -= dropped.nbytes
 
+    def stack(
+        self, keys: Sequence[Key], compute: Callable[[list[Key]], Iterable[Tensor]]
+    ) -> Tensor:
+        """The values of all keys as one tensor; those that are not kept are computed, in order."""
+        found = {key: row for key in keys if (row := self.get(key)) is not None}
+        missing = [key for key in dict.fromkeys(keys) if key not in found]
+        if missing:
+            for key, row in zip(missing, compute(missing), strict=True):
+                found[key] = row
+                self.put(key, row.clone())
+        return torch.stack([found[key] for key in keys])
+
 
 class ImageCache:
     """Decoded images by source and size."""
@@ -75,31 +87,29 @@ class ImageCache:
         Raises:
             FewshotError: one cannot be read.
         """
-        found = {s: image for s in sources if (image := self._cache.get((s, size))) is not None}
-        missing = [s for s in dict.fromkeys(sources) if s not in found]
-        if missing:
-            decoded, problems = decode(missing, size, workers=self._workers)
-            for position, reason in problems.items():
-                source = missing[position]
-                remedy = "Remove or replace it" if isinstance(source, Path) else "Get its file anew"
-                raise FewshotError(f"{source}: {reason}. {remedy}.")
-            found |= zip(missing, decoded, strict=True)
-            for source in missing:
-                self._cache.put((source, size), found[source].clone())
-        return torch.stack([found[source] for source in sources])
+        return self._cache.stack([(source, size) for source in sources], self._decoded)
 
-    def chunks(self, sources: Sequence[Source], size: int) -> Iterator[tuple[int, Tensor]]:
-        """All of them, `CHUNK` at a time with the first one's position, the next being read."""
+    def _decoded(self, keys: Sequence[tuple[Source, int]]) -> Tensor:
+        sources, (size, *_) = zip(*keys, strict=True)
+        decoded, problems = decode(sources, size, workers=self._workers)
+        for position, reason in problems.items():
+            source = sources[position]
+            remedy = "Remove or replace it" if isinstance(source, Path) else "Get its file anew"
+            raise FewshotError(f"{source}: {reason}. {remedy}.")
+        return decoded
+
+    def chunks(self, sources: Sequence[Source], size: int) -> Iterator[Tensor]:
+        """All of them, `CHUNK` at a time, the next being read meanwhile."""
         starts = range(0, len(sources), CHUNK)
         if len(starts) == 1:  # no thread for what is mostly kept already
-            yield 0, self.images(sources, size)
+            yield self.images(sources, size)
             return
         with ThreadPoolExecutor(max_workers=1) as reader:
             coming = reader.submit(self.images, sources[:CHUNK], size)
             for start in starts:
                 found, after = coming, sources[start + CHUNK : start + 2 * CHUNK]
                 coming = reader.submit(self.images, after, size) if after else found
-                yield start, found.result()
+                yield found.result()
 
     def problems(
         self,
@@ -130,15 +140,14 @@ class FeatureCache:
 
     def features(self, method: FrozenMethod, sources: Sequence[Source]) -> Tensor:
         """Features (B, d) of images, on the method's device."""
-        key = (method.backbone, method.image_size)
-        found = {s: row for s in sources if (row := self._cache.get((*key, s))) is not None}
-        missing = [s for s in dict.fromkeys(sources) if s not in found]
-        for start, images in self._images.chunks(missing, method.image_size) if missing else ():
-            rows = method.bare(images.to(method.passes.device))
-            for source, row in zip(missing[start : start + CHUNK], rows, strict=True):
-                found[source] = row
-                self._cache.put((*key, source), row.clone())
-        return torch.stack([found[source] for source in sources])
+
+        def compute(keys: list[tuple[Backbone, int, Source]]) -> Iterator[Tensor]:
+            missing = [source for *_, source in keys]
+            for images in self._images.chunks(missing, method.image_size):
+                yield from method.bare(images.to(method.passes.device))
+
+        keys = [(method.backbone, method.image_size, source) for source in sources]
+        return self._cache.stack(keys, compute)
 
 
 class LowerMapsCache:
@@ -159,14 +168,7 @@ class LowerMapsCache:
         def lower_maps(images: Tensor) -> Tensor:
             contents = images.cpu().numpy()
             keys = [(id(learner), hashlib.sha1(row.tobytes()).digest()) for row in contents]
-            found = {key: row for key in keys if (row := self._cache.get(key)) is not None}
-            missing = {key: row for row, key in enumerate(keys) if key not in found}
-            if missing:
-                rows = compute(images[list(missing.values())])
-                for key, row in zip(missing, rows, strict=True):
-                    found[key] = row
-                    self._cache.put(key, row.clone())
-            return torch.stack([found[key] for key in keys])
+            return self._cache.stack(keys, lambda some: compute(images[[*map(keys.index, some)]]))
 
         learner.lower_maps = lower_maps  # type: ignore[method-assign]
         try:

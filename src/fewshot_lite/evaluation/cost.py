@@ -195,10 +195,11 @@ def peak_memory(device: torch.device) -> Iterator[Callable[[], int]]:
         return
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # sets the peak to what is resident now
-    yield _peak_resident
+    yield peak_resident
 
 
-def _peak_resident() -> int:
+def peak_resident() -> int:
+    """Most bytes that this process has held since its start, or since the peak was set anew."""
     with contextlib.suppress(OSError, StopIteration, ValueError, IndexError):
         lines = Path("/proc/self/status").read_text().splitlines()
         return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])

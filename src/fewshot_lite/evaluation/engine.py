@@ -65,7 +65,6 @@ def run(
     log: TaskLog,
     images: ImageCache,
     *,
-    tasks: dict[str, int] | None = None,
     on_done: OnDone = lambda done, total: None,
     stop: Callable[[], bool] = lambda: False,
     ranks: Ranks | None = None,
@@ -76,8 +75,6 @@ def run(
         methods: each is given exactly the same tasks; their order does not matter.
         log: where scores go.
         images: decoded images, kept between tasks.
-        tasks: by a method's name, the tasks of each group that it takes part in (the first ones);
-            all, for a method that is not named.
         on_done: called with (tasks done, tasks in all).
         stop: asked after each task; True ends the run.
         ranks: processes that share the tasks out; the first one's log and any one's `stop` hold.
@@ -85,7 +82,7 @@ def run(
     Returns:
         Whether all tasks are done.
     """
-    runner = _Runner(methods, images, tasks or {})
+    runner = _Runner(methods, images)
     ranks = ranks or Ranks()
     log.records |= ranks.everyone(log.records)[0]
     begun = 0  # tasks that were begun by anyone
@@ -115,14 +112,11 @@ def run(
 
 
 class _Runner:
-    def __init__(
-        self, methods: Sequence[Method], images: ImageCache, tasks: dict[str, int]
-    ) -> None:
+    def __init__(self, methods: Sequence[Method], images: ImageCache) -> None:
         self._methods = methods
         self._images = images
         self._features = FeatureCache(images)
         self._lower_maps = LowerMapsCache()
-        self._limits = tasks
         self._seen: Counter[str] = Counter()  # tasks of each group so far
 
     def skip(self, group: str) -> None:
@@ -137,11 +131,7 @@ class _Runner:
             way=len(task.class_names),
             support=len(task.support),
             queries=len(task.query),
-            scores={
-                method.name: self._score(method, task, position)
-                for method in self._methods
-                if position < self._limits.get(method.name, position + 1)
-            },
+            scores={m.name: self._score(m, task, position) for m in self._methods},
         )
 
     def _score(self, method: Method, task: EvaluationTask, position: int) -> TaskScore:
@@ -165,7 +155,7 @@ class _Runner:
             self._images.images(task.support, size),
             torch.tensor(task.support_labels),
             len(task.class_names),
-            (chunk for _, chunk in self._images.chunks(task.query[:at_most], size)),
+            self._images.chunks(task.query[:at_most], size),
             task.query_labels[:at_most],
             parts=task.query_parts[:at_most],
             metered=position == 0,

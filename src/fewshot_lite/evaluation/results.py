@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -28,7 +27,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Difference:
-    """Model `a` minus model `b` on the tasks that both took part in."""
+    """Model `a` minus model `b`, task by task."""
 
     a: str
     b: str
@@ -157,7 +156,7 @@ def _section(
 ) -> Section:
     by_group = list(groups.values())
     mine = [record for part in by_group for record in part]
-    scores = {n: [r.scores[n] for r in mine if n in r.scores] for n in names}
+    scores = {n: [r.scores[n] for r in mine] for n in names}
     ways = [record.way for record in mine]
     return Section(
         name=name,
@@ -166,7 +165,7 @@ def _section(
         shot=sum(r.support / r.way for r in mine) / len(mine),
         tasks={n: len(s) for n, s in scores.items()},
         accuracy={n: _figure(by_group, partial(_units, name=n), normal) for n in names},
-        calibration={n: calibration_error(s) if s else math.nan for n, s in scores.items()},
+        calibration={n: calibration_error(s) for n, s in scores.items()},
         costs=_costs(by_group, names),
         differences=tuple(
             Difference(a, b, _figure(by_group, partial(_paired, a=a, b=b), normal))
@@ -176,12 +175,10 @@ def _section(
 
 
 def _units(record: TaskRecord, name: str) -> tuple[float, ...]:
-    return record.scores[name].units if name in record.scores else ()
+    return record.scores[name].units
 
 
 def _paired(record: TaskRecord, a: str, b: str) -> tuple[float, ...]:
-    if a not in record.scores or b not in record.scores:
-        return ()
     pairs = zip(record.scores[a].units, record.scores[b].units, strict=True)
     return tuple(x - y for x, y in pairs)
 
@@ -193,7 +190,6 @@ def _figure(
 ) -> Figure:
     """Over the units of one group, or over the means of several."""
     parts = [[unit for record in group for unit in units(record)] for group in by_group]
-    parts = [part for part in parts if part]
     if any(len(units(record)) > 1 for group in by_group for record in group):
         parts = [[unit for part in parts for unit in part]]
     return Figure(*mean_of_means(parts, normal=normal))
@@ -201,7 +197,7 @@ def _figure(
 
 def _costs(by_group: Sequence[Sequence[TaskRecord]], names: Sequence[str]) -> dict[str, Cost]:
     def costs(group: Sequence[TaskRecord], name: str) -> list[Cost]:
-        scores = [record.scores[name] for record in group if name in record.scores]
-        return [score.cost for score in scores if score.cost is not None]
+        found = [record.scores[name].cost for record in group]
+        return [cost for cost in found if cost is not None]
 
     return {n: mean_cost([typical_cost(costs(group, n)) for group in by_group]) for n in names}

@@ -44,7 +44,6 @@ def compare_models(
     *,
     log: Path | None = None,
     force: bool = False,
-    limits: dict[str, int] | None = None,
     on_done: OnDone = lambda done, total: None,
     stop: Callable[[], bool] = lambda: False,
     ranks: Ranks | None = None,
@@ -56,7 +55,6 @@ def compare_models(
         open_data: makes the protocol; called with the cache of images and the first model's size.
         log: where each task's scores go as they come, to go on from; none if not given.
         force: overwrite a log of another comparison.
-        limits: by a model's name, on how many tasks of each group it is run.
         on_done: as `engine.run` has it.
         stop: as `engine.run` has it.
         ranks: processes that share the tasks out; all return the same, the first one writes.
@@ -64,25 +62,16 @@ def compare_models(
     Raises:
         UsageError, FewshotError: models, data or a log that cannot be used.
     """
-    ranks, limits = ranks or Ranks(), limits or {}
+    ranks = ranks or Ranks()
     opened = open_models(names, session)
     methods = [model.method for model in opened]
     images = ImageCache()
     protocol = open_data(images, methods[0].image_size)
-    config = _config(opened, protocol, session, limits)
+    config = _config(opened, protocol, session)
     facts = {name.replace("_", " "): value for name, value in config.items()}
     ranks.check_same(facts, "All need the same version, models, data and flags.")
     with TaskLog(log if ranks.first else None, config, force=force) as tasks:
-        finished = run(
-            methods,
-            protocol,
-            tasks,
-            images,
-            tasks=limits,
-            on_done=on_done,
-            stop=stop,
-            ranks=ranks,
-        )
+        finished = run(methods, protocol, tasks, images, on_done=on_done, stop=stop, ranks=ranks)
         records = tuple(tasks.records[number] for number in sorted(tasks.records))
     comparison = compare(
         records,
@@ -111,13 +100,10 @@ def _seen_in_training(opened: Sequence[Opened], protocol: EvaluationProtocol) ->
 
 
 def _config(
-    opened: Sequence[Opened],
-    protocol: EvaluationProtocol,
-    session: Session,
-    limits: dict[str, int],
+    opened: Sequence[Opened], protocol: EvaluationProtocol, session: Session
 ) -> dict[str, Any]:
     """All that scores depend on: a log is gone on with only if it is the same."""
-    models = [{**m.description, "tasks": limits.get(m.method.name)} for m in opened]
+    models = [{**m.description, "tasks": None} for m in opened]  # logs have had this field
     return {
         "models": sorted(models, key=lambda model: str(model["name"])),
         "protocol": protocol.name,

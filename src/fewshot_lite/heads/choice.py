@@ -1,6 +1,6 @@
 """Which head a personal model gets: all read the same cached features, the backbone is passed once.
 
-`benchmarks/accuracy/compare.py` compares them. The mean of the Mahalanobis head, ridge regression
+`fewshot-lite evaluate film-NAME` compares them. The mean of the Mahalanobis head, ridge regression
 and cosines with class means was best on the validation sets: a base with a Mahalanobis head adapts
 with that, and others keep their own.
 """

@@ -11,7 +11,7 @@ import pytest
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.evaluation.protocols.base import EvaluationTask
 from fewshot_lite.published.orbit.protocol import OrbitProtocol
-from fewshot_lite.published.orbit.submission import Submission
+from fewshot_lite.published.orbit.submission import collect, problems, write
 from orbit_tree import TWO, draw_orbit
 
 BAG, KEYS = "P177--bag--clutter--Zj-1", "P177--keys--clutter--Hv_2"
@@ -31,11 +31,9 @@ TASK = EvaluationTask(
 
 
 def test_the_format_of_the_servers_example(tmp_path: Path) -> None:
-    submission = Submission()
-    submission.add(TASK, [0, 1, 1])
-    submission.add(replace(TASK, group="P204"), [1, 1, 0])
-    submission.add(TASK, [0, 0, 0])
-    submission.write(tmp_path / "results.json")
+    other = replace(TASK, group="P204")
+    submission = collect([(TASK, [0, 1, 1]), (other, [1, 1, 0]), (TASK, [0, 0, 0])])
+    write(submission, tmp_path / "results.json")
     assert json.loads((tmp_path / "results.json").read_text()) == {
         "P177": [
             {
@@ -59,51 +57,46 @@ def test_the_format_of_the_servers_example(tmp_path: Path) -> None:
 
 def test_the_tasks_of_the_protocol(tmp_path: Path) -> None:
     protocol = OrbitProtocol(draw_orbit(tmp_path, {"test": {"P177": TWO}}))
-    submission = Submission()
-    for number in range(len(protocol)):
-        task = protocol.task(number)
-        submission.add(task, task.query_labels)
-    assert submission.problems() == []
-    submission.write(tmp_path / "results.json")
-    tasks = json.loads((tmp_path / "results.json").read_text())["P177"]
-    assert len(tasks) == 50
-    assert {len(frames) for task in tasks for frames in task["task_videos"].values()} == {52}
+    tasks = [protocol.task(number) for number in range(len(protocol))]
+    submission = collect((task, task.query_labels) for task in tasks)
+    assert problems(submission) == []
+    write(submission, tmp_path / "results.json")
+    written = json.loads((tmp_path / "results.json").read_text())["P177"]
+    assert len(written) == 50
+    assert {len(frames) for task in written for frames in task["task_videos"].values()} == {52}
 
 
 def test_too_few_tasks_for_the_server_are_named() -> None:
-    submission = Submission()
-    submission.add(TASK, [0, 1, 1])
-    assert submission.problems() == ["P177: 1 tasks; the challenge wants 50."]
+    submission = collect([(TASK, [0, 1, 1])])
+    assert problems(submission) == ["P177: 1 tasks; the challenge wants 50."]
 
 
 @pytest.mark.parametrize("predictions", [[0, 1], [0, 1, 1, 0], [0, 1, 2], [0, -1, 1]])
 def test_predictions_that_are_not_of_the_task(predictions: list[int]) -> None:
     with pytest.raises(ValueError, match=r"zip|no class"):
-        Submission().add(TASK, predictions)
+        collect([(TASK, predictions)])
 
 
 def test_a_frame_without_a_number() -> None:
     query = (*TASK.query[:2], Path("x", KEYS, "first.jpg"))
     with pytest.raises(FewshotError, match=r"first\.jpg: the name"):
-        Submission().add(replace(TASK, query=query), [0, 1, 1])
+        collect([(replace(TASK, query=query), [0, 1, 1])])
 
 
 def test_what_exists_is_kept_unless_forced(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     path.write_text("mine")
-    submission = Submission()
     with pytest.raises(FewshotError, match="no predictions"):
-        submission.write(path, force=True)
-    submission.add(TASK, [0, 1, 1])
+        write({}, path, force=True)
+    submission = collect([(TASK, [0, 1, 1])])
     with pytest.raises(UsageError, match="--force"):
-        submission.write(path)
+        write(submission, path)
     assert path.read_text() == "mine"
-    submission.write(path, force=True)
+    write(submission, path, force=True)
     assert "P177" in json.loads(path.read_text())
 
 
 def test_no_folder_to_write_to(tmp_path: Path) -> None:
-    submission = Submission()
-    submission.add(TASK, [0, 1, 1])
+    submission = collect([(TASK, [0, 1, 1])])
     with pytest.raises(UsageError, match="there is no folder"):
-        submission.write(tmp_path / "none" / "results.json")
+        write(submission, tmp_path / "none" / "results.json")

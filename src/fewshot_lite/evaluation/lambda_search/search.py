@@ -13,7 +13,7 @@ there are and the fewer tasks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -26,7 +26,7 @@ from fewshot_lite.evaluation.lambda_search.result import ALIKE, Search
 from fewshot_lite.evaluation.names import ModelName
 from fewshot_lite.evaluation.protocols.folders import FolderProtocol
 from fewshot_lite.evaluation.protocols.options import ProtocolOptions, Span
-from fewshot_lite.images.folders import scan_collection
+from fewshot_lite.images.folders import ImageFolder, scan_collection
 
 #: Called with (round of the search, trials done, trials in all): a pattern on a task each.
 OnDone = Callable[[int, int, int], None]
@@ -52,82 +52,56 @@ def search_patterns(
             from, or a loop that diverges.
         KeyboardInterrupt: stopped before there was anything to show.
     """
-    setting = _Setting(name, data, options, device)
-    subject = setting.subject
+    options.check()
+    subject = open_subject(name, options.inner_steps, device)
+    way = _way(subject, options)
+    folders = _folders(data, way, subject)
+    images = ImageCache()
+    protocol = FolderProtocol(
+        folders,
+        ProtocolOptions(
+            ways=(Span(way, way),),
+            shots=(Span(options.shots, options.shots),),
+            queries=options.queries,
+            tasks=options.tasks,
+            seed=options.seed,
+        ),
+        find_unreadable=lambda sources: images.problems(sources, subject.image_size),
+    )
+    bench = Bench(subject, protocol, images)
     patterns = all_patterns(subject)
     greedy = patterns is None or len(patterns) > options.max_patterns
     if greedy or patterns is None:
-        measured, finished = _greedy(setting.bench, subject, options.max_patterns, on_done, stop)
+        measured, finished = _greedy(bench, subject, options.max_patterns, on_done, stop)
     else:
-        measured, finished = setting.bench.measure(
+        measured, finished = bench.measure(
             patterns, subject.full, on_done=partial(on_done, 1), stop=stop
         )
-    return setting.search(measured, greedy, finished)
+    return Search(
+        subject.name,
+        subject.layers,
+        subject.inner_steps,
+        way,
+        options,
+        tuple(folder.name for folder in folders),
+        tuple(measured.values()),
+        greedy,
+        finished,
+        {Path(str(path)): reason for path, reason in protocol.unreadable.items()},
+    )
 
 
-def measure_patterns(
-    name: ModelName,
-    data: Path,
-    patterns: Sequence[str],
-    options: SearchOptions,
-    *,
-    device: str = "auto",
-) -> Search:
-    """As `search_patterns`, of these patterns and the full one; nothing is searched.
-
-    Raises:
-        UsageError: also for a pattern that does not fit.
-    """
-    setting = _Setting(name, data, options, device)
-    full = setting.subject.full
-    measured, finished = setting.bench.measure(patterns, full)
-    return setting.search(measured, False, finished)
-
-
-class _Setting:
-    """Model and tasks of a search."""
-
-    def __init__(self, name: ModelName, data: Path, options: SearchOptions, device: str) -> None:
-        options.check()
-        self.options = options
-        self.subject = subject = open_subject(name, options.inner_steps, device)
-        self.way = way = _way(subject, options)
-        self.folders = scan_collection(data)
-        for folder in self.folders:
-            if len(folder.class_names) < way:
-                remedy = "Add classes." if subject.way else "Add classes, or lower --way."
-                raise FewshotError(
-                    f"{folder.root}: has {len(folder.class_names)} classes, too few for {way}-way "
-                    f"tasks. {remedy}"
-                )
-        images = ImageCache()
-        self.protocol = FolderProtocol(
-            self.folders,
-            ProtocolOptions(
-                ways=(Span(way, way),),
-                shots=(Span(options.shots, options.shots),),
-                queries=options.queries,
-                tasks=options.tasks,
-                seed=options.seed,
-            ),
-            find_unreadable=lambda sources: images.problems(sources, subject.image_size),
-        )
-        self.bench = Bench(subject, self.protocol, images)
-
-    def search(self, measured: Mapping[str, Measured], greedy: bool, finished: bool) -> Search:
-        """The result so far."""
-        return Search(
-            self.subject.name,
-            self.subject.layers,
-            self.subject.inner_steps,
-            self.way,
-            self.options,
-            tuple(folder.name for folder in self.folders),
-            tuple(measured.values()),
-            greedy,
-            finished,
-            {Path(str(path)): reason for path, reason in self.protocol.unreadable.items()},
-        )
+def _folders(data: Path, way: int, subject: Subject) -> list[ImageFolder]:
+    """The data sets, each with classes enough."""
+    folders = scan_collection(data)
+    for folder in folders:
+        if len(folder.class_names) < way:
+            remedy = "Add classes." if subject.way else "Add classes, or lower --way."
+            raise FewshotError(
+                f"{folder.root}: has {len(folder.class_names)} classes, too few for {way}-way "
+                f"tasks. {remedy}"
+            )
+    return folders
 
 
 def all_patterns(subject: Subject) -> list[str] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar
@@ -24,6 +24,21 @@ class EvaluationTask:
     query_labels: tuple[int, ...]
     query_parts: tuple[str, ...] = ()
     """The video that each query image is a frame of, for protocols that score by it."""
+
+    @classmethod
+    def of(
+        cls,
+        group: str,
+        class_names: Iterable[str],
+        support: Sequence[tuple[Source, int]],
+        query: Sequence[tuple[Source, int]],
+        query_parts: Iterable[str] = (),
+    ) -> EvaluationTask:
+        """A task of images with their labels."""
+        sides = [zip(*side, strict=True) for side in (support, query)]
+        (images, labels), (query_images, query_labels) = sides
+        given = tuple(class_names), images, labels, query_images, query_labels
+        return cls(group, *given, tuple(query_parts))
 
 
 class EvaluationProtocol(ABC):

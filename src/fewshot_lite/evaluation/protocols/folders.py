@@ -206,15 +206,14 @@ class _Single:
     def draw(self, way: int, shot: int, queries: int, random: torch.Generator) -> EvaluationTask:
         episode = sample_fixed_episode(self._pool, way, shot, queries, random)
         paths, labels = self._folder.paths, self._folder.labels
-        shown = zip(episode.support_labels, episode.support, strict=True)
-        names = {label: self.class_names[labels[index]] for label, index in shown}
-        return EvaluationTask(
-            group="",
-            class_names=tuple(names[k] for k in range(episode.classes)),
-            support=tuple(paths[i] for i in episode.support),
-            support_labels=tuple(episode.support_labels),
-            query=tuple(paths[i] for i in episode.query),
-            query_labels=tuple(episode.query_labels),
+        shown = list(zip(episode.support, episode.support_labels, strict=True))
+        asked = zip(episode.query, episode.query_labels, strict=True)
+        names = {label: self.class_names[labels[index]] for index, label in shown}
+        return EvaluationTask.of(
+            "",
+            (names[k] for k in range(episode.classes)),
+            [(paths[i], label) for i, label in shown],
+            [(paths[i], label) for i, label in asked],
         )
 
 
@@ -237,16 +236,11 @@ class _Pair:
 
     def draw(self, way: int, shot: int, queries: int, random: torch.Generator) -> EvaluationTask:
         order = torch.randperm(len(self.class_names), generator=random)[:way].tolist()
-        support = [_some(self._support[c], shot, random) for c in order]
-        query = [_some(self._query[c], queries, random) for c in order]
-        return EvaluationTask(
-            group="",
-            class_names=tuple(self.class_names[c] for c in order),
-            support=tuple(path for paths in support for path in paths),
-            support_labels=tuple(k for k, paths in enumerate(support) for _ in paths),
-            query=tuple(path for paths in query for path in paths),
-            query_labels=tuple(k for k, paths in enumerate(query) for _ in paths),
+        support, query = (
+            [(path, k) for k, c in enumerate(order) for path in _some(side[c], number, random)]
+            for side, number in ((self._support, shot), (self._query, queries))
         )
+        return EvaluationTask.of("", (self.class_names[c] for c in order), support, query)
 
 
 def _by_class(folder: ImageFolder, unreadable: Mapping[Source, str]) -> list[list[Path]]:

@@ -4,8 +4,8 @@ Photos are compared by the cosine of their roots of features, whitened by what v
 classes (within-class covariance normalisation; Hatch, Kajarekar and Stolcke 2006): so what all
 photos of a class differ in counts for little, as it does for the heads. Answers are not made this
 way, and the nearest photo need not be of the class that is answered: of queries of four data sets
-(8 photos a class) it was in 87 %, by the plain cosine in 69 % (`benchmarks/accuracy/reasons.py`).
-One of that class is always shown.
+(8 photos a class) it was in 87 %, by the plain cosine in 69 % (`docs/former-model.md`). One of that
+class is always shown.
 """
 
 from __future__ import annotations

@@ -118,14 +118,7 @@ class MetaDatasetProtocol(EvaluationProtocol):
             support += images[:shots]
             query += images[shots:]
         names = self._specs[name].class_names
-        return EvaluationTask(
-            group=name,
-            class_names=tuple(names[number] for number in drawn.classes),
-            support=tuple(image for image, _ in support),
-            support_labels=tuple(label for _, label in support),
-            query=tuple(image for image, _ in query),
-            query_labels=tuple(label for _, label in query),
-        )
+        return EvaluationTask.of(name, (names[k] for k in drawn.classes), support, query)
 
     def _open(self, spec: DataSetSpec, split: str, rules: EpisodeRules | None) -> bool:
         """Whether tasks can be drawn from a data set; notes tell what is special about it."""

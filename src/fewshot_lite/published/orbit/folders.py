@@ -15,17 +15,16 @@ STRIDE = 30
 MAX_FRAMES = 1000
 
 
-def scan_orbit(folder: Path, mode: str = "train", *, stride: int = STRIDE) -> list[ImageFolder]:
+def scan_orbit(folder: Path, mode: str = "train") -> list[ImageFolder]:
     """The users of ORBIT as data sets whose tasks have clean support and clutter query frames.
 
-    Every `stride`-th of the first 1,000 frames of a video is taken (data/datasets.py of
+    Every 30th of the first 1,000 frames of a video is taken (data/datasets.py of
     https://github.com/microsoft/ORBIT-Dataset, `uniform`). A task then draws shots from all of
     them, where the published code draws videos first and up to 10 frames of each.
 
     Args:
         folder: ORBIT's root, or a folder of users such as ROOT/train.
         mode: which users, if it is the root.
-        stride: 1 for all frames.
 
     Returns:
         one data set a user with at least 2 objects that have clean and clutter frames. What is
@@ -36,7 +35,7 @@ def scan_orbit(folder: Path, mode: str = "train", *, stride: int = STRIDE) -> li
         FewshotError: no user is left.
     """
     found = find_mode(folder, mode)
-    sets = [_data_set(found.users, user, stride) for user in read_users(found)]
+    sets = [_data_set(found.users, user) for user in read_users(found)]
     usable = [data for data in sets if len(data.class_names) >= 2]
     if not usable:
         raise FewshotError(
@@ -46,7 +45,7 @@ def scan_orbit(folder: Path, mode: str = "train", *, stride: int = STRIDE) -> li
     return usable
 
 
-def _data_set(users: Path, user: User, stride: int) -> ImageFolder:
+def _data_set(users: Path, user: User) -> ImageFolder:
     root = users / user.name
     names: list[str] = []
     paths: list[Path] = []
@@ -66,7 +65,7 @@ def _data_set(users: Path, user: User, stride: int) -> ImageFolder:
             skipped.append(Skipped(root / thing.name, f"an object without {kind} videos"))
             continue
         for video in clean + clutter:
-            chosen = range(0, min(len(video.frames), MAX_FRAMES), stride)
+            chosen = range(0, min(len(video.frames), MAX_FRAMES), STRIDE)
             paths += [video.path(frame) for frame in chosen]
             labels += [len(names)] * len(chosen)
             groups += [video.name] * len(chosen)

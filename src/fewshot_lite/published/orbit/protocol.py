@@ -44,6 +44,7 @@ class OrbitRules:
     name: str
     tasks_per_user: int
     support: Support
+    """Every 30th frame of a clean video, or 1 to 10 drawn ones."""
     query_frames: int | None
     """Frames drawn from each query video; None: every one."""
     object_present: bool
@@ -100,8 +101,6 @@ class OrbitProtocol(EvaluationProtocol):
         rules: OrbitRules = RULES["2022"],
         *,
         mode: str = "test",
-        query: Literal["clutter", "clean"] = "clutter",
-        support: Support | None = None,
         all_frames: bool = False,
         tasks_per_user: int | None = None,
         seed: int = 0,
@@ -112,11 +111,6 @@ class OrbitProtocol(EvaluationProtocol):
             root: ORBIT's root, or a folder of users such as ROOT/test.
             rules: a version of the protocol (`RULES`).
             mode: whose users, if it is the root.
-            query: which videos queries come from. With "clean", the support comes from the first 5
-                clean videos of an object (all but one where there are fewer than 6), the queries
-                from the rest.
-            support: "uniform" takes every 30th frame of a clean video, "random" 1 to 10 frames;
-                without, as the rules have it.
             all_frames: keep frames that do not show the object: needs no annotations.
             tasks_per_user: in place of the protocol's number.
             seed: of the draws.
@@ -130,7 +124,7 @@ class OrbitProtocol(EvaluationProtocol):
         if self.tasks_per_user < 1:
             raise UsageError(f"--tasks {self.tasks_per_user}: at least one a user.")
         self._folder = find_mode(root, mode)
-        self._query, self._support, self._seed = query, support or rules.support, seed
+        self._seed = seed
         self._filter = rules.object_present and not all_frames
         if self._filter:
             require_annotations(self._folder.annotations)
@@ -146,7 +140,7 @@ class OrbitProtocol(EvaluationProtocol):
                 )
         if not self._users:
             raise FewshotError(
-                f"{self._folder.users}: no user has 2 objects with clean videos and {query} videos "
+                f"{self._folder.users}: no user has 2 objects with clean videos and clutter videos "
                 f"to evaluate on. {' '.join(self._omissions[:3])} Complete the data set; "
                 "`fewshot-lite data check` names all that is missing."
             )
@@ -157,7 +151,7 @@ class OrbitProtocol(EvaluationProtocol):
     @property
     def name(self) -> str:
         """As tables show it."""
-        return f"{self.rules.name} ({self._query} videos, {self._folder.mode} users)"
+        return f"{self.rules.name} (clutter videos, {self._folder.mode} users)"
 
     @property
     def groups(self) -> Sequence[str]:
@@ -179,27 +173,21 @@ class OrbitProtocol(EvaluationProtocol):
         objects = self._users[user]
         draw = generator(self._seed, Stream.ORBIT_TASKS, number)
         support: list[tuple[Source, int]] = []
-        query: list[tuple[Source, int, str]] = []
+        query: list[tuple[Source, int]] = []
+        videos: list[str] = []
         for label, thing in enumerate(objects):
             for video in _up_to(VIDEO_CAP, thing.support, draw):
                 support += [(video.path(f), label) for f in self._support_frames(video, draw)]
             for video, usable in _up_to(VIDEO_CAP, thing.query, draw):
                 frames = usable[:FRAME_CAP]
                 chosen = _up_to(self.rules.query_frames or FRAME_CAP, frames, draw)
-                query += [(video.path(f), label, video.name) for f in chosen]
-        return EvaluationTask(
-            group=user,
-            class_names=tuple(thing.name for thing in objects),
-            support=tuple(path for path, _ in support),
-            support_labels=tuple(label for _, label in support),
-            query=tuple(path for path, _, _ in query),
-            query_labels=tuple(label for _, label, _ in query),
-            query_parts=tuple(video for _, _, video in query),
-        )
+                query += [(video.path(f), label) for f in chosen]
+                videos += [video.name] * len(chosen)
+        return EvaluationTask.of(user, (thing.name for thing in objects), support, query, videos)
 
     def _support_frames(self, video: Video, draw: torch.Generator) -> Sequence[int]:
         frames = range(min(len(video.frames), FRAME_CAP))
-        if self._support == "uniform":
+        if self.rules.support == "uniform":
             return frames[::SUPPORT_STRIDE]
         most = min(len(frames), RANDOM_FRAMES)
         return _up_to(int(torch.randint(1, most + 1, (), generator=draw)), frames, draw)
@@ -210,15 +198,11 @@ class OrbitProtocol(EvaluationProtocol):
         for thing in user.objects:
             place = f"{user.name}/{thing.name}"
             clean = tuple(video for video in thing.clean if video.frames)
-            first, rest = clean, thing.clutter
-            if self._query == "clean":
-                cut = min(5, len(clean) - 1)
-                first, rest = (clean[:cut], clean[cut:]) if cut > 0 else ((), clean)
-            query = tuple(pair for video in rest if (pair := self._usable(video)))
-            if first and query:
-                usable.append(_Object(thing.name, first, query))
+            query = tuple(pair for video in thing.clutter if (pair := self._usable(video)))
+            if clean and query:
+                usable.append(_Object(thing.name, clean, query))
                 continue
-            kind = self._query if first else "clean"
+            kind = "clutter" if clean else "clean"
             self._omissions.append(f"{place} left out: no {kind} videos with enough frames.")
         return usable
 
@@ -242,7 +226,7 @@ class OrbitProtocol(EvaluationProtocol):
         frames = {
             "uniform": f"every {SUPPORT_STRIDE}th of a clean video",
             "random": f"1 to {RANDOM_FRAMES} random ones of a clean video",
-        }[self._support]
+        }[self.rules.support]
         notes = [
             f"Users: {len(self._users)}; tasks of each: {self.tasks_per_user}; support frames: "
             f"{frames}.",
@@ -250,8 +234,6 @@ class OrbitProtocol(EvaluationProtocol):
             f"{VIDEO_CAP} of an object are not used, as in the published code; each frame is "
             "classified by itself.",
         ]
-        if self._support != self.rules.support:
-            notes.append(f"Departs: {self._support} support frames, not {self.rules.support} ones.")
         if self.tasks_per_user != self.rules.tasks_per_user:
             notes.append(
                 f"Departs: tasks a user: {self.tasks_per_user}, not {self.rules.tasks_per_user}."

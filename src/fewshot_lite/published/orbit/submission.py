@@ -13,7 +13,7 @@ metrics besides frame accuracy come from a run's records, too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from fewshot_lite.core.errors import FewshotError, UsageError
@@ -28,26 +28,22 @@ from fewshot_lite.published.orbit.protocol import OrbitProtocol
 #: The server wants as many tasks of every user.
 CHALLENGE_TASKS = 50
 
-_Task = dict[str, list[str] | dict[str, dict[str, int]]]
+#: By user, the tasks as the server wants them.
+Submission = dict[str, list[dict[str, list[str] | dict[str, dict[str, int]]]]]
 
 
-class Submission:
-    """Collects the predictions of tasks, in order of their numbers, and writes them."""
+def collect(answered: Iterable[tuple[EvaluationTask, Sequence[int]]]) -> Submission:
+    """The predictions of tasks of `published.orbit.protocol.OrbitProtocol`, in their order.
 
-    def __init__(self) -> None:
-        self._users: dict[str, list[_Task]] = {}
+    Args:
+        answered: each task with the class 0..K-1 of each of its Q query frames.
 
-    def add(self, task: EvaluationTask, predictions: Sequence[int]) -> None:
-        """Note the predictions of the next task of a user.
-
-        Args:
-            task: of `published.orbit.protocol.OrbitProtocol`.
-            predictions: the class 0..K-1 of each of its Q query frames.
-
-        Raises:
-            ValueError: not as many predictions as frames, or one that is no class of the task.
-            FewshotError: a frame whose name has no number.
-        """
+    Raises:
+        ValueError: not as many predictions as frames, or one that is no class of the task.
+        FewshotError: a frame whose name has no number.
+    """
+    users: Submission = {}
+    for task, predictions in answered:
         videos: dict[str, dict[str, int]] = {}
         frames = zip(task.query, task.query_parts, predictions, strict=True)
         for source, video, prediction in frames:
@@ -55,32 +51,35 @@ class Submission:
                 raise ValueError(f"{prediction} is no class of a {len(task.class_names)}-way task")
             name = Path(str(source)).name
             videos.setdefault(video, {})[str(frame_number(name))] = int(prediction)
-        entry: _Task = {"task_object_list": list(task.class_names), "task_videos": videos}
-        self._users.setdefault(task.group, []).append(entry)
+        tasks = users.setdefault(task.group, [])
+        tasks.append({"task_object_list": list(task.class_names), "task_videos": videos})
+    return users
 
-    def problems(self) -> list[str]:
-        """Why the server would not score it, if so: a sentence each."""
-        return [
-            f"{user}: {len(tasks)} tasks; the challenge wants {CHALLENGE_TASKS}."
-            for user, tasks in self._users.items()
-            if len(tasks) != CHALLENGE_TASKS
-        ]
 
-    def write(self, path: Path, *, force: bool = False) -> None:
-        """Write the JSON, whole or not at all.
+def problems(submission: Submission) -> list[str]:
+    """Why the server would not score it, if so: a sentence each."""
+    return [
+        f"{user}: {len(tasks)} tasks; the challenge wants {CHALLENGE_TASKS}."
+        for user, tasks in submission.items()
+        if len(tasks) != CHALLENGE_TASKS
+    ]
 
-        Raises:
-            UsageError: the file exists and `force` is not set, or its folder does not.
-            FewshotError: nothing to write, or it cannot be written.
-        """
-        if not self._users:
-            raise FewshotError(f"{path}: there are no predictions to write.")
-        check_output(path, force=force, flag="--submission")
-        try:
-            with atomic_path(path, force=force) as temporary:
-                temporary.write_text(dumps(self._users), encoding="utf-8")
-        except OSError as error:
-            raise FewshotError(f"{path}: cannot be written ({error.strerror}).") from None
+
+def write(submission: Submission, path: Path, *, force: bool = False) -> None:
+    """Write the JSON, whole or not at all.
+
+    Raises:
+        UsageError: the file exists and `force` is not set, or its folder does not.
+        FewshotError: nothing to write, or it cannot be written.
+    """
+    if not submission:
+        raise FewshotError(f"{path}: there are no predictions to write.")
+    check_output(path, force=force, flag="--submission")
+    try:
+        with atomic_path(path, force=force) as temporary:
+            temporary.write_text(dumps(submission), encoding="utf-8")
+    except OSError as error:
+        raise FewshotError(f"{path}: cannot be written ({error.strerror}).") from None
 
 
 #: By the model's name, by the metric.
@@ -121,11 +120,10 @@ def write_submission(outcome: Outcome, name: str, path: Path, *, force: bool) ->
 
     Raises:
         UsageError: the protocol is another one.
+        UsageError, FewshotError: as `write`.
     """
     require_orbit(outcome.protocol, path)
-    submission = Submission()
-    for record in outcome.records:
-        task = outcome.protocol.task(record.number)
-        submission.add(task, record.scores[name].predictions or ())
-    submission.write(path, force=force)
-    return submission.problems()
+    tasks = ((r, outcome.protocol.task(r.number)) for r in outcome.records)
+    found = collect((task, r.scores[name].predictions or ()) for r, task in tasks)
+    write(found, path, force=force)
+    return problems(found)
