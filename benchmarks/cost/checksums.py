@@ -68,7 +68,7 @@ def share(load: Callable[[], Any], check: Callable[[], Any], repeats: int) -> Ro
     _, processor = in_turns({"load": load, "checksum": check}, repeats)
     return {
         **{f"{name}_ms": round(1000 * median(values), 2) for name, values in processor.items()},
-        "share": median(ratios(processor, "checksum", "load")),
+        "share": round(median(ratios(processor, "checksum", "load")), 4),
     }
 
 

@@ -56,7 +56,8 @@ def main() -> None:
         kind: {
             "seconds": medians(found),
             "ratios": {
-                name: median(ratios(found, name, beside)) for name, beside in _BESIDE.items()
+                name: round(median(ratios(found, name, beside)), 4)
+                for name, beside in _BESIDE.items()
             },
         }
         for kind, found in times.items()

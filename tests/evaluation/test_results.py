@@ -97,18 +97,6 @@ def test_parts_of_tasks_count_alike_over_all_groups() -> None:
     assert comparison.sections[-1].accuracy["a"].interval == pytest.approx(half(0.2, 0.4, 0.6, 1.0))
 
 
-def test_a_model_of_fewer_tasks_is_compared_on_those() -> None:
-    comparison = made(
-        record(0, "x", a=0.5, b=0.3), record(1, "x", a=0.7, b=0.6), record(2, "x", a=0.0)
-    )
-    (section,) = comparison.sections
-    assert section.tasks == {"a": 3, "b": 2}
-    assert section.accuracy["b"].mean == pytest.approx(0.45)
-    difference = section.difference("a", "b")
-    assert difference is not None
-    assert difference.mean == pytest.approx(0.15)
-
-
 def _cost(ms: float, macs: float | None, bare: float | None = None) -> Cost:
     return Cost(ms, ms / 10, bare, macs, macs, int(ms))
 

@@ -44,7 +44,7 @@ class Section:
     """Fewest and most classes of a task."""
     shot: float
     """Support images of a class, on average."""
-    tasks: dict[str, int]
+    tasks: int
     accuracy: dict[str, Figure]
     calibration: dict[str, float]
     costs: dict[str, Cost]
@@ -71,7 +71,7 @@ class Section:
             "models": [
                 {
                     "name": name,
-                    "tasks": self.tasks[name],
+                    "tasks": self.tasks,
                     "accuracy": figure.to_json(),
                     "calibration_error": self.calibration[name],
                     "cost": asdict(self.costs[name]),
@@ -163,7 +163,7 @@ def _section(
         groups=tuple(groups),
         way=(min(ways), max(ways)),
         shot=sum(r.support / r.way for r in mine) / len(mine),
-        tasks={n: len(s) for n, s in scores.items()},
+        tasks=len(mine),
         accuracy={n: _figure(by_group, partial(_units, name=n), normal) for n in names},
         calibration={n: calibration_error(s) for n, s in scores.items()},
         costs=_costs(by_group, names),

@@ -43,7 +43,7 @@ def write_csv(comparison: Comparison, path: Path, *, force: bool = False) -> Non
                 values = (
                     section.name,
                     name,
-                    section.tasks[name],
+                    section.tasks,
                     accuracy.mean,
                     accuracy.interval,
                     difference.mean if difference else None,

@@ -69,7 +69,7 @@ def _best(section: Section) -> str:
 
 
 def _tasks(comparison: Comparison) -> str:
-    counts = {n for s in comparison.sections if len(s.groups) == 1 for n in s.tasks.values()}
+    counts = {s.tasks for s in comparison.sections if len(s.groups) == 1}
     if len(counts) == 1:
         (count,) = counts
         return f"{count} task{'s' if count > 1 else ''} each"
