@@ -79,7 +79,7 @@ def measure(args: argparse.Namespace, stage: str, file: Path) -> Row:
         return costed(lambda: PersonalModel.load(file))
     personal = PersonalModel.load(file)
     new = random_images(64, args.image_size, seed=1)
-    others = personal.features[: args.photos].roll(1, dims=1)  # of no photo that there is
+    others = personal.views[: args.photos].roll(1, dims=2)  # of no photo that there is
     others_names = [f"new/{i}" for i in range(len(others))]
     actions: dict[str, Callable[[], object]] = {
         "fit": lambda: personal.head.fit(personal.features, personal.labels, args.classes),

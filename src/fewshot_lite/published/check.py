@@ -2,42 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.images.folders import ImageFolder, require_folder, scan_collection
 from fewshot_lite.images.image_sizes import size_range
-
-
-@dataclass(frozen=True)
-class DataSet:
-    """One data set: an image folder, a source of Meta-Dataset, a VTAB task, a mode of ORBIT."""
-
-    name: str
-    classes: int
-    """Over all splits."""
-    images: int
-    splits: tuple[tuple[str, int], ...] = ()
-    """Name and images of each split (or classes, where a format splits by class: see `notes`)."""
-    sizes: tuple[tuple[int, int], tuple[int, int]] | None = None
-    """(width, height) of the smallest and of the largest image looked at, if any was."""
-
-
-@dataclass(frozen=True)
-class Summary:
-    """The contents of a folder."""
-
-    format: str
-    """As people call it: "image folder", "Meta-Dataset", "VTAB-v2", "ORBIT"."""
-    root: Path
-    data_sets: tuple[DataSet, ...]
-    problems: tuple[str, ...] = ()
-    """Faults that keep (part of) it from being used: a sentence each, with file and remedy."""
-    notes: tuple[str, ...] = ()
-    """Facts that are good to know and no faults."""
-
+from fewshot_lite.published.meta_dataset import describe as meta_dataset
+from fewshot_lite.published.orbit import check as orbit
+from fewshot_lite.published.summary import DataSet, Summary
+from fewshot_lite.published.vtab import describe as vtab
 
 #: Files of one data set whose headers are read; of more, evenly spread ones.
 _LOOKED_AT = 20_000
@@ -54,24 +27,11 @@ def check(root: Path) -> Summary:
         FewshotError: nothing that any reader knows.
     """
     require_folder(root)
-    for describe in _published():
+    for describe in (meta_dataset.describe, orbit.describe, vtab.describe):
         summary = describe(root)
         if summary is not None:
             return summary
     return _describe_folders(root)
-
-
-def _published() -> Iterator[Callable[[Path], Summary | None]]:
-    """The readers of published formats; each is imported when those before it gave up."""
-    from fewshot_lite.published.meta_dataset.describe import describe as meta_dataset
-
-    yield meta_dataset
-    from fewshot_lite.published.orbit.check import describe as orbit
-
-    yield orbit
-    from fewshot_lite.published.vtab.describe import describe as vtab
-
-    yield vtab
 
 
 def _describe_folders(root: Path) -> Summary:

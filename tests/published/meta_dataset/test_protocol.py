@@ -244,8 +244,11 @@ def test_data_sets_for_training_hold_the_classes_of_their_split(records: Path) -
     assert {number for number, _ in colours(chosen.paths)} == {4}  # type: ignore[arg-type]
 
 
-def test_large_classes_are_thinned_out_evenly(records: Path) -> None:
-    birds = scan_meta_dataset(records, "TRAIN", most=5)[0]
+def test_large_classes_are_thinned_out_evenly(
+    records: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fewshot_lite.published.meta_dataset.reader.MOST_IMAGES", 5)
+    birds = scan_meta_dataset(records, "TRAIN")[0]
     assert Counter(birds.labels) == dict.fromkeys(range(6), 5)
     assert [position for _, position in colours(birds.paths[:5])] == [0, 2, 4, 7, 9]  # type: ignore[arg-type]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 
 from fewshot_lite.cli.render import terminal as render
-from fewshot_lite.published.check import DataSet, Summary
+from fewshot_lite.published.summary import DataSet, Summary
 
 
 def print_summary(summary: Summary) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from fewshot_lite.core.errors import FewshotError
-from fewshot_lite.published.check import DataSet, Summary
 from fewshot_lite.published.meta_dataset.reader import (
     converted_folders,
     is_meta_dataset,
     open_class,
 )
 from fewshot_lite.published.meta_dataset.spec import DataSetSpec, read_spec
+from fewshot_lite.published.summary import DataSet, Summary
 
 #: Class files named one by one; more are counted.
 _NAMED = 3

@@ -16,7 +16,7 @@ from fewshot_lite.core.random_streams import Stream, generator
 from fewshot_lite.evaluation.protocols.base import EvaluationProtocol, EvaluationTask
 from fewshot_lite.images.photo import Source
 from fewshot_lite.published.meta_dataset.reader import open_class, read_specs
-from fewshot_lite.published.meta_dataset.sampler import CompositionSampler, EpisodeRules
+from fewshot_lite.published.meta_dataset.sampler import CompositionSampler
 from fewshot_lite.published.meta_dataset.spec import DataSetSpec
 from fewshot_lite.published.tfrecord import RecordFile
 
@@ -50,7 +50,6 @@ class MetaDatasetProtocol(EvaluationProtocol):
         split: str = "TEST",
         tasks: int = 600,
         seed: int = 0,
-        rules: EpisodeRules | None = None,
     ) -> None:
         """Read the specifications and go through all class files of the split.
 
@@ -58,7 +57,6 @@ class MetaDatasetProtocol(EvaluationProtocol):
             root: a folder of converted data sets, or one of them.
             split: whose classes to draw from.
             tasks: of each data set.
-            rules: other than published ones.
 
         Raises:
             UsageError: no such folder, tasks below 1.
@@ -71,7 +69,7 @@ class MetaDatasetProtocol(EvaluationProtocol):
         self._tasks, self._seed = tasks, seed
         self._samplers: dict[str, CompositionSampler] = {}
         self._notes: list[str] = []
-        kept = [spec for spec in specs if self._open(spec, split, rules)]
+        kept = [spec for spec in specs if self._open(spec, split)]
         if not kept:
             raise FewshotError(
                 f"{root}: no data set with enough classes in its {split} split. {self._notes[0]}"
@@ -120,7 +118,7 @@ class MetaDatasetProtocol(EvaluationProtocol):
         names = self._specs[name].class_names
         return EvaluationTask.of(name, (names[k] for k in drawn.classes), support, query)
 
-    def _open(self, spec: DataSetSpec, split: str, rules: EpisodeRules | None) -> bool:
+    def _open(self, spec: DataSetSpec, split: str) -> bool:
         """Whether tasks can be drawn from a data set; notes tell what is special about it."""
         if split not in spec.splits:
             raise UsageError(f"{split}: no such split. There are {', '.join(spec.splits)}.")
@@ -128,7 +126,7 @@ class MetaDatasetProtocol(EvaluationProtocol):
             self._notes.append(f"{spec.name}: left out, it has no {split} classes.")
             return False
         try:
-            sampler = CompositionSampler(spec, split, rules)
+            sampler = CompositionSampler(spec, split)
         except FewshotError as error:
             self._notes.append(f"{spec.name}: left out. {error}")
             return False

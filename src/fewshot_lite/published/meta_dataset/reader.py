@@ -67,13 +67,14 @@ def open_class(spec: DataSetSpec, number: int) -> RecordFile:
     return records
 
 
-def scan_meta_dataset(root: Path, split: str, *, most: int = MOST_IMAGES) -> list[LabelledImages]:
+def scan_meta_dataset(root: Path, split: str) -> list[LabelledImages]:
     """The data sets that have classes in a split, as training takes them.
+
+    Of classes of more than `MOST_IMAGES` as many are taken, evenly spaced over the file.
 
     Args:
         root: a folder of converted data sets, or one of them.
         split: TRAIN, VALID or TEST.
-        most: images of one class, evenly spaced over its file, where there are more.
 
     Raises:
         UsageError: no such folder or split.
@@ -82,7 +83,7 @@ def scan_meta_dataset(root: Path, split: str, *, most: int = MOST_IMAGES) -> lis
     specs = [spec for spec in read_specs(root) if _classes(spec, split)]
     if not specs:
         raise FewshotError(f"{root}: none of its data sets has classes in the {split} split.")
-    return [_labelled(spec, split, most) for spec in specs]
+    return [_labelled(spec, split) for spec in specs]
 
 
 def _classes(spec: DataSetSpec, split: str) -> range:
@@ -91,9 +92,9 @@ def _classes(spec: DataSetSpec, split: str) -> range:
     return spec.splits[split]
 
 
-def _labelled(spec: DataSetSpec, split: str, most: int) -> LabelledImages:
+def _labelled(spec: DataSetSpec, split: str) -> LabelledImages:
     classes = spec.splits[split]
-    chosen = [_spaced(open_class(spec, number), most) for number in classes]
+    chosen = [_spaced(open_class(spec, number)) for number in classes]
     return LabelledImages(
         name=spec.name,
         root=spec.folder,
@@ -103,6 +104,6 @@ def _labelled(spec: DataSetSpec, split: str, most: int) -> LabelledImages:
     )
 
 
-def _spaced(records: RecordFile, most: int) -> list[Record]:
-    count = min(most, len(records))
+def _spaced(records: RecordFile) -> list[Record]:
+    count = min(MOST_IMAGES, len(records))
     return [records[i * len(records) // count] for i in range(count)]

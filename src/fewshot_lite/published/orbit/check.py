@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.images.opening import PhotoError, opened
 from fewshot_lite.published.orbit.annotations import annotation_file, frames_with_object
 from fewshot_lite.published.orbit.layout import OrbitFolder, User, Video, find_orbit, read_users
-
-if TYPE_CHECKING:
-    from fewshot_lite.published.check import DataSet, Summary
+from fewshot_lite.published.summary import DataSet, Summary
 
 #: Users of the published benchmark (table A.2 of the paper).
 PUBLISHED_USERS = {"train": 44, "validation": 6, "test": 17}
@@ -29,8 +26,6 @@ def describe(root: Path) -> Summary | None:
     Raises:
         FewshotError: a folder that cannot be read.
     """
-    from fewshot_lite.published.check import Summary
-
     modes = find_orbit(root)
     if not modes:
         return None
@@ -56,8 +51,6 @@ def describe(root: Path) -> Summary | None:
 
 
 def _data_set(folder: OrbitFolder, users: list[User]) -> DataSet:
-    from fewshot_lite.published.check import DataSet
-
     objects = [thing for user in users for thing in user.objects]
     clean = sum(len(video.frames) for thing in objects for video in thing.clean)
     clutter = sum(len(video.frames) for thing in objects for video in thing.clutter)

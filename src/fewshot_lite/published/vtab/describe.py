@@ -8,7 +8,7 @@ import numpy as np
 
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.images.image_sizes import size_range
-from fewshot_lite.published.check import DataSet, Summary
+from fewshot_lite.published.summary import DataSet, Summary
 from fewshot_lite.published.vtab.catalogue import GROUPS, TASKS, Found, look, missing_line
 from fewshot_lite.published.vtab.pool import Splits, VtabImages
 from fewshot_lite.published.vtab.stored import WholeImage
