@@ -32,7 +32,6 @@ def test_a_process_on_its_own_is_one_rank(monkeypatch: pytest.MonkeyPatch) -> No
     assert ranks.place() == Place()
     with ranks.join() as group:
         assert group.share([1, 2, 3]) == [1, 2, 3]
-        assert group.gather("a") == ["a"]
         assert group.from_first(b"x") == b"x"
         assert group.everyone({"a": 1}) == [{"a": 1}]
         assert group.sum(torch.ones(2)).tolist() == [1, 1]

@@ -45,9 +45,6 @@ class _Rank(Ranks):
         self.job.barrier.wait()
         return values
 
-    def gather(self, text: str) -> list[str]:
-        return self.everyone(text)
-
 
 class Protocol:
     """Nine tasks of two groups; what they are of does not matter."""

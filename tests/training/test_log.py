@@ -25,8 +25,8 @@ class First(Ranks):
         super().__init__(Place(0, 2))
         self.others = others
 
-    def gather(self, text: str) -> list[str]:
-        return [text, json.dumps(self.others)]
+    def everyone(self, value: Any) -> list[Any]:
+        return [value, json.dumps(self.others)]
 
 
 def test_each_is_named_once_whichever_rank_met_with_it() -> None:

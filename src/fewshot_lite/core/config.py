@@ -153,12 +153,6 @@ def check_number(label: str, value: float, limits: Limits) -> None:
         raise UsageError(f"{label}{separator}{value}: must be {limits}.")
 
 
-def check_positive(**values: float) -> None:
-    """Refuse counts and rates that are not positive, by the name of their flag."""
-    for name, value in values.items():
-        check_number(flag(name), value, POSITIVE)
-
-
 def check_seed(seed: int) -> None:
     """Refuse seeds that torch cannot take."""
     if abs(seed) >= 2**63:

@@ -58,6 +58,22 @@ def _is_stream(path: Path) -> bool:
 
 
 @contextlib.contextmanager
+def failing_as(name: str) -> Iterator[None]:
+    """While entered, an output that the disk does not take is one line that names it.
+
+    Raises:
+        FewshotError: for any OSError but BrokenPipeError, which is a reader that has left.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise FewshotError(f"{name}: could not be written ({reason}).") from None
+
+
+@contextlib.contextmanager
 def atomic_path(path: Path, *, prefix: str = "", force: bool = True) -> Iterator[Path]:
     """A temporary path that takes the place of `path` at the end: that is whole or untouched.
 
@@ -186,6 +202,21 @@ def _is_abandoned(temporary: Path) -> bool:
     except OSError:
         return False
     return True
+
+
+def check_file(path: Path, where: str) -> None:
+    """Refuse what is no file to be read.
+
+    Args:
+        where: how messages name it.
+
+    Raises:
+        UsageError: it is not there, or a folder.
+    """
+    if not path.exists():
+        raise UsageError(f"{where}: no such file.")
+    if path.is_dir():
+        raise UsageError(f"{where}: a folder, not a file.")
 
 
 def sha256(path: Path) -> str:

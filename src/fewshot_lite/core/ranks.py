@@ -153,21 +153,6 @@ class Ranks:
 
         return float(self.sum(torch.tensor([float(value)]))) > 0
 
-    def gather(self, text: str) -> list[str]:
-        """A text of each rank, in their order."""
-        if self.size == 1:
-            return [text]
-        import torch
-
-        own = torch.tensor(list(text.encode()), dtype=torch.uint8)
-        lengths = torch.zeros(self.size, dtype=torch.int64)
-        lengths[self.rank] = len(own)
-        table = torch.zeros(self.size, int(self.sum(lengths).max()), dtype=torch.uint8)
-        table[self.rank, : len(own)] = own
-        self.sum(table)
-        pairs = zip(table, lengths.tolist(), strict=True)
-        return [bytes(row[:length].tolist()).decode() for row, length in pairs]
-
     def everyone(self, value: T) -> list[T]:
         """A value of each rank, in their order; anything that can be pickled."""
         if self.size == 1:
@@ -205,7 +190,7 @@ class Ranks:
             failure = error
         if not self.any(failure is not None):
             return result  # type: ignore[return-value]
-        reasons = self.gather("" if failure is None else _in_words(failure))
+        reasons = self.everyone("" if failure is None else _in_words(failure))
         if failure is not None:
             raise failure
         rank, reason = next((n, text) for n, text in enumerate(reasons) if text)
@@ -221,7 +206,7 @@ class Ranks:
         Raises:
             UsageError: on all ranks, with the first difference; its values, if they are short.
         """
-        found = [json.loads(text) for text in self.gather(plain_json.dumps(facts))]
+        found = [json.loads(text) for text in self.everyone(plain_json.dumps(facts))]
         for rank, other in enumerate(found):
             for name, value in found[0].items():
                 theirs = other.get(name)
@@ -290,7 +275,7 @@ def join() -> Iterator[Ranks]:
     try:
         heart.start()
         yield ranks
-        ranks.gather("")  # the first rank may be writing still: its store must outlive the rest
+        ranks.everyone(None)  # the first rank may be writing still: its store must outlive the rest
     except BaseException as error:
         heart.stop(_in_words(error)[:300])
         raise

@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from fewshot_lite.core import jsons
 from fewshot_lite.core.checksums import CHECKSUM, UNKNOWN, is_whole, mapped, place_at_start, stamp
 from fewshot_lite.core.errors import FewshotError, UsageError
-from fewshot_lite.core.files import atomic_path
+from fewshot_lite.core.files import atomic_path, check_file
 
 #: Raised with every change that older versions could not read; all up to it are read.
 FORMAT = 2
@@ -67,10 +67,7 @@ def read(
         FewshotError: truncated, foreign, or of a newer format.
     """
     where = f"{flag} {path}".strip()
-    if not path.exists():
-        raise UsageError(f"{where}: no such file.")
-    if path.is_dir():
-        raise UsageError(f"{where}: a folder, not a file.")
+    check_file(path, where)
     tensors, meta = read_any(path, framework=framework, bounded="state" not in kinds)
     if meta is None:
         raise FewshotError(f"{where}: a safetensors file, but not one of fewshot-lite's.")
@@ -133,10 +130,7 @@ def read_meta(path: Path) -> dict[str, Any]:
         UsageError: no such file.
         FewshotError: as `read`.
     """
-    if not path.exists():
-        raise UsageError(f"{path}: no such file.")
-    if path.is_dir():
-        raise UsageError(f"{path}: a folder, not a file.")
+    check_file(path, str(path))
     _, meta = read_any(path, tensors=False)
     if meta is None:
         raise FewshotError(f"{path}: a safetensors file, but not one of fewshot-lite's.")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fewshot_lite.core.errors import UsageError
-from fewshot_lite.core.files import DEFAULT_BASE, find_base, models_folder
+from fewshot_lite.core.files import DEFAULT_BASE, check_file, find_base, models_folder
 from fewshot_lite.networks.names import NETWORKS, TIMM, near
 
 
@@ -69,10 +69,7 @@ def _weights(weights: str | Path | None) -> Path | None:
     if weights is None or str(weights) == "default":
         return None
     path = Path(weights)
-    if not path.exists():
-        raise UsageError(f"--weights {path}: no such file.")
-    if path.is_dir():
-        raise UsageError(f"--weights {path}: a folder, not a file.")
+    check_file(path, f"--weights {path}")
     return path
 
 

@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from fewshot_lite.core import jsons
 from fewshot_lite.core.checksums import CHECKSUM, UNKNOWN, digits, is_whole, place_at_end
-from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.core.files import check_file
 from fewshot_lite.networks.sessions import Bounds, open_session, run_session
 from fewshot_lite.personal.classifier import PhotoClassifier
 from fewshot_lite.personal.prediction import check_reject
@@ -62,10 +63,7 @@ class ExportedModel(PhotoClassifier):
             FewshotError: damaged, or an ONNX file of another kind.
         """
         path, where = Path(path), f"{flag} {path}".strip()
-        if not path.exists():
-            raise UsageError(f"{where}: no such file.")
-        if path.is_dir():
-            raise UsageError(f"{where}: a folder, not a file.")
+        check_file(path, where)
         try:
             if path.stat().st_size > _MOST_BYTES:
                 raise FewshotError(f"{where}: larger than 2 GB, which no ONNX file can be.")

@@ -27,7 +27,7 @@ from fewshot_lite.images.decoding import decode_pixels
 from fewshot_lite.images.finding import find_labelled
 from fewshot_lite.images.folders import LabelledImages, Skipped
 from fewshot_lite.images.inputs import Photo, as_sources, is_photo
-from fewshot_lite.images.photo import Square, place_of
+from fewshot_lite.images.photo import Source, Square, place_of
 from fewshot_lite.images.prefetch import decoded_batches
 from fewshot_lite.images.preflight import Examiner, Finding, StrictError
 from fewshot_lite.personal.file_contents import Contents
@@ -192,7 +192,7 @@ def read_support(
     elif labels is None:
         raise UsageError("labels: missing. Give a class name for each of the photos.")
     elif _is_tensor(photos) and tuple(photos.shape[1:]) == (3, size, size):
-        return labelled_support(photos, class_names_of(labels), size)
+        return _of_squares(photos, labels)
     elif is_photo(photos):
         raise UsageError("photos: one photo. Give several, as a list, and their labels.")
     else:
@@ -274,36 +274,12 @@ def _read(
             f"{_spelled(folder)}: one class only ({folder.class_names[0]!r}), so there is nothing "
             "to tell apart. Add photos of something else."
         )
-    total, places = len(folder.paths), tuple(map(place_of, folder.paths))
-    examiner, whites = Examiner(folder, size), find_whites(folder.paths)
-    count = (lambda n: on_done(n, total)) if on_done else None
-    images: npt.NDArray[np.uint8]
-    problems: dict[int, str]
-    if take is None:
-        images, problems = decode_pixels(
-            folder.paths,
-            size,
-            workers=workers,
-            look=examiner.look,
-            on_done=count,
-            whites=whites,
-        )
-    else:
-        images, problems = np.empty((total, 0, 0, 0), np.uint8), {}
-        both = examiner.look if look is None else _both(examiner.look, look)
-        batches = decoded_batches(
-            folder.paths, size, batch=_BATCH, workers=workers, look=both, whites=whites
-        )
-        with contextlib.closing(batches):
-            for number, batch in enumerate(batches):
-                first = number * _BATCH
-                problems |= {first + i: why for i, why in batch.problems.items()}
-                if len(batch.pixels):
-                    take(batch.pixels, total)
-                if count is not None:
-                    count(first + len(batch.paths))
+    places, whites = tuple(map(place_of, folder.paths)), find_whites(folder.paths)
+    examiner = Examiner(folder, size)
+    seen = examiner.look if look is None else _both(examiner.look, look)
+    images, problems = _decoded(folder.paths, size, take, seen, on_done, workers, whites)
     skipped = [*folder.skipped, *(Skipped(places[i], why) for i, why in problems.items())]
-    good = [i for i in range(total) if i not in problems]
+    good = [i for i in range(len(places)) if i not in problems]
     kept = sorted({folder.labels[i] for i in good})  # classes with a photo
     for number, name in enumerate(folder.class_names):
         if number not in kept:
@@ -322,7 +298,7 @@ def _read(
     if strict and findings:
         raise StrictError(folder.root, findings)
     return Support(
-        images[good] if problems else images,
+        images[good] if problems and take is None else images,
         tuple(kept.index(folder.labels[i]) for i in good),
         tuple(folder.class_names[k] for k in kept),
         folder.root,
@@ -332,6 +308,32 @@ def _read(
         _numbered([folder.groups[i] for i in good]) if folder.groups else (),
         whites,
     )
+
+
+def _decoded(
+    paths: Sequence[Source],
+    size: int,
+    take: Take | None,
+    look: Look,
+    on_done: OnDone | None,
+    workers: int | None,
+    whites: Mapping[str, float],
+) -> tuple[npt.NDArray[np.uint8], dict[int, str]]:
+    """Images by their places, none where they are taken as they come, and why others are not."""
+    total = len(paths)
+    count = (lambda n: on_done(n, total)) if on_done else None
+    if take is None:
+        return decode_pixels(paths, size, workers=workers, look=look, on_done=count, whites=whites)
+    problems: dict[int, str] = {}
+    batches = decoded_batches(paths, size, batch=_BATCH, workers=workers, look=look, whites=whites)
+    with contextlib.closing(batches):
+        for first, batch in zip(range(0, total, _BATCH), batches, strict=True):
+            problems |= {first + i: why for i, why in batch.problems.items()}
+            if len(batch.pixels):
+                take(batch.pixels, total)
+            if count is not None:
+                count(first + len(batch.paths))
+    return np.empty((0, 3, size, size), np.uint8), problems
 
 
 def _both(first: Look, second: Look) -> Look:
@@ -353,32 +355,23 @@ def _spelled(folder: LabelledImages) -> str:
     return str(folder.root) if folder.root != Path() else folder.name
 
 
-def labelled_support(images: Tensor, labels: Sequence[str] | None, size: int) -> Support:
-    """Images with a class name each; the classes are in alphabetical order.
-
-    Args:
-        images: (N, 3, S, S), uint8 or float in [0, 1].
-        labels: N class names.
-        size: S.
+def _of_squares(images: Tensor, labels: Labels) -> Support:
+    """Images (N, 3, S, S), uint8 or float in [0, 1], with N class names.
 
     Raises:
-        UsageError: another shape, range or number; names that will not do.
+        UsageError: values out of range, another number of names, or some that will not do.
         FewshotError: one class only.
     """
-    if labels is None or len(labels) != len(images):
-        raise UsageError("labels: as many class names as images are needed.")
-    if images.ndim != 4 or tuple(images.shape[1:]) != (3, size, size):
-        raise UsageError(
-            f"images: of shape {tuple(images.shape)}, but this model takes (N, 3, {size}, {size})."
-        )
     import torch  # there are tensors, so that it was imported already
 
+    given = class_names_of(labels)
+    if len(given) != len(images):
+        raise UsageError("labels: as many class names as images are needed.")
     if images.dtype != torch.uint8:
         images = images.float()
         if not bool(((images >= -0.5) & (images <= 1.5)).all()):  # resizing may overshoot a little
             raise UsageError("images: give uint8 in 0..255, or floats in [0, 1].")
-    labels = class_names_of(labels)
-    names = distinct_names(labels)
+    names = distinct_names(given)
     if len(names) < 2:
         raise FewshotError("One class only: there is nothing to tell apart. Give at least two.")
-    return Support(images, tuple(names.index(label) for label in labels), names)
+    return Support(images, tuple(names.index(name) for name in given), names)

@@ -152,7 +152,7 @@ class Replacements:
 
     def exchange(self) -> None:
         """Take in what the other ranks met with."""
-        for text in self._ranks.gather(json.dumps(self._new)):
+        for text in self._ranks.everyone(json.dumps(self._new)):
             for path, reason in json.loads(text).items():
                 self._name(path, reason)
         self._new.clear()

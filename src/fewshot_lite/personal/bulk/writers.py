@@ -10,8 +10,7 @@ from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from fewshot_lite.core.errors import FewshotError
-from fewshot_lite.core.files import atomic_path
+from fewshot_lite.core.files import atomic_path, failing_as
 from fewshot_lite.core.jsons import dumps_for
 from fewshot_lite.core.text import csv_cell
 from fewshot_lite.personal.prediction import Prediction
@@ -153,22 +152,6 @@ class Output:
             self._stream.write(text)
             if self._live:
                 self._stream.flush()
-
-
-@contextmanager
-def failing_as(name: str) -> Iterator[None]:
-    """While entered, an output that the disk does not take is one line that names it.
-
-    Raises:
-        FewshotError: for any OSError but BrokenPipeError, which is a reader that has left.
-    """
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise FewshotError(f"{name}: could not be written ({reason}).") from None
 
 
 @contextmanager

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fewshot_lite import __version__
-from fewshot_lite.core.errors import FewshotError, UsageError
-from fewshot_lite.core.files import atomic_path, check_output
+from fewshot_lite.core.errors import UsageError
+from fewshot_lite.core.files import atomic_path, check_output, failing_as
 from fewshot_lite.core.text import visible
 
 if TYPE_CHECKING:
@@ -111,9 +111,5 @@ def write_page(path: Path, page: str, *, force: bool) -> None:
     Raises:
         FewshotError: it cannot be written (the previous file, if any, is untouched).
     """
-    try:
-        with atomic_path(path, force=force) as temporary:
-            temporary.write_text(page, encoding="utf-8", newline="\n")
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise FewshotError(f"{path}: could not be written ({reason}).") from None
+    with failing_as(str(path)), atomic_path(path, force=force) as temporary:
+        temporary.write_text(page, encoding="utf-8", newline="\n")
