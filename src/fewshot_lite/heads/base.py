@@ -123,8 +123,7 @@ class Head(nn.Module, ABC):
         """
         if not self.refits:
             raise ValueError("an adapted head cannot be fitted without an image")
-        support = as_array(features), as_array(labels), classes
-        photos = None if groups is None else as_array(groups)
+        support, photos = (as_array(features), as_array(labels), classes), as_array(groups)
         description = self.describe()
         if leave_one_out.has_form(description):
             given = description, state_of(self), support, photos

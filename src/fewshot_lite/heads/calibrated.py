@@ -126,27 +126,22 @@ def calibrate(
     Raises:
         ValueError: a class without images.
     """
-    constants = calibration.calibrate(
-        as_array_head(head),
-        *arrays(features, labels, classes, groups),
-        None if queries is None else as_array(queries),
-    )
+    given = *arrays(features, labels, classes, groups), as_array(queries)
+    constants = calibration.calibrate(as_array_head(head), *given)
     return CalibratedHead(head, *constants).to(features.device)
 
 
 @torch.no_grad()
 def likeliest_factor(logits: Tensor, labels: Tensor, groups: Tensor | None = None) -> float:
     """As `calibration.likeliest_factor`, of tensors."""
-    together = None if groups is None else as_array(groups)
-    return calibration.likeliest_factor(as_array(logits), as_array(labels), together)
+    return calibration.likeliest_factor(as_array(logits), as_array(labels), as_array(groups))
 
 
 def arrays(
     features: Tensor, labels: Tensor, classes: int, groups: Tensor | None = None
 ) -> tuple[Support, Array | None]:
     """A support set as `array_head.ArrayHead` takes it."""
-    photos = None if groups is None else as_array(groups)
-    return (as_array(features), as_array(labels), classes), photos
+    return (as_array(features), as_array(labels), classes), as_array(groups)
 
 
 def as_array_head(head: Head) -> ArrayHead:

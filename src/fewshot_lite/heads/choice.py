@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from fewshot_lite.core.config import HeadName
-from fewshot_lite.core.errors import UsageError
 from fewshot_lite.heads import calibration, defaults
 from fewshot_lite.heads.adapted import AdaptedHead
 from fewshot_lite.heads.base import Head, Statistics
@@ -100,8 +99,7 @@ def choose_head(
     }
     best, *others = heads
     accuracies: dict[str, float] = {}
-    together = None if groups is None else as_array(groups)
-    alone = int(groups_per_class(as_array(labels), classes, together).max()) < 2
+    alone = int(groups_per_class(as_array(labels), classes, as_array(groups)).max()) < 2
     if others and not alone:
         accuracies = {
             name: leave_one_out_accuracy(head, features, labels, classes, groups)
@@ -110,19 +108,6 @@ def choose_head(
         best = max(heads, key=lambda name: accuracies[name] + _MARGIN * (name == best))
     factor = heads[best].temperature_factor
     return Choice(heads[best], best, accuracies, wanted, factor, alone and wanted == "auto")
-
-
-def check_adapted_head(wanted: HeadName) -> None:
-    """Refuse a choice where there is none: features adapted to their labels favour any head.
-
-    Raises:
-        UsageError: another head is wanted.
-    """
-    if wanted != "default":
-        raise UsageError(
-            f"--head {wanted}: must be left out with a base that adapts by gradient steps, which "
-            "adapt its head too."
-        )
 
 
 def adapted_choice(

@@ -123,7 +123,7 @@ def checked_power(value: Any) -> float:
 
 
 def as_array(values: Any) -> Array:
-    """An array, or a tensor of torch's without its gradient, as an array."""
+    """An array, or a tensor of torch's without its gradient, as an array; None stays None."""
     found: Array = values.detach().cpu().numpy() if hasattr(values, "detach") else values
     return found
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from fewshot_lite.core.config import HeadName, Refine, check_word
 from fewshot_lite.core.errors import UsageError
-from fewshot_lite.heads.choice import check_adapted_head
 from fewshot_lite.learners import Learner
 from fewshot_lite.maml.gradient_learner import GradientLearner
 from fewshot_lite.maml.refined import RefinedLearner, Refinement
@@ -56,7 +55,11 @@ class AdaptOptions:
         elif self.refine_pattern is not None:
             raise UsageError(f"--refine-pattern {self.refine_pattern}: goes with --refine auto|on.")
         if isinstance(learner, GradientLearner):
-            check_adapted_head(self.head)
+            if self.head != "default":  # features adapted to their labels favour any head
+                raise UsageError(
+                    f"--head {self.head}: must be left out with a base that adapts by gradient "
+                    "steps, which adapt its head too."
+                )
             if self.views == 3 or self.mirror:
                 raise UsageError(
                     "--views, --mirror: must be left out with a base that adapts by gradient steps."

@@ -242,8 +242,7 @@ class MetaModel:
         on_embedded: OnDone | None,
         on_fold: OnDone | None,
     ) -> Adapted:
-        labels = torch.tensor(support.labels, device=self.learner.backbone.mean.device)
-        classes = len(support.class_names)
+        labels, classes, groups = self._targets(support)
         found = adapt_in_one_pass(
             self.learner,
             torch.as_tensor(support.images),
@@ -252,7 +251,7 @@ class MetaModel:
             head=options.head,
             views=options.views,
             mirror=options.mirror,
-            groups=_groups(support, labels),
+            groups=groups,
             by_onnxruntime=True,
             on_done=on_embedded,
         )
@@ -263,17 +262,21 @@ class MetaModel:
 
     def _by_gradient(self, support: Support, on_fold: OnDone | None) -> Adapted:
         assert isinstance(self.learner, GradientLearner)
-        device = self.learner.backbone.mean.device
-        images = torch.as_tensor(support.images, device=device)
-        labels = torch.tensor(support.labels, device=device)
-        classes = len(support.class_names)
+        labels, classes, groups = self._targets(support)
+        images = torch.as_tensor(support.images, device=labels.device)
         classifier = self.learner.adapt(images, labels, classes)
         _check_descended(self.learner, classifier, images, labels)
-        groups = _groups(support, labels)
         crossed = cross_adapt(self.learner, images, labels, classes, groups, on_done=on_fold)
         choice = adapted_choice(classifier.statistics, crossed.logits, labels, groups)
         crossed = replace(crossed, logits=choice.factor * crossed.logits)
         return Adapted(classifier, choice, crossed=crossed)
+
+    def _targets(self, support: Support) -> tuple[Tensor, int, Tensor]:
+        """Labels int64 (N,), K, and what is left out together, int64 (N,), where the learner is."""
+        device = self.learner.backbone.mean.device
+        groups = support.groups or tuple(range(len(support.labels)))
+        labels = torch.tensor(support.labels, device=device)
+        return labels, len(support.class_names), torch.tensor(groups, device=device)
 
     def _personal(self, support: Support, adapted: Adapted, thumbnails: bool) -> PersonalModel:
         classifier, crossed = adapted.classifier, adapted.crossed
@@ -310,11 +313,6 @@ class MetaModel:
                 f"{where}: {classes} classes, but the head of this base was learned for {way}. "
                 f"Give {way}, or a --base that was meta-trained with --inner-head means."
             )
-
-
-def _groups(support: Support, like: Tensor) -> Tensor | None:
-    """What is left out together, int64 (N,), where `like` lies."""
-    return torch.tensor(support.groups, device=like.device) if support.groups else None
 
 
 def _check_descended(

@@ -46,8 +46,6 @@ _IN_MEMORY = 16 * 2**20
 #: Rows that go through the upper stages at a time.
 _ROWS = 64
 
-_NETWORK = "backbone.network."
-
 
 class TorchFreeBase:
     """A meta-trained model in NumPy."""
@@ -73,12 +71,8 @@ class TorchFreeBase:
         self.image_size = tensor_files.image_size(dict(meta))
         self._first = last - stages
         self._state = tensors
-        self._network = {
-            name.removeprefix(_NETWORK): value
-            for name, value in tensors.items()
-            if name.startswith(_NETWORK)
-        }
-        head = {n.removeprefix("head."): v for n, v in tensors.items() if n.startswith("head.")}
+        self._network = tensor_files.under("backbone.network.", tensors)
+        head = tensor_files.under("head.", tensors)
         check_head_tensors(head)
         self._head = default_head(
             {"name": "mahalanobis", "root": given["root"], "fixed_temperature": False}, head
