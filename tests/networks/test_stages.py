@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from fewshot_lite.core.uninitialised import Uninitialised
+from fewshot_lite.core.checkpoint import Uninitialised
 from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.networks.conv4 import Conv4
 from fewshot_lite.networks.names import _FAMILIES

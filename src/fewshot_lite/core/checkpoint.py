@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from fewshot_lite.core import tensor_files
 from fewshot_lite.core.files import sha256 as sha256
@@ -23,7 +24,6 @@ from fewshot_lite.core.tensor_files import image_size as image_size
 from fewshot_lite.core.tensor_files import read_any as read_any
 from fewshot_lite.core.tensor_files import read_meta as read_meta
 from fewshot_lite.core.tensor_files import under as under
-from fewshot_lite.core.uninitialised import Uninitialised
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,21 @@ def load(path: Path, *kinds: str, flag: str = "") -> Checkpoint:
     if meta["kind"] != "state":
         tensors = {k: v.float() if v.dtype == torch.float16 else v for k, v in tensors.items()}
     return Checkpoint(meta["kind"], tensors, meta)
+
+
+class Uninitialised(TorchFunctionMode):
+    """While it is entered, modules are built without drawing weights.
+
+    On the "meta" device, where nothing can be drawn, torch would import its compiler to do so.
+    """
+
+    _DRAWS = frozenset({Tensor.normal_, Tensor.uniform_, Tensor.erfinv_})
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Leave out what draws; do all else."""
+        return args[0] if func in self._DRAWS else func(*args, **(kwargs or {}))
 
 
 Module = TypeVar("Module", bound=nn.Module)

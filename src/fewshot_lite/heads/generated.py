@@ -43,16 +43,13 @@ class GeneratedLinearHead(Head):
         Raises:
             ValueError: a class without images.
         """
-        means, _ = class_means(self.prepared(features), labels, classes)
+        means, _ = class_means(at_least_float32(features), labels, classes)
         return {"weight": means + self.weight(means), "bias": self.bias(means).squeeze(1)}
 
     def logits(self, statistics: Statistics, features: Tensor) -> Tensor:
         weight, bias = statistics["weight"], statistics["bias"]
         logits: Tensor = self.log_temperature.exp() * (features.to(weight.dtype) @ weight.mT + bias)
         return logits
-
-    def prepared(self, features: Tensor) -> Tensor:
-        return at_least_float32(features)
 
 
 def _mlp(inputs: int, outputs: int) -> nn.Sequential:

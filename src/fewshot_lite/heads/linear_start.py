@@ -78,20 +78,12 @@ class LinearStart(Head):
         self, own: Mapping[str, Tensor], features: Tensor, labels: Tensor, classes: int
     ) -> Statistics:
         """`fit` with other values of the head's own parameters."""
-        named = {f"head.{name}": value for name, value in own.items()}
-        found: Statistics = functional_call(_Fit(self), named, (features, labels, classes))
+        found: Statistics = functional_call(self, dict(own), (features, labels, classes))
         return found
+
+    def forward(self, features: Tensor, labels: Tensor, classes: int) -> Statistics:
+        """`fit`, by the name that `functional_call` knows."""
+        return self.fit(features, labels, classes)
 
     def logits(self, statistics: Statistics, features: Tensor) -> Tensor:
         return F.linear(features, statistics["weight"], statistics["bias"])
-
-
-class _Fit(nn.Module):
-    """`LinearStart.fit` as a module's forward, which is what `functional_call` takes."""
-
-    def __init__(self, head: LinearStart) -> None:
-        super().__init__()
-        self.head = head
-
-    def forward(self, features: Tensor, labels: Tensor, classes: int) -> Statistics:
-        return self.head.fit(features, labels, classes)

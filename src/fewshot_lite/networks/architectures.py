@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from fewshot_lite.core.checkpoint import Uninitialised
 from fewshot_lite.core.errors import UsageError
-from fewshot_lite.core.uninitialised import Uninitialised
 from fewshot_lite.networks import timm_models
 from fewshot_lite.networks.conv4 import Conv4
 from fewshot_lite.networks.downloads import published_weights

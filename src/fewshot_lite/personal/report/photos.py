@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -14,9 +14,9 @@ from fewshot_lite.images.decoding import decode_pixels
 from fewshot_lite.images.thumbnails import thumbnail
 from fewshot_lite.images.videos import is_video
 from fewshot_lite.personal.classifier import PhotoClassifier
-from fewshot_lite.personal.exported_model import ExportedModel
 from fewshot_lite.personal.prediction import Prediction
 from fewshot_lite.personal.torch_free_model import TorchFreeModel
+from fewshot_lite.personal.with_photos import WithPhotos
 
 if TYPE_CHECKING:
     from fewshot_lite.personal.personal_model import PersonalModel
@@ -82,11 +82,8 @@ class Answer:
 
 def support_of(model: PhotoClassifier) -> SupportPhotos | None:
     """The photos of a model; one that onnxruntime runs shows none, and needs no torch for it."""
-    if isinstance(model, ExportedModel | TorchFreeModel):
-        return None
-    from fewshot_lite.personal.personal_model import PersonalModel
-
-    return SupportPhotos(model) if isinstance(model, PersonalModel) else None
+    by_torch = isinstance(model, WithPhotos) and not isinstance(model, TorchFreeModel)
+    return SupportPhotos(cast("PersonalModel", model)) if by_torch else None
 
 
 def read_again(
