@@ -54,6 +54,11 @@ class Contents:
         """What is left out together, int64 (N,): the groups, or each photo alone."""
         return np.arange(len(self.labels)) if self.groups is None else self.groups
 
+    @property
+    def clips(self) -> bool:
+        """Whether some of the photos are frames of one clip."""
+        return len(set(self.together.tolist())) < len(self.labels)
+
     def taken(self, rows: Sequence[int]) -> Contents:
         """Some of the photos; what leaving each out told holds no longer."""
         return replace(
@@ -220,7 +225,7 @@ def write_personal(
         tensors["support.left_out"] = contents.support_strangeness
     if contents.leave_one_out_logits is not None:
         tensors["support.left_out_logits"] = contents.leave_one_out_logits
-    if len(set(contents.together.tolist())) < len(contents.labels):
+    if contents.clips:
         tensors["support.groups"] = contents.together
     if contents.digests is not None:
         tensors["support.digests"] = contents.digests

@@ -127,7 +127,7 @@ class PersonalModel(WithPhotos):
     @torch.no_grad()
     def leave_one_out_logits(self) -> Tensor:
         """As `WithPhotos.leave_one_out_logits`, in the features' type."""
-        return self._tensor(super().leave_one_out_logits()).to(self.views.dtype)
+        return torch.from_numpy(super().leave_one_out_logits()).to(self.views)
 
     def answers_of(
         self, pixels: npt.NDArray[np.uint8]

@@ -102,6 +102,11 @@ class WithPhotos(PhotoClassifier):
         return self.contents.together
 
     @property
+    def clips(self) -> bool:
+        """Whether some of the photos are frames of one clip."""
+        return self.contents.clips
+
+    @property
     def shots(self) -> dict[str, int]:
         """The number of photos of each class."""
         return self._per_class(None)
