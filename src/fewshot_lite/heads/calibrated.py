@@ -13,7 +13,7 @@ together and count as one photo.
 **Counts.** The mean of n features lies trace(Σ) / n further from every query (in squared distance)
 than the mean of infinitely many: so a class of 40 photos is nearer than one of 2 to photos of
 either. Heads of all kinds show it. In the mean of three heads, which is the default, it goes about
-as 1 / √n: so measured, c is the same from 2 to 10 photos within a fifth. It is added to the logits,
+as 1 / √n: by that law c is about the same whether a class has 2 or 10. It is added to the logits,
 
     logit_k = t (head's logit_k + c / √n_k),
 
