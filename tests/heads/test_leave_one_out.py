@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -11,7 +13,7 @@ from torch import Tensor
 from fewshot_lite.heads import leave_one_out
 from fewshot_lite.heads.adapted import AdaptedHead
 from fewshot_lite.heads.base import Head
-from fewshot_lite.heads.calibrated import CalibratedHead, calibrate
+from fewshot_lite.heads.calibrated import CalibratedHead, as_array_head, calibrate
 from fewshot_lite.heads.generated import GeneratedLinearHead
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
 from fewshot_lite.heads.mean import MeanHead
@@ -219,3 +221,14 @@ def test_what_calibration_left_out_is_not_left_out_again_unless_something_change
     assert not torch.allclose(changed, expected)
     changed.zero_()
     assert bool(head.leave_one_out_logits(features, labels, 3).abs().sum() > 0)
+
+
+def test_threads_may_leave_out_at_once() -> None:
+    rng = np.random.default_rng(0)
+    head = as_array_head(PrototypeHead("cosine"))
+    labels = np.arange(12) % 3
+    supports = [(rng.normal(size=(12, 5)), labels, 3) for _ in range(60)]
+    expected = [head.leave_one_out_logits(support) for support in supports]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(head.leave_one_out_logits, supports * 5))
+    np.testing.assert_array_equal(found, expected * 5)

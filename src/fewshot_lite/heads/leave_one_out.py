@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -32,6 +33,7 @@ _LeftOut = Callable[[dict[str, Any], dict[str, Array], Support, Array], Array]
 #: Logits of `_remembered` by a hash of all that they depend on, the oldest first.
 _known: dict[bytes, Array] = {}
 _MOST_KNOWN = 4
+_changing = threading.Lock()
 
 
 def has_form(description: Mapping[str, Any]) -> bool:
@@ -119,9 +121,10 @@ def _remembered(
     known = _known.get(key.digest())
     if known is None:
         known = _of(description, tensors, support, rows)
-        while len(_known) >= _MOST_KNOWN:
-            _known.pop(next(iter(_known)), None)
-        _known[key.digest()] = known
+        with _changing:
+            while len(_known) >= _MOST_KNOWN:
+                del _known[next(iter(_known))]
+            _known[key.digest()] = known
     return known.copy()
 
 
