@@ -4,7 +4,7 @@
 
 Tasks of two classes. For each data set and number of photos of the rare class: recall of both
 classes without rejecting any photo, and the expected accuracy beside the true one (both the mean
-over the two classes), in percent, means over tasks.
+over the two classes), in percent, means over tasks; and the head's count offset c.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ def of_task(drawing: Drawing, name: str, rng: Random, args: Any, rare: int) -> R
         "recall of the rich": recall[1],
         "expected, mean over classes": assess(task.personal).accuracy,
         "true, mean over classes": sum(recall) / 2,
+        "count offset": float(task.personal.head.state_dict()["count_offset"]) / 100,  # no share
     }
 
 

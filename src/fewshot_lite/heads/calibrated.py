@@ -19,9 +19,10 @@ as 1 / √n: by that law c is about the same whether a class has 2 or 10. It is 
 
 with c from the support set: a class of many photos is reduced to as few as the rarest class has,
 the head is fitted again, and its logit of the photos taken out is compared with that of leaving
-one out. Of all photos it is less by as much, while those of other classes, of its own photos alone,
-may be more: half of which is added, so that both kinds lose alike. Where all classes have as many
-photos, nothing changes. In files made before 0.2 it is c / n_k.
+one out. On photos of other classes this logit falls by as much; on its own photos the other
+classes' logits rise as well, and half of that rise is added, so that own and other photos lose
+alike. Where all classes have as many photos, nothing changes. In files made before 0.2 the offset
+is c / n_k.
 """
 
 from __future__ import annotations

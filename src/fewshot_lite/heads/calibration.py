@@ -119,8 +119,8 @@ def _count_offset(
             less = rise / 2 - change[:, k]
             # A photo left out leaves the rows of the class without its own.
             own = (groups[out][:, None] == groups[of_class]).sum(1)
-            gap = float((of_class & inside).sum()) ** -COUNT_POWER
-            gap = gap - (of_class.sum() - own) ** -COUNT_POWER
+            few, many = float((of_class & inside).sum()), of_class.sum() - own
+            gap = few**-COUNT_POWER - many**-COUNT_POWER
             product += float((less * gap).mean())
             square += float(np.square(gap).mean())
     return max(0.0, product / square) if square else 0.0
