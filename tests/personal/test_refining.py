@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -212,6 +213,8 @@ def test_interrupted_before_refining_writes_nothing(
 
     def interrupted(*_: Any, **__: Any) -> None:
         os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(500):  # a thread of another library may take it, and it is noticed later
+            time.sleep(0.01)
 
     monkeypatch.setattr(meta_model, "adapt_in_one_pass", interrupted)
     outcome = run("adapt", things, "--base", "base.safetensors", "--refine", "on")
