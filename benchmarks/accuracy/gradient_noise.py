@@ -7,8 +7,9 @@ into what each support image adds to it, g_n (one backward pass an image). A sam
 Σ g_n/π_n over the images drawn, so its error is had for many draws at no cost; a balanced sample
 needs passes of its own, and gets fewer draws. Small tasks are trained on as they are: their
 gradient is that of another task, so their bias is shown beside their error.
-Figures are root mean squares over draws, relative to the part of the gradient that comes through
-the support images, averaged over tasks.
+"oracle" is computed, not drawn: a sample balanced on what nobody knows before drawing it. Figures
+are root mean squares over draws, relative to the part of the gradient that comes through the
+support images, averaged over tasks.
 """
 
 from __future__ import annotations
@@ -103,6 +104,7 @@ def measure(
                 chosen = draw()
                 row[chosen.indices] = chosen.weights.float()
             errors[name, h].append(float(mean_square(weights @ parts - exact).sqrt() / scale))
+        errors["oracle", h].append(float(oracle_error(parts, v, h) / scale))
         draws = [sampling.balanced(v, h, random) for _ in range(args.balanced_draws)]
         balanced = back_propagated(learner, task, draws)[0] - exact
         errors["balanced", h].append(float(mean_square(balanced).sqrt() / scale))
@@ -112,6 +114,21 @@ def measure(
         errors["small task", h].append(float(mean_square(away).sqrt() / scale))
         bias = squared_bias(away).clamp(min=0).sqrt() / scale
         errors["small task, bias", h].append(float(bias))
+
+
+def oracle_error(parts: Tensor, v: Tensor, h: int) -> Tensor:
+    """The error of a sample that nobody can draw, as it is balanced on the contributions, ().
+
+    Images are as likely as in informed sampling; the sums of the H/4 largest principal components
+    of the contributions (N, P) are exact in each draw, and of the rest Poisson's variance remains
+    (Deville and Tillé, "Efficient balanced sampling: the cube method", 2004).
+    """
+    probabilities = sampling.inclusion_probabilities(v.norm(dim=1), h)
+    assert probabilities is not None
+    values, vectors = torch.linalg.eigh(parts.double() @ parts.double().mT)
+    spread = vectors * values.clamp(min=0).sqrt() * (1 / probabilities - 1).sqrt()[:, None]
+    rest: Tensor = torch.linalg.svdvals(spread)[h // 4 :].norm()
+    return rest
 
 
 def mean_square(errors: Tensor) -> Tensor:
