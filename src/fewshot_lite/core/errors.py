@@ -92,3 +92,9 @@ def _what_is_damaged(error: Exception) -> str:
         return f"{error} is missing"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[min(1, len(lines) - 1)].rstrip(".") if lines else type(error).__name__
+
+
+def first_line(error: object) -> str:
+    """The first line of what an error says, without its full stop; its kind if it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fewshot_lite.core.errors import UsageError
+from fewshot_lite.core.errors import UsageError, first_line
 
 
 def check_tf32(device: torch.device, wanted: bool | None) -> None:
@@ -53,10 +53,9 @@ def compile_network(network: nn.Module, device: torch.device) -> None:
         trial = torch.compile(nn.ReLU().to(device))
         trial(torch.zeros(8, device=device))
     except Exception as error:  # of many kinds: no compiler, no Triton, an unsupported system
-        reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else ""
         raise UsageError(
             f"--compile: torch.compile does not work on {device.type} here "
-            f"({reason or type(error).__name__}). Install a C++ compiler, or leave --compile out."
+            f"({first_line(error)}). Install a C++ compiler, or leave --compile out."
         ) from None
     # Passes differ in size, and in whether they keep a graph: few kernels for all of them.
     network.compile(dynamic=True)

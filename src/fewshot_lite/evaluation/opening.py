@@ -13,7 +13,7 @@ import torch
 from fewshot_lite.core import checkpoint
 from fewshot_lite.core.config import Precision
 from fewshot_lite.core.devices import autocast, pick_device
-from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.core.errors import FewshotError, UsageError, first_line
 from fewshot_lite.core.files import find_base
 from fewshot_lite.core.ranks import device_name
 from fewshot_lite.evaluation.finetuning import FineTuning, updated_by
@@ -214,10 +214,9 @@ def _check_size(method: Method) -> None:
     try:
         method.bare(image)
     except (AssertionError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
         raise UsageError(
-            f"{method.name}: {method.backbone.name} cannot take images of {size} px ({reason}). "
-            "Give another --image-size."
+            f"{method.name}: {method.backbone.name} cannot take images of {size} px "
+            f"({first_line(error)}). Give another --image-size."
         ) from None
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from fewshot_lite.core.checkpoint import Uninitialised
-from fewshot_lite.core.errors import UsageError
+from fewshot_lite.core.errors import UsageError, first_line
 from fewshot_lite.networks import timm_models
 from fewshot_lite.networks.conv4 import Conv4
 from fewshot_lite.networks.downloads import published_weights
@@ -83,9 +83,7 @@ def build(name: str, image_size: int, seed: int, *, initialise: bool) -> tuple[n
             _check(name)
             network = _build(name, image_size)
     except (ValueError, AssertionError) as error:  # the grid does not divide the image size
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        reason = lines[0].rstrip(".")
-        raise UsageError(f"backbone {name!r} at {image_size} px: {reason}.") from None
+        raise UsageError(f"backbone {name!r} at {image_size} px: {first_line(error)}.") from None
     return network, _take_off_last_linear(network, name)
 
 

@@ -16,7 +16,7 @@ from urllib.parse import urlparse
 import torch
 from torch import Tensor
 
-from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.core.errors import FewshotError, first_line
 
 if TYPE_CHECKING:
     from fewshot_lite.networks.torchvision_models import models
@@ -51,8 +51,9 @@ def fetch(name: str) -> dict[str, Tensor]:
             return state
     except (OSError, RuntimeError, http.client.HTTPException) as error:
         # URLError is an OSError; a wrong hash is a RuntimeError.
+        reason = first_line(getattr(error, "reason", None) or error)
         raise FewshotError(
-            f"The ImageNet weights of {name} could not be had ({_first_line(error)}). "
+            f"The ImageNet weights of {name} could not be had ({reason}). "
             "Without a network use the shipped model (leave --base out), a checkpoint of your own "
             "(--base FILE), or --weights FILE with a copy of torchvision's file; to train, also "
             "--weights none."
@@ -83,8 +84,3 @@ def _patience() -> Iterator[None]:
         yield
     finally:
         socket.setdefaulttimeout(before)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(getattr(error, "reason", error)).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__

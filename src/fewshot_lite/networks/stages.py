@@ -6,11 +6,10 @@ needs no graph through them. Networks whose forward pass is not known here are o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewshot_lite.networks.backbone import Backbone
@@ -76,115 +75,54 @@ class Staged(nn.Module):
 
 
 def stages_of(network: nn.Module) -> list[Stage]:
-    """The stages of a network whose last linear layer was taken off; together they are it."""
+    """The stages of a network whose last linear layer was taken off; together they are it.
+
+    Modules without parameters join the stage before, and so does batch normalisation, which in VGG
+    and in ResNet's stem stands beside its convolution and elsewhere inside blocks.
+    """
+    parts, tail = _parts(network)
+    groups: list[tuple[str, list[nn.Module]]] = []
+    for name, module in parts:
+        bare = not any(True for _ in module.parameters())
+        if groups and (bare or isinstance(module, nn.BatchNorm2d)):
+            groups[-1][1].append(module)
+        else:
+            groups.append((name, [module]))
+    groups[-1][1].extend(tail)
+    paths = {module: path for path, module in network.named_modules()}
+    return [
+        Stage(name, tuple(paths[m] for m in modules if m in paths), nn.Sequential(*modules))
+        for name, modules in groups
+    ]
+
+
+def _parts(network: Any) -> tuple[list[tuple[str, nn.Module]], list[nn.Module]]:
+    """Modules one after the other, each with what its stage is called; and what comes after."""
+    flat = nn.Flatten()
     if isinstance(network, Conv4):
-        blocks = [(f"block{i + 1}", f"features.{i}") for i in range(len(network.features))]
-        return _chain(network, blocks, (), lambda x: x.flatten(1))
+        blocks = enumerate(network.features, start=1)
+        return [(f"block{number}", block) for number, block in blocks], [flat]
     if isinstance(network, EfficientNetLite):
-        return _of_features(network)
-    return _of_torchvision(network)
-
-
-def _of_features(network: Any) -> list[Stage]:
-    """The stages of networks of `features`, `avgpool` and `classifier`."""
-    return _chain(
-        network,
-        _children(network.features),
-        ("classifier",),
-        lambda x: network.classifier(network.avgpool(x).flatten(1)),
-        joined=nn.BatchNorm2d,  # in VGG beside its convolution, elsewhere inside blocks
-    )
-
-
-def _of_torchvision(network: Any) -> list[Stage]:
+        return _features(network), [network.avgpool, flat, network.classifier]
     from fewshot_lite.networks.torchvision_models import models  # not cheap, and seldom needed
 
     if isinstance(network, models.ResNet):
-        return [
-            Stage("stem", ("conv1", "bn1"), lambda x: network.maxpool(_stem(network, x))),
-            *_chain(
-                network,
-                [(f"layer{i}", f"layer{i}") for i in range(1, 5)],
-                ("fc",),
-                lambda x: network.fc(network.avgpool(x).flatten(1)),
-            ),
-        ]
+        stem = (network.conv1, network.bn1, network.relu, network.maxpool)
+        layers = (network.layer1, network.layer2, network.layer3, network.layer4)
+        parts = [("stem", module) for module in stem]
+        parts += [(f"layer{number}", layer) for number, layer in enumerate(layers, start=1)]
+        return parts, [network.avgpool, flat, network.fc]
     if isinstance(network, models.RegNet):
-        blocks = [
-            (name, f"trunk_output.{name}") for name, _ in network.trunk_output.named_children()
-        ]
-        return _chain(
-            network,
-            [("stem", "stem"), *blocks],
-            ("fc",),
-            lambda x: network.fc(network.avgpool(x).flatten(1)),
-        )
+        parts = [("stem", network.stem), *network.trunk_output.named_children()]
+        return parts, [network.avgpool, flat, network.fc]
     if isinstance(network, models.MobileNetV2):
-        return _chain(
-            network,
-            _children(network.features),
-            ("classifier",),
-            lambda x: network.classifier(F.adaptive_avg_pool2d(x, (1, 1)).flatten(1)),
-        )
+        return _features(network), [nn.AdaptiveAvgPool2d(1), flat, network.classifier]
     if isinstance(network, models.EfficientNet | models.MobileNetV3 | models.VGG):
-        return _of_features(network)
+        return _features(network), [network.avgpool, flat, network.classifier]
     if isinstance(network, models.ConvNeXt):
-        return _chain(
-            network,
-            _children(network.features),
-            ("classifier",),
-            lambda x: network.classifier(network.avgpool(x)),
-        )
-    return [Stage("network", ("",), network)]
+        return _features(network), [network.avgpool, network.classifier]
+    return [("network", network)], []
 
 
-def _stem(network: Any, x: Tensor) -> Tensor:
-    found: Tensor = network.relu(network.bn1(network.conv1(x)))
-    return found
-
-
-def _children(features: nn.Sequential) -> list[tuple[str, str]]:
-    return [(f"features.{name}", f"features.{name}") for name, _ in features.named_children()]
-
-
-def _chain(
-    network: nn.Module,
-    parts: Iterable[tuple[str, str]],
-    tail_modules: tuple[str, ...],
-    tail: Callable[[Tensor], Tensor],
-    joined: type[nn.Module] | tuple[type[nn.Module], ...] = (),
-) -> list[Stage]:
-    """Stages of modules one after the other; those without parameters join the one before.
-
-    Args:
-        parts: name of the stage and of the module, in order.
-        tail_modules: with what comes after the last, joined to it.
-        tail: that.
-        joined: kinds of modules that join the one before, too.
-    """
-    groups: list[tuple[str, list[str]]] = []
-    for name, path in parts:
-        module = network.get_submodule(path)
-        bare = not any(True for _ in module.parameters())
-        if groups and (bare or isinstance(module, joined)):
-            groups[-1][1].append(path)
-        else:
-            groups.append((name, [path]))
-    stages = []
-    for number, (name, paths) in enumerate(groups):
-        last = number == len(groups) - 1
-        modules = [network.get_submodule(path) for path in paths]
-        owned = (*paths, *(tail_modules if last else ()))
-        stages.append(Stage(name, owned, _run(modules, tail if last else None)))
-    return stages
-
-
-def _run(
-    modules: list[nn.Module], tail: Callable[[Tensor], Tensor] | None
-) -> Callable[[Tensor], Tensor]:
-    def run(x: Tensor) -> Tensor:
-        for module in modules:
-            x = module(x)
-        return tail(x) if tail is not None else x
-
-    return run
+def _features(network: Any) -> list[tuple[str, nn.Module]]:
+    return [(f"features.{name}", module) for name, module in network.features.named_children()]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -69,7 +68,7 @@ def support_rows(network: nn.Module, rows: int, record: Recorded | None = None) 
         rows: N.
         record: take down means and variances here, by the buffers' names in `network`.
     """
-    layers = [(n, cast(SupportNorm, m)) for n, m in network.named_modules() if _is_one(m)]
+    layers = [(n, m) for n, m in network.named_modules() if isinstance(m, SupportNorm)]
     for name, layer in layers:
         layer.rows, layer.record, layer.name = rows, record, name
     try:
@@ -77,7 +76,3 @@ def support_rows(network: nn.Module, rows: int, record: Recorded | None = None) 
     finally:
         for _, layer in layers:
             layer.rows, layer.record = None, None
-
-
-def _is_one(module: nn.Module) -> bool:
-    return isinstance(module, SupportNorm)

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.core.errors import FewshotError, UsageError, first_line
 from fewshot_lite.core.files import sha256
 from fewshot_lite.networks.names import TIMM
 
@@ -101,9 +101,8 @@ def _download(name: str, repository: str | None, file: str | None) -> str:
         hub.get_hf_file_metadata(hub.hf_hub_url(repository, file), timeout=_PATIENCE)
         return str(hub.hf_hub_download(repository, file))
     except Exception as error:  # of the hub, of its client, of the system
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise FewshotError(
-            f"The weights of {name} could not be had from the Hugging Face hub ({reason}). Without "
-            "a network use the shipped model (leave --base out), a checkpoint of your own (--base "
-            "FILE), or --weights FILE with a copy of them."
+            f"The weights of {name} could not be had from the Hugging Face hub "
+            f"({first_line(error)}). Without a network use the shipped model (leave --base out), a "
+            "checkpoint of your own (--base FILE), or --weights FILE with a copy of them."
         ) from None

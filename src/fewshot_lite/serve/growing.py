@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.images.bit_depths import recorded_whites
-from fewshot_lite.images.decoding import decode_pixels
 from fewshot_lite.personal.classifier import PhotoClassifier
 from fewshot_lite.personal.loading import open_personal
 from fewshot_lite.serve.bodies import photos_of
@@ -138,10 +137,11 @@ def _added(
     personal: PersonalModel, label: str, uploads: Sequence[Upload]
 ) -> tuple[PersonalModel | None, list[str | None]]:
     """The model with photos, None if none was added, and why each was not."""
-    from fewshot_lite.images.thumbnails import make_thumbnails
+    import torch
+
     from fewshot_lite.personal.editing.adding import add_features
-    from fewshot_lite.personal.editing.arranging import embed_views
     from fewshot_lite.personal.editing.edits import NothingNew, check_photos_may_change
+    from fewshot_lite.personal.embedding import embed_photos
     from fewshot_lite.serve.board import check_class_name
 
     try:
@@ -149,21 +149,20 @@ def _added(
     except UsageError as error:
         raise Conflict(str(error)) from None
     check_class_name(label, personal.class_names)
-    whites = recorded_whites(personal.provenance)
-    images, found = decode_pixels(uploads, personal.image_size, whites=whites)
-    problems: list[str | None] = [found.get(i) for i in range(len(uploads))]
-    good = [i for i in range(len(uploads)) if i not in found]
-    if not good:
+    found = embed_photos(personal, uploads, recorded_whites(personal.provenance))
+    problems = [one if isinstance(one, str) else None for one in found]
+    kept = {i: one for i, one in enumerate(found) if not isinstance(one, str)}
+    if not kept:
         return None, problems
-    pixels = images[good]
     try:
         edit = add_features(
             personal,
-            embed_views(personal, pixels),
-            [label] * len(good),
-            [f"{label}/{uploads[i].name}" for i in good],
-            paths=[str(i) for i in good],
-            thumbnails=make_thumbnails(pixels) if personal.thumbnails else (),
+            torch.stack([one.features for one in kept.values()]),
+            [label] * len(kept),
+            [f"{label}/{uploads[i].name}" for i in kept],
+            paths=[str(i) for i in kept],
+            thumbnails=[one.thumbnail for one in kept.values()],
+            digests=[one.digest for one in kept.values()],
         )
     except NothingNew:
         return None, [why or "it is in the model already" for why in problems]

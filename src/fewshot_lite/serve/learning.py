@@ -12,26 +12,20 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from fewshot_lite.core.config import Refine
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.core.progress import OnDone
 from fewshot_lite.images.bit_depths import find_whites, recorded_whites
-from fewshot_lite.images.decoding import decode_pixels, digest_of
-from fewshot_lite.images.thumbnails import make_thumbnails
+from fewshot_lite.images.decoding import decode_pixels
 from fewshot_lite.personal.adapt_options import AdaptOptions
-from fewshot_lite.personal.editing.arranging import Placed, arrange, embed_views
+from fewshot_lite.personal.editing.arranging import Placed, arrange
 from fewshot_lite.personal.editing.edits import film_kept, rebuilt
+from fewshot_lite.personal.embedding import Embedded, embed_photos
 from fewshot_lite.personal.meta_model import MetaModel
 from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.quality import Quality, assess
 from fewshot_lite.personal.support import Support
-from fewshot_lite.serve.board import Board, Photo
-
-#: Photos that are decoded and embedded at a time.
-_CHUNK = 32
+from fewshot_lite.serve.board import Board
 
 
 @dataclass(frozen=True)
@@ -91,8 +85,8 @@ class Learner:
         self._root = root
         self._load = base
         self._network: object = None
-        self._features: dict[int, tuple[Tensor, bytes, int]] = {}
-        """Of that network: views, thumbnail and digest of every photo that went through it."""
+        self._embedded: dict[int, Embedded] = {}
+        """Every photo that went through that network, by its number."""
 
     @cached_property
     def base(self) -> MetaModel:
@@ -174,19 +168,25 @@ class Learner:
     def _arranged(self, learned: Learned, board: Board, on_done: OnDone | None) -> Learned | None:
         model = learned.model
         if model.backbone is not self._network:
-            self._network, self._features = model.backbone, {}
+            self._network, self._embedded = model.backbone, {}
         place = {number: row for row, number in enumerate(learned.rows)}
         pictures, digests = learned.thumbnails(), model.contents.digests
         for number, row in place.items():  # may come back by an undo
             digest = 0 if digests is None else int(digests[row])
-            self._features[number] = model.views[row], pictures.get(number, b""), digest
+            self._embedded[number] = Embedded(model.views[row], pictures.get(number, b""), digest)
         problems = dict(learned.problems)
         unknown = [
-            p for p in board.photos if p.number not in self._features and p.number not in problems
+            p for p in board.photos if p.number not in self._embedded and p.number not in problems
         ]
-        problems |= self._embed(model, unknown, on_done)
+        paths, whites = [p.path or Path() for p in unknown], recorded_whites(model.provenance)
+        found = embed_photos(model, paths, whites, on_embedded=on_done)
+        for photo, one in zip(unknown, found, strict=True):
+            if isinstance(one, str):
+                problems[photo.number] = one
+            else:
+                self._embedded[photo.number] = one
         placed = [
-            Placed(p.label, p.name, *self._features[p.number], place.get(p.number))
+            Placed(p.label, p.name, self._embedded[p.number], place.get(p.number))
             for p in sorted(board.photos, key=lambda p: place.get(p.number, len(place)))  # as `add`
             if p.number not in problems
         ]
@@ -199,27 +199,6 @@ class Learner:
             "moved": sum(after.get(n, label) != label for n, label in before.items()),
         }
         return Learned.of(arrange(model, placed, edit).accelerate(model), board, problems)
-
-    def _embed(
-        self, model: PersonalModel, photos: list[Photo], on_done: OnDone | None
-    ) -> dict[int, str]:
-        """Features and thumbnails of photos; returns why photos could not be read."""
-        problems: dict[int, str] = {}
-        whites = recorded_whites(model.provenance)
-        for start in range(0, len(photos), _CHUNK):
-            chunk = photos[start : start + _CHUNK]
-            paths = [photo.path or Path() for photo in chunk]
-            images, found = decode_pixels(paths, model.image_size, whites=whites)
-            problems |= {chunk[i].number: why for i, why in found.items()}
-            good = [i for i in range(len(chunk)) if i not in found]
-            pixels = images[good]
-            rows = embed_views(model, pixels) if good else torch.empty(0)
-            jpegs = make_thumbnails(pixels)
-            for i, row, jpeg, image in zip(good, rows, jpegs, pixels, strict=True):
-                self._features[chunk[i].number] = row, jpeg, digest_of(image)
-            if on_done is not None:
-                on_done(start + len(chunk), len(photos))
-        return problems
 
     def _renamed(self, learned: Learned, board: Board) -> Learned | None:
         """A model that gradient steps made, if its classes have other names and nothing else."""

@@ -15,7 +15,7 @@ import torch
 from fewshot_lite import __version__
 from fewshot_lite.core.config import flag
 from fewshot_lite.core.devices import autocast, pick_micro_batch
-from fewshot_lite.core.errors import UsageError
+from fewshot_lite.core.errors import UsageError, first_line
 from fewshot_lite.core.precision import check_tf32, compile_network
 from fewshot_lite.core.progress import Report
 from fewshot_lite.images.folders import LabelledImages
@@ -189,7 +189,7 @@ def check_image_size(backbone: Backbone, size: int, flag: str = "--image-size") 
         with torch.no_grad():
             backbone.eval()(torch.zeros(1, 3, size, size))
     except (AssertionError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
+        reason = first_line(error)
         raise UsageError(f"{flag} {size}: {backbone.name} cannot take it ({reason}).") from None
 
 

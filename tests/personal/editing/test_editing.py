@@ -22,6 +22,7 @@ from fewshot_lite.heads.mean import MeanHead
 from fewshot_lite.heads.prototypes import PrototypeHead
 from fewshot_lite.heads.ridge import RidgeHead
 from fewshot_lite.images.folders import scan_classes
+from fewshot_lite.personal import embedding
 from fewshot_lite.personal.editing import (
     Edit,
     add,
@@ -377,7 +378,8 @@ def test_many_photos_come_in_pieces(
     try:
         personal = tiny_model().adapt(first)
         whole = add(personal, things)
-        monkeypatch.setattr(adding, "_CHUNK", 2)
+        for module in (adding, embedding):
+            monkeypatch.setattr(module, "_CHUNK", 2)
         pieces = add(personal, things)
     finally:
         (things / "keys" / "text.png").unlink()

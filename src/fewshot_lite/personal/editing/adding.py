@@ -13,14 +13,11 @@ from torch import Tensor
 
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.progress import OnDone
-from fewshot_lite.data.store import decode
 from fewshot_lite.heads.in_numpy import Array, as_array
 from fewshot_lite.images.bit_depths import find_whites, recorded_whites
-from fewshot_lite.images.decoding import digest_of
 from fewshot_lite.images.folders import Skipped
 from fewshot_lite.images.inputs import Photo
 from fewshot_lite.images.photo import place_of
-from fewshot_lite.images.thumbnails import make_thumbnails
 from fewshot_lite.images.videos import check_frames
 from fewshot_lite.personal.editing.additions import (
     Addition,
@@ -29,7 +26,6 @@ from fewshot_lite.personal.editing.additions import (
     label_additions,
     with_frames,
 )
-from fewshot_lite.personal.editing.arranging import embed_views
 from fewshot_lite.personal.editing.edits import (
     Duplicate,
     Edit,
@@ -41,11 +37,12 @@ from fewshot_lite.personal.editing.edits import (
     rebuilt,
 )
 from fewshot_lite.personal.editing.names import check_name
+from fewshot_lite.personal.embedding import Embedded, embed_photos
 from fewshot_lite.personal.file_contents import Contents
 from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.support import distinct_names
 
-#: Photos in memory at a time.
+#: Photos that are compared with all others at a time.
 _CHUNK = 256
 #: Features this near, as a share of their length, are of the same pixels. Measured at 96 px: the
 #: same photo in another batch 4e-7, saved again as JPEG at quality 98 from 1e-3 up, other photos of
@@ -103,20 +100,29 @@ def add(
     if frames is not None:
         check_frames(frames)
     every = with_frames(found.photos, personal.image_size, frames)
-    features, read, unread, jpegs, digests = _embed(personal, every, on_done, on_embedded)
-    skipped = sorted((*found.skipped, *unread), key=lambda item: str(item.path))
+    sources = [photo.source for photo in every]
+    whites = find_whites(sources, recorded_whites(personal.provenance))
+    embedded = embed_photos(personal, sources, whites, on_done=on_done, on_embedded=on_embedded)
+    kept, read, skipped = list[Embedded](), list[Addition](), list(found.skipped)
+    for photo, outcome in zip(every, embedded, strict=True):
+        if isinstance(outcome, str):
+            skipped.append(Skipped(place_of(photo.source), outcome))
+        else:
+            read.append(photo)
+            kept.append(outcome)
+    skipped.sort(key=lambda item: str(item.path))
     skipped += _without_photos(personal, found, {photo.label for photo in read}, skipped)
     if strict and skipped:
         raise FewshotError(f"{skipped[0].path}: {skipped[0].reason}; --strict allows no such file.")
     return add_features(
         personal,
-        features,
+        torch.cat([personal.views[:0], *(one.features[None] for one in kept)]),
         [photo.label for photo in read],
         [photo.name for photo in read],
         paths=[str(photo.source) for photo in read],
-        thumbnails=jpegs,
+        thumbnails=[one.thumbnail for one in kept],
         groups=_clip_numbers(read),
-        digests=digests,
+        digests=[one.digest for one in kept],
         skipped=skipped,
     )
 
@@ -239,44 +245,6 @@ def _joined_digests(
     known = np.zeros_like(old.labels) if old.digests is None else old.digests
     new = [0 if digests is None else digests[i] for i in kept]
     return np.concatenate([known, np.array(new, np.int64)])
-
-
-def _embed(
-    personal: PersonalModel,
-    photos: Sequence[Addition],
-    on_done: OnDone | None,
-    on_embedded: OnDone | None,
-) -> tuple[Tensor, list[Addition], list[Skipped], list[bytes], list[int]]:
-    """Features (M, V, d) of the photos that can be read, those photos, and those that cannot be.
-
-    And of those read thumbnails, if the model has any, and digests.
-    """
-    features, jpegs, digests = [personal.views[:0]], list[bytes](), list[int]()
-    read: list[Addition] = []
-    unread: list[Skipped] = []
-    known = recorded_whites(personal.provenance)
-    whites = find_whites([photo.source for photo in photos], known)
-    for start in range(0, len(photos), _CHUNK):
-        chunk = photos[start : start + _CHUNK]
-
-        def done(count: int, start: int = start) -> None:
-            if on_done is not None:
-                on_done(start + count, len(photos))
-
-        sources = [photo.source for photo in chunk]
-        images, problems = decode(sources, personal.image_size, on_done=done, whites=whites)
-        unread += [Skipped(place_of(sources[i]), why) for i, why in problems.items()]
-        good = [i for i in range(len(chunk)) if i not in problems]
-        read += [chunk[i] for i in good]
-        if good:
-            pixels = images[good].numpy()
-            features.append(embed_views(personal, pixels))
-            digests += map(digest_of, pixels)
-            if personal.thumbnails:
-                jpegs += make_thumbnails(pixels)
-        if on_embedded is not None:
-            on_embedded(start + len(chunk), len(photos))
-    return torch.cat(features), read, unread, jpegs, digests
 
 
 def _clip_numbers(photos: Sequence[Addition]) -> list[int]:

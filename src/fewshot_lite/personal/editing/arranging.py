@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.heads.in_numpy import as_array
 from fewshot_lite.personal.editing.edits import check_photos_may_change, film_kept, rebuilt
+from fewshot_lite.personal.embedding import Embedded
 from fewshot_lite.personal.personal_model import PersonalModel
-from fewshot_lite.personal.views import Pixels, recorded_views, view
 
 
 @dataclass(frozen=True)
@@ -24,20 +23,9 @@ class Placed:
     label: str
     name: str
     """Its name in the model."""
-    features: Tensor
-    """(V, d) of its views under the model's network, as `embed_views` gives them."""
-    thumbnail: bytes = b""
-    digest: int = 0
-    """By which it is known again (`images.decoding.digest_of`); 0 if it is not."""
+    photo: Embedded
     row: int | None = None
     """Its row in the model as it is; None of a photo that is new to it."""
-
-
-def embed_views(personal: PersonalModel, pixels: Pixels) -> Tensor:
-    """Features (B, V, d) of each view that the model's photos have, of uint8 (B, 3, S, S)."""
-    names = recorded_views(personal.provenance)
-    views = [torch.from_numpy(view(pixels, name)) for name in names]
-    return torch.stack([personal.embed(images) for images in views], dim=1)
 
 
 def arrange(
@@ -64,7 +52,7 @@ def arrange(
         return photo.row is None or photo.row >= first
 
     chosen = sorted(photos, key=is_new)  # those that FiLM was made from stand first
-    features = torch.stack([photo.features for photo in chosen])
+    features = torch.stack([photo.photo.features for photo in chosen])
     if not bool(features.isfinite().all()):
         raise FewshotError("The model's values for a photo are not finite. Adapt anew.")
     together = personal.contents.together
@@ -73,13 +61,13 @@ def arrange(
         new + place if photo.row is None else int(together[photo.row])
         for place, photo in enumerate(chosen)
     ]
-    pictures = tuple(photo.thumbnail for photo in chosen)
+    pictures = tuple(photo.photo.thumbnail for photo in chosen)
     contents = replace(
         personal.contents,
         features=as_array(features),
         photos=tuple(photo.name for photo in chosen),
         groups=np.array(groups),
-        digests=np.array([photo.digest for photo in chosen], np.int64),
+        digests=np.array([photo.photo.digest for photo in chosen], np.int64),
         thumbnails=pictures if any(pictures) else (),
     )
     return rebuilt(

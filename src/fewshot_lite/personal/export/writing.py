@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from fewshot_lite import __version__
-from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.core.errors import FewshotError, UsageError, first_line
 from fewshot_lite.core.files import atomic_path, sha256
 from fewshot_lite.personal.export.formats import Format, check_export
 from fewshot_lite.personal.exported_model import (
@@ -146,12 +146,6 @@ def trace(program: PixelProgram, pixels: Tensor) -> ExportedProgram:
     for node in traced.graph.nodes:  # where things lie on this computer is nobody's business
         node.meta.pop("stack_trace", None)
     return traced
-
-
-def first_line(error: Exception) -> str:
-    """The beginning of an error's message."""
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 #: The share of one's own photos that `threshold` rejects.
