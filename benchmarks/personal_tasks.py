@@ -107,7 +107,9 @@ class Drawing:
 
     @classmethod
     def open(cls, args: argparse.Namespace) -> Drawing:
-        """From `args.model` and `args.data`."""
+        """From `args.model` and `args.data`; without gradients, and in one thread."""
+        torch.set_grad_enabled(False)
+        torch.set_num_threads(1)
         model = MetaModel.load(args.model)
         return cls(model, {path.name: Images.read(path, model.image_size) for path in args.data})
 

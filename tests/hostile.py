@@ -1,6 +1,6 @@
 """Forty files that no reader of photos should trip over, each bad in its own way.
 
-python tests/hostile.py FOLDER   # to look at them, or to feed them to another program
+PYTHONPATH=. python tests/hostile.py FOLDER   # to look at them, or to feed them to another program
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from benchmarks import image_formats as formats
+
 #: Pixels that a tiny file claims to have.
 _CLAIMED = (50_000, 50_000)
 
@@ -31,6 +33,7 @@ def write_hostile(folder: Path) -> list[Path]:
     jpeg, png = _encoded("JPEG", quality=90), _encoded("PNG")
     gif, tiff, webp, bmp = (_encoded(kind) for kind in ("GIF", "TIFF", "WEBP", "BMP"))
     scan = jpeg.index(b"\xff\xda")  # where the compressed pixels begin
+    text = b"Comment\0\0" + zlib.compress(b" " * 70_000_000, 9)
     contents = {
         # cut short
         "jpeg header only.jpg": jpeg[:20],
@@ -57,18 +60,20 @@ def write_hostile(folder: Path) -> list[Path]:
         "document.jpg": b"%PDF-1.4\n1 0 obj<</Type/Catalog>>endobj\n%%EOF",
         "postscript.jpg": _encoded("EPS"),
         # bombs: pixels out of nothing
-        "bomb.png": _png(*_CLAIMED, bytes(100)),
+        "bomb.png": formats.png(*_CLAIMED, zlib.compress(bytes(100))),
         "bomb.tif": _tiff(*_CLAIMED),
-        "bomb.gif": _gif(65_000, 65_000),
-        "bomb.ico": _ico(_png(*_CLAIMED, bytes(100))),
+        "bomb.gif": formats.gif(*[(65_000, 65_000)] * 2),
+        "bomb.ico": formats.icon(formats.png(*_CLAIMED, zlib.compress(bytes(100)))),
         "bomb.bmp": bmp[:18] + struct.pack("<ll", *_CLAIMED) + bmp[26:],
         "bomb.jpg": _with_size(jpeg, 65_000, 65_000),
-        "text bomb.png": _png(8, 8, bytes(200), extra=_chunk(b"zTXt", _compressed(70_000_000))),
+        "text bomb.png": formats.png(
+            8, 8, zlib.compress(bytes(200)), extra=formats.chunk(b"zTXt", text)
+        ),
         # damaged inside
         "jpeg with broken tables.jpg": _with_broken_tables(jpeg),
         "jpeg of no size.jpg": _with_size(jpeg, 0, 0),
-        "png with wrong pixels.png": _png(64, 64, b"", data=b"not compressed"),
-        "png of no size.png": _png(0, 0, b""),
+        "png with wrong pixels.png": formats.png(64, 64, b"not compressed"),
+        "png of no size.png": formats.png(0, 0, zlib.compress(b"")),
         "tiff in a circle.tif": struct.pack("<2sHLHL", b"II", 42, 8, 0, 8),
         "webp of wrong length.webp": webp[:4] + b"\xff\xff\xff\x7f" + webp[8:40],
     }
@@ -108,8 +113,8 @@ def write_odd(folder: Path) -> list[Path]:
         "wrong pixels.jpg": jpeg[:-400] + bytes(range(1, 200)) + jpeg[-201:],
         "junk behind.jpg": jpeg + b"<?php" * 999,
         "archive behind.jpg": jpeg + _zip({"a.jpg": jpeg}),
-        "one pixel.png": _png(1, 1, b"\0\1\2\3"),
-        "a line.png": _png(5000, 1, bytes(15_001)),
+        "one pixel.png": formats.png(1, 1, zlib.compress(b"\0\1\2\3")),
+        "a line.png": formats.png(5000, 1, zlib.compress(bytes(15_001))),
     }
     for name, data in contents.items():
         (folder / name).write_bytes(data)
@@ -122,9 +127,7 @@ def _picture() -> Image.Image:
 
 
 def _encoded(kind: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    _picture().save(buffer, kind, **options)
-    return buffer.getvalue()
+    return formats.encoded(_picture(), kind, **options)
 
 
 def _zip(files: dict[str, bytes]) -> bytes:
@@ -135,40 +138,9 @@ def _zip(files: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">L", len(data)) + kind + data + struct.pack(">L", zlib.crc32(kind + data))
-
-
-def _compressed(length: int) -> bytes:
-    """A PNG text of so many spaces: some kilobytes that unpack to megabytes."""
-    return b"Comment\0\0" + zlib.compress(b" " * length, 9)
-
-
-def _png(
-    width: int, height: int, rows: bytes, *, data: bytes | None = None, extra: bytes = b""
-) -> bytes:
-    header = _chunk(b"IHDR", struct.pack(">LLBBBBB", width, height, 8, 2, 0, 0, 0))
-    pixels = _chunk(b"IDAT", zlib.compress(rows) if data is None else data)
-    return b"\x89PNG\r\n\x1a\n" + header + extra + pixels + _chunk(b"IEND", b"")
-
-
 def _tiff(width: int, height: int) -> bytes:
-    tags = [
-        *((256, width), (257, height), (258, 8), (259, 1), (262, 1)),
-        *((273, 8), (277, 1), (278, height), (279, 100)),
-    ]
-    entries = b"".join(struct.pack("<HHLL", tag, 4, 1, value) for tag, value in tags)
-    return struct.pack("<2sHLH", b"II", 42, 8, len(tags)) + entries + bytes(4)
-
-
-def _gif(width: int, height: int) -> bytes:
-    screen = b"GIF89a" + struct.pack("<HHBBB", width, height, 0xF0, 0, 0) + bytes(6)
-    frame = b"," + struct.pack("<HHHHB", 0, 0, width, height, 0)
-    return screen + frame + b"\x02\x02\x44\x01\x00;"
-
-
-def _ico(image: bytes) -> bytes:
-    return struct.pack("<HHHBBBBHHLL", 0, 1, 1, 0, 0, 0, 0, 1, 32, len(image), 22) + image
+    tags = [(256, width), (257, height), (258, 8), (259, 1), (262, 1)]
+    return formats.tiff_head([*tags, (273, 8), (277, 1), (278, height), (279, 100)])
 
 
 def _with_size(jpeg: bytes, width: int, height: int) -> bytes:

@@ -9,8 +9,6 @@ expected gain, a task at a time.
 
 from __future__ import annotations
 
-import torch
-
 from benchmarks.common import emit, means
 from benchmarks.personal_tasks import PersonalTask, accuracy, each_set, task_arguments
 from fewshot_lite.personal.editing import add_features
@@ -56,6 +54,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    torch.set_grad_enabled(False)
-    torch.set_num_threads(1)
     main()

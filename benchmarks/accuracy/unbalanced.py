@@ -12,8 +12,6 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-import torch
-
 from benchmarks.common import Row, arguments, emit, means, say
 from benchmarks.personal_tasks import Drawing, accuracy
 from fewshot_lite.personal.quality import assess
@@ -49,6 +47,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    torch.set_grad_enabled(False)
-    torch.set_num_threads(1)
     main()

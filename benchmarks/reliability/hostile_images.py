@@ -22,12 +22,12 @@ from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from benchmarks.common import Row, arguments, emit
+from benchmarks.image_formats import chunk, encoded, gif, icon, png, tiff_head
 from fewshot_lite.images.opening import PhotoError
 from fewshot_lite.images.photo import read_square
 
@@ -44,23 +44,6 @@ def picture() -> Image.Image:
     return Image.fromarray(spots).resize((400, 300), Image.Resampling.NEAREST)
 
 
-def encoded(kind: str, image: Image.Image | None = None, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    (image or picture()).save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">L", len(data)) + kind + data + struct.pack(">L", zlib.crc32(kind + data))
-
-
-def png(width: int, height: int, pixels: bytes, form: tuple[int, int], extra: bytes = b"") -> bytes:
-    """A PNG of compressed rows; `form` is bits and colour type."""
-    header = chunk(b"IHDR", struct.pack(">LLBBBBB", width, height, *form, 0, 0, 0))
-    body = extra + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + header + body
-
-
 def zeros(length: int) -> bytes:
     """So many zeros, compressed; of one block that is repeated, which takes no time to make."""
     block = 2**20
@@ -75,15 +58,11 @@ def zeros(length: int) -> bytes:
 def claimed_sizes() -> Iterator[tuple[str, bytes]]:
     """Some bytes that claim gigapixels."""
     for width, height in ((2**31 - 1, 1), (1, 2**31 - 1), (65_535, 65_535), (20_000, 12_500)):
-        yield f"{width}x{height}.png", png(width, height, zeros(1000), (8, 2))
+        yield f"{width}x{height}.png", png(width, height, zeros(1000))
     yield "claimed.ppm", b"P6 15811 15811 255\n" + bytes(1000)
     yield "claimed.tga", struct.pack("<BBBHHBHHHHBB", 0, 0, 10, 0, 0, 0, 0, 0, SIDE, SIDE, 32, 8)
-    icon = png(60_000, 60_000, zeros(1000), (8, 2))
-    entry = struct.pack("<HHHBBBBHHLL", 0, 1, 1, 0, 0, 0, 0, 1, 32, len(icon), 22)
-    yield "claimed.ico", entry + icon
-    screen = struct.pack("<HHBBB", 1, 1, 0xF0, 0, 0) + bytes(6)
-    frame = b"," + struct.pack("<HHHHB", 0, 0, 15_000, 15_000, 0) + b"\x02\x02\x44\x01\0;"
-    yield "frame.gif", b"GIF89a" + screen + frame
+    yield "claimed.ico", icon(png(60_000, 60_000, zeros(1000)))
+    yield "frame.gif", gif((1, 1), (15_000, 15_000))
 
 
 def many_pixels() -> Iterator[tuple[str, bytes]]:
@@ -94,7 +73,7 @@ def many_pixels() -> Iterator[tuple[str, bytes]]:
     palette = chunk(b"PLTE", b"\xff\0\0") + chunk(b"tRNS", b"\0")
     yield "palette.png", png(SIDE, SIDE, zeros(SIDE * (1 + SIDE)), (8, 3), palette)
     for width, height in ((250_000, 1_000), (5_000_000, 2), (1, 5_000_000)):
-        yield f"thin{width}.png", png(width, height, zeros(height * (1 + 3 * width)), (8, 2))
+        yield f"thin{width}.png", png(width, height, zeros(height * (1 + 3 * width)))
     for name, form, bits, side in (
         ("float", 3, 32, 9_100),
         ("whole", 2, 32, 9_100),
@@ -102,9 +81,9 @@ def many_pixels() -> Iterator[tuple[str, bytes]]:
     ):
         yield f"{name}.tif", tiff(side, zeros(side * side * bits // 8), bits, form)
     for kind, side in (("WEBP", 7_900), ("AVIF", 7_900), ("JPEG2000", 6_400), ("TIFF", 9_100)):
-        yield f"large {kind}", encoded(kind, Image.new("RGB", (side, side), "red"))
+        yield f"large {kind}", encoded(Image.new("RGB", (side, side), "red"), kind)
     red = Image.new("RGB", (SIDE, SIDE), "red")
-    jpegs = [encoded("JPEG", red, quality=1, progressive=late) for late in (False, True)]
+    jpegs = [encoded(red, "JPEG", quality=1, progressive=late) for late in (False, True)]
     del red  # or it would count as memory of what reads them
     yield from zip(("large.jpg", "heavy.jpg"), jpegs, strict=True)
 
@@ -114,13 +93,6 @@ def tiff(side: int, data: bytes, bits: int, form: int) -> bytes:
     tags = [(256, side), (257, side), (258, bits), (259, 8), (262, 1), (273, 200), (277, 1)]
     tags += [(278, side), (279, len(data)), (339, form)]
     return tiff_head(tags).ljust(200, b"\0") + data
-
-
-def tiff_head(tags: list[tuple[int, int]], following: int = 0) -> bytes:
-    """Of one directory of whole numbers, and the place of the next."""
-    entries = b"".join(struct.pack("<HHLL", tag, 4, 1, value) for tag, value in tags)
-    head = struct.pack("<2sHLH", b"II", 42, 8, len(tags))
-    return head + entries + struct.pack("<L", following)
 
 
 def scans(side: int, number: int) -> bytes:
@@ -147,7 +119,7 @@ def slow_to_read() -> Iterator[tuple[str, bytes]]:
         (15_800, n) for n in (19, 300)
     ]:
         yield f"{number} scans of {side}.jpg", scans(side, number)
-    jpeg, dot = encoded("JPEG", quality=90), zlib.compress((b"\0" + b"\1" * 48) * 16)
+    jpeg, dot = encoded(picture(), "JPEG", quality=90), zlib.compress((b"\0" + b"\1" * 48) * 16)
     first = jpeg.index(b"\xff\xda")
     head = jpeg[first : first + 2 + int.from_bytes(jpeg[first + 2 : first + 4], "big")]
     one = head[:4] + b"\1" + head[5:7] + head[-3:]
@@ -157,9 +129,9 @@ def slow_to_read() -> Iterator[tuple[str, bytes]]:
     text = zlib.compress(bytes(60_000_000), 9)
     xmp = b"XML:com.adobe.xmp\0\1\0\0\0"
     for kind, start in ((b"zTXt", b"C\0\0"), (b"iTXt", xmp), (b"iCCP", b"i\0\0")):
-        yield f"{kind.decode()}.png", png(16, 16, dot, (8, 2), chunk(kind, start + text))
-    yield "chunks.png", png(16, 16, dot, (8, 2), chunk(b"aaAa", b"") * 700_000)
-    yield "rows.png", png(16, 16, zeros(900_000_000), (8, 2))
+        yield f"{kind.decode()}.png", png(16, 16, dot, extra=chunk(kind, start + text))
+    yield "chunks.png", png(16, 16, dot, extra=chunk(b"aaAa", b"") * 700_000)
+    yield "rows.png", png(16, 16, zeros(900_000_000))
     screen = b"GIF89a" + struct.pack("<HHBBB", 16, 16, 0xF0, 0, 0) + bytes(6)
     yield "comments.gif", screen + (b"\x21\xfe" + b"\xff" + b"A" * 255 + b"\0") * 35_000 + b";"
     yield "plain.ppm", b"P3 1200 1200 255\n" + b"1 " * 4_320_000
@@ -176,7 +148,7 @@ def other_formats() -> Iterator[tuple[str, bytes]]:
     """What Pillow would open and no photo is, or what would start a program."""
     for kind in ("EPS", "PDF", "PCX", "SGI", "IM", "MSP", "XBM", "ICNS", "SPIDER", "DDS"):
         mode = {"MSP": "1", "XBM": "1", "SPIDER": "F"}.get(kind, "RGB")
-        yield f"{kind}.jpg", encoded(kind, picture().convert(mode))
+        yield f"{kind}.jpg", encoded(picture().convert(mode), kind)
     drawing = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\nshowpage\n"
     side = struct.pack(">H", 64)
     fields = ((3, 60, b"\1\0"), (3, 20, side), (3, 30, side), (3, 120, b"\5"), (8, 10, drawing))
@@ -193,9 +165,9 @@ def other_formats() -> Iterator[tuple[str, bytes]]:
 def damaged(seed: int) -> Iterator[tuple[str, bytes]]:
     """Every format that is read, with bits flipped or cut short."""
     kinds = ["JPEG", "PNG", "GIF", "TIFF", "WEBP", "AVIF", "JPEG2000", "BMP", "ICO", "TGA"]
-    files = {kind: encoded(kind) for kind in kinds}
-    files["progressive"] = encoded("JPEG", progressive=True)
-    files["LZW"] = encoded("TIFF", compression="tiff_lzw")
+    files = {kind: encoded(picture(), kind) for kind in kinds}
+    files["progressive"] = encoded(picture(), "JPEG", progressive=True)
+    files["LZW"] = encoded(picture(), "TIFF", compression="tiff_lzw")
     files["HEIF"] = heif()
     for kind, data in files.items():
         draw = Random(f"{seed} {kind}")
@@ -218,7 +190,7 @@ def heif() -> bytes:
 def sparse(folder: Path) -> Iterator[str]:
     """Files of a gigabyte that take no room on a disk."""
     for kind in ("JPEG", "PNG", "TIFF", "BMP"):
-        data = encoded(kind)
+        data = encoded(picture(), kind)
         for size in (990_000_000, 30_000_000_000):
             path = folder / f"sparse {kind} {size}"
             path.write_bytes(data[: len(data) // 2])

@@ -11,7 +11,6 @@ without an answer ("closed") is as good as a refusal.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -31,6 +30,7 @@ from urllib.parse import quote
 from PIL import Image
 
 from benchmarks.common import arguments, emit, say, served
+from benchmarks.image_formats import encoded
 from benchmarks.reliability.hostile_images import claimed_sizes, other_formats
 from fewshot_lite.demo.drawings import KINDS, write_folder
 
@@ -76,9 +76,7 @@ def request(
 
 
 def photo(draw: Random, kind: str = "PNG") -> bytes:
-    buffer = io.BytesIO()
-    Image.frombytes("RGB", (40, 40), draw.randbytes(4800)).save(buffer, kind)
-    return buffer.getvalue()
+    return encoded(Image.frombytes("RGB", (40, 40), draw.randbytes(4800)), kind)
 
 
 def bodies(draw: Random) -> Iterator[tuple[str, bytes]]:

@@ -24,6 +24,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageFile, JpegImagePlugin, features
 
+from benchmarks.image_formats import icon, png
 from fewshot_lite.images import opening
 from fewshot_lite.images import photo as photos
 from fewshot_lite.images.opening import MAX_PIXELS, PhotoError, pixel_limit
@@ -94,22 +95,6 @@ def save_turned(picture: Image.Image, number: int, path: Path, **options: Any) -
     stored = picture if turn is None else picture.transpose(turn)
     stored.save(path, exif=exif(orientation(number)), **options)
     return path
-
-
-def png(header: tuple[int, ...], rows: bytes) -> bytes:
-    """A PNG file of a raw header (width, height, bits, colour type) and raw rows."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">L", len(data)) + kind + data + struct.pack(">L", zlib.crc32(kind + data))
-        )
-
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", struct.pack(">LLBBBBB", *header, 0, 0, 0))
-        + chunk(b"IDAT", zlib.compress(rows))
-        + chunk(b"IEND", b"")
-    )
 
 
 # Upright
@@ -325,7 +310,7 @@ def test_16_bits_with_the_high_byte_first_are_scaled_as_well(tmp_path: Path) -> 
 def test_16_bits_per_colour_become_8(picture: Image.Image, tmp_path: Path) -> None:
     rows = np.asarray(picture).astype(">u2") * 257
     raw = b"".join(b"\0" + row.astype(">u2").tobytes() for row in rows)
-    (tmp_path / "a.png").write_bytes(png((96, 64, 16, 2), raw))
+    (tmp_path / "a.png").write_bytes(png(96, 64, zlib.compress(raw), (16, 2)))
     picture.save(tmp_path / "8.png")
     assert np.abs(read(tmp_path / "a.png") - read(tmp_path / "8.png")).max() <= 1
 
@@ -677,9 +662,9 @@ def test_pixels_beyond_the_central_square_do_not_matter(
 def test_a_small_file_that_claims_gigapixels_is_refused_before_it_is_decoded(
     tmp_path: Path, side: int, inside: str
 ) -> None:
-    data = png((side, side, 8, 2), bytes(100))
+    data = png(side, side, zlib.compress(bytes(100)))
     if inside == "icon":
-        data = struct.pack("<HHHBBBBHHLL", 0, 1, 1, 0, 0, 0, 0, 1, 32, len(data), 22) + data
+        data = icon(data)
     (tmp_path / "a.png").write_bytes(data)
     start = time.process_time()
     assert "more than 250,000,000 pixels" in reason(tmp_path / "a.png")
@@ -808,7 +793,7 @@ def test_threads_do_not_disturb_one_another(
     picture.save(tmp_path / "warns.jpg", exif=damaged)
     picture.save(tmp_path / "plain.png")
     picture.save(tmp_path / "checked.webp")  # Pillow checks its size within the decoder as well
-    (tmp_path / "bomb.png").write_bytes(png((60_000, 60_000, 8, 2), bytes(100)))
+    (tmp_path / "bomb.png").write_bytes(png(60_000, 60_000, zlib.compress(bytes(100))))
     paths = [tmp_path / name for name in ("warns.jpg", "plain.png", "checked.webp", "bomb.png")]
 
     def outcome(path: Path) -> bytes | str:
