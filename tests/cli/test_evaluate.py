@@ -92,6 +92,20 @@ def _accuracies(outcome: Outcome) -> list[float]:
     return [m["accuracy"]["mean"] for s in outcome.json["sections"] for m in s["models"]]
 
 
+def test_folders_at_the_end_are_data_sets(
+    run: Run, world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(world)
+    draw_classes(world / "cosine" / "thing", {"a": 1})  # of a model's name
+    outcome = evaluate(run, world, "cosine", "data", "--json", data="other light")
+    assert outcome.code == 0, outcome
+    names = [f"{name}, 3-way 2-shot" for name in ("data", "other light", "cosine")]
+    sections = {section["name"]: section for section in outcome.json["sections"]}
+    assert {*names[:2]} < sections.keys()
+    assert names[2] not in sections
+    assert [model["name"] for model in outcome.json["models"]][1:] == ["cosine"]
+
+
 def test_support_and_queries_from_two_folders(run: Run, world: Path) -> None:
     pair = ("--support", world / "data", "--query", world / "other light")
     outcome = evaluate(run, world, "cosine", *pair, "--json", data=None)
@@ -118,6 +132,8 @@ def test_a_photo_that_cannot_be_read_is_named_and_left_out(
         (["gone.safetensors", "DATA"], 2, "gone.safetensors: no such file"),
         (["DATA"], 2, "No model to evaluate"),
         (["cosine", "nowhere"], 2, "nowhere: no such folder"),
+        (["cosine", "DATA", "DATA"], 2, "a data set 'data' before it.* Give each once"),
+        (["DATA", "cosine", "DATA"], 2, "data: a folder, no model. Name the models first"),
         (["cosine", "DATA", "--shots", "x"], 2, "--shots x: give a number"),
         (["cosine", "DATA", "--ways", "1"], 2, "--ways 1: must be at least 2"),
         (["cosine", "DATA", "--tasks", "0"], 2, "--tasks 0"),

@@ -19,6 +19,7 @@ from fewshot_lite.images.folders import (
     require_folder,
     scan_classes,
     scan_collection,
+    scan_collections,
     subfolders,
     walk_photos,
 )
@@ -400,6 +401,15 @@ def test_an_unreadable_folder_in_a_collection_is_named(tree: Tree) -> None:
 def test_no_photos_anywhere(tree: Tree, names: tuple[str, ...]) -> None:
     with pytest.raises(FewshotError, match="no photos in its class folders"):
         scan_collection(tree(*names))
+
+
+def test_several_folders_are_data_sets_one_after_the_other(tree: Tree) -> None:
+    root = tree("all/birds/tit/a.jpg", "all/cars/old/b.jpg", "things/mug/c.jpg", "old/cars/x/d.jpg")
+    found = scan_collections([root / "things", root / "all"])
+    assert [data.name for data in found] == ["things", "birds", "cars"]
+    for twice in ([root / "all", root / "old" / "cars"], [root / "things"] * 2):
+        with pytest.raises(UsageError, match=f"{twice[1]}: there is a data set .* Give each once"):
+            scan_collections(twice)
 
 
 # Walking

@@ -55,8 +55,17 @@ def test_classes_that_a_model_was_trained_on_are_told(model: Path, tmp_path: Pat
     )
 
 
+def test_data_may_be_several_folders(model: Path, tmp_path: Path) -> None:
+    data = [draw_classes(tmp_path / name, classes(3, photos=4)) for name in ("day", "night")]
+    comparison = fewshot_lite.evaluate([model], data, QUICK).comparison
+    names = ["all, 3-way 2-shot", "day, 3-way 2-shot", "night, 3-way 2-shot"]
+    assert sorted(section.name for section in comparison.sections) == names
+
+
 def test_what_cannot_be_is_refused_before_models_are_read(model: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--tasks 0"):
         fewshot_lite.evaluate([model], tmp_path, ProtocolOptions(tasks=0))
     with pytest.raises(UsageError, match="no such folder"):
         fewshot_lite.evaluate([model], tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="data: there is none"):
+        fewshot_lite.evaluate([model], [])

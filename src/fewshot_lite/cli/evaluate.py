@@ -17,7 +17,7 @@ from fewshot_lite.core.config import COUNT, IMAGE_SIZE, Limits, check_number
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.figures import check_figure, require_matplotlib
 from fewshot_lite.core.files import DEFAULT_BASE, check_output
-from fewshot_lite.evaluation.names import BASELINES, check_pattern, parse_models
+from fewshot_lite.evaluation.names import BASELINES, check_pattern, is_known, parse_models
 from fewshot_lite.evaluation.protocols.options import (
     TASKS,
     ProtocolKind,
@@ -41,9 +41,10 @@ def evaluate(
         list[str],
         argument(
             f"Models: default, a checkpoint, or a baseline ({', '.join(BASELINES)}), also as "
-            "NAME:BACKBONE. Data: class folders, a folder of such data sets, or the folder of "
-            "Meta-Dataset, VTAB-v2 or ORBIT; leave it out with --support and --query.",
-            metavar="MODEL... DATA",
+            "NAME:BACKBONE. Data: class folders, a folder of such data sets, several of either, or "
+            "the folder of Meta-Dataset, VTAB-v2 or ORBIT; leave it out with --support and "
+            "--query.",
+            metavar="MODEL... DATA...",
             shown=False,
         ),
     ],
@@ -114,7 +115,7 @@ def evaluate(
     check_pattern(pattern, names)
     config.check()
     _check_numbers(finetune_steps, finetune_lr, image_size, micro_batch)
-    for folder in (data, support, query):
+    for folder in (*data, support, query):
         if folder is not None:
             require_folder(folder)
     files = _Files(output, csv, plot, submission, force)
@@ -133,7 +134,7 @@ def evaluate(
         with bars as report:
             outcome = compare(
                 models,
-                data or support or Path(),
+                data or [support or Path()],
                 config,
                 Session(device, precision, image_size, micro_batch, tuning),
                 query=query,
@@ -154,13 +155,21 @@ def evaluate(
         raise typer.Exit(1)
 
 
-def _split(words: list[str], pair: bool) -> tuple[list[str], Path | None]:
-    """Models and data; no data if support and query folders take their place."""
+def _split(words: list[str], pair: bool) -> tuple[list[str], list[Path]]:
+    """Models and data; no data if support and query folders take their place.
+
+    The last word is data, and so are the folders right before it.
+    """
     if pair and Path(words[-1]).is_dir():
         raise UsageError(f"DATA {words[-1]}: --support and --query take its place. Leave it out.")
     if not words[-1]:
         raise UsageError("DATA is an empty word. Give the folder of the data, or . for this one.")
-    return (words, None) if pair else (words[:-1], Path(words[-1]))
+    if pair:
+        return words, []
+    models = words[:-1]
+    while models and models[-1] and Path(models[-1]).is_dir() and not is_known(models[-1]):
+        models.pop()
+    return models, [Path(word) for word in words[len(models) :]]
 
 
 def _check_numbers(steps: int, lr: float, image_size: int | None, micro_batch: int) -> None:

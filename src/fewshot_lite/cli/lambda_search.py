@@ -34,9 +34,11 @@ def lambda_search(
         ),
     ],
     data: Annotated[
-        Path,
+        list[Path],
         argument(
-            "Class folders to draw tasks from, other ones than those trained on.", metavar="DATA"
+            "Class folders to draw tasks from, other ones than those trained on; or several such "
+            "data sets.",
+            metavar="DATA...",
         ),
     ],
     output: Annotated[
@@ -57,7 +59,8 @@ def lambda_search(
     """Find which layers need no update in adaptation: faster, with little accuracy lost."""
     name = parse_searched(model)
     config.check()
-    require_folder(data)
+    for folder in data:
+        require_folder(folder)
     _check_files(name, output, plot, force=force)
 
     from fewshot_lite.cli.render import terminal as render

@@ -61,7 +61,7 @@ def parse_models(texts: Sequence[str], baseline_backbone: str = DEFAULT_BASE) ->
     """
     if not texts:
         raise UsageError(
-            "No model to evaluate: the last argument is the data. Before it, give "
+            "No model to evaluate: folders at the end are the data. Before them, give "
             f"{DEFAULT_BASE}, a file, or {_known()}."
         )
     names = [_parse(text, baseline_backbone) for text in texts]
@@ -94,7 +94,7 @@ def _parse(text: str, baseline_backbone: str) -> ModelName:
     if not text:
         raise UsageError(f"A model's name is empty. Give {DEFAULT_BASE}, a file, or {_known()}.")
     name, colon, backbone = text.partition(":")
-    if name in BASELINES or name in FILM_HEADS or name == REFINE:
+    if _is_method(name):
         if colon and not backbone:
             raise UsageError(
                 f"{text}: no backbone after the colon. Give a checkpoint or torchvision's name."
@@ -102,7 +102,9 @@ def _parse(text: str, baseline_backbone: str) -> ModelName:
         return ModelName(text, name, _existing(backbone or baseline_backbone, text))
     if text == DEFAULT_BASE:
         _require_shipped(text)
-    if text in (DEFAULT_BASE, *_shipped()) or Path(text).exists():
+    if Path(text).is_dir() and not is_known(text):
+        raise UsageError(f"{text}: a folder, no model. Name the models first, then all data.")
+    if is_known(text) or Path(text).exists():
         return ModelName(text, None, text)
     if _is_written_as_a_path(text):
         raise UsageError(f"{text}: no such file.")
@@ -110,6 +112,15 @@ def _parse(text: str, baseline_backbone: str) -> ModelName:
         f"{text}: no such model. Give {DEFAULT_BASE}, a file, or {_known()}; the latter also as "
         "NAME:BACKBONE with a file or torchvision's name for a network."
     )
+
+
+def is_known(text: str) -> bool:
+    """Whether a word is a model's name, whatever file or folder is called so."""
+    return text in (DEFAULT_BASE, *_shipped()) or _is_method(text.partition(":")[0])
+
+
+def _is_method(name: str) -> bool:
+    return name in BASELINES or name in FILM_HEADS or name == REFINE
 
 
 def _existing(backbone: str, text: str) -> str:

@@ -347,6 +347,22 @@ def scan_collection(folder: Path) -> list[ImageFolder]:
     return found
 
 
+def scan_collections(folders: Iterable[Path]) -> list[ImageFolder]:
+    """The data sets of several folders, each as `scan_collection` takes it.
+
+    Raises:
+        UsageError, FewshotError: as `scan_collection`; UsageError if two are called alike.
+    """
+    found: dict[str, ImageFolder] = {}
+    for data in chain.from_iterable(map(scan_collection, folders)):
+        if found.setdefault(data.name, data) is not data:
+            raise UsageError(
+                f"{data.root}: there is a data set {data.name!r} before it, and figures go by "
+                "names. Give each once, or rename one."
+            )
+    return list(found.values())
+
+
 def _is_collection(inner: list[Path], *, videos: bool = False) -> bool:
     holds_folders = False
     for path in chain.from_iterable(map(_contents, inner)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from fewshot_lite.core.errors import InputError
 from fewshot_lite.core.files import DEFAULT_BASE
 from fewshot_lite.core.progress import Progress, Report
 from fewshot_lite.core.ranks import Ranks
@@ -21,7 +22,7 @@ from fewshot_lite.published.registry import open_protocol
 
 def evaluate(
     models: Sequence[str | Path],
-    data: str | Path,
+    data: str | Path | Sequence[str | Path],
     options: ProtocolOptions | None = None,
     session: Session | None = None,
     *,
@@ -44,10 +45,11 @@ def evaluate(
     Args:
         models: `default`, checkpoints, or baselines (`names.BASELINES`), also as NAME:BACKBONE; the
             first is the one that the others are compared with.
-        data: class folders, a folder of such data sets, or the folder of a published benchmark.
+        data: class folders, a folder of such data sets, or several of either; or the folder of a
+            published benchmark.
         options: which tasks; those of the protocol if not given.
         session: how networks are run.
-        query: class folders that queries are from, if not from `data`.
+        query: class folders that queries are from, if not from `data`, which is one folder then.
         kind: the protocol; "auto" goes by what lies in the folder.
         baseline_backbone: the backbone of baselines that name none.
         check: called with the protocol before anything is scored; may raise.
@@ -62,10 +64,13 @@ def evaluate(
     """
     wanted = options or ProtocolOptions()
     wanted.check()
+    folders = [Path(x) for x in ([data] if isinstance(data, str | Path) else data)]
+    if not folders:
+        raise InputError("data: there is none. Give a folder or more.")
 
     def open_data(images: ImageCache, size: int) -> EvaluationProtocol:
         where, find = None if query is None else Path(query), _reporting(images, size, report)
-        protocol = open_protocol(Path(data), wanted, query=where, kind=kind, find_unreadable=find)
+        protocol = open_protocol(folders, wanted, query=where, kind=kind, find_unreadable=find)
         check(protocol)
         return protocol
 

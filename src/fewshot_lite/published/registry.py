@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.evaluation.protocols.base import EvaluationProtocol
 from fewshot_lite.evaluation.protocols.folders import FindUnreadable, FolderProtocol, no_look
 from fewshot_lite.evaluation.protocols.options import ProtocolKind, ProtocolOptions
-from fewshot_lite.images.folders import require_folder, scan_classes, scan_collection
+from fewshot_lite.images.folders import require_folder, scan_classes, scan_collections
 from fewshot_lite.published.meta_dataset.protocol import MetaDatasetProtocol
 from fewshot_lite.published.meta_dataset.reader import is_meta_dataset
 from fewshot_lite.published.meta_dataset.spec import SPLIT_NAMES
@@ -21,21 +22,25 @@ from fewshot_lite.published.vtab.protocol import VtabProtocol
 _OF_FOLDERS, _OF_ORBIT = ("ways", "shots", "queries", "tracks"), ("orbit", "all_frames")
 
 
+#: What published benchmarks are called.
+_CALLED = {"meta-dataset": "Meta-Dataset", "vtab": "VTAB-v2", "orbit": "ORBIT"}
+
+
 def open_protocol(
-    path: Path,
+    paths: Sequence[Path],
     options: ProtocolOptions,
     *,
     query: Path | None = None,
     kind: ProtocolKind = "auto",
     find_unreadable: FindUnreadable = no_look,
 ) -> EvaluationProtocol:
-    """A protocol over the data in a folder.
+    """A protocol over the data in folders.
 
     Args:
-        path: an image folder, a collection of them, or a published benchmark's folder.
+        paths: image folders and collections of them; or a published benchmark's folder alone.
         options: what is asked for, or left to the protocol.
-        query: where queries are from if not from `path`; then both are image folders of the same
-            classes.
+        query: where queries are from if not from the one folder of `paths`; then both are image
+            folders of the same classes.
         kind: "auto" goes by what lies in the folder.
         find_unreadable: for photos of folders, which are then left out.
 
@@ -43,13 +48,23 @@ def open_protocol(
         UsageError: an option that the protocol does not have.
         UsageError, FewshotError: the data are not there, or are not what the protocol needs.
     """
-    require_folder(path)
+    for path in paths:
+        require_folder(path)
+    path = paths[0]
     if query is not None:
         what = "does not go with --support and --query, which are class folders"
         options.refuse_given(what, "tracks", "split", *_OF_ORBIT)
+        if len(paths) > 1:
+            raise UsageError(f"--support {path}: goes with no other folder but --query {query}.")
         pair = scan_classes(path), scan_classes(query)
         return FolderProtocol(pair[:1], options, query=pair[1], find_unreadable=find_unreadable)
-    kind = recognise(path) if kind == "auto" else kind
+    kinds = [recognise(path) if kind == "auto" else kind for path in paths]
+    kind = kinds[0]
+    for path, found in zip(paths, kinds, strict=True):
+        if len(paths) > 1 and found != "folder":
+            raise UsageError(
+                f"{path}: {_CALLED[found]}, whose tasks are as published. Give it alone."
+            )
     _refuse(options, path, kind)
     split, seed = options.split or "test", options.seed
     if kind == "meta-dataset":
@@ -66,7 +81,7 @@ def open_protocol(
             tasks_per_user=options.tasks,
             seed=seed,
         )
-    return FolderProtocol(scan_collection(path), options, find_unreadable=find_unreadable)
+    return FolderProtocol(scan_collections(paths), options, find_unreadable=find_unreadable)
 
 
 def _refuse(options: ProtocolOptions, path: Path, kind: ProtocolKind) -> None:
@@ -75,7 +90,7 @@ def _refuse(options: ProtocolOptions, path: Path, kind: ProtocolKind) -> None:
         what = f"{path} holds class folders, which have none of this"
         options.refuse_given(what, "split", *_OF_ORBIT)
         return
-    name = {"meta-dataset": "Meta-Dataset", "vtab": "VTAB-v2", "orbit": "ORBIT"}[kind]
+    name = _CALLED[kind]
     what = f"for class folders alone; the tasks of {name} ({path}) are as published"
     options.refuse_given(what, *_OF_FOLDERS)
     if kind != "orbit":

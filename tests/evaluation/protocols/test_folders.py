@@ -95,16 +95,24 @@ def test_photos_that_are_in_both_folders_are_told(tmp_path: Path) -> None:
     for number, path in enumerate(sorted(one.glob("*/*"))):
         path.write_bytes(b"z%d" % number)
     ways = {"ways": (Span(2, 2),)}
-    assert not open_protocol(one, options(**ways), query=two).notes
+    assert not open_protocol([one], options(**ways), query=two).notes
     (two / "b" / "02.jpg").write_bytes((one / "a" / "01.jpg").read_bytes())
-    (note,) = open_protocol(one, options(**ways), query=two).notes
+    (note,) = open_protocol([one], options(**ways), query=two).notes
     assert note.startswith("1 of the 6 photos of --query are in --support too, e.g. ")
     assert str(two / "b" / "02.jpg") in note
 
 
+def test_a_benchmark_and_a_pair_of_folders_are_alone(tmp_path: Path) -> None:
+    one, two = make(tmp_path / "day", a=3, b=3), make(tmp_path / "night", a=3, b=3)
+    with pytest.raises(UsageError, match=r"day: ORBIT, .* Give it alone"):
+        open_protocol([one, two], options(), kind="orbit")
+    with pytest.raises(UsageError, match=r"day: goes with no other folder"):
+        open_protocol([one, two], options(), query=two)
+
+
 def test_support_and_query_come_from_the_folders_named(tmp_path: Path) -> None:
     one, two = make(tmp_path / "day", a=3, b=3, c=3), make(tmp_path / "night", a=2, b=2, c=2)
-    protocol = open_protocol(one, options(), query=two)
+    protocol = open_protocol([one], options(), query=two)
     for number in range(4):
         task = protocol.task(number)
         assert {p.parts[-3] for p in task.support if isinstance(p, Path)} == {"day"}
@@ -118,9 +126,9 @@ def test_support_and_query_come_from_the_folders_named(tmp_path: Path) -> None:
 def test_the_folder_that_has_too_few_is_named(tmp_path: Path) -> None:
     many, few = make(tmp_path / "many", a=9, b=9), make(tmp_path / "few", a=1, b=1)
     with pytest.raises(FewshotError, match=r"few: class 'a' has 1 readable photos for 2 queries"):
-        open_protocol(many, options(), query=few)
+        open_protocol([many], options(), query=few)
     with pytest.raises(FewshotError, match=r"few: class 'a' has 1 .*, too few for 2 shots"):
-        open_protocol(few, options(), query=many)
+        open_protocol([few], options(), query=many)
 
 
 def test_unreadable_photos_are_left_out_and_listed(tmp_path: Path) -> None:
@@ -156,7 +164,7 @@ def test_too_few_images_are_named_with_the_remedy(
 def test_folders_of_other_classes_are_refused_by_name(tmp_path: Path) -> None:
     one, two = make(tmp_path / "A", a=5, b=5, mug=5), make(tmp_path / "B", a=5, b=5, cup=5)
     with pytest.raises(FewshotError, match=r"A alone has 'mug'.*B alone has 'cup'"):
-        open_protocol(one, options(), query=two)
+        open_protocol([one], options(), query=two)
 
 
 def test_support_needs_query_and_another_folder(tmp_path: Path) -> None:
@@ -185,4 +193,4 @@ def test_other_words_are_refused(text: str) -> None:
 def test_plain_folders_are_recognised_as_such(tmp_path: Path) -> None:
     folder = make(tmp_path, a=5, b=5, c=5)
     assert recognise(folder) == "folder"
-    assert isinstance(open_protocol(folder, options()), FolderProtocol)
+    assert isinstance(open_protocol([folder], options()), FolderProtocol)

@@ -13,7 +13,7 @@ there are and the fewer tasks.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -26,7 +26,7 @@ from fewshot_lite.evaluation.lambda_search.result import ALIKE, Search
 from fewshot_lite.evaluation.names import ModelName
 from fewshot_lite.evaluation.protocols.folders import FolderProtocol
 from fewshot_lite.evaluation.protocols.options import ProtocolOptions, Span
-from fewshot_lite.images.folders import ImageFolder, scan_collection
+from fewshot_lite.images.folders import ImageFolder, scan_collections
 
 #: Called with (round of the search, trials done, trials in all): a pattern on a task each.
 OnDone = Callable[[int, int, int], None]
@@ -34,17 +34,18 @@ OnDone = Callable[[int, int, int], None]
 
 def search_patterns(
     name: ModelName,
-    data: Path,
+    data: Sequence[Path],
     options: SearchOptions,
     *,
     device: str = "auto",
     on_done: OnDone = lambda turn, done, total: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Search:
-    """Measure patterns of a model on tasks from class folders, or from a folder of such data sets.
+    """Measure patterns of a model on tasks from class folders.
 
     Args:
         name: as `options.parse_searched` reads it.
+        data: class folders and folders of such data sets, one or more.
         stop: asked after each trial; True ends the search with what it has.
 
     Raises:
@@ -91,9 +92,9 @@ def search_patterns(
     )
 
 
-def _folders(data: Path, way: int, subject: Subject) -> list[ImageFolder]:
+def _folders(data: Sequence[Path], way: int, subject: Subject) -> list[ImageFolder]:
     """The data sets, each with classes enough."""
-    folders = scan_collection(data)
+    folders = scan_collections(data)
     for folder in folders:
         if len(folder.class_names) < way:
             remedy = "Add classes." if subject.way else "Add classes, or lower --way."
