@@ -15,17 +15,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fewshot_lite.core.errors import FewshotError, UsageError
+    from fewshot_lite.demo.run import run_demo
+    from fewshot_lite.evaluation.lambda_search.options import SearchOptions
+    from fewshot_lite.evaluation.lambda_search.search import search_patterns
     from fewshot_lite.evaluation.protocols.options import ProtocolOptions
     from fewshot_lite.images.photo import load_square
+    from fewshot_lite.images.preflight import check
     from fewshot_lite.images.regions import Region
     from fewshot_lite.personal.editing import add, remove, rename
     from fewshot_lite.personal.estimator import FewShotClassifier
     from fewshot_lite.personal.export.writing import export_model
-    from fewshot_lite.personal.loading import load, open_base, open_personal
+    from fewshot_lite.personal.loading import describe, load, open_base, open_personal
     from fewshot_lite.personal.meta_model import MetaModel
     from fewshot_lite.personal.personal_model import PersonalModel
+    from fewshot_lite.personal.quality import assess
     from fewshot_lite.personal.suggesting import suggest
     from fewshot_lite.personal.undo import undo
+    from fewshot_lite.published.check import check_data
     from fewshot_lite.published.evaluate import evaluate
     from fewshot_lite.training.meta_config import MetaTrainConfig
     from fewshot_lite.training.meta_train import meta_train
@@ -38,6 +44,10 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "add": "personal.editing",
+    "assess": "personal.quality",
+    "check": "images.preflight",
+    "check_data": "published.check",
+    "describe": "personal.loading",
     "load": "personal.loading",
     "FewShotClassifier": "personal.estimator",
     "FewshotError": "core.errors",
@@ -57,6 +67,9 @@ _HOMES = {
     "pretrain": "training.pretrain",
     "remove": "personal.editing",
     "rename": "personal.editing",
+    "run_demo": "demo.run",
+    "search_patterns": "evaluation.lambda_search.search",
+    "SearchOptions": "evaluation.lambda_search.options",
     "suggest": "personal.suggesting",
     "tune": "training.tuning",
     "TuneConfig": "training.tune_config",
@@ -72,10 +85,15 @@ __all__ = [
     "PretrainConfig",
     "ProtocolOptions",
     "Region",
+    "SearchOptions",
     "TuneConfig",
     "UsageError",
     "__version__",
     "add",
+    "assess",
+    "check",
+    "check_data",
+    "describe",
     "evaluate",
     "export_model",
     "load",
@@ -86,6 +104,8 @@ __all__ = [
     "pretrain",
     "remove",
     "rename",
+    "run_demo",
+    "search_patterns",
     "suggest",
     "tune",
     "undo",

@@ -17,7 +17,7 @@ from PIL import Image
 from fewshot_lite.cli import app as cli
 from fewshot_lite.cli.render import terminal as render
 from fewshot_lite.core.errors import FewshotError, UsageError
-from fewshot_lite.published.check import check
+from fewshot_lite.published.check import check_data
 from fewshot_lite.published.vtab.catalogue import TASKS
 from photos import draw_classes
 from vtab_files import flat, write_all, write_cifar100, write_eurosat, write_lists
@@ -78,7 +78,7 @@ def test_class_folders_with_faults(tmp_path: Path, run: Run) -> None:
 def test_a_collection(tmp_path: Path) -> None:
     draw_classes(tmp_path / "kitchen", {"mug": 2, "pan": 2})
     draw_classes(tmp_path / "desk", {"pen": 3, "keys": 2, "lamp": 2})
-    summary = check(tmp_path)
+    summary = check_data(tmp_path)
     assert summary.format == "collection of image folders"
     found = [(row.name, row.classes, row.images) for row in summary.data_sets]
     assert found == [("desk", 3, 7), ("kitchen", 2, 4)]
@@ -87,14 +87,14 @@ def test_a_collection(tmp_path: Path) -> None:
 
 def test_one_class_is_too_few(tmp_path: Path) -> None:
     draw_classes(tmp_path, {"mug": 2})
-    assert any("fewer than 2 classes" in problem for problem in check(tmp_path).problems)
+    assert any("fewer than 2 classes" in problem for problem in check_data(tmp_path).problems)
 
 
 def test_many_broken_files_are_counted(tmp_path: Path) -> None:
     draw_classes(tmp_path, {"mug": 2, "keys": 2})
     for number in range(8):
         (tmp_path / f"mug/broken{number}.jpg").write_bytes(b"")
-    problems = check(tmp_path).problems
+    problems = check_data(tmp_path).problems
     assert len(problems) == 6
     assert "broken0.jpg: empty file" in problems[0]
     assert problems[-1] == "3 more files cannot be read."
@@ -102,7 +102,7 @@ def test_many_broken_files_are_counted(tmp_path: Path) -> None:
 
 def test_all_of_vtab(tmp_path: Path) -> None:
     write_all(tmp_path)
-    summary = check(tmp_path)
+    summary = check_data(tmp_path)
     assert summary.format == "VTAB-v2"
     assert [row.name for row in summary.data_sets] == [task.name for task in TASKS]
     assert summary.notes[0].startswith(
@@ -139,7 +139,7 @@ def test_a_damaged_task_does_not_hide_the_others(tmp_path: Path) -> None:
     write_eurosat(tmp_path)
     write_cifar100(tmp_path)
     (tmp_path / "cifar-100-binary/train.bin").write_bytes(b"123")
-    summary = check(tmp_path)
+    summary = check_data(tmp_path)
     assert [row.name for row in summary.data_sets] == ["eurosat"]
     assert any("train.bin: damaged" in problem for problem in summary.problems)
 
@@ -151,7 +151,7 @@ def test_orbit(tmp_path: Path) -> None:
             for frame in range(1, 3):
                 path = tmp_path / "test/P001" / thing / kind / video / f"{video}-{frame:05d}.jpg"
                 flat(path, 90, size=(30, 30))
-    summary = check(tmp_path)
+    summary = check_data(tmp_path)
     assert summary.format == "ORBIT"
     assert summary.data_sets[0].images == 8
 
@@ -169,16 +169,16 @@ def test_meta_dataset(tmp_path: Path) -> None:
         "__class__": "DatasetSpecification",
     }
     (folder / "dataset_spec.json").write_text(json.dumps(spec))
-    summary = check(tmp_path)
+    summary = check_data(tmp_path)
     assert summary.format == "Meta-Dataset"
     assert summary.problems  # its class files are not there
 
 
 def test_nothing_that_is_known(tmp_path: Path, run: Run) -> None:
     with pytest.raises(UsageError, match="no such folder"):
-        check(tmp_path / "nowhere")
+        check_data(tmp_path / "nowhere")
     with pytest.raises(FewshotError, match=r"Nor is it a folder of Meta-Dataset, ORBIT or VTAB"):
-        check(tmp_path)
+        check_data(tmp_path)
     code, _, err = run("data", "check", tmp_path / "nowhere")
     assert code == 2
     assert "no such folder" in err
@@ -210,7 +210,7 @@ def test_help_does_without_torch() -> None:
 def test_a_photo_with_odd_metadata_is_no_problem(tmp_path: Path) -> None:
     draw_classes(tmp_path, {"mug": 2, "keys": 2})
     Image.fromarray(np.zeros((5, 5), dtype=np.uint16)).save(tmp_path / "mug/deep.png")
-    assert not check(tmp_path).problems
+    assert not check_data(tmp_path).problems
 
 
 def test_a_long_list_of_data_sets_is_cut(tmp_path: Path, run: Run) -> None:

@@ -39,10 +39,10 @@ def check(
         raise UsageError("PATH is an empty word. Give a folder, or . for this one.")
     from fewshot_lite.cli.render import terminal as render
     from fewshot_lite.cli.render.data import print_summary
-    from fewshot_lite.published.check import check as check_folder
+    from fewshot_lite.published.check import check_data
 
     with render.err.status("Looking…"):
-        summary = check_folder(Path(path))
+        summary = check_data(Path(path))
     if json:
         render.print_json(asdict(summary))
     else:

@@ -19,15 +19,9 @@ def info(
 ) -> None:
     """Say what a file of fewshot-lite is, where it is from and what it scored."""
     from fewshot_lite.cli.render import terminal as render
+    from fewshot_lite.personal.loading import describe
 
-    if file.suffix.lower() == ".onnx":
-        from fewshot_lite.personal.exported_model import ExportedModel
-
-        meta = ExportedModel.load(file, flag="").about
-    else:
-        from fewshot_lite.core.tensor_files import read_meta
-
-        meta = read_meta(file)
+    meta = describe(file)
     if json:
         render.print_json(meta)
     else:

@@ -71,7 +71,7 @@ def lambda_search(
 
     with StopRequest() as stop, render.training_bars() as report:
         found = search_patterns(
-            name,
+            model,
             data,
             config,
             device=device,

@@ -17,7 +17,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.core.errors import FewshotError, InputError, UsageError
 from fewshot_lite.core.text import as_disks_see
 from fewshot_lite.images.kinds import why_no_photo
 
@@ -345,6 +345,18 @@ def scan_collection(folder: Path) -> list[ImageFolder]:
     if not any(data.paths for data in found):
         raise FewshotError(f"{folder}: no photos in its class folders.")
     return found
+
+
+def some_folders(data: str | Path | Iterable[str | Path]) -> list[Path]:
+    """The folders of one or several given from Python.
+
+    Raises:
+        InputError: there is none.
+    """
+    folders = [Path(x) for x in ([data] if isinstance(data, str | Path) else data)]
+    if not folders:
+        raise InputError("data: there is none. Give a folder or more.")
+    return folders
 
 
 def scan_collections(folders: Iterable[Path]) -> list[ImageFolder]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.files import DEFAULT_BASE, DEFAULT_PERSONAL
@@ -143,3 +143,23 @@ def open_personal(
     from fewshot_lite.personal.personal_model import PersonalModel
 
     return PersonalModel.load(path, device=str(pick_device(device)))
+
+
+def describe(file: str | Path) -> dict[str, Any]:
+    """What a file of fewshot-lite says of itself: its kind, where it is from and what it scored.
+
+    Args:
+        file: a checkpoint, a personal model, an ONNX export or a training state.
+
+    Raises:
+        UsageError: no such file, or not one of fewshot-lite's.
+        FewshotError: a damaged file.
+    """
+    path = Path(file)
+    if path.suffix.lower() == ".onnx":
+        from fewshot_lite.personal.exported_model import ExportedModel
+
+        return ExportedModel.load(path, flag="").about
+    from fewshot_lite.core.tensor_files import read_meta
+
+    return read_meta(path)

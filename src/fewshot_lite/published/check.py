@@ -19,13 +19,14 @@ _LOOKED_AT = 20_000
 _NAMED = 3
 
 
-def check(root: Path) -> Summary:
+def check_data(root: str | Path) -> Summary:
     """Recognise a format and summarise what is there.
 
     Raises:
         UsageError: no such folder.
         FewshotError: nothing that any reader knows.
     """
+    root = Path(root)
     require_folder(root)
     for describe in (meta_dataset.describe, orbit.describe, vtab.describe):
         summary = describe(root)

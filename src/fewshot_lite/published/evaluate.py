@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from fewshot_lite.core.errors import InputError
 from fewshot_lite.core.files import DEFAULT_BASE
 from fewshot_lite.core.progress import Progress, Report
 from fewshot_lite.core.ranks import Ranks
@@ -16,6 +15,7 @@ from fewshot_lite.evaluation.protocols.base import EvaluationProtocol
 from fewshot_lite.evaluation.protocols.folders import FindUnreadable
 from fewshot_lite.evaluation.protocols.options import ProtocolKind, ProtocolOptions
 from fewshot_lite.evaluation.session import Outcome, compare_models
+from fewshot_lite.images.folders import some_folders
 from fewshot_lite.images.photo import Source
 from fewshot_lite.published.registry import open_protocol
 
@@ -64,9 +64,7 @@ def evaluate(
     """
     wanted = options or ProtocolOptions()
     wanted.check()
-    folders = [Path(x) for x in ([data] if isinstance(data, str | Path) else data)]
-    if not folders:
-        raise InputError("data: there is none. Give a folder or more.")
+    folders = some_folders(data)
 
     def open_data(images: ImageCache, size: int) -> EvaluationProtocol:
         where, find = None if query is None else Path(query), _reporting(images, size, report)

@@ -190,8 +190,8 @@ def name(path: Path | str) -> ModelName:
 def test_patterns_are_measured_chosen_and_stored(home: Path, tmp_path: Path) -> None:
     calls: list[tuple[int, int, int]] = []
     search = search_patterns(
-        name(home / "model.safetensors"),
-        [home / "data"],
+        home / "model.safetensors",
+        home / "data",
         SearchOptions(1.0, 2, 1, 1, 1, inner_steps=1),
         device="cpu",
         on_done=lambda *call: calls.append(call),
@@ -223,7 +223,7 @@ def test_refinement_is_searched_from_the_top_and_what_is_stored_moves(
     backbone = Backbone("conv4", SIZE, seed=1).eval()
     MetaModel(Frozen(backbone, head=NAMED_HEADS["mahalanobis-root"]()), SIZE).save(path)
     options = SearchOptions(1.0, 2, 1, 1, 2, inner_steps=3)
-    search = search_patterns(name(f"refine:{path}"), [home / "data"], options, device="cpu")
+    search = search_patterns(f"refine:{path}", home / "data", options, device="cpu")
     assert [m.pattern for m in search.measured] == ["11111", "01111", "00111", "00011"]
     assert search.inner_steps == 3
     macs = [m.macs for m in search.measured]
@@ -273,8 +273,8 @@ def test_products_are_counted_backward_too() -> None:
 def test_a_search_that_is_stopped_keeps_whole_tasks(home: Path) -> None:
     done: list[int] = []
     search = search_patterns(
-        name(home / "model.safetensors"),
-        [home / "data"],
+        home / "model.safetensors",
+        home / "data",
         QUICK,
         on_done=lambda turn, trials, total: done.append(trials),
         stop=lambda: len(done) > 32 + 32 + 5,
@@ -284,12 +284,12 @@ def test_a_search_that_is_stopped_keeps_whole_tasks(home: Path) -> None:
     with pytest.raises(ValueError, match="interrupted"):
         store(search, home / "never.safetensors")
     with pytest.raises(KeyboardInterrupt):
-        search_patterns(name(home / "model.safetensors"), [home / "data"], QUICK, stop=lambda: True)
+        search_patterns(home / "model.safetensors", home / "data", QUICK, stop=lambda: True)
 
 
 def test_many_layers_are_searched_greedily(home: Path) -> None:
     options = SearchOptions(0.01, 2, 1, 1, 1, inner_steps=1, max_patterns=7)
-    search = search_patterns(name(home / "model.safetensors"), [home / "data"], options)
+    search = search_patterns(home / "model.safetensors", home / "data", options)
     assert search.greedy
     assert len(search.measured) == 7
 
@@ -299,12 +299,12 @@ def test_a_pattern_that_diverges_is_named(home: Path, monkeypatch: pytest.Monkey
     cast(Any, subject._method).learner.inner_lr = 1e30
     monkeypatch.setattr(module, "open_subject", lambda *arguments: subject)
     with pytest.raises(FewshotError, match=r"Pattern 11111: .*diverged"):
-        search_patterns(name(home / "model.safetensors"), [home / "data"], QUICK)
+        search_patterns(home / "model.safetensors", home / "data", QUICK)
 
 
 def test_a_head_for_another_way_is_refused(home: Path) -> None:
-    fixed = name(home / "fixed.safetensors")
-    patterns = all_patterns(open_subject(fixed, 1, "cpu"))
+    fixed = home / "fixed.safetensors"
+    patterns = all_patterns(open_subject(name(fixed), 1, "cpu"))
     assert patterns is not None
     assert len(patterns) == 31  # it knows no classes without adapting something
     assert "00000" not in patterns
@@ -318,7 +318,7 @@ def test_too_few_classes_are_named(home: Path) -> None:
     with pytest.raises(
         FewshotError, match=r"data: has 3 classes, too few for 5-way .* lower --way"
     ):
-        search_patterns(name(home / "model.safetensors"), [home / "data"], SearchOptions())
+        search_patterns(home / "model.safetensors", home / "data", SearchOptions())
 
 
 @pytest.mark.parametrize("value", [-0.01, 1.01, float("nan")])

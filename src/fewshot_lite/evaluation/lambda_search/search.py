@@ -21,21 +21,20 @@ from pathlib import Path
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.evaluation.caches import ImageCache
 from fewshot_lite.evaluation.lambda_search.measuring import Bench, Measured, Subject, open_subject
-from fewshot_lite.evaluation.lambda_search.options import SearchOptions
+from fewshot_lite.evaluation.lambda_search.options import SearchOptions, parse_searched
 from fewshot_lite.evaluation.lambda_search.result import ALIKE, Search
-from fewshot_lite.evaluation.names import ModelName
 from fewshot_lite.evaluation.protocols.folders import FolderProtocol
 from fewshot_lite.evaluation.protocols.options import ProtocolOptions, Span
-from fewshot_lite.images.folders import ImageFolder, scan_collections
+from fewshot_lite.images.folders import ImageFolder, scan_collections, some_folders
 
 #: Called with (round of the search, trials done, trials in all): a pattern on a task each.
 OnDone = Callable[[int, int, int], None]
 
 
 def search_patterns(
-    name: ModelName,
-    data: Sequence[Path],
-    options: SearchOptions,
+    model: str | Path,
+    data: str | Path | Sequence[str | Path],
+    options: SearchOptions | None = None,
     *,
     device: str = "auto",
     on_done: OnDone = lambda turn, done, total: None,
@@ -44,8 +43,11 @@ def search_patterns(
     """Measure patterns of a model on tasks from class folders.
 
     Args:
-        name: as `options.parse_searched` reads it.
-        data: class folders and folders of such data sets, one or more.
+        model: a checkpoint that adapts by gradient, or `refine:`, `finetune:` or `finetune-film:`
+            with a model.
+        data: class folders, a folder of such data sets, or several of either.
+        options: those of the command if not given.
+        on_done: called with (round of the search, trials done, trials in all).
         stop: asked after each trial; True ends the search with what it has.
 
     Raises:
@@ -53,10 +55,11 @@ def search_patterns(
             from, or a loop that diverges.
         KeyboardInterrupt: stopped before there was anything to show.
     """
+    options = options or SearchOptions()
     options.check()
-    subject = open_subject(name, options.inner_steps, device)
+    subject = open_subject(parse_searched(str(model)), options.inner_steps, device)
     way = _way(subject, options)
-    folders = _folders(data, way, subject)
+    folders = _folders(some_folders(data), way, subject)
     images = ImageCache()
     protocol = FolderProtocol(
         folders,
