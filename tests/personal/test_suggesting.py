@@ -65,6 +65,7 @@ def test_suggestions_tell_the_file_and_what_it_may_be(personal: PersonalModel, h
         assert item.path is not None
         answer = personal.classify(item.path)
         assert item.label == answer.label
+        assert item.nearest == answer.labels[0][0]
         assert item.probability == pytest.approx(answer.labels[0][1], abs=1e-4)
         assert item.margin == pytest.approx(answer.labels[0][1] - answer.labels[1][1], abs=1e-4)
     again = suggest(personal, find_photos([Path("new")]), 5)
@@ -115,7 +116,7 @@ def test_bad_input_is_one_clear_line(run: Run, home: Path) -> None:
     is_one_clear_line(run("suggest", "new", "--copy-into", "x/y"), 2, "x/y: its folder is")
     none = r"No photo to choose from could be read \(new/note.txt: not an image"
     is_one_clear_line(run("suggest", "new/note.txt"), 1, none)
-    is_one_clear_line(run("suggest", "new", "-n", 0), 2, "greater than or equal to 1")
+    is_one_clear_line(run("suggest", "new", "-n", 0), 2, "must be at least 1")
 
 
 def test_what_cannot_be_asked_for(personal: PersonalModel) -> None:

@@ -11,16 +11,17 @@ from fewshot_lite.core.files import DEFAULT_PERSONAL
 
 _NUMBER = 10
 #: What JSON tells of each photo.
-_TOLD = ("path", "label", "probability", "other", "margin")
+_TOLD = ("path", "label", "nearest", "probability", "other", "margin")
 
 
 def suggest(
     paths: Annotated[list[Path], argument("Photos, videos, or folders of them.", metavar="PHOTO")],
     model: Annotated[
-        Path, option("The personal model that is to learn of them.", "--model", "-m")
+        Path,
+        option("The personal model that is to learn from them.", "--model", "-m", metavar="FILE"),
     ] = DEFAULT_PERSONAL,
     number: Annotated[
-        int, option("The number of photos to choose.", "--number", "-n", min=1)
+        int, option("The number of photos to choose.", "--number", "-n", min=1, metavar="N")
     ] = _NUMBER,
     copy_into: Annotated[
         Path | None,
@@ -68,9 +69,10 @@ def suggest(
         )
         return
     for item in found.photos:
+        nearest = f"{render.escape(item.nearest)} " if item.nearest != item.label else ""
         render.out.print(
             f"{render.escape(str(item.path))}: {render.escape(item.label)}? "
-            f"[dim]({item.probability:.0%}; then {render.escape(item.other)})[/]"
+            f"[dim]({nearest}{item.probability:.0%}; then {render.escape(item.other)})[/]"
         )
     if found.known:
         render.err.print(f"The model was adapted to {found.known} more: these are passed over.")

@@ -49,8 +49,10 @@ class Suggestion:
     """Its place among the photos that were given."""
     label: str
     """The model's answer; `UNKNOWN` if it is none of its classes."""
+    nearest: str
+    """The likeliest class, which is the answer unless that is `UNKNOWN`."""
     probability: float
-    """The probability of the likeliest class."""
+    """Its probability."""
     other: str
     """The class that comes next."""
     margin: float
@@ -137,7 +139,7 @@ def suggest(
         name, other = (personal.class_names[k] for k in likeliest.indices[row].tolist())
         label = UNKNOWN if strange[row] else name
         index, path = found[row]
-        suggestions.append(Suggestion(path, index, label, first, other, first - second))
+        suggestions.append(Suggestion(path, index, label, name, first, other, first - second))
     return Suggestions(tuple(suggestions), len(found), known, tuple(skipped))
 
 
