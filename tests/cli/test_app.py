@@ -160,7 +160,10 @@ BAD = [
             ("--seed", "-99999999999999999999"),
         ]
     ],
-    ("classify things -m mine.safetensors --top 0", 2, "--top"),
+    ("classify things -m mine.safetensors --top 0", 2, "--top.*: must be at least 1"),
+    ("classify things -m mine.safetensors --top two", 2, "--top.*: give a whole number"),
+    ("meta-train things -o new --lr fast", 2, "--lr.*: give a number"),
+    ("serve --port 65536", 2, "--port.*: must be at most 65535"),
     (f"{ADAPT} --device abacus", 2, "--device abacus: not available here"),
     ("classify things -m mine.safetensors --device cuda:99", 2, "--device cuda:99: not available"),
     # words
@@ -168,7 +171,7 @@ BAD = [
     ("classify", 2, "Missing argument"),
     ("meta-train things", 2, "Missing option.*--output"),
     ("adapt things --bse x", 2, "No such option.*--bse"),
-    ("adopt things", 2, "No such command 'adopt'"),
+    ("adopt things", 2, "No such command 'adopt'.*adapt'[?] Try `"),
     # info, demo
     ("info gone", 2, "gone: no such file"),
     ("info empty", 2, "empty: a folder"),

@@ -42,6 +42,16 @@ app = typer.Typer(
 )
 
 
+#: What Typer's parser of values says, and what it means.
+_PHRASES = {
+    "Value error, ": "",
+    "Input should be a valid integer, unable to parse string as an integer": "give a whole number",
+    "Input should be a valid number, unable to parse string as a number": "give a number",
+    "Input should be greater than or equal to": "must be at least",
+    "Input should be less than or equal to": "must be at most",
+}
+
+
 def _print_version(value: bool) -> None:
     if value:
         typer.echo(f"fewshot-lite {__version__}")
@@ -105,8 +115,10 @@ def _run() -> None:
         if message := describe().strip():  # nothing if it was a call for help, which is printed
             context = getattr(error, "ctx", None)
             hint = f" Try `{context.command_path} --help`." if context else ""
-            message = message.replace("Value error, ", "")  # says who found it, not what is wrong
-            _print_error(message.rstrip(".") + "." + hint)
+            for theirs, ours in _PHRASES.items():
+                message = message.replace(theirs, ours)
+            message = message.rstrip(".")
+            _print_error(message + ("" if message.endswith("?") else ".") + hint)
         sys.exit(getattr(error, "exit_code", 2))
     if code == INTERRUPTED:
         _print_error("Interrupted.")
