@@ -122,23 +122,29 @@ def _commands(command: Any, path: tuple[str, ...]) -> Iterator[str]:
         return
     shown = [p for p in command.params if not getattr(p, "hidden", False) and p.name != "help"]
     arguments = [p for p in shown if not p.opts[0].startswith("-")]
-    words = " ".join([*path, "[OPTIONS]", *(p.metavar or p.name for p in arguments)])
+    several = {p.metavar: "..." for p in arguments if p.nargs < 0 and "..." not in p.metavar}
+    words = " ".join(
+        [*path, "[OPTIONS]", *(p.metavar + several.get(p.metavar, "") for p in arguments)]
+    )
     yield f"\n## {' '.join(path)}\n\n{_plain(command.help)}\n\n"
     yield f"```text\nfewshot-lite {words}\n```\n\n| Argument or option | Meaning |\n|---|---|\n"
     for parameter in shown:
         names = [*parameter.opts, *parameter.secondary_opts]
         if parameter in arguments:
-            names = [parameter.metavar or parameter.name]
+            names = [parameter.metavar]
+        elif not parameter.is_flag:
+            names[0] += f" {parameter.metavar}"
         about = " ".join(_plain(parameter.help).split()).replace("|", "\\|")
-        default = parameter.default if parameter.show_default is True else parameter.show_default
+        default = parameter.default if parameter.show_default is True else None
         if default not in (None, False, True, "", ()) and not callable(default):
             about += f" Default: `{default}`."
-        quoted = ", ".join(f"`{name}`" for name in names)
+        quoted = ", ".join(f"`{name}`" for name in names).replace("|", "\\|")
         yield f"| {quoted} | {about} |\n"
     example = _plain(command.epilog).removeprefix("Example: ")
     yield f"\nExample: `{example}`\n"
 
 
 def _plain(text: str | None) -> str:
-    """Without Rich's marks."""
-    return re.sub(r"\[/?(bold|cyan|dim)?\]", "", text or "").strip()
+    """Without Rich's marks, with defaults as sentences."""
+    text = re.sub(r"\\\[default: (.*)\]\[/dim\]", r"Default: \1.", text or "")
+    return re.sub(r"\[/?(bold|cyan|dim)?\]", "", text).strip()

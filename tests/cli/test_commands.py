@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from fewshot_lite.cli.app import app
 from fewshot_lite.cli.commands import COMMANDS, prepare_help
@@ -17,6 +19,21 @@ def test_summaries(name: str) -> None:
     command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
     assert command.name == name
     assert command.help.split("\n\n")[0] == COMMANDS[name].summary
+
+
+@pytest.mark.parametrize("words", [*([name] for name in COMMANDS), ["data", "check"]])
+def test_help_at_80_columns(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = CliRunner().invoke(app, [*words, "--help"]).output
+    assert max(map(len, shown.splitlines())) <= 80
+    assert not re.search(r"<\w+(\[|\||>| range)", shown)  # types of Python
+    assert "[default: (" not in shown
+    command = typer.main.get_command(app)
+    for word in words:
+        command = command.commands[word]  # type: ignore[attr-defined]
+    for parameter in command.params:
+        text = f"{parameter.metavar or ''} {re.sub(r'.?.dim.*', '', parameter.help)}"  # type: ignore[attr-defined]
+        assert [word for word in text.split() if word not in shown] == [], parameter.name
 
 
 @pytest.mark.parametrize("words", [["--help"], []])

@@ -51,7 +51,10 @@ def adapt(
         ),
     ] = DEFAULT_BASE,
     weights: Annotated[
-        Path | None, option("A file of weights for that network, instead of the published ones.")
+        Path | None,
+        option(
+            "A file of weights for that network, instead of the published ones.", metavar="FILE"
+        ),
     ] = None,
     head: Annotated[
         HeadName,
@@ -81,21 +84,22 @@ def adapt(
         Refine,
         option(
             "Whether to take gradient steps from the one-pass solution, which takes longer: "
-            "auto takes them if photos left out are named better after them."
+            "auto takes them if photos left out are named better after them.",
+            metavar="off|auto|on",
         ),
     ] = "off",
     refine_pattern: Annotated[
         str | None,
         option(
-            "The stages of the network that these steps move: names with commas between, "
-            "e.g. 'features.16,features.17' or 'layer*'; or digits as lambda-search prints them.",
+            "The stages of the network that these steps move: names with commas between, e.g. "
+            "features.16 or 'layer*'; or digits as lambda-search prints them.",
             metavar="STAGES",
             shown="what the base has stored, or the top ones",
         ),
     ] = None,
     frames: Frames = None,
     output: Annotated[
-        Path, option("The file to write the personal model to.", "--output", "-o")
+        Path, option("The file to write the personal model to.", "--output", "-o", metavar="FILE")
     ] = DEFAULT_PERSONAL,
     report: Annotated[
         Path | None,

@@ -24,6 +24,7 @@ def check(
             "reported as tiny.",
             min=16,
             max=1024,
+            metavar="N",
         ),
     ] = _IMAGE_SIZE,
     strict: Annotated[

@@ -50,9 +50,12 @@ def classify(
         ),
     ],
     model: Annotated[
-        Path, option("The personal model that `adapt` wrote, or its export.", "--model", "-m")
+        Path,
+        option(
+            "The personal model that `adapt` wrote, or its export.", "--model", "-m", metavar="FILE"
+        ),
     ] = DEFAULT_PERSONAL,
-    top: Annotated[int, option("The number of class names in an answer.", min=1)] = 3,
+    top: Annotated[int, option("The number of class names in an answer.", min=1, metavar="N")] = 3,
     reject: Annotated[
         float | None,
         option(
@@ -97,7 +100,7 @@ def classify(
     sort_into: Annotated[
         Path | None,
         option(
-            "Copy each photo into DIR/<its class>. Nothing is moved or overwritten.",
+            "Copy each photo into the folder of its class in DIR. Nothing is moved or overwritten.",
             metavar="DIR",
             panel=_FILES,
         ),

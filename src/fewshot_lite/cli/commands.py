@@ -119,6 +119,21 @@ COMMANDS: Mapping[str, Entry] = {
 }
 
 
+class _WithoutTypes:
+    """Help without Python's types, which Typer shows beside flags without a value and arguments."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        found: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for parameter in found:
+            if parameter.param_type_name == "argument" or getattr(parameter, "is_flag", False):
+                parameter.display_type_rich = lambda ctx: None
+        return found
+
+
+class Command(_WithoutTypes, TyperCommand):
+    """A command."""
+
+
 class _Loaded(Mapping[str, Any]):
     """The commands with all their options, built when they are looked up."""
 
@@ -140,7 +155,8 @@ class _Loaded(Mapping[str, Any]):
         app = typer.Typer(add_completion=False, rich_markup_mode="rich")
         # Paragraphs break where the terminal ends, not where the source does.
         text = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.cleandoc(found.__doc__ or ""))
-        app.command(name, help=text, epilog=f"Example: fewshot-lite {name} {entry.example}")(found)
+        epilog = f"Example: fewshot-lite {name} {entry.example}"
+        app.command(name, cls=Command, help=text, epilog=epilog)(found)
         return typer.main.get_command(app)
 
     def __iter__(self) -> Iterator[str]:
@@ -150,7 +166,11 @@ class _Loaded(Mapping[str, Any]):
         return len(COMMANDS)
 
 
-class LazyGroup(TyperGroup):
+class Group(_WithoutTypes, TyperGroup):
+    """A group of commands."""
+
+
+class LazyGroup(Group):
     """A group that lists its commands by `COMMANDS`, and imports the one that is run."""
 
     def __init__(self, **attributes: Any) -> None:

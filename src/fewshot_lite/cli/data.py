@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
+from fewshot_lite.cli.commands import Command, Group
 from fewshot_lite.cli.options import Json, argument
 from fewshot_lite.core.errors import UsageError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Look at data sets.")
+app = typer.Typer(cls=Group, no_args_is_help=True, add_completion=False, help="Look at data sets.")
 
 
 @app.callback()
@@ -19,7 +20,7 @@ def _data() -> None:
     """Look at data sets."""
 
 
-@app.command(epilog="Example: fewshot-lite data check ./vtab")
+@app.command(cls=Command, epilog="Example: fewshot-lite data check ./vtab")
 def check(
     path: Annotated[
         str,

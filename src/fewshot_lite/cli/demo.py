@@ -11,11 +11,11 @@ from fewshot_lite.core.files import DEFAULT_BASE, find_base
 
 
 def demo(
-    output: Annotated[Path, option("The folder to create.", "--output", "-o")] = Path(
-        "fewshot-lite-demo"
-    ),
+    output: Annotated[
+        Path, option("The folder to create.", "--output", "-o", metavar="FOLDER")
+    ] = Path("fewshot-lite-demo"),
     base: Base = DEFAULT_BASE,
-    seed: Annotated[int, option("The seed of the drawings.")] = 0,
+    seed: Annotated[int, option("The seed of the drawings.", metavar="N")] = 0,
     force: Force = False,
     json: Json = False,
 ) -> None:

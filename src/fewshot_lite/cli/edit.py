@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 Model = Annotated[Path, argument("The personal model that `adapt` wrote.", metavar="MODEL")]
-Output = Annotated[Path | None, option("The file to write the changed model to.", "--output", "-o")]
+Output = Annotated[
+    Path | None, option("The file to write the changed model to.", "--output", "-o", metavar="FILE")
+]
 InPlace = Annotated[
     bool, option("Change MODEL itself, or overwrite an output that exists.", "--force")
 ]

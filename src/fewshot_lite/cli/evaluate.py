@@ -51,24 +51,32 @@ def evaluate(
     protocol: Annotated[
         ProtocolKind,
         option(
-            "How tasks are drawn: folder, meta-dataset, vtab or orbit; auto goes by the data.",
+            "The protocol: folder, meta-dataset, vtab or orbit; auto goes by the data.",
             panel=TASKS,
             metavar="NAME",
         ),
     ] = "auto",
     support: Annotated[
-        Path | None, option("Class folders to adapt to, in place of DATA.", panel=TASKS)
+        Path | None,
+        option("Class folders to adapt to, in place of DATA.", panel=TASKS, metavar="FOLDER"),
     ] = None,
     query: Annotated[
         Path | None,
-        option("Class folders to classify: the same classes, other photos.", panel=TASKS),
+        option(
+            "Class folders to classify: the same classes, other photos.",
+            panel=TASKS,
+            metavar="FOLDER",
+        ),
     ] = None,
     baseline_backbone: Annotated[
         str, option("The backbone of baselines that name none.", panel=_MODELS, metavar="NAME|FILE")
     ] = DEFAULT_BASE,
-    finetune_steps: Annotated[int, option("Steps of finetune and finetune-*.", panel=_MODELS)] = 50,
+    finetune_steps: Annotated[
+        int, option("Steps of finetune and finetune-*.", panel=_MODELS, metavar="N")
+    ] = 50,
     finetune_lr: Annotated[
-        float, option("Learning rate of finetune and finetune-* (Adam).", panel=_MODELS)
+        float,
+        option("Learning rate of finetune and finetune-* (Adam).", panel=_MODELS, metavar="X"),
     ] = 1e-3,
     pattern: Annotated[
         str | None,
@@ -81,9 +89,14 @@ def evaluate(
         ),
     ] = None,
     image_size: Annotated[
-        int | None, option("Side of the images in pixels.", panel=_MODELS, shown="each model's own")
+        int | None,
+        option(
+            "Side of the images in pixels.", panel=_MODELS, metavar="N", shown="each model's own"
+        ),
     ] = None,
-    micro_batch: Annotated[int, option("Images in one pass of a network.", panel=_MODELS)] = 64,
+    micro_batch: Annotated[
+        int, option("Images in one pass of a network.", panel=_MODELS, metavar="N")
+    ] = 64,
     precision: Precision = "auto",
     device: Device = "auto",
     output: Annotated[
@@ -93,17 +106,22 @@ def evaluate(
             "--output",
             "-o",
             panel=_OUTPUT,
+            metavar="FILE",
         ),
     ] = None,
-    csv: Annotated[Path | None, option("Write the figures to this file.", panel=_OUTPUT)] = None,
+    csv: Annotated[
+        Path | None, option("Write the figures to this file.", panel=_OUTPUT, metavar="FILE.csv")
+    ] = None,
     plot: Annotated[
-        Path | None, option("Draw the figures to this file (.png, .svg, .pdf).", panel=_OUTPUT)
+        Path | None,
+        option("Draw the figures to this file (.png, .svg, .pdf).", panel=_OUTPUT, metavar="FILE"),
     ] = None,
     submission: Annotated[
         Path | None,
         option(
             "Write the first model's predictions as ORBIT's challenge server takes them.",
             panel=_OUTPUT,
+            metavar="FILE",
         ),
     ] = None,
     force: Force = False,

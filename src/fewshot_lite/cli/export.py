@@ -18,7 +18,10 @@ def export(
     ] = DEFAULT_PERSONAL,
     format: Annotated[
         Format,
-        option("The format: onnx for onnxruntime and others, torch-export for torch.export.load."),
+        option(
+            "The format: onnx for onnxruntime and others, torch-export for torch.export.load.",
+            metavar="NAME",
+        ),
     ] = "onnx",
     output: Annotated[
         Path | None,
@@ -26,6 +29,7 @@ def export(
             "The file to write.",
             "--output",
             "-o",
+            metavar="FILE",
             shown="that of the model, ending in .onnx or .pt2",
         ),
     ] = None,

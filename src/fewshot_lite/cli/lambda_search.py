@@ -47,10 +47,11 @@ def lambda_search(
             "Store the pattern in this checkpoint: a new file, or with --force MODEL itself.",
             "--output",
             "-o",
+            metavar="FILE",
         ),
     ] = None,
     plot: Annotated[
-        Path | None, option("Draw the figures to this file (.png, .svg, .pdf).")
+        Path | None, option("Draw the figures to this file (.png, .svg, .pdf).", metavar="FILE")
     ] = None,
     device: Device = "auto",
     force: Force = False,

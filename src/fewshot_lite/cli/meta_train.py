@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fewshot_lite.cli.config_file import as_flags, read_config, to_toml, use_preset
-from fewshot_lite.cli.options import argument, option
+from fewshot_lite.cli.options import argument, device_option, force_flag, json_flag, option
 from fewshot_lite.cli.settings import with_settings
 from fewshot_lite.cli.training_runs import check_run, finish, output_flag, resume_flag
 from fewshot_lite.core.config import WORKERS, check_number
@@ -50,11 +50,16 @@ def meta_train(
     ] = False,
     validate: Annotated[
         Path | None,
-        option("Data for validation.", panel=VALIDATION, shown="a tenth of the classes"),
+        option(
+            "Data for validation, as DATA.",
+            panel=VALIDATION,
+            metavar="FOLDER",
+            shown="a tenth of the classes",
+        ),
     ] = None,
     output: Annotated[
         Path | None,
-        output_flag("Checkpoint to write; state and log lie beside it.  [required]", OUTPUT),
+        output_flag("The checkpoint to write; state and log lie beside it.", OUTPUT),
     ] = None,
     tensorboard: Annotated[
         Path | None,
@@ -65,15 +70,13 @@ def meta_train(
         option("Plot the curves at the end (.png, .svg, .pdf).", panel=OUTPUT, metavar="FILE"),
     ] = None,
     resume: Annotated[bool, resume_flag(OUTPUT)] = False,
-    force: Annotated[bool, option("Overwrite the output.", "--force", panel=OUTPUT)] = False,
-    json: Annotated[bool, option("Print the result as JSON.", "--json", panel=OUTPUT)] = False,
-    device: Annotated[
-        str, option("auto, cpu, cuda, cuda:1 or mps.", panel=DEVICES, metavar="NAME")
-    ] = "auto",
+    force: Annotated[bool, force_flag(OUTPUT)] = False,
+    json: Annotated[bool, json_flag(OUTPUT)] = False,
+    device: Annotated[str, device_option(DEVICES)] = "auto",
     workers: Annotated[
         int | None,
         option(
-            "Processes that read photos; 0 for a thread.",
+            "Processes that read photos; 0 for a thread of this one.",
             panel=DEVICES,
             metavar="N",
             shown="by device and memory",
@@ -82,7 +85,9 @@ def meta_train(
     cache: Annotated[
         Path | None,
         option(
-            "Keep resized images here, for this run and others.", panel=DEVICES, metavar="FOLDER"
+            "A folder to keep resized images in, for this run and others.",
+            panel=DEVICES,
+            metavar="FOLDER",
         ),
     ] = None,
 ) -> None:

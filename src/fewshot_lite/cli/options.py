@@ -8,7 +8,9 @@ from typing import Annotated, Any, Literal
 import typer
 
 
-def option(help: str, *names: str, panel: str | None = None, shown: Any = True, **more: Any) -> Any:
+def option(
+    help: str, *names: str, panel: str | None = None, shown: str | bool = True, **more: Any
+) -> Any:
     """An option of a command.
 
     Args:
@@ -17,6 +19,8 @@ def option(help: str, *names: str, panel: str | None = None, shown: Any = True, 
         panel: the heading that it stands under in the help text.
         shown: what the help text says of its default, where that is not the value.
     """
+    if isinstance(shown, str):  # Typer would put it in parentheses
+        help, shown = f"{help} [dim]\\[default: {shown}][/dim]", False
     return typer.Option(*names, help=help, rich_help_panel=panel, show_default=shown, **more)
 
 
@@ -54,11 +58,27 @@ Frames = Annotated[
     ),
 ]
 Base = Annotated[str, option("The meta-trained model to adapt.", metavar="NAME|FILE")]
-Json = Annotated[bool, option("Print the result as JSON on stdout.", "--json")]
-Force = Annotated[bool, option("Overwrite an output that exists.", "--force")]
-Device = Annotated[
-    str, option("The device to compute on: auto, cpu, cuda, cuda:1 or mps.", metavar="NAME")
-]
+
+
+def json_flag(panel: str | None = None) -> Any:
+    """`--json`."""
+    return option("Print the result as JSON on stdout.", "--json", panel=panel)
+
+
+def force_flag(panel: str | None = None) -> Any:
+    """`--force`."""
+    return option("Overwrite an output that exists.", "--force", panel=panel)
+
+
+def device_option(panel: str | None = None) -> Any:
+    """`--device`."""
+    text = "The device to compute on: auto, cpu, cuda, cuda:1 or mps."
+    return option(text, metavar="NAME", panel=panel)
+
+
+Json = Annotated[bool, json_flag()]
+Force = Annotated[bool, force_flag()]
+Device = Annotated[str, device_option()]
 
 
 def _limit_pixels(context: typer.Context, value: int | None) -> int | None:
@@ -93,5 +113,8 @@ Workers = Annotated[
 ]
 Precision = Annotated[
     Literal["auto", "float32", "bfloat16"],
-    option("Precision of the networks; auto is bfloat16 where that is faster."),
+    option(
+        "Precision of the networks: float32, bfloat16, or auto for bfloat16 where it is faster.",
+        metavar="NAME",
+    ),
 ]

@@ -15,7 +15,7 @@ from fewshot_lite.core.ranks import refuse_ranks
 from fewshot_lite.training.pretrain_config import PretrainConfig
 from fewshot_lite.training.tune_config import TuneConfig
 
-_Data = Annotated[Path, argument("Class folders, or a folder of such data sets.")]
+_Data = Annotated[Path, argument("Class folders, or a folder of such data sets.", metavar="DATA")]
 _Output = Annotated[Path, output_flag("The backbone to write.")]
 _Resume = Annotated[bool, resume_flag()]
 

@@ -20,20 +20,26 @@ def serve(
         argument(
             "A folder with one folder of photos per class, which the page works on; or a "
             "personal model. With neither, the page keeps its photos in your home folder.",
-            metavar="[MODEL|FOLDER]",
+            metavar="MODEL|FOLDER",
         ),
     ] = None,
     base: Base = DEFAULT_BASE,
     port: Annotated[
-        int | None, option("The port.", min=1, max=65535, shown="8765, or a free one")
+        int | None,
+        option("The port.", min=1, max=65535, metavar="N", shown="8765, or a free one"),
     ] = None,
     no_open: Annotated[bool, option("Do not open the browser.", "--no-open")] = False,
     host: Annotated[
-        str, option("The address to listen on; others than this machine need --token.")
+        str,
+        option("The address to listen on; others than this machine need --token.", metavar="NAME"),
     ] = "127.0.0.1",
     token: Annotated[
         str | None,
-        option("The secret that whoever uses the server has to give.", envvar="FEWSHOT_LITE_TOKEN"),
+        option(
+            "The secret that whoever uses the server has to give.",
+            envvar="FEWSHOT_LITE_TOKEN",
+            metavar="TEXT",
+        ),
     ] = None,
     api_only: Annotated[
         bool,
@@ -43,13 +49,16 @@ def serve(
             panel=_API,
         ),
     ] = False,
-    workers: Annotated[int, option("Processes of --api-only.", min=1, max=256, panel=_API)] = 1,
+    workers: Annotated[
+        int, option("Processes of --api-only.", min=1, max=256, metavar="N", panel=_API)
+    ] = 1,
     at_work: Annotated[
         int,
         option(
-            "Requests that are worked on at a time; others get 503 and when to come again.",
+            "Requests that are worked on at a time; others get 503 and when to try again.",
             min=1,
             max=1024,
+            metavar="N",
             panel=_API,
         ),
     ] = 32,

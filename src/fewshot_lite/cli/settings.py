@@ -11,12 +11,12 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 import typer
 
 from fewshot_lite.cli.options import option
-from fewshot_lite.core.config import Setting, flag, settings_of
+from fewshot_lite.core.config import Setting, choices_of, flag, settings_of
 from fewshot_lite.core.errors import UsageError
 
 
@@ -83,13 +83,29 @@ def _options(config: type[Any]) -> list[inspect.Parameter]:
             typed, default = str | None, None
         elif item.word is not None:
             typed, default = str, str(default)
-        metavar = f"N|{item.word}" if item.word is not None else item.metavar
-        shown = item.shown or True
-        made = option(item.help, *names, panel=item.panel, shown=shown, metavar=metavar)
+        made = option(
+            item.help,
+            *names,
+            panel=item.panel,
+            shown=item.shown or True,
+            metavar=_placeholder(kind, item),
+        )
         annotation = Annotated[typed, made]
         parameter = inspect.Parameter.KEYWORD_ONLY
         found.append(inspect.Parameter(name, parameter, default=default, annotation=annotation))
     return found
+
+
+def _placeholder(kind: Any, item: Setting) -> str | None:
+    """What help shows in the place of a value; none for flags without one."""
+    if item.metavar is not None:
+        return item.metavar
+    if item.word is not None:
+        return f"N|{item.word}"
+    if choices := choices_of(kind):
+        return "|".join(choices)
+    types = {kind, *get_args(kind)}
+    return "X" if float in types else "N" if int in types else None
 
 
 def _value(name: str, kind: Any, item: Setting, given: Any) -> Any:

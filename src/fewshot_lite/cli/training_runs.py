@@ -29,7 +29,8 @@ FROM_FILE = "fewshot-lite: flags of --config"
 
 def output_flag(help: str, panel: str | None = None) -> Any:
     """`--output` of a run, which `--resume` can recall."""
-    return option(help, "--output", "-o", panel=panel, is_eager=True, callback=_recall)
+    more: Any = {"is_eager": True, "callback": _recall, "metavar": "FILE"}
+    return option(help, "--output", "-o", panel=panel, **more)
 
 
 def resume_flag(panel: str | None = None) -> Any:

@@ -55,7 +55,7 @@ class MetaTrainConfig:
     )
     backbone: str | None = setting(
         None,
-        "efficientnet_lite0, one of torchvision's networks, timm:NAME, or conv4.",
+        "The backbone: efficientnet_lite0, one of torchvision's networks, timm:NAME, or conv4.",
         MODEL,
         metavar="NAME",
         shown="what the weights are of, else resnet18",
@@ -72,7 +72,7 @@ class MetaTrainConfig:
     film_stages: int | None = setting(
         None,
         "FiLM acts on so many stages of the backbone from the top; what lies below is computed "
-        "once an image. Of learners by gradient FiLM and head then are all that moves.",
+        "once an image. Learners by gradient then adapt FiLM and the head alone.",
         MODEL,
         COUNT,
         shown="all of the backbone",
@@ -102,7 +102,8 @@ class MetaTrainConfig:
     )
     rotate: tuple[str, ...] = setting(
         (),
-        "A data set whose classes are other classes when turned by quarter turns (characters).",
+        "A data set whose classes are other classes when turned by quarter turns (characters); "
+        "can be repeated.",
         DATA,
         metavar="NAME",
     )
@@ -111,7 +112,8 @@ class MetaTrainConfig:
     )
     tracks: tuple[str, ...] = setting(
         (),
-        "A data set with files TRACK_FRAME; a track is either in the support or in the query set.",
+        "A data set whose files are named TRACK_FRAME: a track is never on both sides of a task; "
+        "can be repeated.",
         DATA,
         metavar="NAME",
     )
@@ -146,7 +148,11 @@ class MetaTrainConfig:
     h: int | None = setting(
         40, "H, the number of support images that are back-propagated.", LITE, COUNT, word="all"
     )
-    sampling: Sampling = setting("uniform", "How the H support images are sampled.", LITE)
+    sampling: Sampling = setting(
+        "uniform",
+        "The sampling of the H support images; informed and balanced lower the noise.",
+        LITE,
+    )
     gradient: Gradient = setting(
         "lite",
         "LITE, or a baseline: one graph of all images (full), or tasks of H support images.",
@@ -162,7 +168,7 @@ class MetaTrainConfig:
     )
     inner_lr: float | None = setting(
         None,
-        "α, the learning rate of these steps.",
+        "The learning rate α of these steps.",
         INNER,
         POSITIVE,
         shown="0.1",
@@ -177,7 +183,7 @@ class MetaTrainConfig:
     )
     statistics: NormStatistics | None = setting(
         None,
-        "What BatchNorm normalises by: its running statistics, or those of the support set.",
+        "Statistics that BatchNorm normalises by: its running ones, or the support set's.",
         INNER,
         shown="support for random weights, else running",
         only=_GRADIENT_LEARNERS,
@@ -192,13 +198,13 @@ class MetaTrainConfig:
     )
     layer_rates: bool = setting(
         False,
-        "Learn α of each layer, from --inner-lr on.",
+        "Learn α of each layer, starting from --inner-lr.",
         INNER,
         only=("learner", ("maml", "fomaml")),
     )
     lam: float | None = setting(
         None,
-        "λ of iMAML, the weight of the proximal term.",
+        "The weight λ of the proximal term of iMAML.",
         INNER,
         POSITIVE,
         shown="2",
@@ -313,7 +319,10 @@ class MetaTrainConfig:
         shown="by image size and device",
     )
     precision: Precision = setting(
-        "auto", "Precision of the networks; auto is bfloat16 where that is faster.", DEVICES
+        "auto",
+        "Precision of the networks: float32, bfloat16, or auto for bfloat16 where it is faster.",
+        DEVICES,
+        metavar="NAME",
     )
     tf32: bool | None = setting(
         None,

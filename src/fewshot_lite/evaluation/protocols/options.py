@@ -99,8 +99,8 @@ class ProtocolOptions:
     )
     tracks: tuple[str, ...] = setting(
         (),
-        "A data set whose files are named TRACK_FRAME: a track is never on both sides of a task. "
-        "Can be repeated.",
+        "A data set whose files are named TRACK_FRAME: a track is never on both sides of a task; "
+        "can be repeated.",
         TASKS,
         metavar="NAME",
     )
