@@ -16,7 +16,7 @@ import os
 import stat
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from textwrap import shorten
@@ -31,17 +31,24 @@ from fewshot_lite.images.kinds import RAW_DATA, begins_as_video, is_raw_data
 # What Pillow logs of damaged files goes to who asks for it, not to stderr: it is raised as well.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
-#: Formats that are opened, by Pillow's names; what they are is told by their first bytes.
-FORMATS = (
-    *("JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "HEIF", "AVIF"),
-    *("BMP", "DIB", "PPM", "TGA", "ICO", "JPEG2000"),
-)
-
-#: The modules of Pillow that read them, but for HEIF, which another package does.
-_PLUGINS = (
-    *("Jpeg", "Mpo", "Png", "WebP", "Gif", "Tiff"),
-    *("Avif", "Bmp", "Ppm", "Tga", "Ico", "Jpeg2K"),
-)
+#: Formats that are opened, by Pillow's names, and the module of Pillow that reads each (HEIF is
+#: read by another package); what a file is, is told by its first bytes.
+FORMATS: Mapping[str, str | None] = {
+    "JPEG": "Jpeg",
+    "MPO": "Mpo",
+    "PNG": "Png",
+    "WEBP": "WebP",
+    "GIF": "Gif",
+    "TIFF": "Tiff",
+    "HEIF": None,
+    "AVIF": "Avif",
+    "BMP": "Bmp",
+    "DIB": "Bmp",
+    "PPM": "Ppm",
+    "TGA": "Tga",
+    "ICO": "Ico",
+    "JPEG2000": "Jpeg2K",
+}
 
 #: Larger images are refused, and images that take as much memory as one of so many pixels.
 MAX_PIXELS = 250_000_000
@@ -238,7 +245,7 @@ _silence: object = None  # the entry of `warnings.filters` that keeps Pillow qui
 @functools.cache
 def _load_plugins() -> None:
     """All at once: threads that load them side by side can miss some."""
-    for name in _PLUGINS:
+    for name in filter(None, FORMATS.values()):
         import_module(f"PIL.{name}ImagePlugin")
 
 

@@ -32,7 +32,7 @@ def everything(number: int) -> Chosen:
 
 
 def uniform(number: int, h: int, generator: torch.Generator) -> Chosen:
-    """H of N without replacement, π_n = H/N (Bronskill et al. 2021, section 3)."""
+    """H of N without replacement, each with the weight N/H (Bronskill et al. 2021, section 3)."""
     if h >= number:
         return everything(number)
     indices = torch.randperm(number, generator=generator)[:h].sort().values
