@@ -138,7 +138,7 @@ def _commands(command: Any, path: tuple[str, ...]) -> Iterator[str]:
         default = parameter.default if parameter.show_default is True else None
         if default not in (None, False, True, "", ()) and not callable(default):
             about += f" Default: `{default}`."
-        quoted = ", ".join(f"`{name}`" for name in names).replace("|", "\\|")
+        quoted = ", ".join(f"`{name}`" for name in names)
         yield f"| {quoted} | {about} |\n"
     example = _plain(command.epilog).removeprefix("Example: ")
     yield f"\nExample: `{example}`\n"
