@@ -93,7 +93,7 @@ def meta_train(
 ) -> None:
     """Meta-train a model that adapts in one forward pass with LITE, or by gradient steps.
 
-    On several GPUs it is `torchrun --nproc-per-node N -m fewshot_lite meta-train` with the same words.
+    On several GPUs begin with `torchrun --nproc-per-node N -m fewshot_lite meta-train`.
     """
     config.check()
     if workers is not None:
