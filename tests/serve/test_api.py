@@ -363,6 +363,7 @@ def test_a_model_alone_takes_photos_that_its_file_has_at_once(file: Path) -> Non
         assert client.get("/v1/model").json()["shots"] == added.json()["model"]["shots"] == shots
         written = PersonalModel.load(file)
         assert written.shots == shots
+        assert written.classify(_PHOTO).adapted_to
         (answer,) = client.post("/v1/classify?top=3", content=_PHOTO).json()
         by_file = dict(written.classify(_PHOTO).labels)
         assert {a["name"]: a["probability"] for a in answer["labels"]} == pytest.approx(
