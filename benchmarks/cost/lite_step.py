@@ -49,11 +49,12 @@ from benchmarks.published_lite import PublishedLite
 from fewshot_lite.core.devices import autocast, pick_device, pick_micro_batch
 from fewshot_lite.images.pixels import as_float
 from fewshot_lite.learners import SimpleCnaps
-from fewshot_lite.learners.base import Cast, Learner, lower_maps_of, map_batches
+from fewshot_lite.learners.base import Learner, lower_maps_of
 from fewshot_lite.learners.task import Task
 from fewshot_lite.lite.baselines import full_step
 from fewshot_lite.lite.step import lite_step
 from fewshot_lite.networks.backbone import has_depthwise_convolutions
+from fewshot_lite.networks.micro_batches import Passes
 
 
 def main() -> None:
@@ -102,23 +103,24 @@ def measure(args: argparse.Namespace, backbone: str, mode: str, precision: str, 
     learner.to(memory_format=torch.channels_last)
     depthwise = has_depthwise_convolutions(learner.backbone)
 
-    def cast_of(name: str) -> Cast:
-        return functools.partial(autocast, device, name, depthwise=depthwise)  # type: ignore[arg-type]
+    def passes_of(name: str) -> Passes:
+        cast = functools.partial(autocast, device, name, depthwise=depthwise)  # type: ignore[arg-type]
+        return Passes(micro_batch, cast)
 
     before = peak(device)
     cpu_task = random_task(number, args.queries, args.way, args.image_size)
     images = cpu_task.support.numel() + cpu_task.query.numel()
     task = cpu_task.to(device)
 
-    def step(cast: Cast, *, of_all: bool = False) -> None:
+    def step(passes: Passes, *, of_all: bool = False) -> None:
         random = torch.Generator().manual_seed(0)
         h = None if of_all else args.h
-        lite_step(learner, task, random, h=h, micro_batch=micro_batch, cast=cast)
+        lite_step(learner, task, random, h=h, passes=passes)
 
-    cast = cast_of(precision)
+    passes = passes_of(precision)
     ways: dict[str, Callable[[], object]] = {
-        "step": functools.partial(step, cast, of_all=mode == "all"),
-        "floor": functools.partial(bare_passes, learner, task, args.h, micro_batch, cast),
+        "step": functools.partial(step, passes, of_all=mode == "all"),
+        "floor": functools.partial(bare_passes, learner, task, args.h, passes),
     }
     if mode == "full":
         ways["step"] = functools.partial(full_step, learner, task)
@@ -138,7 +140,7 @@ def measure(args: argparse.Namespace, backbone: str, mode: str, precision: str, 
     if args.repeats:
         row |= timed(ways, args.repeats, device)
     if precision == "bfloat16" and mode == "lite":
-        row["agreement"] = agreement(learner, task, step, micro_batch, cast, cast_of("float32"))
+        row["agreement"] = agreement(learner, task, step, passes, passes_of("float32"))
     return row
 
 
@@ -166,29 +168,29 @@ def published_step(learner: Learner, task: Task, h: int) -> Callable[[], object]
     return lambda: model.step(floats, h, torch.Generator().manual_seed(0))
 
 
-def bare_passes(learner: Learner, task: Task, h: int, size: int, cast: Cast) -> None:
+def bare_passes(learner: Learner, task: Task, h: int, passes: Passes) -> None:
     """The network passes of a step and nothing else."""
     layers = learner.backbone.norm_layers().values()
     norms = [p for layer in layers for p in (layer.weight, layer.bias)]
-    support, query = (lower_maps_of(learner, x, size, cast) for x in (task.support, task.query))
+    support, query = (lower_maps_of(learner, x, passes) for x in (task.support, task.query))
     features = functools.partial(learner.features, parameters={})
     with torch.no_grad():
-        map_batches(features, support, size, cast)
+        passes.map(features, support)
         if learner.has_set_encoder:
-            map_batches(learner.embed, support, size, cast)
+            passes.map(learner.embed, support)
     for parameter in norms:
         parameter.requires_grad_(True)
     for maps in (support[:h], query):
-        for batch in maps.split(size):
-            with cast():
+        for (batch,) in passes.split(maps):
+            with passes.cast():
                 found = features(batch)
             found.sum().backward()
     for parameter in norms:
         parameter.requires_grad_(False)
         parameter.grad = None
     if learner.has_set_encoder:
-        for batch in support[:h].split(size):
-            with cast():
+        for (batch,) in passes.split(support[:h]):
+            with passes.cast():
                 embeddings = learner.embed(batch)
             embeddings.sum().backward()
 
@@ -196,20 +198,17 @@ def bare_passes(learner: Learner, task: Task, h: int, size: int, cast: Cast) -> 
 def agreement(
     learner: Learner,
     task: Task,
-    step: Callable[[Cast], None],
-    micro_batch: int,
-    cast: Cast,
-    exact: Cast,
+    step: Callable[[Passes], None],
+    passes: Passes,
+    exact: Passes,
 ) -> Row:
-    """A step and its answers under both casts, with the same subsets."""
+    """A step and its answers in both precisions, with the same subsets."""
     found: list[tuple[Tensor, Tensor]] = []
-    for each in (cast, exact):
+    for each in (passes, exact):
         learner.zero_grad(set_to_none=True)
         step(each)
         gradients = [p.grad.flatten() for p in learner.parameters() if p.grad is not None]
-        adapted = learner.adapt(
-            task.support, task.support_labels, task.classes, micro_batch=micro_batch, cast=each
-        )
+        adapted = learner.adapt(task.support, task.support_labels, task.classes, passes=each)
         found.append((torch.cat(gradients), adapted.logits(task.query).argmax(1)))
     (gradient, answers), (true, right) = found
     return {

@@ -12,6 +12,7 @@ from fewshot_lite.data.store import ImageStore
 from fewshot_lite.evaluation.accuracy import Score, fixed_episodes, make_task, score_learners
 from fewshot_lite.images.folders import scan_classes
 from fewshot_lite.learners import ProtoNets
+from fewshot_lite.networks.micro_batches import Passes
 from photos import classes, draw_classes
 from tiny import TinyBackbone
 
@@ -58,7 +59,7 @@ def test_all_learners_see_the_same_tasks(data: tuple[ImageStore, Pool]) -> None:
     tasks = [make_task(store, episode) for episode in episodes]
     learner = ProtoNets(TinyBackbone())
     both = {"one": learner, "same": learner, "other": ProtoNets(TinyBackbone())}
-    scores = score_learners(both, iter(tasks), micro_batch=4)
+    scores = score_learners(both, iter(tasks), passes=Passes(4))
     assert list(scores) == ["one", "same", "other"]
     assert scores["one"] == scores["same"]
     assert len(scores["one"].accuracies) == 4

@@ -16,9 +16,9 @@ from fewshot_lite.evaluation.methods import (
     FineTunedFilm,
     LearnerMethod,
     Method,
-    Passes,
 )
 from fewshot_lite.networks.backbone import Backbone
+from fewshot_lite.networks.micro_batches import Passes
 from photos import SIZE
 from tiny import TinyBackbone, random_task
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import replace
 
 import pytest
@@ -19,6 +18,7 @@ from fewshot_lite.evaluation.finetuning import (
     updated_by,
 )
 from fewshot_lite.networks.backbone import Backbone
+from fewshot_lite.networks.micro_batches import Passes
 from tiny import TinyBackbone, random_task
 
 
@@ -50,8 +50,7 @@ def test_film_is_fitted_alike_with_any_micro_batch(micro_batch: int) -> None:
         task.support_labels,
         3,
         settings,
-        micro_batch=micro_batch,
-        cast=contextlib.nullcontext,
+        passes=Passes(micro_batch),
     )
     weight, bias, film = _reference(backbone, task.support, task.support_labels, settings)
     torch.testing.assert_close(layer.weight, weight, rtol=1e-6, atol=1e-9)
@@ -110,8 +109,7 @@ def test_a_balanced_task_in_float32_does_not_show_the_micro_batch() -> None:
             task.support_labels,
             3,
             FineTuning(steps=10),
-            micro_batch=size,
-            cast=contextlib.nullcontext,
+            passes=Passes(size),
         )[1]
         for size in (9, 2)
     ]
@@ -137,8 +135,7 @@ def test_weights_are_fitted_as_by_adam_on_the_whole_network(
         task.support_labels,
         2,
         settings,
-        micro_batch=micro_batch,
-        cast=contextlib.nullcontext,
+        passes=Passes(micro_batch),
     )
     for name, value in backbone.state_dict().items():
         assert torch.equal(value, before[name]), f"{name} of the backbone itself was changed"
@@ -169,7 +166,7 @@ def test_lower_stages_run_once(fine_tune: object, monkeypatch: pytest.MonkeyPatc
     backbone = Backbone("mobilenet_v3_small", 32).double().requires_grad_(False).eval()
     settings = FineTuning(3, 0.01, "00000000000111")
     arguments = (task.support, task.support_labels, 2, settings)
-    options = {"micro_batch": 3, "cast": contextlib.nullcontext}
+    options = {"passes": Passes(3)}
     runs = []
     backbone.network.features[0].register_forward_hook(lambda *a: runs.append(len(a[1][0])))
     found, layer = fine_tune(backbone, *arguments, **options)  # type: ignore[operator]
@@ -194,8 +191,7 @@ def test_film_under_a_pattern_adapts_those_norm_layers_alone() -> None:
         task.support_labels,
         2,
         FineTuning(2, 0.01, "01001"),
-        micro_batch=9,
-        cast=contextlib.nullcontext,
+        passes=Passes(9),
     )
     assert set(found) == {"network.features.1.1.weight", "network.features.1.1.bias"}
 
@@ -209,8 +205,7 @@ def test_the_head_alone_is_the_head_on_features() -> None:
         task.support_labels,
         2,
         FineTuning(5, 0.01, "00001"),
-        micro_batch=2,
-        cast=contextlib.nullcontext,
+        passes=Passes(2),
     )
     assert not found
     head = fine_tune_head(backbone(task.support), task.support_labels, 2, FineTuning(5, 0.01))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +23,7 @@ from fewshot_lite.lite.baselines import full_step, small_task
 from fewshot_lite.lite.sampling import Chosen
 from fewshot_lite.lite.step import LiteStep, lite_step
 from fewshot_lite.networks.backbone import Backbone
+from fewshot_lite.networks.micro_batches import Passes
 from tiny import TinyBackbone, random_task
 
 PENALTY = 0.01
@@ -96,9 +96,9 @@ def lite_gradients(
 ) -> dict[str, Tensor]:
     """The step with given subsets for the backbone and for the set encoder."""
     learner.zero_grad()
-    task = lite.task_of_maps(learner, task, 4, nullcontext)
-    forward = lite.forward_support(learner, task, 4, nullcontext)
-    lite.backward_queries(learner, task, forward, 1.0, 4, nullcontext)
+    task = lite.task_of_maps(learner, task, Passes(4))
+    forward = lite.forward_support(learner, task, Passes(4))
+    lite.backward_queries(learner, task, forward, 1.0, Passes(4))
     v = forward.features.grad
     assert v is not None
     if isinstance(first, float):
@@ -107,8 +107,8 @@ def lite_gradients(
         order = sampling.spread(v, task.support_labels)
         drawn = sampling.systematic(probabilities[order], first)
         first = Chosen(order[drawn.indices], drawn.weights)
-    lite.backward_support(learner, task, forward, v, first, 4, nullcontext)
-    lite.backward_set_encoder(learner, task, forward, second, 4, nullcontext)
+    lite.backward_support(learner, task, forward, v, first, Passes(4))
+    lite.backward_set_encoder(learner, task, forward, second, Passes(4))
     if learner.has_set_encoder:
         (PENALTY * learner.penalty()).backward()
     return gradients(learner)
@@ -221,9 +221,9 @@ def test_informed_subsets_average_to_the_exact_gradient(task: Task, name: str) -
     learner = make_learner(name)
     exact = exact_gradients(learner, task)
     learner.zero_grad()
-    below = lite.task_of_maps(learner, task, 4, nullcontext)
-    forward = lite.forward_support(learner, below, 4, nullcontext)
-    lite.backward_queries(learner, below, forward, 1.0, 4, nullcontext)
+    below = lite.task_of_maps(learner, task, Passes(4))
+    forward = lite.forward_support(learner, below, Passes(4))
+    lite.backward_queries(learner, below, forward, 1.0, Passes(4))
     assert forward.features.grad is not None
     v = forward.features.grad
     probabilities = sampling.inclusion_probabilities(v.norm(dim=1), 2)
@@ -253,7 +253,7 @@ def test_every_image_back_propagated_is_plain_autograd(
         task,
         torch.Generator(),
         h=None,
-        micro_batch=micro_batch,
+        passes=Passes(micro_batch),
         penalty_weight=PENALTY,
     )
     assert max(relative_errors(gradients(learner), exact).values()) < 1e-9
@@ -265,7 +265,7 @@ def test_every_image_back_propagated_is_plain_autograd_in_float32(name: str) -> 
     task = random_task([3, 2, 1], queries=7, dtype=torch.float32)
     exact = exact_gradients(learner, task)
     learner.zero_grad()
-    lite_step(learner, task, torch.Generator(), h=None, micro_batch=4, penalty_weight=PENALTY)
+    lite_step(learner, task, torch.Generator(), h=None, passes=Passes(4), penalty_weight=PENALTY)
     assert max(relative_errors(gradients(learner), exact).values()) < 1e-5
 
 
@@ -276,7 +276,7 @@ def test_the_micro_batch_does_not_change_the_step(task: Task, sampler: Sampling)
     for micro_batch in (1, 2, 5, 50):
         learner.zero_grad()
         random = torch.Generator().manual_seed(3)
-        lite_step(learner, task, random, h=3, sampler=sampler, micro_batch=micro_batch)
+        lite_step(learner, task, random, h=3, sampler=sampler, passes=Passes(micro_batch))
         found.append(gradients(learner))
     for other in found[1:]:
         assert max(relative_errors(other, found[0]).values()) < 1e-9
@@ -315,7 +315,7 @@ def test_the_loss_is_as_precise_as_the_learner() -> None:
     learner, task = make_learner(), random_task([3, 2, 2], queries=7)
     adapted = learner.adapt(task.support, task.support_labels, task.classes)
     exact = float(F.cross_entropy(adapted.logits(task.query), task.query_labels))
-    found = lite_step(learner, task, torch.Generator(), micro_batch=2)
+    found = lite_step(learner, task, torch.Generator(), passes=Passes(2))
     assert found.loss == pytest.approx(exact, rel=1e-12)
 
 
@@ -389,10 +389,10 @@ def test_tasks_without_a_loss_are_refused(
         use(task)
 
 
-@pytest.mark.parametrize("numbers", [{"h": 0}, {"h": -1}, {"micro_batch": 0}])
-def test_nothing_to_back_propagate_is_refused(task: Task, numbers: dict[str, int]) -> None:
+@pytest.mark.parametrize("numbers", [{"h": 0}, {"h": -1}, {"passes": Passes(0)}])
+def test_nothing_to_back_propagate_is_refused(task: Task, numbers: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be at least 1"):
-        lite_step(make_learner(), task, torch.Generator(), **numbers)  # type: ignore[arg-type]
+        lite_step(make_learner(), task, torch.Generator(), **numbers)
 
 
 @pytest.mark.parametrize("name", LEARNERS)
@@ -457,9 +457,9 @@ def test_balanced_samples_average_to_the_exact_gradient(task: Task, name: str, h
     learner = make_learner(name)
     exact = exact_gradients(learner, task)
     learner.zero_grad()
-    below = lite.task_of_maps(learner, task, 4, nullcontext)
-    forward = lite.forward_support(learner, below, 4, nullcontext)
-    lite.backward_queries(learner, below, forward, 1.0, 4, nullcontext)
+    below = lite.task_of_maps(learner, task, Passes(4))
+    forward = lite.forward_support(learner, below, Passes(4))
+    lite.backward_queries(learner, below, forward, 1.0, Passes(4))
     v = forward.features.grad
     assert v is not None
     strata = sampling.strata_by_size(v.norm(dim=1), h)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
@@ -14,9 +13,10 @@ from fewshot_lite.core.random_streams import Stream, generator
 from fewshot_lite.data.episodes import Episode, Pool, sample_fixed_episode
 from fewshot_lite.data.store import ImageStore
 from fewshot_lite.evaluation.engine import score_pixels
-from fewshot_lite.evaluation.methods import LearnerMethod, Passes
-from fewshot_lite.learners.base import Cast, Learner
+from fewshot_lite.evaluation.methods import LearnerMethod
+from fewshot_lite.learners.base import Learner
 from fewshot_lite.learners.task import Task
+from fewshot_lite.networks.micro_batches import PASSES, Passes
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,7 @@ def score_learners(
     learners: Mapping[str, Learner],
     tasks: Iterable[Task],
     *,
-    micro_batch: int = 64,
-    cast: Cast = contextlib.nullcontext,
+    passes: Passes = PASSES,
 ) -> dict[str, Score]:
     """Score learners on the same tasks.
 
@@ -70,10 +69,7 @@ def score_learners(
         learners: by the name that their score gets.
         tasks: on the CPU, of images at the learners' size; each is looked at once.
     """
-    methods = [
-        LearnerMethod(name, one, 0, Passes(one.backbone.mean.device, micro_batch, cast))
-        for name, one in learners.items()
-    ]
+    methods = [LearnerMethod(name, one, 0, passes) for name, one in learners.items()]
     accuracies: dict[str, list[float]] = {name: [] for name in learners}
     for task in tasks:
         for method in methods:

@@ -144,7 +144,7 @@ class FeatureCache:
         def compute(keys: list[tuple[Backbone, int, Source]]) -> Iterator[Tensor]:
             missing = [source for *_, source in keys]
             for images in self._images.chunks(missing, method.image_size):
-                yield from method.bare(images.to(method.passes.device))
+                yield from method.bare(images.to(method.device))
 
         keys = [(method.backbone, method.image_size, source) for source in sources]
         return self._cache.stack(keys, compute)

@@ -136,7 +136,7 @@ def measure(
     Returns:
         Logits (Q, K) on the CPU, and the cost.
     """
-    device = method.passes.device
+    device = method.device
     adapting, classifying = MacMeter(), MacMeter()
     adapt_time, query_time, bare_time = (_Stopwatch(device) for _ in range(3))
     logits = []

@@ -164,7 +164,7 @@ class _Runner:
 
     def _cached(self, method: FrozenMethod, task: EvaluationTask) -> Tensor:
         """Logits (Q, K) from features that all tasks share."""
-        device = method.passes.device
+        device = method.device
         features = self._features.features(method, task.support)
         labels = torch.tensor(task.support_labels, device=device)
         classify = method.fit(features, labels, len(task.class_names))

@@ -23,10 +23,10 @@ from torch import Tensor
 from torch.func import functional_call
 
 from fewshot_lite.core.errors import UsageError
-from fewshot_lite.learners.base import Cast, map_batches
 from fewshot_lite.maml.patterns import Pattern
 from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.networks.film import NormParameters, modulate
+from fewshot_lite.networks.micro_batches import Passes
 from fewshot_lite.networks.stages import Staged
 
 
@@ -126,8 +126,7 @@ def fine_tune_film(
     classes: int,
     settings: FineTuning,
     *,
-    micro_batch: int,
-    cast: Cast,
+    passes: Passes,
     learn: Callable[[Backbone, frozenset[str], torch.dtype], _Learned] | None = None,
 ) -> tuple[NormParameters, Linear]:
     """Fit a linear layer and FiLM to support images (N, 3, S, S) with labels (N,).
@@ -146,7 +145,7 @@ def fine_tune_film(
     """
     updated = updated_by(settings.pattern, backbone)
     learned, parameters = (learn or _film)(backbone, updated.names, _precise(images.device))
-    support = _Support(backbone, images, labels, updated.lowest, micro_batch, cast)
+    support = _Support(backbone, images, labels, updated.lowest, passes)
     layer = Linear.zeros(classes, backbone.feature_dim, labels.device)
     with torch.enable_grad():
         optimizer = torch.optim.Adam([layer.weight, layer.bias, *learned], lr=settings.lr)
@@ -198,13 +197,12 @@ class _Support:
         images: Tensor,
         labels: Tensor,
         lowest: int,
-        micro_batch: int,
-        cast: Cast,
+        passes: Passes,
     ) -> None:
         self.backbone, self.labels = backbone, labels
-        self._lowest, self._size, self._cast = lowest, micro_batch, cast
+        self._lowest, self._passes = lowest, passes
         self._staged = Staged(backbone)
-        self._below = images if lowest == 0 else map_batches(self._lower, images, micro_batch, cast)
+        self._below = images if lowest == 0 else passes.map(self._lower, images)
 
     @torch.no_grad()
     def _lower(self, images: Tensor) -> Tensor:
@@ -213,9 +211,8 @@ class _Support:
 
     def backward(self, layer: Linear, parameters: Callable[[], NormParameters]) -> None:
         """Add the gradient of the mean loss to the `.grad`s, micro-batch by micro-batch."""
-        batches = zip(self._below.split(self._size), self.labels.split(self._size), strict=True)
-        for x, labels in batches:
-            with self._cast():
+        for x, labels in self._passes.split(self._below, self.labels):
+            with self._passes.cast():
                 features = self._features(x, parameters())
             loss = F.cross_entropy(layer(features), labels, reduction="sum")
             (loss / len(self.labels)).backward()

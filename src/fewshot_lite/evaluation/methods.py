@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -27,10 +26,11 @@ from fewshot_lite.evaluation.finetuning import (
 )
 from fewshot_lite.heads.base import Head
 from fewshot_lite.heads.choice import choose_head
-from fewshot_lite.learners.base import Cast, Learner, TaskClassifier, map_batches
+from fewshot_lite.learners.base import Learner, TaskClassifier
 from fewshot_lite.maml.gradient_learner import GradientLearner
 from fewshot_lite.maml.refined import RefinedLearner, Refinement
 from fewshot_lite.networks.backbone import Backbone
+from fewshot_lite.networks.micro_batches import Passes
 from fewshot_lite.networks.support_norm import SupportNorm
 from fewshot_lite.personal.one_pass import OnePass, adapt_in_one_pass
 
@@ -38,21 +38,11 @@ from fewshot_lite.personal.one_pass import OnePass, adapt_in_one_pass
 Classifier = Callable[[Tensor], Tensor]
 
 
-@dataclass(frozen=True)
-class Passes:
-    """How networks are run."""
-
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    micro_batch: int = 64
-    """Images in a pass; does not change results."""
-    cast: Cast = contextlib.nullcontext
-
-
 class Method(ABC):
     """One of the models of a comparison."""
 
     def __init__(self, name: str, backbone: Backbone, image_size: int, passes: Passes) -> None:
-        """A method around a backbone on `passes.device`, used as it is.
+        """A method around a backbone, used as it is, where it is.
 
         Args:
             name: as tables show it.
@@ -62,6 +52,11 @@ class Method(ABC):
         self.backbone = backbone
         self.image_size = image_size
         self.passes = passes
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        return self.backbone.mean.device
 
     @property
     def parameters(self) -> int:
@@ -84,7 +79,7 @@ class Method(ABC):
     def bare(self, images: Tensor) -> Tensor:
         """Features (B, d) of the backbone as it is: what any method costs at least."""
         with torch.no_grad():
-            return map_batches(self.backbone, images, self.passes.micro_batch, self.passes.cast)
+            return self.passes.map(self.backbone, images)
 
 
 class LearnerMethod(Method):
@@ -107,16 +102,14 @@ class LearnerMethod(Method):
         Raises:
             FewshotError: it cannot be; the message names the method.
         """
-        size, cast = self.passes.micro_batch, self.passes.cast
         with self.named_errors():
-            return self.learner.adapt(images, labels, classes, micro_batch=size, cast=cast)
+            return self.learner.adapt(images, labels, classes, passes=self.passes)
 
     def in_one_pass(self, images: Tensor, labels: Tensor, classes: int, head: HeadName) -> OnePass:
         """Adapts as `fewshot-lite adapt` does, views and head included."""
-        size, cast = self.passes.micro_batch, self.passes.cast
         given = self.learner, images, labels, classes
         with self.named_errors():
-            return adapt_in_one_pass(*given, head=head, micro_batch=size, cast=cast)
+            return adapt_in_one_pass(*given, head=head, passes=self.passes)
 
     @contextlib.contextmanager
     def named_errors(self) -> Iterator[None]:
@@ -266,9 +259,8 @@ class FineTunedFilm(_FineTuned):
     fine_tune = staticmethod(fine_tune_film)
 
     def adapt(self, images: Tensor, labels: Tensor, classes: int) -> Classifier:
-        size, cast = self.passes.micro_batch, self.passes.cast
         parameters, layer = self.fine_tune(
-            self.backbone, images, labels, classes, self.settings, micro_batch=size, cast=cast
+            self.backbone, images, labels, classes, self.settings, passes=self.passes
         )
 
         def features(queries: Tensor) -> Tensor:
@@ -277,7 +269,7 @@ class FineTunedFilm(_FineTuned):
 
         @torch.no_grad()
         def classify(queries: Tensor) -> Tensor:
-            return layer(map_batches(features, queries, size, cast))
+            return layer(self.passes.map(features, queries))
 
         return classify
 

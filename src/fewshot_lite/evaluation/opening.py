@@ -25,12 +25,12 @@ from fewshot_lite.evaluation.methods import (
     HeadMethod,
     LearnerMethod,
     Method,
-    Passes,
     RefinedMethod,
 )
 from fewshot_lite.evaluation.names import FILM_HEADS, REFINE, TAKE_PATTERNS, ModelName
 from fewshot_lite.heads.registry import NAMED_HEADS
 from fewshot_lite.networks.backbone import Backbone, has_depthwise_convolutions
+from fewshot_lite.networks.micro_batches import Passes
 from fewshot_lite.networks.names import NETWORKS
 from fewshot_lite.networks.weights import load_backbone
 from fewshot_lite.personal.meta_model import MetaModel
@@ -176,7 +176,7 @@ class _Opener:
             _check_pattern(text, tuning.pattern, backbone)
             kind = FineTunedFilm if baseline == "finetune-film" else FineTunedWeights
             return kind(text, tuning, backbone, size, passes)
-        return HeadMethod(text, NAMED_HEADS[baseline]().to(passes.device), backbone, size, passes)
+        return HeadMethod(text, NAMED_HEADS[baseline]().to(self._device), backbone, size, passes)
 
     def _passes(self, backbone: Backbone) -> Passes:
         settings = self._settings
@@ -186,7 +186,7 @@ class _Opener:
             settings.precision,
             depthwise=has_depthwise_convolutions(backbone),
         )
-        return Passes(self._device, settings.micro_batch, cast)
+        return Passes(settings.micro_batch, cast)
 
     def _size(self, own: int) -> int:
         return self._settings.image_size or own
@@ -210,7 +210,7 @@ def _check_pattern(text: str, pattern: str | None, backbone: Backbone) -> None:
 def _check_size(method: Method) -> None:
     """Refuse a size that the network cannot take, by one image of it."""
     size = method.image_size
-    image = torch.zeros(1, 3, size, size, dtype=torch.uint8, device=method.passes.device)
+    image = torch.zeros(1, 3, size, size, dtype=torch.uint8, device=method.device)
     try:
         method.bare(image)
     except (AssertionError, RuntimeError, ValueError) as error:

@@ -111,7 +111,7 @@ def _config(
         "groups": list(protocol.groups),
         "images": _fingerprint(protocol),
         "precision": session.precision,
-        "device": opened[0].method.passes.device.type,
+        "device": opened[0].method.device.type,
         "fine_tuning": {k: v for k, v in session.fine_tuning.__dict__.items() if v is not None},
     }
 

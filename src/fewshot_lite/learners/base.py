@@ -11,7 +11,6 @@ A learner is put together from the functions that LITE cuts the graph between:
 
 from __future__ import annotations
 
-import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,8 +24,7 @@ from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.heads.base import Head, Statistics
 from fewshot_lite.networks.backbone import Backbone, check_images_apart
 from fewshot_lite.networks.film import NormParameters
-from fewshot_lite.networks.micro_batches import Cast as Cast
-from fewshot_lite.networks.micro_batches import map_batches as map_batches
+from fewshot_lite.networks.micro_batches import PASSES, Passes
 from fewshot_lite.networks.stages import Staged
 
 Run = Callable[[Tensor], Tensor]
@@ -134,13 +132,7 @@ class Learner(nn.Module, ABC):
 
     @torch.no_grad()
     def adapt(
-        self,
-        images: Tensor,
-        labels: Tensor,
-        classes: int,
-        *,
-        micro_batch: int = 64,
-        cast: Cast = contextlib.nullcontext,
+        self, images: Tensor, labels: Tensor, classes: int, *, passes: Passes = PASSES
     ) -> TaskClassifier:
         """Adapt to a support set in one forward pass.
 
@@ -153,8 +145,8 @@ class Learner(nn.Module, ABC):
             ValueError: a part of the learner is in training mode, or a class has no image.
             FewshotError: what comes out is not finite.
         """
-        x = lower_maps_of(self, images, micro_batch, cast)
-        return self.adapt_from_maps(x, labels, classes, micro_batch=micro_batch, cast=cast)
+        x = lower_maps_of(self, images, passes)
+        return self.adapt_from_maps(x, labels, classes, passes=passes)
 
     @torch.no_grad()
     def adapt_from_maps(
@@ -163,8 +155,7 @@ class Learner(nn.Module, ABC):
         labels: Tensor,
         classes: int,
         *,
-        micro_batch: int = 64,
-        cast: Cast = contextlib.nullcontext,
+        passes: Passes = PASSES,
         engine: Engine | None = None,
     ) -> TaskClassifier:
         """As `adapt`, from what `lower_maps` gave of the support set, N rows.
@@ -175,17 +166,17 @@ class Learner(nn.Module, ABC):
         self.check_evaluation_mode()
         z = None
         if self.has_set_encoder:
-            z = task_embedding(self, x, micro_batch, cast)
+            z = task_embedding(self, x, passes)
         parameters = self.norm_parameters(z)
         run = engine(parameters) if engine else lambda part: self.features(part, parameters)
-        features = map_batches(run, x, micro_batch, cast)
+        features = passes.map(run, x)
         statistics = self.head.fit(features, labels, classes)
         if not all(bool(torch.isfinite(value).all()) for value in statistics.values()):
             raise FewshotError(
                 "The model's values for these images are not finite: its weights are damaged, or "
                 "grew without bounds in training. Use another, or train with a lower --lr."
             )
-        return TaskClassifier(self, parameters, statistics, features, micro_batch, cast)
+        return TaskClassifier(self, parameters, statistics, features, passes)
 
 
 @dataclass(frozen=True)
@@ -197,8 +188,7 @@ class TaskClassifier:
     statistics: Statistics
     support_features: Tensor
     """(N, d), as the adapted backbone sees the support images."""
-    micro_batch: int
-    cast: Cast
+    passes: Passes
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
@@ -207,7 +197,7 @@ class TaskClassifier:
         def of_batch(x: Tensor) -> Tensor:
             return self.learner.features(self.learner.lower_maps(x), self.parameters)
 
-        return map_batches(of_batch, images, self.micro_batch, self.cast)
+        return self.passes.map(of_batch, images)
 
     @torch.no_grad()
     def features_from_maps(self, x: Tensor) -> Tensor:
@@ -216,7 +206,7 @@ class TaskClassifier:
         def of_batch(part: Tensor) -> Tensor:
             return self.learner.features(part, self.parameters)
 
-        return map_batches(of_batch, x, self.micro_batch, self.cast)
+        return self.passes.map(of_batch, x)
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
@@ -224,13 +214,11 @@ class TaskClassifier:
         return self.learner.head.logits(self.statistics, self.features(images))
 
 
-def lower_maps_of(
-    learner: Learner, images: Tensor, size: int = 64, cast: Cast = contextlib.nullcontext
-) -> Tensor:
-    """`Learner.lower_maps` of images, micro-batch by micro-batch; the images if there are none."""
-    return map_batches(learner.lower_maps, images, size, cast) if learner.first_stage else images
+def lower_maps_of(learner: Learner, images: Tensor, passes: Passes = PASSES) -> Tensor:
+    """`Learner.lower_maps` of images, pass by pass; the images if there are none."""
+    return passes.map(learner.lower_maps, images) if learner.first_stage else images
 
 
-def task_embedding(learner: Learner, x: Tensor, size: int, cast: Cast) -> Tensor:
+def task_embedding(learner: Learner, x: Tensor, passes: Passes) -> Tensor:
     """z = mean_n e(x_n), (Z,), of what `lower_maps` gave of the support set."""
-    return map_batches(learner.embed, x, size, cast).mean(0)
+    return passes.map(learner.embed, x).mean(0)

@@ -7,14 +7,15 @@ variance, but of another task.
 
 from __future__ import annotations
 
-import contextlib
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 
-from fewshot_lite.learners.base import Cast, Learner, map_batches
+from fewshot_lite.learners.base import Learner, task_embedding
 from fewshot_lite.learners.task import Task
 from fewshot_lite.lite.step import LiteStep, task_of_maps
+from fewshot_lite.networks.micro_batches import PASSES, Passes
 
 
 def full_step(
@@ -23,23 +24,22 @@ def full_step(
     *,
     penalty_weight: float = 0.001,
     scale: float = 1.0,
-    cast: Cast = contextlib.nullcontext,
+    passes: Passes = PASSES,
 ) -> LiteStep:
     """Add a task's exact gradient to the `.grad`s, through one graph of all its images.
 
-    Arguments as `lite.step.lite_step`.
+    Arguments as `lite.step.lite_step`; all images are in one pass.
 
     Raises:
         ValueError: a part of the learner is in training mode, or `task.check` refuses the task.
     """
     learner.check_evaluation_mode()
     task.check()
-    task = task_of_maps(learner, task, len(task.support), cast)
-    z = None
-    if learner.has_set_encoder:
-        z = map_batches(learner.embed, task.support, len(task.support), cast).mean(0)
+    passes = replace(passes, micro_batch=len(task.support))
+    task = task_of_maps(learner, task, passes)
+    z = task_embedding(learner, task.support, passes) if learner.has_set_encoder else None
     theta = learner.norm_parameters(z)
-    with cast():
+    with passes.cast():
         support = learner.features(task.support, theta)
         query = learner.features(task.query, theta)
     statistics = learner.head.fit(support, task.support_labels, task.classes)

@@ -29,8 +29,6 @@ repeat the first.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -38,11 +36,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot_lite.core.config import Sampling
-from fewshot_lite.learners.base import Cast, Learner, lower_maps_of, map_batches, task_embedding
+from fewshot_lite.learners.base import Learner, lower_maps_of, task_embedding
 from fewshot_lite.learners.task import Task
 from fewshot_lite.lite import sampling
 from fewshot_lite.lite.sampling import Chosen
 from fewshot_lite.networks.film import NormParameters
+from fewshot_lite.networks.micro_batches import PASSES, Passes
 
 
 @dataclass(frozen=True)
@@ -74,10 +73,9 @@ def lite_step(
     *,
     h: int | None = 40,
     sampler: Sampling = "uniform",
-    micro_batch: int = 64,
+    passes: Passes = PASSES,
     penalty_weight: float = 0.001,
     scale: float = 1.0,
-    cast: Cast = contextlib.nullcontext,
 ) -> LiteStep:
     """Add an unbiased estimate of a task's gradient to the `.grad` of the learner's parameters.
 
@@ -88,10 +86,9 @@ def lite_step(
         h: H, support images back-propagated; None for all, the exact gradient.
         sampler: "uniform" without replacement (the paper's), "informed", π_n ∝ ‖v_n‖, or
             "balanced", informed with what the sample misses of Σ v_n made up for.
-        micro_batch: images in a pass; does not change the result.
+        passes: how images go through networks.
         penalty_weight: of the learner's penalty.
         scale: of the whole gradient; 1/T for a step of T tasks.
-        cast: makes the context that networks run in. Heads run in float32 or better.
 
     Returns:
         Loss and accuracy on the queries. If the loss is not finite the step stopped half-way, and
@@ -103,20 +100,21 @@ def lite_step(
     """
     learner.check_evaluation_mode()
     task.check()
-    if micro_batch < 1 or (h is not None and h < 1):
-        raise ValueError(f"h={h}, micro_batch={micro_batch}: must be at least 1 (h: or None)")
+    size = passes.micro_batch
+    if size < 1 or (h is not None and h < 1):
+        raise ValueError(f"h={h}, micro_batch={size}: must be at least 1 (h: or None)")
     number = len(task.support)
-    task = task_of_maps(learner, task, micro_batch, cast)
-    forward = forward_support(learner, task, micro_batch, cast)
-    loss, accuracy = backward_queries(learner, task, forward, scale, micro_batch, cast)
+    task = task_of_maps(learner, task, passes)
+    forward = forward_support(learner, task, passes)
+    loss, accuracy = backward_queries(learner, task, forward, scale, passes)
     v = forward.features.grad
     if v is None or not torch.isfinite(loss):
         return LiteStep(float(loss), accuracy)
     chosen = _choose(v, task.support_labels, h, sampler, generator)
-    backward_support(learner, task, forward, v, chosen, micro_batch, cast)
+    backward_support(learner, task, forward, v, chosen, passes)
     # ‖u‖ is the same for all images, so there is nothing to inform the second subset.
     chosen = sampling.uniform(number, number if h is None else h, generator)
-    backward_set_encoder(learner, task, forward, chosen, micro_batch, cast)
+    backward_set_encoder(learner, task, forward, chosen, passes)
     penalty = scale * penalty_weight * learner.penalty()
     if penalty.requires_grad:
         penalty.backward()
@@ -124,32 +122,28 @@ def lite_step(
 
 
 @torch.no_grad()
-def task_of_maps(learner: Learner, task: Task, micro_batch: int, cast: Cast) -> Task:
+def task_of_maps(learner: Learner, task: Task, passes: Passes) -> Task:
     """Step 0: the task with what `Learner.lower_maps` gives in the place of its images."""
-    support, query = (
-        lower_maps_of(learner, x, micro_batch, cast) for x in (task.support, task.query)
-    )
+    support, query = (lower_maps_of(learner, x, passes) for x in (task.support, task.query))
     return replace(task, support=support, query=query)
 
 
-def forward_support(learner: Learner, task: Task, micro_batch: int, cast: Cast) -> SupportPass:
+def forward_support(learner: Learner, task: Task, passes: Passes) -> SupportPass:
     """Step 1: z (Z,), θ and F (N, d) without a graph over images; the graph z -> θ is kept."""
     z = None
     if learner.has_set_encoder:
         with torch.no_grad():
-            z = task_embedding(learner, task.support, micro_batch, cast)
+            z = task_embedding(learner, task.support, passes)
         z.requires_grad_()
     generated = learner.norm_parameters(z)
     theta = {name: value.detach().requires_grad_() for name, value in generated.items()}
     with torch.no_grad():
-        features = map_batches(
-            lambda x: learner.features(x, theta), task.support, micro_batch, cast
-        )
+        features = passes.map(lambda x: learner.features(x, theta), task.support)
     return SupportPass(z, generated, theta, features.requires_grad_())
 
 
 def backward_queries(
-    learner: Learner, task: Task, forward: SupportPass, scale: float, micro_batch: int, cast: Cast
+    learner: Learner, task: Task, forward: SupportPass, scale: float, passes: Passes
 ) -> tuple[Tensor, float]:
     """Step 2: the queries' loss, and its gradient into F, θ, ψ and the head.
 
@@ -163,10 +157,8 @@ def backward_queries(
     }
     losses: list[Tensor] = []
     correct = torch.zeros((), device=task.query.device)
-    for images, labels in zip(
-        task.query.split(micro_batch), task.query_labels.split(micro_batch), strict=True
-    ):
-        with cast():
+    for images, labels in passes.split(task.query, task.query_labels):
+        with passes.cast():
             features = learner.features(images, forward.theta)
         logits = learner.head.logits(leaves, features)  # (B, K)
         loss = F.cross_entropy(logits, labels, reduction="sum") / len(task.query)
@@ -184,15 +176,15 @@ def backward_support(
     forward: SupportPass,
     v: Tensor,
     chosen: Chosen,
-    micro_batch: int,
-    cast: Cast,
+    passes: Passes,
 ) -> None:
     """Step 3: Σ_{n∈H} v_nᵀ f_n / π_n into θ and ψ; v is (N, d)."""
-    weighted = v[chosen.indices.to(v.device)] * chosen.weights.to(v)[:, None]  # (H, d)
+    of_images = chosen.indices.to(v.device)
+    weighted = v[of_images] * chosen.weights.to(v)[:, None]  # (H, d)
     if chosen.correction is not None:
         weighted = weighted + chosen.correction.to(v)
-    for indices, gradients in _split(chosen.indices, weighted, micro_batch):
-        with cast():
+    for indices, gradients in passes.split(of_images, weighted):
+        with passes.cast():
             features = learner.features(task.support[indices], forward.theta)  # (B, d)
         if not features.requires_grad:  # nothing in the backbone is adapted or learned
             return
@@ -200,12 +192,7 @@ def backward_support(
 
 
 def backward_set_encoder(
-    learner: Learner,
-    task: Task,
-    forward: SupportPass,
-    chosen: Chosen,
-    micro_batch: int,
-    cast: Cast,
+    learner: Learner, task: Task, forward: SupportPass, chosen: Chosen, passes: Passes
 ) -> None:
     """Step 4: ∂L/∂θ through g to u = ∂L/∂z, then Σ_{m∈H'} uᵀ e(x_m) / (N π'_m) into φ."""
     pairs = [
@@ -219,8 +206,8 @@ def backward_set_encoder(
         return
     u = forward.z.grad  # (Z,)
     weighted = u * (chosen.weights / len(task.support)).to(u)[:, None]  # (H', Z)
-    for indices, gradients in _split(chosen.indices, weighted, micro_batch):
-        with cast():
+    for indices, gradients in passes.split(chosen.indices.to(u.device), weighted):
+        with passes.cast():
             embeddings = learner.embed(task.support[indices])  # (B, Z)
         embeddings.backward(gradients.to(embeddings.dtype))
 
@@ -236,8 +223,3 @@ def _choose(
     if sampler == "balanced":
         return sampling.balanced(v, h, generator)
     return sampling.uniform(len(v), h, generator)
-
-
-def _split(indices: Tensor, gradients: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Micro-batches of the chosen images and of what flows back into each."""
-    return zip(indices.to(gradients.device).split(size), gradients.split(size), strict=True)

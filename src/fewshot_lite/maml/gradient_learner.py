@@ -9,7 +9,6 @@ Parameters are dictionaries: "backbone.…" as this module names them, "head.wei
 
 from __future__ import annotations
 
-import contextlib
 import math
 import sys
 from abc import abstractmethod
@@ -25,14 +24,14 @@ from torch.func import functional_call
 from fewshot_lite.core.config import MOST_INNER_STEPS, InnerHead, NormStatistics
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.heads.linear_start import LinearStart
-from fewshot_lite.learners.base import Cast, Engine, Learner, TaskClassifier, lower_maps_of
+from fewshot_lite.learners.base import Engine, Learner, TaskClassifier, lower_maps_of
 from fewshot_lite.learners.film_learner import check_norm_layers, first_of
 from fewshot_lite.lite.sampling import Chosen
 from fewshot_lite.maml.objective import Objective
 from fewshot_lite.maml.params import Params
 from fewshot_lite.maml.patterns import Pattern
 from fewshot_lite.networks.backbone import Backbone
-from fewshot_lite.networks.micro_batches import map_batches
+from fewshot_lite.networks.micro_batches import PASSES, Passes
 from fewshot_lite.networks.stages import Staged
 from fewshot_lite.networks.support_norm import Recorded, SupportNorm, support_rows, use_support_norm
 
@@ -172,7 +171,7 @@ class GradientLearner(Learner):
     def entering(self, images: Tensor, micro_batch: int) -> Tensor:
         """What the functions below take of images: maps, or images as the network takes them."""
         if self.first_stage:
-            return lower_maps_of(self, images, micro_batch)
+            return lower_maps_of(self, images, Passes(micro_batch))
         return self.backbone.prepared(images)
 
     def features_from(
@@ -217,7 +216,7 @@ class GradientLearner(Learner):
         """Logits (N, K) of support images before the first step; arguments as `adapt`."""
         learned, entering = self.learned(), self.entering(images, micro_batch)
         size = len(images) if self.coupled else micro_batch
-        features = map_batches(lambda x: self.features_from(learned, x), entering, size)
+        features = Passes(size).map(lambda x: self.features_from(learned, x), entering)
         return self.head.logits(_head_of(self.start(learned, features, labels, classes)), features)
 
     def objective(
@@ -256,14 +255,13 @@ class GradientLearner(Learner):
         labels: Tensor,
         classes: int,
         *,
-        micro_batch: int = 64,
-        cast: Cast = contextlib.nullcontext,
+        passes: Passes = PASSES,
         engine: Engine | None = None,
     ) -> TaskClassifier:
         """Adapt by gradient steps; arguments as `Learner.adapt_from_maps`.
 
-        Stages below the lowest that is updated are run once, however many steps there are. `cast`
-        is not used for steps, only below them and for queries; `engine` is not used.
+        Stages below the lowest that is updated are run once, however many steps there are. The
+        cast is used below the steps and for queries alone; `engine` is not used.
 
         Raises:
             ValueError: a part of the learner is in training mode, or a class has no image.
@@ -275,8 +273,8 @@ class GradientLearner(Learner):
         if set(labels.tolist()) != set(range(classes)):
             raise ValueError(f"every one of the {classes} classes needs a support image")
         learned, stage = self.learned(), self.pattern.lowest
-        size = len(x) if self.coupled else micro_batch
-        record: Recorded = {}
+        size = len(x) if self.coupled else passes.micro_batch
+        own, record = Passes(size), Recorded()
         entering = x if self.first_stage else self.backbone.prepared(x)
 
         def lower(x: Tensor) -> Tensor:
@@ -286,13 +284,13 @@ class GradientLearner(Learner):
             return lambda x: self.features_from(params, x, stage, record)
 
         # What the head alone is adapted on are features.
-        below = map_batches(lower, entering, size) if stage > self.first_stage else entering
+        below = own.map(lower, entering) if stage > self.first_stage else entering
         features = below.new_zeros(len(x), self.backbone.feature_dim)
         if self.head.way is None:  # a learned head does not look at them
-            features = map_batches(upper(learned), below, size)
+            features = own.map(upper(learned), below)
         start = self.start(learned, features, labels, classes)
         end = self.solve(self.objective(below, labels, size, stage), start)
-        features = map_batches(upper(end), below, size)
+        features = own.map(upper(end), below)
         values = [*end.values(), features]
         if not all(bool(torch.isfinite(value).all()) for value in values):
             raise FewshotError(
@@ -303,7 +301,7 @@ class GradientLearner(Learner):
         parameters = {k.removeprefix("backbone."): end[k] for k in end if k in updated}
         parameters |= {f"network.{name}": value for name, value in record.items()}
         statistics = {"weight": end["head.weight"], "bias": end["head.bias"]}
-        return TaskClassifier(self, parameters, statistics, features, micro_batch, cast)
+        return TaskClassifier(self, parameters, statistics, features, passes)
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         head = {"name": "head", "params": list(self.head.parameters()), "lr": lr}

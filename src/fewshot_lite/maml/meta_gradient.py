@@ -26,7 +26,6 @@ from torch import Tensor
 from torch.func import grad_and_value, vjp, vmap
 
 from fewshot_lite.core.errors import UsageError
-from fewshot_lite.learners.base import map_batches
 from fewshot_lite.learners.task import Task
 from fewshot_lite.lite import sampling
 from fewshot_lite.lite.sampling import Chosen
@@ -34,6 +33,7 @@ from fewshot_lite.lite.step import LiteStep
 from fewshot_lite.maml.gradient_learner import GradientLearner, Solved
 from fewshot_lite.maml.objective import Objective
 from fewshot_lite.maml.params import Params, add
+from fewshot_lite.networks.micro_batches import Passes
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _of_prepared(
         size = number if learner.coupled else micro_batch
         features = support.new_zeros(number, learner.backbone.feature_dim)
         if learner.head.way is None:  # a learned head does not look at them
-            features = map_batches(lambda x: learner.features_from(learned, x), support, size)
+            features = Passes(size).map(lambda x: learner.features_from(learned, x), support)
         start = learner.start(learned, features, task.support_labels, task.classes)
         objective = learner.objective(support, task.support_labels, micro_batch)
         path: list[Params] = []
@@ -234,5 +234,5 @@ def _test(learner: GradientLearner, task: Task, micro_batch: int) -> Objective:
 
 def _accuracy(test: Objective, params: Params) -> Tensor:
     size = test.micro_batch or len(test.labels)
-    logits = map_batches(lambda x: test.logits(params, x), test.inputs, size)
+    logits = Passes(size).map(lambda x: test.logits(params, x), test.inputs)
     return (logits.argmax(1) == test.labels).float().mean()

@@ -16,7 +16,6 @@ a step looks at `batch` photos at most, whatever the support set's size.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal, get_args
@@ -29,10 +28,11 @@ from torch.func import functional_call
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.progress import OnDone
 from fewshot_lite.core.random_streams import Stream, generator
-from fewshot_lite.learners.base import Cast, Engine, Learner, TaskClassifier, map_batches
+from fewshot_lite.learners.base import Engine, Learner, TaskClassifier
 from fewshot_lite.maml.gradient_learner import GradientLearner
 from fewshot_lite.maml.patterns import stages_that_move
 from fewshot_lite.networks.film import NormParameters
+from fewshot_lite.networks.micro_batches import PASSES, Passes
 from fewshot_lite.networks.stages import Staged
 
 #: What steps move of a stage.
@@ -152,8 +152,7 @@ class RefinedLearner(Learner):
         labels: Tensor,
         classes: int,
         *,
-        micro_batch: int = 64,
-        cast: Cast = contextlib.nullcontext,
+        passes: Passes = PASSES,
         engine: Engine | None = None,
     ) -> TaskClassifier:
         """Adapt in one forward pass, then refine; arguments as `Learner.adapt_from_maps`.
@@ -162,9 +161,7 @@ class RefinedLearner(Learner):
             ValueError: as `Learner.adapt`.
             FewshotError: the steps diverged.
         """
-        start = self.base.adapt_from_maps(
-            x, labels, classes, micro_batch=micro_batch, cast=cast, engine=engine
-        )
+        start = self.base.adapt_from_maps(x, labels, classes, passes=passes, engine=engine)
         photos = torch.arange(len(labels), device=labels.device)
         return self.refine(start, self.upper_maps(start, x), labels, classes, photos)
 
@@ -180,7 +177,7 @@ class RefinedLearner(Learner):
         def below(part: Tensor) -> Tensor:
             return self._run(part, start.parameters, self.first_stage, self._lowest)
 
-        return map_batches(below, x, start.micro_batch, start.cast)
+        return start.passes.map(below, x)
 
     @torch.no_grad()
     def features_of(self, maps: Tensor, task: TaskClassifier) -> Tensor:
@@ -190,7 +187,7 @@ class RefinedLearner(Learner):
             found = self._run(part, task.parameters, self._lowest, None)
             return found.to(torch.promote_types(found.dtype, torch.float32))
 
-        return map_batches(above, maps, task.micro_batch, task.cast)
+        return task.passes.map(above, maps)
 
     @torch.no_grad()
     def refine(

@@ -61,7 +61,6 @@ def cross_adapt(
     classes: int,
     groups: Tensor | None = None,
     *,
-    micro_batch: int = 64,
     on_done: OnDone | None = None,
 ) -> CrossAdaptation:
     """Adapt anew without each fold, and look at what was left out.
@@ -80,11 +79,11 @@ def cross_adapt(
     place = deal(labels, classes, groups)
     found = CrossAdaptation.unknown(len(labels), classes, labels.device)
     folds = [fold for fold in place.unique().tolist() if fold >= 0]
-    x = lower_maps_of(learner, images, micro_batch)
+    x = lower_maps_of(learner, images)
     for number, fold in enumerate(folds):
         out = place == fold
         kept = labels[~out]
-        adapted = learner.adapt_from_maps(x[~out], kept, classes, micro_batch=micro_batch)
+        adapted = learner.adapt_from_maps(x[~out], kept, classes)
         features = adapted.features_from_maps(x[out])
         found.logits[out] = learner.head.logits(adapted.statistics, features).float()
         detector = NoveltyDetector(adapted.support_features, kept, classes)

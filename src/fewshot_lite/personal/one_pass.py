@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,9 +12,10 @@ from fewshot_lite.core.config import HeadName
 from fewshot_lite.core.progress import OnDone
 from fewshot_lite.heads.calibrated import arrays, as_array_head
 from fewshot_lite.heads.choice import Choice, choose_head
-from fewshot_lite.learners.base import Cast, Learner, Run, TaskClassifier, map_batches
+from fewshot_lite.learners.base import Learner, Run, TaskClassifier
 from fewshot_lite.networks.film import NormParameters
 from fewshot_lite.networks.inference import compiled
+from fewshot_lite.networks.micro_batches import PASSES, Passes
 from fewshot_lite.personal.mirroring import without_mirrored
 from fewshot_lite.personal.views import AS_IS, MIRRORED, Pixels, choose_views, view
 
@@ -71,8 +71,7 @@ def adapt_in_one_pass(
     head: HeadName = "default",
     views: int | None = None,
     mirror: bool | None = None,
-    micro_batch: int = 64,
-    cast: Cast = contextlib.nullcontext,
+    passes: Passes = PASSES,
     groups: Tensor | None = None,
     by_onnxruntime: bool = False,
     on_done: OnDone | None = None,
@@ -107,16 +106,14 @@ def adapt_in_one_pass(
     as_is = as_is.repeat(len(labels))
     size = images.shape[-1] if by_onnxruntime and images.dtype == torch.uint8 else None
     count = _counting(len(rows) * (2 if learner.first_stage else 1), len(labels), on_done)
-    x = _lower_maps(learner, images, names, size, count, micro_batch, cast)
+    x = _lower_maps(learner, images, names, size, count, passes)
 
     def engine(parameters: NormParameters) -> Run:
         first = learner.first_stage
         run = compiled(learner.backbone, size, start=first, parameters=parameters) if size else None
         return count(run or (lambda part: learner.features(part, parameters)))
 
-    classifier = learner.adapt_from_maps(
-        x, rows, classes, micro_batch=micro_batch, cast=cast, engine=engine
-    )
+    classifier = learner.adapt_from_maps(x, rows, classes, passes=passes, engine=engine)
     features = classifier.support_features
     choice = choose_head(head, learner.head, features, rows, classes, together, as_is)
     found = OnePass(classifier, choice, names, x, rows, classes, together, as_is)
@@ -138,8 +135,7 @@ def _lower_maps(
     names: Sequence[str],
     size: int | None,
     count: Callable[[Run], Run],
-    micro_batch: int,
-    cast: Cast,
+    passes: Passes,
 ) -> Tensor:
     """The lower maps of views of images, which are made for some photos at a time.
 
@@ -156,7 +152,7 @@ def _lower_maps(
     x: Tensor | None = None
     for start in range(0, len(images), _CHUNK):
         part = in_views(images[start : start + _CHUNK], names).to(device)
-        maps = map_batches(run, part, micro_batch, cast)
+        maps = passes.map(run, part)
         if x is None:  # all of them at once: joined in the end they would be in memory twice
             x = maps.new_empty(len(images) * len(names), *maps.shape[1:])
         x[start * len(names) :][: len(maps)] = maps

@@ -27,7 +27,7 @@ from fewshot_lite.heads.in_numpy import Array, check_head_tensors, state_of
 from fewshot_lite.heads.registry import make_head
 from fewshot_lite.networks.backbone import Backbone, describe_backbone, described_backbone
 from fewshot_lite.networks.inference import compiled
-from fewshot_lite.networks.micro_batches import map_batches
+from fewshot_lite.networks.micro_batches import Passes
 from fewshot_lite.personal.file_contents import Contents, check_contents, check_there
 from fewshot_lite.personal.novelty import NoveltyDetector
 from fewshot_lite.personal.with_photos import WithPhotos
@@ -139,8 +139,8 @@ class PersonalModel(WithPhotos):
     def embed(self, images: Tensor, *, micro_batch: int = 64) -> Tensor:
         """Features (B, d) of images as `outputs` takes them."""
         if self._engine is not None and images.dtype == torch.uint8:
-            return map_batches(self._engine, images, micro_batch)
-        return map_batches(self.backbone, images.to(self.features.device), micro_batch)
+            return Passes(micro_batch).map(self._engine, images)
+        return Passes(micro_batch).map(self.backbone, images.to(self.features.device))
 
     def accelerate(self, like: PersonalModel | None = None) -> PersonalModel:
         """Run the network by onnxruntime from now on, where that can: in a third of the time.

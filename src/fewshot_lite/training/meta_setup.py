@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 from collections.abc import Sequence
@@ -19,12 +18,13 @@ from fewshot_lite.core.errors import UsageError, first_line
 from fewshot_lite.core.precision import check_tf32, compile_network
 from fewshot_lite.core.progress import Report
 from fewshot_lite.images.folders import LabelledImages
-from fewshot_lite.learners.base import Cast, Learner, lower_maps_of
+from fewshot_lite.learners.base import Learner, lower_maps_of
 from fewshot_lite.learners.film_learner import FilmLearner
 from fewshot_lite.maml.gradient_learner import GradientLearner
 from fewshot_lite.maml.meta_gradient import check_subset
 from fewshot_lite.maml.registry import make_learner
 from fewshot_lite.networks.backbone import Backbone, has_depthwise_convolutions
+from fewshot_lite.networks.micro_batches import Passes
 from fewshot_lite.networks.weights import load_backbone
 from fewshot_lite.published.data_sets import has_validation_sets, scan_data_sets
 from fewshot_lite.training.meta_config import BY_GRADIENT, MetaTrainConfig
@@ -49,10 +49,9 @@ class Setup:
     folders: Sequence[LabelledImages]
     """All data sets of the run, of training and of validation."""
     where: torch.device
-    micro_batch: int
     depthwise: bool
     """Whether the backbone has depthwise convolutions."""
-    cast: Cast
+    passes: Passes
     reference: torch.Tensor | None
     """Images that the set encoder's constants are taken from, if there is one."""
 
@@ -121,6 +120,7 @@ def prepare(
     validation = ValidationTasks(held_out, config, size, report, cache)
     learner.to(where).to(memory_format=torch.channels_last)
     depthwise = has_depthwise_convolutions(learner.backbone)
+    cast = functools.partial(autocast, where, config.precision, depthwise=depthwise)
     return Setup(
         learner,
         size,
@@ -129,9 +129,8 @@ def prepare(
         validation,
         folders=[*folders, *held_out],
         where=where,
-        micro_batch=config.micro_batch or pick_micro_batch(where, size),
         depthwise=depthwise,
-        cast=functools.partial(autocast, where, config.precision, depthwise=depthwise),
+        passes=Passes(config.micro_batch or pick_micro_batch(where, size), cast),
         reference=_reference(learner, train, where),
     )
 
@@ -180,7 +179,7 @@ def _reference(learner: Learner, train: TrainingTasks, where: torch.device) -> t
         return None
     images = torch.cat([train.task(number).support for number in range(_REFERENCE_TASKS)])
     spaced = torch.linspace(0, len(images) - 1, min(len(images), _REFERENCE_IMAGES)).long()
-    return lower_maps_of(learner, images[spaced].to(where), 64, contextlib.nullcontext)
+    return lower_maps_of(learner, images[spaced].to(where))
 
 
 def check_image_size(backbone: Backbone, size: int, flag: str = "--image-size") -> None:

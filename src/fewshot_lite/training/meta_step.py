@@ -92,7 +92,7 @@ def task_step(
     setup: Setup, config: MetaTrainConfig, task: Task, number: int, scale: float
 ) -> LiteStep:
     """Add the gradient of task `number` to the `.grad`s, by LITE or by a baseline."""
-    learner, micro_batch, cast = setup.learner, setup.micro_batch, setup.cast
+    learner, passes = setup.learner, setup.passes
     random = generator(config.seed, Stream.BACK_PROPAGATED, number)
     if config.gradient == "small-task":
         task = small_task(task, config.h or len(task.support), random)
@@ -100,20 +100,19 @@ def task_step(
         if config.gradient == "full":
             return gradient_step(learner, unrolled_gradient(learner, task), scale=scale)
         h = config.h if config.gradient == "lite" else None
-        found = meta_gradient(learner, task, random, h=h, micro_batch=micro_batch)
+        found = meta_gradient(learner, task, random, h=h, micro_batch=passes.micro_batch)
         return gradient_step(learner, found, scale=scale)
     if config.gradient != "lite":
-        return full_step(learner, task, penalty_weight=config.penalty, scale=scale, cast=cast)
+        return full_step(learner, task, penalty_weight=config.penalty, scale=scale, passes=passes)
     return lite_step(
         learner,
         task,
         random,
         h=config.h,
         sampler=config.sampling,
-        micro_batch=micro_batch,
+        passes=passes,
         penalty_weight=config.penalty,
         scale=scale,
-        cast=cast,
     )
 
 

@@ -271,7 +271,7 @@ class _Run:
         setup, state, validation = self.setup, self.state, self.setup.validation
         validation.on_replaced = self.replaced.note
         learner = states.weights_to_keep(setup, state)
-        scores = validation.run(learner, setup.micro_batch, setup.cast, report, self.group)
+        scores = validation.run(learner, setup.passes, report, self.group)
         best = state.best.offer(state.done, scores, learner.state_dict())
         self.log.write(event="validation", task=state.done, accuracy=scores, best=best)
 

@@ -16,8 +16,9 @@ from fewshot_lite.data.episodes import Episode, Pool
 from fewshot_lite.data.store import ImageStore
 from fewshot_lite.evaluation.accuracy import Score, fixed_episodes, score_learners
 from fewshot_lite.images.folders import LabelledImages
-from fewshot_lite.learners.base import Cast, Learner
+from fewshot_lite.learners.base import Learner
 from fewshot_lite.learners.task import Task
+from fewshot_lite.networks.micro_batches import Passes
 from fewshot_lite.training.meta_config import MetaTrainConfig
 from fewshot_lite.training.tasks import Cache, open_data_sets
 
@@ -72,8 +73,7 @@ class ValidationTasks:
     def run(
         self,
         learner: Learner,
-        micro_batch: int,
-        cast: Cast,
+        passes: Passes,
         report: Report | None,
         ranks: Ranks | None = None,
     ) -> dict[str, float]:
@@ -82,7 +82,7 @@ class ValidationTasks:
         ranks = ranks or Ranks(Place())
         for position, (name, store, episodes) in enumerate(self._runs):
             read = functools.partial(self._read, self.pools[position])
-            score = _shared_score(learner, store, episodes, read, micro_batch, cast, ranks)
+            score = _shared_score(learner, store, episodes, read, passes, ranks)
             scores[name] = round(score.mean, 4)
             if report is not None:
                 report(Progress(position + 1, len(self._runs), "Validating", {name: score.mean}))
@@ -114,8 +114,7 @@ def _shared_score(
     store: ImageStore,
     episodes: Sequence[Episode],
     read: Callable[[ImageStore, Episode], Task],
-    micro_batch: int,
-    cast: Cast,
+    passes: Passes,
     ranks: Ranks,
 ) -> Score:
     """The score of one process that does all the tasks, to the bit."""
@@ -124,7 +123,7 @@ def _shared_score(
 
     def score() -> tuple[float, ...]:
         mine = (read(store, episodes[number]) for number in own)
-        scores = score_learners({"": learner}, mine, micro_batch=micro_batch, cast=cast)
+        scores = score_learners({"": learner}, mine, passes=passes)
         return scores[""].accuracies
 
     accuracies[list(own)] = torch.tensor(ranks.together(score), dtype=torch.float64)

@@ -18,7 +18,7 @@ from fewshot_lite.evaluation.lambda_search.measuring import Measured, Subject, o
 from fewshot_lite.evaluation.lambda_search.options import SearchOptions, parse_searched
 from fewshot_lite.evaluation.lambda_search.result import Search, store
 from fewshot_lite.evaluation.lambda_search.search import _greedy, all_patterns, search_patterns
-from fewshot_lite.evaluation.methods import LearnerMethod, Passes, RefinedMethod
+from fewshot_lite.evaluation.methods import LearnerMethod, RefinedMethod
 from fewshot_lite.evaluation.names import ModelName
 from fewshot_lite.evaluation.opening import Session, open_models
 from fewshot_lite.heads.registry import NAMED_HEADS
@@ -27,6 +27,7 @@ from fewshot_lite.maml.gradient_learner import GradientLearner
 from fewshot_lite.maml.maml import FirstOrderMaml
 from fewshot_lite.maml.refined import Refinement
 from fewshot_lite.networks.backbone import Backbone
+from fewshot_lite.networks.micro_batches import Passes
 from fewshot_lite.personal.meta_model import MetaModel
 from photos import classes, draw_classes
 

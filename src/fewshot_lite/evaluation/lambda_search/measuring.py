@@ -44,7 +44,7 @@ class Subject:
             UsageError: it has no inner loop.
         """
         self.name, self.image_size = method.name, method.image_size
-        self.device = method.passes.device
+        self.device = method.device
         self._method = method
         self.way: int | None = None
         """Classes that its head is made for; None: any number."""
