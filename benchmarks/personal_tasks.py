@@ -17,7 +17,7 @@ from fewshot_lite.data.store import ImageStore
 from fewshot_lite.heads.base import Head
 from fewshot_lite.heads.in_numpy import as_array
 from fewshot_lite.images.folders import scan_classes
-from fewshot_lite.networks.micro_batches import PASSES
+from fewshot_lite.networks.micro_batches import Passes
 from fewshot_lite.personal.file_contents import Contents
 from fewshot_lite.personal.meta_model import MetaModel
 from fewshot_lite.personal.personal_model import PersonalModel
@@ -148,7 +148,7 @@ class Drawing:
         names = [f"{classes[k]:04d}" for k in labels]
         personal = self.model.adapt(data.images[support], names, views=views)
         images = torch.cat([data.images[asked], *(x[None] for x in held_out + foreign)])
-        features = PASSES.map(personal.backbone, images)
+        features = Passes().map(personal.backbone, images)
         parts = features.split([len(asked), len(held_out), len(foreign)])
         place = torch.tensor([sorted(classes).index(k) for k in classes])
         return PersonalTask(personal, parts[0], place[truth], parts[1], parts[2])

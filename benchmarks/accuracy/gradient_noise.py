@@ -36,7 +36,7 @@ from fewshot_lite.lite import sampling
 from fewshot_lite.lite import step as lite
 from fewshot_lite.lite.baselines import small_task
 from fewshot_lite.lite.sampling import Chosen
-from fewshot_lite.networks.micro_batches import PASSES
+from fewshot_lite.networks.micro_batches import Passes
 from fewshot_lite.personal.meta_model import MetaModel
 
 DRAWS = 300
@@ -70,7 +70,7 @@ def main() -> None:
             random = generator(args.seed, Stream.BACK_PROPAGATED, position)
             store, pool = sets[position % len(sets)]
             episode = sample_fixed_episode(pool, args.way, number // args.way, args.queries, random)
-            task = lite.task_of_maps(model.learner, make_task(store, episode), PASSES)
+            task = lite.task_of_maps(model.learner, make_task(store, episode), Passes())
             measure(model.learner, task, args, random, errors)
             say(f"N={number}: {position + 1} of {args.tasks} tasks")
         rows += table(number, errors)
@@ -179,15 +179,15 @@ def contributions(learner: Learner, task: Task, *, total: bool = False) -> tuple
 def back_propagated(learner: Learner, task: Task, draws: list[Chosen]) -> tuple[Tensor, Tensor]:
     """Estimates of ∂L/∂θ through the support images, one for each draw: (draws, P); v, (N, d)."""
     learner.zero_grad()
-    forward = lite.forward_support(learner, task, PASSES)
-    lite.backward_queries(learner, task, forward, 1.0, PASSES)
+    forward = lite.forward_support(learner, task, Passes())
+    lite.backward_queries(learner, task, forward, 1.0, Passes())
     v = forward.features.grad
     assert v is not None
     rows = []
     for chosen in draws:
         for leaf in forward.theta.values():
             leaf.grad = None
-        lite.backward_support(learner, task, forward, v, chosen, PASSES)
+        lite.backward_support(learner, task, forward, v, chosen, Passes())
         grads = [leaf.grad for leaf in forward.theta.values()]
         rows.append(torch.cat([g.flatten() for g in grads if g is not None]))
     return torch.stack(rows), v

@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.common import Row, arguments, emit, in_turns, medians, random_images, random_learner
 from fewshot_lite.core.devices import pick_device
-from fewshot_lite.networks.micro_batches import PASSES
+from fewshot_lite.networks.micro_batches import Passes
 from fewshot_lite.personal.meta_model import MetaModel
 from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.torch_free_model import TorchFreeModel
@@ -64,9 +64,9 @@ def measure(
     personal = model.adapt(images, names)
     ways = {
         "adapt": lambda: model.adapt(images, names),
-        "adapt_bare": lambda: PASSES.map(model.learner.backbone, images.to(device)),
+        "adapt_bare": lambda: Passes().map(model.learner.backbone, images.to(device)),
         "classify": lambda: personal.outputs(photos),
-        "classify_bare": lambda: PASSES.map(model.learner.backbone, photos.to(device)),
+        "classify_bare": lambda: Passes().map(model.learner.backbone, photos.to(device)),
     }
     if device.type == "cpu" and (quick := without_torch(personal)) is not None:
         ways["classify_by_onnxruntime"] = lambda: quick.answers_of(photos.numpy())

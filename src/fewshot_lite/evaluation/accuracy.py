@@ -16,7 +16,7 @@ from fewshot_lite.evaluation.engine import score_pixels
 from fewshot_lite.evaluation.methods import LearnerMethod
 from fewshot_lite.learners.base import Learner
 from fewshot_lite.learners.task import Task
-from fewshot_lite.networks.micro_batches import PASSES, Passes
+from fewshot_lite.networks.micro_batches import Passes
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def score_learners(
     learners: Mapping[str, Learner],
     tasks: Iterable[Task],
     *,
-    passes: Passes = PASSES,
+    passes: Passes = Passes(),
 ) -> dict[str, Score]:
     """Score learners on the same tasks.
 

@@ -32,6 +32,7 @@ from fewshot_lite.maml.refined import RefinedLearner, Refinement
 from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.networks.micro_batches import Passes
 from fewshot_lite.networks.support_norm import SupportNorm
+from fewshot_lite.personal.adapt_options import AdaptOptions
 from fewshot_lite.personal.one_pass import OnePass, adapt_in_one_pass
 
 #: Query images (B, 3, S, S) or features (B, d) to logits (B, K).
@@ -109,7 +110,7 @@ class LearnerMethod(Method):
         """Adapts as `fewshot-lite adapt` does, views and head included."""
         given = self.learner, images, labels, classes
         with self.named_errors():
-            return adapt_in_one_pass(*given, head=head, passes=self.passes)
+            return adapt_in_one_pass(*given, AdaptOptions(head), passes=self.passes)
 
     @contextlib.contextmanager
     def named_errors(self) -> Iterator[None]:

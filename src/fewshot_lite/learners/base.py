@@ -24,7 +24,7 @@ from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.heads.base import Head, Statistics
 from fewshot_lite.networks.backbone import Backbone, check_images_apart
 from fewshot_lite.networks.film import NormParameters
-from fewshot_lite.networks.micro_batches import PASSES, Passes
+from fewshot_lite.networks.micro_batches import Passes
 from fewshot_lite.networks.stages import Staged
 
 Run = Callable[[Tensor], Tensor]
@@ -132,7 +132,7 @@ class Learner(nn.Module, ABC):
 
     @torch.no_grad()
     def adapt(
-        self, images: Tensor, labels: Tensor, classes: int, *, passes: Passes = PASSES
+        self, images: Tensor, labels: Tensor, classes: int, *, passes: Passes = Passes()
     ) -> TaskClassifier:
         """Adapt to a support set in one forward pass.
 
@@ -155,7 +155,7 @@ class Learner(nn.Module, ABC):
         labels: Tensor,
         classes: int,
         *,
-        passes: Passes = PASSES,
+        passes: Passes = Passes(),
         engine: Engine | None = None,
     ) -> TaskClassifier:
         """As `adapt`, from what `lower_maps` gave of the support set, N rows.
@@ -214,7 +214,7 @@ class TaskClassifier:
         return self.learner.head.logits(self.statistics, self.features(images))
 
 
-def lower_maps_of(learner: Learner, images: Tensor, passes: Passes = PASSES) -> Tensor:
+def lower_maps_of(learner: Learner, images: Tensor, passes: Passes = Passes()) -> Tensor:
     """`Learner.lower_maps` of images, pass by pass; the images if there are none."""
     return passes.map(learner.lower_maps, images) if learner.first_stage else images
 

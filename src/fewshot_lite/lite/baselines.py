@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from fewshot_lite.learners.base import Learner, task_embedding
 from fewshot_lite.learners.task import Task
 from fewshot_lite.lite.step import LiteStep, task_of_maps
-from fewshot_lite.networks.micro_batches import PASSES, Passes
+from fewshot_lite.networks.micro_batches import Passes
 
 
 def full_step(
@@ -24,7 +24,7 @@ def full_step(
     *,
     penalty_weight: float = 0.001,
     scale: float = 1.0,
-    passes: Passes = PASSES,
+    passes: Passes = Passes(),
 ) -> LiteStep:
     """Add a task's exact gradient to the `.grad`s, through one graph of all its images.
 

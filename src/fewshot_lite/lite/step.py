@@ -41,7 +41,7 @@ from fewshot_lite.learners.task import Task
 from fewshot_lite.lite import sampling
 from fewshot_lite.lite.sampling import Chosen
 from fewshot_lite.networks.film import NormParameters
-from fewshot_lite.networks.micro_batches import PASSES, Passes
+from fewshot_lite.networks.micro_batches import Passes
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def lite_step(
     *,
     h: int | None = 40,
     sampler: Sampling = "uniform",
-    passes: Passes = PASSES,
+    passes: Passes = Passes(),
     penalty_weight: float = 0.001,
     scale: float = 1.0,
 ) -> LiteStep:

@@ -31,7 +31,7 @@ from fewshot_lite.maml.objective import Objective
 from fewshot_lite.maml.params import Params
 from fewshot_lite.maml.patterns import Pattern
 from fewshot_lite.networks.backbone import Backbone
-from fewshot_lite.networks.micro_batches import PASSES, Passes
+from fewshot_lite.networks.micro_batches import Passes
 from fewshot_lite.networks.stages import Staged
 from fewshot_lite.networks.support_norm import Recorded, SupportNorm, support_rows, use_support_norm
 
@@ -255,7 +255,7 @@ class GradientLearner(Learner):
         labels: Tensor,
         classes: int,
         *,
-        passes: Passes = PASSES,
+        passes: Passes = Passes(),
         engine: Engine | None = None,
     ) -> TaskClassifier:
         """Adapt by gradient steps; arguments as `Learner.adapt_from_maps`.

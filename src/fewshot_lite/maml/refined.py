@@ -32,7 +32,7 @@ from fewshot_lite.learners.base import Engine, Learner, TaskClassifier
 from fewshot_lite.maml.gradient_learner import GradientLearner
 from fewshot_lite.maml.patterns import stages_that_move
 from fewshot_lite.networks.film import NormParameters
-from fewshot_lite.networks.micro_batches import PASSES, Passes
+from fewshot_lite.networks.micro_batches import Passes
 from fewshot_lite.networks.stages import Staged
 
 #: What steps move of a stage.
@@ -152,7 +152,7 @@ class RefinedLearner(Learner):
         labels: Tensor,
         classes: int,
         *,
-        passes: Passes = PASSES,
+        passes: Passes = Passes(),
         engine: Engine | None = None,
     ) -> TaskClassifier:
         """Adapt in one forward pass, then refine; arguments as `Learner.adapt_from_maps`.

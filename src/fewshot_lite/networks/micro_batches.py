@@ -31,7 +31,3 @@ class Passes:
     def split(self, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
         """The rows of each pass, of tensors of as many rows."""
         return zip(*(tensor.split(self.micro_batch) for tensor in tensors), strict=True)
-
-
-#: Where nothing else is asked for.
-PASSES = Passes()

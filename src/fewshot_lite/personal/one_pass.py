@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from fewshot_lite.core.config import HeadName
 from fewshot_lite.core.progress import OnDone
 from fewshot_lite.heads.calibrated import arrays, as_array_head
 from fewshot_lite.heads.choice import Choice, choose_head
 from fewshot_lite.learners.base import Learner, Run, TaskClassifier
 from fewshot_lite.networks.film import NormParameters
 from fewshot_lite.networks.inference import compiled
-from fewshot_lite.networks.micro_batches import PASSES, Passes
+from fewshot_lite.networks.micro_batches import Passes
+from fewshot_lite.personal.adapt_options import AdaptOptions
 from fewshot_lite.personal.mirroring import without_mirrored
 from fewshot_lite.personal.views import AS_IS, MIRRORED, Pixels, choose_views, view
 
@@ -67,11 +67,9 @@ def adapt_in_one_pass(
     images: Tensor,
     labels: Tensor,
     classes: int,
+    options: AdaptOptions = AdaptOptions(),
     *,
-    head: HeadName = "default",
-    views: int | None = None,
-    mirror: bool | None = None,
-    passes: Passes = PASSES,
+    passes: Passes = Passes(),
     groups: Tensor | None = None,
     by_onnxruntime: bool = False,
     on_done: OnDone | None = None,
@@ -83,10 +81,7 @@ def adapt_in_one_pass(
         images: (N, 3, S, S), uint8 or float in [0, 1].
         labels: int64 (N,) of 0..K-1, on the learner's device, every class present.
         classes: K.
-        head: as `adapt --head` has it.
-        views: 1 or 3; None as `choose_views` takes it.
-        mirror: whether one view is mirrored; None leaves it out if the photos are then clearly
-            named better when each is left out.
+        options: of which the head and the views have a part here.
         groups: int64 (N,), one number for the frames of a clip; None if each photo is alone.
         by_onnxruntime: run the network by that where it can, which is faster and is not counted
             (`networks.inference`).
@@ -97,7 +92,7 @@ def adapt_in_one_pass(
         UsageError: views that cannot be had.
         FewshotError: values that are not finite.
     """
-    names = choose_views(views, mirror, len(labels))
+    names = choose_views(options.views, options.mirror, len(labels))
     rows = labels.repeat_interleave(len(names))
     if groups is None:
         groups = torch.arange(len(labels), device=labels.device)
@@ -115,9 +110,9 @@ def adapt_in_one_pass(
 
     classifier = learner.adapt_from_maps(x, rows, classes, passes=passes, engine=engine)
     features = classifier.support_features
-    choice = choose_head(head, learner.head, features, rows, classes, together, as_is)
+    choice = choose_head(options.head, learner.head, features, rows, classes, together, as_is)
     found = OnePass(classifier, choice, names, x, rows, classes, together, as_is)
-    if MIRRORED not in names or mirror is not None:
+    if MIRRORED not in names or options.mirror is not None:
         return found
     support, of_rows = arrays(features, rows, classes, together)
     assert of_rows is not None
@@ -126,7 +121,7 @@ def adapt_in_one_pass(
         return found
     found = found.kept(torch.from_numpy(kept).to(labels.device))
     names = tuple(name for name in names if name != MIRRORED)
-    return replace(found, choice=choose_head(head, learner.head, *found.given), views=names)
+    return replace(found, choice=choose_head(options.head, learner.head, *found.given), views=names)
 
 
 def _lower_maps(
