@@ -37,7 +37,14 @@ from fewshot_lite.personal.cross_adaptation import Adapted, cross_adapt
 from fewshot_lite.personal.one_pass import adapt_in_one_pass, as_bytes
 from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.refining import refine_support
-from fewshot_lite.personal.support import Labels, Photos, Support, contents_of, read_support
+from fewshot_lite.personal.support import (
+    Labels,
+    Photos,
+    Reading,
+    Support,
+    contents_of,
+    read_support,
+)
 
 #: In a checkpoint's record: which stages `refine` moves, as `lambda-search` chose them.
 REFINE_PATTERN = "refine_pattern"
@@ -191,17 +198,8 @@ class MetaModel:
         start = time.perf_counter()
         options = AdaptOptions(head, views, mirror, refine, refine_pattern, thumbnails)
         options.check(self.learner, self.refinement(refine_pattern))
-        support = read_support(
-            photos,
-            labels,
-            self.image_size,
-            frames=frames,
-            strict=strict,
-            on_done=on_done,
-            on_video=on_video,
-            check_way=self._check_way,
-            workers=workers,
-        )
+        reading = Reading(frames, strict, workers, on_done, on_video, self._check_way)
+        support = read_support(photos, labels, self.image_size, reading)
         personal = self.adapt_to(support, options, on_embedded=on_embedded, on_fold=on_fold)
         personal.adaptation = support.adapted_to(start)
         return personal

@@ -47,6 +47,29 @@ Look: TypeAlias = Callable[[int, Square], None]
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How a support set is read."""
+
+    frames: int | None = None
+    """Frames that are drawn of each video (`images.clips`)."""
+    strict: bool = False
+    """Fail if anything is wrong with the photos; `images.preflight` lists what may be."""
+    workers: int | None = None
+    """Threads that decode; one a core and two more unless given."""
+    on_done: OnDone | None = None
+    """Called with (photos decoded, photos in all)."""
+    on_video: OnDone | None = None
+    """Called with (videos read, videos in all)."""
+    check_way: Callable[[str, int], None] | None = None
+    """Called with where they are from and the number of classes, before they are read."""
+    take: Take | None = None
+    """Takes the images while others are decoded, so that they are not all in memory; squares that
+    are taken as they are do not come to it."""
+    look: Look | None = None
+    """Sees each of these photos, in the threads that decode."""
+
+
+@dataclass(frozen=True)
 class Support:
     """N images of K classes, and where they come from."""
 
@@ -144,20 +167,7 @@ Photos: TypeAlias = "str | os.PathLike[str] | Tensor | Iterable[Photo]"
 Labels: TypeAlias = "Iterable[object] | str | os.PathLike[str]"
 
 
-def read_support(
-    photos: Photos,
-    labels: Labels | None,
-    size: int,
-    *,
-    strict: bool = False,
-    on_done: OnDone | None = None,
-    on_video: OnDone | None = None,
-    frames: int | None = None,
-    check_way: Callable[[str, int], None] | None = None,
-    workers: int | None = None,
-    take: Take | None = None,
-    look: Look | None = None,
-) -> Support:
+def read_support(photos: Photos, labels: Labels | None, size: int, how: Reading) -> Support:
     """Read what is to be adapted to.
 
     Args:
@@ -166,15 +176,7 @@ def read_support(
         labels: N class names; what is none, a number, say, is named by its `str`. Of a folder of
             photos, a table of files and labels (`images.labels_file`); of class folders, None.
         size: S, side of the images.
-        strict: fail if anything is wrong with the photos; `images.preflight` lists what may be.
-        on_done: called with (photos decoded, photos in all).
-        on_video: called with (videos read, videos in all).
-        frames: that are drawn of each video (`images.clips`).
-        check_way: called with where they are from and the number of classes, before they are read.
-        workers: threads that decode; one a core and two more unless given.
-        take: takes the images while others are decoded, so that they are not all in memory; squares
-            that are taken as they are do not come to it.
-        look: sees each of these photos, in the threads that decode.
+        how: frames, threads and the like.
 
     Raises:
         UsageError, FewshotError: no two classes with photos at least, another number of labels,
@@ -197,11 +199,10 @@ def read_support(
         raise UsageError("photos: one photo. Give several, as a list, and their labels.")
     else:
         found = _labelled(photos, labels)
-    if check_way is not None:
-        check_way(_spelled(found), len(found.class_names))
-    found = with_frames(found, size, frames, on_done=on_video)
-    support = _read(found, size, take, look, strict=strict, on_done=on_done, workers=workers)
-    return replace(support, root=root)
+    if how.check_way is not None:
+        how.check_way(_spelled(found), len(found.class_names))
+    found = with_frames(found, size, how.frames, on_done=how.on_video)
+    return replace(_read(found, size, how), root=root)
 
 
 def _is_tensor(photos: object) -> TypeGuard[Tensor]:
@@ -256,16 +257,7 @@ def unlike(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _read(
-    folder: LabelledImages,
-    size: int,
-    take: Take | None,
-    look: Look | None,
-    *,
-    strict: bool,
-    on_done: OnDone | None,
-    workers: int | None,
-) -> Support:
+def _read(folder: LabelledImages, size: int, how: Reading) -> Support:
     check_not_unknown(folder.class_names)
     if not folder.class_names:
         raise FewshotError(f"{_spelled(folder)}: none were given. Two classes at least are needed.")
@@ -276,8 +268,13 @@ def _read(
         )
     places, whites = tuple(map(place_of, folder.paths)), find_whites(folder.paths)
     examiner = Examiner(folder, size)
-    seen = examiner.look if look is None else _both(examiner.look, look)
-    images, problems = _decoded(folder.paths, size, take, seen, on_done, workers, whites)
+
+    def look(position: int, square: Square) -> None:
+        examiner.look(position, square)
+        if how.look is not None:
+            how.look(position, square)
+
+    images, problems = _decoded(folder.paths, size, how, look, whites)
     skipped = [*folder.skipped, *(Skipped(places[i], why) for i, why in problems.items())]
     good = [i for i in range(len(places)) if i not in problems]
     kept = sorted({folder.labels[i] for i in good})  # classes with a photo
@@ -295,10 +292,10 @@ def _read(
             "needed."
         )
     findings = examiner.findings(problems)
-    if strict and findings:
+    if how.strict and findings:
         raise StrictError(folder.root, findings)
     return Support(
-        images[good] if problems and take is None else images,
+        images[good] if problems and how.take is None else images,
         tuple(kept.index(folder.labels[i]) for i in good),
         tuple(folder.class_names[k] for k in kept),
         folder.root,
@@ -311,18 +308,12 @@ def _read(
 
 
 def _decoded(
-    paths: Sequence[Source],
-    size: int,
-    take: Take | None,
-    look: Look,
-    on_done: OnDone | None,
-    workers: int | None,
-    whites: Mapping[str, float],
+    paths: Sequence[Source], size: int, how: Reading, look: Look, whites: Mapping[str, float]
 ) -> tuple[npt.NDArray[np.uint8], dict[int, str]]:
     """Images by their places, none where they are taken as they come, and why others are not."""
-    total = len(paths)
+    total, on_done, workers = len(paths), how.on_done, how.workers
     count = (lambda n: on_done(n, total)) if on_done else None
-    if take is None:
+    if how.take is None:
         return decode_pixels(paths, size, workers=workers, look=look, on_done=count, whites=whites)
     problems: dict[int, str] = {}
     batches = decoded_batches(paths, size, batch=_BATCH, workers=workers, look=look, whites=whites)
@@ -330,18 +321,10 @@ def _decoded(
         for first, batch in zip(range(0, total, _BATCH), batches, strict=True):
             problems |= {first + i: why for i, why in batch.problems.items()}
             if len(batch.pixels):
-                take(batch.pixels, total)
+                how.take(batch.pixels, total)
             if count is not None:
                 count(first + len(batch.paths))
     return np.empty((0, 3, size, size), np.uint8), problems
-
-
-def _both(first: Look, second: Look) -> Look:
-    def look(position: int, square: Square) -> None:
-        first(position, square)
-        second(position, square)
-
-    return look
 
 
 def _numbered(groups: Sequence[str]) -> tuple[int, ...]:

@@ -37,7 +37,14 @@ from fewshot_lite.networks.sessions import open_session, run_session
 from fewshot_lite.personal.base_argument import parse_base
 from fewshot_lite.personal.mirroring import without_mirrored
 from fewshot_lite.personal.novelty_threshold import strangeness_of_support
-from fewshot_lite.personal.support import Labels, Photos, Support, contents_of, read_support
+from fewshot_lite.personal.support import (
+    Labels,
+    Photos,
+    Reading,
+    Support,
+    contents_of,
+    read_support,
+)
 from fewshot_lite.personal.torch_free_model import DESCRIPTION, TorchFreeModel
 from fewshot_lite.personal.views import MIRRORED, choose_views, view
 
@@ -136,18 +143,10 @@ class TorchFreeBase:
         start = time.perf_counter()
         choose_views(views, mirror, 0)
         with _Rows(self._lower, views, mirror, thumbnails) as rows:
-            support = read_support(
-                photos,
-                labels,
-                self.image_size,
-                strict=strict,
-                on_done=on_done,
-                on_video=on_video,
-                frames=frames,
-                workers=workers,
-                take=rows.take,
-                look=rows.look,
+            reading = Reading(
+                frames, strict, workers, on_done, on_video, take=rows.take, look=rows.look
             )
+            support = read_support(photos, labels, self.image_size, reading)
             if not rows.names:  # squares, which are taken as they are
                 for part in _in_parts(support.images):
                     rows.take(part, len(support.labels))
