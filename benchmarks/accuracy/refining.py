@@ -25,7 +25,7 @@ from torch import Tensor
 
 from benchmarks.common import Row, RowLog, emit, gain, say
 from benchmarks.personal_tasks import Images, deal, task_arguments
-from fewshot_lite.heads.base import Head
+from fewshot_lite.heads.base import Head, SupportSet
 from fewshot_lite.heads.choice import choose_head
 from fewshot_lite.learners.base import Learner, TaskClassifier
 from fewshot_lite.maml.refined import Moves, RefinedLearner, Refinement
@@ -92,8 +92,8 @@ class Task:
 
     def _refitted(self, adapted: TaskClassifier, below: Tensor) -> Tensor:
         """By the heads that `adapt` takes, fitted to these features."""
-        given = adapted.support_features, self.start.labels, self.classes
-        choice = choose_head("default", self.learner.head, *given, self.start.groups)
+        given = adapted.support_features, self.start.labels, self.classes, self.start.groups
+        choice = choose_head("default", self.learner.head, SupportSet(*given))
         return self._named(choice.head, adapted, below)
 
     def _named(self, head: Head, adapted: TaskClassifier, below: Tensor) -> Tensor:

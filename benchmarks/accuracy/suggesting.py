@@ -23,6 +23,7 @@ from torch import Tensor
 
 from benchmarks.common import Row, arguments, emit, gain, means, say
 from benchmarks.personal_tasks import Images, accuracy, deal, with_rows
+from fewshot_lite.heads.base import SupportSet
 from fewshot_lite.personal.editing import add_features
 from fewshot_lite.personal.meta_model import MetaModel
 from fewshot_lite.personal.personal_model import PersonalModel
@@ -92,7 +93,7 @@ def tasks(
         pool = [i for of_class, size in parts for i in of_class[shot + _HELD :][:size]]
         pool = rng.sample(pool, len(pool))
         given = features[known], truth[known]
-        own = with_rows(personal, *given, personal.head.recalibrated(*given, classes))
+        own = with_rows(personal, *given, personal.head.recalibrated(SupportSet(*given, classes)))
         yield PoolTask(own, features[pool], truth[pool], features[asked], truth[asked], rng)
 
 

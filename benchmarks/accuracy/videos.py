@@ -35,6 +35,7 @@ from benchmarks.common import Row, RowLog, arguments, emit, say
 from benchmarks.personal_tasks import deal
 from fewshot_lite.core.intervals import half_width
 from fewshot_lite.data.store import decode
+from fewshot_lite.heads.base import SupportSet
 from fewshot_lite.images.folders import scan_classes
 from fewshot_lite.images.photo import load_square
 from fewshot_lite.images.videos import FRAMES, as_pixels, draw_frames
@@ -107,7 +108,8 @@ def ungrouped(personal: PersonalModel) -> PersonalModel:
     number, views = personal.views.shape[:2]
     rows, labels, photos = personal.rows()
     as_is = torch.arange(number * views) % views == 0
-    head = personal.head.recalibrated(rows, labels, len(personal.class_names), photos, as_is)
+    given = SupportSet(rows, labels, len(personal.class_names), photos, as_is)
+    head = personal.head.recalibrated(given)
     return PersonalModel(personal.backbone, head, replace(personal.contents, groups=None))
 
 

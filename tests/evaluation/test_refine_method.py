@@ -11,6 +11,7 @@ import torch
 from fewshot_lite.evaluation.engine import score_pixels
 from fewshot_lite.evaluation.names import parse_models
 from fewshot_lite.evaluation.opening import Session, open_models
+from fewshot_lite.heads.base import SupportSet
 from fewshot_lite.heads.choice import choose_head
 from fewshot_lite.heads.registry import NAMED_HEADS
 from fewshot_lite.learners import Frozen, ProtoNets, SimpleCnaps
@@ -52,7 +53,7 @@ def test_it_answers_as_adapt_refines(make: Callable[[], Learner], tmp_path: Path
     task = own.refine(one_pass.classifier, maps, *given, one_pass.groups)
     features = task.support_features
     head = choose_head(
-        "default", learner.head, features, *given, one_pass.groups, one_pass.as_is
+        "default", learner.head, SupportSet(features, *given, one_pass.groups, one_pass.as_is)
     ).head
     expected = head.logits(head.fit(features, *given), task.features(queries))
     torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3)

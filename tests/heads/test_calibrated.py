@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot_lite.core.config import HeadName
-from fewshot_lite.heads.base import Head
+from fewshot_lite.heads.base import Head, SupportSet
 from fewshot_lite.heads.calibrated import (
     CalibratedHead,
     calibrate,
@@ -45,7 +45,7 @@ def test_a_rare_class_is_found_beside_a_common_one(name: HeadName, rare: int) ->
     found, without = [], []
     for _ in range(12):
         features, labels = clouds([40, rare])
-        head = choose_head(name, OWN, features, labels, 2).head
+        head = choose_head(name, OWN, SupportSet(features, labels, 2)).head
         assert isinstance(head, CalibratedHead)
         found.append(recalls(head, features, labels, 2))
         without.append(recalls(head.head, features, labels, 2))
@@ -56,16 +56,16 @@ def test_a_rare_class_is_found_beside_a_common_one(name: HeadName, rare: int) ->
 
 def test_nothing_changes_where_all_classes_have_as_many_photos() -> None:
     features, labels = clouds([5, 5, 5])
-    assert float(calibrate(OWN, features, labels, 3).count_offset) == 0
+    assert float(calibrate(OWN, SupportSet(features, labels, 3)).count_offset) == 0
 
 
 def test_views_of_a_photo_are_one_photo() -> None:
     """With every photo three times over, the offset at each count is what it was."""
     features, labels = clouds([12, 2])
     head = MahalanobisHead(0.7, 0.18, root=True)
-    once = calibrate(head, features, labels, 2)
+    once = calibrate(head, SupportSet(features, labels, 2))
     photos = torch.arange(14).repeat_interleave(3)
-    thrice = calibrate(head, features[photos], labels[photos], 2, photos)
+    thrice = calibrate(head, SupportSet(features[photos], labels[photos], 2, photos))
     assert float(thrice.count_offset) > 0
     # The covariances differ by the factors of n - 1, so that logits differ a little too.
     assert float(thrice.count_offset) / 3**0.5 == pytest.approx(float(once.count_offset), rel=0.3)
@@ -87,9 +87,13 @@ def test_a_photo_is_one_photo_to_the_temperature_however_many_views_it_has() -> 
     rows = features[photos] + 0.1 * torch.randn(36, WIDTH)
     left_out = OWN.leave_one_out_logits(rows, labels[photos], 2, photos)
     expected = likeliest_factor(left_out[::3], labels)
-    assert float(calibrate(OWN, rows, labels[photos], 2, photos).factor) == pytest.approx(expected)
+    assert float(
+        calibrate(OWN, SupportSet(rows, labels[photos], 2, photos)).factor
+    ) == pytest.approx(expected)
     shuffled = torch.cat([torch.arange(0, 36, 3), torch.arange(1, 36, 3), torch.arange(2, 36, 3)])
-    again = calibrate(OWN, rows[shuffled], labels[photos][shuffled], 2, photos[shuffled])
+    again = calibrate(
+        OWN, SupportSet(rows[shuffled], labels[photos][shuffled], 2, photos[shuffled])
+    )
     assert float(again.factor) == pytest.approx(expected, rel=0.05)
 
 

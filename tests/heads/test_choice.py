@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot_lite.core.config import HeadName
-from fewshot_lite.heads.base import Head
-from fewshot_lite.heads.calibrated import CalibratedHead, calibrate
-from fewshot_lite.heads.choice import choose_head, leave_one_out_accuracy
+from fewshot_lite.heads.array_head import DescribedHead
+from fewshot_lite.heads.base import Head, SupportSet
+from fewshot_lite.heads.calibrated import CalibratedHead, as_array_head, calibrate
+from fewshot_lite.heads.calibration import leave_one_out_accuracy
+from fewshot_lite.heads.choice import choose_head
 from fewshot_lite.heads.generated import GeneratedLinearHead
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
 from fewshot_lite.heads.prototypes import PrototypeHead
@@ -34,7 +36,7 @@ def support(noise: float) -> Tensor:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_head_that_is_named_is_taken(name: HeadName) -> None:
     features = support(0.5)
-    choice = choose_head(name, OWN, features, LABELS, CLASSES)
+    choice = choose_head(name, OWN, SupportSet(features, LABELS, CLASSES))
     assert choice.head.name == name
     assert choice.record()["asked"] == choice.record()["used"] == name
     logits = choice.head.logits(choice.head.fit(features, LABELS, CLASSES), features)
@@ -42,7 +44,7 @@ def test_a_head_that_is_named_is_taken(name: HeadName) -> None:
 
 
 def test_the_bases_learned_constants_are_kept() -> None:
-    choice = choose_head("mahalanobis-root", OWN, support(1.0), LABELS, CLASSES)
+    choice = choose_head("mahalanobis-root", OWN, SupportSet(support(1.0), LABELS, CLASSES))
     assert isinstance(choice.head, CalibratedHead)
     own = choice.head.head
     assert isinstance(own, MahalanobisHead)
@@ -55,7 +57,7 @@ def test_the_bases_learned_constants_are_kept() -> None:
 def test_the_papers_head_is_not_the_one_on_roots() -> None:
     """One name, one estimator, whatever the base's own is."""
     features = support(1.0)
-    paper = choose_head("mahalanobis", OWN, features, LABELS, CLASSES).head
+    paper = choose_head("mahalanobis", OWN, SupportSet(features, LABELS, CLASSES)).head
     statistics = paper.fit(features, LABELS, CLASSES)
     assert statistics["centre"].equal(features.mean(0))
 
@@ -71,18 +73,18 @@ def test_the_papers_head_is_not_the_one_on_roots() -> None:
     ],
 )
 def test_the_default_is_for_the_head_of_the_base(own: Head, name: str) -> None:
-    choice = choose_head("default", own, support(1.0), LABELS, CLASSES)
+    choice = choose_head("default", own, SupportSet(support(1.0), LABELS, CLASSES))
     assert choice.name == name
     assert choice.accuracies == {}
 
 
 def test_the_mean_is_of_the_heads_that_can_be_had_alone() -> None:
     features = support(1.0)
-    mean = choose_head("default", OWN, features, LABELS, CLASSES)
+    mean = choose_head("default", OWN, SupportSet(features, LABELS, CLASSES))
     queries = torch.randn(5, WIDTH)
     logits = []
     for name in ALONE:
-        choice = choose_head(name, OWN, features, LABELS, CLASSES)
+        choice = choose_head(name, OWN, SupportSet(features, LABELS, CLASSES))
         statistics = choice.head.fit(features, LABELS, CLASSES)
         logits.append(choice.head.logits(statistics, queries) / choice.factor)
     found = mean.head.logits(mean.head.fit(features, LABELS, CLASSES), queries)
@@ -94,12 +96,12 @@ def test_auto_takes_another_head_only_if_it_is_clearly_better(
 ) -> None:
     cosines = iter((0.5, 0.64, 0.66))
 
-    def accuracy(head: Head, *_: object) -> float:
-        return next(cosines) if head.name == "cosine" else 0.6
+    def accuracy(head: DescribedHead, *_: object) -> float:
+        return next(cosines) if head.description["head"].get("metric") == "cosine" else 0.6
 
-    monkeypatch.setattr("fewshot_lite.heads.choice.leave_one_out_accuracy", accuracy)
+    monkeypatch.setattr("fewshot_lite.heads.calibration.leave_one_out_accuracy", accuracy)
     for expected in ("mean", "mean", "cosine"):
-        choice = choose_head("auto", OWN, support(1.0), LABELS, CLASSES)
+        choice = choose_head("auto", OWN, SupportSet(support(1.0), LABELS, CLASSES))
         assert choice.name == expected
         assert set(choice.record()["left_out_accuracy"]) == {"mean", *NAMES[1:]}
 
@@ -111,14 +113,14 @@ def test_auto_finds_the_head_for_features_whose_length_tells_nothing() -> None:
     features = (
         features * torch.logspace(-1.5, 1.5, len(LABELS))[torch.randperm(len(LABELS))][:, None]
     )
-    choice = choose_head("auto", PrototypeHead("euclidean"), features, LABELS, CLASSES)
+    choice = choose_head("auto", PrototypeHead("euclidean"), SupportSet(features, LABELS, CLASSES))
     assert choice.name != "euclidean"
     assert choice.accuracies[choice.name] > choice.accuracies["euclidean"] + 0.05
 
 
 def test_one_photo_of_each_class_leaves_nothing_to_choose_by() -> None:
     features = torch.randn(CLASSES, WIDTH)
-    choice = choose_head("auto", OWN, features, torch.arange(CLASSES), CLASSES)
+    choice = choose_head("auto", OWN, SupportSet(features, torch.arange(CLASSES), CLASSES))
     assert choice.name == "mean"
     assert choice.factor == 1.0
     assert "nothing to cross-validate on" in choice.record()["note"]
@@ -128,8 +130,8 @@ def test_one_photo_of_each_class_leaves_nothing_to_choose_by() -> None:
 def test_choosing_is_not_random_and_leaves_the_random_state_alone() -> None:
     features = support(1.5)
     before = torch.get_rng_state()
-    one = choose_head("auto", OWN, features, LABELS, CLASSES)
-    other = choose_head("auto", OWN, features, LABELS, CLASSES)
+    one = choose_head("auto", OWN, SupportSet(features, LABELS, CLASSES))
+    other = choose_head("auto", OWN, SupportSet(features, LABELS, CLASSES))
     assert torch.equal(torch.get_rng_state(), before)
     assert one.record() == other.record()
 
@@ -142,7 +144,8 @@ def test_classes_weigh_the_same_in_the_accuracy_and_lone_photos_nothing() -> Non
     features[10:12, 0] = 1.0 + torch.tensor([0.0, 1e-3])
     features[12, 2] = 1
     features[11, 1] = 5
-    accuracy = leave_one_out_accuracy(PrototypeHead("euclidean"), features, labels, 3)
+    given = SupportSet(features, labels, 3).arrays()
+    accuracy = leave_one_out_accuracy(as_array_head(PrototypeHead("euclidean")), *given)
     assert accuracy == pytest.approx(0.5)
 
 
@@ -150,7 +153,7 @@ def test_classes_weigh_the_same_in_the_accuracy_and_lone_photos_nothing() -> Non
 def test_the_temperature_is_the_optimum_of_its_objective(noise: float) -> None:
     features = support(noise)
     head = NAMED_HEADS["mahalanobis-root"]()
-    factor = calibrate(head, features, LABELS, CLASSES).temperature_factor
+    factor = calibrate(head, SupportSet(features, LABELS, CLASSES)).temperature_factor
     logits = head.leave_one_out_logits(features, LABELS, CLASSES).double()
 
     def cost(t: float) -> float:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fewshot_lite.heads.adapted import AdaptedHead
-from fewshot_lite.heads.base import Head
+from fewshot_lite.heads.base import Head, SupportSet
 from fewshot_lite.heads.calibrated import CalibratedHead, calibrate
 from fewshot_lite.heads.choice import default_head
 from fewshot_lite.heads.in_numpy import fit_head
@@ -64,7 +64,7 @@ def test_logits(kind: str, shots: tuple[int, ...]) -> None:
 
 def test_two_images_and_a_calibrated_mean() -> None:
     features, labels = support((4, 2))
-    head = calibrate(default_head(MahalanobisHead(root=True)), features, labels, 2)
+    head = calibrate(default_head(MahalanobisHead(root=True)), SupportSet(features, labels, 2))
     for kept in (torch.arange(6), torch.stack([(labels == k).nonzero()[0, 0] for k in (0, 1)])):
         expected = head.logits(head.fit(features[kept], labels[kept], 2), features)
         found = in_numpy(head, features[kept], labels[kept], 2, features)

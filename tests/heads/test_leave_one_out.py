@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fewshot_lite.heads import leave_one_out
 from fewshot_lite.heads.adapted import AdaptedHead
-from fewshot_lite.heads.base import Head
+from fewshot_lite.heads.base import Head, SupportSet
 from fewshot_lite.heads.calibrated import CalibratedHead, as_array_head, calibrate
 from fewshot_lite.heads.generated import GeneratedLinearHead
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
@@ -203,7 +203,7 @@ def test_what_calibration_left_out_is_not_left_out_again_unless_something_change
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     features, labels = support_set([4, 3, 5], 3.0)
-    head = calibrate(RidgeHead(), features, labels, 3)
+    head = calibrate(RidgeHead(), SupportSet(features, labels, 3))
     expected = head.leave_one_out_logits(features, labels, 3)
     ridge = leave_one_out._KINDS["ridge"]
     calls = []

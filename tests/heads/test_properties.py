@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fewshot_lite.heads.base import Head
+from fewshot_lite.heads.base import Head, SupportSet
 from fewshot_lite.heads.calibrated import calibrate
 from fewshot_lite.heads.choice import default_head
 from fewshot_lite.heads.generated import GeneratedLinearHead
@@ -99,7 +99,7 @@ def test_numpy_and_torch_answer_alike(kind: str, shots: list[int], width: int, s
     features, labels = (
         x.float() if x.is_floating_point() else x for x in support_set(shots, width, seed)
     )
-    head = calibrate(HEADS[kind](width), features, labels, len(shots))
+    head = calibrate(HEADS[kind](width), SupportSet(features, labels, len(shots)))
     queries = torch.randn(3, width)
     state = {name: value.detach().numpy() for name, value in head.state_dict().items()}
     fitted = fit_head(head.describe(), state, (features.numpy(), labels.numpy(), len(shots)))

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from command_line import Run, is_one_clear_line
 from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.heads.base import SupportSet
 from fewshot_lite.heads.choice import choose_head, untempered
 from fewshot_lite.heads.registry import NAMED_HEADS
 from fewshot_lite.learners import Frozen
@@ -62,7 +63,7 @@ def trial(
     as_is = torch.zeros(len(labels), dtype=torch.bool)
     as_is[[int((groups == g).nonzero()[0]) for g in groups.unique()]] = True
     given = start.support_features, labels, classes, groups, as_is
-    choice = choose_head("default", learner.base.head, *given)
+    choice = choose_head("default", learner.base.head, SupportSet(*given))
     maps = learner.upper_maps(start, x)
     one_pass = OnePass(start, choice, (AS_IS,), maps, labels, classes, groups, as_is)
     return try_refinement(learner, one_pass, always=always)
@@ -77,7 +78,9 @@ def test_photos_are_named_by_models_that_never_saw_them() -> None:
     learner = base().learner
     adapted = RefinedLearner(learner, replace(QUICK, steps=found.steps))
     task = adapted.adapt(images[kept], labels[kept], 2)
-    head = untempered(choose_head("default", learner.head, task.support_features, labels[kept], 2))
+    head = untempered(
+        choose_head("default", learner.head, SupportSet(task.support_features, labels[kept], 2))
+    )
     fitted = head.fit(task.support_features, labels[kept], 2)
     expected = head.logits(fitted, task.features(images[3:4]))[0]
     torch.testing.assert_close(found.crossed.logits[3], expected, rtol=1e-3, atol=1e-3)

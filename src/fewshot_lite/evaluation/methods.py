@@ -24,7 +24,7 @@ from fewshot_lite.evaluation.finetuning import (
     fine_tune_head,
     fine_tune_weights,
 )
-from fewshot_lite.heads.base import Head
+from fewshot_lite.heads.base import Head, SupportSet
 from fewshot_lite.heads.choice import choose_head
 from fewshot_lite.learners.base import Learner, TaskClassifier
 from fewshot_lite.maml.gradient_learner import GradientLearner
@@ -177,13 +177,13 @@ class RefinedMethod(LearnerMethod):
 
     def adapt(self, images: Tensor, labels: Tensor, classes: int) -> Classifier:
         found = self.in_one_pass(images, labels, classes, "default")
-        given = found.labels, classes
+        given = found.labels, classes, found.groups
         with self.named_errors():
             maps = self.refined.upper_maps(found.classifier, found.maps)
-            adapted = self.refined.refine(found.classifier, maps, *given, found.groups)
-        features = adapted.support_features
-        head = choose_head("default", self.learner.head, features, *given, found.groups).head
-        return _classifier(head, adapted, *given)
+            adapted = self.refined.refine(found.classifier, maps, *given)
+        support = SupportSet(adapted.support_features, *given)
+        head = choose_head("default", self.learner.head, support).head
+        return _classifier(head, adapted, found.labels, classes)
 
 
 @torch.no_grad()

@@ -13,16 +13,37 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from fewshot_lite.heads import leave_one_out
-from fewshot_lite.heads.in_numpy import as_array, state_of
+from fewshot_lite.heads.in_numpy import Array, Support, as_array, state_of
 
 #: The statistics of a support set: names to tensors (float ones carry gradients).
 Statistics = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class SupportSet:
+    """What heads are fitted to and calibrated by."""
+
+    features: Tensor
+    """(N, d)."""
+    labels: Tensor
+    """int64 (N,) of 0..K-1, every class present."""
+    classes: int
+    """K."""
+    groups: Tensor | None = None
+    """int64 (N,), what is left out together; see `Head.leave_one_out_logits`."""
+    queries: Tensor | None = None
+    """bool (N,), rows that are as queries are seen; see `calibration.calibrate`."""
+
+    def arrays(self) -> tuple[Support, Array | None]:
+        """As `array_head.ArrayHead` takes it."""
+        return (as_array(self.features), as_array(self.labels), self.classes), as_array(self.groups)
 
 
 class Head(nn.Module, ABC):
@@ -72,16 +93,8 @@ class Head(nn.Module, ABC):
         """The head for labels in which class k is what class order[k] was."""
         return self
 
-    def recalibrated(
-        self,
-        features: Tensor,
-        labels: Tensor,
-        classes: int,
-        groups: Tensor | None = None,
-        queries: Tensor | None = None,
-    ) -> Head:
-        """The head for another support set, as `calibrated.calibrate` takes it; itself if it is not
-        calibrated."""
+    def recalibrated(self, support: SupportSet) -> Head:
+        """The head for another support set; itself if it is not calibrated."""
         return self
 
     @property

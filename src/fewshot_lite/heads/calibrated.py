@@ -36,7 +36,7 @@ from torch import Tensor
 
 from fewshot_lite.heads import calibration
 from fewshot_lite.heads.array_head import ArrayHead, DescribedHead
-from fewshot_lite.heads.base import Head, Statistics
+from fewshot_lite.heads.base import Head, Statistics, SupportSet
 from fewshot_lite.heads.in_numpy import (
     COUNT_POWER,
     Array,
@@ -81,15 +81,8 @@ class CalibratedHead(Head):
     def temperature_factor(self) -> float:
         return float(self.factor)
 
-    def recalibrated(
-        self,
-        features: Tensor,
-        labels: Tensor,
-        classes: int,
-        groups: Tensor | None = None,
-        queries: Tensor | None = None,
-    ) -> CalibratedHead:
-        return calibrate(self.head, features, labels, classes, groups, queries)
+    def recalibrated(self, support: SupportSet) -> CalibratedHead:
+        return calibrate(self.head, support)
 
     def options(self) -> dict[str, Any]:
         return {"head": self.head.describe(), "count_power": self.count_power}
@@ -106,43 +99,23 @@ class CalibratedHead(Head):
 
 
 @torch.no_grad()
-def calibrate(
-    head: Head,
-    features: Tensor,
-    labels: Tensor,
-    classes: int,
-    groups: Tensor | None = None,
-    queries: Tensor | None = None,
-) -> CalibratedHead:
-    """The head with its t and c for a support set; t = 1 where no photo can be left out.
+def calibrate(head: Head, support: SupportSet) -> CalibratedHead:
+    """A head, as it was learned, with its t and c for a support set.
 
-    Args:
-        head: as it was learned.
-        features: (N, d).
-        labels: int64 (N,) of 0..K-1, every class present.
-        classes: K.
-        groups: int64 (N,), what is left out together; see `Head.leave_one_out_logits`.
-        queries: bool (N,), rows that are as queries are seen; see `calibration.calibrate`.
+    t is 1 where no photo can be left out.
 
     Raises:
         ValueError: a class without images.
     """
-    given = *arrays(features, labels, classes, groups), as_array(queries)
+    given = *support.arrays(), as_array(support.queries)
     constants = calibration.calibrate(as_array_head(head), *given)
-    return CalibratedHead(head, *constants).to(features.device)
+    return CalibratedHead(head, *constants).to(support.features.device)
 
 
 @torch.no_grad()
 def likeliest_factor(logits: Tensor, labels: Tensor, groups: Tensor | None = None) -> float:
     """As `calibration.likeliest_factor`, of tensors."""
     return calibration.likeliest_factor(as_array(logits), as_array(labels), as_array(groups))
-
-
-def arrays(
-    features: Tensor, labels: Tensor, classes: int, groups: Tensor | None = None
-) -> tuple[Support, Array | None]:
-    """A support set as `array_head.ArrayHead` takes it."""
-    return (as_array(features), as_array(labels), classes), as_array(groups)
 
 
 def as_array_head(head: Head) -> ArrayHead:

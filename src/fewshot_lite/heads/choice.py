@@ -17,16 +17,15 @@ from torch import Tensor
 from fewshot_lite.core.config import HeadName
 from fewshot_lite.heads import calibration, defaults
 from fewshot_lite.heads.adapted import AdaptedHead
-from fewshot_lite.heads.base import Head, Statistics
+from fewshot_lite.heads.base import Head, Statistics, SupportSet
 from fewshot_lite.heads.calibrated import (
     CalibratedHead,
-    arrays,
     as_array_head,
     calibrate,
     likeliest_factor,
 )
 from fewshot_lite.heads.groups import groups_per_class
-from fewshot_lite.heads.in_numpy import as_array, state_of
+from fewshot_lite.heads.in_numpy import state_of
 from fewshot_lite.heads.prototypes import PrototypeHead
 from fewshot_lite.heads.registry import NAMED_HEADS, make_head
 
@@ -69,40 +68,29 @@ class Choice:
         return found
 
 
-def choose_head(
-    wanted: HeadName,
-    own: Head,
-    features: Tensor,
-    labels: Tensor,
-    classes: int,
-    groups: Tensor | None = None,
-    queries: Tensor | None = None,
-) -> Choice:
+def choose_head(wanted: HeadName, own: Head, support: SupportSet) -> Choice:
     """The head for a support set; nothing in it is random.
 
     Args:
         wanted: a head's name; "default": what did best on the validation sets; "auto": the best in
             cross-validation on the support set, if it is clearly better than the default.
         own: the base's head; its learned constants are kept where it is of the kind wanted.
-        features: (N, d), of the support set.
-        labels: int64 (N,) of 0..K-1, every class present.
-        classes: K.
-        groups: int64 (N,), what is left out together; see `Head.leave_one_out_logits`.
-        queries: bool (N,), rows that are as queries are seen; see `calibrate`.
+        support: the support set.
 
     Raises:
         ValueError: a class without images.
     """
+    features, given = support.features, support.arrays()
     heads = {
-        name: calibrate(head.to(features.device), features, labels, classes, groups, queries)
+        name: calibrate(head.to(features.device), support)
         for name, head in _candidates(wanted, copy.deepcopy(own), features).items()
     }
     best, *others = heads
     accuracies: dict[str, float] = {}
-    alone = int(groups_per_class(as_array(labels), classes, as_array(groups)).max()) < 2
+    alone = int(groups_per_class(given[0][1], support.classes, given[1]).max()) < 2
     if others and not alone:
         accuracies = {
-            name: leave_one_out_accuracy(head, features, labels, classes, groups)
+            name: calibration.leave_one_out_accuracy(as_array_head(head), *given)
             for name, head in heads.items()
         }
         best = max(heads, key=lambda name: accuracies[name] + _MARGIN * (name == best))
@@ -158,14 +146,6 @@ def default_head(own: Head) -> Head:
     head = make_head(dict(found.description))
     head.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in found.tensors.items()})
     return head
-
-
-def leave_one_out_accuracy(
-    head: Head, features: Tensor, labels: Tensor, classes: int, groups: Tensor | None = None
-) -> float:
-    """As `calibration.leave_one_out_accuracy`, of tensors."""
-    support, photos = arrays(features, labels, classes, groups)
-    return calibration.leave_one_out_accuracy(as_array_head(head), support, photos)
 
 
 def _candidates(wanted: HeadName, own: Head, features: Tensor) -> dict[str, Head]:

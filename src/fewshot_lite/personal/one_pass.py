@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from fewshot_lite.core.progress import OnDone
-from fewshot_lite.heads.calibrated import arrays, as_array_head
+from fewshot_lite.heads.base import SupportSet
+from fewshot_lite.heads.calibrated import as_array_head
 from fewshot_lite.heads.choice import Choice, choose_head
 from fewshot_lite.learners.base import Learner, Run, TaskClassifier
 from fewshot_lite.networks.film import NormParameters
@@ -44,10 +45,10 @@ class OnePass:
     """bool (N V,), the rows that are photos as they are."""
 
     @property
-    def given(self) -> tuple[Tensor, Tensor, int, Tensor, Tensor]:
-        """Features, labels, K, groups and rows as they are, as `choose_head` takes them."""
+    def support(self) -> SupportSet:
+        """As `choose_head` takes it."""
         features = self.classifier.support_features
-        return features, self.labels, self.classes, self.groups, self.as_is
+        return SupportSet(features, self.labels, self.classes, self.groups, self.as_is)
 
     def kept(self, rows: Tensor) -> OnePass:
         """Some of the rows, of which `rows` is True, with the head that all of them chose."""
@@ -109,19 +110,20 @@ def adapt_in_one_pass(
         return count(run or (lambda part: learner.features(part, parameters)))
 
     classifier = learner.adapt_from_maps(x, rows, classes, passes=passes, engine=engine)
-    features = classifier.support_features
-    choice = choose_head(options.head, learner.head, features, rows, classes, together, as_is)
+    given = SupportSet(classifier.support_features, rows, classes, together, as_is)
+    choice = choose_head(options.head, learner.head, given)
     found = OnePass(classifier, choice, names, x, rows, classes, together, as_is)
     if MIRRORED not in names or options.mirror is not None:
         return found
-    support, of_rows = arrays(features, rows, classes, together)
+    support, of_rows = given.arrays()
     assert of_rows is not None
     kept = without_mirrored(as_array_head(choice.head), support, of_rows, names)
     if kept is None:
         return found
     found = found.kept(torch.from_numpy(kept).to(labels.device))
     names = tuple(name for name in names if name != MIRRORED)
-    return replace(found, choice=choose_head(options.head, learner.head, *found.given), views=names)
+    choice = choose_head(options.head, learner.head, found.support)
+    return replace(found, choice=choice, views=names)
 
 
 def _lower_maps(

@@ -86,7 +86,7 @@ def refine_support(
     labels, groups = start.labels[start.as_is], start.groups[start.as_is]
     crossed = trial.crossed or CrossAdaptation.unknown(len(labels), start.classes, labels.device)
     refined = replace(start, classifier=classifier)
-    fitted = choose_head("default", learner.base.head, *refined.given)
+    fitted = choose_head("default", learner.base.head, refined.support)
     choice = refitted_choice(fitted, crossed.logits, labels, groups)
     crossed = replace(crossed, logits=choice.factor * crossed.logits)
     return Adapted(classifier, choice, start.views, crossed, {"refined": trial.record()})

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.data.store import decode
-from fewshot_lite.heads.base import Head
+from fewshot_lite.heads.base import Head, SupportSet
 from fewshot_lite.heads.calibrated import CalibratedHead
 from fewshot_lite.heads.choice import choose_head
 from fewshot_lite.heads.generated import GeneratedLinearHead
@@ -362,7 +362,7 @@ def embedded(personal: PersonalModel, things: Path, edit: Edit) -> PersonalModel
     assert folder.class_names == edit.model.class_names
     labels, own = torch.tensor(folder.labels), tiny_model().learner.head
     features = personal.backbone(images)
-    choice = choose_head("default", own, features, labels, len(folder.class_names))
+    choice = choose_head("default", own, SupportSet(features, labels, len(folder.class_names)))
     record = edit.model.provenance["head"]
     assert record["temperature_factor"] == pytest.approx(choice.factor)
     return personal_of(

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from fewshot_lite.core.errors import FewshotError, UsageError
-from fewshot_lite.heads.base import Head
+from fewshot_lite.heads.base import Head, SupportSet
 from fewshot_lite.heads.in_numpy import as_array
 from fewshot_lite.images.folders import Skipped
 from fewshot_lite.personal.file_contents import Contents
@@ -155,7 +155,7 @@ def _calibrated(
     features, labels, photos = map(torch.from_numpy, contents.rows())
     groups = torch.from_numpy(contents.together)[photos]
     as_is = torch.arange(len(labels)) % contents.features.shape[1] == 0
-    head = personal.head.recalibrated(features, labels, classes, groups, as_is)
+    head = personal.head.recalibrated(SupportSet(features, labels, classes, groups, as_is))
     record = {**_recorded(personal, "head", {}), "temperature_factor": head.temperature_factor}
     return head.to(personal.labels.device), {"head": record}
 
