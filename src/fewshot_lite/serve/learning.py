@@ -18,7 +18,7 @@ from fewshot_lite.core.progress import OnDone
 from fewshot_lite.images.bit_depths import find_whites, recorded_whites
 from fewshot_lite.images.decoding import decode_pixels
 from fewshot_lite.personal.adapt_options import AdaptOptions
-from fewshot_lite.personal.editing.arranging import Placed, arrange
+from fewshot_lite.personal.editing.arranging import Placed, arrange, placed
 from fewshot_lite.personal.editing.edits import film_kept, rebuilt
 from fewshot_lite.personal.embedding import Embedded, embed_photos
 from fewshot_lite.personal.meta_model import MetaModel
@@ -170,10 +170,8 @@ class Learner:
         if model.backbone is not self._network:
             self._network, self._embedded = model.backbone, {}
         place = {number: row for row, number in enumerate(learned.rows)}
-        pictures, digests = learned.thumbnails(), model.contents.digests
-        for number, row in place.items():  # may come back by an undo
-            digest = 0 if digests is None else int(digests[row])
-            self._embedded[number] = Embedded(model.views[row], pictures.get(number, b""), digest)
+        for number, known in zip(learned.rows, placed(model), strict=True):
+            self._embedded[number] = known.photo  # may come back by an undo
         problems = dict(learned.problems)
         unknown = [
             p for p in board.photos if p.number not in self._embedded and p.number not in problems
@@ -185,12 +183,12 @@ class Learner:
                 problems[photo.number] = one
             else:
                 self._embedded[photo.number] = one
-        placed = [
+        photos = [
             Placed(p.label, p.name, self._embedded[p.number], place.get(p.number))
             for p in sorted(board.photos, key=lambda p: place.get(p.number, len(place)))  # as `add`
             if p.number not in problems
         ]
-        if len({photo.label for photo in placed}) < 2:
+        if len({photo.label for photo in photos}) < 2:
             return None
         before, after = learned.labels(), {p.number: p.label for p in board.photos}
         edit = {
@@ -198,7 +196,7 @@ class Learner:
             "removed": sum(n not in after for n in before),
             "moved": sum(after.get(n, label) != label for n, label in before.items()),
         }
-        return Learned.of(arrange(model, placed, edit).accelerate(model), board, problems)
+        return Learned.of(arrange(model, photos, edit).accelerate(model), board, problems)
 
     def _renamed(self, learned: Learned, board: Board) -> Learned | None:
         """A model that gradient steps made, if its classes have other names and nothing else."""

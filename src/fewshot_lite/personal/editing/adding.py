@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.progress import OnDone
-from fewshot_lite.heads.in_numpy import Array, as_array
 from fewshot_lite.images.bit_depths import find_whites, recorded_whites
 from fewshot_lite.images.folders import Skipped
 from fewshot_lite.images.inputs import Photo
@@ -26,19 +23,15 @@ from fewshot_lite.personal.editing.additions import (
     label_additions,
     with_frames,
 )
+from fewshot_lite.personal.editing.arranging import Placed, arrange, placed
 from fewshot_lite.personal.editing.edits import (
     Duplicate,
     Edit,
     NothingNew,
     check_photos_may_change,
-    film_kept,
-    labels_of,
-    named,
-    rebuilt,
 )
 from fewshot_lite.personal.editing.names import check_name
 from fewshot_lite.personal.embedding import Embedded, embed_photos
-from fewshot_lite.personal.file_contents import Contents
 from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.support import distinct_names
 
@@ -157,10 +150,9 @@ def add_features(
     """
     check_photos_may_change(personal)
     paths = photos if paths is None else paths
-    old = personal.contents
-    features = _checked(features, personal.views)
-    old_labels, names = labels_of(personal), named(personal)
-    all_labels, all_names = [*old_labels, *labels], [*names, *photos]
+    features, old = _checked(features, personal.views), placed(personal)
+    all_labels = [*(photo.label for photo in old), *labels]
+    all_names = [*(photo.name for photo in old), *photos]
     kept, duplicates = [], []
     for i, twin in enumerate(_twins(personal.features, features[:, 0])):
         if twin is None:
@@ -172,27 +164,14 @@ def add_features(
     _check_own_photos(new, added, dict(zip(labels[::-1], paths[::-1], strict=True)), duplicates)
     if not kept:
         raise NothingNew(duplicates)
-    taken = set(names)
+    taken = {photo.name for photo in old}
     for i in kept:
-        names.append(_free(photos[i], taken))
-        taken.add(names[-1])
-    if old.thumbnails:
-        small = tuple(thumbnails[i] if thumbnails else b"" for i in kept)
-        old = replace(old, thumbnails=(*old.thumbnails, *small))
-    contents = replace(
-        old,
-        features=np.concatenate([old.features, as_array(features[kept])]),
-        photos=tuple(names),
-        groups=np.concatenate([old.together, _new_groups(old, groups, len(labels))[kept]]),
-        digests=_joined_digests(old, digests, kept),
-    )
-    model = rebuilt(
-        personal,
-        contents,
-        [*old_labels, *(labels[i] for i in kept)],
-        film_kept=film_kept(personal),
-        edit={"add": dict(added)},
-    )
+        picture = thumbnails[i] if thumbnails and personal.thumbnails else b""
+        photo = Embedded(features[i], picture, 0 if digests is None else digests[i])
+        clip = None if groups is None else groups[i]
+        old.append(Placed(labels[i], _free(photos[i], taken), photo, clip=clip))
+        taken.add(old[-1].name)
+    model = arrange(personal, old, {"add": dict(added)})
     return Edit(model, dict(added), new, tuple(skipped), tuple(duplicates))
 
 
@@ -228,23 +207,6 @@ def _check_own_photos(
                 f"{label!r}: has no photo of its own: {path} is {same.photo!r} of {same.label!r}. "
                 "To give a class another name, use rename."
             )
-
-
-def _new_groups(old: Contents, groups: Sequence[int] | None, number: int) -> Array:
-    """Groups of new photos, int64 (M,), none of which the model has."""
-    given = list(groups or range(number))
-    return np.array(given) + int(old.together.max()) + 1 - min(given, default=0)
-
-
-def _joined_digests(
-    old: Contents, digests: Sequence[int] | None, kept: Sequence[int]
-) -> Array | None:
-    """Digests of old photos and the new ones kept, 0 for those that are not known."""
-    if old.digests is None and digests is None:
-        return None
-    known = np.zeros_like(old.labels) if old.digests is None else old.digests
-    new = [0 if digests is None else digests[i] for i in kept]
-    return np.concatenate([known, np.array(new, np.int64)])
 
 
 def _clip_numbers(photos: Sequence[Addition]) -> list[int]:

@@ -11,7 +11,13 @@ import torch
 
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.heads.in_numpy import as_array
-from fewshot_lite.personal.editing.edits import check_photos_may_change, film_kept, rebuilt
+from fewshot_lite.personal.editing.edits import (
+    check_photos_may_change,
+    film_kept,
+    labels_of,
+    named,
+    rebuilt,
+)
 from fewshot_lite.personal.embedding import Embedded
 from fewshot_lite.personal.personal_model import PersonalModel
 
@@ -26,6 +32,16 @@ class Placed:
     photo: Embedded
     row: int | None = None
     """Its row in the model as it is; None of a photo that is new to it."""
+    clip: int | None = None
+    """Of a new photo, one number for the frames of a clip; None if it is alone."""
+
+
+def placed(personal: PersonalModel) -> list[Placed]:
+    """The photos of a model as they are in it."""
+    contents, number = personal.contents, len(personal.contents.labels)
+    digests = [0] * number if contents.digests is None else contents.digests.tolist()
+    photos = map(Embedded, personal.views, contents.thumbnails or [b""] * number, digests)
+    return list(map(Placed, labels_of(personal), named(personal), photos, range(number)))
 
 
 def arrange(
@@ -55,10 +71,12 @@ def arrange(
     features = torch.stack([photo.photo.features for photo in chosen])
     if not bool(features.isfinite().all()):
         raise FewshotError("The model's values for a photo are not finite. Adapt anew.")
-    together = personal.contents.together
-    new = int(together.max()) + 1  # no photo that is new here is a frame of a clip
+    together, clips = personal.contents.together, dict[int, int]()
+    new = int(together.max()) + 1
     groups = [
-        new + place if photo.row is None else int(together[photo.row])
+        int(together[photo.row])
+        if photo.row is not None
+        else new + (place if photo.clip is None else clips.setdefault(photo.clip, place))
         for place, photo in enumerate(chosen)
     ]
     pictures = tuple(photo.photo.thumbnail for photo in chosen)
