@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,20 +58,6 @@ class Contents:
     def clips(self) -> bool:
         """Whether some of the photos are frames of one clip."""
         return len(set(self.together.tolist())) < len(self.labels)
-
-    def taken(self, rows: Sequence[int]) -> Contents:
-        """Some of the photos; what leaving each out told holds no longer."""
-        return replace(
-            self,
-            features=self.features[rows],
-            labels=self.labels[rows],
-            photos=tuple(self.photos[i] for i in rows) if self.photos else (),
-            support_strangeness=None,
-            leave_one_out_logits=None,
-            thumbnails=tuple(self.thumbnails[i] for i in rows) if self.thumbnails else (),
-            groups=self.together[rows],
-            digests=None if self.digests is None else self.digests[rows],
-        )
 
     def rows(self) -> tuple[Array, Array, Array]:
         """The rows that the head is fitted to: features (N V, d), labels and photos (N V,)."""

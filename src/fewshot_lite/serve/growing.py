@@ -137,9 +137,8 @@ def _added(
     personal: PersonalModel, label: str, uploads: Sequence[Upload]
 ) -> tuple[PersonalModel | None, list[str | None]]:
     """The model with photos, None if none was added, and why each was not."""
-    import torch
-
-    from fewshot_lite.personal.editing.adding import add_features
+    from fewshot_lite.personal.editing.adding import add_placed
+    from fewshot_lite.personal.editing.arranging import Placed
     from fewshot_lite.personal.editing.edits import NothingNew, check_photos_may_change
     from fewshot_lite.personal.embedding import embed_photos
     from fewshot_lite.serve.board import check_class_name
@@ -151,19 +150,15 @@ def _added(
     check_class_name(label, personal.class_names)
     found = embed_photos(personal, uploads, recorded_whites(personal.provenance))
     problems = [one if isinstance(one, str) else None for one in found]
-    kept = {i: one for i, one in enumerate(found) if not isinstance(one, str)}
-    if not kept:
+    read = {
+        str(i): Placed(label, f"{label}/{uploads[i].name}", one)
+        for i, one in enumerate(found)
+        if not isinstance(one, str)
+    }
+    if not read:
         return None, problems
     try:
-        edit = add_features(
-            personal,
-            torch.stack([one.features for one in kept.values()]),
-            [label] * len(kept),
-            [f"{label}/{uploads[i].name}" for i in kept],
-            paths=[str(i) for i in kept],
-            thumbnails=[one.thumbnail for one in kept.values()],
-            digests=[one.digest for one in kept.values()],
-        )
+        edit = add_placed(personal, list(read.values()), list(read))
     except NothingNew:
         return None, [why or "it is in the model already" for why in problems]
     for twin in edit.duplicates:

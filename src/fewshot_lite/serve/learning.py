@@ -171,7 +171,7 @@ class Learner:
             self._network, self._embedded = model.backbone, {}
         place = {number: row for row, number in enumerate(learned.rows)}
         for number, known in zip(learned.rows, placed(model), strict=True):
-            self._embedded[number] = known.photo  # may come back by an undo
+            self._embedded[number] = known.embedded  # may come back by an undo
         problems = dict(learned.problems)
         unknown = [
             p for p in board.photos if p.number not in self._embedded and p.number not in problems

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Sequence, Set
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,7 +18,6 @@ from fewshot_lite.images.inputs import Photo
 from fewshot_lite.images.photo import place_of
 from fewshot_lite.images.videos import check_frames
 from fewshot_lite.personal.editing.additions import (
-    Addition,
     Additions,
     find_additions,
     label_additions,
@@ -96,52 +96,51 @@ def add(
     sources = [photo.source for photo in every]
     whites = find_whites(sources, recorded_whites(personal.provenance))
     embedded = embed_photos(personal, sources, whites, on_done=on_done, on_embedded=on_embedded)
-    kept, read, skipped = list[Embedded](), list[Addition](), list(found.skipped)
+    read, places, skipped = list[Placed](), list[str](), list(found.skipped)
     for photo, outcome in zip(every, embedded, strict=True):
         if isinstance(outcome, str):
             skipped.append(Skipped(place_of(photo.source), outcome))
         else:
-            read.append(photo)
-            kept.append(outcome)
+            read.append(Placed(photo.label, photo.name, outcome, clip=photo.clip))
+            places.append(str(photo.source))
     skipped.sort(key=lambda item: str(item.path))
     skipped += _without_photos(personal, found, {photo.label for photo in read}, skipped)
     if strict and skipped:
         raise FewshotError(f"{skipped[0].path}: {skipped[0].reason}; --strict allows no such file.")
-    return add_features(
-        personal,
-        torch.cat([personal.views[:0], *(one.features[None] for one in kept)]),
-        [photo.label for photo in read],
-        [photo.name for photo in read],
-        paths=[str(photo.source) for photo in read],
-        thumbnails=[one.thumbnail for one in kept],
-        groups=_clip_numbers(read),
-        digests=[one.digest for one in kept],
-        skipped=skipped,
-    )
+    return add_placed(personal, read, places, skipped)
 
 
 def add_features(
-    personal: PersonalModel,
-    features: Tensor,
-    labels: Sequence[str],
-    photos: Sequence[str],
-    *,
-    paths: Sequence[str] | None = None,
-    thumbnails: Sequence[bytes] = (),
-    groups: Sequence[int] | None = None,
-    digests: Sequence[int] | None = None,
-    skipped: Iterable[Skipped] = (),
+    personal: PersonalModel, features: Tensor, labels: Sequence[str], photos: Sequence[str]
 ) -> Edit:
-    """As `add`, for photos that have gone through the model's network.
+    """As `add`, of features that the model's network gave.
 
     Args:
         features: (M, d), or (M, V, d) of each view that the model has (`personal.views`).
         labels: M class names.
         photos: M names for the model; one that it has already is numbered.
-        paths: M places to name duplicates by; the names unless given.
-        thumbnails: M small pictures (`images.thumbnails`), or none; a model without any takes none.
-        groups: M numbers, one for the frames of a clip; None if each photo is alone.
-        digests: M, by which `classify` knows them again (`images.decoding.digest_of`), if known.
+
+    Raises:
+        UsageError, FewshotError, ValueError: as `add_placed`.
+    """
+    features = features.to(personal.views)
+    rows = map(Embedded, features if features.ndim == 3 else features[:, None])
+    return add_placed(personal, list(map(Placed, labels, photos, rows)), photos)
+
+
+def add_placed(
+    personal: PersonalModel,
+    photos: Sequence[Placed],
+    paths: Sequence[str],
+    skipped: Iterable[Skipped] = (),
+) -> Edit:
+    """As `add`, for photos that have gone through the model's network.
+
+    Args:
+        photos: M, new to the model; a name that it has already is numbered. A model without
+            thumbnails takes none.
+        paths: M places to name duplicates by.
+        skipped: files that were not read, for the outcome.
 
     Raises:
         UsageError: a model that was adapted by gradient.
@@ -149,73 +148,47 @@ def add_features(
         ValueError: features of another number of views.
     """
     check_photos_may_change(personal)
-    paths = photos if paths is None else paths
-    features, old = _checked(features, personal.views), placed(personal)
-    all_labels = [*(photo.label for photo in old), *labels]
-    all_names = [*(photo.name for photo in old), *photos]
-    kept, duplicates = [], []
-    for i, twin in enumerate(_twins(personal.features, features[:, 0])):
+    features = torch.stack([photo.embedded.features for photo in photos])
+    _check(features, personal.views)
+    chosen = placed(personal)
+    every = [*chosen, *photos]
+    kept, duplicates = list[Placed](), list[Duplicate]()
+    twins = _twins(personal.features, features[:, 0])
+    for photo, path, twin in zip(photos, paths, twins, strict=True):
         if twin is None:
-            kept.append(i)
+            kept.append(photo)
         else:
-            duplicates.append(Duplicate(paths[i], all_names[twin], all_labels[twin], labels[i]))
-    new = tuple(sorted(set(labels) - set(personal.class_names)))
-    added = Counter(labels[i] for i in kept)
-    _check_own_photos(new, added, dict(zip(labels[::-1], paths[::-1], strict=True)), duplicates)
+            same = every[twin]
+            duplicates.append(Duplicate(path, same.name, same.label, photo.label))
+    new = tuple(sorted({photo.label for photo in photos} - set(personal.class_names)))
+    added = Counter(photo.label for photo in kept)
+    for label in new:
+        if not added[label]:
+            twice = next(duplicate for duplicate in duplicates if duplicate.wanted == label)
+            raise FewshotError(
+                f"{label!r}: has no photo of its own: {twice.path} is {twice.photo!r} of "
+                f"{twice.label!r}. To give a class another name, use rename."
+            )
     if not kept:
         raise NothingNew(duplicates)
-    taken = {photo.name for photo in old}
-    for i in kept:
-        picture = thumbnails[i] if thumbnails and personal.thumbnails else b""
-        photo = Embedded(features[i], picture, 0 if digests is None else digests[i])
-        clip = None if groups is None else groups[i]
-        old.append(Placed(labels[i], _free(photos[i], taken), photo, clip=clip))
-        taken.add(old[-1].name)
-    model = arrange(personal, old, {"add": dict(added)})
+    taken = {photo.name for photo in chosen}
+    for photo in kept:
+        picture = photo.embedded.thumbnail if personal.thumbnails else b""
+        name, own = _free(photo.name, taken), replace(photo.embedded, thumbnail=picture)
+        chosen.append(replace(photo, name=name, embedded=own))
+        taken.add(name)
+    model = arrange(personal, chosen, {"add": dict(added)})
     return Edit(model, dict(added), new, tuple(skipped), tuple(duplicates))
 
 
-def _checked(features: Tensor, views: Tensor) -> Tensor:
-    """Features (M, V, d) for a model of these views (N, V, d)."""
-    features = features.to(views)
-    features = features if features.ndim == 3 else features[:, None]
+def _check(features: Tensor, views: Tensor) -> None:
+    """Refuse features (M, V, d) that are none for a model of these views (N, V, d)."""
     if features.shape[1] != views.shape[1]:
         raise ValueError(f"{features.shape[1]} views of {views.shape[1]}")
     if not bool(features.isfinite().all()):
         raise FewshotError(
             "The model's values for these photos are not finite: it is damaged. Adapt anew."
         )
-    return features
-
-
-def _check_own_photos(
-    new: Iterable[str], added: Counter[str], path_of: Mapping[str, str], found: Sequence[Duplicate]
-) -> None:
-    """Refuse a new class that has duplicates alone.
-
-    Args:
-        new: the new classes.
-        added: photos of each class that are no duplicates.
-        path_of: a photo of each class.
-        found: the duplicates.
-    """
-    for label in new:
-        if not added[label]:
-            path = path_of[label]
-            same = next(duplicate for duplicate in found if duplicate.path == path)
-            raise FewshotError(
-                f"{label!r}: has no photo of its own: {path} is {same.photo!r} of {same.label!r}. "
-                "To give a class another name, use rename."
-            )
-
-
-def _clip_numbers(photos: Sequence[Addition]) -> list[int]:
-    """One number for the frames of each clip, and one for each photo."""
-    numbers: dict[str, int] = {}
-    return [
-        numbers.setdefault(photo.clip or f"photo {place}", len(numbers))
-        for place, photo in enumerate(photos)
-    ]
 
 
 def _without_photos(

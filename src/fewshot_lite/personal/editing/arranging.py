@@ -29,11 +29,11 @@ class Placed:
     label: str
     name: str
     """Its name in the model."""
-    photo: Embedded
+    embedded: Embedded
     row: int | None = None
     """Its row in the model as it is; None of a photo that is new to it."""
-    clip: int | None = None
-    """Of a new photo, one number for the frames of a clip; None if it is alone."""
+    clip: str = ""
+    """What a new photo has in common with other frames of its clip; empty if it is alone."""
 
 
 def placed(personal: PersonalModel) -> list[Placed]:
@@ -68,24 +68,24 @@ def arrange(
         return photo.row is None or photo.row >= first
 
     chosen = sorted(photos, key=is_new)  # those that FiLM was made from stand first
-    features = torch.stack([photo.photo.features for photo in chosen])
+    features = torch.stack([photo.embedded.features for photo in chosen])
     if not bool(features.isfinite().all()):
         raise FewshotError("The model's values for a photo are not finite. Adapt anew.")
-    together, clips = personal.contents.together, dict[int, int]()
+    together, clips = personal.contents.together, dict[str, int]()
     new = int(together.max()) + 1
     groups = [
         int(together[photo.row])
         if photo.row is not None
-        else new + (place if photo.clip is None else clips.setdefault(photo.clip, place))
+        else new + (clips.setdefault(photo.clip, place) if photo.clip else place)
         for place, photo in enumerate(chosen)
     ]
-    pictures = tuple(photo.photo.thumbnail for photo in chosen)
+    pictures = tuple(photo.embedded.thumbnail for photo in chosen)
     contents = replace(
         personal.contents,
         features=as_array(features),
         photos=tuple(photo.name for photo in chosen),
         groups=np.array(groups),
-        digests=np.array([photo.photo.digest for photo in chosen], np.int64),
+        digests=np.array([photo.embedded.digest for photo in chosen], np.int64),
         thumbnails=pictures if any(pictures) else (),
     )
     return rebuilt(

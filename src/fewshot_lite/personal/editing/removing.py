@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.images.clips import clip_of
+from fewshot_lite.personal.editing.arranging import arrange, placed
 from fewshot_lite.personal.editing.edits import (
     Edit,
     check_photos_may_change,
     film_kept,
     labels_of,
-    named,
     rebuilt,
 )
 from fewshot_lite.personal.editing.names import check_known, check_name
@@ -36,7 +36,8 @@ def remove(
         raise UsageError("Name a class to remove, or a photo with --photo.")
     for name in classes:
         check_known(name, personal.class_names, "class")
-    names = named(personal)
+    every = placed(personal)
+    names = [photo.name for photo in every]
     clips = {clip_of(name) for name in names}
     for name in photos:
         if name not in clips:
@@ -47,30 +48,22 @@ def remove(
         raise FewshotError(
             f"With {rest} left, there would be nothing to tell apart. Add other classes first."
         )
-    labels = labels_of(personal)
     gone = set(photos)
     kept = [
-        i
-        for i, label in enumerate(labels)
-        if label in left and gone.isdisjoint((names[i], clip_of(names[i])))
+        photo
+        for photo in every
+        if photo.label in left and gone.isdisjoint((photo.name, clip_of(photo.name)))
     ]
     for name in left:
-        if name not in {labels[i] for i in kept}:
+        if name not in {photo.label for photo in kept}:
             raise FewshotError(
                 f"{name!r}: no photo of it would be left. To remove the class, name it itself."
             )
-    removed = Counter(labels)
-    removed.subtract(labels[i] for i in kept)
+    removed = Counter(photo.label for photo in every)
+    removed.subtract(photo.label for photo in kept)
     changes = {name: -number for name, number in removed.items() if number}
-    first = film_kept(personal)
-    model = rebuilt(
-        personal,
-        personal.contents.taken(kept),
-        [labels[i] for i in kept],
-        film_kept=sum(i < first for i in kept),
-        edit={"remove": {name: -number for name, number in changes.items()}},
-    )
-    return Edit(model, changes)
+    edit = {"remove": {name: -number for name, number in changes.items()}}
+    return Edit(arrange(personal, kept, edit), changes)
 
 
 def rename(personal: PersonalModel, old: str, new: str) -> Edit:
