@@ -79,11 +79,12 @@ def arrange(
         else new + (clips.setdefault(photo.clip, place) if photo.clip else place)
         for place, photo in enumerate(chosen)
     ]
+    known = personal.photos or any(photo.row is None for photo in chosen)
     pictures = tuple(photo.embedded.thumbnail for photo in chosen)
     contents = replace(
         personal.contents,
         features=as_array(features),
-        photos=tuple(photo.name for photo in chosen),
+        photos=tuple(photo.name for photo in chosen) if known else (),
         groups=np.array(groups),
         digests=np.array([photo.embedded.digest for photo in chosen], np.int64),
         thumbnails=pictures if any(pictures) else (),
