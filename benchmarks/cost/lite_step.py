@@ -1,4 +1,4 @@
-"""Memory and time of one LITE step against N, its floor, and bfloat16 against float32.
+"""Memory and time of one LITE step against N, its floor, in each precision.
 
     python -m benchmarks.cost.lite_step --sizes 50,200,1000 --modes lite,all,full
     python -m benchmarks.cost.lite_step --device cuda --way 50 --queries 500 --sizes 100,1000,10000
@@ -13,8 +13,6 @@ the task's images take. "lite" back-propagates H images, "all" every image, "ful
 one graph, as is usual. "published" does the work of the authors' code (see
 `benchmarks/published_lite.py`), with "lite" in turns with it: `lite_over_published` is of processor
 time on a CPU, else of seconds. Give `--film-layers depthwise` then, the layers that it adapts.
-`agreement` compares a step in bfloat16 with the same step in float32: relative error of the
-gradient, and the share of queries that are classified alike.
 """
 
 from __future__ import annotations
@@ -29,7 +27,6 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from torch import Tensor
 
 from benchmarks.common import (
     Row,
@@ -103,25 +100,19 @@ def measure(args: argparse.Namespace, backbone: str, mode: str, precision: str, 
     learner.to(memory_format=torch.channels_last)
     depthwise = has_depthwise_convolutions(learner.backbone)
 
-    def passes_of(name: str) -> Passes:
-        cast = functools.partial(autocast, device, name, depthwise=depthwise)  # type: ignore[arg-type]
-        return Passes(micro_batch, cast)
-
+    cast = functools.partial(autocast, device, precision, depthwise=depthwise)  # type: ignore[arg-type]
+    passes = Passes(micro_batch, cast)
     before = peak(device)
     cpu_task = random_task(number, args.queries, args.way, args.image_size)
     images = cpu_task.support.numel() + cpu_task.query.numel()
     task = cpu_task.to(device)
 
-    def step(passes: Passes, *, of_all: bool = False) -> None:
-        random = torch.Generator().manual_seed(0)
-        h = None if of_all else args.h
-        lite_step(learner, task, random, h=h, passes=passes)
+    def step() -> None:
+        h = None if mode == "all" else args.h
+        lite_step(learner, task, torch.Generator().manual_seed(0), h=h, passes=passes)
 
-    passes = passes_of(precision)
-    ways: dict[str, Callable[[], object]] = {
-        "step": functools.partial(step, passes, of_all=mode == "all"),
-        "floor": functools.partial(bare_passes, learner, task, args.h, passes),
-    }
+    floor = functools.partial(bare_passes, learner, task, args.h, passes)
+    ways: dict[str, Callable[[], object]] = {"step": step, "floor": floor}
     if mode == "full":
         ways["step"] = functools.partial(full_step, learner, task)
     elif mode == "published":
@@ -139,8 +130,6 @@ def measure(args: argparse.Namespace, backbone: str, mode: str, precision: str, 
     }
     if args.repeats:
         row |= timed(ways, args.repeats, device)
-    if precision == "bfloat16" and mode == "lite":
-        row["agreement"] = agreement(learner, task, step, passes, passes_of("float32"))
     return row
 
 
@@ -193,28 +182,6 @@ def bare_passes(learner: Learner, task: Task, h: int, passes: Passes) -> None:
             with passes.cast():
                 embeddings = learner.embed(batch)
             embeddings.sum().backward()
-
-
-def agreement(
-    learner: Learner,
-    task: Task,
-    step: Callable[[Passes], None],
-    passes: Passes,
-    exact: Passes,
-) -> Row:
-    """A step and its answers in both precisions, with the same subsets."""
-    found: list[tuple[Tensor, Tensor]] = []
-    for each in (passes, exact):
-        learner.zero_grad(set_to_none=True)
-        step(each)
-        gradients = [p.grad.flatten() for p in learner.parameters() if p.grad is not None]
-        adapted = learner.adapt(task.support, task.support_labels, task.classes, passes=each)
-        found.append((torch.cat(gradients), adapted.logits(task.query).argmax(1)))
-    (gradient, answers), (true, right) = found
-    return {
-        "gradient_error": round(float((gradient - true).norm() / true.norm()), 5),
-        "same_answers": round(float((answers == right).double().mean()), 4),
-    }
 
 
 if __name__ == "__main__":

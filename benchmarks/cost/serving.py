@@ -127,7 +127,6 @@ class Server:
         return {
             "requests": len(times),
             "answered": statuses.count(200),
-            "told_to_come_again": statuses.count(503),
             "requests_a_second": round(len(times) / passed, 2),
             "cpu_ms_a_request": round(1000 * processor / len(times), 1),
             "p50_ms": round(1000 * cuts[49], 1),

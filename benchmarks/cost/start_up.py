@@ -3,8 +3,8 @@
 python -m benchmarks.cost.start_up
 
 `--help` beside Typer and Rich; `classify` of one photo and `adapt` of 25, by onnxruntime and by
-torch, beside torch. The commands take turns. Processor time is that of all threads; unlike the
-time on the clock it says little of what else the machine does meanwhile.
+torch, beside torch. The commands take turns. Seconds are of the processor, of all threads: unlike
+time on the clock they say little of what else the machine does meanwhile.
 """
 
 from __future__ import annotations
@@ -51,18 +51,9 @@ def main() -> None:
             "import torch": [sys.executable, "-c", "import torch"],
         }
         ways = {name: partial(run, words) for name, words in commands.items()}
-        times = dict(zip(("clock", "processor"), in_turns(ways, args.repeats), strict=True))
-    result = {
-        kind: {
-            "seconds": medians(found),
-            "ratios": {
-                name: round(median(ratios(found, name, beside)), 4)
-                for name, beside in _BESIDE.items()
-            },
-        }
-        for kind, found in times.items()
-    }
-    emit("start_up", vars(args), result)
+        _, times = in_turns(ways, args.repeats)
+    shares = {name: round(median(ratios(times, name, it)), 4) for name, it in _BESIDE.items()}
+    emit("start_up", vars(args), {"seconds": medians(times), "ratios": shares})
 
 
 def run(words: list[str]) -> None:

@@ -79,7 +79,6 @@ def measure(
         "seconds": found,
         "adapt_over_bare": round(found["adapt"] / found["adapt_bare"], 2),
         "classify_over_bare": round(found["classify"] / found["classify_bare"], 2),
-        "photos_a_second": round(len(photos) / found["classify"], 1),
         "processor_seconds": busy,
         "classify_processor_ms_a_photo": {
             name: round(1e3 * value / len(photos), 2)

@@ -269,16 +269,13 @@ def main() -> None:
 
 
 def summary(results: list[Row]) -> Row:
-    """Counts of one family, the costliest files, and all that should not be."""
+    """Counts of one family, and all that should not be."""
 
     def bad(result: Row) -> bool:
         ended = not result["outcome"].startswith(("read", "refused"))
         costly = result["bytes"] > LARGE or result["seconds"] > SLOW
         return ended or costly or bool(result["programs"])
 
-    costliest = sorted(
-        results, key=lambda result: -max(result["bytes"] / LARGE, result["seconds"] / SLOW)
-    )
     return {
         "files": len(results),
         "outcomes": Counter(
@@ -286,7 +283,6 @@ def summary(results: list[Row]) -> Row:
         ),
         "most_gigabytes": max((result["bytes"] for result in results), default=0) / 1e9,
         "most_seconds": max((result["seconds"] for result in results), default=0),
-        "costliest": costliest[:3],
         "not_as_promised": [result for result in results if bad(result)],
     }
 

@@ -84,8 +84,6 @@ def test_a_step_in_both_precisions_and_all_modes() -> None:
     for row in rows:
         assert row["peak_mib"] > row["images_mib"] >= 0
         assert row["share_of_floor"] > 0
-        if row["precision"] == "bfloat16":
-            assert 0 < row["agreement"]["gradient_error"] < 1
 
 
 @pytest.mark.slow
