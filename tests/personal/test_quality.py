@@ -11,6 +11,7 @@ from torch import Tensor
 
 from command_line import Run
 from fewshot_lite.cli.render.quality import quality_json
+from fewshot_lite.heads.calibrated import CalibratedHead
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
 from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.personal.personal_model import PersonalModel
@@ -97,6 +98,17 @@ def test_every_class_weighs_the_same_however_many_photos_it_has(backbone: Backbo
     assert quality.interval is not None
     assert quality.interval[1] - quality.interval[0] > 0.3  # half of it is from two photos
     assert [(c.name, c.photos, c.right) for c in quality.few] == [("class 1", 2, 0)]
+
+
+@pytest.mark.parametrize(("lead", "accuracy"), [(0.7, 1), (0.6, 1 - 0.5 * (1 - 0.6 / 3))])
+def test_half_of_what_a_class_gains_by_having_a_photo_fewer_is_taken_back(
+    backbone: Backbone, lead: float, accuracy: float
+) -> None:
+    personal = told(backbone, [20, 3], [0, 0], sure=lead)
+    personal.head = CalibratedHead(personal.head, 2, 5)  # gains 10 / √2 - 10 / √3 = 1.30
+    quality = assess(personal)
+    assert quality.accuracy == pytest.approx(accuracy)
+    assert quality.right == 23
 
 
 def test_few_photos_are_pointed_at_beside_many_only(backbone: Backbone) -> None:

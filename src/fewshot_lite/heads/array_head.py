@@ -25,6 +25,10 @@ class ArrayHead(ABC):
         """Leave-one-out, float64 (N, K); see `leave_one_out.leave_one_out_logits`."""
 
     @abstractmethod
+    def count_gain(self, counts: Array) -> Array:
+        """What a class's logit gains by its number of rows, of counts (N,) above 0: t c / n^p."""
+
+    @abstractmethod
     def calibrated(self, factor: float, count_offset: float) -> ArrayHead:
         """The head with a factor t and a count offset c; see `calibrated.CalibratedHead`."""
 
@@ -43,6 +47,9 @@ class DescribedHead(ArrayHead):
 
     def leave_one_out_logits(self, support: Support, groups: Array | None = None) -> Array:
         return leave_one_out.leave_one_out_logits(self.description, self.tensors, support, groups)
+
+    def count_gain(self, counts: Array) -> Array:
+        return leave_one_out.count_gain(self.description, self.tensors, counts)
 
     def calibrated(self, factor: float, count_offset: float) -> DescribedHead:
         inner = {f"head.{name}": value for name, value in self.tensors.items()}

@@ -34,7 +34,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from fewshot_lite.heads import calibration
+from fewshot_lite.heads import calibration, leave_one_out
 from fewshot_lite.heads.array_head import ArrayHead, DescribedHead
 from fewshot_lite.heads.base import Head, Statistics, SupportSet
 from fewshot_lite.heads.in_numpy import (
@@ -150,6 +150,9 @@ class _ByTorch(ArrayHead):
         photos = None if groups is None else torch.from_numpy(groups)
         found: Array = self.head.leave_one_out_logits(*rows, classes, photos).numpy()
         return found
+
+    def count_gain(self, counts: Array) -> Array:
+        return leave_one_out.count_gain(self.head.describe(), state_of(self.head), counts)
 
     def calibrated(self, factor: float, count_offset: float) -> ArrayHead:
         return _ByTorch(CalibratedHead(self.head, factor, count_offset))

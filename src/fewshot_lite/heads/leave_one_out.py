@@ -217,9 +217,16 @@ def _calibrated(
     logits = _remembered(options["head"], under("head.", state), support, rows)
     counts = np.bincount(labels, minlength=classes)[None].repeat(len(rows), 0)
     counts[np.arange(len(rows)), labels[rows[:, 0]]] -= rows.shape[1]
+    found: Array = float(state["factor"]) * logits + count_gain(options, state, counts)[:, None]
+    return found
+
+
+def count_gain(options: Mapping[str, Any], state: Mapping[str, Array], counts: Array) -> Array:
+    """What a head adds to the logit of a class of so many rows: see `calibrated`; most heads 0."""
+    if "count_offset" not in state:
+        return np.zeros(counts.shape)
     power = checked_power(options.get("count_power", OLD_COUNT_POWER))
-    offsets = float(state["count_offset"]) / counts[:, None] ** power
-    found: Array = float(state["factor"]) * (logits + offsets)
+    found: Array = float(state["factor"]) * float(state["count_offset"]) / counts**power
     return found
 
 
