@@ -108,6 +108,13 @@ def test_a_place_that_cannot_be_made_is_named(base: Path, tmp_path: Path) -> Non
     assert contents(tmp_path) == {"file": b"text"}
 
 
+@pytest.mark.parametrize("number", ["per_kind", "held_back"])
+def test_no_drawings_are_refused(tmp_path: Path, number: str) -> None:
+    with pytest.raises(UsageError, match=rf"{number} 0: must be at least 1"):
+        run_demo(str(tmp_path / "demo"), **{number: 0})
+    assert not (tmp_path / "demo").exists()
+
+
 def test_a_bad_base_leaves_no_folder(base: Path, tmp_path: Path) -> None:
     personal = tiny_model().adapt(run_demo_photos(base, tmp_path)).save(tmp_path / "mine")
     before = contents(tmp_path)

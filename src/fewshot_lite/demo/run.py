@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from fewshot_lite.core.config import COUNT, check_number
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.files import DEFAULT_BASE, DEFAULT_PERSONAL
 from fewshot_lite.core.intervals import wilson_interval
@@ -47,7 +48,7 @@ class DemoResult:
 
 
 def run_demo(
-    folder: Path,
+    folder: str | Path,
     *,
     base: str | Path = DEFAULT_BASE,
     per_kind: int = 10,
@@ -66,8 +67,12 @@ def run_demo(
         on_done: called with (drawings done, drawings in all, what is done to them).
 
     Raises:
-        UsageError: the folder exists (without `force`), or is not one of a demo (with it).
+        UsageError: the folder exists (without `force`), or is not one of a demo (with it); or no
+            drawings.
     """
+    check_number("per_kind", per_kind, COUNT)
+    check_number("held_back", held_back, COUNT)
+    folder = Path(folder)
     tell = on_done or (lambda *_: None)
     tell(0, None, "Loading the model")
     model = MetaModel.load(base)  # first, so that a bad one leaves no folder behind
