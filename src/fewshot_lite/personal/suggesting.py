@@ -82,7 +82,7 @@ def suggest(
     """Choose the photos whose labels would help most.
 
     Args:
-        personal: the model that is to learn of them.
+        personal: the model that is to learn from them.
         photos: unlabelled: a folder of them, files, or what `find_photos` found. A video is one of
             them, by the mean of its frames' features. Those that the model was adapted to are
             passed over.
