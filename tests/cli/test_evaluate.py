@@ -145,6 +145,8 @@ def test_a_photo_that_cannot_be_read_is_named_and_left_out(
         (["cosine", "DATA", "--csv", "DATA"], 2, "--csv .*: a folder"),
         (["cosine:MODEL", "DATA", "--shots", "4"], 1, "class 'thing 0' has 5 readable photos"),
         (["PERSONAL", "DATA"], 2, "whose classes are fixed"),
+        (["refine:resnet18", "DATA"], 2, "refine:resnet18: there is no checkpoint resnet18"),
+        (["film-ridge:gone", "DATA"], 2, "film-ridge:gone: there is no checkpoint gone"),
         (["cosine:unheard_of", "DATA"], 2, "there is no such network"),
         (["cosine:DATA", "DATA"], 2, "is a folder. Give a checkpoint"),
         (["cosine:PERSONAL", "DATA"], 2, "Error: cosine:.*: a personal file, not a backbone"),

@@ -229,7 +229,7 @@ def test_stages_are_named_or_have_digits(pattern: str) -> None:
         ("layer3", "layer3: no stage. Name some of"),
         ("block3,head", "head: no stage"),
         ("block3,,block4", "an empty name: no stage"),
-        ("", "has 0 digits"),
+        ("", "an empty name: no stage"),
         ("10011", "block1 cannot move: the base adapts from block2 up"),
         ("block*", "block1 cannot move"),
     ],

@@ -16,6 +16,7 @@ from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.networks.architectures import preprocessing
 from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.networks.film import NormParameters, folded, modulate
+from fewshot_lite.networks.timm_models import configuration
 from fewshot_lite.networks.weights import load_backbone
 from fewshot_lite.personal.meta_model import MetaModel
 from fewshot_lite.personal.personal_model import PersonalModel
@@ -162,10 +163,41 @@ def test_checkpoints_name_the_network_and_say_what_they_need(
 
     def without_timm(name: str) -> Any:
         if name == "timm":
-            raise ImportError(name)
+            raise ModuleNotFoundError(name=name)
         return import_module(name)
 
     monkeypatch.setattr(importlib, "import_module", without_timm)
     for load in (lambda: MetaModel.load(base), lambda: PersonalModel.load(personal)):
         with pytest.raises(FewshotError, match=r"needs timm.*pip install \"fewshot-lite\[timm\]\""):
             load()
+
+
+@pytest.mark.parametrize(
+    "found", [ImportError("cannot import\nname"), RuntimeError("operator is not there"), object()]
+)
+def test_a_timm_that_cannot_be_used_is_refused(
+    monkeypatch: pytest.MonkeyPatch, found: object
+) -> None:
+    def broken(name: str) -> object:
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    monkeypatch.setattr(importlib, "import_module", broken)
+    with pytest.raises(FewshotError, match=r"cannot be used \(.*pip install --upgrade") as caught:
+        configuration("timm:resnet18")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [0, 5000])  # empty, cut off
+def test_damaged_weights_of_the_hub_are_named(
+    timm: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, size: int
+) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file({"fc.weight": torch.zeros(10, 1000)}, path)
+    path.write_bytes(path.read_bytes()[:size])
+    hub_with(monkeypatch, str(path))
+    with pytest.raises(FewshotError, match=r"model.safetensors: damaged, .*Delete it") as caught:
+        load_backbone("timm:resnet10t", "default", 32)
+    assert "\n" not in str(caught.value)

@@ -40,10 +40,10 @@ def evaluate(
     words: Annotated[
         list[str],
         argument(
-            f"Models: default, a checkpoint, or a baseline ({', '.join(BASELINES)}), also as "
-            "NAME:BACKBONE. Data: class folders, a folder of such data sets, several of either, or "
-            "the folder of Meta-Dataset, VTAB-v2 or ORBIT; leave it out with --support and "
-            "--query.",
+            "Models: default, a checkpoint, refine:default or refine:FILE (adapt --refine on), or "
+            f"a baseline ({', '.join(BASELINES)}), also as NAME:BACKBONE. Data: class folders, a "
+            "folder of such data sets, several of either, or the folder of Meta-Dataset, VTAB-v2 "
+            "or ORBIT; leave it out with --support and --query.",
             metavar="MODEL... DATA...",
             shown=False,
         ),

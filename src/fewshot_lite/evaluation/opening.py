@@ -14,7 +14,7 @@ from fewshot_lite.core import checkpoint
 from fewshot_lite.core.config import Precision
 from fewshot_lite.core.devices import autocast, pick_device
 from fewshot_lite.core.errors import FewshotError, UsageError, first_line
-from fewshot_lite.core.files import find_base
+from fewshot_lite.core.files import DEFAULT_BASE, find_base
 from fewshot_lite.core.ranks import device_name
 from fewshot_lite.evaluation.finetuning import FineTuning, updated_by
 from fewshot_lite.evaluation.methods import (
@@ -80,8 +80,7 @@ class _Opener:
 
     def open(self, name: ModelName) -> Opened:
         if name.baseline is None or name.baseline in (REFINE, *FILM_HEADS):
-            path = find_base(name.base)
-            model = self._model(path, name.text)
+            model = self._model(_checkpoint(name), name.text)
             size = self._size(model.image_size)
             learner, passes = model.learner, self._passes(model.learner.backbone)
             method: Method
@@ -190,6 +189,17 @@ class _Opener:
 
     def _size(self, own: int) -> int:
         return self._settings.image_size or own
+
+
+def _checkpoint(name: ModelName) -> Path:
+    """The file of what is adapted in one pass, whatever comes after."""
+    try:
+        return find_base(name.base)
+    except UsageError:
+        raise UsageError(
+            f"{name.text}: there is no checkpoint {name.base}. Give {DEFAULT_BASE} or a FILE after "
+            "the colon."
+        ) from None
 
 
 def _pattern_of(name: ModelName, tuning: FineTuning) -> dict[str, str]:

@@ -92,7 +92,7 @@ def stages_that_move(text: str, layers: Sequence[str], first: int) -> tuple[bool
     """
     wrong, free = f"--refine-pattern {text}", layers[first:-1]
     remedy = f"Name some of {', '.join(free)}."
-    if set(text) <= {"0", "1"}:
+    if text and set(text) <= {"0", "1"}:
         if len(text) != len(layers):
             raise UsageError(
                 f"{wrong}: has {len(text)} digits, must have {len(layers)} for {', '.join(layers)};"

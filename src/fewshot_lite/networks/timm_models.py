@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from fewshot_lite.core.errors import FewshotError, UsageError, first_line
@@ -27,15 +28,22 @@ def _timm(name: str) -> Any:
     """The library.
 
     Raises:
-        FewshotError: it is not installed.
+        FewshotError: it is not installed, or cannot be used as it is.
     """
     try:
-        return importlib.import_module("timm")
-    except ImportError:
+        timm = importlib.import_module("timm")
+        timm.get_pretrained_cfg  # noqa: B018  # which old ones do not have
+    except Exception as error:  # one that does not fit torch fails in any way
+        if isinstance(error, ModuleNotFoundError) and error.name == "timm":
+            raise FewshotError(
+                f"backbone {name!r}: needs timm, which is not installed. Install it: "
+                'pip install "fewshot-lite[timm]".'
+            ) from None
         raise FewshotError(
-            f"backbone {name!r}: needs timm, which is not installed. Install it: "
-            'pip install "fewshot-lite[timm]".'
+            f"backbone {name!r}: needs timm, and the one installed cannot be used "
+            f"({first_line(error)}). Install another: pip install --upgrade timm."
         ) from None
+    return timm
 
 
 def configuration(name: str) -> Any:
@@ -50,8 +58,11 @@ def configuration(name: str) -> Any:
     known = timm.list_models() if "." not in own else timm.list_pretrained()
     if own not in known:
         close = get_close_matches(own.lower(), known, n=2, cutoff=0.6)
-        hint = f" Did you mean {' or '.join(TIMM + name for name in close)}?" if close else ""
-        raise UsageError(f"backbone {name!r}: timm {timm.__version__} has no such network.{hint}")
+        near = " or ".join(TIMM + name for name in close)
+        raise UsageError(
+            f"backbone {name!r}: timm {timm.__version__} has no such network. "
+            + (f"Did you mean {near}?" if near else "timm.list_models() has their names.")
+        )
     return timm.get_pretrained_cfg(own)
 
 
@@ -79,7 +90,13 @@ def fetch(name: str, image_size: int) -> tuple[dict[str, Tensor], dict[str, str]
     """
     found = configuration(name)
     path = _download(name, found.hf_hub_id, found.hf_hub_filename)
-    network, _ = build(name, image_size, pretrained=True, pretrained_cfg_overlay={"file": path})
+    try:
+        network, _ = build(name, image_size, pretrained=True, pretrained_cfg_overlay={"file": path})
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise FewshotError(
+            f"{path}: damaged, or not the weights of {name} ({first_line(error)}). Delete it, and "
+            "it will be downloaded again."
+        ) from None
     record = {"weights": f"timm {found.architecture}.{found.tag}", "sha256": sha256(Path(path))}
     return network.state_dict(), record
 
@@ -91,12 +108,12 @@ def _download(name: str, repository: str | None, file: str | None) -> str:
             f"backbone {name!r}: timm has no weights of it. Give a file (--weights FILE), or "
             "another network."
         )
-    hub = importlib.import_module("huggingface_hub")  # timm needs it
     file = _SAFE.get(file, file)
-    cached = hub.try_to_load_from_cache(repository, file)
-    if isinstance(cached, str):
-        return cached
     try:
+        hub = importlib.import_module("huggingface_hub")  # timm needs it
+        cached = hub.try_to_load_from_cache(repository, file)
+        if isinstance(cached, str):
+            return cached
         # A short question first: without a network the download itself retries for a minute.
         hub.get_hf_file_metadata(hub.hf_hub_url(repository, file), timeout=_PATIENCE)
         return str(hub.hf_hub_download(repository, file))

@@ -61,7 +61,7 @@ def parse_base(base: str | Path = DEFAULT_BASE, weights: str | Path | None = Non
     raise UsageError(
         f"--base {base}: no such file, and no model of this name.{hint} Shipped: "
         f"{', '.join((DEFAULT_BASE, *shipped)) if shipped else 'none'}. With a network, any of "
-        "torchvision's, e.g. efficientnet_b0."
+        "torchvision's, e.g. efficientnet_b0, or timm:NAME."
     )
 
 

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from fewshot_lite.cli.render.evaluate import count, milliseconds, percent
 from fewshot_lite.cli.render.terminal import err, escape, out, print_next, print_table
+from fewshot_lite.evaluation.names import REFINE
 
 if TYPE_CHECKING:
     from fewshot_lite.evaluation.lambda_search.measuring import Measured
@@ -42,14 +43,16 @@ def print_search(search: Search, stored: Path | None, storable: bool) -> None:
     for one in sorted(shown.values(), key=lambda m: m.ratio):
         table.add_row(*_cells(one, search))
     print_table(table)
+    drop = 100 * search.options.max_drop
     out.print(
-        f"Chosen: [bold]{chosen.pattern}[/], the fastest within "
-        f"{100 * search.options.max_drop:g} points of the full one: {1 / chosen.ratio:.1f} times "
+        f"Chosen: [bold]{chosen.pattern}[/], the fastest within {drop:g} "
+        f"point{'s' if drop != 1 else ''} of the full one: {1 / chosen.ratio:.1f} times "
         f"as fast, accuracy {percent(chosen.minus(full), sign=True)}"
     )
     if stored is not None:
         out.print(f"Stored: [bold]{escape(str(stored))}[/]")
-        print_next("adapt", "./my_objects", "--base", stored)
+        refine = ("--refine", "on") if search.model.partition(":")[0] == REFINE else ()
+        print_next("adapt", "./my_objects", "--base", stored, *refine)
     elif storable and search.finished:
         err.print("Nothing is stored: give --output FILE for that.")
 
