@@ -28,7 +28,6 @@ from benchmarks.common import Row, arguments, draw_lines, emit, say
 from fewshot_lite.core.random_streams import Stream, generator
 from fewshot_lite.data.episodes import Pool, sample_fixed_episode
 from fewshot_lite.data.store import ImageStore
-from fewshot_lite.evaluation.accuracy import make_task
 from fewshot_lite.images.folders import scan_classes
 from fewshot_lite.learners import Learner
 from fewshot_lite.learners.task import Task
@@ -70,7 +69,9 @@ def main() -> None:
             random = generator(args.seed, Stream.BACK_PROPAGATED, position)
             store, pool = sets[position % len(sets)]
             episode = sample_fixed_episode(pool, args.way, number // args.way, args.queries, random)
-            task = lite.task_of_maps(model.learner, make_task(store, episode), Passes())
+            task = lite.task_of_maps(
+                model.learner, episode.task(store[episode.support + episode.query]), Passes()
+            )
             measure(model.learner, task, args, random, errors)
             say(f"N={number}: {position + 1} of {args.tasks} tasks")
         rows += table(number, errors)

@@ -9,7 +9,7 @@ import torch
 
 from fewshot_lite.data.episodes import Pool
 from fewshot_lite.data.store import ImageStore
-from fewshot_lite.evaluation.accuracy import Score, fixed_episodes, make_task, score_learners
+from fewshot_lite.evaluation.accuracy import Score, fixed_episodes, score_learners
 from fewshot_lite.images.folders import scan_classes
 from fewshot_lite.learners import ProtoNets
 from fewshot_lite.networks.micro_batches import Passes
@@ -45,7 +45,7 @@ def test_fixed_episodes_are_the_same_and_more_of_them_begin_alike(
 def test_a_tasks_images_are_those_of_its_episode(data: tuple[ImageStore, Pool]) -> None:
     store, pool = data
     (episode,) = fixed_episodes(pool, way=3, shot=2, queries=1, tasks=1, seed=0)
-    task = make_task(store, episode)
+    task = episode.task(store[episode.support + episode.query])
     assert task.support.shape == (6, 3, 16, 16)
     assert task.query.shape == (3, 3, 16, 16)
     for position, index in enumerate(episode.support):
@@ -56,7 +56,7 @@ def test_a_tasks_images_are_those_of_its_episode(data: tuple[ImageStore, Pool]) 
 def test_all_learners_see_the_same_tasks(data: tuple[ImageStore, Pool]) -> None:
     store, pool = data
     episodes = fixed_episodes(pool, way=5, shot=3, queries=3, tasks=4, seed=0)
-    tasks = [make_task(store, episode) for episode in episodes]
+    tasks = [episode.task(store[episode.support + episode.query]) for episode in episodes]
     learner = ProtoNets(TinyBackbone())
     both = {"one": learner, "same": learner, "other": ProtoNets(TinyBackbone())}
     scores = score_learners(both, iter(tasks), passes=Passes(4))
@@ -71,5 +71,5 @@ def test_what_can_be_told_apart_by_its_colour_is_told_apart(
 ) -> None:
     store, pool = data
     episodes = fixed_episodes(pool, way=5, shot=3, queries=3, tasks=10, seed=0)
-    tasks = (make_task(store, episode) for episode in episodes)
+    tasks = (episode.task(store[episode.support + episode.query]) for episode in episodes)
     assert score_learners({"": ProtoNets(TinyBackbone())}, tasks)[""].mean > 0.5  # by chance: 0.2

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.images.folders import LabelledImages
+from fewshot_lite.learners.task import Task
 
 #: Images of a class in a task whose classes are single images.
 _ALIKE = 3
@@ -49,6 +51,12 @@ class Episode:
     query: list[int]
     query_labels: list[int]
     classes: int
+
+    def task(self, images: Tensor) -> Task:
+        """The task of its images (N + Q, 3, S, S), support first."""
+        split = len(self.support)
+        labels = torch.tensor(self.support_labels), torch.tensor(self.query_labels)
+        return Task(images[:split], labels[0], images[split:], labels[1], self.classes)
 
 
 class Pool:

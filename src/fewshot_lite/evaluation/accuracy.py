@@ -6,12 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
-import torch
-
 from fewshot_lite.core.intervals import half_width
 from fewshot_lite.core.random_streams import Stream, generator
 from fewshot_lite.data.episodes import Episode, Pool, sample_fixed_episode
-from fewshot_lite.data.store import ImageStore
 from fewshot_lite.evaluation.engine import score_pixels
 from fewshot_lite.evaluation.methods import LearnerMethod
 from fewshot_lite.learners.base import Learner
@@ -44,17 +41,6 @@ def fixed_episodes(
         sample_fixed_episode(pool, way, shot, queries, generator(seed, Stream.FOLDER_TASKS, number))
         for number in range(tasks)
     ]
-
-
-def make_task(store: ImageStore, episode: Episode) -> Task:
-    """The images of an episode, as they are."""
-    return Task(
-        support=store[episode.support],
-        support_labels=torch.tensor(episode.support_labels),
-        query=store[episode.query],
-        query_labels=torch.tensor(episode.query_labels),
-        classes=episode.classes,
-    )
 
 
 def score_learners(

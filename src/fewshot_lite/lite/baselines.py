@@ -64,10 +64,4 @@ def small_task(task: Task, h: int, generator: torch.Generator) -> Task:
     others[first] = False
     rest = others.nonzero().flatten()[: max(0, h - task.classes)]
     kept = order[torch.cat([first, rest])].sort().values
-    return Task(
-        support=task.support[kept],
-        support_labels=task.support_labels[kept],
-        query=task.query,
-        query_labels=task.query_labels,
-        classes=task.classes,
-    )
+    return replace(task, support=task.support[kept], support_labels=task.support_labels[kept])

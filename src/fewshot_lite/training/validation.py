@@ -99,14 +99,7 @@ class ValidationTasks:
         )
         for item in replaced:
             self.on_replaced(item)
-        split = len(episode.support)
-        return Task(
-            support=pixels[:split],
-            support_labels=torch.tensor(episode.support_labels),
-            query=pixels[split:],
-            query_labels=torch.tensor(episode.query_labels),
-            classes=episode.classes,
-        )
+        return episode.task(pixels)
 
 
 def _shared_score(
