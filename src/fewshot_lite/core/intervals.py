@@ -74,11 +74,11 @@ def _within(t: float, freedom: int) -> float:
     return 2 / math.pi * (angle + share) if odd else share
 
 
-def wilson_interval(correct: float, total: float, z: float = NORMAL) -> tuple[float, float]:
+def wilson_interval(correct: float, total: float) -> tuple[float, float]:
     """95 % interval of a share (Wilson 1927), sound for few photos and for shares near 0 and 1."""
     if total == 0:
         return (0.0, 1.0)
-    share = correct / total
+    share, z = correct / total, NORMAL
     centre = (share + z**2 / (2 * total)) / (1 + z**2 / total)
     half = z / (1 + z**2 / total) * math.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
     # At the ends of the scale the formula gives them exactly, and rounding does not.

@@ -17,7 +17,7 @@ from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.data.image_cache import CachedImages
 from fewshot_lite.data.timed_reading import read_in_time
 from fewshot_lite.images.decoding import decode_pixels, worker_count
-from fewshot_lite.images.photo import NO_WHITES, Source, Square, Whites
+from fewshot_lite.images.photo import Source, Square
 
 
 def decode(
@@ -26,7 +26,6 @@ def decode(
     *,
     workers: int | None = None,
     on_done: Callable[[int], None] | None = None,
-    whites: Whites = NO_WHITES,
 ) -> tuple[Tensor, dict[int, str]]:
     """Decode photos in parallel; the arguments are those of `decode_pixels`.
 
@@ -34,7 +33,7 @@ def decode(
         images: uint8 (B, 3, size, size); those that could not be read are black.
         problems: position in `paths` -> reason, for those.
     """
-    pixels, problems = decode_pixels(paths, size, workers=workers, on_done=on_done, whites=whites)
+    pixels, problems = decode_pixels(paths, size, workers=workers, on_done=on_done)
     return torch.from_numpy(pixels), problems
 
 

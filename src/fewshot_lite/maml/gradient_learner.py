@@ -210,13 +210,11 @@ class GradientLearner(Learner):
         return others | {f"head.{name}": value for name, value in head.items()}
 
     @torch.no_grad()
-    def start_logits(
-        self, images: Tensor, labels: Tensor, classes: int, *, micro_batch: int = 64
-    ) -> Tensor:
+    def start_logits(self, images: Tensor, labels: Tensor, classes: int) -> Tensor:
         """Logits (N, K) of support images before the first step; arguments as `adapt`."""
-        learned, entering = self.learned(), self.entering(images, micro_batch)
-        size = len(images) if self.coupled else micro_batch
-        features = Passes(size).map(lambda x: self.features_from(learned, x), entering)
+        learned, passes = self.learned(), Passes(len(images)) if self.coupled else Passes()
+        entering = self.entering(images, passes.micro_batch)
+        features = passes.map(lambda x: self.features_from(learned, x), entering)
         return self.head.logits(_head_of(self.start(learned, features, labels, classes)), features)
 
     def objective(

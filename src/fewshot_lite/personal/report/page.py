@@ -73,36 +73,33 @@ def _now() -> str:
     return date_in_words(datetime.now())
 
 
-def check_report(
-    path: Path, *, force: bool, others: Iterable[tuple[str, Path]] = (), flag: str = "--report"
-) -> None:
+def check_report(path: Path, *, force: bool, others: Iterable[tuple[str, Path]] = ()) -> None:
     """Refuse a report before the work is done that it is about.
 
     Args:
         path: the page to write.
         force: it may be there.
         others: what else is read and written: flag and path.
-        flag: what to call it in messages.
 
     Raises:
         UsageError: it does not end in .html, exists and `force` is not set, is one of the others or
             cannot be written.
     """
-    check_page_name(path, flag=flag)
+    check_page_name(path)
     for other_flag, other in others:
         if os.path.realpath(path) == os.path.realpath(other):
-            raise UsageError(f"{flag} {path}: the same file as {other_flag}. Give another name.")
-    check_output(path, force=force, flag=flag, stream=True)
+            raise UsageError(f"--report {path}: the same file as {other_flag}. Give another name.")
+    check_output(path, force=force, flag="--report", stream=True)
 
 
-def check_page_name(path: Path, *, flag: str = "--report") -> None:
+def check_page_name(path: Path) -> None:
     """Refuse what is no name of a page, and may be that of a photo or a model.
 
     Raises:
         UsageError: it does not end in .html.
     """
     if path.suffix.lower() not in (".html", ".htm"):
-        raise UsageError(f"{flag} {path}: a page for a browser. End it in .html.")
+        raise UsageError(f"--report {path}: a page for a browser. End it in .html.")
 
 
 def write_page(path: Path, page: str, *, force: bool) -> None:
