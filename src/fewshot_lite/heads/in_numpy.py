@@ -23,6 +23,9 @@ RIDGE, COSINE = (0.1, 8.0), 9.0
 #: The power of its number of photos by which a class gains (`calibrated`), and that in old files.
 COUNT_POWER, OLD_COUNT_POWER = 0.5, 1.0
 
+#: Rows of a triangular matrix that is inverted as a whole.
+_SMALL = 64
+
 #: That are averaged: a file can describe thousands, each of which is fitted.
 MOST_HEADS = 16
 
@@ -271,6 +274,21 @@ def class_means(features: Array, labels: Array, classes: int) -> tuple[Array, Ar
     shots = np.bincount(labels, minlength=classes)
     rows = features[np.argsort(labels, kind="stable")]
     return np.add.reduceat(rows, np.cumsum(shots) - shots) / shots[:, None], shots
+
+
+def inverse_of_lower(factor: Array) -> Array:
+    """The inverse of a lower triangular matrix, by halves: by products of matrices for the most.
+
+    NumPy has no solver that knows of triangles, and its general one takes several times as long.
+    """
+    if len(factor) <= _SMALL:
+        return np.linalg.inv(factor)
+    half = len(factor) // 2
+    first, last = inverse_of_lower(factor[:half, :half]), inverse_of_lower(factor[half:, half:])
+    found = np.zeros_like(factor)
+    found[:half, :half], found[half:, half:] = first, last
+    found[half:, :half] = -last @ (factor[half:, :half] @ first)
+    return found
 
 
 def as_doubles(features: Array) -> Array:

@@ -21,6 +21,7 @@ from fewshot_lite.heads.in_numpy import (
     as_doubles,
     checked_power,
     class_means,
+    inverse_of_lower,
     rooted,
     scaled,
     under,
@@ -157,7 +158,7 @@ def _ridge(
     penalty[-1] = 0
     weighted = roots * x
     factor = np.linalg.cholesky(weighted.T @ weighted + np.diag(penalty))
-    z = np.linalg.solve(factor, weighted.T).T  # (N, r)
+    z = weighted @ inverse_of_lower(factor).T  # (N, r)
     residuals = targets - z @ (z.T @ (roots * targets)) / roots  # R
     logits = np.empty((*rows.shape, classes))
     own = labels[rows[:, 0]]

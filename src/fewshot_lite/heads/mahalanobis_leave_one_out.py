@@ -30,7 +30,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fewshot_lite.heads.in_numpy import Array, class_means
+from fewshot_lite.heads.in_numpy import Array, class_means, inverse_of_lower
 
 #: Numbers in a product of photos, classes and rows, to bound its memory.
 _NUMBERS = 1 << 20
@@ -101,31 +101,11 @@ class _Support:
             gamma = share * self._lost(len(self.x))
             chunk = max(1, _NUMBERS // (self.size * len(members) * max(m, self.size)))
             for start in range(0, len(rows), chunk):
-                found = self._distances(rows[start : start + chunk], means, root, v, gamma)
+                xx, xy, yy = self._products(rows[start : start + chunk], means, root, v)
+                # yᵀA⁻¹y + (X A⁻¹ y)ᵀ Γ (I - M Γ)⁻¹ X A⁻¹ y, M of X alone.
+                gained = gamma @ np.linalg.solve(np.eye(self.size) - xx @ gamma, xy)
+                found = yy.diagonal(axis1=2, axis2=3) + (xy * gained).sum(2)  # (P, K_m, g)
                 distances[start : start + chunk, :, members] = found.swapaxes(1, 2)
-        return distances
-
-    def _distances(self, rows: Array, means: Array, root: Array, v: Array, gamma: Array) -> Array:
-        """Distances (P, K_m, g) of photos (P, g) to classes of as many rows each."""
-        x = self.x[rows]  # (P, g, r)
-        products = x.reshape(-1, x.shape[2]) @ v.reshape(-1, v.shape[2]).T  # in one
-        own_x = products.reshape(*x.shape[:2], *v.shape[:2]).swapaxes(1, 2)  # (P, K_m, g, m')
-        own_y = own_x - (v @ means[:, :, None])[None, :, None, :, 0]  # of x - μ_k
-        shared_x, shared_means = x * root, means * root
-        shared_xx = shared_x @ shared_x.swapaxes(1, 2)  # (P, g, g)
-        xx = shared_xx[:, None] - own_x @ own_x.swapaxes(2, 3)  # X A⁻¹ Xᵀ, (P, K_m, g, g)
-        cross = (shared_x @ shared_means.T).swapaxes(1, 2)  # (P, K_m, g)
-        xy = shared_xx[:, None] - cross[..., None] - own_x @ own_y.swapaxes(2, 3)
-        yy = (
-            shared_xx.diagonal(axis1=1, axis2=2)[:, None]
-            - 2 * cross
-            + np.square(shared_means).sum(1)[:, None]
-            - np.square(own_y).sum(3)
-        )
-        eye = np.eye(self.size)
-        # yᵀA⁻¹y + (X A⁻¹ y)ᵀ Γ (I - M Γ)⁻¹ X A⁻¹ y, M of X alone.
-        gained = gamma @ np.linalg.solve(eye - xx @ gamma, xy)
-        distances: Array = yy + (xy * gained).sum(2)
         return distances
 
     def to_own(self, k: int, rows: Array) -> Array:
@@ -134,21 +114,39 @@ class _Support:
         weight = (m - g) / (m - g + 1)
         scale = weight / (m - g - 1) if m - g > 1 else 0.0
         share, root = self._shared(weight)
-        v = self._own(k, root, scale)
-        x = self.x[rows]
-        z = np.concatenate([x, x - self.means[k]], 1)  # (P, 2g, r)
-        own = (z.reshape(-1, z.shape[2]) @ v.T).reshape(*z.shape[:2], len(v))  # in one
-        shared = z * root
-        products = shared @ shared.swapaxes(1, 2) - own @ own.swapaxes(1, 2)  # M
+        found = self._products(rows, self.means[[k]], root, self._own(k, root, scale)[None])
+        xx, xy, yy = (products[:, 0] for products in found)
+        products = np.concatenate(  # M
+            [np.concatenate([xx, xy], 2), np.concatenate([xy.swapaxes(1, 2), yy], 2)], 1
+        )
         gamma = np.zeros((2 * g, 2 * g))
         gamma[:g, :g], gamma[g:, g:] = share * self._lost(len(self.x)), scale * self._lost(m)
         eye = np.eye(g)
         # From the mean of the others, a row lies at its own y and all y of the photo / (m - g).
         u = np.concatenate([np.zeros_like(eye), eye + 1 / (m - g)])  # (2g, g)
         identity = np.eye(2 * g)
-        found = np.linalg.solve(identity - products @ gamma, products @ u)  # (P, 2g, g)
-        distances: Array = (u * found).sum(1)
+        solved = np.linalg.solve(identity - products @ gamma, products @ u)  # (P, 2g, g)
+        distances: Array = (u * solved).sum(1)
         return distances
+
+    def _products(
+        self, rows: Array, means: Array, root: Array, v: Array
+    ) -> tuple[Array, Array, Array]:
+        """X A⁻¹ Xᵀ, X A⁻¹ Yᵀ and Y A⁻¹ Yᵀ, each (P, K', g, g), of photos (P, g) and some classes.
+
+        Y is X less the mean of a class, (K', r) in all, and A⁻¹ = D² - VᵀV with D = diag(root) and
+        V of `v`, (K', m', r).
+        """
+        x = self.x[rows]  # (P, g, r)
+        own = x.reshape(-1, x.shape[2]) @ v.reshape(-1, v.shape[2]).T  # in one
+        own = own.reshape(*x.shape[:2], *v.shape[:2]).swapaxes(1, 2)  # (P, K', g, m')
+        own_means = v @ means[:, :, None]  # (K', m', 1)
+        x, means = x * root, means * root
+        xx = (x @ x.swapaxes(1, 2))[:, None] - own @ own.swapaxes(2, 3)
+        x_mean = (x @ means.T).swapaxes(1, 2)[..., None] - own @ own_means  # (P, K', g, 1)
+        squares = np.square(means).sum(1) - np.square(own_means).sum((1, 2))
+        xy = xx - x_mean
+        return xx, xy, xy - x_mean.swapaxes(2, 3) + squares[:, None, None]
 
     def _lost(self, number: int) -> Array:
         """P of a photo that is left out of this many rows, (g, g)."""
@@ -165,5 +163,5 @@ class _Support:
             return self.x[:0]
         u = (self.x[self.labels == k] - self.means[k]) * (root * scale**0.5)
         c = np.linalg.cholesky(u @ u.T + np.eye(len(u)))
-        v: Array = np.linalg.solve(c, u) * root
+        v: Array = (inverse_of_lower(c) @ u) * root
         return v
