@@ -78,8 +78,8 @@ def similar_pairs(
     varied = grey.reshape(len(rows), SIDE * SIDE).std(axis=1) >= _FLAT
     rows, grey = rows[varied], grey[varied]
     parts = [grey[start : start + chunk] for start in range(0, max(1, len(grey)), chunk)]
-    coarse = np.concatenate([_unit(_features(part, *_COARSE)) for part in parts])
     tangents = np.concatenate([tangents_of(part) for part in parts])
+    coarse = _unit(tangents[:, 0])
     found: list[tuple[int, int, float]] = []
     for start in range(0, len(rows), chunk):
         likeness = coarse[start : start + chunk] @ coarse[start:].T  # (chunk, later)
@@ -114,8 +114,9 @@ def similarity(
     """
     best = _correlation(grey[i], grey[j])
     for moving, still in ((i, j), (j, i)):
-        explained = _fit(tangents[moving], _features(grey[still], *_COARSE))[1]
-        worth = np.flatnonzero((best < SAME) & (explained >= _WORTH_MOVING))
+        apart = np.flatnonzero(best < SAME)
+        explained = _fit(tangents[moving[apart]], tangents[still[apart], 0])[1]
+        worth = apart[explained >= _WORTH_MOVING]
         if len(worth):
             moved = _moved_onto(grey[moving[worth]], grey[still[worth]])
             best[worth] = np.maximum(best[worth], _correlation(moved, grey[still[worth]]))
@@ -171,7 +172,10 @@ def _correlation(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic]) -> Floa
 
 
 def tangents_of(grey: npt.NDArray[np.generic]) -> Floats:
-    """Features of thumbnails (M, SIDE, SIDE) by contrast, shift x, shift y and scale: (M, 4, k)."""
+    """Features of thumbnails (M, SIDE, SIDE) by contrast, shift x, shift y and scale: (M, 4, k).
+
+    The first are those of the thumbnails as they are.
+    """
     values = grey.astype(np.float32)
     down, right = np.gradient(values, axis=(1, 2))
     place = np.arange(SIDE, dtype=np.float32) - (SIDE - 1) / 2
