@@ -13,7 +13,7 @@ from fewshot_lite.heads.adapted import AdaptedHead
 from fewshot_lite.heads.base import Head, SupportSet
 from fewshot_lite.heads.calibrated import CalibratedHead, calibrate
 from fewshot_lite.heads.choice import default_head
-from fewshot_lite.heads.in_numpy import fit_head
+from fewshot_lite.heads.in_numpy import fit_head, inverse_of_lower
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
 from fewshot_lite.heads.prototypes import PrototypeHead
 from fewshot_lite.heads.registry import NAMED_HEADS
@@ -102,3 +102,12 @@ def test_what_torch_would_refuse_or_has_no_form_here_is_refused(
     arrays = {name: np.array(value, np.float32) for name, value in state.items()}
     with pytest.raises((KeyError, TypeError, ValueError)):
         fit_head(description, arrays, (features.numpy(), labels.numpy(), 2))
+
+
+@pytest.mark.parametrize("rows", [1, 64, 65, 200])
+def test_a_triangle_is_inverted_by_halves(rows: int) -> None:
+    x = np.random.default_rng(rows).normal(size=(rows, rows))
+    factor = np.linalg.cholesky(x @ x.T / rows + np.eye(rows))
+    found = inverse_of_lower(factor)
+    np.testing.assert_allclose(found @ factor, np.eye(rows), atol=1e-12)
+    assert (found == np.tril(found)).all()
