@@ -50,6 +50,12 @@ def test_cells_break_at_words_and_long_lists_are_cut(screen: io.StringIO) -> Non
     assert "… and 70 more" in " ".join(words)
 
 
+def test_figures_of_several_sets_are_told_in_words(screen: io.StringIO) -> None:
+    meta = {"kind": "meta", "figures": {"validation": {"clothes": 0.25, "mean": 0.5}}}
+    render.print_info(meta, Path("model.safetensors"), 1_000_000)
+    assert "validation  clothes 0.25, mean 0.5\n" in screen.getvalue().replace(" \n", "\n")
+
+
 def test_a_table_of_many_classes_is_cut(screen: io.StringIO) -> None:
     names = tuple(f"c{k:03d}" for k in range(110))
     labels = tuple(k for k in range(110) for _ in range(5))

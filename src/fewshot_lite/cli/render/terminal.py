@@ -247,8 +247,11 @@ def _info_rows(meta: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for name, names in (record.get("data") or record.get("classes") or {}).items():
         yield "trained on", f"{name}: {len(names)} classes"
     for name, value in (record.get("figures") or {}).items():
+        several = isinstance(value, dict) and all(isinstance(x, float) for x in value.values())
         if isinstance(value, float):
             yield name.replace("_", " "), f"{value:.4g}"
+        elif value and several:
+            yield name.replace("_", " "), ", ".join(f"{k} {x:.4g}" for k, x in value.items())
         elif value:
             yield name.replace("_", " "), plain_json.dumps(value)
 
