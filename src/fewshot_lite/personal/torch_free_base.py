@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
@@ -153,6 +153,7 @@ class TorchFreeBase:
                     for image in part:
                         square = Square(image.transpose(1, 2, 0), *image.shape[1:])
                         rows.look(len(rows.digests), square)
+            rows.finish()
             model = self._of(support, rows, mirror, on_embedded)
         model.adaptation = support.adapted_to(start)
         return model
@@ -274,6 +275,8 @@ class _Rows:
         self._file: Any = SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115  # closed by __exit__
         self._shape: tuple[int, ...] = ()
         self._statistics: list[Array] = []
+        self._network = ThreadPoolExecutor(1)
+        self._running: Future[None] | None = None
         self.jpegs: dict[int, bytes] = {}
         """Thumbnails by their places among all photos, which come in any order."""
         self.digests: dict[int, int] = {}
@@ -282,15 +285,25 @@ class _Rows:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._network.shutdown()
         self._file.close()
 
     def take(self, pixels: npt.NDArray[np.uint8], total: int) -> None:
-        """Take images (B, 3, S, S) of so many photos in all."""
+        """Take images (B, 3, S, S) of so many photos in all; their views are made meanwhile."""
         if not self.names:
             self.names = choose_views(self._views, self._mirror, total)
         views = [view(pixels, name) for name in self.names]
         stacked = np.stack(views, 1).reshape(-1, *pixels.shape[1:]) if len(views) > 1 else views[0]
-        [maps] = run_session(self._lower, None, stacked)
+        self.finish()
+        self._running = self._network.submit(self._run, stacked)
+
+    def finish(self) -> None:
+        """Wait for the images that were taken last; raises what went wrong with them."""
+        if self._running is not None:
+            self._running.result()
+
+    def _run(self, images: npt.NDArray[np.uint8]) -> None:
+        [maps] = run_session(self._lower, None, images)
         self._shape = maps.shape[1:]
         self._statistics.append(map_statistics(maps))
         try:
