@@ -292,6 +292,17 @@ def test_a_reader_of_csv_that_leaves_early_is_no_error(home: Path) -> None:
     assert not (home / "o.jsonl").exists()
 
 
+def test_where_nothing_can_be_rejected_that_is_said(run: Run, home: Path) -> None:
+    one = draw_classes(home / "one", {"mug": 1, "keys": 1})
+    tiny_model().adapt(one).save("one.safetensors")
+    words = ("classify", "in/keys", "--model", "one.safetensors")
+    assert "--reject" not in run(*words).err
+    outcome = run(*words, "--reject", 0.1)
+    assert outcome.code == 0
+    note = "--reject 0.1: names all, as no class of one.safetensors has two photos."
+    assert outcome.err.splitlines()[0] == note
+
+
 def test_reject_and_no_reject_exclude_each_other(run: Run, home: Path) -> None:
     outcome = run("classify", "in", *MODEL, "--reject", "0.1", "--no-reject")
     is_one_clear_line(outcome, 2, "--no-reject")

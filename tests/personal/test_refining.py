@@ -159,6 +159,8 @@ def test_steps_that_diverge_leave_the_one_pass_model(
 def test_what_does_not_go_together_is_refused(things: Path) -> None:
     with pytest.raises(UsageError, match="--head ridge: must be left out with --refine"):
         base().adapt(things, refine="auto", head="ridge")
+    with pytest.raises(UsageError, match=r"--refine-pattern \['layer4'\]: must be a text"):
+        base().adapt(things, refine="auto", refine_pattern=["layer4"])  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="adapts by gradient steps already"):
         gradient_model().adapt(things, refine="on")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
@@ -159,8 +160,8 @@ def classify(
 
     if no_reject and reject is not None:
         raise UsageError("--reject and --no-reject: give one of them.")
-    reject = _REJECT if reject is None else reject
-    check_reject(reject)
+    share = _REJECT if reject is None else reject
+    check_reject(share)
     if box is not None and (watch or report is not None):
         raise UsageError("--box: not with --watch or --report, which look at whole photos.")
     step = None if every is None else as_seconds(every)
@@ -180,7 +181,9 @@ def classify(
 
     personal = open_personal(model, device=device, with_photos=report is not None)
     personal.careful, personal.workers = careful, workers
-    asked = {"top": top, "reject": None if no_reject else reject, "frames": number, "every": step}
+    asked = {"top": top, "reject": None if no_reject else share, "frames": number, "every": step}
+    if reject and math.isinf(personal.threshold(reject)):
+        print_note(f"--reject {reject:g}: names all, as no class of {model} has two photos.")
     if watch:
         tally = _watched(personal, named, outputs, asked)
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fewshot_lite.core.config import HeadName, Refine, check_word
-from fewshot_lite.core.errors import UsageError
+from fewshot_lite.core.errors import InputError, UsageError
 from fewshot_lite.learners import Learner
 from fewshot_lite.maml.gradient_learner import GradientLearner
 from fewshot_lite.maml.refined import RefinedLearner, Refinement
@@ -46,6 +46,10 @@ class AdaptOptions:
         check_word("--head", self.head, HeadName)
         check_word("--refine", self.refine, Refine)
         choose_views(self.views, self.mirror, 0)
+        if not isinstance(self.refine_pattern, str | None):
+            raise InputError(
+                f"--refine-pattern {self.refine_pattern!r}: must be a text, e.g. 'layer3,layer4'."
+            )
         if self.refine != "off":
             RefinedLearner(learner, refinement)  # says whether it can be refined
             if self.head != "default":
