@@ -42,6 +42,7 @@ ROWS: dict[str, tuple[int, Moves]] = {
     "top two FiLM": (2, "film"),
     "top five": (5, "weights"),
     "top five FiLM": (5, "film"),
+    "top nine FiLM": (9, "film"),
 }
 
 

@@ -20,6 +20,8 @@ from fewshot_lite.personal.quality import assess
 def of_task(drawing: Drawing, name: str, rng: Random, args: Any, rare: int) -> Row:
     groups = drawing.sets[name].groups
     usable = [k for k, group in enumerate(groups) if len(group) >= args.rich + args.queries]
+    if len(usable) < 2:
+        raise SystemExit(f"{name}: fewer than 2 classes have {args.rich + args.queries} photos")
     few, many = rng.sample(usable, 2)
     task = drawing.task(name, [few, many], [rare, args.rich], args.queries, rng)
     masks = [task.truth == k for k in (few > many, few < many)]
