@@ -8,7 +8,6 @@ import torch
 from fewshot_lite.learners import Learner, SimpleCnaps
 from fewshot_lite.learners.task import Task
 from fewshot_lite.lite.step import lite_step
-from fewshot_lite.networks.micro_batches import Passes
 from fewshot_lite.networks.weights import load_backbone
 from fewshot_lite.personal.meta_model import MetaModel
 
@@ -32,7 +31,7 @@ def task(number: int, queries: int = 10, way: int = 5, size: int = 64) -> Task:
 
 def gradient(model: Learner, work: Task) -> torch.Tensor:
     model.zero_grad()
-    lite_step(model, work, torch.Generator().manual_seed(0), h=10, passes=Passes(16))
+    lite_step(model, work, torch.Generator().manual_seed(0), h=10, micro_batch=16)
     return torch.cat([p.grad.flatten().cpu() for p in model.parameters() if p.grad is not None])
 
 

@@ -26,7 +26,6 @@ from fewshot_lite.images.folders import LabelledImages, scan_classes
 from fewshot_lite.learners.task import Task
 from fewshot_lite.lite.step import lite_step
 from fewshot_lite.networks.backbone import has_depthwise_convolutions
-from fewshot_lite.networks.micro_batches import Passes
 from fewshot_lite.training.meta_config import MetaTrainConfig
 from fewshot_lite.training.prefetch import Prefetch
 from fewshot_lite.training.tasks import Cache, TrainingTasks
@@ -61,11 +60,11 @@ def main() -> None:
     learner.to(memory_format=torch.channels_last)
     depthwise = has_depthwise_convolutions(learner.backbone)
     cast = functools.partial(autocast, device, config.precision, depthwise=depthwise)
-    passes = Passes(pick_micro_batch(device, args.image_size), cast)
+    micro_batch = pick_micro_batch(device, args.image_size)
 
     def step(task: Task) -> None:
         random = torch.Generator().manual_seed(0)
-        lite_step(learner, task, random, passes=passes)
+        lite_step(learner, task, random, micro_batch=micro_batch, cast=cast)
 
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as scratch:

@@ -101,7 +101,6 @@ def measure(args: argparse.Namespace, backbone: str, mode: str, precision: str, 
     depthwise = has_depthwise_convolutions(learner.backbone)
 
     cast = functools.partial(autocast, device, precision, depthwise=depthwise)  # type: ignore[arg-type]
-    passes = Passes(micro_batch, cast)
     before = peak(device)
     cpu_task = random_task(number, args.queries, args.way, args.image_size)
     images = cpu_task.support.numel() + cpu_task.query.numel()
@@ -109,9 +108,10 @@ def measure(args: argparse.Namespace, backbone: str, mode: str, precision: str, 
 
     def step() -> None:
         h = None if mode == "all" else args.h
-        lite_step(learner, task, torch.Generator().manual_seed(0), h=h, passes=passes)
+        random = torch.Generator().manual_seed(0)
+        lite_step(learner, task, random, h=h, micro_batch=micro_batch, cast=cast)
 
-    floor = functools.partial(bare_passes, learner, task, args.h, passes)
+    floor = functools.partial(bare_passes, learner, task, args.h, Passes(micro_batch, cast))
     ways: dict[str, Callable[[], object]] = {"step": step, "floor": floor}
     if mode == "full":
         ways["step"] = functools.partial(full_step, learner, task)

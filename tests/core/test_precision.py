@@ -16,7 +16,6 @@ from fewshot_lite.core.precision import compile_network, tf32
 from fewshot_lite.learners.base import Learner
 from fewshot_lite.lite.step import lite_step
 from fewshot_lite.maml.registry import LEARNERS, make_learner
-from fewshot_lite.networks.micro_batches import Passes
 from fewshot_lite.networks.weights import load_backbone
 from photos import SIZE
 from tiny import random_task
@@ -58,7 +57,7 @@ def test_heads_and_statistics_are_float32_where_networks_run_in_bfloat16(
     network = learner.backbone.network
     network.conv1.register_forward_hook(lambda module, args, result: inner.append(result.dtype))
     cast = functools.partial(autocast, CPU, "bfloat16", depthwise=True)
-    step = lite_step(learner, task, torch.Generator(), h=2, passes=Passes(3, cast))
+    step = lite_step(learner, task, torch.Generator(), h=2, micro_batch=3, cast=cast)
     assert 0 < step.loss < 100
     assert set(inner) == {torch.bfloat16}
     assert {what for what, _ in seen} == {"fit", "logits"}
@@ -116,7 +115,7 @@ def test_compiled_passes_give_the_same_gradients() -> None:
         for learner in (plain, compiled):
             learner.zero_grad()
             random = torch.Generator().manual_seed(1)
-            losses.append(lite_step(learner, task, random, h=3, passes=Passes(4)).loss)
+            losses.append(lite_step(learner, task, random, h=3, micro_batch=4).loss)
         assert losses[0] == pytest.approx(losses[1], rel=1e-4)
         pairs = zip(plain.parameters(), compiled.parameters(), strict=True)
         flat = [

@@ -15,7 +15,6 @@ from fewshot_lite.learners.film_learner import _channels
 from fewshot_lite.lite.step import lite_step
 from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.networks.film import folded
-from fewshot_lite.networks.micro_batches import Passes
 from fewshot_lite.networks.set_encoder import MapEncoder
 from fewshot_lite.networks.stages import Staged
 from fewshot_lite.personal.meta_model import MetaModel
@@ -76,7 +75,7 @@ def test_an_image_goes_through_each_stage_once() -> None:
             rows[name] += len(given[0])
 
         learner.backbone.network.get_submodule(name).register_forward_pre_hook(count)
-    learner.adapt(torch.rand(6, 3, 32, 32), torch.tensor([0, 0, 1, 1, 2, 2]), 3, passes=Passes(4))
+    learner.adapt(torch.rand(6, 3, 32, 32), torch.tensor([0, 0, 1, 1, 2, 2]), 3, micro_batch=4)
     assert rows == {"conv1": 6, "layer2": 6, "layer3": 6}
 
 

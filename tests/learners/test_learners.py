@@ -16,7 +16,6 @@ from fewshot_lite.learners import Learner
 from fewshot_lite.learners.task import Task
 from fewshot_lite.maml.registry import LEARNERS, make_learner
 from fewshot_lite.networks.backbone import Backbone
-from fewshot_lite.networks.micro_batches import Passes
 from tiny import TinyBackbone, random_task
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -81,7 +80,7 @@ def test_the_order_of_the_support_set_does_not_matter(name: str, task: Task) -> 
 @pytest.mark.parametrize("micro_batch", [1, 3, 1000])
 def test_the_micro_batch_does_not_matter(name: str, task: Task, micro_batch: int) -> None:
     learner = tiny_learner(name)
-    got = adapted_logits(learner, task, passes=Passes(micro_batch))
+    got = adapted_logits(learner, task, micro_batch=micro_batch)
     torch.testing.assert_close(got, adapted_logits(learner, task), rtol=1e-10, atol=1e-10)
 
 
@@ -119,7 +118,7 @@ def test_networks_run_under_the_cast_and_heads_in_float32(name: str, task: Task)
         with torch.autocast("cpu", torch.bfloat16):
             yield
 
-    classifier = learner.adapt(images, task.support_labels, 3, passes=Passes(4, cast))
+    classifier = learner.adapt(images, task.support_labels, 3, micro_batch=4, cast=cast)
     passes = 4 if learner.has_set_encoder else 2  # two micro-batches a network
     assert len(entered) == passes
     logits = classifier.logits(task.query.float())

@@ -253,7 +253,7 @@ def test_every_image_back_propagated_is_plain_autograd(
         task,
         torch.Generator(),
         h=None,
-        passes=Passes(micro_batch),
+        micro_batch=micro_batch,
         penalty_weight=PENALTY,
     )
     assert max(relative_errors(gradients(learner), exact).values()) < 1e-9
@@ -265,7 +265,7 @@ def test_every_image_back_propagated_is_plain_autograd_in_float32(name: str) -> 
     task = random_task([3, 2, 1], queries=7, dtype=torch.float32)
     exact = exact_gradients(learner, task)
     learner.zero_grad()
-    lite_step(learner, task, torch.Generator(), h=None, passes=Passes(4), penalty_weight=PENALTY)
+    lite_step(learner, task, torch.Generator(), h=None, micro_batch=4, penalty_weight=PENALTY)
     assert max(relative_errors(gradients(learner), exact).values()) < 1e-5
 
 
@@ -276,7 +276,7 @@ def test_the_micro_batch_does_not_change_the_step(task: Task, sampler: Sampling)
     for micro_batch in (1, 2, 5, 50):
         learner.zero_grad()
         random = torch.Generator().manual_seed(3)
-        lite_step(learner, task, random, h=3, sampler=sampler, passes=Passes(micro_batch))
+        lite_step(learner, task, random, h=3, sampler=sampler, micro_batch=micro_batch)
         found.append(gradients(learner))
     for other in found[1:]:
         assert max(relative_errors(other, found[0]).values()) < 1e-9
@@ -315,7 +315,7 @@ def test_the_loss_is_as_precise_as_the_learner() -> None:
     learner, task = make_learner(), random_task([3, 2, 2], queries=7)
     adapted = learner.adapt(task.support, task.support_labels, task.classes)
     exact = float(F.cross_entropy(adapted.logits(task.query), task.query_labels))
-    found = lite_step(learner, task, torch.Generator(), passes=Passes(2))
+    found = lite_step(learner, task, torch.Generator(), micro_batch=2)
     assert found.loss == pytest.approx(exact, rel=1e-12)
 
 
@@ -389,7 +389,7 @@ def test_tasks_without_a_loss_are_refused(
         use(task)
 
 
-@pytest.mark.parametrize("numbers", [{"h": 0}, {"h": -1}, {"passes": Passes(0)}])
+@pytest.mark.parametrize("numbers", [{"h": 0}, {"h": -1}, {"micro_batch": 0}])
 def test_nothing_to_back_propagate_is_refused(task: Task, numbers: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be at least 1"):
         lite_step(make_learner(), task, torch.Generator(), **numbers)

@@ -104,7 +104,13 @@ class LearnerMethod(Method):
             FewshotError: it cannot be; the message names the method.
         """
         with self.named_errors():
-            return self.learner.adapt(images, labels, classes, passes=self.passes)
+            return self.learner.adapt(
+                images,
+                labels,
+                classes,
+                micro_batch=self.passes.micro_batch,
+                cast=self.passes.cast,
+            )
 
     def in_one_pass(self, images: Tensor, labels: Tensor, classes: int, head: HeadName) -> OnePass:
         """Adapts as `fewshot-lite adapt` does, views and head included."""

@@ -11,6 +11,7 @@ A learner is put together from the functions that LITE cuts the graph between:
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.heads.base import Head, Statistics
 from fewshot_lite.networks.backbone import Backbone, check_images_apart
 from fewshot_lite.networks.film import NormParameters
-from fewshot_lite.networks.micro_batches import Passes
+from fewshot_lite.networks.micro_batches import Cast, Passes
 from fewshot_lite.networks.stages import Staged
 
 Run = Callable[[Tensor], Tensor]
@@ -132,7 +133,13 @@ class Learner(nn.Module, ABC):
 
     @torch.no_grad()
     def adapt(
-        self, images: Tensor, labels: Tensor, classes: int, *, passes: Passes = Passes()
+        self,
+        images: Tensor,
+        labels: Tensor,
+        classes: int,
+        *,
+        micro_batch: int = 64,
+        cast: Cast = contextlib.nullcontext,
     ) -> TaskClassifier:
         """Adapt to a support set in one forward pass.
 
@@ -140,11 +147,14 @@ class Learner(nn.Module, ABC):
             images: (N, 3, S, S), uint8 or float in [0, 1].
             labels: int64 (N,) of 0..K-1, every class present.
             classes: K.
+            micro_batch: images in a pass; does not change the result.
+            cast: makes the context that networks run in. Heads run in float32 or better.
 
         Raises:
             ValueError: a part of the learner is in training mode, or a class has no image.
             FewshotError: what comes out is not finite.
         """
+        passes = Passes(micro_batch, cast)
         x = lower_maps_of(self, images, passes)
         return self.adapt_from_maps(x, labels, classes, passes=passes)
 

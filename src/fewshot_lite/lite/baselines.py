@@ -7,6 +7,7 @@ variance, but of another task.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 import torch
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from fewshot_lite.learners.base import Learner, task_embedding
 from fewshot_lite.learners.task import Task
 from fewshot_lite.lite.step import LiteStep, task_of_maps
-from fewshot_lite.networks.micro_batches import Passes
+from fewshot_lite.networks.micro_batches import Cast, Passes
 
 
 def full_step(
@@ -24,7 +25,7 @@ def full_step(
     *,
     penalty_weight: float = 0.001,
     scale: float = 1.0,
-    passes: Passes = Passes(),
+    cast: Cast = contextlib.nullcontext,
 ) -> LiteStep:
     """Add a task's exact gradient to the `.grad`s, through one graph of all its images.
 
@@ -35,7 +36,7 @@ def full_step(
     """
     learner.check_evaluation_mode()
     task.check()
-    passes = replace(passes, micro_batch=len(task.support))
+    passes = Passes(len(task.support), cast)
     task = task_of_maps(learner, task, passes)
     z = task_embedding(learner, task.support, passes) if learner.has_set_encoder else None
     theta = learner.norm_parameters(z)

@@ -29,6 +29,7 @@ repeat the first.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 
 import torch
@@ -41,7 +42,7 @@ from fewshot_lite.learners.task import Task
 from fewshot_lite.lite import sampling
 from fewshot_lite.lite.sampling import Chosen
 from fewshot_lite.networks.film import NormParameters
-from fewshot_lite.networks.micro_batches import Passes
+from fewshot_lite.networks.micro_batches import Cast, Passes
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,10 @@ def lite_step(
     *,
     h: int | None = 40,
     sampler: Sampling = "uniform",
-    passes: Passes = Passes(),
+    micro_batch: int = 64,
     penalty_weight: float = 0.001,
     scale: float = 1.0,
+    cast: Cast = contextlib.nullcontext,
 ) -> LiteStep:
     """Add an unbiased estimate of a task's gradient to the `.grad` of the learner's parameters.
 
@@ -86,9 +88,10 @@ def lite_step(
         h: H, support images back-propagated; None for all, the exact gradient.
         sampler: "uniform" without replacement (the paper's), "informed", π_n ∝ ‖v_n‖, or
             "balanced", informed with what the sample misses of Σ v_n made up for.
-        passes: how images go through networks.
+        micro_batch: images in a pass; does not change the result.
         penalty_weight: of the learner's penalty.
         scale: of the whole gradient; 1/T for a step of T tasks.
+        cast: makes the context that networks run in. Heads run in float32 or better.
 
     Returns:
         Loss and accuracy on the queries. If the loss is not finite the step stopped half-way, and
@@ -100,9 +103,9 @@ def lite_step(
     """
     learner.check_evaluation_mode()
     task.check()
-    size = passes.micro_batch
-    if size < 1 or (h is not None and h < 1):
-        raise ValueError(f"h={h}, micro_batch={size}: must be at least 1 (h: or None)")
+    if micro_batch < 1 or (h is not None and h < 1):
+        raise ValueError(f"h={h}, micro_batch={micro_batch}: must be at least 1 (h: or None)")
+    passes = Passes(micro_batch, cast)
     number = len(task.support)
     task = task_of_maps(learner, task, passes)
     forward = forward_support(learner, task, passes)

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+#: Makes the context that networks run in.
+Cast = Callable[[], contextlib.AbstractContextManager[None]]
+
 
 @dataclass(frozen=True)
 class Passes:
@@ -16,7 +19,7 @@ class Passes:
 
     micro_batch: int = 64
     """Images in a pass; does not change results."""
-    cast: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+    cast: Cast = contextlib.nullcontext
     """Makes the context that networks run in, e.g. autocast. Heads run in float32 or better."""
 
     def map(self, function: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:

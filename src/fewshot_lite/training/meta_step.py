@@ -103,16 +103,19 @@ def task_step(
         found = meta_gradient(learner, task, random, h=h, micro_batch=passes.micro_batch)
         return gradient_step(learner, found, scale=scale)
     if config.gradient != "lite":
-        return full_step(learner, task, penalty_weight=config.penalty, scale=scale, passes=passes)
+        return full_step(
+            learner, task, penalty_weight=config.penalty, scale=scale, cast=passes.cast
+        )
     return lite_step(
         learner,
         task,
         random,
         h=config.h,
         sampler=config.sampling,
-        passes=passes,
+        micro_batch=passes.micro_batch,
         penalty_weight=config.penalty,
         scale=scale,
+        cast=passes.cast,
     )
 
 
