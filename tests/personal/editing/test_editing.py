@@ -261,6 +261,16 @@ def test_the_history_stays_short() -> None:
     assert personal.provenance["edits"][-1]["rename"] == {"name 58": "name 59"}
 
 
+@pytest.mark.parametrize(
+    ("photos", "message"),
+    [([], "photos: none were given"), ([b"bytes"], "photos: with paths a name will do")],
+)
+def test_what_cannot_be_added_under_a_name(photos: list[bytes], message: str) -> None:
+    personal = model_of(PrototypeHead(), *random_features(2))
+    with pytest.raises(FewshotError, match=message):
+        add(personal, photos, "new")
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_features_that_are_not_finite_are_refused(bad: float) -> None:
     personal = model_of(PrototypeHead(), *random_features(2))

@@ -80,10 +80,15 @@ def add(
             raise UsageError("labels: for a list of photos without a name for all of them.")
         found = label_additions(photos, labels)
     else:
-        paths = [photos] if isinstance(photos, str | Path) else photos
+        given = [photos] if isinstance(photos, str | Path) else list(photos)
+        paths = [Path(path) for path in given if isinstance(path, str | Path)]
+        if len(paths) < len(given):
+            raise UsageError("photos: with paths a name will do; in other forms they need labels.")
+        if not paths:
+            raise FewshotError("photos: none were given.")
         if name is not None:
             check_name(name, personal.class_names)
-        found = find_additions([Path(path) for path in paths], name)  # type: ignore[arg-type]
+        found = find_additions(paths, name)
     names = list(personal.class_names)
     for label, _ in found.homes if labels is None else ():
         check_name(label, names)
