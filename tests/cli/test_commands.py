@@ -10,6 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from command_line import Run
 from fewshot_lite.cli.app import app
 from fewshot_lite.cli.commands import COMMANDS, prepare_help
 
@@ -76,3 +77,20 @@ def test_an_unknown_command_is_told_what_it_may_have_been() -> None:
     )
     assert done.returncode == 2
     assert "classify" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["adapt", ""], "FOLDER"),
+        (["adapt", "photos", "--output", ""], "--output"),
+        (["adapt", ".", "-o", ""], "-o"),
+        (["adapt", "photos", "--output="], "--output"),
+        (["export", ""], "MODEL"),
+        (["meta-train", "", "-o", "model.safetensors"], "DATA"),
+    ],
+)
+def test_paths_of_no_letters_are_refused(words: list[str], name: str, run: Run) -> None:
+    outcome = run(*words)
+    assert outcome.code == 2
+    assert f"{name} is an empty word. Give a path." in outcome.err

@@ -117,13 +117,21 @@ def test_labels_may_be_numbers(model: MetaModel) -> None:
         ((2, 3, SIZE, SIZE), ["a", "a"], "One class only"),
         ((0, 3, SIZE, SIZE), [], "One class only"),
         ((2, 3, SIZE, SIZE), ["Mug", "mug"], "differ only in case"),
+        ((2, 3, SIZE, SIZE), ["mug", None], "labels: one is missing"),
+        ((2, 3, SIZE, SIZE), [1.0, float("nan")], "labels: one is missing"),
     ],
 )
 def test_images_or_labels_that_do_not_fit(
-    model: MetaModel, shape: tuple[int, ...], labels: list[str] | None, message: str
+    model: MetaModel, shape: tuple[int, ...], labels: list[Any] | None, message: str
 ) -> None:
     with pytest.raises(FewshotError, match=message):
         model.adapt(torch.rand(shape), labels)
+
+
+@pytest.mark.parametrize("workers", [0, -1])
+def test_threads_are_one_at_least(model: MetaModel, folder: Path, workers: int) -> None:
+    with pytest.raises(UsageError, match=rf"workers {workers}: must be at least 1"):
+        model.adapt(folder, workers=workers)
 
 
 @pytest.mark.parametrize("factor", [255.0, -3.0, float("nan")])

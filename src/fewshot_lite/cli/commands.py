@@ -9,11 +9,14 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+
+from fewshot_lite.core.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,25 @@ class _WithoutTypes:
 
 
 class Command(_WithoutTypes, TyperCommand):
-    """A command."""
+    """A command; a path of no letters, as an unset variable gives, is not the folder one is in."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        words = [
+            part for word in args for part in (word.split("=", 1) if word[:1] == "-" else [word])
+        ]
+        before = [words[i - 1] if i else "" for i, word in enumerate(words) if not word]
+        rest: list[str] = super().parse_args(ctx, args)
+        taken = {flag for parameter in self.params for flag in parameter.opts}
+        for parameter in self.params if before else ():
+            value = ctx.params.get(parameter.name)
+            if Path() not in (value if isinstance(value, list) else [value]):
+                continue
+            argument = parameter.param_type_name == "argument"
+            name = parameter.metavar or str(parameter.name).upper()
+            for word in before:
+                if word in parameter.opts or (argument and word not in taken):
+                    raise UsageError(f"{name if argument else word} is an empty word. Give a path.")
+        return rest
 
 
 class _Loaded(Mapping[str, Any]):

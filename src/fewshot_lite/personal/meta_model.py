@@ -122,11 +122,11 @@ class MetaModel:
         size = backbone.image_size
         return cls(learner.to(device), size, {"initial_weights": record}, source)
 
-    def save(self, path: Path, *, half: bool = False) -> None:
+    def save(self, path: str | Path, *, half: bool = False) -> None:
         """Write the checkpoint. Half precision halves the file; see `checkpoint.save`."""
         learner = self.learner
         checkpoint.save(
-            path,
+            Path(path),
             "meta",
             learner.state_dict(),
             {

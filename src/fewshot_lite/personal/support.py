@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fewshot_lite import __version__
+from fewshot_lite.core.config import COUNT, check_number
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.progress import OnDone
 from fewshot_lite.core.text import as_disks_see
@@ -186,6 +187,8 @@ def read_support(photos: Photos, labels: Labels | None, size: int, how: Reading)
     """
     found: LabelledImages
     root = None
+    if how.workers is not None:
+        check_number("--workers", how.workers, COUNT)
     if isinstance(photos, str | os.PathLike):
         if labels is not None and not isinstance(labels, str | os.PathLike):
             raise UsageError("labels: for photos only; a folder's class folders name them.")
@@ -224,7 +227,10 @@ def class_names_of(labels: Labels) -> list[str]:
     if isinstance(labels, str | os.PathLike):
         raise UsageError(f"labels: {str(labels)!r} is one. Give as many as there are photos.")
     to_list = getattr(labels, "tolist", None)
-    return [str(label) for label in (to_list() if to_list is not None else labels)]
+    names = list(to_list() if to_list is not None else labels)
+    if any(label is None or label != label for label in names):  # NaN is not itself
+        raise UsageError("labels: one is missing (None or NaN). Give one for each photo.")
+    return [str(label) for label in names]
 
 
 def distinct_names(labels: Iterable[str]) -> tuple[str, ...]:

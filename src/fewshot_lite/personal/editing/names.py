@@ -25,6 +25,8 @@ def _some(names: Sequence[str]) -> str:
 
 def check_name(name: str, others: Iterable[str]) -> None:
     """Refuse what could not be a class folder's name, and names that cannot be told apart."""
+    if not isinstance(name, str):
+        raise UsageError(f"{name!r}: a class name must be a text.")
     try:
         name.encode()
     except UnicodeEncodeError:
