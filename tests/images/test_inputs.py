@@ -161,6 +161,7 @@ def test_one_image_may_be_read_by_many_threads(file: Path) -> None:
         (np.zeros((2, 20, 30, 3), np.uint8), "give several as a list"),
         (np.zeros(784), r"X\[0\]: an array of shape \(784,\)"),
         (np.zeros((0, 5, 3), np.uint8), "no pixels"),
+        ("", r"X\[0\]: an empty text"),
         (np.full((9, 9), 200.0), r"X\[0\]: floats from 200 to 200, but .* in \[0, 1\]\. Divide"),
         (np.full((9, 9), -9.0), "floats from -9"),
         (np.full((9, 9, 3), np.nan), r"NaN among the values.*\[0, 1\]"),

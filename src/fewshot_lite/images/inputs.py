@@ -96,6 +96,8 @@ def as_source(photo: Any, name: str = "photo") -> Taken:
             raise InputError(f"{name}: a region of a region. Give one of the whole photo.")
         return Region(as_source(photo.photo, name), as_box(photo.box, f"{name}: box"))
     if isinstance(photo, str | os.PathLike):
+        if photo == "":  # not the folder one is in
+            raise InputError(f"{name}: an empty text. Give a path.")
         return Path(photo)
     if isinstance(photo, bytes | bytearray | memoryview):
         return InMemory(bytes(photo), name)
