@@ -200,6 +200,15 @@ def test_photos_cannot_come_and_go(personal: PersonalModel, folder: Path) -> Non
             edit()
 
 
+def test_the_command_names_the_file_whose_photos_cannot_change(
+    personal: PersonalModel, tmp_path: Path, run: Run
+) -> None:
+    path = personal.save(tmp_path / "mine.safetensors")
+    outcome = run("remove", path, "keys", "--force")
+    assert outcome.code == 2
+    assert f"{path}: was made by gradient steps" in outcome.err
+
+
 def test_a_renamed_class_keeps_its_answers_wherever_it_comes_to_stand(
     personal: PersonalModel, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -111,7 +112,7 @@ def rename(
     target = _check(model, output, force=force)
     from fewshot_lite.personal.editing import rename
 
-    _finish(rename(_load(model), old, new), target, force=force, json=json)
+    _finish(rename(_load(model, photos=False), old, new), target, force=force, json=json)
 
 
 def _check(model: Path, output: Path | None, *, force: bool) -> Path:
@@ -137,14 +138,20 @@ def _check(model: Path, output: Path | None, *, force: bool) -> Path:
     return target
 
 
-def _load(model: Path, device: str = "cpu") -> PersonalModel:
+def _load(model: Path, device: str = "cpu", *, photos: bool = True) -> PersonalModel:
+    """The model; with `photos`, one whose photos may change."""
     from fewshot_lite.core.devices import pick_device
+    from fewshot_lite.personal.editing.edits import check_photos_may_change
     from fewshot_lite.personal.personal_model import PersonalModel
 
     try:
-        return PersonalModel.load(model, device=str(pick_device(device)))
-    except FewshotError as error:  # here the model is no flag
-        raise type(error)(str(error).removeprefix("--model ")) from None
+        personal = PersonalModel.load(model, device=str(pick_device(device)))
+        if photos:
+            check_photos_may_change(personal)
+    except FewshotError as error:  # here the model is no flag, and has a name
+        message = str(error).removeprefix("--model ")
+        raise type(error)(re.sub("^MODEL:", lambda _: f"{model}:", message)) from None
+    return personal
 
 
 def _finish(
