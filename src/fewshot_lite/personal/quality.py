@@ -169,8 +169,8 @@ def _evened(personal: WithPhotos, logits: Array) -> Array:
     Without the photo its class gains more by its number (`heads.calibrated`), for which photos of
     other classes would pay; but those are judged with the photo in. So of two photos beside forty
     both may be named right, and the forty as well, where new photos of one or the other are not.
-    With half of the gain the expected accuracy of uneven classes is nearer to the true one than
-    with all of it or none (`benchmarks/accuracy/unbalanced.py`).
+    Half is a compromise that was chosen on four data sets: `benchmarks/accuracy/unbalanced.py` has
+    the expected accuracy beside the true one.
     """
     labels, views = personal.contents.labels, personal.contents.features.shape[1]
     counts = views * np.bincount(labels)[labels]
