@@ -52,6 +52,32 @@ def test_a_copy_in_another_class_is_named_and_moved_when_asked(
     assert (tmp_path / "out/c/x.jpg").read_bytes() == photo.read_bytes() == b"x"
 
 
+def folders(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if path.is_dir()}
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_class_folders_that_moving_emptied_are_removed_and_no_others(
+    tmp_path: Path, photo: Path, link: bool
+) -> None:
+    other = photo.with_name("y.jpg")
+    other.write_bytes(b"y")
+    sort(tmp_path, photo, "a", link=link)
+    sort(tmp_path, photo, "b", link=link)
+    (tmp_path / "out/theirs").mkdir()
+    sort(tmp_path, photo, "c", link=link, resort=True)
+    assert folders(tmp_path / "out") == {"c", "theirs"}  # one copy moved, the other superfluous
+    (tmp_path / "out/c/.notes").write_bytes(b"theirs")
+    sort(tmp_path, photo, "a", link=link, resort=True)
+    assert folders(tmp_path / "out") == {"a", "c", "theirs"}
+    assert (tmp_path / "out/c/.notes").read_bytes() == b"theirs"
+    sorter = Sorter(tmp_path / "out", ["a", "b", "c"], link=link, resort=True)
+    sorter.place(photo, "b")
+    sorter.place(other, "a")  # emptied by the first, and needed by the second
+    sorter.close()
+    assert names(tmp_path / "out") == {"a/y.jpg", "b/x.jpg"}
+
+
 def test_what_is_not_our_own_or_was_changed_is_left(tmp_path: Path, photo: Path) -> None:
     sort(tmp_path, photo, "a")
     (tmp_path / "out/a/theirs.jpg").write_bytes(b"theirs")

@@ -87,6 +87,7 @@ class Sorter:
         self._manifest = Manifest(folder)
         self._folders = folder_names([*class_names, UNKNOWN])
         self._homes: set[Path] = set()
+        self._left_by_copies: set[Path] = set()
         self._namesakes: dict[Path, _Namesakes] = {}  # only of names that were taken
         self._make(folder)
 
@@ -118,7 +119,15 @@ class Sorter:
         return target
 
     def close(self) -> None:
-        """Let go of the list of copies."""
+        """Remove the class folders that moving emptied, and let go of the list of copies.
+
+        Only now, as a photo that comes later may be of such a class. A folder that holds anything
+        else, a hidden file, say, cannot be removed and stays.
+        """
+        for folder in self._left_by_copies - {self.folder}:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        self._left_by_copies.clear()
         self._manifest.close()
 
     def _sort(self, photo: Path, home: Path) -> Path:
@@ -135,8 +144,7 @@ class Sorter:
                 copy.unlink()
             else:
                 self.placed -= 1
-            self.moved += 1
-            self._manifest.forget(photo, copy)
+            self._moved(photo, copy)
             self._manifest.add(photo, there)
         else:
             before = self.placed
@@ -146,13 +154,18 @@ class Sorter:
         for copy in astray:
             if self.resort:
                 copy.unlink()  # one of two of our own copies
-                self._manifest.forget(photo, copy)
-                self.moved += 1
+                self._moved(photo, copy)
                 continue
             self.in_two_classes += 1
             if len(self.twice) < MOST_NAMED:
                 self.twice.append((there, copy))
         return there
+
+    def _moved(self, photo: Path, copy: Path) -> None:
+        """Count, and forget, a copy that lies in another class no longer."""
+        self.moved += 1
+        self._left_by_copies.add(copy.parent)
+        self._manifest.forget(photo, copy)
 
     def _place(self, photo: Path, home: Path, put: Callable[[Path, Path], None]) -> Path:
         """Put a photo into a folder under a free name, unless it is there; raises OSError."""
