@@ -93,6 +93,22 @@ def test_half_stores_matrices_in_half_the_space_and_loads_them_as_float32(tmp_pa
     assert_equal(checkpoint.load(path, "backbone").tensors, expected)
 
 
+def test_what_was_read_in_half_precision_is_stored_so_unless_that_loses_something(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "x"
+    checkpoint.save(path, "backbone", TENSORS, {}, half=True)
+    first = path.read_bytes()
+    loaded = checkpoint.load(path, "backbone")
+    assert loaded.halved == {"matrix", "kernel", "turned", "nothing"}
+    checkpoint.save(path, "backbone", loaded.tensors, {}, halved=loaded.halved)
+    assert path.read_bytes() == first
+    changed = {**loaded.tensors, "matrix": loaded.tensors["matrix"] + 1e-5}
+    checkpoint.save(path, "backbone", changed, {}, halved=loaded.halved)
+    assert_equal(checkpoint.load(path, "backbone").tensors, changed)
+    assert load_file(path)["kernel"].dtype == torch.float16
+
+
 def test_the_state_to_resume_from_keeps_its_precision(tmp_path: Path) -> None:
     path = tmp_path / "x"
     tensors = {"exact": torch.ones(2, 2, dtype=torch.float16), "moment": torch.ones(2).double()}

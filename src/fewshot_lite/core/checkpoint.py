@@ -6,7 +6,7 @@ See `tensor_files` for what is in a file and how it is read.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,6 +33,8 @@ class Checkpoint:
     kind: str
     tensors: dict[str, Tensor]
     meta: dict[str, Any]
+    halved: frozenset[str] = frozenset()
+    """Names of those that the file has in half precision, and that were read as float32."""
 
 
 def save(
@@ -42,6 +44,7 @@ def save(
     meta: dict[str, Any],
     *,
     half: bool = False,
+    halved: Collection[str] = (),
     force: bool = True,
 ) -> None:
     """Write a checkpoint.
@@ -50,12 +53,21 @@ def save(
         force: `path` may be there at the end.
         half: store matrices and kernels as float16 (statistics and norm parameters stay float32:
             a running variance does not fit float16's range, nor may a weight).
+        halved: names of tensors to store as float16 if they lose nothing by it, as those that were
+            read from such a file and are as they were.
 
     Raises:
         FewshotError: it cannot be written (the previous file, if any, is untouched).
     """
     ready = {
-        name: (tensor.half() if half and _fits_half(tensor) else tensor).detach().cpu().contiguous()
+        name: (
+            tensor.half()
+            if (half and _fits_half(tensor)) or (name in halved and _is_half(tensor))
+            else tensor
+        )
+        .detach()
+        .cpu()
+        .contiguous()
         for name, tensor in tensors.items()
     }
     entry = tensor_files.metadata(kind, meta)
@@ -70,6 +82,11 @@ def _fits_half(tensor: Tensor) -> bool:
     return bool((tensor.abs() <= torch.finfo(torch.float16).max).all())
 
 
+def _is_half(tensor: Tensor) -> bool:
+    """Whether half precision has room for all that a tensor is; not for what is no number."""
+    return tensor.is_floating_point() and torch.equal(tensor.half().to(tensor.dtype), tensor)
+
+
 def load(path: Path, *kinds: str, flag: str = "") -> Checkpoint:
     """Read a checkpoint of one of these kinds; half-precision tensors come back as float32.
 
@@ -81,9 +98,11 @@ def load(path: Path, *kinds: str, flag: str = "") -> Checkpoint:
         FewshotError: truncated, foreign, or of a newer format.
     """
     tensors, meta = tensor_files.read(path, *kinds, flag=flag, framework="pt")
+    halved: frozenset[str] = frozenset()
     if meta["kind"] != "state":
-        tensors = {k: v.float() if v.dtype == torch.float16 else v for k, v in tensors.items()}
-    return Checkpoint(meta["kind"], tensors, meta)
+        halved = frozenset(k for k, v in tensors.items() if v.dtype == torch.float16)
+        tensors = {k: v.float() if k in halved else v for k, v in tensors.items()}
+    return Checkpoint(meta["kind"], tensors, meta, halved)
 
 
 class Uninitialised(TorchFunctionMode):

@@ -61,6 +61,8 @@ class MetaModel:
     """How it was made: training arguments, data, figures."""
     source: dict[str, str] = field(default_factory=dict)
     """Name and hash of the file it was loaded from."""
+    halved: frozenset[str] = frozenset()
+    """Names of the tensors that this file has in half precision, in which `save` leaves them."""
 
     def __repr__(self) -> str:
         learner = self.learner
@@ -108,6 +110,7 @@ class MetaModel:
             checkpoint.image_size(meta),
             record,
             {"name": path.stem, "sha256": checkpoint.sha256(path)},
+            file.halved,
         )
 
     @classmethod
@@ -123,7 +126,15 @@ class MetaModel:
         return cls(learner.to(device), size, {"initial_weights": record}, source)
 
     def save(self, path: str | Path, *, half: bool = False) -> None:
-        """Write the checkpoint. Half precision halves the file; see `checkpoint.save`."""
+        """Write the checkpoint, its tensors as precise as in the file that it was loaded from.
+
+        Args:
+            path: where to.
+            half: in half precision, which halves the file; see `checkpoint.save`.
+
+        Raises:
+            FewshotError: it cannot be written.
+        """
         learner = self.learner
         checkpoint.save(
             Path(path),
@@ -137,6 +148,7 @@ class MetaModel:
                 "record": self.record,
             },
             half=half,
+            halved=self.halved,
         )
 
     def refinement(self, pattern: str | None = None) -> Refinement:

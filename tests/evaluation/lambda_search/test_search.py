@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.evaluation.cost import MacMeter
@@ -213,6 +215,21 @@ def test_patterns_are_measured_chosen_and_stored(home: Path, tmp_path: Path) -> 
     assert model.learner.inner_steps == 1
     assert model.record["lambda_search"]["chosen"]["pattern"] == search.chosen.pattern
     assert model.adapt(home / "data").class_names == ("thing 0", "thing 1", "thing 2")
+
+
+def test_storing_a_pattern_leaves_every_tensor_as_it_was_stored(tmp_path: Path) -> None:
+    base, new = tmp_path / "base.safetensors", tmp_path / "new.safetensors"
+    backbone = Backbone("conv4", SIZE, seed=1).eval()
+    MetaModel(Frozen(backbone, head=NAMED_HEADS["mahalanobis-root"]()), SIZE).save(base, half=True)
+    search = replace(found(FULL, HEAD), model=f"refine:{base}")
+    store(search, new)
+    before, after = load_file(base), load_file(new)
+    assert {value.dtype for value in before.values()} >= {torch.float16, torch.float32}
+    assert before.keys() == after.keys()
+    for key, value in before.items():
+        assert after[key].dtype == value.dtype, key
+        assert torch.equal(after[key], value), key
+    assert MetaModel.load(new).refinement().pattern == HEAD.pattern
 
 
 @pytest.mark.slow
