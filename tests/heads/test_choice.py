@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,7 +17,10 @@ from fewshot_lite.heads.base import Head, SupportSet
 from fewshot_lite.heads.calibrated import CalibratedHead, as_array_head, calibrate
 from fewshot_lite.heads.calibration import leave_one_out_accuracy
 from fewshot_lite.heads.choice import choose_head
+from fewshot_lite.heads.choosing import choose_described
+from fewshot_lite.heads.defaults import name_of, named_head
 from fewshot_lite.heads.generated import GeneratedLinearHead
+from fewshot_lite.heads.in_numpy import state_of
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
 from fewshot_lite.heads.prototypes import PrototypeHead
 from fewshot_lite.heads.registry import NAMED_HEADS
@@ -41,6 +46,38 @@ def test_a_head_that_is_named_is_taken(name: HeadName) -> None:
     assert choice.record()["asked"] == choice.record()["used"] == name
     logits = choice.head.logits(choice.head.fit(features, LABELS, CLASSES), features)
     assert float((logits.argmax(1) == LABELS).double().mean()) > 0.9
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_name_is_one_head_with_torch_and_without(name: HeadName) -> None:
+    described = named_head(name, support(1.0).numpy())
+    assert name_of(described.description) == name
+    torchs = NAMED_HEADS[name]()
+    assert torchs.describe() == described.description
+    state = torchs.state_dict()
+    assert state.keys() == described.tensors.keys()
+    if name != "euclidean":  # whose temperature is that of the photos
+        assert {key: float(value) for key, value in state.items()} == described.tensors
+
+
+@pytest.mark.parametrize("shots", [(6, 6, 6, 6), (9, 3, 1, 2), (1, 1, 1, 1)])
+@pytest.mark.parametrize("own", [OWN, MahalanobisHead(1.2, 0.2)], ids=["root", "plain"])
+@pytest.mark.parametrize("wanted", get_args(HeadName))
+def test_choosing_without_torch_gives_the_same_head(
+    wanted: HeadName, own: MahalanobisHead, shots: tuple[int, ...]
+) -> None:
+    labels = torch.arange(CLASSES).repeat_interleave(torch.tensor(shots))
+    features = torch.randn(CLASSES, WIDTH)[labels] + torch.randn(len(labels), WIDTH)
+    given = SupportSet(features, labels, CLASSES)
+    torchs = choose_head(wanted, own, given)
+    mine = choose_described(wanted, DescribedHead(own.describe(), state_of(own)), *given.arrays())
+    assert mine.record() == torchs.record()
+    assert mine.head.description == torchs.head.describe()
+    queries = torch.randn(9, WIDTH)
+    double = torchs.head.double()
+    expected = double.logits(double.fit(features.double(), labels, CLASSES), queries.double())
+    found = mine.head.fit(given.arrays()[0])(queries.numpy())
+    np.testing.assert_allclose(found, expected.detach().numpy(), rtol=1e-6, atol=1e-6)
 
 
 def test_the_bases_learned_constants_are_kept() -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -12,7 +11,9 @@ import torch
 
 import fewshot_lite
 from clips import draw_clips
+from command_line import run_lines
 from fewshot_lite.core import checkpoint, tensor_files
+from fewshot_lite.core.config import HeadName
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.personal import torch_free_base
 from fewshot_lite.personal.growth import expected_growth
@@ -66,6 +67,12 @@ def opened(path: Path) -> TorchFreeBase:
         pytest.param("things", {"mirror": False}, marks=pytest.mark.slow),
         pytest.param("things", {"mirror": True}, marks=pytest.mark.slow),
         ("films", {"frames": 3}),
+        ("things", {"head": "auto"}),
+        pytest.param("films", {"head": "auto"}, marks=pytest.mark.slow),
+        *(
+            pytest.param("things", {"head": head}, marks=pytest.mark.slow)
+            for head in get_args(HeadName)[2:]
+        ),
     ],
 )
 def test_the_file_is_that_of_torch(
@@ -73,12 +80,12 @@ def test_the_file_is_that_of_torch(
     base: Path,
     tmp_path: Path,
     folder: str,
-    given: dict[str, bool],
+    given: dict[str, Any],
 ) -> None:
     things = request.getfixturevalue(folder)
     files = tmp_path / "with.safetensors", tmp_path / "without.safetensors"
-    MetaModel.load(base).adapt(things, **given).save(files[0])  # type: ignore[arg-type]
-    opened(base).adapt(things, **given).save(files[1])  # type: ignore[arg-type]
+    MetaModel.load(base).adapt(things, **given).save(files[0])
+    opened(base).adapt(things, **given).save(files[1])
     (expected, about), (found, said) = (
         tensor_files.read(file, "personal", framework="np") for file in files
     )
@@ -173,13 +180,10 @@ def test_torch_takes_what_is_beyond_it(base: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_command_does_not_import_torch(base: Path, things: Path, tmp_path: Path) -> None:
-    code = (
-        "import sys; from fewshot_lite.cli.app import main\n"
-        "try: main()\n"
-        "except SystemExit as end: code = end.code\n"
-        "sys.exit(3 if 'torch' in sys.modules else code)"
-    )
-    words = ["adapt", things, "--base", base, "--output", tmp_path / "mine", "--workers", "1"]
-    done = subprocess.run([sys.executable, "-c", code, *map(str, words)], check=False)
-    assert done.returncode == 0
-    assert (tmp_path / "mine").is_file()
+    words = ["adapt", things, "--base", base, "--workers", "1", "--output"]
+    given = [[], ["--head", "auto"], ["--head", "ridge", "--report", tmp_path / "r.html"]]
+    lines = [[*words, tmp_path / str(number), *more] for number, more in enumerate(given)]
+    found, _ = run_lines([[str(word) for word in line] for line in lines])
+    assert [(code, torch_imported) for _, code, torch_imported, _ in found[1:]] == [(0, False)] * 3
+    assert (tmp_path / "0").is_file()
+    assert "Network" in (tmp_path / "r.html").read_text(encoding="utf-8")

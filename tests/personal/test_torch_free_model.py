@@ -11,17 +11,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 import fewshot_lite
+from command_line import run_lines
 from fewshot_lite.core import checkpoint
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.heads.adapted import AdaptedHead
+from fewshot_lite.heads.features import class_means, root_features
 from fewshot_lite.personal import torch_free_model
 from fewshot_lite.personal.editing import add, remove, rename
 from fewshot_lite.personal.loading import open_personal
 from fewshot_lite.personal.meta_model import MetaModel
 from fewshot_lite.personal.personal_model import PersonalModel
+from fewshot_lite.personal.report.adapting import adapt_page
+from fewshot_lite.personal.report.classifying import ClassifyReport
+from fewshot_lite.personal.report.reasons import likeness
 from fewshot_lite.personal.torch_free_model import TorchFreeModel
 from photos import draw_classes
 
@@ -176,3 +182,42 @@ def test_without_onnxruntime_torch_runs_it(file: Path, monkeypatch: pytest.Monke
 def test_other_devices_take_torch(file: Path) -> None:
     assert isinstance(open_personal(file, device="cpu:0"), PersonalModel)
     assert isinstance(open_personal(file, with_photos=True), PersonalModel)
+
+
+def test_reports_show_the_same_by_either_engine(file: Path, things: Path) -> None:
+    mine, theirs = open_personal(file), PersonalModel.load(file)
+    assert isinstance(mine, TorchFreeModel)
+    assert adapt_page(mine) == adapt_page(theirs)
+    features = mine.features[::-1].copy()
+    np.testing.assert_allclose(likeness(mine, features), likeness(theirs, features), atol=1e-6)
+    by_torch = likeness_by_torch(theirs, torch.from_numpy(features))
+    np.testing.assert_allclose(likeness(mine, features), by_torch.numpy(), atol=1e-6)
+    pages = []
+    for model in (mine, theirs):
+        report = ClassifyReport(model)
+        for answer in model.classify(sorted(things.rglob("*.png"))):
+            report.add(answer)
+        pages.append(report.page())
+    assert "Most like" in pages[0]
+    assert "exported" not in pages[0]
+    assert pages[0] == pages[1]
+
+
+def likeness_by_torch(personal: PersonalModel, features: Tensor) -> Tensor:
+    """The formula of `reasons`, with C^(-1/2) as it stands."""
+    support, queries = (root_features(x.double()) for x in (personal.features, features))
+    means, _ = class_means(support, personal.labels, len(personal.class_names))
+    x = support - means[personal.labels]
+    c = x.mT @ x / len(x)
+    c += c.trace() / len(c) * torch.eye(len(c), dtype=c.dtype)
+    values, vectors = torch.linalg.eigh(c)
+    root = vectors @ (values.rsqrt()[:, None] * vectors.mT)
+    queries, support = ((y - support.mean(0)) @ root for y in (queries, support))
+    return F.normalize(queries, dim=1) @ F.normalize(support, dim=1).mT
+
+
+def test_reports_take_no_torch(file: Path, things: Path, tmp_path: Path) -> None:
+    words = ["classify", things, "--model", file, "--report", tmp_path / "c.html"]
+    (_, code, torch_imported, _) = run_lines([[str(word) for word in words]])[0][1]
+    assert (code, torch_imported) == (0, False)
+    assert "Most like" in (tmp_path / "c.html").read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from fewshot_lite.cli.options import (
     INTERRUPTED,
@@ -33,7 +33,6 @@ from fewshot_lite.personal.report.page import check_report
 
 if TYPE_CHECKING:
     from fewshot_lite.personal.growth import Growth
-    from fewshot_lite.personal.personal_model import PersonalModel
     from fewshot_lite.personal.quality import Quality
     from fewshot_lite.personal.support import Support
     from fewshot_lite.personal.with_photos import WithPhotos
@@ -143,9 +142,9 @@ def adapt(
     from fewshot_lite.personal.quality import assess
     from fewshot_lite.personal.torch_free_base import TorchFreeBase
 
-    plain = head == "default" and refine == "off" and report is None
-    model = open_base(base, weights=weights, device=device, without_torch=plain)
+    model = open_base(base, weights=weights, device=device, without_torch=refine == "off")
     given: dict[str, Any] = {
+        "head": head,
         "views": views,
         "mirror": mirror,
         "frames": frames,
@@ -166,8 +165,7 @@ def adapt(
                 progress(done, total, "Adapting" if refine == "off" else "Refining")
 
             if not isinstance(model, TorchFreeBase):
-                given |= {"head": head, "refine": refine, "refine_pattern": refine_pattern}
-                given |= {"on_fold": step}
+                given |= {"refine": refine, "refine_pattern": refine_pattern, "on_fold": step}
             given |= _counters(progress)
             personal: WithPhotos = model.adapt(folder, labels, **given)
             progress(0, None, "Leaving photos out")
@@ -177,8 +175,7 @@ def adapt(
             if report is not None:
                 from fewshot_lite.personal.report.adapting import write_adapt_report
 
-                written = cast("PersonalModel", personal)
-                write_adapt_report(written, report, model=output, quality=quality, force=force)
+                write_adapt_report(personal, report, model=output, quality=quality, force=force)
     except StrictError as error:
         if not json:
             print_findings(error.findings, render.err)

@@ -179,7 +179,7 @@ def classify(
     from fewshot_lite.images.bit_depths import in_words, recorded_whites
     from fewshot_lite.personal.loading import open_personal
 
-    personal = open_personal(model, device=device, with_photos=report is not None)
+    personal = open_personal(model, device=device)
     personal.careful, personal.workers = careful, workers
     asked = {"top": top, "reject": None if no_reject else share, "frames": number, "every": step}
     if reject and math.isinf(personal.threshold(reject)):

@@ -8,6 +8,7 @@ from typing import Any
 from fewshot_lite.heads.adapted import AdaptedHead
 from fewshot_lite.heads.base import Head
 from fewshot_lite.heads.calibrated import CalibratedHead
+from fewshot_lite.heads.defaults import PLAIN, ROOT
 from fewshot_lite.heads.generated import GeneratedLinearHead
 from fewshot_lite.heads.in_numpy import COSINE, OLD_COUNT_POWER
 from fewshot_lite.heads.logistic import LogisticHead
@@ -32,11 +33,12 @@ _KINDS: Mapping[str, type[Head]] = {
 } | {"linear": RidgeHead}
 
 #: By `Head.name`: estimators for features of a network that was not meta-trained. Constants were
-#: chosen on validation sets with features of the model of 0.1.0, over 1 to 10 shots.
+#: chosen on validation sets with features of the model of 0.1.0, over 1 to 10 shots. Those that
+#: `adapt` knows are in `defaults`, too.
 NAMED_HEADS: Mapping[str, Callable[[], Head]] = {
     "ridge": RidgeHead,
-    "mahalanobis": MahalanobisHead,
-    "mahalanobis-root": lambda: MahalanobisHead(0.7, 0.18, root=True),
+    "mahalanobis": lambda: MahalanobisHead(*PLAIN),
+    "mahalanobis-root": lambda: MahalanobisHead(*ROOT, root=True),
     "cosine": lambda: PrototypeHead("cosine", COSINE),
     "euclidean": PrototypeHead,
     "logistic": LogisticHead,

@@ -78,7 +78,7 @@ def open_base(
         base: as `MetaModel.load` takes it.
         weights: as `MetaModel.load` takes them.
         device: as for the command line.
-        without_torch: it will be adapted in one forward pass, with the default head.
+        without_torch: it will be adapted in one forward pass.
 
     Raises:
         UsageError: no such file or name, a file of another kind, or no such device.
@@ -110,7 +110,7 @@ def open_personal(
     Args:
         path: what `adapt` or `export` wrote.
         device: as for the command line.
-        with_photos: what the model keeps of its photos is needed, which takes torch.
+        with_photos: as a `PersonalModel`, whose features are tensors; of an export there is none.
 
     Raises:
         UsageError: no such file, a file of another kind, or no such device.

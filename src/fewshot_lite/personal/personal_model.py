@@ -23,7 +23,7 @@ from fewshot_lite.core.files import DEFAULT_PERSONAL
 from fewshot_lite.heads.array_head import ArrayHead, DescribedHead
 from fewshot_lite.heads.base import Head
 from fewshot_lite.heads.calibrated import as_array_head
-from fewshot_lite.heads.in_numpy import Array, check_head_tensors, state_of
+from fewshot_lite.heads.in_numpy import Array, as_array, check_head_tensors, state_of
 from fewshot_lite.heads.registry import make_head
 from fewshot_lite.networks.backbone import Backbone, describe_backbone, described_backbone
 from fewshot_lite.networks.inference import compiled
@@ -128,6 +128,13 @@ class PersonalModel(WithPhotos):
     def leave_one_out_logits(self) -> Tensor:
         """As `WithPhotos.leave_one_out_logits`, in the features' type."""
         return torch.from_numpy(super().leave_one_out_logits()).to(self.views)
+
+    @property
+    def network_name(self) -> str:
+        return self.backbone.name
+
+    def features_of(self, pixels: npt.NDArray[np.uint8]) -> Array:
+        return as_array(self.embed(torch.from_numpy(pixels)))
 
     def answers_of(
         self, pixels: npt.NDArray[np.uint8]

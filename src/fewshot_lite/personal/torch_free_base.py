@@ -1,8 +1,8 @@
 """A base that is adapted by onnxruntime and NumPy; importing torch is not needed.
 
 Of the same photos it makes the same personal model as `MetaModel.adapt`, to rounding. It can do
-what `adapt` does unless told otherwise: adapt Simple CNAPs on EfficientNet-Lite whose FiLM acts on
-upper stages, in one forward pass, with the head that is the default.
+what `adapt` does without gradient steps: adapt Simple CNAPs on EfficientNet-Lite whose FiLM acts on
+upper stages, in one forward pass, with any head that `adapt` knows.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ import numpy as np
 import numpy.typing as npt
 
 from fewshot_lite.core import tensor_files
+from fewshot_lite.core.config import HeadName, check_word
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.core.files import DEFAULT_BASE, sha256
 from fewshot_lite.core.progress import OnDone
 from fewshot_lite.heads.array_head import DescribedHead
-from fewshot_lite.heads.calibration import calibrate
-from fewshot_lite.heads.defaults import default_head
+from fewshot_lite.heads.choosing import Chosen, choose_described
 from fewshot_lite.heads.in_numpy import Array, as_array, check_head_tensors
+from fewshot_lite.heads.in_numpy import Support as ArraySupport
 from fewshot_lite.images.decoding import digest_of
 from fewshot_lite.images.photo import Square
 from fewshot_lite.images.thumbnails import thumbnail
@@ -81,7 +82,7 @@ class TorchFreeBase:
         self._network = tensor_files.under("backbone.network.", tensors)
         head = tensor_files.under("head.", tensors)
         check_head_tensors(head)
-        self._head = default_head(
+        self._head = DescribedHead(
             {"name": "mahalanobis", "root": given["root"], "fixed_temperature": False}, head
         )
         if given["fixed_temperature"] is not False:
@@ -122,6 +123,7 @@ class TorchFreeBase:
         photos: Photos,
         labels: Labels | None = None,
         *,
+        head: HeadName = "default",
         views: int | None = None,
         mirror: bool | None = None,
         frames: int | None = None,
@@ -141,6 +143,7 @@ class TorchFreeBase:
         Args, and what is raised, are those of `MetaModel.adapt`.
         """
         start = time.perf_counter()
+        check_word("--head", head, HeadName)
         choose_views(views, mirror, 0)
         with _Rows(self._lower, views, mirror, thumbnails) as rows:
             reading = Reading(
@@ -154,7 +157,7 @@ class TorchFreeBase:
                         square = Square(image.transpose(1, 2, 0), *image.shape[1:])
                         rows.look(len(rows.digests), square)
             rows.finish()
-            model = self._of(support, rows, mirror, on_embedded)
+            model = self._of(support, rows, head, mirror, on_embedded)
         model.adaptation = support.adapted_to(start)
         return model
 
@@ -162,6 +165,7 @@ class TorchFreeBase:
         self,
         support: Support,
         rows: _Rows,
+        wanted: HeadName,
         mirror: bool | None,
         on_embedded: OnDone | None,
     ) -> TorchFreeModel:
@@ -186,15 +190,13 @@ class TorchFreeBase:
         as_is = features[:: len(names)]
         with ThreadPoolExecutor(1) as beside:  # both leave each photo out, by other features
             strangeness = beside.submit(strangeness_of_support, as_is, labels, classes, groups)
-            head, names, features = self._fitted(features, labels, classes, names, mirror, groups)
+            found, names, features = self._fitted(
+                wanted, (features, labels, classes), names, mirror, groups
+            )
         record = {
             "base": self._source,
             "learner": self._meta["learner"],
-            "head": {
-                "asked": "default",
-                "used": self._head.description["name"],
-                "temperature_factor": float(head.tensors["factor"]),
-            },
+            "head": found.record(),
             "views": list(names),
         }
         contents = contents_of(
@@ -207,31 +209,39 @@ class TorchFreeBase:
         )
         contents = replace(contents, support_strangeness=strangeness.result())
         backbone = {name: self._meta[name] for name in DESCRIPTION}
-        return TorchFreeModel(backbone, network, head, contents)
+        return TorchFreeModel(backbone, network, found.head, contents)
 
     def _fitted(
         self,
-        features: Array,
-        labels: Array,
-        classes: int,
+        wanted: HeadName,
+        photos: ArraySupport,
         names: tuple[str, ...],
         mirror: bool | None,
         groups: Array,
-    ) -> tuple[DescribedHead, tuple[str, ...], Array]:
-        """The head, and the views with their features (N V, d) that it is fitted to."""
+    ) -> tuple[Chosen[DescribedHead], tuple[str, ...], Array]:
+        """The head, and the views with their features (N V, d) that it is fitted to.
+
+        Args:
+            wanted: as `adapt` takes it.
+            photos: features (N V, d), labels (N,) and K.
+            names: of the V views.
+            mirror: as `adapt` takes it.
+            groups: (N,), what is left out together.
+        """
+        features, labels, classes = photos
         together = groups.repeat(len(names))
         as_is = np.arange(len(together)) % len(names) == 0
         support = features, labels.repeat(len(names)), classes
-        head = self._head.calibrated(*calibrate(self._head, support, together, as_is))
+        found = choose_described(wanted, self._head, support, together, as_is)
         if MIRRORED not in names or mirror is not None:
-            return head, names, features
-        kept = without_mirrored(head, support, together, names)
+            return found, names, features
+        kept = without_mirrored(found.head, support, together, names)
         if kept is None:
-            return head, names, features
+            return found, names, features
         names = tuple(name for name in names if name != MIRRORED)
         support = features[kept], support[1][kept], classes
-        head = self._head.calibrated(*calibrate(self._head, support, together[kept], as_is[kept]))
-        return head, names, features[kept]
+        found = choose_described(wanted, self._head, support, together[kept], as_is[kept])
+        return found, names, features[kept]
 
     def _adapted(self, z: Array) -> dict[str, Array]:
         """State of the network with FiLM by a task embedding (Z,)."""

@@ -28,6 +28,8 @@ from fewshot_lite.personal.with_photos import WithPhotos
 
 #: What `networks.backbone.describe_backbone` says of a network.
 DESCRIPTION = ("backbone", "image_size", "mean", "std")
+#: Photos that go through the network at a time where many are given.
+_PHOTOS = 64
 
 
 class TorchFreeModel(WithPhotos):
@@ -109,15 +111,29 @@ class TorchFreeModel(WithPhotos):
         weights = class_weights(shots)
         return lambda features: (weights * distances(scaled(features, LENGTH))).min(1)
 
-    def answers_of(
-        self, pixels: npt.NDArray[np.uint8]
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    @property
+    def network_name(self) -> str:
+        return str(self._backbone["backbone"])
+
+    def features_of(self, pixels: npt.NDArray[np.uint8]) -> Array:
+        parts = range(0, len(pixels), _PHOTOS)
+        return np.concatenate([self._run(pixels[start : start + _PHOTOS]) for start in parts])
+
+    def _run(self, pixels: npt.NDArray[np.uint8]) -> Array:
+        """The network's features (B, d)."""
         try:
             [features] = run_session(self._session, None, pixels)
         except Exception as error:  # onnxruntime's errors have no base of their own
             raise FewshotError(
                 f"The network cannot be run ({error}). Run it with torch: --device cpu:0."
             ) from None
+        found: Array = features
+        return found
+
+    def answers_of(
+        self, pixels: npt.NDArray[np.uint8]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        features = self._run(pixels)
         with np.errstate(all="ignore"):  # what is not finite is told
             logits = self._logits(features)
             odds = np.exp(logits - logits.max(1, keepdims=True))

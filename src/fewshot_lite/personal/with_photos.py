@@ -9,6 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
 from fewshot_lite.core.files import DEFAULT_PERSONAL, check_output
 from fewshot_lite.heads.array_head import ArrayHead, DescribedHead
 from fewshot_lite.heads.groups import groups_per_class
@@ -39,6 +42,15 @@ class WithPhotos(PhotoClassifier):
     @abstractmethod
     def array_head(self) -> ArrayHead:
         """Its head as a function of arrays."""
+
+    @property
+    @abstractmethod
+    def network_name(self) -> str:
+        """What its network is called."""
+
+    @abstractmethod
+    def features_of(self, pixels: npt.NDArray[np.uint8]) -> Array:
+        """Features (B, d) of images (B, 3, S, S)."""
 
     @abstractmethod
     def _stored(self) -> tuple[Mapping[str, Any], Mapping[str, Array], DescribedHead]:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from fewshot_lite.images.preflight import Finding, Kind
-from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.quality import Quality, advice, assess
 from fewshot_lite.personal.report.page import (
     check_report,
@@ -22,6 +21,7 @@ from fewshot_lite.personal.report.page import (
 )
 from fewshot_lite.personal.report.photos import Photo, SupportPhotos
 from fewshot_lite.personal.report.reasons import left_out_answers, typical_photos
+from fewshot_lite.personal.with_photos import WithPhotos
 
 #: Pictures in the section of classes, and classes in it.
 _MOST_PICTURES, _MOST_SHOWN = 1000, 200
@@ -40,7 +40,7 @@ _CLASSES: tuple[Kind, ...] = ("one-photo", "imbalance")
 
 
 def write_adapt_report(
-    personal: PersonalModel,
+    personal: WithPhotos,
     path: str | Path,
     *,
     model: str | Path | None = None,
@@ -67,7 +67,7 @@ def write_adapt_report(
 
 
 def adapt_page(
-    personal: PersonalModel, *, model: str | Path | None = None, quality: Quality | None = None
+    personal: WithPhotos, *, model: str | Path | None = None, quality: Quality | None = None
 ) -> str:
     """One HTML page on a personal model.
 
@@ -92,7 +92,7 @@ def adapt_page(
             "quality": quality,
             "advice": advice(quality, personal.examples),
             "number_of_classes": len(personal.class_names),
-            "number_of_photos": len(personal.labels),
+            "number_of_photos": len(support.labels),
             "doubtful": len(quality.suspicious) + len(findings),
             "suspicious": _suspicious(support, quality),
             "copies": _of_kinds(findings, _COPIES),
@@ -198,7 +198,7 @@ def _classes(support: SupportPhotos, quality: Quality) -> list[dict[str, Any]]:
     return cards
 
 
-def _origin(personal: PersonalModel) -> list[tuple[str, str]]:
+def _origin(personal: WithPhotos) -> list[tuple[str, str]]:
     """Where the model is from, as far as it is recorded."""
     record: dict[str, Any] = personal.provenance
     base, head = record.get("base"), record.get("head")
@@ -206,7 +206,7 @@ def _origin(personal: PersonalModel) -> list[tuple[str, str]]:
     if isinstance(base, dict) and base.get("name"):
         code = str(base.get("sha256") or "")[:16]
         pairs.append(("Base model", f"{base['name']}" + (f" (SHA-256 {code}…)" if code else "")))
-    pairs.append(("Network", f"{personal.backbone.name}, images of {personal.image_size} px"))
+    pairs.append(("Network", f"{personal.network_name}, images of {personal.image_size} px"))
     if isinstance(head, dict) and head.get("used"):
         pairs.append(("Head", str(head["used"])))
     if isinstance(created := record.get("created"), str):

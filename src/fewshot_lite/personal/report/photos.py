@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -15,11 +14,8 @@ from fewshot_lite.images.thumbnails import thumbnail
 from fewshot_lite.images.videos import is_video
 from fewshot_lite.personal.classifier import PhotoClassifier
 from fewshot_lite.personal.prediction import Prediction
-from fewshot_lite.personal.torch_free_model import TorchFreeModel
+from fewshot_lite.personal.report.reasons import nearest_photos
 from fewshot_lite.personal.with_photos import WithPhotos
-
-if TYPE_CHECKING:
-    from fewshot_lite.personal.personal_model import PersonalModel
 
 
 @dataclass(frozen=True)
@@ -44,9 +40,9 @@ class Photo:
 class SupportPhotos:
     """The photos of a model by their indices, and files of the folder that it was adapted to."""
 
-    def __init__(self, personal: PersonalModel) -> None:
+    def __init__(self, personal: WithPhotos) -> None:
         self.personal = personal
-        self.labels: list[int] = personal.labels.tolist()
+        self.labels: list[int] = personal.contents.labels.tolist()
         adaptation = personal.adaptation
         self._root = adaptation.root if adaptation else None
         paths = adaptation.paths if adaptation else ()
@@ -81,9 +77,8 @@ class Answer:
 
 
 def support_of(model: PhotoClassifier) -> SupportPhotos | None:
-    """The photos of a model; one that onnxruntime runs shows none, and needs no torch for it."""
-    by_torch = isinstance(model, WithPhotos) and not isinstance(model, TorchFreeModel)
-    return SupportPhotos(cast("PersonalModel", model)) if by_torch else None
+    """The photos of a model; one that was exported keeps none."""
+    return SupportPhotos(model) if isinstance(model, WithPhotos) else None
 
 
 def read_again(
@@ -99,14 +94,9 @@ def read_again(
     good = [j for j in range(len(tried)) if j not in problems]
     likest: list[list[int]] = [[] for _ in good]
     if support is not None and good:
-        import torch
-
-        from fewshot_lite.personal.report.reasons import nearest_photos
-
         personal = support.personal
-        images = torch.from_numpy(pixels[good]).to(personal.features.device)
         classes = [personal.class_names.index(predictions[tried[j]].labels[0][0]) for j in good]
-        likest = nearest_photos(personal, personal.embed(images), classes)
+        likest = nearest_photos(personal, personal.features_of(pixels[good]), classes)
     for j, like in zip(good, likest, strict=True):
         prediction = predictions[tried[j]]
         jpeg = thumbnail(np.ascontiguousarray(pixels[j].transpose(1, 2, 0)))

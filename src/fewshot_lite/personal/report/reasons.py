@@ -10,41 +10,44 @@ class is always shown.
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from typing import Any
 
-from fewshot_lite.heads.features import class_means, root_features
-from fewshot_lite.personal.personal_model import PersonalModel
+import numpy as np
+
+from fewshot_lite.heads.in_numpy import Array, as_array, class_means, rooted, scaled
+from fewshot_lite.personal.with_photos import WithPhotos
 
 
-def likeness(personal: PersonalModel, features: Tensor) -> Tensor:
-    """Cosines (B, N), within ±1, of photos with features (B, d) to the support photos."""
-    support = root_features(personal.features)
-    queries = root_features(features.to(support.device))
-    means, _ = class_means(support, personal.labels, len(personal.class_names))
-    deviations = support - means[personal.labels]
+def likeness(personal: WithPhotos, features: Any) -> Array:
+    """Cosines (B, N), within ±1, of photos with features (B, d) to the support photos.
+
+    In double precision, whichever engine runs the model: of one file two engines show the same.
+    """
+    labels = personal.contents.labels
+    support = rooted(personal.contents.features[:, 0])
+    means, _ = class_means(support, labels, len(personal.class_names))
     # C = XᵀX/N + β I, β the mean variance; √β C^(-1/2) = I + V diag(shrink) Vᵀ, X = U S Vᵀ.
-    _, spread, axes = torch.linalg.svd(deviations, full_matrices=False)
-    variances = spread.square() / len(support)
-    ridge = (variances.sum() / support.shape[1]).clamp(min=torch.finfo(support.dtype).tiny)
-    shrink = (ridge / (variances + ridge)).sqrt() - 1
+    _, spread, axes = np.linalg.svd(support - means[labels], full_matrices=False)
+    variances = np.square(spread) / len(support)
+    ridge = max(float(variances.sum()) / support.shape[1], float(np.finfo(np.float32).tiny))
+    shrink = np.sqrt(ridge / (variances + ridge)) - 1
 
-    def whitened(x: Tensor) -> Tensor:
+    def whitened(x: Array) -> Array:
         x = x - support.mean(0)
-        return F.normalize(x + (x @ axes.mT * shrink) @ axes, dim=1)
+        return scaled(x + (x @ axes.T * shrink) @ axes, 1.0)
 
-    return whitened(queries) @ whitened(support).mT
+    found: Array = whitened(rooted(as_array(features))) @ whitened(support).T
+    return found
 
 
 def nearest_photos(
-    personal: PersonalModel, features: Tensor, answers: list[int], *, most: int = 3
+    personal: WithPhotos, features: Any, answers: list[int], *, most: int = 3
 ) -> list[list[int]]:
     """The support photos that are most like each photo, the likest first.
 
     Args:
         personal: the model.
-        features: (B, d) of the photos.
+        features: (B, d) of the photos, NumPy's or torch's.
         answers: B classes; if none of the likest photos is of a photo's class, the last one gives
             way to the likest of that class.
         most: how many to each.
@@ -53,9 +56,9 @@ def nearest_photos(
         B lists of indices into the support photos.
     """
     found = []
-    labels = personal.labels.tolist()
+    labels = personal.contents.labels.tolist()
     for row, answer in zip(likeness(personal, features), answers, strict=True):
-        order = row.argsort(descending=True, stable=True).tolist()
+        order = (-row).argsort(kind="stable").tolist()
         chosen = order[:most]
         if all(labels[i] != answer for i in chosen):
             chosen[-1] = next(i for i in order if labels[i] == answer)
@@ -64,16 +67,17 @@ def nearest_photos(
 
 
 def typical_photos(
-    personal: PersonalModel, *, most: int = 3, leave_out: frozenset[int] = frozenset()
+    personal: WithPhotos, *, most: int = 3, leave_out: frozenset[int] = frozenset()
 ) -> list[list[int]]:
     """For each class its photos that are most like all of it, but for some that may not count.
 
     Returns:
         K lists of indices into the support photos; a class of which all are left out has none.
     """
-    means, _ = class_means(personal.features, personal.labels, len(personal.class_names))
+    numbers, features = personal.contents.labels, personal.contents.features[:, 0]
+    means, _ = class_means(features, numbers, len(personal.class_names))
     alike = likeness(personal, means).tolist()
-    labels = personal.labels.tolist()
+    labels = numbers.tolist()
     found: list[list[int]] = []
     for k, row in enumerate(alike):
         own = [i for i, label in enumerate(labels) if label == k and i not in leave_out]
@@ -81,10 +85,9 @@ def typical_photos(
     return found
 
 
-@torch.no_grad()
-def left_out_answers(personal: PersonalModel) -> list[int | None]:
+def left_out_answers(personal: WithPhotos) -> list[int | None]:
     """The class that the others take each support photo for; None for its class's only photo."""
-    logits = personal.leave_one_out_logits()
-    alone = logits.isnan().any(1).tolist()
-    answers = logits.nan_to_num(0).argmax(1).tolist()
-    return [None if nothing else k for nothing, k in zip(alone, answers, strict=True)]
+    logits = as_array(personal.leave_one_out_logits())
+    alone: Array = np.asarray(np.isnan(logits).any(1))
+    answers = np.nan_to_num(logits, nan=0.0).argmax(1).tolist()
+    return [None if nothing else k for nothing, k in zip(alone.tolist(), answers, strict=True)]
