@@ -18,7 +18,7 @@ Floats = npt.NDArray[np.float32]
 #: Side of the thumbnails in pixels, and of those that keep the colours.
 SIDE, COLOUR_SIDE = 32, 4
 
-#: Copies correlate as much; measured by benchmarks/accuracy/duplicates.py.
+#: Copies correlate as much; see docs/benchmarks.md.
 SAME = 0.97
 #: Correlation of coarse features below which a pair is not looked at again.
 _WORTH_A_LOOK = 0.7
