@@ -1,6 +1,7 @@
 """Configurations whose fields are also flags: one field says its help, its default and its limits.
 
-A configuration is a frozen dataclass of `setting`s. `check_settings` refuses values outside of
+A configuration is a frozen dataclass of `setting`s; its `PANELS` are headings of the flags, each by
+the first field under it. `check_settings` refuses values outside of
 their limits, by the name of the flag; `cli.settings` makes the flags. Torch is not imported.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from fewshot_lite.core.errors import InputError, UsageError
@@ -84,9 +85,10 @@ class Setting:
     """A field of a configuration as a flag."""
 
     help: str
-    panel: str | None = None
-    """Heading of the flags that it is listed with, if there are several."""
     limits: Limits | None = None
+    panel: str | None = None
+    """Heading of the flags that it is listed with: that of the last field in the configuration's
+    `PANELS`, if it has such."""
     metavar: str | None = None
     shown: str | None = None
     """The default as help shows it, where that is None."""
@@ -98,11 +100,9 @@ class Setting:
     """Another field and the values of it with which this one may be given."""
 
 
-def setting(
-    default: Any, help: str, panel: str | None = None, limits: Limits | None = None, **more: Any
-) -> Any:
+def setting(default: Any, help: str, limits: Limits | None = None, **more: Any) -> Any:
     """A field of a configuration; the arguments are those of `Setting`."""
-    metadata = {"setting": Setting(help, panel, limits, **more)}
+    metadata = {"setting": Setting(help, limits, **more)}
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -117,8 +117,10 @@ def same_setting(config: type[Any], name: str) -> Any:
 def settings_of(config: Any) -> Iterator[tuple[str, Any, Setting]]:
     """Name, type and `Setting` of each field of a configuration, or of its class."""
     hints = get_type_hints(config if isinstance(config, type) else type(config))
+    panels, panel = getattr(config, "PANELS", {}), None
     for item in fields(config):
-        yield item.name, hints[item.name], item.metadata["setting"]
+        panel = panels.get(item.name, panel)
+        yield item.name, hints[item.name], replace(item.metadata["setting"], panel=panel)
 
 
 def check_settings(config: Any) -> None:

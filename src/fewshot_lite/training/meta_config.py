@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from fewshot_lite.core.config import (
     COUNT,
@@ -37,9 +39,8 @@ _SIMPLE_CNAPS = ("learner", ("simple-cnaps",))
 _WITH_FILM = ("learner", ("simple-cnaps", "cnaps"))
 _STEPS = Limits(1, MOST_INNER_STEPS)
 
-#: Headings of the flags.
-MODEL, DATA, EPISODES, LITE = "Model", "Data", "Episodes", "LITE"
-INNER, OPTIMISATION, VALIDATION = "Gradient learners", "Optimisation", "Validation"
+#: Headings of flags, of those of the command itself as well.
+MODEL, DATA, OPTIMISATION, VALIDATION = "Model", "Data", "Optimisation", "Validation"
 OUTPUT, DEVICES = "Output", "Devices, distributed"
 
 
@@ -47,33 +48,41 @@ OUTPUT, DEVICES = "Output", "Devices, distributed"
 class MetaTrainConfig:
     """All that a run depends on besides the images; fields are flags of `meta-train`."""
 
+    PANELS: ClassVar[Mapping[str, str]] = {
+        "learner": MODEL,
+        "rotate": DATA,
+        "min_way": "Episodes",
+        "h": "LITE",
+        "inner_steps": "Gradient learners",
+        "tasks": OPTIMISATION,
+        "validate_every": VALIDATION,
+        "save_every": OUTPUT,
+        "micro_batch": DEVICES,
+    }
+
     learner: str = setting(
         "simple-cnaps",
         "The learner: simple-cnaps, cnaps, protonets, maml, fomaml or imaml.",
-        MODEL,
         metavar="NAME",
     )
     backbone: str | None = setting(
         None,
         "The backbone: efficientnet_lite0, one of torchvision's networks, timm:NAME, or conv4.",
-        MODEL,
         metavar="NAME",
         shown="what the weights are of, else resnet18",
     )
     weights: str = setting(
         "none",
         "Weights of the backbone: the published, random ones, or a file that `pretrain` wrote.",
-        MODEL,
         metavar="default|none|FILE",
     )
     image_size: int | None = setting(
-        None, "Side of the images in pixels.", MODEL, IMAGE_SIZE, shown="the backbone's own"
+        None, "Side of the images in pixels.", IMAGE_SIZE, shown="the backbone's own"
     )
     film_stages: int | None = setting(
         None,
         "FiLM acts on so many stages of the backbone from the top; what lies below is computed "
         "once an image. Learners by gradient then adapt FiLM and the head alone.",
-        MODEL,
         COUNT,
         shown="all of the backbone",
         only=("learner", ("simple-cnaps", "cnaps", *BY_GRADIENT)),
@@ -81,117 +90,94 @@ class MetaTrainConfig:
     metric: Metric | None = setting(
         None,
         "Distance of ProtoNets to the class means.",
-        MODEL,
         shown="euclidean",
         only=("learner", ("protonets",)),
     )
     root: bool = setting(
         True,
         "Let the Mahalanobis head measure in signed square roots of the features.",
-        MODEL,
         only=_SIMPLE_CNAPS,
     )
     fixed_temperature: bool = setting(
-        False, "Fix τ = 1 and β = 1 of the Mahalanobis head.", MODEL, only=_SIMPLE_CNAPS
+        False, "Fix τ = 1 and β = 1 of the Mahalanobis head.", only=_SIMPLE_CNAPS
     )
     film_layers: FilmLayers = setting(
         "all",
         "Norm layers that FiLM modulates: all, or those after depthwise convolutions.",
-        MODEL,
         only=_WITH_FILM,
     )
     rotate: tuple[str, ...] = setting(
         (),
         "A data set whose classes are other classes when turned by quarter turns (characters); "
         "can be repeated.",
-        DATA,
         metavar="NAME",
     )
     no_flip: tuple[str, ...] = setting(
-        (), "A data set whose images are not mirrored; can be repeated.", DATA, metavar="NAME"
+        (), "A data set whose images are not mirrored; can be repeated.", metavar="NAME"
     )
     tracks: tuple[str, ...] = setting(
         (),
         "A data set whose files are named TRACK_FRAME: a track is never on both sides of a task; "
         "can be repeated.",
-        DATA,
         metavar="NAME",
     )
     unseen_only: bool = setting(
-        False, "Leave out the classes that the backbone was pre-trained on.", DATA
+        False, "Leave out the classes that the backbone was pre-trained on."
     )
-    augment: bool = setting(True, "Augment by random crops, flips and colours.", DATA)
+    augment: bool = setting(True, "Augment by random crops, flips and colours.")
     shifts: float = setting(
         0.5,
         "Share of tasks whose images are all shifted to another domain (grey, inverted, …).",
-        DATA,
         SHARE,
     )
     instances: float = setting(
-        0.0,
-        "Share of tasks whose classes are single photos, told apart by their views.",
-        DATA,
-        SHARE,
+        0.0, "Share of tasks whose classes are single photos, told apart by their views.", SHARE
     )
-    min_way: int = setting(5, "Fewest classes of a task.", EPISODES, Limits(2))
-    max_way: int = setting(20, "Most classes of a task.", EPISODES, Limits(2))
+    min_way: int = setting(5, "Fewest classes of a task.", Limits(2))
+    max_way: int = setting(20, "Most classes of a task.", Limits(2))
     shot: int | None = setting(
         None,
         "Exactly this many support images for each class, and --queries query images.",
-        EPISODES,
         COUNT,
         shown="uneven",
     )
-    max_shot: int = setting(20, "Most support images of a class.", EPISODES, COUNT)
-    max_support: int = setting(100, "Most support images of a task.", EPISODES, COUNT)
-    queries: int = setting(10, "Most query images of a class.", EPISODES, COUNT)
+    max_shot: int = setting(20, "Most support images of a class.", COUNT)
+    max_support: int = setting(100, "Most support images of a task.", COUNT)
+    queries: int = setting(10, "Most query images of a class.", COUNT)
     h: int | None = setting(
-        40, "H, the number of support images that are back-propagated.", LITE, COUNT, word="all"
+        40, "H, the number of support images that are back-propagated.", COUNT, word="all"
     )
     sampling: Sampling = setting(
-        "uniform",
-        "The sampling of the H support images; informed and balanced lower the noise.",
-        LITE,
+        "uniform", "The sampling of the H support images; informed and balanced lower the noise."
     )
     gradient: Gradient = setting(
-        "lite",
-        "LITE, or a baseline: one graph of all images (full), or tasks of H support images.",
-        LITE,
+        "lite", "LITE, or a baseline: one graph of all images (full), or tasks of H support images."
     )
     inner_steps: int | None = setting(
         None,
         "T, the number of gradient steps on the support set.",
-        INNER,
         _STEPS,
         shown="5; 16 for imaml",
         only=_GRADIENT_LEARNERS,
     )
     inner_lr: float | None = setting(
-        None,
-        "The learning rate α of these steps.",
-        INNER,
-        POSITIVE,
-        shown="0.1",
-        only=_GRADIENT_LEARNERS,
+        None, "The learning rate α of these steps.", POSITIVE, shown="0.1", only=_GRADIENT_LEARNERS
     )
     inner_head: InnerHead | None = setting(
         None,
         "Whether the head starts at the class means, or is learned for one way.",
-        INNER,
         shown="means",
         only=_GRADIENT_LEARNERS,
     )
     statistics: NormStatistics | None = setting(
         None,
         "Statistics that BatchNorm normalises by: its running ones, or the support set's.",
-        INNER,
         shown="support for random weights, else running",
         only=_GRADIENT_LEARNERS,
     )
     pattern: str | None = setting(
         None,
         "Lambda pattern: a digit for each layer, 1 if it adapts; the head is the last.",
-        INNER,
         metavar="0011",
         shown="all layers",
         only=_GRADIENT_LEARNERS,
@@ -199,76 +185,55 @@ class MetaTrainConfig:
     layer_rates: bool = setting(
         False,
         "Learn α of each layer, starting from --inner-lr.",
-        INNER,
         only=("learner", ("maml", "fomaml")),
     )
     lam: float | None = setting(
-        None,
-        "The weight λ of the proximal term of iMAML.",
-        INNER,
-        POSITIVE,
-        shown="2",
-        only=_IMAML,
+        None, "The weight λ of the proximal term of iMAML.", POSITIVE, shown="2", only=_IMAML
     )
     cg_steps: int | None = setting(
-        None,
-        "Steps of conjugate gradients of iMAML.",
-        INNER,
-        _STEPS,
-        shown="5",
-        only=_IMAML,
+        None, "Steps of conjugate gradients of iMAML.", _STEPS, shown="5", only=_IMAML
     )
     inner_solver: InnerSolver | None = setting(
-        None,
-        "Inner solver of iMAML: gradient descent, or Newton steps.",
-        INNER,
-        shown="gd",
-        only=_IMAML,
+        None, "Inner solver of iMAML: gradient descent, or Newton steps.", shown="gd", only=_IMAML
     )
     curvature: Curvature | None = setting(
         None,
         "Second derivatives of iMAML: the Hessian, or Gauss-Newton's matrix, never indefinite.",
-        INNER,
         shown="hessian",
         only=_IMAML,
     )
     vectorise: bool = setting(
         False,
         "Compute all tasks of a step at once with vmap; they must have one shape.",
-        INNER,
         only=_GRADIENT_LEARNERS,
     )
-    tasks: int = setting(2000, "Number of tasks of the run.", OPTIMISATION, COUNT)
-    tasks_per_step: int = setting(8, "Tasks whose mean gradient is a step.", OPTIMISATION, COUNT)
-    lr: float = setting(1e-3, "Peak learning rate.", OPTIMISATION, POSITIVE)
+    tasks: int = setting(2000, "Number of tasks of the run.", COUNT)
+    tasks_per_step: int = setting(8, "Tasks whose mean gradient is a step.", COUNT)
+    lr: float = setting(1e-3, "Peak learning rate.", POSITIVE)
     backbone_lr: float | None = setting(
         None,
         "Learning rate of the backbone's own weights as a share of --lr; 0 freezes them.",
-        OPTIMISATION,
         NOT_NEGATIVE,
         shown="the learner's",
     )
     lr_factor: dict[str, float] = setting(
         {},
         "Factor on the learning rate of a group: set-encoder, film, head, backbone or rates.",
-        OPTIMISATION,
         NOT_NEGATIVE,
         metavar="GROUP=FACTOR",
     )
     schedule: Schedule = setting(
-        "cosine", "Learning rate after the warm-up: a cosine to 0, or constant.", OPTIMISATION
+        "cosine", "Learning rate after the warm-up: a cosine to 0, or constant."
     )
     warmup: float = setting(
         0.05,
         "Linear warm-up over this share of the tasks, or, from 1 on, over this many tasks.",
-        OPTIMISATION,
         NOT_NEGATIVE,
     )
-    optimizer: OptimizerName = setting("adam", "The optimiser.", OPTIMISATION)
+    optimizer: OptimizerName = setting("adam", "The optimiser.")
     weight_decay: float | None = setting(
         None,
         "Weight decay for AdamW, on matrices and kernels.",
-        OPTIMISATION,
         NOT_NEGATIVE,
         shown="0.01",
         only=("optimizer", ("adamw",)),
@@ -276,61 +241,46 @@ class MetaTrainConfig:
     clip_norm: float | None = setting(
         None,
         "Largest norm of the gradient of a step; longer gradients are scaled down to it.",
-        OPTIMISATION,
         POSITIVE,
         shown="no limit",
     )
     ema: float | None = setting(
         None,
         "Validate and save an exponential average of the weights with this decay.",
-        OPTIMISATION,
         Limits(0, 1, open_low=True, open_high=True),
         metavar="DECAY",
         shown="off",
     )
     penalty: float = setting(
-        0.001,
-        "Weight of the L2 penalty on FiLM.",
-        OPTIMISATION,
-        NOT_NEGATIVE,
-        only=_WITH_FILM,
+        0.001, "Weight of the L2 penalty on FiLM.", NOT_NEGATIVE, only=_WITH_FILM
     )
-    seed: int = setting(0, "Seed of all random numbers.", OPTIMISATION)
+    seed: int = setting(0, "Seed of all random numbers.")
     validate_every: int = setting(
-        0,
-        "Tasks between validations; the best weights are kept. 0 for none.",
-        VALIDATION,
-        NOT_NEGATIVE,
+        0, "Tasks between validations; the best weights are kept. 0 for none.", NOT_NEGATIVE
     )
     patience: int = setting(
         0,
         "End after this many validations in a row that were not the best; 0 for never.",
-        VALIDATION,
         NOT_NEGATIVE,
     )
-    save_every: int = setting(
-        200, "Tasks between checkpoints; what a crash costs at most.", OUTPUT, COUNT
-    )
+    save_every: int = setting(200, "Tasks between checkpoints; what a crash costs at most.", COUNT)
     micro_batch: int | None = setting(
         None,
         "Images in a pass; only rounding depends on it.",
-        DEVICES,
         COUNT,
         shown="by image size and device",
     )
     precision: Precision = setting(
         "auto",
         "Precision of the networks: float32, bfloat16, or auto for bfloat16 where it is faster.",
-        DEVICES,
         metavar="NAME",
     )
     tf32: bool | None = setting(
         None,
         "On CUDA, compute float32 convolutions in TF32; heads never are.",
-        DEVICES,
         shown="torch's own, on",
     )
-    compile: bool = setting(False, "Compile the backbone with torch.compile.", DEVICES)
+    compile: bool = setting(False, "Compile the backbone with torch.compile.")
 
     def check(self) -> None:
         """Raise UsageError for values that no run can have."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from fewshot_lite.core.config import (
     COUNT,
@@ -16,7 +18,7 @@ from fewshot_lite.core.config import (
     setting,
 )
 from fewshot_lite.core.errors import UsageError
-from fewshot_lite.training.meta_config import DATA, MODEL, OPTIMISATION, MetaTrainConfig
+from fewshot_lite.training.meta_config import DATA, DEVICES, MODEL, OPTIMISATION, MetaTrainConfig
 from fewshot_lite.training.pretrain_config import PretrainConfig
 
 
@@ -24,12 +26,18 @@ from fewshot_lite.training.pretrain_config import PretrainConfig
 class TuneConfig:
     """All that a run depends on besides the images; fields are flags of `tune`."""
 
+    PANELS: ClassVar[Mapping[str, str]] = {
+        "backbone": MODEL,
+        "leave_out": DATA,
+        "steps": OPTIMISATION,
+        "precision": DEVICES,
+    }
+
     backbone: str | None = same_setting(MetaTrainConfig, "backbone")
-    weights: str = setting("default", "Weights to start from.", MODEL, metavar="default|FILE")
+    weights: str = setting("default", "Weights to start from.", metavar="default|FILE")
     anchor: str | None = setting(
         None,
         "Weights to stay near: --hold holds features to theirs, --strength is counted from them.",
-        MODEL,
         metavar="default|FILE",
         shown="those it starts from",
     )
@@ -37,43 +45,35 @@ class TuneConfig:
     stages: int = setting(
         9,
         "Stages of the backbone, from the top, that learn; what lies below is computed once.",
-        MODEL,
         COUNT,
     )
     strength: float = setting(
         1.0,
         "Share of the way from the anchor's weights to the tuned ones that is written.",
-        MODEL,
         Limits(0, 1, open_low=True),
     )
     leave_out: float = same_setting(PretrainConfig, "leave_out")
     no_flip: tuple[str, ...] = same_setting(MetaTrainConfig, "no_flip")
     views: int = setting(
-        2, "Augmented views of each image, beside the image itself.", DATA, Limits(0, 64)
+        2, "Augmented views of each image, beside the image itself.", Limits(0, 64)
     )
-    steps: int = setting(1400, "Number of steps.", OPTIMISATION, COUNT)
-    sets_per_step: int = setting(4, "Data sets that a step draws images from.", OPTIMISATION, COUNT)
-    batch_size: int = setting(12, "Images from each of them.", OPTIMISATION, COUNT)
+    steps: int = setting(1400, "Number of steps.", COUNT)
+    sets_per_step: int = setting(4, "Data sets that a step draws images from.", COUNT)
+    batch_size: int = setting(12, "Images from each of them.", COUNT)
     lr: float = setting(
         5e-4,
         "Peak learning rate of AdamW: a twentieth of the steps of warm-up, then a cosine to 0.",
-        OPTIMISATION,
         POSITIVE,
     )
-    weight_decay: float = setting(0.0, "Weight decay.", OPTIMISATION, NOT_NEGATIVE)
+    weight_decay: float = setting(0.0, "Weight decay.", NOT_NEGATIVE)
     label_smoothing: float = same_setting(PretrainConfig, "label_smoothing")
     hold: float = setting(
         0.0,
         "Weight of 1 - cos between centred features and the anchor's, beside the cross-entropy.",
-        OPTIMISATION,
         NOT_NEGATIVE,
     )
     hold_set: tuple[str, ...] = setting(
-        (),
-        "A data set that --hold is for; can be repeated.",
-        OPTIMISATION,
-        metavar="NAME",
-        shown="all",
+        (), "A data set that --hold is for; can be repeated.", metavar="NAME", shown="all"
     )
     seed: int = same_setting(MetaTrainConfig, "seed")
     precision: Precision = same_setting(MetaTrainConfig, "precision")

@@ -14,28 +14,22 @@ from fewshot_lite.evaluation.names import REFINE, TAKE_PATTERNS, ModelName, pars
 class SearchOptions:
     """All that a search depends on besides model, data and machine; fields are flags."""
 
-    max_drop: float = setting(
-        0.01, "Mean accuracy that may be lost; 0.01 is one point.", None, SHARE
-    )
+    max_drop: float = setting(0.01, "Mean accuracy that may be lost; 0.01 is one point.", SHARE)
     way: int | None = setting(
-        None, "Classes of a task.", None, Limits(2), shown="5, or what a learned head is for"
+        None, "Classes of a task.", Limits(2), shown="5, or what a learned head is for"
     )
-    shots: int = setting(5, "Support images of each class.", None, POSITIVE)
-    queries: int = setting(10, "Query images of each class.", None, POSITIVE)
-    tasks: int = setting(100, "Tasks of each data set.", None, POSITIVE)
+    shots: int = setting(5, "Support images of each class.", POSITIVE)
+    queries: int = setting(10, "Query images of each class.", POSITIVE)
+    tasks: int = setting(100, "Tasks of each data set.", POSITIVE)
     seed: int = setting(0, "Seed that the tasks are drawn with.")
     inner_steps: int | None = setting(
         None,
         "Inner steps to search with, which are stored with the pattern; refine: has its own.",
-        None,
         POSITIVE,
         shown="the model's own, for finetune 50",
     )
     max_patterns: int = setting(
-        64,
-        "Measure all patterns if there are no more than this; else search greedily.",
-        None,
-        Limits(2),
+        64, "Measure all patterns if there are no more than this; else search greedily.", Limits(2)
     )
 
     def check(self) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from fewshot_lite.core.config import COUNT, check_seed, check_settings, setting
 from fewshot_lite.core.errors import UsageError
@@ -54,17 +56,8 @@ def _span(text: str) -> Span:
     return Span(int(low), int(high) if dash else int(low))
 
 
-def _ways(text: str) -> tuple[Span, ...]:
-    return parse_spans("--ways", text, least=2)
-
-
-def _shots(text: str) -> tuple[Span, ...]:
-    return parse_spans("--shots", text, least=1)
-
-
-def _shown(spans: tuple[Span, ...]) -> str:
-    return ",".join(map(str, spans))
-
+_ways = partial(parse_spans, "--ways", least=2)
+_shots = partial(parse_spans, "--shots", least=1)
 
 #: The heading of these flags in help, and how ways and shots are typed.
 TASKS, _SPANS = "Tasks", "N|N,N|N-N"
@@ -78,46 +71,39 @@ class ProtocolOptions:
     (`refuse_given`).
     """
 
+    PANELS: ClassVar[Mapping[str, str]] = {"ways": TASKS}
+
     ways: tuple[Span, ...] | None = setting(
         None,
         "Classes of a task; a range is drawn from. For class folders.",
-        TASKS,
         metavar=_SPANS,
-        shown=_shown(WAYS),
+        shown="5",
         parse=_ways,
     )
     shots: tuple[Span, ...] | None = setting(
         None,
         "Support images of each class; a range is drawn from. For class folders.",
-        TASKS,
         metavar=_SPANS,
-        shown=_shown(SHOTS),
+        shown="1,5",
         parse=_shots,
     )
     queries: int | None = setting(
-        None, "Query images of each class. For class folders.", TASKS, COUNT, shown=str(QUERIES)
+        None, "Query images of each class. For class folders.", COUNT, shown=str(QUERIES)
     )
     tracks: tuple[str, ...] = setting(
         (),
         "A data set whose files are named TRACK_FRAME: a track is never on both sides of a task; "
         "can be repeated.",
-        TASKS,
         metavar="NAME",
     )
     tasks: int | None = setting(
-        None,
-        "Tasks of each data set, way and shot.",
-        TASKS,
-        COUNT,
-        shown="600, ORBIT as published",
+        None, "Tasks of each data set, way and shot.", COUNT, shown="600, ORBIT as published"
     )
-    seed: int = setting(0, "Seed that the tasks are drawn with.", TASKS)
-    split: Split | None = setting(None, "The split of Meta-Dataset or ORBIT.", TASKS, shown="test")
-    orbit: OrbitYear | None = setting(None, "Version of ORBIT's protocol.", TASKS, shown="2022")
+    seed: int = setting(0, "Seed that the tasks are drawn with.")
+    split: Split | None = setting(None, "The split of Meta-Dataset or ORBIT.", shown="test")
+    orbit: OrbitYear | None = setting(None, "Version of ORBIT's protocol.", shown="2022")
     all_frames: bool = setting(
-        False,
-        "Evaluate ORBIT's query frames without the object too; needs no annotations.",
-        TASKS,
+        False, "Evaluate ORBIT's query frames without the object too; needs no annotations."
     )
 
     @classmethod
