@@ -29,6 +29,8 @@ Key = TypeVar("Key", bound=Hashable)
 
 #: Images that are decoded and classified at a time, so that any number of queries will do.
 CHUNK = 256
+#: Threads that decode, beside what runs meanwhile.
+_WORKERS = 4
 
 
 class BoundedCache(Generic[Key]):
@@ -76,10 +78,9 @@ class BoundedCache(Generic[Key]):
 class ImageCache:
     """Decoded images by source and size."""
 
-    def __init__(self, limit: int = 2 * 2**30, workers: int = 4) -> None:
-        """An empty cache of at most `limit` bytes; `workers` threads decode."""
+    def __init__(self, limit: int = 2 * 2**30) -> None:
+        """An empty cache of at most `limit` bytes."""
         self._cache: BoundedCache[tuple[Source, int]] = BoundedCache(limit)
-        self._workers = workers
 
     def images(self, sources: Sequence[Source], size: int) -> Tensor:
         """Images, uint8 (B, 3, size, size).
@@ -91,7 +92,7 @@ class ImageCache:
 
     def _decoded(self, keys: Sequence[tuple[Source, int]]) -> Tensor:
         sources, (size, *_) = zip(*keys, strict=True)
-        decoded, problems = decode(sources, size, workers=self._workers)
+        decoded, problems = decode(sources, size, workers=_WORKERS)
         for position, reason in problems.items():
             source = sources[position]
             remedy = "Remove or replace it" if isinstance(source, Path) else "Get its file anew"
@@ -121,7 +122,7 @@ class ImageCache:
         problems: dict[Source, str] = {}
         for start in range(0, len(sources), CHUNK):
             part = sources[start : start + CHUNK]
-            images, bad = decode(part, size, workers=self._workers)
+            images, bad = decode(part, size, workers=_WORKERS)
             problems |= {part[position]: reason for position, reason in bad.items()}
             for position, source in enumerate(part):
                 if position not in bad:
@@ -133,10 +134,9 @@ class ImageCache:
 class FeatureCache:
     """Features of images under backbones that no task changes."""
 
-    def __init__(self, images: ImageCache, limit: int = 2**30) -> None:
-        """An empty cache of at most `limit` bytes."""
+    def __init__(self, images: ImageCache) -> None:
         self._images = images
-        self._cache: BoundedCache[tuple[Backbone, int, Source]] = BoundedCache(limit)
+        self._cache: BoundedCache[tuple[Backbone, int, Source]] = BoundedCache(2**30)
 
     def features(self, method: FrozenMethod, sources: Sequence[Source]) -> Tensor:
         """Features (B, d) of images, on the method's device."""
@@ -153,9 +153,8 @@ class FeatureCache:
 class LowerMapsCache:
     """The maps of `Learner.lower_maps`, of images and of their views, by content."""
 
-    def __init__(self, limit: int = 2 * 2**30) -> None:
-        """An empty cache of at most `limit` bytes."""
-        self._cache: BoundedCache[tuple[int, bytes]] = BoundedCache(limit)
+    def __init__(self) -> None:
+        self._cache: BoundedCache[tuple[int, bytes]] = BoundedCache(2 * 2**30)
 
     @contextlib.contextmanager
     def used_by(self, learner: Learner) -> Iterator[None]:

@@ -97,15 +97,11 @@ class TaskLog:
         for name in {**then, **self._config}:
             if then.get(name) != self._config.get(name):
                 raise UsageError(
-                    f"--output {path}: holds a comparison of other {_words(name)} "
+                    f"--output {path}: holds a comparison of other {name.replace('_', ' ')} "
                     f"({_short(then.get(name))}, not {_short(self._config.get(name))}). Give "
                     "another name, or use --force to overwrite it."
                 )
         self._keep = len(whole)
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
 
 
 def _short(value: Any) -> str:

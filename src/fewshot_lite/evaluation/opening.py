@@ -96,13 +96,14 @@ class _Opener:
             backbone, size, origin = self._backbone(name.base, name.text)
             method = self._baseline(name.text, name.baseline, backbone, size)
         _check_size(method)
+        pattern = self._settings.fine_tuning.pattern
         description = {
             "name": name.text,
             "baseline": name.baseline,
             "backbone": method.backbone.name,
             "image_size": size,
             "parameters": method.parameters,
-            **_pattern_of(name, self._settings.fine_tuning),
+            **({"pattern": pattern} if pattern and name.baseline in TAKE_PATTERNS else {}),
             **{key: value for key, value in origin.items() if key != "name"},
         }
         return Opened(method, description, self._trained_on(name.base))
@@ -200,13 +201,6 @@ def _checkpoint(name: ModelName) -> Path:
             f"{name.text}: there is no checkpoint {name.base}. Give {DEFAULT_BASE} or a FILE after "
             "the colon."
         ) from None
-
-
-def _pattern_of(name: ModelName, tuning: FineTuning) -> dict[str, str]:
-    """The pattern of a model that takes one, if there is one."""
-    if tuning.pattern is None or name.baseline not in TAKE_PATTERNS:
-        return {}
-    return {"pattern": tuning.pattern}
 
 
 def _check_pattern(text: str, pattern: str | None, backbone: Backbone) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -164,31 +163,26 @@ def _section(
         way=(min(ways), max(ways)),
         shot=sum(r.support / r.way for r in mine) / len(mine),
         tasks=len(mine),
-        accuracy={n: _figure(by_group, partial(_units, name=n), normal) for n in names},
+        accuracy={n: _figure(by_group, normal, n) for n in names},
         calibration={n: calibration_error(s) for n, s in scores.items()},
         costs=_costs(by_group, names),
         differences=tuple(
-            Difference(a, b, _figure(by_group, partial(_paired, a=a, b=b), normal))
-            for a, b in combinations(names, 2)
+            Difference(a, b, _figure(by_group, normal, a, b)) for a, b in combinations(names, 2)
         ),
     )
 
 
-def _units(record: TaskRecord, name: str) -> tuple[float, ...]:
-    return record.scores[name].units
-
-
-def _paired(record: TaskRecord, a: str, b: str) -> tuple[float, ...]:
-    pairs = zip(record.scores[a].units, record.scores[b].units, strict=True)
-    return tuple(x - y for x, y in pairs)
-
-
 def _figure(
-    by_group: Sequence[Sequence[TaskRecord]],
-    units: Callable[[TaskRecord], tuple[float, ...]],
-    normal: bool,
+    by_group: Sequence[Sequence[TaskRecord]], normal: bool, a: str, b: str | None = None
 ) -> Figure:
-    """Over the units of one group, or over the means of several."""
+    """A model, or its difference to another: over the units of one group, or means of several."""
+
+    def units(record: TaskRecord) -> Sequence[float]:
+        own = record.scores[a].units
+        if b is None:
+            return own
+        return [x - y for x, y in zip(own, record.scores[b].units, strict=True)]
+
     parts = [[unit for record in group for unit in units(record)] for group in by_group]
     if any(len(units(record)) > 1 for group in by_group for record in group):
         parts = [[unit for part in parts for unit in part]]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,9 @@ _SMALL = 64
 MOST_HEADS = 16
 
 Array = npt.NDArray[Any]
+#: A head's options, and its tensors, by their names.
+Options: TypeAlias = dict[str, Any]
+State: TypeAlias = dict[str, Array]
 #: Features (N, d), labels (N,) and K.
 Support = tuple[Array, Array, int]
 #: Features (Q, d) to logits (Q, K).
@@ -161,7 +164,7 @@ def _inverse(x: Array, a: float, beta: float) -> Callable[[Array], Array]:
     return lambda rows: rows / beta - ((rows @ x.T) @ small) @ x
 
 
-def _mahalanobis(options: dict[str, Any], state: dict[str, Array], support: Support) -> Logits:
+def _mahalanobis(options: Options, state: State, support: Support) -> Logits:
     root = _flag(options, "root")
     _flag(options, "fixed_temperature")
     _no_more(options)
@@ -172,7 +175,7 @@ def _mahalanobis(options: dict[str, Any], state: dict[str, Array], support: Supp
     return lambda q: -temperature * distances(prepared(q))
 
 
-def _ridge(options: dict[str, Any], state: dict[str, Array], support: Support) -> Logits:
+def _ridge(options: Options, state: State, support: Support) -> Logits:
     root = _flag(options, "root", True)
     _no_more(options)
     strength, temperature = _exp(state, "log_strength"), _exp(state, "log_temperature")
@@ -196,7 +199,7 @@ def _ridge(options: dict[str, Any], state: dict[str, Array], support: Support) -
     return lambda q: temperature * (prepared(q) @ weight.T + bias)
 
 
-def _prototypes(options: dict[str, Any], state: dict[str, Array], support: Support) -> Logits:
+def _prototypes(options: Options, state: State, support: Support) -> Logits:
     metric = options.pop("metric", "euclidean")
     _no_more(options)
     temperature = _exp(state, "log_temperature")
@@ -221,16 +224,13 @@ def _prototypes(options: dict[str, Any], state: dict[str, Array], support: Suppo
     return logits
 
 
-def _mean(options: dict[str, Any], state: dict[str, Array], support: Support) -> Logits:
+def _mean(options: Options, state: State, support: Support) -> Logits:
     heads, temperature = options.pop("heads"), options.pop("temperature", 1.0)
     _no_more(options)
     apart = any(head["name"] in ("adapted", "calibrated", "mean") for head in heads)
     if apart or not (0 < len(heads) <= MOST_HEADS and 0 < temperature < math.inf):
         raise ValueError("no heads that could be averaged")
-    members = [
-        fit_head(head, under(f"heads.{number}.", state), support)
-        for number, head in enumerate(heads)
-    ]
+    members = [fit_head(h, under(f"heads.{n}.", state), support) for n, h in enumerate(heads)]
 
     def logits(q: Array) -> Array:
         found: Array = float(temperature) * np.mean([member(q) for member in members], axis=0)
@@ -239,7 +239,7 @@ def _mean(options: dict[str, Any], state: dict[str, Array], support: Support) ->
     return logits
 
 
-def _calibrated(options: dict[str, Any], state: dict[str, Array], support: Support) -> Logits:
+def _calibrated(options: Options, state: State, support: Support) -> Logits:
     head = options.pop("head")
     power = checked_power(options.pop("count_power", OLD_COUNT_POWER))
     _no_more(options)
@@ -250,7 +250,7 @@ def _calibrated(options: dict[str, Any], state: dict[str, Array], support: Suppo
     return lambda q: factor * (inner(q) + offsets)
 
 
-def _adapted(options: dict[str, Any], state: dict[str, Array], support: Support) -> Logits:
+def _adapted(options: Options, state: State, support: Support) -> Logits:
     features, _, classes = support
     normalised = _flag(options, "normalised")
     shape = options.pop("classes"), options.pop("feature_dim")
@@ -305,36 +305,36 @@ def rooted(features: Array) -> Array:
     return _scale(np.copysign(roots, features, out=roots), ROOT_LENGTH)
 
 
-def _flag(options: dict[str, Any], name: str, default: bool = False) -> bool:
+def _flag(options: Options, name: str, default: bool = False) -> bool:
     value = options.pop(name, default)
     if not isinstance(value, bool):
         raise TypeError(f"{name} {value!r}")
     return value
 
 
-def _no_more(options: dict[str, Any]) -> None:
+def _no_more(options: Options) -> None:
     if options:
         raise TypeError(f"no options {', '.join(options)}")
 
 
-def _scalar(state: dict[str, Array], name: str) -> float:
+def _scalar(state: State, name: str) -> float:
     value = state.pop(name)
     if value.shape != () or value.dtype != np.float32:
         raise ValueError(f"{name} has another shape or type")
     return float(value)
 
 
-def _exp(state: dict[str, Array], name: str) -> float:
+def _exp(state: State, name: str) -> float:
     return math.exp(_scalar(state, name))
 
 
-def under(prefix: str, state: dict[str, Array]) -> dict[str, Array]:
+def under(prefix: str, state: State) -> State:
     """Take out the tensors whose names begin with a prefix, by the rest of their names."""
     names = [name for name in state if name.startswith(prefix)]
     return {name.removeprefix(prefix): state.pop(name) for name in names}
 
 
-_KINDS: Mapping[str, Callable[[dict[str, Any], dict[str, Array], Support], Logits]] = {
+_KINDS: Mapping[str, Callable[[Options, State, Support], Logits]] = {
     "adapted": _adapted,
     "calibrated": _calibrated,
     "linear": _ridge,

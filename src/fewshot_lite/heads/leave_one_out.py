@@ -17,6 +17,8 @@ import numpy as np
 from fewshot_lite.heads.in_numpy import (
     OLD_COUNT_POWER,
     Array,
+    Options,
+    State,
     Support,
     as_doubles,
     checked_power,
@@ -29,7 +31,7 @@ from fewshot_lite.heads.in_numpy import (
 from fewshot_lite.heads.mahalanobis_leave_one_out import leave_one_out_distances
 
 #: A photo's row in (P, g), rows that are left out together, of a support set: (P, g, K) logits.
-_LeftOut = Callable[[dict[str, Any], dict[str, Array], Support, Array], Array]
+_LeftOut = Callable[[Options, State, Support, Array], Array]
 
 #: Logits of `_remembered` by a hash of all that they depend on, the oldest first.
 _known: dict[bytes, Array] = {}
@@ -129,9 +131,7 @@ def _remembered(
     return known.copy()
 
 
-def _mahalanobis(
-    options: dict[str, Any], state: dict[str, Array], support: Support, rows: Array
-) -> Array:
+def _mahalanobis(options: Options, state: State, support: Support, rows: Array) -> Array:
     features, labels, classes = support
     x = rooted(features) if options.get("root") else as_doubles(features)
     beta, temperature = math.exp(state["log_beta"]), math.exp(state["log_temperature"])
@@ -139,9 +139,7 @@ def _mahalanobis(
     return found
 
 
-def _ridge(
-    options: dict[str, Any], state: dict[str, Array], support: Support, rows: Array
-) -> Array:
+def _ridge(options: Options, state: State, support: Support, rows: Array) -> Array:
     """By the hat matrix; see `ridge`."""
     features, labels, classes = support
     x = scaled(rooted(features) if options.get("root", True) else features, 1.0)
@@ -176,9 +174,7 @@ def _ridge(
     return found
 
 
-def _prototypes(
-    options: dict[str, Any], state: dict[str, Array], support: Support, rows: Array
-) -> Array:
+def _prototypes(options: Options, state: State, support: Support, rows: Array) -> Array:
     """A photo left out changes one column: the logit of its own class."""
     features, labels, classes = support
     cosine = options.get("metric") == "cosine"
@@ -201,19 +197,14 @@ def _prototypes(
     return found
 
 
-def _mean(options: dict[str, Any], state: dict[str, Array], support: Support, rows: Array) -> Array:
-    heads = options["heads"]
-    members = [
-        _of(head, under(f"heads.{number}.", state), support, rows)
-        for number, head in enumerate(heads)
-    ]
+def _mean(options: Options, state: State, support: Support, rows: Array) -> Array:
+    numbered = enumerate(options["heads"])
+    members = [_of(head, under(f"heads.{n}.", state), support, rows) for n, head in numbered]
     found: Array = options.get("temperature", 1.0) * sum(members) / len(members)
     return found
 
 
-def _calibrated(
-    options: dict[str, Any], state: dict[str, Array], support: Support, rows: Array
-) -> Array:
+def _calibrated(options: Options, state: State, support: Support, rows: Array) -> Array:
     _, labels, classes = support
     logits = _remembered(options["head"], under("head.", state), support, rows)
     counts = np.bincount(labels, minlength=classes)[None].repeat(len(rows), 0)

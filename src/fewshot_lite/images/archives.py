@@ -106,7 +106,11 @@ def scan_zip(path: Path) -> LabelledImages:
     if any(len(member.filename) > _LONGEST_NAME for member in members):
         raise FewshotError(f"{path}: names longer than any system takes. Give the folder unpacked.")
     named = [(PurePosixPath(member.filename.replace("\\", "/")), member) for member in members]
-    named = [(name, m) for name, m in named if not _is_hidden(name)]
+    named = [
+        (name, member)
+        for name, member in named
+        if not any(part != ".." and is_system_name(part) for part in name.parts)
+    ]
     around = _folders_around([name.parts for name, _ in named])
     if around:
         named = [(PurePosixPath(*name.parts[around:]), member) for name, member in named]
@@ -142,10 +146,6 @@ def scan_zip(path: Path) -> LabelledImages:
         labels=tuple(number[label] for label, _ in photos),
         skipped=tuple(skipped),
     )
-
-
-def _is_hidden(name: PurePosixPath) -> bool:
-    return any(part != ".." and is_system_name(part) for part in name.parts)
 
 
 def _folders_around(names: list[tuple[str, ...]]) -> int:

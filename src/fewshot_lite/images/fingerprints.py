@@ -199,14 +199,12 @@ def _fit(basis: Floats, target: Floats) -> tuple[Floats, Floats]:
     return factors[..., 0].astype(np.float32), np.asarray(1 - rest / energy, dtype=np.float32)
 
 
-def _moved_onto(
-    moving: npt.NDArray[np.uint8], still: npt.NDArray[np.uint8], steps: int = 3
-) -> Floats:
-    """`moving`, shifted and scaled onto `still` by Gauss-Newton steps."""
+def _moved_onto(moving: npt.NDArray[np.uint8], still: npt.NDArray[np.uint8]) -> Floats:
+    """`moving`, shifted and scaled onto `still` by three Gauss-Newton steps."""
     target = _features(still, *_COARSE)
     moves = np.zeros((len(moving), 3), dtype=np.float32)
     moved = moving.astype(np.float32)
-    for _ in range(steps):
+    for _ in range(3):
         factors, _ = _fit(tangents_of(moved), target)
         contrast = np.maximum(factors[:, :1], np.float32(0.2))
         moves = np.clip(moves + factors[:, 1:] / contrast, -_FARTHEST, _FARTHEST)

@@ -69,7 +69,8 @@ def is_photo(photos: object) -> bool:
     """Whether something is one photo by its type; if not, it may be several."""
     if isinstance(photos, _ONE):
         return True
-    return getattr(photos, "ndim", None) in (1, 2, 3) and not _holds_objects(photos)
+    kind = getattr(getattr(photos, "dtype", None), "kind", "")  # paths or images, not pixels
+    return getattr(photos, "ndim", None) in (1, 2, 3) and kind not in ("O", "U", "S", "T")
 
 
 def as_sources(photos: Iterable[Any], name: str = "photos") -> Iterator[Taken]:
@@ -117,11 +118,6 @@ def as_source(photo: Any, name: str = "photo") -> Taken:
         f"{name}: {type(photo).__name__} is no photo. Give a path, the bytes of a file, an image "
         "of Pillow's, an array (height, width, 3) or a tensor (3, height, width)."
     )
-
-
-def _holds_objects(photos: object) -> bool:
-    """Whether an array is one of paths or images, not of pixels."""
-    return getattr(getattr(photos, "dtype", None), "kind", "") in ("O", "U", "S", "T")
 
 
 def _unread_file(image: Image.Image) -> Path | None:

@@ -297,7 +297,7 @@ def _read(folder: LabelledImages, size: int, how: Reading) -> Support:
             f"{'Mend that' if detail else 'Put photos in'}: two classes with photos at least are "
             "needed."
         )
-    findings = examiner.findings(problems)
+    findings, numbers = examiner.findings(problems), dict[str, int]()
     if how.strict and findings:
         raise StrictError(folder.root, findings)
     return Support(
@@ -308,7 +308,7 @@ def _read(folder: LabelledImages, size: int, how: Reading) -> Support:
         tuple(places[i] for i in good),
         tuple(sorted(skipped, key=lambda s: str(s.path))),
         findings,
-        _numbered([folder.groups[i] for i in good]) if folder.groups else (),
+        tuple(numbers.setdefault(folder.groups[i], len(numbers)) for i in good if folder.groups),
         whites,
     )
 
@@ -331,12 +331,6 @@ def _decoded(
             if count is not None:
                 count(first + len(batch.paths))
     return np.empty((0, 3, size, size), np.uint8), problems
-
-
-def _numbered(groups: Sequence[str]) -> tuple[int, ...]:
-    """Numbers of names, by their first places."""
-    numbers: dict[str, int] = {}
-    return tuple(numbers.setdefault(group, len(numbers)) for group in groups)
 
 
 def _spelled(folder: LabelledImages) -> str:

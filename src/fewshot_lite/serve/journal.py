@@ -13,7 +13,7 @@ from typing import Any
 
 from fewshot_lite.serve.board import Board, Photo
 from fewshot_lite.serve.steps import Step
-from fewshot_lite.serve.workspace import Move, Workspace
+from fewshot_lite.serve.workspace import Workspace
 
 #: The file's name.
 _STEPS = "undo.json"
@@ -31,7 +31,10 @@ def write_steps(workspace: Workspace, steps: Sequence[Step]) -> None:
             continue
         if not step.in_files:
             break
-        moves = [[place and _place(workspace, place) for place in move] for move in step.moves]
+        moves = [
+            [place and place.relative_to(workspace.root).as_posix() for place in move]
+            for move in step.moves
+        ]
         kept.append({"what": step.what, "moves": moves, "kept": [*step.kept]})
     workspace.write_json(_STEPS, kept[::-1])
 
@@ -43,7 +46,10 @@ def read_steps(workspace: Workspace) -> list[Step]:
             Step(
                 str(found["what"]),
                 None,
-                moves=[_move(workspace, *move) for move in found["moves"]],
+                moves=[
+                    (source if source is None else _path(workspace, source), _path(workspace, end))
+                    for source, end in found["moves"]
+                ],
                 kept={str(name) for name in found["kept"]},
             )
             for found in workspace.read_json(_STEPS) or ()
@@ -70,14 +76,6 @@ def as_on_disk(
     labels = dict.fromkeys([*(c for c in board.classes if c in classes), *classes])
     labels |= dict.fromkeys(photo.label for photo in photos)
     return Board(tuple(labels), tuple(replace(p, kept=p.name in kept) for p in photos))
-
-
-def _place(workspace: Workspace, path: Path) -> str:
-    return path.relative_to(workspace.root).as_posix()
-
-
-def _move(workspace: Workspace, source: Any, target: Any) -> Move:
-    return source if source is None else _path(workspace, source), _path(workspace, target)
 
 
 def _path(workspace: Workspace, place: Any) -> Path:

@@ -56,8 +56,9 @@ class Log:
         if path is None:
             return
         try:
-            if append:
-                _cut_unfinished_line(path)
+            if append:  # what a run that was killed while writing left is no line
+                with contextlib.suppress(FileNotFoundError), path.open("rb+") as file:
+                    file.truncate(file.read().rfind(b"\n") + 1)
             self._file = path.open("a" if append else "w", encoding="utf-8")
         except OSError as error:
             raise FewshotError(f"{path}: the log cannot be written ({error.strerror}).") from None
@@ -93,12 +94,6 @@ class Log:
                 self._file.close()
         if self._board is not None:
             self._board.close()
-
-
-def _cut_unfinished_line(path: Path) -> None:
-    """Drop what a run that was killed while writing left after the last line break."""
-    with contextlib.suppress(FileNotFoundError), path.open("rb+") as file:
-        file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def check_tensorboard(folder: Path) -> None:

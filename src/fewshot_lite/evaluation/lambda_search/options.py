@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fewshot_lite.core.config import POSITIVE, SHARE, Limits, check_seed, check_settings, setting
@@ -52,7 +51,7 @@ def parse_searched(text: str) -> ModelName:
     return name
 
 
-def what_to_give(names: Sequence[str] = (REFINE, *TAKE_PATTERNS)) -> str:
+def what_to_give() -> str:
     """The models that can be searched, for messages."""
-    others = " or ".join(f"{name}:MODEL" for name in names)
+    others = " or ".join(f"{name}:MODEL" for name in (REFINE, *TAKE_PATTERNS))
     return f"Give a checkpoint of maml, fomaml or imaml (meta-train --learner maml), or {others}."

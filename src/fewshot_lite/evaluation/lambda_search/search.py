@@ -145,7 +145,8 @@ def _greedy(
     found: dict[str, Measured] = {}
     for number in range(1, len(full) + 1):
         droppable = len(full) - subject.head_stays
-        tried = [_without(current, i) for i in range(droppable) if current[i] == "1"]
+        on = (i for i in range(droppable) if current[i] == "1")
+        tried = [f"{current[:i]}0{current[i + 1 :]}" for i in on]
         tried = [p for p in tried if "1" in p or not subject.something_adapts]
         tried = tried[: max(0, most - max(len(found), 1))]
         if not tried:
@@ -168,7 +169,3 @@ def _price(before: Measured, after: Measured) -> tuple[float, float]:
     lost = before.accuracy.mean - after.accuracy.mean
     saved = before.ratio - after.ratio
     return (0.0, -saved) if lost <= 0 else (lost / max(saved, ALIKE), 0.0)
-
-
-def _without(pattern: str, layer: int) -> str:
-    return f"{pattern[:layer]}0{pattern[layer + 1 :]}"

@@ -23,6 +23,12 @@ class Span:
     low: int
     high: int
 
+    @classmethod
+    def parse(cls, text: str) -> Span:
+        """`5` or `5-20`; raises ValueError for anything else."""
+        low, dash, high = text.partition("-")
+        return cls(int(low), int(high if dash else low))
+
     def __str__(self) -> str:
         return str(self.low) if self.low == self.high else f"{self.low}–{self.high}"
 
@@ -38,7 +44,7 @@ def parse_spans(flag: str, text: str, *, least: int) -> tuple[Span, ...]:
         UsageError: anything else, or a number below `least`.
     """
     try:
-        spans = tuple(_span(part) for part in text.split(","))
+        spans = tuple(map(Span.parse, text.split(",")))
     except ValueError:
         raise UsageError(
             f"{flag} {text}: give a number, several (1,5) or a range to draw from (1-10)."
@@ -49,11 +55,6 @@ def parse_spans(flag: str, text: str, *, least: int) -> tuple[Span, ...]:
         if span.high < span.low:
             raise UsageError(f"{flag} {text}: the range {span} ends before it begins.")
     return tuple(dict.fromkeys(spans))
-
-
-def _span(text: str) -> Span:
-    low, dash, high = text.partition("-")
-    return Span(int(low), int(high) if dash else int(low))
 
 
 _ways = partial(parse_spans, "--ways", least=2)

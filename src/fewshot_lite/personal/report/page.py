@@ -26,7 +26,8 @@ def render(template: str, values: dict[str, Any]) -> str:
         template: a file of `templates/`.
         values: what it names; a name that is not there is an error.
     """
-    return _environment().get_template(template).render(values, made=_now(), version=__version__)
+    made = date_in_words(datetime.now())
+    return _environment().get_template(template).render(values, made=made, version=__version__)
 
 
 @cache
@@ -41,17 +42,14 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"base64": _base64, "counted": counted, "percent": percent}
+    environment.filters |= {"counted": counted, "percent": percent}
+    environment.filters["base64"] = lambda data: base64.b64encode(data).decode()
     return environment
 
 
 def _shown(value: object) -> object:
     """Text with what cannot be seen as escapes; markup of the templates as it stands."""
     return visible(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
@@ -67,10 +65,6 @@ def percent(share: float) -> str:
 def date_in_words(date: datetime) -> str:
     """A date and the time of day here."""
     return date.astimezone().strftime("%d %B %Y, %H:%M").lstrip("0")
-
-
-def _now() -> str:
-    return date_in_words(datetime.now())
 
 
 def check_report(path: Path, *, force: bool, others: Iterable[tuple[str, Path]] = ()) -> None:

@@ -22,14 +22,8 @@ from fewshot_lite.published.tfrecord import RecordFile
 
 #: The sources that MD-v2 is a mean over.
 MD_V2 = (
-    "omniglot",
-    "aircraft",
-    "cu_birds",
-    "dtd",
-    "quickdraw",
-    "fungi",
-    "traffic_sign",
-    "mscoco",
+    *("omniglot", "aircraft", "cu_birds", "dtd"),
+    *("quickdraw", "fungi", "traffic_sign", "mscoco"),
 )
 
 
@@ -120,9 +114,7 @@ class MetaDatasetProtocol(EvaluationProtocol):
 
     def _open(self, spec: DataSetSpec, split: str) -> bool:
         """Whether tasks can be drawn from a data set; notes tell what is special about it."""
-        if split not in spec.splits:
-            raise UsageError(f"{split}: no such split. There are {', '.join(spec.splits)}.")
-        if not spec.splits[split]:
+        if not spec.classes(split):
             self._notes.append(f"{spec.name}: left out, it has no {split} classes.")
             return False
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.images.folders import LabelledImages, require_folder, subfolders
 from fewshot_lite.published.meta_dataset.spec import SPEC_FILE, DataSetSpec, read_spec
 from fewshot_lite.published.tfrecord import Record, RecordFile
@@ -80,16 +80,10 @@ def scan_meta_dataset(root: Path, split: str) -> list[LabelledImages]:
         UsageError: no such folder or split.
         FewshotError: a specification or a class file is missing or wrong; no classes.
     """
-    specs = [spec for spec in read_specs(root) if _classes(spec, split)]
+    specs = [spec for spec in read_specs(root) if spec.classes(split)]
     if not specs:
         raise FewshotError(f"{root}: none of its data sets has classes in the {split} split.")
     return [_labelled(spec, split) for spec in specs]
-
-
-def _classes(spec: DataSetSpec, split: str) -> range:
-    if split not in spec.splits:
-        raise UsageError(f"{split}: no such split. There are {', '.join(spec.splits)}.")
-    return spec.splits[split]
 
 
 def _labelled(spec: DataSetSpec, split: str) -> LabelledImages:

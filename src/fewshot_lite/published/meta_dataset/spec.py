@@ -13,7 +13,7 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.core.errors import FewshotError, UsageError
 
 SPEC_FILE = "dataset_spec.json"
 
@@ -45,6 +45,12 @@ class DataSetSpec:
     def name(self) -> str:
         """The name of its folder."""
         return self.folder.name
+
+    def classes(self, split: str) -> range:
+        """Those of a split; raises UsageError if there is none of this name."""
+        if split not in self.splits:
+            raise UsageError(f"{split}: no such split. There are {', '.join(self.splits)}.")
+        return self.splits[split]
 
     def class_file(self, number: int) -> Path:
         """The records of a class."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.images.folders import ImageFolder, Skipped
-from fewshot_lite.published.orbit.layout import User, Video, find_mode, read_users
+from fewshot_lite.published.orbit.layout import User, find_mode, read_users
 
 #: Frames of a video that are close in time show the same; as the published code subsamples.
 STRIDE = 30
@@ -59,7 +59,7 @@ def _data_set(users: Path, user: User) -> ImageFolder:
         if not video.frames
     ]
     for thing in user.objects:
-        clean, clutter = (_with_frames(videos) for videos in (thing.clean, thing.clutter))
+        clean, clutter = ([v for v in side if v.frames] for side in (thing.clean, thing.clutter))
         if not clean or not clutter:
             kind = "clutter" if clean else "clean"
             skipped.append(Skipped(root / thing.name, f"an object without {kind} videos"))
@@ -81,7 +81,3 @@ def _data_set(users: Path, user: User) -> ImageFolder:
         groups=tuple(groups),
         query_groups=frozenset(query_groups),
     )
-
-
-def _with_frames(videos: tuple[Video, ...]) -> list[Video]:
-    return [video for video in videos if video.frames]

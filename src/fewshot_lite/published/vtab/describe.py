@@ -10,7 +10,7 @@ from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.images.image_sizes import size_range
 from fewshot_lite.published.summary import DataSet, Summary
 from fewshot_lite.published.vtab.catalogue import GROUPS, TASKS, Found, look, missing_line
-from fewshot_lite.published.vtab.pool import Splits, VtabImages
+from fewshot_lite.published.vtab.pool import Splits
 from fewshot_lite.published.vtab.stored import WholeImage
 
 #: Training images that the protocol takes.
@@ -47,16 +47,10 @@ def describe(root: Path) -> Summary | None:
     return Summary("VTAB-v2", root, tuple(data_sets), tuple(problems), tuple(notes))
 
 
-def _named(splits: Splits) -> list[tuple[str, VtabImages]]:
-    named = [("train", splits.train)]
-    if splits.val is not None:
-        named.append(("val", splits.val))
-    return [*named, ("test", splits.test)]
-
-
 def _data_set(found: Found, splits: Splits) -> tuple[DataSet, list[str]]:
     """The row of a task, and files of it that cannot be opened."""
-    named = _named(splits)
+    every = (("train", splits.train), ("val", splits.val), ("test", splits.test))
+    named = [(name, pool) for name, pool in every if pool is not None]
     sizes = []
     unreadable: list[str] = []
     for _, pool in named:

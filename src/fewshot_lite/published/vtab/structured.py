@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -53,17 +53,15 @@ def interval(value: float, bounds: tuple[float, ...]) -> int:
 def clevr_count(folder: Path) -> Splits:
     """How many objects: 3 to 10. The published test scenes are secret: validation stands in."""
     names = tuple(str(count) for count in range(3, 11))
-    return Splits(
-        names, _clevr(folder, "train", _clevr_objects), _clevr(folder, "val", _clevr_objects)
-    )
+    train, test = _clevr(folder, _clevr_objects)
+    return Splits(names, train, test)
 
 
 def clevr_distance(folder: Path) -> Splits:
     """How far the closest object is from the camera, in six ranges."""
     names = tuple(f"{low:g} to {high:g}" for low, high in pairwise(_CLEVR_DISTANCES))
-    return Splits(
-        names, _clevr(folder, "train", _clevr_closest), _clevr(folder, "val", _clevr_closest)
-    )
+    train, test = _clevr(folder, _clevr_closest)
+    return Splits(names, train, test)
 
 
 def _clevr_objects(scene: dict[str, Any]) -> int:
@@ -77,14 +75,17 @@ def _clevr_closest(scene: dict[str, Any]) -> int:
     return interval(min(item["pixel_coords"][2] for item in scene["objects"]), _CLEVR_DISTANCES)
 
 
-def _clevr(folder: Path, split: str, label: Callable[[dict[str, Any]], int]) -> VtabImages:
-    path = folder / "scenes" / f"CLEVR_{split}_scenes.json"
-    with reading(path):
-        scenes = json.loads(path.read_bytes())["scenes"]
-        scenes.sort(key=lambda scene: scene["image_filename"])
-        images = folder / "images" / split
-        paths = [images / Path(scene["image_filename"]).name for scene in scenes]
-        return file_pool(paths, [label(scene) for scene in scenes])
+def _clevr(folder: Path, label: Callable[[dict[str, Any]], int]) -> Iterator[VtabImages]:
+    """Training and validation images, by what their scenes say."""
+    for split in ("train", "val"):
+        path = folder / "scenes" / f"CLEVR_{split}_scenes.json"
+        with reading(path):
+            scenes = json.loads(path.read_bytes())["scenes"]
+            scenes.sort(key=lambda scene: scene["image_filename"])
+            images = folder / "images" / split
+            paths = [images / Path(scene["image_filename"]).name for scene in scenes]
+            labels = [label(scene) for scene in scenes]
+        yield file_pool(paths, labels)
 
 
 def dsprites_location(folder: Path) -> Splits:
@@ -137,12 +138,9 @@ def _dsprites_rows(path: Path, rows: Rows) -> npt.NDArray[np.uint8]:
 
 
 def _npy_header(file: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    version = np.lib.format.read_magic(file)
-    read = (
-        np.lib.format.read_array_header_1_0
-        if version == (1, 0)
-        else np.lib.format.read_array_header_2_0
-    )
+    form = np.lib.format
+    old = form.read_magic(file) == (1, 0)
+    read = form.read_array_header_1_0 if old else form.read_array_header_2_0
     shape, fortran, dtype = read(file)
     if fortran:
         raise ValueError("columns first")
