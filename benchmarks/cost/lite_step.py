@@ -43,14 +43,14 @@ from benchmarks.common import (
     say,
 )
 from benchmarks.published_lite import PublishedLite
-from fewshot_lite.core.devices import autocast, pick_device, pick_micro_batch
+from fewshot_lite.core.devices import pick_device, pick_micro_batch
 from fewshot_lite.images.pixels import as_float
 from fewshot_lite.learners import SimpleCnaps
 from fewshot_lite.learners.base import Learner, lower_maps_of
 from fewshot_lite.learners.task import Task
 from fewshot_lite.lite.baselines import full_step
 from fewshot_lite.lite.step import lite_step
-from fewshot_lite.networks.backbone import has_depthwise_convolutions
+from fewshot_lite.networks.backbone import cast_for
 from fewshot_lite.networks.micro_batches import Passes
 
 
@@ -98,9 +98,7 @@ def measure(args: argparse.Namespace, backbone: str, mode: str, precision: str, 
     options |= {} if args.film_stages is None else {"film_stages": args.film_stages}
     learner = random_learner(args.learner, backbone, args.image_size, options).to(device)
     learner.to(memory_format=torch.channels_last)
-    depthwise = has_depthwise_convolutions(learner.backbone)
-
-    cast = functools.partial(autocast, device, precision, depthwise=depthwise)  # type: ignore[arg-type]
+    cast = cast_for(learner.backbone, device, precision)  # type: ignore[arg-type]
     before = peak(device)
     cpu_task = random_task(number, args.queries, args.way, args.image_size)
     images = cpu_task.support.numel() + cpu_task.query.numel()

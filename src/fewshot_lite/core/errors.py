@@ -66,6 +66,12 @@ def _argument(found: re.Match[str]) -> str:
     return found[0] if flag is None else _ARGUMENTS.get(flag, flag.replace("-", "_"))
 
 
+#: Said of a base whose features or statistics are not finite.
+NOT_FINITE = (
+    "The model's values for these images are not finite: its weights are damaged, or grew without "
+    "bounds in training. Use another, or train with a lower --lr."
+)
+
 #: Raised by building a model from a file's contents that do not belong together.
 DAMAGE = (AttributeError, KeyError, OverflowError, RuntimeError, TypeError, UsageError, ValueError)
 

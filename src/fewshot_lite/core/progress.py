@@ -19,5 +19,16 @@ class Progress:
 
 Report = Callable[[Progress], None]
 
+
+def counting(report: Report | None, total: int, phase: str) -> Callable[[int], None]:
+    """A function of how many photos are done, which reports every hundredth and the last."""
+
+    def count(done: int) -> None:
+        if report is not None and (done % 100 == 0 or done == total):
+            report(Progress(done, total, phase))
+
+    return count
+
+
 #: Called with (how many are done, how many there are).
 OnDone = Callable[[int, int], None]

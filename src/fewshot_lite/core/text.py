@@ -9,6 +9,7 @@ reaches a CSV file through `csv_cell`.
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from pathlib import PurePath
 
 #: Marks that change the direction of what follows, and a zero-width no-break space.
@@ -40,6 +41,12 @@ def as_disks_see(name: str) -> str:
     apart from its letter.
     """
     return unicodedata.normalize("NFC", name).lower().strip()
+
+
+def some_of(names: Sequence[str], most: int = 5) -> str:
+    """The first of some names, quoted, and how many more there are."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(map(repr, names[:most])) + more
 
 
 def csv_cell(value: object) -> str:

@@ -73,6 +73,11 @@ class ImageStore:
         return len(self.paths)
 
     @property
+    def unreadable(self) -> list[tuple[Source, str]]:
+        """The images of `problems`, each with its reason."""
+        return [(self.paths[index], reason) for index, reason in self.problems.items()]
+
+    @property
     def kept(self) -> bool:
         """Whether images are there without decoding."""
         return self._kept is not None

@@ -49,9 +49,7 @@ def score_pixels(
         classes: K.
         queries: chunks of query images like the support's, one at a time in memory.
         query_labels: of all of them, Q.
-        parts: as `judge` takes them.
-        metered: as `measure` takes it.
-        compared: as `measure` takes it.
+        parts: as `judge` takes them; `metered` and `compared` as `measure` does.
     """
     logits, cost = measure(
         method, support, labels, classes, queries, metered=metered, compared=compared

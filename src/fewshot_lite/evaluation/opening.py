@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 
 from fewshot_lite.core import checkpoint
 from fewshot_lite.core.config import Precision
-from fewshot_lite.core.devices import autocast, pick_device
+from fewshot_lite.core.devices import pick_device
 from fewshot_lite.core.errors import FewshotError, UsageError, first_line
 from fewshot_lite.core.files import DEFAULT_BASE, find_base
 from fewshot_lite.core.ranks import device_name
@@ -29,7 +28,7 @@ from fewshot_lite.evaluation.methods import (
 )
 from fewshot_lite.evaluation.names import FILM_HEADS, REFINE, TAKE_PATTERNS, ModelName
 from fewshot_lite.heads.registry import NAMED_HEADS
-from fewshot_lite.networks.backbone import Backbone, has_depthwise_convolutions
+from fewshot_lite.networks.backbone import Backbone, cast_for
 from fewshot_lite.networks.micro_batches import Passes
 from fewshot_lite.networks.names import NETWORKS
 from fewshot_lite.networks.weights import load_backbone
@@ -180,13 +179,7 @@ class _Opener:
 
     def _passes(self, backbone: Backbone) -> Passes:
         settings = self._settings
-        cast = functools.partial(
-            autocast,
-            self._device,
-            settings.precision,
-            depthwise=has_depthwise_convolutions(backbone),
-        )
-        return Passes(settings.micro_batch, cast)
+        return Passes(settings.micro_batch, cast_for(backbone, self._device, settings.precision))
 
     def _size(self, own: int) -> int:
         return self._settings.image_size or own

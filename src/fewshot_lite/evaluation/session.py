@@ -55,9 +55,8 @@ def compare_models(
         open_data: makes the protocol; called with the cache of images and the first model's size.
         log: where each task's scores go as they come, to go on from; none if not given.
         force: overwrite a log of another comparison.
-        on_done: as `engine.run` has it.
-        stop: as `engine.run` has it.
-        ranks: processes that share the tasks out; all return the same, the first one writes.
+        ranks: processes that share the tasks out; all return the same, the first one writes. It,
+            `on_done` and `stop` are those of `engine.run`.
 
     Raises:
         UsageError, FewshotError: models, data or a log that cannot be used.

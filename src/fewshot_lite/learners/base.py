@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.core.errors import NOT_FINITE, FewshotError
 from fewshot_lite.heads.base import Head, Statistics
 from fewshot_lite.networks.backbone import Backbone, check_images_apart
 from fewshot_lite.networks.film import NormParameters
@@ -182,10 +182,7 @@ class Learner(nn.Module, ABC):
         features = passes.map(run, x)
         statistics = self.head.fit(features, labels, classes)
         if not all(bool(torch.isfinite(value).all()) for value in statistics.values()):
-            raise FewshotError(
-                "The model's values for these images are not finite: its weights are damaged, or "
-                "grew without bounds in training. Use another, or train with a lower --lr."
-            )
+            raise FewshotError(NOT_FINITE)
         return TaskClassifier(self, parameters, statistics, features, passes)
 
 

@@ -8,6 +8,7 @@ differ from its first.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -15,10 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from fewshot_lite.core.config import Precision
+from fewshot_lite.core.devices import autocast
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.tensor_files import image_size
 from fewshot_lite.images.pixels import as_float
 from fewshot_lite.networks.architectures import build, preprocessing
+from fewshot_lite.networks.micro_batches import Cast
 
 NormLayer = _BatchNorm | nn.LayerNorm | nn.GroupNorm
 
@@ -122,6 +126,12 @@ def check_images_apart(network: nn.Module) -> None:
 def has_depthwise_convolutions(backbone: nn.Module) -> bool:
     """True for efficientnet, mobilenet and their like, whose bfloat16 kernels are slow on CPUs."""
     return any(isinstance(m, nn.Conv2d) and m.groups > 1 for m in backbone.modules())
+
+
+def cast_for(backbone: Backbone, device: torch.device, precision: Precision) -> Cast:
+    """Makes the context in which a backbone runs on a device, in that precision; see `autocast`."""
+    depthwise = has_depthwise_convolutions(backbone)
+    return functools.partial(autocast, device, precision, depthwise=depthwise)
 
 
 def describe_backbone(backbone: Backbone, size: int) -> dict[str, Any]:

@@ -21,12 +21,11 @@ CHANNELS = 64
 class Conv4(nn.Module):
     """The network, with a linear layer at the end as torchvision's have."""
 
-    def __init__(self, image_size: int, classes: int = 1000) -> None:
+    def __init__(self, image_size: int) -> None:
         """Build with random weights, as torch initialises them.
 
         Args:
             image_size: side of the images in pixels; features are 64 · (side // 16)² wide.
-            classes: of the linear layer.
 
         Raises:
             ValueError: images of fewer than 16 pixels a side.
@@ -37,7 +36,7 @@ class Conv4(nn.Module):
         self.image_size = image_size
         inputs = (3, CHANNELS, CHANNELS, CHANNELS)
         self.features = nn.Sequential(*(_block(channels) for channels in inputs))
-        self.classifier = nn.Linear(CHANNELS * (image_size // 16) ** 2, classes)
+        self.classifier = nn.Linear(CHANNELS * (image_size // 16) ** 2, 1000)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, classes) of images (B, 3, S, S).

@@ -43,13 +43,8 @@ class EfficientNetLite(nn.Module):
     16 blocks in Lite0, 21 in Lite1 and Lite2.
     """
 
-    def __init__(self, variant: Variant, classes: int = 1000) -> None:
-        """Build with random weights, as torch initialises them.
-
-        Args:
-            variant: the size.
-            classes: of the linear layer.
-        """
+    def __init__(self, variant: Variant) -> None:
+        """Build a size with random weights, as torch initialises them."""
         super().__init__()
         shapes = block_shapes(variant)
         blocks = [Block(**vars(shape)) for shape in shapes]
@@ -57,7 +52,7 @@ class EfficientNetLite(nn.Module):
             _convolution(3, STEM, 3, 2), *blocks, _convolution(shapes[-1].outputs, HEAD)
         )
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.classifier = nn.Linear(HEAD, classes)
+        self.classifier = nn.Linear(HEAD, 1000)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, classes) of images (B, 3, H, W) in [-1, 1]."""

@@ -27,13 +27,12 @@ class SetEncoder(nn.Module):
     centre: Tensor
     spread: Tensor
 
-    def __init__(self, embedding_dim: int = 64, image_size: int = 48, width: int = 64) -> None:
+    def __init__(self, embedding_dim: int = 64, image_size: int = 48) -> None:
         """Four convolutions with group normalisation.
 
         Args:
             embedding_dim: Z.
             image_size: side that images are resized to first.
-            width: channels.
 
         Raises:
             ValueError: an image size that the convolutions cannot halve four times, or so large
@@ -45,7 +44,7 @@ class SetEncoder(nn.Module):
         self.image_size = image_size
         self.embedding_dim = embedding_dim
         blocks: list[nn.Module] = []
-        for inputs, outputs in ((3, width), (width, width), (width, width), (width, embedding_dim)):
+        for inputs, outputs in ((3, 64), (64, 64), (64, 64), (64, embedding_dim)):
             blocks += [
                 nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
                 nn.GroupNorm(8, outputs),

@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, cast, overload
+from typing import Any, TypedDict, Unpack, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,15 @@ _MOMENTS = 32
 _SHOWN = 5
 
 _NOT_FINITE = "the model's answer is not finite: its file is damaged, so adapt anew"
+
+
+class Asked(TypedDict, total=False):
+    """How answers are wanted; see `PhotoClassifier.classify`."""
+
+    top: int
+    reject: float | None
+    frames: int
+    every: float | None
 
 
 class PhotoClassifier(ABC):
@@ -77,24 +86,10 @@ class PhotoClassifier(ABC):
 
     @overload
     def classify(  # type: ignore[overload-overlap]  # a str is meant as one path
-        self,
-        photos: Photo,
-        *,
-        top: int = 3,
-        reject: float | None = 0.05,
-        frames: int = FRAMES,
-        every: float | None = None,
+        self, photos: Photo, **asked: Unpack[Asked]
     ) -> Prediction: ...
     @overload
-    def classify(
-        self,
-        photos: Iterable[Photo],
-        *,
-        top: int = 3,
-        reject: float | None = 0.05,
-        frames: int = FRAMES,
-        every: float | None = None,
-    ) -> list[Prediction]: ...
+    def classify(self, photos: Iterable[Photo], **asked: Unpack[Asked]) -> list[Prediction]: ...
 
     def classify(
         self,

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from fewshot_lite.core import tensor_files
 from fewshot_lite.core.config import HeadName, check_word
-from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.core.errors import NOT_FINITE, FewshotError
 from fewshot_lite.core.files import DEFAULT_BASE, sha256
 from fewshot_lite.core.progress import OnDone
 from fewshot_lite.heads.array_head import DescribedHead
@@ -182,10 +182,7 @@ class TorchFreeBase:
                 on_embedded(done // len(names), number)
         del upper  # its memory, before heads take theirs
         if not np.isfinite(features).all():
-            raise FewshotError(
-                "The model's values for these images are not finite: its weights are damaged, or "
-                "grew without bounds in training. Use another, or train with a lower --lr."
-            )
+            raise FewshotError(NOT_FINITE)
         groups = np.array(support.groups or range(number), np.int64)
         as_is = features[:: len(names)]
         with ThreadPoolExecutor(1) as beside:  # both leave each photo out, by other features

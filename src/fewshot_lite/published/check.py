@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.core.text import some_of
 from fewshot_lite.images.folders import ImageFolder, require_folder, scan_collection
 from fewshot_lite.images.image_sizes import size_range
 from fewshot_lite.published.meta_dataset import describe as meta_dataset
@@ -69,7 +70,7 @@ def _empty(data: ImageFolder) -> list[str]:
     problems = []
     if empty:
         problems.append(
-            f"{data.root}: no photos in {_some(empty)}. Add some, or remove the folders."
+            f"{data.root}: no photos in {some_of(empty, _NAMED)}. Add some, or remove the folders."
         )
     if len(counts) - len(empty) < 2:
         problems.append(f"{data.root}: fewer than 2 classes with photos. Add one folder per class.")
@@ -84,15 +85,11 @@ def _remarks(data: ImageFolder) -> list[str]:
     single = [name for name, count in zip(data.class_names, counts, strict=True) if count == 1]
     if single:
         notes.append(
-            f"{data.name}: one image in {_some(single)}; tasks need two, for support and query."
+            f"{data.name}: one image in {some_of(single, _NAMED)}; "
+            "tasks need two, for support and query."
         )
     for item in data.skipped[:_NAMED]:
         notes.append(f"{item.path}: skipped, {item.reason}.")
     if len(data.skipped) > _NAMED:
         notes.append(f"{data.name}: {len(data.skipped) - _NAMED:,} more files skipped.")
     return notes
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-    return ", ".join(repr(name) for name in names[:_NAMED]) + more

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,7 +12,7 @@ import torch
 
 from fewshot_lite import __version__
 from fewshot_lite.core.config import flag
-from fewshot_lite.core.devices import autocast, pick_micro_batch
+from fewshot_lite.core.devices import pick_micro_batch
 from fewshot_lite.core.errors import UsageError, first_line
 from fewshot_lite.core.precision import check_tf32, compile_network
 from fewshot_lite.core.progress import Report
@@ -23,7 +22,7 @@ from fewshot_lite.learners.film_learner import FilmLearner
 from fewshot_lite.maml.gradient_learner import GradientLearner
 from fewshot_lite.maml.meta_gradient import check_subset
 from fewshot_lite.maml.registry import make_learner
-from fewshot_lite.networks.backbone import Backbone, has_depthwise_convolutions
+from fewshot_lite.networks.backbone import Backbone, cast_for
 from fewshot_lite.networks.micro_batches import Passes
 from fewshot_lite.networks.weights import load_backbone
 from fewshot_lite.published.data_sets import has_validation_sets, scan_data_sets
@@ -49,8 +48,6 @@ class Setup:
     folders: Sequence[LabelledImages]
     """All data sets of the run, of training and of validation."""
     where: torch.device
-    depthwise: bool
-    """Whether the backbone has depthwise convolutions."""
     passes: Passes
     reference: torch.Tensor | None
     """Images that the set encoder's constants are taken from, if there is one."""
@@ -119,8 +116,7 @@ def prepare(
     train = TrainingTasks(folders, config, size, report, cache)
     validation = ValidationTasks(held_out, config, size, report, cache)
     learner.to(where).to(memory_format=torch.channels_last)
-    depthwise = has_depthwise_convolutions(learner.backbone)
-    cast = functools.partial(autocast, where, config.precision, depthwise=depthwise)
+    cast = cast_for(learner.backbone, where, config.precision)
     return Setup(
         learner,
         size,
@@ -129,7 +125,6 @@ def prepare(
         validation,
         folders=[*folders, *held_out],
         where=where,
-        depthwise=depthwise,
         passes=Passes(config.micro_batch or pick_micro_batch(where, size), cast),
         reference=_reference(learner, train, where),
     )

@@ -18,6 +18,7 @@ from fewshot_lite.core import checkpoint
 from fewshot_lite.core.devices import precision_of
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.learners.base import Learner
+from fewshot_lite.networks.backbone import has_depthwise_convolutions
 from fewshot_lite.personal.meta_model import MetaModel
 from fewshot_lite.training.log import Averages
 from fewshot_lite.training.meta_config import BY_GRADIENT, MetaTrainConfig
@@ -189,6 +190,7 @@ def save(output: Path, setup: Setup, optimizer: Optimizer, run: RunState) -> Non
         notes,
         tensors,
     )
+    depthwise = has_depthwise_convolutions(setup.learner.backbone)
     record = {
         "training": without_paths(asdict(config)),
         "tasks": [run.done, config.tasks],
@@ -201,7 +203,7 @@ def save(output: Path, setup: Setup, optimizer: Optimizer, run: RunState) -> Non
             "torch": torch.__version__,
             "device": setup.where.type,
             "threads": torch.get_num_threads(),
-            "precision": precision_of(setup.where, config.precision, depthwise=setup.depthwise),
+            "precision": precision_of(setup.where, config.precision, depthwise=depthwise),
         },
     }
     learner = weights_to_keep(setup, run)

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fewshot_lite.core.devices import autocast, pick_device
+from fewshot_lite.core.devices import pick_device
 from fewshot_lite.core.progress import Report
 from fewshot_lite.core.random_streams import Stream, generator
-from fewshot_lite.networks.backbone import Backbone, has_depthwise_convolutions
+from fewshot_lite.networks.backbone import Backbone, cast_for
 from fewshot_lite.networks.weights import load_backbone
 from fewshot_lite.training.meta_setup import check_image_size
 from fewshot_lite.training.optimisation import set_learning_rate, split_decay, warmed_up_cosine
@@ -103,7 +103,7 @@ class _Pretraining:
         )
         self.save_every = max(1, len(images) // config.batch_size)  # an epoch
         self.total = self.save_every * config.epochs
-        self.depthwise = has_depthwise_convolutions(backbone)
+        self.cast = cast_for(backbone, where, config.precision)
         self.order = torch.empty(0, dtype=torch.long)
         self.epoch = -1
 
@@ -121,7 +121,7 @@ class _Pretraining:
         warmup = min(self.save_every, max(1, self.total // 5))
         set_learning_rate(self.optimizer, warmed_up_cosine(step, warmup, self.total))
         module.train()
-        with autocast(self.where, config.precision, depthwise=self.depthwise):
+        with self.cast():
             features = module.backbone(views)
         logits = module.head(features)
         loss, values = self.images.cross_entropy(logits, batch, config.label_smoothing)

@@ -21,13 +21,12 @@ from torch.optim import Optimizer
 from fewshot_lite import __version__
 from fewshot_lite.core import checkpoint
 from fewshot_lite.core.errors import FewshotError
-from fewshot_lite.core.progress import Progress, Report
+from fewshot_lite.core.progress import Progress, Report, counting
 from fewshot_lite.core.stopping import StopRequest
 from fewshot_lite.data.augment import Augmentation, random_views
 from fewshot_lite.data.store import ImageStore
 from fewshot_lite.images.folders import LabelledImages
-from fewshot_lite.images.photo import Source
-from fewshot_lite.networks.backbone import Backbone
+from fewshot_lite.networks.backbone import Backbone, describe_backbone
 from fewshot_lite.published.data_sets import scan_data_sets
 from fewshot_lite.training import state as files
 from fewshot_lite.training.log import Averages, Log
@@ -99,14 +98,9 @@ class TrainingImages:
         """Read them at a side of `size` pixels."""
         self.folders = folders
         total = sum(len(folder.paths) for folder in folders)
-
-        def count(done: int) -> None:
-            if report is not None and (done % 100 == 0 or done == total):
-                report(Progress(done, total, "Reading photos"))
-
-        self.store = ImageStore(
-            [path for folder in folders for path in folder.paths], size, on_done=count
-        )
+        paths = [path for folder in folders for path in folder.paths]
+        count = counting(report, total, "Reading photos")
+        self.store = ImageStore(paths, size, on_done=count)
         good = [i for i in range(total) if i not in self.store.problems]
         if len(good) < 2:
             raise FewshotError("There are too few photos to train on that can be read.")
@@ -125,11 +119,6 @@ class TrainingImages:
     def classes(self) -> list[int]:
         """Number of classes of each data set."""
         return [len(folder.class_names) for folder in self.folders]
-
-    @property
-    def unreadable(self) -> list[tuple[Source, str]]:
-        """Photos left out, each with its reason."""
-        return [(self.store.paths[i], reason) for i, reason in self.store.problems.items()]
 
     def pixels(self, batch: Tensor) -> Tensor:
         """The images of a batch, uint8 (B, 3, S, S)."""
@@ -218,7 +207,7 @@ class Run:
             log.write(event="damaged state", reason=reason)
             if notice is not None:
                 notice(reason)
-        for path, problem in self.course.images.unreadable:
+        for path, problem in self.course.images.store.unreadable:
             log.write(event="unreadable", path=path, reason=problem)
 
     def train(self, report: Report | None) -> SupervisedResult:
@@ -252,7 +241,7 @@ class Run:
             total,
             averages.values.get("loss", math.nan),
             averages.values.get("accuracy", math.nan),
-            len(course.images.unreadable),
+            len(course.images.store.problems),
             files.log_path(self.output),
             stop.terminated and self.step < total,
         )
@@ -266,10 +255,7 @@ class Run:
         backbone, tensors, origin = course.weights()
         meta = {
             "version": __version__,
-            "backbone": backbone.name,
-            "image_size": backbone.image_size,
-            "mean": backbone.mean.flatten().tolist(),
-            "std": backbone.std.flatten().tolist(),
+            **describe_backbone(backbone, backbone.image_size),
             **origin,
             "steps": [self.step, course.total],
             "training": without_paths(asdict(course.config)),

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fewshot_lite.core.errors import UsageError
-from fewshot_lite.core.progress import Progress, Report
+from fewshot_lite.core.progress import Report, counting
 from fewshot_lite.core.random_streams import Stream, generator
 from fewshot_lite.core.ranks import place
 from fewshot_lite.data.augment import Augmentation, Shift, draw_shift, draw_views
@@ -73,11 +73,7 @@ class TrainingTasks:
     @property
     def unreadable(self) -> list[tuple[Source, str]]:
         """Photos left out, each with its reason."""
-        return [
-            (store.paths[index], reason)
-            for store in self._stores
-            for index, reason in store.problems.items()
-        ]
+        return [photo for store in self._stores for photo in store.unreadable]
 
     @property
     def classes(self) -> int:
@@ -183,12 +179,7 @@ def open_data_sets(
     images = max(1, sum(len(folder.paths) for folder in folders)) * place().local_size
     for folder in folders:
         total = len(folder.paths)
-
-        def count(done: int, total: int = total, name: str = folder.name) -> None:
-            if report is not None and (done % 100 == 0 or done == total):
-                report(Progress(done, total, f"Reading {name}"))
-
-        cached = None
+        count, cached = counting(report, total, f"Reading {folder.name}"), None
         if cache is not None:
             cached = cached_images(cache.folder, folder, size, on_done=count, notify=cache.notify)
         memory = _MEMORY * total // images

@@ -18,11 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fewshot_lite.core.devices import autocast, pick_device
+from fewshot_lite.core.devices import pick_device
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.progress import Progress, Report
 from fewshot_lite.core.random_streams import Stream, generator
-from fewshot_lite.networks.backbone import Backbone, has_depthwise_convolutions
+from fewshot_lite.networks.backbone import Backbone, cast_for
 from fewshot_lite.networks.stages import Staged
 from fewshot_lite.networks.weights import load_backbone
 from fewshot_lite.training.meta_setup import check_image_size, check_sets
@@ -127,7 +127,7 @@ class _Maps:
         """Compute them, on the anchor's device."""
         self.images, self.config = images, config
         self.where = anchor.mean.device
-        self.depthwise = has_depthwise_convolutions(anchor)
+        self.cast = cast_for(anchor, self.where, config.precision)
         self.network = Staged(anchor.eval())
         self.start = len(self.network.stages) - config.stages
         self.kept = torch.empty(0)
@@ -149,7 +149,7 @@ class _Maps:
     @torch.no_grad()
     def _lower(self, images: Tensor) -> Tensor:
         prepared = self.network.backbone.prepared(images)
-        with autocast(self.where, self.config.precision, depthwise=self.depthwise):
+        with self.cast():
             found: Tensor = self.network(prepared, 0, self.start)
         return found.half().cpu()
 
@@ -157,7 +157,7 @@ class _Maps:
         """Features float32 (B, d) of one view of each row, by the upper stages of `network`."""
         maps = self.kept[rows, views].to(self.where).float()
         maps = maps.contiguous(memory_format=torch.channels_last)
-        with autocast(self.where, self.config.precision, depthwise=self.depthwise):
+        with self.cast():
             found: Tensor = network(maps, self.start)
         return found.float()
 

@@ -17,6 +17,7 @@ import torch
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.core.files import sha256
 from fewshot_lite.core.random_streams import Stream, generator
+from fewshot_lite.core.text import some_of
 from fewshot_lite.data.episodes import Pool, sample_fixed_episode
 from fewshot_lite.evaluation.protocols.base import EvaluationProtocol, EvaluationTask
 from fewshot_lite.evaluation.protocols.options import QUERIES, SHOTS, WAYS, ProtocolOptions, Span
@@ -272,8 +273,7 @@ def _check_same_classes(support: ImageFolder, query: ImageFolder) -> None:
     only_query = sorted(set(query.class_names) - set(support.class_names))
     if only_support or only_query:
         found = [
-            f"{folder.root} alone has {', '.join(map(repr, names[:5]))}"
-            + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+            f"{folder.root} alone has {some_of(names)}"
             for folder, names in ((support, only_support), (query, only_query))
             if names
         ]

@@ -26,7 +26,7 @@ from fewshot_lite.personal.prediction import Prediction
 from fewshot_lite.personal.report.page import check_page_name
 
 if TYPE_CHECKING:
-    from fewshot_lite.personal.classifier import PhotoClassifier
+    from fewshot_lite.personal.classifier import Asked, PhotoClassifier
 
 
 @dataclass(frozen=True)
@@ -130,34 +130,26 @@ class Outputs:
                 )
 
     @contextmanager
-    def open(
-        self,
-        class_names: Sequence[str],
-        *,
-        top: int = 3,
-        live: bool = False,
-        model: PhotoClassifier | None = None,
-        moments: bool = False,
-    ) -> Iterator[Sink]:
+    def open(self, model: PhotoClassifier, asked: Asked, *, live: bool = False) -> Iterator[Sink]:
         """Open all; files are there, whole, if the block ends well.
 
         Args:
-            class_names: of the model.
-            top: class names to a row of CSV, unless there are fewer classes.
+            model: what answers.
+            asked: as for `classify_files`.
             live: write files in place, row by row, for others to read along.
-            model: what answers, for a report.
-            moments: CSV has rows for the moments of videos.
 
         Raises:
             FewshotError: one cannot be written.
         """
+        pairs = min(asked.get("top", 3), len(model.class_names))
+        moments = asked.get("every") is not None
         makers: dict[str, Callable[[Output], Writer]] = {
-            "--csv": lambda stream: CsvWriter(stream, min(top, len(class_names)), moments=moments),
+            "--csv": lambda stream: CsvWriter(stream, pairs, moments=moments),
             "--jsonl": JsonLinesWriter,
             "--json": JsonWriter,
         }
         named = dict(self._answers)
-        if self.report is not None and model is not None:
+        if self.report is not None:
             from fewshot_lite.personal.report.classifying import ClassifyReport, PageWriter
 
             report = ClassifyReport(model, source=self.source)
@@ -171,7 +163,8 @@ class Outputs:
                 writers.append(makers[flag](stack.enter_context(output)))
             sorter = None
             if self.sort_into is not None:
-                sorter = Sorter(self.sort_into, class_names, link=self.link, resort=self.resort)
+                names = model.class_names
+                sorter = Sorter(self.sort_into, names, link=self.link, resort=self.resort)
                 stack.callback(sorter.close)
             yield Sink(writers, sorter)
             for writer in writers:

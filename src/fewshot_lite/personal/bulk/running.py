@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
+from typing import Unpack
 
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.images.folders import Skipped
 from fewshot_lite.images.kinds import NOT_ASKED_FOR
 from fewshot_lite.images.photo import Source
-from fewshot_lite.images.videos import FRAMES
 from fewshot_lite.personal.bulk.outputs import Outputs, Sink
 from fewshot_lite.personal.bulk.watching import Watcher
-from fewshot_lite.personal.classifier import PhotoClassifier
+from fewshot_lite.personal.classifier import Asked, PhotoClassifier
 from fewshot_lite.personal.prediction import Prediction
 
 
@@ -65,11 +65,8 @@ def classify_files(
     paths: Iterable[Source | Skipped],
     outputs: Outputs | None = None,
     *,
-    top: int = 3,
-    reject: float | None = 0.05,
-    frames: int = FRAMES,
-    every: float | None = None,
     on_prediction: OnPrediction | None = None,
+    **asked: Unpack[Asked],
 ) -> Tally:
     """Classify files and write the answers, a few batches of them in memory at a time.
 
@@ -77,20 +74,17 @@ def classify_files(
         model: what names them.
         paths: from `find_photos`, say; taken as they are needed.
         outputs: where answers go; `Outputs.check` says beforehand what is wrong with them.
-        top: class names an answer has.
-        reject: as for `PersonalModel.classify`.
-        frames: as for `PersonalModel.classify`.
-        every: as for `PersonalModel.classify`; CSV then has a row for each moment of a video.
         on_prediction: called with each answer, after it was written.
+        asked: as for `PersonalModel.classify`; with `every` CSV has a row for each moment of a
+            video.
 
     Raises:
         FewshotError: an output could not be written; then none of the files is there.
     """
     outputs = outputs or Outputs()
     tally = Tally()
-    moments = every is not None
-    with outputs.open(model.class_names, top=top, model=model, moments=moments) as sink:
-        answers = model.classify_stream(paths, top=top, reject=reject, frames=frames, every=every)
+    with outputs.open(model, asked) as sink:
+        answers = model.classify_stream(paths, **asked)
         _pass(answers, sink, tally, on_prediction)
     return tally
 
@@ -100,26 +94,17 @@ def watch_folders(
     folders: Sequence[Path],
     outputs: Outputs | None = None,
     *,
-    top: int = 3,
-    reject: float | None = 0.05,
-    frames: int = FRAMES,
-    every: float | None = None,
     on_prediction: OnPrediction | None = None,
     stopped: Callable[[], bool],
     interval: float = 1.0,
+    **asked: Unpack[Asked],
 ) -> Tally:
     """Classify the photos in folders, and go on with those that arrive; see `Watcher`.
 
-    Files are written in place, each answer at once.
+    Files are written in place, each answer at once. The other arguments are those of
+    `classify_files`.
 
     Args:
-        model: the personal model, or an export of it.
-        outputs: as for `classify_files`.
-        top: as for `classify_files`.
-        reject: as for `classify_files`.
-        frames: as for `classify_files`.
-        every: as for `classify_files`.
-        on_prediction: as for `classify_files`.
         folders: with all that is below them.
         stopped: asked often; True ends the run after the photos under way.
         interval: seconds between looks at least; as long as a look took if that is more.
@@ -132,14 +117,11 @@ def watch_folders(
     outputs = outputs or Outputs()
     watcher = Watcher(folders, leave_out=outputs.paths)
     tally = Tally()
-    moments = every is not None
-    with outputs.open(model.class_names, top=top, live=True, model=model, moments=moments) as sink:
+    with outputs.open(model, asked, live=True) as sink:
         while not stopped():
             start = time.monotonic()
             arrived = takewhile(lambda _: not stopped(), watcher.look())
-            answers = model.classify_stream(
-                arrived, top=top, reject=reject, frames=frames, every=every
-            )
+            answers = model.classify_stream(arrived, **asked)
             _pass(answers, sink, tally, on_prediction)
             now = time.monotonic()
             until = now + max(interval, now - start)

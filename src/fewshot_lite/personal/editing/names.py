@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 from fewshot_lite.core.errors import UsageError
-from fewshot_lite.core.text import as_disks_see
+from fewshot_lite.core.text import as_disks_see, some_of
 from fewshot_lite.personal.prediction import check_not_unknown
 
 
@@ -14,13 +14,8 @@ def check_known(name: str, known: Sequence[str], what: str) -> None:
     if name in known:
         return
     close = get_close_matches(name, known, n=1)
-    hint = f" Is it {close[0]!r}?" if close else f" It has {_some(known)}."
+    hint = f" Is it {close[0]!r}?" if close else f" It has {some_of(known)}."
     raise UsageError(f"{name!r}: the model has no {what} of this name.{hint}")
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:5])
-    return shown + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def check_name(name: str, others: Iterable[str]) -> None:

@@ -47,12 +47,9 @@ def write_adapt_report(
     quality: Quality | None = None,
     force: bool = False,
 ) -> Path:
-    """Write what `adapt_page` makes, whole or not at all.
+    """Write what `adapt_page` makes, whole or not at all; it has the other arguments.
 
     Args:
-        personal: as for `adapt_page`.
-        model: as for `adapt_page`.
-        quality: as for `adapt_page`.
         path: ends in .html.
         force: it may be there.
 
