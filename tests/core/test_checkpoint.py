@@ -284,8 +284,8 @@ def test_a_file_that_may_not_be_read_is_named(path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(tensor_files, "safe_open", denied)
     monkeypatch.setattr(Path, "open", denied)
-    assert refusal(path, "meta")[1] == f"{path}: cannot be read (Permission denied)."
-    with pytest.raises(FewshotError, match=r"cannot be read \(Permission denied\)\.$"):
+    assert refusal(path, "meta")[1] == f"{path}: cannot be read (permission denied)."
+    with pytest.raises(FewshotError, match=r"cannot be read \(permission denied\)\.$"):
         checkpoint.sha256(path)
 
 

@@ -58,11 +58,14 @@ def _is_stream(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def failing_as(name: str) -> Iterator[None]:
-    """While entered, an output that the disk does not take is one line that names it.
+def failing_as(
+    name: object, failure: str = "could not be written", kind: type[FewshotError] = FewshotError
+) -> Iterator[None]:
+    """While entered, what the disk does not do is one line that names the file, with the reason.
 
     Raises:
-        FewshotError: for any OSError but BrokenPipeError, which is a reader that has left.
+        FewshotError: of `kind`, for any OSError but BrokenPipeError, which is a reader that has
+            left.
     """
     try:
         yield
@@ -70,7 +73,7 @@ def failing_as(name: str) -> Iterator[None]:
         raise
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise FewshotError(f"{name}: could not be written ({reason}).") from None
+        raise kind(f"{name}: {failure} ({reason}).") from None
 
 
 @contextlib.contextmanager
@@ -227,11 +230,8 @@ def sha256(path: Path) -> str:
     """
     import hashlib  # not needed for help texts
 
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise FewshotError(f"{path}: cannot be read ({error.strerror or error}).") from None
+    with failing_as(path, "cannot be read"), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def models_folder() -> Path:

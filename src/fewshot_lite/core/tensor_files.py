@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from fewshot_lite.core import jsons
 from fewshot_lite.core.checksums import CHECKSUM, UNKNOWN, is_whole, mapped, place_at_start, stamp
 from fewshot_lite.core.errors import FewshotError, UsageError
-from fewshot_lite.core.files import atomic_path, check_file
+from fewshot_lite.core.files import atomic_path, check_file, failing_as
 
 #: Raised with every change that older versions could not read; all up to it are read.
 FORMAT = 2
@@ -152,7 +152,10 @@ def read_any(
     """
     found: dict[str, Any] = {}
     try:
-        with safe_open(path, framework=framework if tensors else "np") as file:
+        with (
+            failing_as(path, "cannot be read"),
+            safe_open(path, framework=framework if tensors else "np") as file,
+        ):
             entry = (file.metadata() or {}).get(KEY)
             if tensors and bounded and path.stat().st_size > _LARGEST_FILE:
                 raise FewshotError(f"{path}: larger than 4 GB, which no model is.")
@@ -161,8 +164,6 @@ def read_any(
     except SafetensorError as error:
         reason = "truncated or damaged" if "ncomplete" in str(error) else "not a safetensors file"
         raise FewshotError(f"{path}: {reason}.") from None
-    except OSError as error:
-        raise FewshotError(f"{path}: cannot be read ({error.strerror or error}).") from None
     if entry is None:
         return found, None
     try:

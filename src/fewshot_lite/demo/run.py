@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fewshot_lite.core.config import COUNT, check_number
 from fewshot_lite.core.errors import UsageError
-from fewshot_lite.core.files import DEFAULT_BASE, DEFAULT_PERSONAL
+from fewshot_lite.core.files import DEFAULT_BASE, DEFAULT_PERSONAL, failing_as
 from fewshot_lite.core.intervals import wilson_interval
 from fewshot_lite.demo.drawings import write_folder
 from fewshot_lite.images.folders import is_system_name
@@ -140,10 +140,8 @@ def _make_room(folder: Path, *, force: bool) -> None:
         return
     if folder.exists():
         raise UsageError(f"{folder}: a file. Give the name of a new folder.")
-    try:
+    with failing_as(folder, "cannot be created", UsageError):
         folder.mkdir()
-    except OSError as error:
-        raise UsageError(f"{folder}: cannot be created ({error.strerror}).") from None
 
 
 def _is_ours(folder: Path, path: Path) -> bool:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from fewshot_lite.core import jsons as plain_json
-from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.core.errors import UsageError
+from fewshot_lite.core.files import failing_as
 from fewshot_lite.evaluation.scores import TaskRecord
 
 
@@ -46,15 +47,11 @@ class TaskLog:
 
     def __enter__(self) -> TaskLog:
         if self.path is not None:
-            try:
+            with failing_as(f"--output {self.path}", "cannot be written"):
                 self.path.touch()
                 self._file = self.path.open("r+", encoding="utf-8", newline="\n")
                 self._file.truncate(self._keep)  # what a killed run left of a line
                 self._file.seek(self._keep)
-            except OSError as error:
-                raise FewshotError(
-                    f"--output {self.path}: cannot be written ({error.strerror})."
-                ) from None
             if not self._keep:
                 self._write(self._header())
         return self
@@ -77,8 +74,9 @@ class TaskLog:
             self._file.flush()
 
     def _read(self, path: Path) -> None:
-        try:
+        with failing_as(f"--output {path}", "cannot be read"):
             content = path.read_bytes()
+        try:
             if self._header().encode().startswith(content):  # killed before it was written
                 return
             whole = content[: content.rfind(b"\n") + 1]
@@ -87,8 +85,6 @@ class TaskLog:
             if not isinstance(then, dict):
                 raise TypeError(then)
             self.records = {r.number: r for r in map(TaskRecord.from_json, others)}
-        except OSError as error:
-            raise FewshotError(f"--output {path}: cannot be read ({error.strerror}).") from None
         except (ValueError, KeyError, TypeError, AttributeError):
             raise UsageError(
                 f"--output {path}: not a log of `fewshot-lite evaluate`, or damaged. Give another "

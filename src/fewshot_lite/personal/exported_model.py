@@ -15,7 +15,7 @@ import numpy.typing as npt
 from fewshot_lite.core import jsons
 from fewshot_lite.core.checksums import CHECKSUM, UNKNOWN, digits, is_whole, place_at_end
 from fewshot_lite.core.errors import FewshotError
-from fewshot_lite.core.files import check_file
+from fewshot_lite.core.files import check_file, failing_as
 from fewshot_lite.networks.sessions import Bounds, open_session, run_session
 from fewshot_lite.personal.classifier import PhotoClassifier
 from fewshot_lite.personal.prediction import check_reject
@@ -64,12 +64,10 @@ class ExportedModel(PhotoClassifier):
         """
         path, where = Path(path), f"{flag} {path}".strip()
         check_file(path, where)
-        try:
+        with failing_as(where, "cannot be read"):
             if path.stat().st_size > _MOST_BYTES:
                 raise FewshotError(f"{where}: larger than 2 GB, which no ONNX file can be.")
             data = path.read_bytes()
-        except OSError as error:
-            raise FewshotError(f"{where}: cannot be read ({error.strerror or error}).") from None
         try:
             bounds = Bounds.of(data)
             session = open_session(data, bounds)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fewshot_lite.core.errors import FewshotError, UsageError
-from fewshot_lite.core.files import DEFAULT_PERSONAL, atomic_path
+from fewshot_lite.core.files import DEFAULT_PERSONAL, atomic_path, failing_as
 from fewshot_lite.core.tensor_files import read_meta
 
 
@@ -67,7 +67,7 @@ def undo(path: str | Path = DEFAULT_PERSONAL) -> Undone:
         raise FewshotError(f"{backup}: no personal model, so {path} was left as it is.")
     real = Path(os.path.realpath(path))
     before = (_shots(real) or {}) if real.exists() else None
-    try:
+    with failing_as(path):
         if before is None:
             backup.replace(real)
             return Undone(path, shots, None)
@@ -75,18 +75,13 @@ def undo(path: str | Path = DEFAULT_PERSONAL) -> Undone:
             shutil.copyfile(real, later)
             with atomic_path(real) as earlier:
                 shutil.copyfile(backup, earlier)
-    except OSError as error:
-        raise FewshotError(f"{path}: could not be written ({error.strerror or error}).") from None
     return Undone(path, shots, before)
 
 
 def _put(source: Path, target: Path) -> None:
-    try:
-        with atomic_path(target) as temporary:
-            shutil.copyfile(source, temporary)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise FewshotError(f"{target}: the model before could not be kept ({reason}).") from None
+    reason = "the model before could not be kept"
+    with failing_as(target, reason), atomic_path(target) as temporary:
+        shutil.copyfile(source, temporary)
 
 
 def _shots(path: Path) -> dict[str, int] | None:

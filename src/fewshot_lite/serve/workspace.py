@@ -20,7 +20,7 @@ from typing import Any
 
 from fewshot_lite.core import jsons
 from fewshot_lite.core.errors import FewshotError, UsageError
-from fewshot_lite.core.files import atomic_path
+from fewshot_lite.core.files import atomic_path, failing_as
 from fewshot_lite.images.folders import scan_classes, subfolders, walk_photos
 from fewshot_lite.images.videos import is_video
 
@@ -44,13 +44,10 @@ class Workspace:
         self.own = root / OWN
         self.model_file = self.own / "model.safetensors"
         self._moves: list[Move] = []
-        try:
+        with failing_as(root, "cannot be worked on", UsageError):
             _check_own(self.own)
             (self.own / "removed").mkdir(parents=True, exist_ok=True)
             self._lock = (self.own / "lock").open("a+b")
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise UsageError(f"{root}: cannot be worked on ({reason}).") from None
         with contextlib.suppress(ImportError):  # Windows
             import fcntl
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from fewshot_lite.core import jsons as plain_json
 from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.core.files import failing_as
 from fewshot_lite.core.ranks import Ranks
 from fewshot_lite.data.episode_images import Replaced
 from fewshot_lite.training.curves import scalars
@@ -55,13 +56,11 @@ class Log:
         self._start = time.time()
         if path is None:
             return
-        try:
+        with failing_as(path, "the log cannot be written"):
             if append:  # what a run that was killed while writing left is no line
                 with contextlib.suppress(FileNotFoundError), path.open("rb+") as file:
                     file.truncate(file.read().rfind(b"\n") + 1)
             self._file = path.open("a" if append else "w", encoding="utf-8")
-        except OSError as error:
-            raise FewshotError(f"{path}: the log cannot be written ({error.strerror}).") from None
         self._board = None if board is None else _open_board(board, begun)
 
     def write(self, **values: Any) -> None:
@@ -116,12 +115,8 @@ def check_tensorboard(folder: Path) -> None:
 def _open_board(folder: Path, begun: int) -> Any:
     from torch.utils.tensorboard import SummaryWriter
 
-    try:
+    with failing_as(f"--tensorboard {folder}", "cannot be written", UsageError):
         return SummaryWriter(str(folder), purge_step=begun + 1 if begun else None)
-    except OSError as error:
-        raise UsageError(
-            f"--tensorboard {folder}: cannot be written ({error.strerror or error})."
-        ) from None
 
 
 class Replacements:

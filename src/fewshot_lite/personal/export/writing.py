@@ -22,7 +22,7 @@ from torch.export import Dim, ExportedProgram
 
 from fewshot_lite import __version__
 from fewshot_lite.core.errors import FewshotError, UsageError, first_line
-from fewshot_lite.core.files import atomic_path, sha256
+from fewshot_lite.core.files import atomic_path, failing_as, sha256
 from fewshot_lite.personal.export.formats import Format, check_export
 from fewshot_lite.personal.exported_model import (
     METADATA_KEY,
@@ -235,13 +235,10 @@ def export_model(
     program = PixelProgram(model).eval()
     traced = trace(program, torch.zeros(2, size, size, 3, dtype=torch.uint8))
     data = (_onnx if wanted == "onnx" else _torch_export)(traced, about)
-    try:
-        with atomic_path(output, force=force) as temporary:
-            temporary.write_bytes(data)
-            run = (_onnx_runner if wanted == "onnx" else _torch_runner)(temporary)
-            parity = check_parity(program, run, size)
-    except OSError as error:
-        raise FewshotError(f"{output}: could not be written ({error.strerror or error}).") from None
+    with failing_as(output), atomic_path(output, force=force) as temporary:
+        temporary.write_bytes(data)
+        run = (_onnx_runner if wanted == "onnx" else _torch_runner)(temporary)
+        parity = check_parity(program, run, size)
     return Exported(output, wanted, len(data), model.class_names, size, parity)
 
 

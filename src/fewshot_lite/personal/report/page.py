@@ -102,5 +102,5 @@ def write_page(path: Path, page: str, *, force: bool) -> None:
     Raises:
         FewshotError: it cannot be written (the previous file, if any, is untouched).
     """
-    with failing_as(str(path)), atomic_path(path, force=force) as temporary:
+    with failing_as(path), atomic_path(path, force=force) as temporary:
         temporary.write_text(page, encoding="utf-8", newline="\n")

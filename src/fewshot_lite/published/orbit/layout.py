@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.core.files import failing_as
 from fewshot_lite.images.folders import is_system_name
 
 #: The published split by users; also the names of its folders.
@@ -163,11 +164,8 @@ def _read_object(folder: Path) -> OrbitObject:
 
 
 def _frames(video: Path) -> tuple[str, ...]:
-    try:
-        with os.scandir(video) as entries:
-            names = [entry.name for entry in entries]
-    except OSError as error:
-        raise FewshotError(f"{video}: cannot be read ({error.strerror}).") from None
+    with failing_as(video, "cannot be read"), os.scandir(video) as entries:
+        names = [entry.name for entry in entries]
     return tuple(sorted(n for n in names if n.lower().endswith(".jpg") and not is_system_name(n)))
 
 

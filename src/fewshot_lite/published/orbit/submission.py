@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from fewshot_lite.core.errors import FewshotError, UsageError
-from fewshot_lite.core.files import atomic_path, check_output
+from fewshot_lite.core.files import atomic_path, check_output, failing_as
 from fewshot_lite.core.jsons import dumps
 from fewshot_lite.evaluation.protocols.base import EvaluationProtocol, EvaluationTask
 from fewshot_lite.evaluation.session import Outcome
@@ -75,11 +75,8 @@ def write(submission: Submission, path: Path, *, force: bool = False) -> None:
     if not submission:
         raise FewshotError(f"{path}: there are no predictions to write.")
     check_output(path, force=force, flag="--submission")
-    try:
-        with atomic_path(path, force=force) as temporary:
-            temporary.write_text(dumps(submission), encoding="utf-8")
-    except OSError as error:
-        raise FewshotError(f"{path}: cannot be written ({error.strerror}).") from None
+    with failing_as(path), atomic_path(path, force=force) as temporary:
+        temporary.write_text(dumps(submission), encoding="utf-8")
 
 
 #: By the model's name, by the metric.
