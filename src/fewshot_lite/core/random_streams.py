@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from enum import IntEnum, unique
+from typing import TypeVar
 
 import torch
+
+_T = TypeVar("_T")
 
 
 @unique
@@ -51,3 +55,13 @@ def generator(seed: int, stream: Stream, *numbers: int) -> torch.Generator:
     """
     digest = hashlib.sha256(repr((seed, int(stream), *numbers)).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def integer(low: int, high: int, random: torch.Generator) -> int:
+    """A whole number between two that can be drawn as well."""
+    return int(torch.randint(low, high + 1, (), generator=random))
+
+
+def shuffled(items: Sequence[_T], random: torch.Generator, most: int | None = None) -> list[_T]:
+    """Items in a random order; the first of them alone if there is a `most`."""
+    return [items[i] for i in torch.randperm(len(items), generator=random)[:most].tolist()]

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.core.random_streams import integer, shuffled
 from fewshot_lite.images.folders import LabelledImages
 from fewshot_lite.learners.task import Task
 
@@ -107,12 +108,11 @@ class Pool:
         """Images of a class for support and for queries, shuffled, no group on both sides."""
         groups, query = self.groups[number], self.query_only[number]
         if not query:
-            order = torch.randperm(len(groups), generator=generator).tolist()
-            groups = [groups[place] for place in order]
+            groups = shuffled(groups, generator)
             while len(query) < queries and len(groups) > 1:
                 query, groups = query + groups[0], groups[1:]
         support = [index for group in groups for index in group]
-        return _shuffled(support, generator), _shuffled(query, generator)[:queries]
+        return shuffled(support, generator), shuffled(query, generator, queries)
 
     def class_of(self, index: int) -> int:
         """Number of the class that an image is of."""
@@ -180,12 +180,12 @@ def sample_training_episode(
     pools: Sequence[Pool], config: EpisodeConfig, generator: torch.Generator
 ) -> Episode:
     """An episode of random way and shots from a random data set."""
-    number = _integer(0, len(pools) - 1, generator)
+    number = integer(0, len(pools) - 1, generator)
     pool = pools[number]
-    way = _integer(config.min_way, min(config.max_way, pool.classes), generator)
+    way = integer(config.min_way, min(config.max_way, pool.classes), generator)
     if config.shot is not None:
         return sample_fixed_episode(pool, way, config.shot, config.queries, generator, number)
-    classes = torch.randperm(pool.classes, generator=generator)[:way].tolist()
+    classes = shuffled(range(pool.classes), generator, way)
     # The fewest images of any class bound the queries of all: half of it at most.
     queries = max(1, min(config.queries, *(pool.most_queries(c) for c in classes)))
     sides = [pool.two_sides(c, queries, generator) for c in classes]
@@ -212,20 +212,19 @@ def sample_instances(
         episode: its support has one image of each of 0..K-1, and no queries.
         shot, queries: how many views of each image the support set and the queries have.
     """
-    number = _integer(0, len(pools) - 1, generator)
+    number = integer(0, len(pools) - 1, generator)
     pool = pools[number]
-    way = _integer(config.min_way, config.max_way, generator)
+    way = integer(config.min_way, config.max_way, generator)
     images: list[int] = []
-    for k in torch.randperm(pool.classes, generator=generator).tolist():
+    for groups in shuffled(pool.groups, generator):
         if len(images) >= way:
             break
-        groups = pool.groups[k]
-        for g in torch.randperm(len(groups), generator=generator)[:_ALIKE].tolist():
-            images.append(groups[g][_integer(0, len(groups[g]) - 1, generator)])
+        for group in shuffled(groups, generator, _ALIKE):
+            images.append(group[integer(0, len(group) - 1, generator)])
     images = images[:way]
     way = len(images)
     most = max(1, min(config.max_shot, config.max_support // way, _MOST_VIEWS))
-    shot = _integer(1, most, generator) if config.shot is None else config.shot
+    shot = integer(1, most, generator) if config.shot is None else config.shot
     queries = min(config.queries, _MOST_VIEWS) if config.shot is None else config.queries
     return Episode(number, images, list(range(way)), [], [], way), shot, queries
 
@@ -243,7 +242,7 @@ def sample_fixed_episode(
             f"{pool.name}: {pool.classes} classes are too few for {way}-way tasks. Lower the way."
         )
     sides = []
-    for c in torch.randperm(pool.classes, generator=generator)[:way].tolist():
+    for c in shuffled(range(pool.classes), generator, way):
         support, query = pool.two_sides(c, queries, generator)
         if len(support) < shot or len(query) < queries:
             raise FewshotError(
@@ -329,11 +328,3 @@ def _episode(number: int, sides: list[tuple[list[int], list[int]]]) -> Episode:
         query_labels=[k for k, (_, query) in enumerate(sides) for _ in query],
         classes=len(sides),
     )
-
-
-def _integer(low: int, high: int, generator: torch.Generator) -> int:
-    return int(torch.randint(low, high + 1, (), generator=generator))
-
-
-def _shuffled(items: list[int], generator: torch.Generator) -> list[int]:
-    return [items[i] for i in torch.randperm(len(items), generator=generator).tolist()]

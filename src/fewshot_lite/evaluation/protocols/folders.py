@@ -16,7 +16,7 @@ import torch
 
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.core.files import sha256
-from fewshot_lite.core.random_streams import Stream, generator
+from fewshot_lite.core.random_streams import Stream, generator, integer, shuffled
 from fewshot_lite.core.text import some_of
 from fewshot_lite.data.episodes import Pool, sample_fixed_episode
 from fewshot_lite.evaluation.protocols.base import EvaluationProtocol, EvaluationTask
@@ -137,7 +137,7 @@ class FolderProtocol(EvaluationProtocol):
         group = self._groups[number // self._tasks]
         seed, local = self._seed, number % self._tasks
         drawn = generator(seed, Stream.FOLDER_SHAPES, local)
-        way, shot = _drawn(group.way, drawn), _drawn(group.shot, drawn)
+        way, shot = (integer(span.low, span.high, drawn) for span in (group.way, group.shot))
         random = generator(seed, Stream.FOLDER_TASKS, local)
         return replace(group.data.draw(way, shot, self._queries, random), group=group.name)
 
@@ -158,10 +158,6 @@ class FolderProtocol(EvaluationProtocol):
             data.check_tracks(shot.high, self._queries)
         name, section = f"{data.name}, {lowered}-way {shot}-shot", f"all, {way}-way {shot}-shot"
         return _Group(name, section, data, lowered, shot)
-
-
-def _drawn(span: Span, random: torch.Generator) -> int:
-    return int(torch.randint(span.low, span.high + 1, (), generator=random))
 
 
 _REMEDY = "Lower --shots or --queries, or add photos."
@@ -236,9 +232,9 @@ class _Pair:
         return [(len(s), len(q), len(s) + len(q)) for s, q in pairs]
 
     def draw(self, way: int, shot: int, queries: int, random: torch.Generator) -> EvaluationTask:
-        order = torch.randperm(len(self.class_names), generator=random)[:way].tolist()
+        order = shuffled(range(len(self.class_names)), random, way)
         support, query = (
-            [(path, k) for k, c in enumerate(order) for path in _some(side[c], number, random)]
+            [(path, k) for k, c in enumerate(order) for path in shuffled(side[c], random, number)]
             for side, number in ((self._support, shot), (self._query, queries))
         )
         return EvaluationTask.of("", (self.class_names[c] for c in order), support, query)
@@ -247,10 +243,6 @@ class _Pair:
 def _by_class(folder: ImageFolder, unreadable: Mapping[Source, str]) -> list[list[Path]]:
     paths = [[folder.paths[i] for i in indices] for indices in folder.indices_by_class()]
     return [[path for path in part if path not in unreadable] for part in paths]
-
-
-def _some(paths: Sequence[Path], number: int, random: torch.Generator) -> list[Path]:
-    return [paths[i] for i in torch.randperm(len(paths), generator=random)[:number].tolist()]
 
 
 def _in_both(support: ImageFolder, query: ImageFolder) -> list[str]:

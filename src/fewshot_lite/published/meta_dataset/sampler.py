@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.core.random_streams import integer, shuffled
 from fewshot_lite.data.episodes import uneven_shots
 from fewshot_lite.published.meta_dataset.spec import DataSetSpec
 
@@ -81,13 +82,11 @@ class CompositionSampler:
     def sample(self, generator: torch.Generator) -> Composition:
         """One composition."""
         rules = self.rules
-        family = self.families[_integer(0, len(self.families) - 1, generator)]
+        family = self.families[integer(0, len(self.families) - 1, generator)]
         way = most = min(rules.max_way, len(family))
         if self.kind != "hierarchy":
-            way = _integer(rules.min_way, most, generator)
-        classes = [
-            family[i] for i in torch.randperm(len(family), generator=generator)[:way].tolist()
-        ]
+            way = integer(rules.min_way, most, generator)
+        classes = shuffled(family, generator, way)
         images = [self._images[number] for number in classes]
         queries = min(rules.queries, min(images) // 2)
         shots = uneven_shots(
@@ -98,7 +97,3 @@ class CompositionSampler:
             generator=generator,
         )
         return Composition(tuple(classes), tuple(shots), queries)
-
-
-def _integer(low: int, high: int, generator: torch.Generator) -> int:
-    return int(torch.randint(low, high + 1, (), generator=generator))
