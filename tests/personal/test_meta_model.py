@@ -110,7 +110,7 @@ def test_labels_may_be_numbers(model: MetaModel) -> None:
     ("shape", "labels", "message"),
     [
         ((2, 3, SIZE, SIZE), None, "labels: missing"),
-        ((2, 3, SIZE, SIZE), ["a"], "as many class names as images"),
+        ((2, 3, SIZE, SIZE), ["a"], "labels: 1 class names for 2 photos"),
         ((2, 3, SIZE, SIZE + 1), ["a"], "labels: 1 class names for 2 photos"),
         ((3, SIZE, SIZE), ["a", "b", "c"], "photos: one photo"),
         ((2, SIZE, SIZE, 3), ["a", "b"], r"photos\[0\]: a tensor of shape .*permute\(2, 0, 1\)"),

@@ -214,22 +214,22 @@ def _is_tensor(photos: object) -> TypeGuard[Tensor]:
 
 def _labelled(photos: Iterable[Photo], labels: Labels) -> LabelledImages:
     sources = tuple(as_sources(photos))
-    given = class_names_of(labels)
-    if len(given) != len(sources):
-        raise UsageError(f"labels: {len(given)} class names for {len(sources)} photos.")
+    given = class_names_of(labels, len(sources))
     names = distinct_names(given)
     numbers = tuple(names.index(name) for name in given)
     return LabelledImages("photos", Path(), names, sources, numbers)
 
 
-def class_names_of(labels: Labels) -> list[str]:
-    """Labels of any kind as class names, those of tensors and arrays, too."""
+def class_names_of(labels: Labels, photos: int) -> list[str]:
+    """Labels of any kind as class names, those of tensors and arrays, too; one for each photo."""
     if isinstance(labels, str | os.PathLike):
         raise UsageError(f"labels: {str(labels)!r} is one. Give as many as there are photos.")
     to_list = getattr(labels, "tolist", None)
     names = list(to_list() if to_list is not None else labels)
     if any(label is None or label != label for label in names):  # NaN is not itself
         raise UsageError("labels: one is missing (None or NaN). Give one for each photo.")
+    if len(names) != photos:
+        raise UsageError(f"labels: {len(names)} class names for {photos} photos.")
     return [str(label) for label in names]
 
 
@@ -347,9 +347,7 @@ def _of_squares(images: Tensor, labels: Labels) -> Support:
     """
     import torch  # there are tensors, so that it was imported already
 
-    given = class_names_of(labels)
-    if len(given) != len(images):
-        raise UsageError("labels: as many class names as images are needed.")
+    given = class_names_of(labels, len(images))
     if images.dtype != torch.uint8:
         images = images.float()
         if not bool(((images >= -0.5) & (images <= 1.5)).all()):  # resizing may overshoot a little

@@ -93,9 +93,8 @@ def label_additions(photos: Iterable[Photo], labels: Iterable[object]) -> Additi
         UsageError: another number of labels, or what is no photo.
         FewshotError: no photos.
     """
-    sources, names = tuple(as_sources(photos)), class_names_of(labels)
-    if len(names) != len(sources):
-        raise UsageError(f"labels: {len(names)} class names for {len(sources)} photos.")
+    sources = tuple(as_sources(photos))
+    names = class_names_of(labels, len(sources))
     if not sources:
         raise FewshotError("photos: none were given.")
     found = [
