@@ -1,4 +1,4 @@
-"""Parts that benchmarks share: printing, data sets, random tasks, memory, clocks."""
+"""Parts that benchmarks share: printing, data sets, random tasks, memory, clocks, figures."""
 
 from __future__ import annotations
 
@@ -240,3 +240,23 @@ def served(words: Sequence[str], home: Path, **options: Any) -> Iterator[tuple[P
             yield process, int(found[1])
         finally:
             process.terminate()
+
+
+def draw_lines(
+    path: Path, panels: Sequence[tuple[str, Mapping[str, Sequence[tuple[float, float]]]]],
+    labels: Sequence[str], *, log: bool = True,
+) -> None:  # fmt: skip
+    """A figure: a panel for each (title, lines by name of (x, y)), labelled on its two axes."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.2 * len(panels), 3.4), layout="constrained")
+    for axes, (title, lines) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
+    ):
+        for name, points in lines.items():
+            axes.plot(*zip(*points, strict=True), marker="o", label=name)
+        scale = "log" if log else "linear"
+        axes.set(xlabel=labels[0], ylabel=labels[1], title=title, xscale=scale, yscale=scale)
+        axes.grid(alpha=0.3)
+    figure.axes[0].legend(fontsize=8)
+    figure.savefig(path, dpi=130)

@@ -63,7 +63,7 @@ def spread(v: Tensor, labels: Tensor) -> Tensor:
 
     By class, and within a class along the first principal direction of its v_n, up and down in
     turn. The order decides nothing but the variance: in random order about half of what informed
-    sampling gains over uniform is lost (`docs/benchmarks.md`).
+    sampling gains over uniform is lost (`benchmarks/accuracy/gradient_noise.py`).
     """
     v, labels = v.detach().to("cpu", torch.float64), labels.cpu()
     parts = []
