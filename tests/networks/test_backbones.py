@@ -287,13 +287,15 @@ def test_tensors_without_names_are_refused(tmp_path: Path, content: object) -> N
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     torch.save(published(), path)
-    assert "not the weights of a resnet18 (conv1.weight is missing)" in refusal(None, path)[1]
+    message = refusal(None, path)[1]
+    assert "not the weights of a resnet18 (conv1.weight, bn1.weight, bn1.bias, … and" in message
+    assert "more are missing). Give this network's" in message
 
 
 def test_weights_of_other_shapes_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     torch.save({**published(), "conv5.1.bias": torch.zeros(5)}, path)
-    expected = f"not the weights of a {SMALL} (conv5.1.bias has another shape)"
+    expected = f"not the weights of a {SMALL} (conv5.1.bias has another shape: [5], not [1024])."
     assert expected in refusal(SMALL, path)[1]
 
 

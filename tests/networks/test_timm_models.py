@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -201,3 +202,45 @@ def test_damaged_weights_of_the_hub_are_named(
     with pytest.raises(FewshotError, match=r"model.safetensors: damaged, .*Delete it") as caught:
         load_backbone("timm:resnet10t", "default", 32)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("published", [True, False], ids=["hub", "file"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda state, keys: [state.pop(key) for key in keys],
+            r"layer1\.0\.conv1\.weight is missing\)",
+        ),
+        (
+            lambda state, _: [state.pop(key) for key in list(state) if "layer" in key],
+            r"\(layer1\.0\.conv1\.weight, .*, … and \d+ more are missing\)",
+        ),
+        (
+            lambda state, keys: state.update({key: torch.zeros(3, 4, 3, 3) for key in keys}),
+            r"conv1\.weight has another shape: \[3, 4, 3, 3\], not \[",
+        ),
+    ],
+)
+def test_weights_that_are_not_whole_are_refused_and_said(
+    timm: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    change: Callable[[dict[str, torch.Tensor], list[str]], object],
+    message: str,
+    published: bool,
+) -> None:
+    """timm itself passes over what is missing where the classifier is cut off."""
+    state = dict(timm.create_model("resnet10t").state_dict())
+    change(state, ["layer1.0.conv1.weight"])
+    path = tmp_path / "model.safetensors"
+    save_file(state, path)
+    hub_with(monkeypatch, str(path))
+    load = nn.Module.load_state_dict
+    with pytest.raises(FewshotError, match=rf"model\.safetensors: .*{message}") as caught:
+        load_backbone("timm:resnet10t", "default" if published else str(path), 32)
+    assert "\n" not in str(caught.value)
+    assert nn.Module.load_state_dict is load
+    assert caplog.text == ""

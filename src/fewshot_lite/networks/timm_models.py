@@ -6,7 +6,10 @@ from the Hugging Face hub, as safetensors, when they are asked for and not in it
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import logging
+from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from torch import Tensor, nn
 from fewshot_lite.core.errors import FewshotError, UsageError, first_line
 from fewshot_lite.core.files import sha256
 from fewshot_lite.networks.names import TIMM
+from fewshot_lite.networks.states import NotTheWeights, loaded_whole
 
 #: Seconds without a byte after which the hub counts as out of reach.
 _PATIENCE = 10.0
@@ -91,14 +95,28 @@ def fetch(name: str, image_size: int) -> tuple[dict[str, Tensor], dict[str, str]
     found = configuration(name)
     path = _download(name, found.hf_hub_id, found.hf_hub_filename)
     try:
-        network, _ = build(name, image_size, pretrained=True, pretrained_cfg_overlay={"file": path})
-    except (SafetensorError, OSError, RuntimeError) as error:
+        with loaded_whole(), _quiet():
+            overlay = {"file": path}
+            network, _ = build(name, image_size, pretrained=True, pretrained_cfg_overlay=overlay)
+    except (NotTheWeights, SafetensorError, OSError, RuntimeError) as error:
         raise FewshotError(
             f"{path}: damaged, or not the weights of {name} ({first_line(error)}). Delete it, and "
             "it will be downloaded again."
         ) from None
     record = {"weights": f"timm {found.architecture}.{found.tag}", "sha256": sha256(Path(path))}
     return network.state_dict(), record
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """While entered, timm lists no tensors that it has no use for: a classifier's, say."""
+    logger = logging.getLogger("timm")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _download(name: str, repository: str | None, file: str | None) -> str:

@@ -21,6 +21,7 @@ from fewshot_lite.networks.efficientnet_lite import (
 )
 from fewshot_lite.networks.lite_layout import VARIANTS
 from fewshot_lite.networks.names import TIMM
+from fewshot_lite.networks.states import NotTheWeights, check_state
 
 #: The network where nothing names one.
 DEFAULT = "resnet18"
@@ -140,10 +141,12 @@ def _load_state(backbone: Backbone, tensors: dict[str, Tensor], source: str) -> 
     if isinstance(backbone.network, EfficientNetLite):
         tensors = renamed(tensors, last=len(backbone.network.features) - 1)
     given = {key.removeprefix("network."): value for key, value in tensors.items()}
-    missing = [key for key in wanted if key not in given and "num_batches" not in key]
-    wrong = [key for key in wanted if key in given and given[key].shape != wanted[key].shape]
-    if missing or wrong:
-        problem = f"{missing[0]} is missing" if missing else f"{wrong[0]} has another shape"
-        raise FewshotError(f"{source}: not the weights of a {backbone.name} ({problem}).")
+    try:
+        check_state(wanted, given)
+    except NotTheWeights as problem:
+        raise FewshotError(
+            f"{source}: not the weights of a {backbone.name} ({problem}). Give this network's, "
+            f"made for images of {backbone.image_size} px, or name the network that they are of."
+        ) from None
     kept = {key: value for key, value in given.items() if key in wanted}
     backbone.network.load_state_dict(kept, strict=False)
