@@ -50,7 +50,7 @@ app.main()
         ("--version > /dev/full", 1, "Error: No space left on device.\n"),
         ("info gone 2>&-", 2, ""),
         ("info gone >&- 2>&-", 2, ""),
-        ("info gone <&- >&-", 2, "Error: gone: no such file.\n"),
+        ("info gone <&- >&-", 2, "Error: gone: no such file. Check its name and its folder.\n"),
     ],
 )
 def test_closed_and_full_streams_end_in_one_line(line: str, code: int, said: str) -> None:

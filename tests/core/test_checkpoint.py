@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fewshot_lite.core import checkpoint, tensor_files
-from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.core.errors import TAKE_ANOTHER, FewshotError, UsageError
 
 TENSORS = {
     "matrix": torch.linspace(-3, 3, 12).view(3, 4),
@@ -160,7 +160,7 @@ def test_files_of_another_format_are_refused(tmp_path: Path, content: bytes) -> 
     path.write_bytes(content)
     error, message = refusal(path, "meta")
     assert error is FewshotError
-    assert message == f"{path}: not a safetensors file."
+    assert message.startswith(f"{path}: not a safetensors file, as models are. Give one, ")
     with pytest.raises(FewshotError, match="not a safetensors file"):
         checkpoint.read_meta(path)
 
@@ -284,8 +284,9 @@ def test_a_file_that_may_not_be_read_is_named(path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(tensor_files, "safe_open", denied)
     monkeypatch.setattr(Path, "open", denied)
-    assert refusal(path, "meta")[1] == f"{path}: cannot be read (permission denied)."
-    with pytest.raises(FewshotError, match=r"cannot be read \(permission denied\)\.$"):
+    reason = f"{path}: cannot be read (permission denied). Check its permissions and its disk."
+    assert refusal(path, "meta")[1] == reason
+    with pytest.raises(FewshotError, match=r"cannot be read \(permission denied\)\. Check"):
         checkpoint.sha256(path)
 
 
@@ -299,6 +300,9 @@ def test_foreign_safetensors_are_no_checkpoint(
     error, message = refusal(path, "meta", flag="--base")
     assert error is FewshotError
     assert message.startswith(f"--base {path}: a safetensors file, but not one of fewshot-lite's")
+    assert "Give one that `meta-train` wrote; weights of a network go with its name" in message
+    for kind, remedy in (("personal", "Give one that `adapt` wrote"), ("state", "Begin anew")):
+        assert remedy in refusal(path, kind)[1]
     with pytest.raises(FewshotError, match="not one of fewshot-lite's"):
         checkpoint.read_meta(path)
     found, meta = checkpoint.read_any(path)
@@ -328,7 +332,7 @@ def test_a_damaged_description_is_refused(tmp_path: Path, entry: str) -> None:
     save_file({"a": torch.ones(2)}, path, metadata={"fewshot_lite": entry})
     error, message = refusal(path, "meta")
     assert error is FewshotError
-    assert message == f"{path}: its description is damaged."
+    assert message == f"{path}: its description is damaged. {TAKE_ANOTHER}"
 
 
 def test_earlier_format_versions_are_read(tmp_path: Path) -> None:

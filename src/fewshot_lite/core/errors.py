@@ -72,6 +72,8 @@ NOT_FINITE = (
     "bounds in training. Use another, or train with a lower --lr."
 )
 
+#: What to do about a damaged file.
+TAKE_ANOTHER = "Take another copy, or make the file anew."
 #: Raised by building a model from a file's contents that do not belong together.
 DAMAGE = (AttributeError, KeyError, OverflowError, RuntimeError, TypeError, UsageError, ValueError)
 
@@ -89,7 +91,7 @@ def damage_as(headline: str) -> Iterator[None]:
     try:
         yield
     except DAMAGE as error:
-        raise FewshotError(f"{headline} ({_what_is_damaged(error)}).") from None
+        raise FewshotError(f"{headline} ({_what_is_damaged(error)}). {TAKE_ANOTHER}") from None
 
 
 def _what_is_damaged(error: Exception) -> str:

@@ -19,6 +19,9 @@ DEFAULT_BASE, DEFAULT_MODEL = "default", "simple-cnaps-lite0"
 #: The file that `adapt` writes and `classify` reads unless told otherwise.
 DEFAULT_PERSONAL = Path("personal.safetensors")
 
+#: What the disk may not do.
+WRITING, READING = "could not be written", "cannot be read"
+
 
 def check_output(path: Path, *, force: bool, flag: str = "--output", stream: bool = False) -> None:
     """Refuse an output before the work is done that it is for.
@@ -59,9 +62,11 @@ def _is_stream(path: Path) -> bool:
 
 @contextlib.contextmanager
 def failing_as(
-    name: object, failure: str = "could not be written", kind: type[FewshotError] = FewshotError
+    name: object, failure: str = WRITING, kind: type[FewshotError] = FewshotError
 ) -> Iterator[None]:
     """While entered, what the disk does not do is one line that names the file, with the reason.
+
+    Of a file that cannot be read (`READING`) it says what to look at, too.
 
     Raises:
         FewshotError: of `kind`, for any OSError but BrokenPipeError, which is a reader that has
@@ -73,7 +78,8 @@ def failing_as(
         raise
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise kind(f"{name}: {failure} ({reason}).") from None
+        remedy = " Check its permissions and its disk." if failure == READING else ""
+        raise kind(f"{name}: {failure} ({reason}).{remedy}") from None
 
 
 @contextlib.contextmanager
@@ -217,9 +223,9 @@ def check_file(path: Path, where: str) -> None:
         UsageError: it is not there, or a folder.
     """
     if not path.exists():
-        raise UsageError(f"{where}: no such file.")
+        raise UsageError(f"{where}: no such file. Check its name and its folder.")
     if path.is_dir():
-        raise UsageError(f"{where}: a folder, not a file.")
+        raise UsageError(f"{where}: a folder, not a file. Give the file itself.")
 
 
 def sha256(path: Path) -> str:
@@ -230,7 +236,7 @@ def sha256(path: Path) -> str:
     """
     import hashlib  # not needed for help texts
 
-    with failing_as(path, "cannot be read"), path.open("rb") as file:
+    with failing_as(path, READING), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

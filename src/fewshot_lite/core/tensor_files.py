@@ -23,8 +23,8 @@ from safetensors import SafetensorError, safe_open
 
 from fewshot_lite.core import jsons
 from fewshot_lite.core.checksums import CHECKSUM, UNKNOWN, is_whole, mapped, place_at_start, stamp
-from fewshot_lite.core.errors import FewshotError, UsageError
-from fewshot_lite.core.files import atomic_path, check_file, failing_as
+from fewshot_lite.core.errors import TAKE_ANOTHER, FewshotError, UsageError
+from fewshot_lite.core.files import READING, atomic_path, check_file, failing_as
 
 #: Raised with every change that older versions could not read; all up to it are read.
 FORMAT = 2
@@ -40,6 +40,7 @@ T = TypeVar("T")
 #: The library whose tensors are read: torch, or NumPy, whose arrays have no bfloat16.
 Framework = Literal["pt", "np"]
 
+_FOREIGN = "a safetensors file, but not one of fewshot-lite's"
 _MAKERS = {
     "backbone": "pretrain",
     "meta": "meta-train",
@@ -70,7 +71,11 @@ def read(
     check_file(path, where)
     tensors, meta = read_any(path, framework=framework, bounded="state" not in kinds)
     if meta is None:
-        raise FewshotError(f"{where}: a safetensors file, but not one of fewshot-lite's.")
+        makers = " or ".join(f"`{_MAKERS[kind]}`" for kind in kinds if kind != "state")
+        remedy = f"Give one that {makers} wrote" if makers else "Begin anew with --force"
+        if "meta" in kinds:
+            remedy += "; weights of a network go with its name: --base NAME --weights FILE"
+        raise FewshotError(f"{where}: {_FOREIGN}. {remedy}.")
     if meta["kind"] not in kinds:
         wanted = " or ".join(f"{describe(k)} (made by {_MAKERS[k]})" for k in kinds)
         raise UsageError(f"{where}: {describe(meta['kind'])}; {wanted} is needed here.")
@@ -133,7 +138,7 @@ def read_meta(path: Path) -> dict[str, Any]:
     check_file(path, str(path))
     _, meta = read_any(path, tensors=False)
     if meta is None:
-        raise FewshotError(f"{path}: a safetensors file, but not one of fewshot-lite's.")
+        raise FewshotError(f"{path}: {_FOREIGN}. Give one that fewshot-lite wrote.")
     return meta
 
 
@@ -153,17 +158,20 @@ def read_any(
     found: dict[str, Any] = {}
     try:
         with (
-            failing_as(path, "cannot be read"),
+            failing_as(path, READING),
             safe_open(path, framework=framework if tensors else "np") as file,
         ):
             entry = (file.metadata() or {}).get(KEY)
             if tensors and bounded and path.stat().st_size > _LARGEST_FILE:
-                raise FewshotError(f"{path}: larger than 4 GB, which no model is.")
+                raise FewshotError(f"{path}: larger than 4 GB, which no model is. Give another.")
             if tensors:
                 found = {name: file.get_tensor(name) for name in list(file.keys())}
     except SafetensorError as error:
-        reason = "truncated or damaged" if "ncomplete" in str(error) else "not a safetensors file"
-        raise FewshotError(f"{path}: {reason}.") from None
+        if "ncomplete" in str(error):
+            raise FewshotError(f"{path}: truncated or damaged. {TAKE_ANOTHER}") from None
+        raise FewshotError(
+            f"{path}: not a safetensors file, as models are. Give one, or another copy of it."
+        ) from None
     if entry is None:
         return found, None
     try:
@@ -173,7 +181,7 @@ def read_any(
         if not isinstance(kind, str):
             raise TypeError(kind)
     except (ValueError, KeyError, TypeError):
-        raise FewshotError(f"{path}: its description is damaged.") from None
+        raise FewshotError(f"{path}: its description is damaged. {TAKE_ANOTHER}") from None
     if type(version) is not int or not 1 <= version <= FORMAT:
         raise FewshotError(
             f"{path}: format version {version}, and this fewshot-lite reads 1 to {FORMAT}. "
@@ -184,9 +192,7 @@ def read_any(
     else:
         whole = not tensors or old is None or old == old_checksum(meta, found)
     if not whole:
-        raise FewshotError(
-            f"{path}: damaged, its checksum is wrong. Take another copy, or make the file anew."
-        )
+        raise FewshotError(f"{path}: damaged, its checksum is wrong. {TAKE_ANOTHER}")
     return found, meta
 
 

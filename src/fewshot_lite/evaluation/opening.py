@@ -12,7 +12,7 @@ import torch
 from fewshot_lite.core import checkpoint
 from fewshot_lite.core.config import Precision
 from fewshot_lite.core.devices import pick_device
-from fewshot_lite.core.errors import FewshotError, UsageError, first_line
+from fewshot_lite.core.errors import TAKE_ANOTHER, FewshotError, UsageError, first_line
 from fewshot_lite.core.files import DEFAULT_BASE, find_base
 from fewshot_lite.core.ranks import device_name
 from fewshot_lite.evaluation.finetuning import FineTuning, updated_by
@@ -121,7 +121,7 @@ class _Opener:
                 for name, classes in (found or {}).items():
                     seen.setdefault(name, []).extend(map(str, classes))
         except (AttributeError, TypeError):
-            raise FewshotError(f"{path}: its description is damaged.") from None
+            raise FewshotError(f"{path}: its description is damaged. {TAKE_ANOTHER}") from None
         return seen
 
     def _model(self, path: Path, text: str) -> MetaModel:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fewshot_lite.core import checkpoint
-from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.core.errors import TAKE_ANOTHER, FewshotError, UsageError
 from fewshot_lite.networks import timm_models
 from fewshot_lite.networks.architectures import CONV4, preprocessing
 from fewshot_lite.networks.backbone import Backbone
@@ -99,7 +99,7 @@ def _load_from_file(
                 )
             held, size = meta.get("backbone"), meta.get("image_size")
             if not (isinstance(held, str) and isinstance(size, int)):
-                raise FewshotError(f"{flag} {path}: its description is damaged.")
+                raise FewshotError(f"{flag} {path}: its description is damaged. {TAKE_ANOTHER}")
             if name not in (None, held):
                 raise UsageError(
                     f"--backbone {name} does not match {flag} {path}, which holds a "
@@ -131,7 +131,10 @@ def _read_pth(path: Path, flag: str = "--weights") -> dict[str, Tensor]:
         isinstance(state, dict)
         and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items())
     ):
-        raise FewshotError(f"{flag} {path}: holds no state dict (names -> tensors).")
+        raise FewshotError(
+            f"{flag} {path}: holds no state dict (names -> tensors). Save the network's "
+            "state_dict() with torch.save."
+        )
     return state
 
 

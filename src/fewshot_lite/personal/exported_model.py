@@ -15,7 +15,7 @@ import numpy.typing as npt
 from fewshot_lite.core import jsons
 from fewshot_lite.core.checksums import CHECKSUM, UNKNOWN, digits, is_whole, place_at_end
 from fewshot_lite.core.errors import FewshotError
-from fewshot_lite.core.files import check_file, failing_as
+from fewshot_lite.core.files import READING, check_file, failing_as
 from fewshot_lite.networks.sessions import Bounds, open_session, run_session
 from fewshot_lite.personal.classifier import PhotoClassifier
 from fewshot_lite.personal.prediction import check_reject
@@ -64,25 +64,28 @@ class ExportedModel(PhotoClassifier):
         """
         path, where = Path(path), f"{flag} {path}".strip()
         check_file(path, where)
-        with failing_as(where, "cannot be read"):
+        with failing_as(where, READING):
             if path.stat().st_size > _MOST_BYTES:
-                raise FewshotError(f"{where}: larger than 2 GB, which no ONNX file can be.")
+                raise FewshotError(f"{where}: larger than 2 GB, as no ONNX file is. Give another.")
             data = path.read_bytes()
         try:
             bounds = Bounds.of(data)
             session = open_session(data, bounds)
             entry = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         except Exception:  # onnxruntime's errors have no base of their own
-            raise FewshotError(f"{where}: damaged, or not an ONNX file.") from None
+            raise FewshotError(f"{where}: damaged, or not an ONNX file. Export it anew.") from None
         if entry is None:
-            raise FewshotError(f"{where}: an ONNX file, but not one of fewshot-lite's.")
+            raise FewshotError(
+                f"{where}: an ONNX file, but not one of fewshot-lite's. Give one that `export` "
+                "wrote."
+            )
         try:
             about = jsons.loads(entry)
             whole = _is_whole(about, data)
             _check(about, session)
             model = cls(session, about, bounds)
         except (KeyError, TypeError, ValueError, AttributeError):
-            raise FewshotError(f"{where}: its description is damaged.") from None
+            raise FewshotError(f"{where}: its description is damaged. Export it anew.") from None
         if not whole:
             raise FewshotError(f"{where}: damaged, its checksum is wrong. Export it anew.")
         return model

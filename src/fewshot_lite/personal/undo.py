@@ -56,7 +56,7 @@ def undo(path: str | Path = DEFAULT_PERSONAL) -> Undone:
     path = Path(path)
     backup = backup_of(path)
     if not (os.path.lexists(path) or os.path.lexists(backup)):
-        raise UsageError(f"{path}: no such file.")
+        raise UsageError(f"{path}: no such file. Give the model that `--force` or an edit changed.")
     if path.is_dir() or not backup.is_file():
         raise UsageError(
             f"{path}: nothing to undo. What `--force`, `add`, `remove` and `rename` write over is "
@@ -64,7 +64,7 @@ def undo(path: str | Path = DEFAULT_PERSONAL) -> Undone:
         )
     shots = _shots(backup)
     if shots is None:
-        raise FewshotError(f"{backup}: no personal model, so {path} was left as it is.")
+        raise FewshotError(f"{backup}: no personal model, so {path} was left as it is. Adapt anew.")
     real = Path(os.path.realpath(path))
     before = (_shots(real) or {}) if real.exists() else None
     with failing_as(path):

@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.figures import check_figure, require_matplotlib, save_figure, to_draw
+from fewshot_lite.core.files import READING, failing_as
 
 #: The values of a "step" line that are curves.
 STEP_VALUES = ("loss", "accuracy", "gradient_norm", "waiting", "tasks_per_second")
+#: What to do about a file that is none.
+_GIVE = "Give the log, .jsonl, that `meta-train` wrote beside its model."
 
 #: Values by the number of tasks done.
 Curve = dict[int, float]
@@ -42,14 +45,13 @@ def read_curves(log: Path) -> dict[tuple[str, str], Curve]:
         UsageError: no such file, or no such log.
         FewshotError: it cannot be read.
     """
+    if not log.exists():
+        raise UsageError(f"{log}: no such file. {_GIVE}")
     try:
-        text = log.read_text("utf-8")
-    except FileNotFoundError:
-        raise UsageError(f"{log}: no such file.") from None
-    except OSError as error:
-        raise FewshotError(f"{log}: cannot be read ({error.strerror}).") from None
+        with failing_as(log, READING):
+            text = log.read_text("utf-8")
     except UnicodeDecodeError:
-        raise UsageError(f"{log}: not a log of meta-training.") from None
+        raise UsageError(f"{log}: not a log of meta-training. {_GIVE}") from None
     curves: dict[tuple[str, str], Curve] = {}
     for row in text.splitlines():
         try:
@@ -66,7 +68,7 @@ def read_curves(log: Path) -> dict[tuple[str, str], Curve]:
         for kind, name, value in scalars(line):
             curves.setdefault((kind, name), {})[line["task"]] = value
     if not any(kind == "train" for kind, _ in curves):
-        raise UsageError(f"{log}: no step of a meta-training run in it.")
+        raise UsageError(f"{log}: no step of a meta-training run in it. {_GIVE}")
     return curves
 
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fewshot_lite.core import jsons as plain_json
-from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.core.errors import TAKE_ANOTHER, FewshotError
 from fewshot_lite.core.files import DEFAULT_PERSONAL
 from fewshot_lite.core.ranks import place
 from fewshot_lite.core.text import visible
@@ -198,7 +198,7 @@ def print_info(meta: dict[str, Any], path: object, size: int) -> None:
     try:
         rows = list(_info_rows(meta))
     except (AttributeError, KeyError, TypeError, ValueError):
-        raise FewshotError(f"{path}: its description is damaged.") from None
+        raise FewshotError(f"{path}: its description is damaged. {TAKE_ANOTHER}") from None
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim")
     table.add_column()
