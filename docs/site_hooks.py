@@ -23,6 +23,7 @@ from mkdocs.structure.pages import Page
 
 import fewshot_lite
 from fewshot_lite.cli.app import app
+from fewshot_lite.cli.commands import usage_word
 
 _ROOT = Path(__file__).parents[1]
 _PACKAGE = _ROOT / "src" / "fewshot_lite"
@@ -122,10 +123,7 @@ def _commands(command: Any, path: tuple[str, ...]) -> Iterator[str]:
         return
     shown = [p for p in command.params if not getattr(p, "hidden", False) and p.name != "help"]
     arguments = [p for p in shown if not p.opts[0].startswith("-")]
-    several = {p.metavar: "..." for p in arguments if p.nargs < 0 and "..." not in p.metavar}
-    words = " ".join(
-        [*path, "[OPTIONS]", *(p.metavar + several.get(p.metavar, "") for p in arguments)]
-    )
+    words = " ".join([*path, "[OPTIONS]", *map(usage_word, arguments)])
     yield f"\n## {' '.join(path)}\n\n{_plain(command.help)}\n\n"
     yield f"```text\nfewshot-lite {words}\n```\n\n| Argument or option | Meaning |\n|---|---|\n"
     for parameter in shown:

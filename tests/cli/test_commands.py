@@ -37,6 +37,25 @@ def test_help_at_80_columns(words: list[str], monkeypatch: pytest.MonkeyPatch) -
         assert [word for word in text.split() if word not in shown] == [], parameter.name
 
 
+@pytest.mark.parametrize(
+    ("words", "usage"),
+    [
+        ("adapt", "FOLDER"),
+        ("classify", "PATH..."),
+        ("remove", "MODEL [CLASS]..."),
+        ("export", "[MODEL]"),
+        ("evaluate", "MODEL... DATA..."),
+        ("lambda-search", "MODEL DATA..."),
+        ("data check", "PATH"),
+    ],
+)
+def test_usage_is_as_it_is_typed(words: str, usage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = CliRunner().invoke(app, [*words.split(), "--help"], prog_name="fewshot-lite").output
+    line = next(line for line in shown.splitlines() if "Usage:" in line)
+    assert line.strip() == f"Usage: fewshot-lite {words} [OPTIONS] {usage}"
+
+
 @pytest.mark.parametrize("words", [["--help"], []])
 def test_the_list_imports_no_command(words: list[str]) -> None:
     code = (

@@ -122,18 +122,31 @@ COMMANDS: Mapping[str, Entry] = {
 }
 
 
-class _WithoutTypes:
-    """Help without Python's types, which Typer shows beside flags without a value and arguments."""
+def usage_word(argument: Any) -> str:
+    """An argument as a line of usage has it: in brackets if it may be left out, without braces."""
+    word = argument.metavar or str(argument.name).upper()
+    several = argument.nargs != 1 and not word.endswith("...")
+    return (word if argument.required else f"[{word}]") + several * "..."
+
+
+class _Readable:
+    """Help without Python's types, which Typer shows beside flags without a value and arguments.
+
+    Nor does its usage have braces, which are in no shell's words.
+    """
 
     def get_params(self, ctx: Any) -> list[Any]:
         found: list[Any] = super().get_params(ctx)  # type: ignore[misc]
         for parameter in found:
-            if parameter.param_type_name == "argument" or getattr(parameter, "is_flag", False):
+            argument = parameter.param_type_name == "argument"
+            if argument or getattr(parameter, "is_flag", False):
                 parameter.display_type_rich = lambda ctx: None
+            if argument:
+                parameter.get_usage_pieces = lambda ctx, own=parameter: [usage_word(own)]
         return found
 
 
-class Command(_WithoutTypes, TyperCommand):
+class Command(_Readable, TyperCommand):
     """A command; a path of no letters, as an unset variable gives, is not the folder one is in."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -187,7 +200,7 @@ class _Loaded(Mapping[str, Any]):
         return len(COMMANDS)
 
 
-class Group(_WithoutTypes, TyperGroup):
+class Group(_Readable, TyperGroup):
     """A group of commands."""
 
 
