@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import logging
+import warnings
 from typing import Any
 
 import pytest
@@ -11,8 +13,8 @@ from torch import Tensor
 
 from fewshot_lite.core import precision as arithmetic
 from fewshot_lite.core.devices import autocast
-from fewshot_lite.core.errors import UsageError
-from fewshot_lite.core.precision import compile_network, tf32
+from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.core.precision import compile_network, compiling, tf32
 from fewshot_lite.learners.base import Learner
 from fewshot_lite.lite.step import lite_step
 from fewshot_lite.maml.registry import LEARNERS, make_learner
@@ -99,8 +101,50 @@ def test_without_a_compiler_it_is_said_in_one_line(monkeypatch: pytest.MonkeyPat
         compile_network(backbone.network, CPU)
 
 
+def test_what_the_compiler_notes_of_itself_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TORCH_LOGS", raising=False)
+    shown: list[str] = []
+    handler = logging.Handler()
+    monkeypatch.setattr(handler, "emit", lambda record: shown.append(record.getMessage()))
+    parts = logging.getLogger("torch"), logging.getLogger("torch._inductor.parts")
+    monkeypatch.setattr(parts[0], "handlers", [handler])
+    monkeypatch.setattr(logging.getLogger("torch._inductor"), "propagate", True)
+
+    def speak() -> None:
+        parts[1].warning("of itself")
+        parts[1].error("failed")
+        parts[0].warning("of torch")
+
+    with compiling(True):
+        speak()
+        warnings.warn_explicit("parts", UserWarning, "x.py", 1, "torch._inductor.compile_fx")
+        with pytest.raises(UserWarning, match="ours"):
+            warnings.warn_explicit("ours", UserWarning, "x.py", 1, "torch_like")
+    assert shown == ["failed", "of torch"]
+    shown.clear()
+    for asked in (False, True):
+        if asked:
+            monkeypatch.setenv("TORCH_LOGS", "dynamo")
+        with compiling(asked):
+            speak()
+    assert shown == ["of itself", "failed", "of torch"] * 2
+
+
+def test_where_compiling_fails_it_is_said_in_one_line() -> None:
+    kind = type("InductorError", (RuntimeError,), {"__module__": "torch._inductor.exc"})
+    with (
+        pytest.raises(
+            FewshotError, match=r"^--compile: .*\(C\+\+ compile error\)\. Leave"
+        ) as caught,
+        compiling(True),
+    ):
+        raise kind("C++ compile error\n\nCommand:\ng++ ...")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="ours"), compiling(True):
+        raise ValueError("ours")
+
+
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # torch's own, about its parts
 def test_compiled_passes_give_the_same_gradients() -> None:
     # Small: compiling takes minutes for others on a slow core.
     plain, compiled = (learner_of("simple-cnaps", "conv4") for _ in range(2))
@@ -109,7 +153,13 @@ def test_compiled_passes_give_the_same_gradients() -> None:
     except UsageError as error:
         pytest.skip(str(error))
     assert list(compiled.state_dict()) == list(plain.state_dict())
-    for shots in ([4, 3], [2, 6, 3]):  # other sizes need no other kernels
+    shapes = [4, 3], [2, 6, 3]  # other sizes need no other kernels
+    with compiling(True):
+        check_alike(plain, compiled, shapes)
+
+
+def check_alike(plain: Learner, compiled: Learner, shapes: tuple[list[int], ...]) -> None:
+    for shots in shapes:
         task = random_task(shots, 5, size=SIZE, dtype=torch.float32)
         losses = []
         for learner in (plain, compiled):

@@ -24,7 +24,7 @@ from fewshot_lite.core.config import WORKERS, check_number
 from fewshot_lite.core.devices import pick_device
 from fewshot_lite.core.figures import check_figure, require_matplotlib
 from fewshot_lite.core.files import check_output
-from fewshot_lite.core.precision import tf32
+from fewshot_lite.core.precision import compiling, tf32
 from fewshot_lite.core.progress import Progress, Report
 from fewshot_lite.core.ranks import Ranks, device_name, join
 from fewshot_lite.core.stopping import StopRequest
@@ -134,7 +134,7 @@ def meta_train(
         )
         group.check_same({"data": setup.fingerprint()}, "All ranks must see the same files.")
         run = _Run(setup, config, output, group)
-        with tf32(where, config.tf32):
+        with tf32(where, config.tf32), compiling(config.compile):
             run.begin(resume=resume, tensorboard=tensorboard, notice=notice)
             result = run.train(workers, report)
         if plot is not None and result.tasks > 0:
