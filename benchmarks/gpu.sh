@@ -8,8 +8,9 @@
 # The tests marked "cuda"; a LITE step of Simple CNAPs at 224 px, 50 ways, 500 queries, H = 40,
 # against N from 100 to 10,000 in float32 and bfloat16 (memory, seconds, share of the floor), beside
 # back-propagation through the whole task until memory ends; the step of the published LITE code
-# beside ours; adapting and classifying. Each part has seconds of its own, and what it has measured
-# when they are over is in its file.
+# beside ours; the step at N = 200 with and without torch.compile, which is not tried out; adapting
+# and classifying. Each part has seconds of its own, and what it has measured when they are over is in
+# its file.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PYTHONPATH=src:.
@@ -59,6 +60,13 @@ measure 60 full python -m benchmarks.cost.lite_step "${step[@]}" "${both[@]}" --
   --precisions float32 --repeats 0
 measure 120 published python -m benchmarks.cost.lite_step "${step[@]}" "${published[@]}" \
   --modes lite,published --precisions float32
+if [ -n "$trial" ]; then
+  echo "compiled: left out of a trial, as compiling takes minutes on a CPU"
+else
+  measure 180 compiled python -m benchmarks.cost.lite_step "${step[@]}" \
+    --backbones efficientnet_lite0,efficientnet_b0 --sizes 200 --precisions float32,bfloat16 \
+    --compiled no,yes
+fi
 measure 60 throughput python -m benchmarks.cost.throughput "${throughput[@]}"
 echo "results: $out"
 exit "$failed"

@@ -9,10 +9,12 @@ into the norm parameters on H and on Q; set encoder forward on N, forward and ba
 `share_of_floor` is floor / step, of medians, and on a CPU `step_over_floor` the median over rounds
 of step / floor in processor time, which says less of what else the machine does. `peak_mib` is what
 the process held at most (on a GPU: what torch allocated) until the floor, `images_mib` what of it
-the task's images take. "lite" back-propagates H images, "all" every image, "full" the whole task in
-one graph, as is usual. "published" does the work of the authors' code (see
-`benchmarks/published_lite.py`), with "lite" in turns with it: `lite_over_published` is of processor
-time on a CPU, else of seconds. Give `--film-layers depthwise` then, the layers that it adapts.
+the task's images take. With `--compiled no,yes` the backbone is compiled by torch.compile, too, as
+`meta-train --compile` does; `first_seconds` is the first step then, which compiles. "lite"
+back-propagates H images, "all" every image, "full" the whole task in one graph, as is usual.
+"published" does the work of the authors' code (see `benchmarks/published_lite.py`), with "lite" in
+turns with it: `lite_over_published` is of processor time on a CPU, else of seconds. Give
+`--film-layers depthwise` then, the layers that it adapts.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from __future__ import annotations
 import argparse
 import functools
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
@@ -44,6 +47,7 @@ from benchmarks.common import (
 )
 from benchmarks.published_lite import PublishedLite
 from fewshot_lite.core.devices import pick_device, pick_micro_batch
+from fewshot_lite.core.precision import compile_network, compiling
 from fewshot_lite.images.pixels import as_float
 from fewshot_lite.learners import SimpleCnaps
 from fewshot_lite.learners.base import Learner, lower_maps_of
@@ -68,6 +72,7 @@ def main() -> None:
         film_layers="all",
         film_stages=(int, "stages FiLM acts on; what lies below is computed once an image"),
         precisions="auto",
+        compiled="no",
         micro_batch=(int, "default: what meta-train would take"),
         repeats=(3, "0 for memory alone"),
         device="auto",
@@ -76,11 +81,13 @@ def main() -> None:
     if args.device.startswith("cuda") and not torch.cuda.is_available():
         sys.exit("benchmarks.cost.lite_step: --device cuda: there is no CUDA device here.")
     rows: list[Row] = []
-    lists = (getattr(args, name).split(",") for name in ("backbones", "modes", "precisions"))
-    for backbone, mode, precision in product(*lists):
+    names = ("backbones", "modes", "precisions", "compiled")
+    lists = (getattr(args, name).split(",") for name in names)
+    for backbone, mode, precision, compiled in product(*lists):
         for number in args.sizes:
             about = {"backbone": backbone, "mode": mode, "precision": precision}
-            found = fresh(measure, args, backbone, mode, precision, number)
+            about |= {"compiled": compiled} if args.compiled != "no" else {}
+            found = fresh(measure, args, backbone, mode, precision, compiled == "yes", number)
             rows.append(about | {"support": number} | found)
             say(rows[-1])
             if args.keep:
@@ -90,8 +97,17 @@ def main() -> None:
     emit("lite_step", vars(args), rows)
 
 
-def measure(args: argparse.Namespace, backbone: str, mode: str, precision: str, number: int) -> Row:
+def measure(
+    args: argparse.Namespace, backbone: str, mode: str, precision: str, compiled: bool, number: int
+) -> Row:
     """One point, in this process."""
+    with compiling(compiled):
+        return _measured(args, backbone, mode, precision, compiled, number)
+
+
+def _measured(
+    args: argparse.Namespace, backbone: str, mode: str, precision: str, compiled: bool, number: int
+) -> Row:
     device = pick_device(args.device)
     micro_batch = args.micro_batch or pick_micro_batch(device, args.image_size)
     options = {} if args.film_layers == "all" else {"film_layers": args.film_layers}
@@ -99,6 +115,8 @@ def measure(args: argparse.Namespace, backbone: str, mode: str, precision: str, 
     learner = random_learner(args.learner, backbone, args.image_size, options).to(device)
     learner.to(memory_format=torch.channels_last)
     cast = cast_for(learner.backbone, device, precision)  # type: ignore[arg-type]
+    if compiled:
+        compile_network(learner.backbone.network, device)
     before = peak(device)
     cpu_task = random_task(number, args.queries, args.way, args.image_size)
     images = cpu_task.support.numel() + cpu_task.query.numel()
@@ -118,13 +136,16 @@ def measure(args: argparse.Namespace, backbone: str, mode: str, precision: str, 
         other = random_learner(args.learner, backbone, args.image_size, options).to(device)
         ways["step"] = published_step(other, task, args.h)
         images *= 4  # they are float32
+    started = time.perf_counter()
     ways["step"]()
+    first = time.perf_counter() - started
     ways["step"]()
     row: Row = {
         "micro_batch": micro_batch,
         "peak_mib": mebibytes(peak(device)),
         "images_mib": mebibytes(images),
         "before_mib": mebibytes(before),
+        **({"first_seconds": round(first, 1)} if compiled else {}),
     }
     if args.repeats:
         row |= timed(ways, args.repeats, device)

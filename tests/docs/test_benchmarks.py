@@ -104,6 +104,17 @@ def test_a_step_whose_lower_stages_are_computed_once_has_a_floor_too() -> None:
     assert row["share_of_floor"] > 0
 
 
+@pytest.mark.slow
+def test_a_compiled_step_is_measured_beside_the_usual_one() -> None:
+    words = ("--backbones", "conv4", "--sizes", "6", "--device", "cpu", *_SMALL)
+    rows = printed("benchmarks.cost.lite_step", *words, "--compiled", "no,yes")
+    assert [row["compiled"] for row in rows] == ["no", "yes"]
+    if "failed" in rows[1]:
+        assert "--compile: torch.compile does not work" in rows[1]["failed"]
+    else:
+        assert ["first_seconds" in row for row in rows] == [False, True]
+
+
 def test_the_published_step_has_a_gradient_for_all_that_it_learns() -> None:
     learner = SimpleCnaps(load_backbone("shufflenet_v2_x0_5", "none", 32)[0])
     model = PublishedLite(learner)
@@ -143,5 +154,6 @@ def test_the_script_for_a_gpu_can_be_tried_on_a_cpu(tmp_path: Path) -> None:
     finally:
         os.environ["PATH"] = own
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "compiled: left out of a trial" in done.stdout
     for name in ("step", "full", "published", "throughput"):
         assert json.loads((tmp_path / f"{name}.json").read_text())["result"]
