@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from command_line import Run, is_one_clear_line
 from fewshot_lite.personal.personal_model import PersonalModel
+from fewshot_lite.personal.quality import Suspicion, assess
 from photos import contents, draw_classes, tiny_model
 
 #: What must not change unless asked to.
@@ -167,3 +169,18 @@ def test_what_cannot_be_done_is_one_clear_line_and_changes_nothing(
     before = contents(here)
     is_one_clear_line(run(*words.split()), code, message)
     assert contents(here) == before
+
+
+def test_a_doubtful_photo_of_a_renamed_class_is_told_with_its_class(
+    run: Run, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name still begins with the class that it was of."""
+    doubts = (
+        Suspicion(0, "mug/00.png", "cup", "mug", 0.9),
+        Suspicion(1, "keys/00.png", "keys", "cup", 0.8),
+    )
+    module = "fewshot_lite.personal.quality.assess"
+    monkeypatch.setattr(module, lambda personal: replace(assess(personal), suspicious=doubts))
+    outcome = run("adapt", "things", "--base", "base.safetensors", "-o", "new.safetensors")
+    assert "In the wrong class? mug/00.png (cup) looks like mug\n" in outcome.out
+    assert "In the wrong class? keys/00.png looks like cup\n" in outcome.out

@@ -54,6 +54,8 @@ def test_class_folders(tmp_path: Path, run: Run) -> None:
     assert f"{tmp_path}: image folder" in out
     assert re.search(r"test_class_folders0 +2 +6 +32 x 32 to 400 x 300", out)
     assert "2 to 4 images a class" in out
+    draw_classes(tmp_path / "even", {"mug": 3, "keys": 3})
+    assert "even: 3 images a class." in run("data", "check", tmp_path / "even")[1]
 
 
 def test_class_folders_with_faults(tmp_path: Path, run: Run) -> None:

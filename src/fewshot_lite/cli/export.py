@@ -8,7 +8,7 @@ from typing import Annotated
 
 from fewshot_lite.cli.options import Force, Json, argument, option
 from fewshot_lite.core.errors import UsageError
-from fewshot_lite.core.files import DEFAULT_PERSONAL
+from fewshot_lite.core.files import AN_EXPORT, DEFAULT_PERSONAL, EXPORTED
 from fewshot_lite.personal.export.formats import ENDINGS, Format, check_export
 
 
@@ -46,6 +46,8 @@ def export(
     """
     if model.is_dir():
         raise UsageError(f"{model}: a folder. Give the personal model that `adapt` wrote.")
+    if model.is_file() and model.suffix.lower() in EXPORTED:
+        raise UsageError(f"{model}: {AN_EXPORT}")
     output = output or model.with_suffix(ENDINGS[format])
     check_export(output, format, source=model, force=force)
     if not model.exists():

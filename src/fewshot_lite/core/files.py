@@ -22,6 +22,10 @@ DEFAULT_PERSONAL = Path("personal.safetensors")
 #: What the disk may not do.
 WRITING, READING = "could not be written", "cannot be read"
 
+#: Endings of what `export` writes, and what to do where it is given for the model itself.
+EXPORTED = (".onnx", ".pt2")
+AN_EXPORT = "an export of a model. Give the .safetensors file that it was exported from."
+
 
 def check_output(path: Path, *, force: bool, flag: str = "--output", stream: bool = False) -> None:
     """Refuse an output before the work is done that it is for.

@@ -24,7 +24,14 @@ from safetensors import SafetensorError, safe_open
 from fewshot_lite.core import jsons
 from fewshot_lite.core.checksums import CHECKSUM, UNKNOWN, is_whole, mapped, place_at_start, stamp
 from fewshot_lite.core.errors import TAKE_ANOTHER, FewshotError, UsageError
-from fewshot_lite.core.files import READING, atomic_path, check_file, failing_as
+from fewshot_lite.core.files import (
+    AN_EXPORT,
+    EXPORTED,
+    READING,
+    atomic_path,
+    check_file,
+    failing_as,
+)
 
 #: Raised with every change that older versions could not read; all up to it are read.
 FORMAT = 2
@@ -153,6 +160,7 @@ def read_any(
         bounded: refuse a file of more than 4 GB before its tensors are read.
 
     Raises:
+        UsageError: an export of a model.
         FewshotError: truncated, damaged, no safetensors file, or of a newer format.
     """
     found: dict[str, Any] = {}
@@ -169,6 +177,8 @@ def read_any(
     except SafetensorError as error:
         if "ncomplete" in str(error):
             raise FewshotError(f"{path}: truncated or damaged. {TAKE_ANOTHER}") from None
+        if path.suffix.lower() in EXPORTED:
+            raise UsageError(f"{path}: {AN_EXPORT}") from None
         raise FewshotError(
             f"{path}: not a safetensors file, as models are. Give one, or another copy of it."
         ) from None

@@ -81,7 +81,9 @@ def _remarks(data: ImageFolder) -> list[str]:
     notes = []
     counts = [len(indices) for indices in data.indices_by_class()]
     if any(counts):
-        notes.append(f"{data.name}: {min(counts):,} to {max(counts):,} images a class.")
+        fewest, most = min(counts), max(counts)
+        span = f"{fewest:,} to {most:,}" if fewest < most else f"{most:,}"
+        notes.append(f"{data.name}: {span} image{'s' if most != 1 else ''} a class.")
     single = [name for name, count in zip(data.class_names, counts, strict=True) if count == 1]
     if single:
         notes.append(

@@ -117,6 +117,8 @@ def _remarks(quality: Quality) -> Iterator[str]:
 def _name(item: Suspicion) -> str:
     if item.photo is None:
         return f"support photo {item.index + 1} ({escape(item.label)})"
+    if not item.photo.startswith(f"{item.label}/"):  # the class was renamed, or the photo moved
+        return f"{escape(item.photo)} ({escape(item.label)})"
     return escape(item.photo)
 
 
