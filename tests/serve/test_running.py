@@ -62,7 +62,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--workers", "2"], "goes with --api-only"),
         (["--api-only", "."], "a folder. With --api-only"),
         (["--api-only"], "Make one with `fewshot-lite adapt FOLDER`"),
-        (["--host", "203.0.113.1", "--token", "a" * 16], "cannot be listened on"),
+        (["--host", "203.0.113.1", "--token", "a" * 16], r"listened on \(.*\)\. Give another"),
         (["--base", "nothing-of-this-name", "."], "--base nothing-of-this-name"),
         ([".", "--no-open"], "photos lie directly in the folder"),
     ],

@@ -184,7 +184,8 @@ def _listening(service: Service) -> socket.socket:
                 continue
             reason = (getattr(error, "strerror", None) or str(error)).lower()
             raise UsageError(
-                f"--host {host} --port {candidate}: cannot be listened on ({reason})."
+                f"--host {host} --port {candidate}: cannot be listened on ({reason}). "
+                "Give another address, or a --port that is free."
             ) from None
         return found
     raise AssertionError  # the last candidate returned or raised
