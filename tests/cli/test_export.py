@@ -36,6 +36,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("export things", 2, "things: a folder"),
         ("export .", 2, ": a folder"),
         ("export text.safetensors", 1, r"text\.safetensors: not a safetensors file"),
+        ("export mine.safetensors -o new.onnx --int8 gone", 2, "gone: no such folder"),
+        ("export mine.safetensors -o new.onnx --int8 text.safetensors", 2, "a file, not a folder"),
+        (
+            "export mine.safetensors -o new.pt2 --format torch-export --int8 things",
+            2,
+            "--int8: goes with --format onnx, not with torch-export",
+        ),
         (
             "export there.onnx -o new.onnx",
             2,

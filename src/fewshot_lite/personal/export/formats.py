@@ -18,21 +18,27 @@ FORMATS: tuple[Format, ...] = tuple(ENDINGS)
 _NEEDED = ("onnx", "onnxscript")
 
 
-def check_export(output: Path, format: str, *, source: Path | None, force: bool) -> Format:
+def check_export(
+    output: Path, format: str, *, source: Path | None, int8: bool = False, force: bool
+) -> Format:
     """Refuse an export before the work is done that it is for; return its format.
 
     Args:
         output: the file to write.
         format: what was asked for.
         source: the model's file, if it has one.
+        int8: eight bits are wanted.
         force: `output` may be there.
 
     Raises:
-        UsageError: no such format, an extra that is not installed, or an output of another ending,
-            that exists and `force` is not set, that is the model itself or cannot be written.
+        UsageError: no such format, eight bits in another than ONNX, an extra that is not
+            installed, or an output of another ending, that exists and `force` is not set, that is
+            the model itself or cannot be written.
     """
     if format not in ENDINGS:
         raise UsageError(f"--format {format}: not known. Use {' or '.join(FORMATS)}.")
+    if int8 and format != "onnx":
+        raise UsageError(f"--int8: goes with --format onnx, not with {format}.")
     wanted: Format = "onnx" if format == "onnx" else "torch-export"
     if output.suffix.lower() != ENDINGS[wanted]:
         raise UsageError(f"--output {output}: end it in {ENDINGS[wanted]} for --format {format}.")

@@ -8,8 +8,8 @@ import json
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,13 @@ from torch.export import Dim, ExportedProgram
 from fewshot_lite import __version__
 from fewshot_lite.core.errors import FewshotError, UsageError, first_line
 from fewshot_lite.core.files import atomic_path, failing_as, sha256
+from fewshot_lite.networks.sessions import open_session, run_session
+from fewshot_lite.personal.export.eight_bits import (
+    Agreement,
+    LabelledPhotos,
+    compare,
+    quantised,
+)
 from fewshot_lite.personal.export.formats import Format, check_export
 from fewshot_lite.personal.exported_model import (
     METADATA_KEY,
@@ -32,6 +39,7 @@ from fewshot_lite.personal.exported_model import (
 )
 from fewshot_lite.personal.personal_model import PersonalModel
 
+_OUTPUTS = ("probabilities", "strangeness")
 #: Largest difference of a probability.
 PROBABILITY_TOLERANCE = 1e-4
 #: Largest difference of strangeness, as a share of it (of 1 where it is less).
@@ -76,7 +84,7 @@ def check_parity(program: PixelProgram, run: Callable[[_Pixels], _Answers], size
     """
     images = probe_images(size)
     with torch.no_grad():
-        probabilities, strangeness = (t.numpy() for t in program(torch.from_numpy(images)))
+        probabilities, strangeness, *_ = (t.numpy() for t in program(torch.from_numpy(images)))
     found = Parity(len(images), 0.0, 0.0)
     for count in (len(images), 1):
         got = run(images[:count])
@@ -104,24 +112,37 @@ def check_parity(program: PixelProgram, run: Callable[[_Pixels], _Answers], size
 class PixelProgram(nn.Module):
     """Pixels to probabilities and strangeness, with nothing left to be prepared outside."""
 
-    def __init__(self, personal: PersonalModel) -> None:
+    def __init__(self, personal: PersonalModel, *, features: bool = False) -> None:
+        """Put together.
+
+        Args:
+            features: give the network's features as well.
+        """
         super().__init__()
+        self._features = features
         self.backbone = personal.backbone
         self.head = personal.head
         self._outputs_of = personal.outputs_of
         _ = personal.novelty  # fitted now, not while it is traced
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of what it gives."""
+        return (*_OUTPUTS, "features") if self._features else _OUTPUTS
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """Answers.
 
         Args:
             pixels: uint8 (B, S, S, 3), RGB.
 
         Returns:
-            Probabilities (B, K) and strangeness (B,), float32.
+            Probabilities (B, K) and strangeness (B,), float32, and features (B, d) if wanted.
         """
-        outputs = self._outputs_of(self.backbone(pixels.permute(0, 3, 1, 2)))
-        return outputs.probabilities, outputs.strangeness
+        features = self.backbone(pixels.permute(0, 3, 1, 2))
+        outputs = self._outputs_of(features)
+        answers = outputs.probabilities, outputs.strangeness
+        return (*answers, features) if self._features else answers
 
 
 def trace(program: PixelProgram, pixels: Tensor) -> ExportedProgram:
@@ -201,6 +222,9 @@ class Exported:
     class_names: tuple[str, ...]
     image_size: int
     parity: Parity
+    """Of the network in single precision."""
+    int8: Agreement | None = None
+    """What eight bits change, if they were asked for."""
 
 
 def export_model(
@@ -208,6 +232,7 @@ def export_model(
     output: str | Path,
     *,
     format: str = "onnx",
+    int8: str | Path | None = None,
     force: bool = False,
 ) -> Exported:
     """Write a personal model for elsewhere; nothing is written unless it answers the same there.
@@ -217,6 +242,9 @@ def export_model(
         output: what to write, ending in .onnx or .pt2.
         format: "onnx", for onnxruntime and others (extra `onnx`), or "torch-export", for
             `torch.export.load`.
+        int8: a folder of class folders, such as the model was adapted to: convolutions are written
+            in eight bits, by the ranges that activations take on its photos, unless too many
+            answers change; see `personal.export.eight_bits`. For "onnx" alone.
         force: overwrite `output`.
 
     Raises:
@@ -226,23 +254,56 @@ def export_model(
     """
     output = Path(output)
     source = None if isinstance(personal, PersonalModel) else Path(personal)
-    wanted = check_export(output, format, source=source, force=force)
+    wanted = check_export(output, format, source=source, int8=int8 is not None, force=force)
     model = personal if isinstance(personal, PersonalModel) else PersonalModel.load(personal)
     if model.features.device.type != "cpu":
         raise UsageError("Models are exported from the CPU. Load it with device='cpu'.")
     about = describe_export(model, source)
     size = model.image_size
-    program = PixelProgram(model).eval()
+    photos = None if int8 is None else LabelledPhotos.read(Path(int8), size)
+    program = PixelProgram(model, features=photos is not None).eval()
     traced = trace(program, torch.zeros(2, size, size, 3, dtype=torch.uint8))
-    data = (_onnx if wanted == "onnx" else _torch_export)(traced, about)
+    network = _onnx(traced, program.outputs) if wanted == "onnx" else None
+    agreement = None
     with failing_as(output), atomic_path(output, force=force) as temporary:
+        data = _torch_export(traced, about) if network is None else _described(network, about)
         temporary.write_bytes(data)
         run = (_onnx_runner if wanted == "onnx" else _torch_runner)(temporary)
         parity = check_parity(program, run, size)
-    return Exported(output, wanted, len(data), model.class_names, size, parity)
+        if photos is not None:
+            network, agreement = _in_eight_bits(network, model, photos)
+            data = _described(network, {**about, "int8": asdict(agreement)})
+            temporary.write_bytes(data)
+    return Exported(output, wanted, len(data), model.class_names, size, parity, agreement)
 
 
-def _onnx(traced: ExportedProgram, about: dict[str, Any]) -> bytes:
+def _in_eight_bits(
+    network: Any, model: PersonalModel, photos: LabelledPhotos
+) -> tuple[Any, Agreement]:
+    """The network in eight bits, without its third output, by which it was compared.
+
+    Raises:
+        UsageError, FewshotError: it has too few convolutions, cannot be quantised, or answers
+            otherwise.
+    """
+    try:
+        with _quiet():
+            found = quantised(network, photos.some())
+            session = open_session(found.SerializeToString())
+            (features,) = run_session(session, ["features"], photos.pixels.transpose(0, 2, 3, 1))
+    except FewshotError:
+        raise
+    except Exception as error:  # onnxruntime's errors have no base of their own
+        raise FewshotError(
+            f"--int8: the network cannot be quantised ({first_line(error)}). Export it without."
+        ) from None
+    agreement = compare(model, photos, features)
+    del found.graph.output[len(_OUTPUTS) :]
+    return found, agreement
+
+
+def _onnx(traced: ExportedProgram, outputs: Sequence[str]) -> Any:
+    """The program as ONNX's ModelProto."""
     if sum(t.nbytes for t in traced.state_dict.values()) > _MOST_ONNX_BYTES:
         raise FewshotError("ONNX files end at 2 GB, and this network is larger.")
     try:
@@ -252,7 +313,7 @@ def _onnx(traced: ExportedProgram, about: dict[str, Any]) -> bytes:
                 dynamo=True,
                 verbose=False,
                 input_names=["pixels"],
-                output_names=["probabilities", "strangeness"],
+                output_names=list(outputs),
             )
             assert exported is not None
             proto = exported.model_proto
@@ -264,15 +325,19 @@ def _onnx(traced: ExportedProgram, about: dict[str, Any]) -> bytes:
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     for node in proto.graph.node:
         del node.metadata_props[:]  # how torch came to it
-    graph = bytes(proto.SerializeToString())
+    return proto
+
+
+def _described(network: Any, about: dict[str, Any]) -> bytes:
+    """A file of ONNX's ModelProto and a description."""
 
     def tail_of(text: str) -> bytes:
-        tail = type(proto)()
+        tail = type(network)()
         entry = tail.metadata_props.add()
         entry.key, entry.value = METADATA_KEY, text
         return bytes(tail.SerializeToString())  # messages one after another are one message
 
-    return checked(graph, about, tail_of)
+    return checked(bytes(network.SerializeToString()), about, tail_of)
 
 
 def _torch_export(traced: ExportedProgram, about: dict[str, Any]) -> bytes:

@@ -1,0 +1,137 @@
+"""Exports in eight bits: what is quantised, what is compared, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+from exported import small_personal
+from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.personal.export import eight_bits, writing
+from fewshot_lite.personal.export.eight_bits import LabelledPhotos, compare
+from fewshot_lite.personal.export.writing import export_model
+from fewshot_lite.personal.exported_model import METADATA_KEY, ExportedModel
+from photos import SIZE, draw_classes, tiny_model
+
+PHOTOS = LabelledPhotos(
+    np.random.default_rng(0).integers(0, 256, (40, 3, SIZE, SIZE), np.uint8),
+    np.repeat(np.arange(2), 20),
+)
+
+
+def graph(convolutions: int) -> onnx.GraphProto:
+    """A chain of convolutions, each with a Clip behind it, then a sum of the head's."""
+    nodes, last = [helper.make_node("Add", ["pixels", "mean"], ["x"], name="before")], "x"
+    for number in range(convolutions):
+        nodes += [
+            helper.make_node("Conv", [last, f"w{number}"], [f"c{number}"], name=f"conv {number}"),
+            helper.make_node("Clip", [f"c{number}"], [f"r{number}"], name=f"clip {number}"),
+        ]
+        last = f"r{number}"
+    nodes.append(helper.make_node("GlobalAveragePool", [last], ["features"], name="pool"))
+    nodes.append(helper.make_node("Add", ["features", "bias"], ["logits"], name="head"))
+    return helper.make_graph(nodes, "network", [], [])
+
+
+def test_what_follows_the_first_eighth_of_convolutions_is_quantised_and_the_head_is_not() -> None:
+    kept = {f"{kind} {number}" for kind in ("conv", "clip") for number in range(2, 16)}
+    assert set(eight_bits._to_quantise(graph(16))) == kept
+
+
+def test_a_network_of_few_convolutions_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"--int8.*has 3 convolutions.*without"):
+        eight_bits._to_quantise(graph(3))
+
+
+def test_the_same_features_change_nothing() -> None:
+    model = small_personal()
+    found = compare(model, PHOTOS, model.features_of(PHOTOS.pixels))
+    assert found.photos == 40
+    assert found.changed == 0
+    assert found.error == 0
+    assert found.accuracy == found.accuracy_in_eight_bits
+
+
+def test_photos_are_named_by_the_others() -> None:
+    """Noise has nothing that tells its classes apart, but for a head that has seen the photos."""
+    model = small_personal()
+    found = compare(model, PHOTOS, model.features_of(PHOTOS.pixels))
+    assert 0.2 < found.accuracy < 0.8
+
+
+def test_other_answers_are_refused() -> None:
+    model = small_personal()
+    own = model.features_of(PHOTOS.pixels)
+    with pytest.raises(FewshotError, match=r"--int8: .* of 40 photos .*Nothing was written"):
+        compare(model, PHOTOS, np.ascontiguousarray(own[::-1]))
+
+
+def test_a_few_answers_more_are_chance() -> None:
+    """Of few photos three others are no sign; of forty, seven are."""
+    model = small_personal()
+    own = model.features_of(PHOTOS.pixels)
+    names = model.array_head.fit((own, PHOTOS.labels, 2))(own).argmax(1)
+    one = own.copy()
+    one[0] = own[np.flatnonzero(names != names[0])[0]]
+    assert compare(model, PHOTOS, one).changed <= 3
+
+
+@pytest.mark.parametrize("shots", [{"mug": 1, "keys": 1}, {"mug": 0, "keys": 1}])
+def test_a_folder_in_which_nothing_can_be_left_out(shots: dict[str, int], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--int8 .*things.*no class of two photos"):
+        LabelledPhotos.read(draw_classes(tmp_path / "things", shots), SIZE)
+
+
+def test_photos_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
+    folder = draw_classes(tmp_path / "things", {"keys": 2, "mug": 3})
+    (folder / "keys" / "broken.jpg").write_bytes(b"no photo")
+    found = LabelledPhotos.read(folder, SIZE)
+    assert found.labels.tolist() == [0, 0, 1, 1, 1]
+    assert found.pixels.shape == (5, 3, SIZE, SIZE)
+    assert found.some().shape == (5, SIZE, SIZE, 3)
+
+
+@pytest.mark.slow
+def test_the_file_is_small_answers_alike_and_says_what_changed(tmp_path: Path) -> None:
+    folder = draw_classes(tmp_path / "things", {"mug": 6, "keys": 6})
+    personal = tiny_model("resnet18").adapt(folder)
+    plain = export_model(personal, tmp_path / "plain.onnx")
+    found = export_model(personal, tmp_path / "int8.onnx", int8=folder)
+    assert found.bytes < 0.4 * plain.bytes
+    assert found.int8 is not None
+    assert found.int8.photos == 12
+    assert 0 < found.int8.error < 0.3
+    network = onnx.load(tmp_path / "int8.onnx")
+    (entry,) = network.metadata_props
+    assert entry.key == METADATA_KEY
+    assert json.loads(entry.value)["int8"]["changed"] == found.int8.changed
+    assert [value.name for value in network.graph.output] == ["probabilities", "strangeness"]
+    whole = [n for n in network.graph.node if n.op_type == "Conv" and "Dequant" not in n.input[1]]
+    assert 0 < len(whole) <= 20
+    pixels = LabelledPhotos.read(folder, SIZE).some()
+    files = tmp_path / "plain.onnx", tmp_path / "int8.onnx"
+    answers = [ExportedModel.load(file).outputs(pixels)[0] for file in files]
+    assert (answers[0].argmax(1) == answers[1].argmax(1)).mean() > 0.8
+    assert not np.array_equal(*answers)
+
+
+@pytest.mark.slow
+def test_nothing_is_written_where_eight_bits_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = draw_classes(tmp_path / "things", {"mug": 3, "keys": 3})
+    with pytest.raises(UsageError, match="has 1 convolutions"):
+        export_model(small_personal(), tmp_path / "p.onnx", int8=folder)
+
+    def failing(*_: object) -> None:
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr(writing, "quantised", failing)
+    with pytest.raises(FewshotError, match=r"cannot be quantised \(.*no such operator"):
+        export_model(small_personal(), tmp_path / "p.onnx", int8=folder)
+    assert not (tmp_path / "p.onnx").exists()
