@@ -207,19 +207,22 @@ def test_damaged_weights_of_the_hub_are_named(
 @pytest.mark.slow
 @pytest.mark.parametrize("published", [True, False], ids=["hub", "file"])
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "torchs", "ours"),
     [
         (
-            lambda state, keys: [state.pop(key) for key in keys],
-            r"layer1\.0\.conv1\.weight is missing\)",
+            lambda state, key: state.pop(key),
+            r"Missing key\(s\) in state_dict: \"layer1\.0\.conv1\.weight\"\)",
+            r"\('layer1\.0\.conv1\.weight' is missing\)",
         ),
         (
             lambda state, _: [state.pop(key) for key in list(state) if "layer" in key],
-            r"\(layer1\.0\.conv1\.weight, .*, … and \d+ more are missing\)",
+            r"Missing key\(s\) in state_dict: \"layer1\.0\.conv1\.weight\", .* …\)",
+            r"\('layer1\.0\.conv1\.weight', .* and \d+ more are missing\)",
         ),
         (
-            lambda state, keys: state.update({key: torch.zeros(3, 4, 3, 3) for key in keys}),
-            r"conv1\.weight has another shape: \[3, 4, 3, 3\], not \[",
+            lambda state, key: state.update({key: torch.zeros(3, 4, 3, 3)}),
+            r"size mismatch for layer1\.0\.conv1\.weight: .*\[3, 4, 3, 3\]",
+            r"'layer1\.0\.conv1\.weight' has another shape: \[3, 4, 3, 3\], not \[",
         ),
     ],
 )
@@ -228,19 +231,20 @@ def test_weights_that_are_not_whole_are_refused_and_said(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
-    change: Callable[[dict[str, torch.Tensor], list[str]], object],
-    message: str,
+    change: Callable[[dict[str, torch.Tensor], str], object],
+    torchs: str,
+    ours: str,
     published: bool,
 ) -> None:
     """timm itself passes over what is missing where the classifier is cut off."""
     state = dict(timm.create_model("resnet10t").state_dict())
-    change(state, ["layer1.0.conv1.weight"])
+    change(state, "layer1.0.conv1.weight")
     path = tmp_path / "model.safetensors"
     save_file(state, path)
     hub_with(monkeypatch, str(path))
-    load = nn.Module.load_state_dict
+    message = torchs if published else ours
     with pytest.raises(FewshotError, match=rf"model\.safetensors: .*{message}") as caught:
         load_backbone("timm:resnet10t", "default" if published else str(path), 32)
     assert "\n" not in str(caught.value)
-    assert nn.Module.load_state_dict is load
+    assert len(str(caught.value)) < 600
     assert caplog.text == ""

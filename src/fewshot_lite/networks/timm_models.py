@@ -6,12 +6,10 @@ from the Hugging Face hub, as safetensors, when they are asked for and not in it
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import logging
-from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from safetensors import SafetensorError
@@ -20,10 +18,11 @@ from torch import Tensor, nn
 from fewshot_lite.core.errors import FewshotError, UsageError, first_line
 from fewshot_lite.core.files import sha256
 from fewshot_lite.networks.names import TIMM
-from fewshot_lite.networks.states import NotTheWeights, loaded_whole
 
 #: Seconds without a byte after which the hub counts as out of reach.
 _PATIENCE = 10.0
+#: Characters of a reason that a message has.
+_LONGEST = 200
 #: Files on the hub that are pickles, and the same weights as safetensors.
 _SAFE = {None: "model.safetensors", "open_clip_pytorch_model.bin": "open_clip_model.safetensors"}
 
@@ -70,8 +69,14 @@ def configuration(name: str) -> Any:
     return timm.get_pretrained_cfg(own)
 
 
-def build(name: str, image_size: int, **options: Any) -> tuple[nn.Module, int]:
+def build(name: str, image_size: int, classes: int = 0, **options: Any) -> tuple[nn.Module, int]:
     """A network that ends in features, and their width.
+
+    Args:
+        name: `timm:NAME`.
+        image_size: of its images, in pixels.
+        classes: with a classifier of so many on the features, if there are any.
+        options: what else `timm.create_model` takes.
 
     Raises:
         FewshotError, UsageError: as `configuration`.
@@ -80,7 +85,8 @@ def build(name: str, image_size: int, **options: Any) -> tuple[nn.Module, int]:
     if configuration(name).fixed_input_size:
         options["img_size"] = image_size
     try:
-        network: Any = _timm(name).create_model(name.removeprefix(TIMM), num_classes=0, **options)
+        create = _timm(name).create_model
+        network: Any = create(name.removeprefix(TIMM), num_classes=classes, **options)
     except TypeError as error:  # of networks that have one size only
         raise ValueError(str(error)) from None
     return network, int(getattr(network, "head_hidden_size", None) or network.num_features)
@@ -89,34 +95,27 @@ def build(name: str, image_size: int, **options: Any) -> tuple[nn.Module, int]:
 def fetch(name: str, image_size: int) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The state dict of a network's published weights, for images of a size, and a record of them.
 
+    The classifier is in it: only where that stays does timm refuse weights that are not whole.
+
     Raises:
-        FewshotError: they cannot be had.
+        FewshotError: they cannot be had, or are not whole.
     """
     found = configuration(name)
     path = _download(name, found.hf_hub_id, found.hf_hub_filename)
     try:
-        with loaded_whole(), _quiet():
-            overlay = {"file": path}
-            network, _ = build(name, image_size, pretrained=True, pretrained_cfg_overlay=overlay)
-    except (NotTheWeights, SafetensorError, OSError, RuntimeError) as error:
+        overlay = {"file": path}
+        network, _ = build(
+            name, image_size, found.num_classes, pretrained=True, pretrained_cfg_overlay=overlay
+        )
+    except (SafetensorError, OSError, RuntimeError) as error:
+        # Of strict loading the first lines, as the first alone names no tensor, and others many.
+        reason = shorten(str(error), _LONGEST, placeholder=" …").rstrip(".") or first_line(error)
         raise FewshotError(
-            f"{path}: damaged, or not the weights of {name} ({first_line(error)}). Delete it, and "
-            "it will be downloaded again."
+            f"{path}: damaged, or not the weights of {name} ({reason}). Delete it, and it will be "
+            "downloaded again."
         ) from None
     record = {"weights": f"timm {found.architecture}.{found.tag}", "sha256": sha256(Path(path))}
     return network.state_dict(), record
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """While entered, timm lists no tensors that it has no use for: a classifier's, say."""
-    logger = logging.getLogger("timm")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _download(name: str, repository: str | None, file: str | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from fewshot_lite.core import checkpoint
 from fewshot_lite.core.errors import TAKE_ANOTHER, FewshotError, UsageError
+from fewshot_lite.core.text import some_of
 from fewshot_lite.networks import timm_models
 from fewshot_lite.networks.architectures import CONV4, preprocessing
 from fewshot_lite.networks.backbone import Backbone
@@ -21,10 +23,11 @@ from fewshot_lite.networks.efficientnet_lite import (
 )
 from fewshot_lite.networks.lite_layout import VARIANTS
 from fewshot_lite.networks.names import TIMM
-from fewshot_lite.networks.states import NotTheWeights, check_state
 
 #: The network where nothing names one.
 DEFAULT = "resnet18"
+#: Tensors that a message names.
+_NAMED = 3
 
 
 def load_backbone(
@@ -144,12 +147,28 @@ def _load_state(backbone: Backbone, tensors: dict[str, Tensor], source: str) -> 
     if isinstance(backbone.network, EfficientNetLite):
         tensors = renamed(tensors, last=len(backbone.network.features) - 1)
     given = {key.removeprefix("network."): value for key, value in tensors.items()}
-    try:
-        check_state(wanted, given)
-    except NotTheWeights as problem:
+    problem = _problem(wanted, given)
+    if problem:
         raise FewshotError(
             f"{source}: not the weights of a {backbone.name} ({problem}). Give this network's, "
             f"made for images of {backbone.image_size} px, or name the network that they are of."
-        ) from None
+        )
     kept = {key: value for key, value in given.items() if key in wanted}
     backbone.network.load_state_dict(kept, strict=False)
+
+
+def _problem(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
+    """Which of the tensors that a network has are missing or have other shapes; "" if none.
+
+    Counts of batches may be missing, as nothing depends on them.
+    """
+    missing = [key for key in wanted if key not in given and "num_batches" not in key]
+    if missing:
+        return f"{some_of(missing, _NAMED)} {'is' if len(missing) == 1 else 'are'} missing"
+    other = [key for key in wanted if key in given and given[key].shape != wanted[key].shape]
+    if not other:
+        return ""
+    shapes = f"{[*given[other[0]].shape]}, not {[*wanted[other[0]].shape]}"
+    if len(other) == 1:
+        return f"{other[0]!r} has another shape: {shapes}"
+    return f"{some_of(other, _NAMED)} have other shapes, the first {shapes}"
