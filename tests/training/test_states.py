@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torch.optim import Adam, Optimizer
 
@@ -84,8 +86,36 @@ def test_two_damaged_states_are_one_clear_line(run: Any) -> None:
     path = save(run, 1, 2)
     for file in (path, states.previous(path)):
         file.write_bytes(b"")
-    with pytest.raises(FewshotError, match=r"m\.state\.previous\.safetensors"):
+    with pytest.raises(FewshotError, match=r"m\.state\.previous\.safetensors") as caught:
         states.find_state(path)
+    assert str(caught.value).count("Begin anew") == 1
+
+
+def foreign(file: Path) -> None:
+    save_file({"a": torch.ones(2)}, file)
+
+
+def without_description(file: Path) -> None:
+    save_file({"a": torch.ones(2)}, file, metadata={"fewshot_lite": "{"})
+
+
+@pytest.mark.parametrize("damage", [Path.touch, foreign, without_description])
+def test_of_a_state_that_is_none_there_is_no_other_copy(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    """One remedy: the state before it where there is one, else to begin anew."""
+    path = states.state_path(tmp_path / "m.safetensors")
+    damage(path)
+    with pytest.raises(FewshotError) as caught:
+        states.find_state(path)
+    message = str(caught.value)
+    assert message.endswith(". Begin anew with --force.")
+    assert message.count(". ") == 1
+    meta = {"step": 1, "config": {}, "notes": {}}
+    checkpoint.save(states.previous(path), "state", {"a": torch.ones(2)}, meta)
+    notice = states.find_state(path)[1]
+    what = message.removesuffix("Begin anew with --force.")
+    assert notice == f"{what}Going on from the state before it, {states.previous(path)}."
 
 
 def test_nothing_to_resume(run: Any) -> None:

@@ -28,8 +28,18 @@ class FewshotError(Exception):
 
     exit_code = 1
 
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        """Say what is wrong, and what to do about it, if those who catch it may know better."""
+        super().__init__(f"{problem} {remedy}".rstrip())
+        self._problem = problem
+
     def __str__(self) -> str:
         return worded(super().__str__())
+
+    @property
+    def problem(self) -> str:
+        """The message without the remedy, where the two were given apart."""
+        return worded(self._problem)
 
 
 class UsageError(FewshotError):

@@ -229,7 +229,7 @@ def check_file(path: Path, where: str) -> None:
     if not path.exists():
         raise UsageError(f"{where}: no such file. Check its name and its folder.")
     if path.is_dir():
-        raise UsageError(f"{where}: a folder, not a file. Give the file itself.")
+        raise UsageError(f"{where}: a folder, not a file.", "Give the file itself.")
 
 
 def sha256(path: Path) -> str:

@@ -82,7 +82,7 @@ def read(
         remedy = f"Give one that {makers} wrote" if makers else "Begin anew with --force"
         if "meta" in kinds:
             remedy += "; weights of a network go with its name: --base NAME --weights FILE"
-        raise FewshotError(f"{where}: {_FOREIGN}. {remedy}.")
+        raise FewshotError(f"{where}: {_FOREIGN}.", f"{remedy}.")
     if meta["kind"] not in kinds:
         wanted = " or ".join(f"{describe(k)} (made by {_MAKERS[k]})" for k in kinds)
         raise UsageError(f"{where}: {describe(meta['kind'])}; {wanted} is needed here.")
@@ -176,11 +176,11 @@ def read_any(
                 found = {name: file.get_tensor(name) for name in list(file.keys())}
     except SafetensorError as error:
         if "ncomplete" in str(error):
-            raise FewshotError(f"{path}: truncated or damaged. {TAKE_ANOTHER}") from None
+            raise FewshotError(f"{path}: truncated or damaged.", TAKE_ANOTHER) from None
         if path.suffix.lower() in EXPORTED:
             raise UsageError(f"{path}: {AN_EXPORT}") from None
         raise FewshotError(
-            f"{path}: not a safetensors file, as models are. Give one, or another copy of it."
+            f"{path}: not a safetensors file, as models are.", "Give one, or another copy of it."
         ) from None
     if entry is None:
         return found, None
@@ -191,7 +191,7 @@ def read_any(
         if not isinstance(kind, str):
             raise TypeError(kind)
     except (ValueError, KeyError, TypeError):
-        raise FewshotError(f"{path}: its description is damaged. {TAKE_ANOTHER}") from None
+        raise FewshotError(f"{path}: its description is damaged.", TAKE_ANOTHER) from None
     if type(version) is not int or not 1 <= version <= FORMAT:
         raise FewshotError(
             f"{path}: format version {version}, and this fewshot-lite reads 1 to {FORMAT}. "
@@ -202,7 +202,7 @@ def read_any(
     else:
         whole = not tensors or old is None or old == old_checksum(meta, found)
     if not whole:
-        raise FewshotError(f"{path}: damaged, its checksum is wrong. {TAKE_ANOTHER}")
+        raise FewshotError(f"{path}: damaged, its checksum is wrong.", TAKE_ANOTHER)
     return found, meta
 
 

@@ -18,12 +18,15 @@ from torch.optim import Optimizer
 
 from fewshot_lite.core import checkpoint
 from fewshot_lite.core.config import flag as flag_of
-from fewshot_lite.core.errors import TAKE_ANOTHER, FewshotError, UsageError
+from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.files import check_output, remove_leftovers
 from fewshot_lite.core.ranks import Ranks
 from fewshot_lite.training.run_files import log_path as log_path
 from fewshot_lite.training.run_files import previous as previous
 from fewshot_lite.training.run_files import state_path as state_path
+
+#: What to do where no state can be gone on from.
+_ANEW = "Begin anew with --force."
 
 
 @dataclass(frozen=True)
@@ -97,10 +100,8 @@ def find_state(path: Path) -> tuple[Path, str]:
         try:
             _read(older)
         except FewshotError as second:
-            raise FewshotError(
-                f"{_problem(error)} {_problem(second)} Begin anew with --force."
-            ) from None
-        return older, f"{_problem(error)} Going on from the state before it, {older}."
+            raise FewshotError(f"{error.problem} {second}") from None
+        return older, f"{error.problem} Going on from the state before it, {older}."
 
 
 def save_state(
@@ -174,9 +175,7 @@ def load_state(
         module.load_state_dict(checkpoint.under("weights.", state.tensors))
         optimizer.load_state_dict({**optimizer.state_dict(), "state": slots})
     except (RuntimeError, ValueError, KeyError):
-        raise FewshotError(
-            f"--resume: {path} does not fit this run. Begin anew with --force."
-        ) from None
+        raise FewshotError(f"--resume: {path} does not fit this run. {_ANEW}") from None
     return State(state.meta["step"], state.meta["notes"], checkpoint.under("more.", state.tensors))
 
 
@@ -222,17 +221,17 @@ def clear(output: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _problem(error: FewshotError) -> str:
-    """What is wrong with a state: there is no other copy of it."""
-    return str(error).removesuffix(TAKE_ANOTHER).rstrip()
-
-
 def _read(path: Path) -> checkpoint.Checkpoint:
     """A state file with a description that holds what it must."""
-    state = checkpoint.load(path, "state", flag="--resume")
+    try:
+        state = checkpoint.load(path, "state", flag="--resume")
+    except FewshotError as error:
+        if error.problem == str(error):
+            raise
+        raise FewshotError(error.problem, _ANEW) from None  # there is no other copy of it
     kinds = {"config": dict, "step": int, "notes": dict}
     if not all(isinstance(state.meta.get(key), kind) for key, kind in kinds.items()):
-        raise FewshotError(f"--resume: {path}: its description is damaged. {TAKE_ANOTHER}")
+        raise FewshotError(f"--resume: {path}: its description is damaged.", _ANEW)
     return state
 
 
