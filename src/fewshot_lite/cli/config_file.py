@@ -20,7 +20,7 @@ from fewshot_lite.cli.settings import as_typed
 from fewshot_lite.cli.training_runs import FROM_FILE
 from fewshot_lite.core.config import flag, settings_of
 from fewshot_lite.core.errors import UsageError
-from fewshot_lite.core.files import failing_as
+from fewshot_lite.core.files import READING, failing_as
 from fewshot_lite.training.meta_config import PRESETS, MetaTrainConfig
 
 _FIELDS = {name: (kind, item) for name, kind, item in settings_of(MetaTrainConfig)}
@@ -38,7 +38,7 @@ def read_config(context: typer.Context, value: Path | None) -> Path | None:
     if value is None:
         return None
     try:
-        with failing_as(f"--config {value}", "cannot be read", UsageError):
+        with failing_as(f"--config {value}", READING, UsageError):
             content = tomllib.loads(value.read_text("utf-8"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"--config {value}: not TOML ({error}).") from None

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 from fewshot_lite.core import jsons as plain_json
 from fewshot_lite.core.errors import UsageError
-from fewshot_lite.core.files import failing_as
+from fewshot_lite.core.files import READING, failing_as
 from fewshot_lite.evaluation.scores import TaskRecord
 
 
@@ -74,7 +74,7 @@ class TaskLog:
             self._file.flush()
 
     def _read(self, path: Path) -> None:
-        with failing_as(f"--output {path}", "cannot be read"):
+        with failing_as(f"--output {path}", READING):
             content = path.read_bytes()
         try:
             if self._header().encode().startswith(content):  # killed before it was written

@@ -78,14 +78,14 @@ class ProtocolOptions:
         None,
         "Classes of a task; a range is drawn from. For class folders.",
         metavar=_SPANS,
-        shown="5",
+        shown=",".join(map(str, WAYS)),
         parse=_ways,
     )
     shots: tuple[Span, ...] | None = setting(
         None,
         "Support images of each class; a range is drawn from. For class folders.",
         metavar=_SPANS,
-        shown="1,5",
+        shown=",".join(map(str, SHOTS)),
         parse=_shots,
     )
     queries: int | None = setting(

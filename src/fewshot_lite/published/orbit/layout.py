@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from fewshot_lite.core.errors import FewshotError, UsageError
-from fewshot_lite.core.files import failing_as
+from fewshot_lite.core.files import READING, failing_as
 from fewshot_lite.images.folders import is_system_name
 
 #: The published split by users; also the names of its folders.
@@ -164,7 +164,7 @@ def _read_object(folder: Path) -> OrbitObject:
 
 
 def _frames(video: Path) -> tuple[str, ...]:
-    with failing_as(video, "cannot be read"), os.scandir(video) as entries:
+    with failing_as(video, READING), os.scandir(video) as entries:
         names = [entry.name for entry in entries]
     return tuple(sorted(n for n in names if n.lower().endswith(".jpg") and not is_system_name(n)))
 
