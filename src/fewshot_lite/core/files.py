@@ -22,6 +22,9 @@ DEFAULT_PERSONAL = Path("personal.safetensors")
 #: What the disk may not do.
 WRITING, READING = "could not be written", "cannot be read"
 
+#: What to do where a file is not there, and where a folder is given for it.
+_LOOK_FOR_IT, _NO_FOLDER = "Check its name and its folder.", "Give the file itself."
+
 #: Endings of what `export` writes, and what to do where it is given for the model itself.
 EXPORTED = (".onnx", ".pt2")
 AN_EXPORT = "an export of a model. Give the .safetensors file that it was exported from."
@@ -82,8 +85,17 @@ def failing_as(
         raise
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        remedy = " Check its permissions and its disk." if failure == READING else ""
+        remedy = f" {_remedy(error)}" if failure == READING else ""
         raise kind(f"{name}: {failure} ({reason}).{remedy}") from None
+
+
+def _remedy(error: OSError) -> str:
+    """What to do about a file that cannot be read."""
+    if isinstance(error, FileNotFoundError):
+        return _LOOK_FOR_IT
+    if isinstance(error, IsADirectoryError):
+        return _NO_FOLDER
+    return "Check its permissions and its disk."
 
 
 @contextlib.contextmanager
@@ -227,9 +239,9 @@ def check_file(path: Path, where: str) -> None:
         UsageError: it is not there, or a folder.
     """
     if not path.exists():
-        raise UsageError(f"{where}: no such file. Check its name and its folder.")
+        raise UsageError(f"{where}: no such file. {_LOOK_FOR_IT}")
     if path.is_dir():
-        raise UsageError(f"{where}: a folder, not a file.", "Give the file itself.")
+        raise UsageError(f"{where}: a folder, not a file.", _NO_FOLDER)
 
 
 def sha256(path: Path) -> str:
