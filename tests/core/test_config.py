@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from command_line import run_lines
+from fewshot_lite.core.config import settings_of
 from fewshot_lite.core.errors import UsageError
+from fewshot_lite.evaluation.protocols.options import ProtocolOptions
 from fewshot_lite.training.meta_config import MetaTrainConfig
 from fewshot_lite.training.pretrain_config import PretrainConfig
 from fewshot_lite.training.tune_config import TuneConfig
@@ -128,6 +130,15 @@ def test_an_impossible_value_is_named_by_its_flag(
     assert str(caught.value).startswith("--")
     assert "must be" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("config", [PretrainConfig, TuneConfig, MetaTrainConfig, ProtocolOptions])
+def test_each_flag_is_under_a_heading_that_begins_at_a_field(config: Any) -> None:
+    names = [name for name, _, _ in settings_of(config)]
+    assert [name for name in names if name in config.PANELS] == list(config.PANELS)
+    assert list(dict.fromkeys(item.panel for _, _, item in settings_of(config))) == list(
+        config.PANELS.values()
+    )
 
 
 def test_help_comes_without_torch() -> None:
