@@ -96,6 +96,14 @@ def test_photos_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
     assert found.some().shape == (5, SIZE, SIZE, 3)
 
 
+def test_of_many_photos_some_of_each_class_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(eight_bits, "_MOST_READ", 6)
+    found = LabelledPhotos.read(draw_classes(tmp_path / "things", {"keys": 8, "mug": 8}), SIZE)
+    assert found.labels.tolist() == [0, 0, 0, 1, 1, 1]
+
+
 @pytest.mark.slow
 def test_the_file_is_small_answers_alike_and_says_what_changed(tmp_path: Path) -> None:
     folder = draw_classes(tmp_path / "things", {"mug": 6, "keys": 6})

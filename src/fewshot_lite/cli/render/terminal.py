@@ -223,6 +223,9 @@ def _info_rows(meta: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for key in ("learner", "backbone", "image_size", "version"):
         if key in meta:
             yield key.replace("_", " "), str(meta[key])
+    if isinstance(eight := meta.get("int8"), dict):
+        changed = f"{eight.get('changed', '?')} of {eight.get('photos', '?')}"
+        yield "precision", f"eight bits, which changed {changed} answers"
     if "class_names" in meta:
         pairs = list(zip(meta["class_names"], meta["shots"], strict=True))
         words = ", ".join(f"{name} ({shots})" for name, shots in pairs[:_MOST_NAMES])

@@ -31,8 +31,10 @@ from fewshot_lite.personal.personal_model import PersonalModel
 _KEPT = 8
 #: A network of fewer convolutions spends its time elsewhere.
 _FEWEST = 4
-#: Photos by which ranges are found, at most, and how many go through the network at a time.
-_MOST, _BATCH = 128, 8
+#: Photos of a folder that are read, at most, and those of them by which ranges are found.
+_MOST_READ, _MOST = 512, 128
+#: Photos that go through the network at a time.
+_BATCH = 8
 #: The share of answers that may change, and of right ones that may be lost, ...
 _MAY_CHANGE, _MAY_LOSE = 0.15, 0.05
 #: ... where they are more photos than this.
@@ -57,7 +59,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class LabelledPhotos:
-    """The photos of a folder that could be read."""
+    """Photos of a folder that could be read."""
 
     pixels: npt.NDArray[np.uint8]
     """(N, 3, S, S)."""
@@ -66,15 +68,16 @@ class LabelledPhotos:
 
     @classmethod
     def read(cls, folder: Path, size: int) -> LabelledPhotos:
-        """Read a folder of class folders at a side of `size` pixels.
+        """Read a folder of class folders at a side of `size` pixels, or evenly spaced ones of many.
 
         Raises:
             UsageError, FewshotError: there is none, or no class in it has two photos.
         """
         found = scan_classes(folder)
-        pixels, problems = decode_pixels(found.paths, size)
-        good = [row for row in range(len(pixels)) if row not in problems]
-        _, labels = np.unique(np.array(found.labels)[good], return_inverse=True)
+        chosen = _evenly(len(found.paths), _MOST_READ)
+        pixels, problems = decode_pixels([found.paths[row] for row in chosen], size)
+        good = [place for place in range(len(pixels)) if place not in problems]
+        _, labels = np.unique(np.array(found.labels)[chosen[good]], return_inverse=True)
         if not good or np.bincount(labels).max() < 2:
             raise UsageError(
                 f"--int8 {folder}: has no class of two photos that can be read, and answers are "
@@ -84,8 +87,13 @@ class LabelledPhotos:
 
     def some(self) -> npt.NDArray[np.uint8]:
         """Evenly spaced ones, (B, S, S, 3), to find ranges by."""
-        rows = np.linspace(0, len(self.pixels) - 1, min(_MOST, len(self.pixels))).round()
-        return np.ascontiguousarray(self.pixels[rows.astype(int)].transpose(0, 2, 3, 1))
+        chosen = self.pixels[_evenly(len(self.pixels), _MOST)]
+        return np.ascontiguousarray(chosen.transpose(0, 2, 3, 1))
+
+
+def _evenly(number: int, most: int) -> npt.NDArray[np.int64]:
+    """Evenly spaced places among `number`, in order: `most` of them, or all."""
+    return np.linspace(0, number - 1, min(number, most)).round().astype(np.int64)
 
 
 def quantised(network: Any, pixels: npt.NDArray[np.uint8]) -> Any:
