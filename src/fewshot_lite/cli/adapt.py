@@ -91,9 +91,10 @@ def adapt(
         str | None,
         option(
             "The stages of the network that these steps move: names with commas between, e.g. "
-            "features.16 or 'layer*'; or digits as lambda-search prints them.",
+            "features.16 or 'layer*'; or digits as lambda-search prints them; or film: FiLM alone, "
+            "of all stages, which takes eight times as long and gains most.",
             metavar="STAGES",
-            shown="what the base has stored, or the top ones",
+            shown="what the base has stored, or the top one",
         ),
     ] = None,
     frames: Frames = None,

@@ -28,8 +28,8 @@ class AdaptOptions:
     """Take gradient steps from the one-pass solution (`maml.refined`): "off", "on", or "auto": if
     photos left out are named better after them."""
     refine_pattern: str | None = None
-    """The stages that those steps move (`maml.patterns.stages_that_move`); None: those that the
-    base has stored, or the top ones."""
+    """The stages that those steps move (`maml.patterns.stages_that_move`), or "film": FiLM alone,
+    of all stages that the base modulates; None: those that the base has stored, or the top one."""
     thumbnails: bool = True
     """Keep small pictures of the photos, for reports (`personal.report`)."""
 

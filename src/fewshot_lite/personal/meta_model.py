@@ -30,6 +30,7 @@ from fewshot_lite.maml.refined import RefinedLearner, Refinement
 from fewshot_lite.maml.registry import make_learner
 from fewshot_lite.networks.backbone import describe_backbone, described_backbone
 from fewshot_lite.networks.film import folded
+from fewshot_lite.networks.stages import Staged
 from fewshot_lite.networks.weights import load_backbone
 from fewshot_lite.personal.adapt_options import AdaptOptions
 from fewshot_lite.personal.base_argument import Base, parse_base
@@ -48,6 +49,9 @@ from fewshot_lite.personal.support import (
 
 #: In a checkpoint's record: which stages `refine` moves, as `lambda-search` chose them.
 REFINE_PATTERN = "refine_pattern"
+#: As a pattern: FiLM alone, of all stages that the base modulates; and its steps, at most: as many
+#: as `benchmarks/accuracy/refining.py` shows to pay, of 20 and 50.
+FILM_ALONE, _FILM_STEPS = "film", 20
 
 
 @dataclass(repr=False)
@@ -152,9 +156,17 @@ class MetaModel:
         )
 
     def refinement(self, pattern: str | None = None) -> Refinement:
-        """How `refine` takes its steps: of the stages given, of those stored, or of the usual."""
+        """How `refine` takes its steps: of the stages given, of those stored, or of the usual.
+
+        Args:
+            pattern: as `AdaptOptions.refine_pattern`.
+        """
         stored = self.record.get(REFINE_PATTERN)
-        return Refinement(pattern=pattern if stored is None or pattern else str(stored))
+        chosen = pattern if stored is None or pattern else str(stored)
+        if chosen != FILM_ALONE:
+            return Refinement(pattern=chosen)
+        free = Staged(self.learner.backbone).layers[self.learner.first_stage : -1]
+        return Refinement(moves="film", steps=_FILM_STEPS, pattern=",".join(free))
 
     def adapt(
         self,
