@@ -72,13 +72,15 @@ def test_other_answers_are_refused() -> None:
 
 
 def test_a_few_answers_more_are_chance() -> None:
-    """Of few photos three others are no sign; of forty, seven are."""
+    """With the features of others a photo gets another answer, and a single one is not refused."""
     model = small_personal()
     own = model.features_of(PHOTOS.pixels)
-    names = model.array_head.fit((own, PHOTOS.labels, 2))(own).argmax(1)
-    one = own.copy()
-    one[0] = own[np.flatnonzero(names != names[0])[0]]
-    assert compare(model, PHOTOS, one).changed <= 3
+    changed = []
+    for other in range(1, 40, 4):
+        one = own.copy()
+        one[0] = own[other]
+        changed.append(compare(model, PHOTOS, one).changed)
+    assert set(changed) == {0, 1}
 
 
 @pytest.mark.parametrize("shots", [{"mug": 1, "keys": 1}, {"mug": 0, "keys": 1}])
