@@ -1,8 +1,7 @@
-"""The command line: parses and renders; what it does is in the modules that the commands call.
+"""The entry point of the command line.
 
-Those import torch, which takes seconds, so they are imported inside the commands, and the commands
-when they are run, and so is all of Rich that help texts do not need: those and argument errors come
-at once.
+Torch takes seconds to import, so commands import the library inside their functions, and are
+themselves imported when they are run: help and errors in arguments come at once.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ from fewshot_lite.cli.commands import LazyGroup, prepare_help
 from fewshot_lite.cli.options import INTERRUPTED
 from fewshot_lite.core.errors import FewshotError, speaking_of_flags
 
-# Before torch is imported: GNU's OpenMP lets a thread that waits spin for some 10 ms, and where
-# other programs want the cores, refining takes three times as long as with some 0.3 ms.
+# Set before torch is imported: threads of GNU OpenMP that wait spin for some 10 ms by default. On a
+# machine that is shared, refining then takes three times as long as with some 0.3 ms.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-# Before NumPy is imported: OpenBLAS lets them spin for 2^26 ticks, some 30 ms after each batch of
-# photos that is classified; 2^20 are some 0.4 ms.
+# Set before NumPy is imported: threads of OpenBLAS spin for 2^26 ticks by default, some 30 ms after
+# each batch of photos; 2^20 are some 0.4 ms.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "20")
 
 app = typer.Typer(
@@ -45,7 +44,7 @@ app = typer.Typer(
 )
 
 
-#: What Typer's parser of values says, and what it means.
+#: Phrases of Typer's parser of values, and plain words for them.
 _PHRASES = {
     "Value error, ": "",
     "Input should be a valid integer, unable to parse string as an integer": "give a whole number",
@@ -80,7 +79,7 @@ def _print_error(message: str) -> None:
 
 
 def main() -> None:
-    """Entry point: every known failure is one line and an exit code."""
+    """Run the command line; every known failure is one line on stderr and an exit code."""
     with speaking_of_flags():
         _run()
 
@@ -111,11 +110,11 @@ def _run() -> None:
         _print_error(f"{where}{error.strerror or error}.")
         sys.exit(1)
     except Exception as error:
-        # What Click raises for arguments. Its class has no name that all versions of Typer export.
+        # Click's errors in arguments. Not all versions of Typer export their class.
         describe = getattr(error, "format_message", None)
         if describe is None:
             raise
-        if message := describe().strip():  # nothing if it was a call for help, which is printed
+        if message := describe().strip():  # empty if help was asked for, which is printed
             context = getattr(error, "ctx", None)
             hint = f" Try `{context.command_path} --help`." if context else ""
             for theirs, ours in _PHRASES.items():
@@ -129,26 +128,26 @@ def _run() -> None:
 
 
 def _open_closed_streams() -> None:
-    """Give a program that was started without stdout or stderr (`>&-`) others in their place.
+    """Open streams in place of those that the program was started without (`>&-`).
 
-    What is written to stdout fails then with one line; what is written to stderr is lost.
+    Writing to stdout then fails with one line; what is written to stderr is lost.
     """
     for name, mode in (("stdin", os.O_RDONLY), ("stdout", os.O_RDONLY), ("stderr", os.O_WRONLY)):
         if getattr(sys, name) is None:
-            handle = os.open(os.devnull, mode)  # the number that was closed, so that no file has it
+            handle = os.open(os.devnull, mode)  # takes the closed number, so that no file gets it
             if name != "stdin":
                 setattr(sys, name, os.fdopen(handle, "w"))
 
 
 def _forget_stdout() -> None:
-    """Drop unwritten output, so that it is not tried again when Python ends."""
+    """Drop unwritten output, so that Python does not try to write it when it ends."""
     with contextlib.suppress(OSError, ValueError, AttributeError):  # replaced by something simpler
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextlib.contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM, and a terminal that is closed, end the program as Ctrl-C does: files are removed."""
+    """Let SIGTERM and SIGHUP end the program as Ctrl-C does, removing temporary files."""
 
     def end(number: int, frame: FrameType | None) -> None:
         sys.exit(128 + number)

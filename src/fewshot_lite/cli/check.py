@@ -10,7 +10,7 @@ import typer
 from fewshot_lite.cli.options import Json, Labels, MaxPixels, PhotoFolder, option
 from fewshot_lite.images.finding import find_labelled
 
-#: Side in pixels of what the shipped model sees.
+#: Side of the shipped model's input images, in pixels.
 _IMAGE_SIZE = 224
 
 
@@ -42,10 +42,10 @@ def check(
     scanned = find_labelled(folder, labels)
     from fewshot_lite.cli.render import terminal as render
     from fewshot_lite.cli.render.check import print_check
-    from fewshot_lite.images.preflight import check as look_at
+    from fewshot_lite.images.preflight import check as find_problems
 
     with render.counting_bar("Reading photos") as progress:
-        findings = look_at(
+        findings = find_problems(
             scanned,
             image_size,
             on_done=progress,

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from fewshot_lite.personal.classifier import PhotoClassifier
     from fewshot_lite.personal.prediction import Prediction
 
-#: As an argument: paths come from standard input.
+#: The argument that stands for paths from standard input.
 STDIN = Path("-")
 
 _FILES = "Files and folders"
@@ -160,20 +160,20 @@ def classify(
 
     if no_reject and reject is not None:
         raise UsageError("--reject and --no-reject: give one of them.")
-    share = _REJECT if reject is None else reject
-    check_reject(share)
+    reject_share = _REJECT if reject is None else reject
+    check_reject(reject_share)
     if box is not None and (watch or report is not None):
         raise UsageError("--box: not with --watch or --report, which look at whole photos.")
-    step = None if every is None else as_seconds(every)
-    number = FRAMES if frames is None else frames
-    check_frames(number)
-    part = None if box is None else as_box(box.split(","), "--box")
-    named = _named(paths, watch=watch, null=null)
+    interval = None if every is None else as_seconds(every)
+    frame_count = FRAMES if frames is None else frames
+    check_frames(frame_count)
+    crop = None if box is None else as_box(box.split(","), "--box")
+    listed = _without_stdin(paths, watch=watch, null=null)
     on_stdout = STDOUT if json else None
     outputs = Outputs(csv, jsonl, on_stdout, sort_into, link, resort, force, report, model)
-    outputs.check(named, model)
+    outputs.check(listed, model)
     if watch:
-        check_watched(named)
+        check_watched(listed)
     from fewshot_lite.cli.render.classify import print_tally
     from fewshot_lite.cli.render.terminal import print_note
     from fewshot_lite.images.bit_depths import in_words, recorded_whites
@@ -181,13 +181,18 @@ def classify(
 
     personal = open_personal(model, device=device)
     personal.careful, personal.workers = careful, workers
-    asked = {"top": top, "reject": None if no_reject else share, "frames": number, "every": step}
+    options = {
+        "top": top,
+        "reject": None if no_reject else reject_share,
+        "frames": frame_count,
+        "every": interval,
+    }
     if reject and math.isinf(personal.threshold(reject)):
         print_note(f"--reject {reject:g}: names all, as no class of {model} has two photos.")
     if watch:
-        tally = _watched(personal, named, outputs, asked)
+        tally = _watch(personal, listed, outputs, options)
     else:
-        tally = _classified(personal, paths, outputs, asked, box=part, null=null)
+        tally = _classify_now(personal, paths, outputs, options, box=crop, null=null)
     if note := in_words(personal.whites, recorded_whites(personal.provenance)):
         print_note(note)
     print_tally(tally, outputs)
@@ -195,52 +200,58 @@ def classify(
         raise typer.Exit(1)
 
 
-def _watched(
-    personal: PhotoClassifier, folders: list[Path], outputs: Outputs, asked: dict[str, Any]
+def _watch(
+    personal: PhotoClassifier, folders: list[Path], outputs: Outputs, options: dict[str, Any]
 ) -> Tally:
     from fewshot_lite.cli.render.classify import show
     from fewshot_lite.core.stopping import StopRequest
     from fewshot_lite.personal.bulk import watch_folders
 
-    with StopRequest() as stop, show(outputs, live=True) as tell:
-        given = {**asked, "on_prediction": tell, "stopped": lambda: bool(stop)}
-        return watch_folders(personal, folders, outputs, **given)
+    with StopRequest() as stop, show(outputs, live=True) as show_one:
+        return watch_folders(
+            personal,
+            folders,
+            outputs,
+            on_prediction=show_one,
+            stopped=lambda: bool(stop),
+            **options,
+        )
 
 
-def _classified(
+def _classify_now(
     personal: PhotoClassifier,
     paths: list[Path],
     outputs: Outputs,
-    asked: dict[str, Any],
+    options: dict[str, Any],
     *,
     box: Box | None,
     null: bool,
 ) -> Tally:
-    """What is there now; the problem of one file alone is an error, and not one of a list."""
+    """Classify the files that are there now. A problem is an error only if there is one file."""
     from fewshot_lite.cli.render.classify import has_bar, show
     from fewshot_lite.personal.bulk import classify_files
 
-    found = _found(paths, outputs.paths, null=null)
-    first = list(islice(found, 2))
-    alone = len(first) == 1 and not (outputs.files or outputs.on_stdout)
+    files = _find_files(paths, outputs.paths, null=null)
+    first_two = list(islice(files, 2))
+    single = len(first_two) == 1 and not (outputs.files or outputs.on_stdout)
     total = None
     if STDIN not in paths and has_bar(outputs):
-        total = sum(1 for _ in _found(paths, outputs.paths, null=False))
-    photos: Iterable[Path | Region | Skipped] = chain(first, found)
+        total = sum(1 for _ in _find_files(paths, outputs.paths, null=False))
+    photos: Iterable[Path | Region | Skipped] = chain(first_two, files)
     if box is not None:
         photos = (p if isinstance(p, Skipped) else Region(p, box) for p in photos)
-    with show(outputs, live=False, total=total) as tell:
+    with show(outputs, live=False, total=total) as show_one:
 
         def on_prediction(prediction: Prediction, tally: Tally) -> None:
-            if alone and prediction.problem is not None:
+            if single and prediction.problem is not None:
                 raise FewshotError(f"{prediction.path}: {prediction.problem}.")
-            tell(prediction, tally)
+            show_one(prediction, tally)
 
-        return classify_files(personal, photos, outputs, on_prediction=on_prediction, **asked)
+        return classify_files(personal, photos, outputs, on_prediction=on_prediction, **options)
 
 
-def _named(paths: list[Path], *, watch: bool, null: bool) -> list[Path]:
-    """The paths on the command line without that for stdin."""
+def _without_stdin(paths: list[Path], *, watch: bool, null: bool) -> list[Path]:
+    """Return the paths of the command line without `STDIN`, whose use is checked."""
     from_stdin = paths.count(STDIN)
     if from_stdin > 1:
         raise UsageError("-: given twice, but stdin can be read once.")
@@ -251,8 +262,10 @@ def _named(paths: list[Path], *, watch: bool, null: bool) -> list[Path]:
     return [path for path in paths if path != STDIN]
 
 
-def _found(paths: list[Path], leave_out: list[Path], *, null: bool) -> Iterator[Path | Skipped]:
-    """Photos of the command line, with those of stdin where `STDIN` stands."""
+def _find_files(
+    paths: list[Path], leave_out: list[Path], *, null: bool
+) -> Iterator[Path | Skipped]:
+    """Yield the photos under the given paths, with those from stdin in the place of `STDIN`."""
     from fewshot_lite.personal.bulk import find_photos, read_paths
 
     for path in paths:

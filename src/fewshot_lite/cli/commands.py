@@ -1,8 +1,9 @@
-"""The commands by name; each is imported when it is asked for, so that help texts come at once."""
+"""The table of commands. A command's module is imported when it is run, so that help is fast."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import re
 import sys
@@ -21,17 +22,17 @@ from fewshot_lite.core.errors import UsageError
 
 @dataclass(frozen=True)
 class Entry:
-    """A command, or a group of commands, in the list of them."""
+    """A command, or a group of commands."""
 
     home: str
-    """The module in this package, and the function or `typer.Typer` in it: "adapt:adapt"."""
+    """Its module in `cli`, and the function or `typer.Typer` in that: "adapt:adapt"."""
     summary: str
     """The first sentence of its help text."""
     example: str = ""
-    """Arguments that show its use."""
+    """The arguments of an example."""
 
 
-#: In the order of the help text.
+#: All commands, in the order of the help text.
 COMMANDS: Mapping[str, Entry] = {
     "adapt": Entry(
         "adapt:adapt",
@@ -123,75 +124,72 @@ COMMANDS: Mapping[str, Entry] = {
 
 
 def usage_word(argument: Any) -> str:
-    """An argument as a line of usage has it: in brackets if it may be left out, without braces."""
+    """Return an argument as a usage line shows it: in brackets if it is optional."""
     word = argument.metavar or str(argument.name).upper()
     several = argument.nargs != 1 and not word.endswith("...")
     return (word if argument.required else f"[{word}]") + several * "..."
 
 
 class _Readable:
-    """Help without Python's types, which Typer shows beside flags without a value and arguments.
-
-    Nor does its usage have braces, which are in no shell's words.
-    """
+    """Leave out of help what Typer shows of Python: types of arguments, braces in usage lines."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        found: list[Any] = super().get_params(ctx)  # type: ignore[misc]
-        for parameter in found:
-            argument = parameter.param_type_name == "argument"
-            if argument or getattr(parameter, "is_flag", False):
+        parameters: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for parameter in parameters:
+            is_argument = parameter.param_type_name == "argument"
+            if is_argument or getattr(parameter, "is_flag", False):
                 parameter.display_type_rich = lambda ctx: None
-            if argument:
-                parameter.get_usage_pieces = lambda ctx, own=parameter: [usage_word(own)]
-        return found
+            if is_argument:
+                parameter.get_usage_pieces = lambda ctx, shown=parameter: [usage_word(shown)]
+        return parameters
 
 
 class Command(_Readable, TyperCommand):
-    """A command; a path of no letters, as an unset variable gives, is not the folder one is in."""
+    """A command that refuses an empty path, as an unset variable gives: `Path("")` is `.`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         words = [
             part for word in args for part in (word.split("=", 1) if word[:1] == "-" else [word])
         ]
-        before = [words[i - 1] if i else "" for i, word in enumerate(words) if not word]
+        before_empty = [words[i - 1] if i else "" for i, word in enumerate(words) if not word]
         rest: list[str] = super().parse_args(ctx, args)
-        taken = {flag for parameter in self.params for flag in parameter.opts}
-        for parameter in self.params if before else ():
+        flags = {flag for parameter in self.params for flag in parameter.opts}
+        for parameter in self.params if before_empty else ():
             value = ctx.params.get(parameter.name)
             if Path() not in (value if isinstance(value, list) else [value]):
                 continue
-            argument = parameter.param_type_name == "argument"
+            is_argument = parameter.param_type_name == "argument"
             name = parameter.metavar or str(parameter.name).upper()
-            for word in before:
-                if word in parameter.opts or (argument and word not in taken):
-                    raise UsageError(f"{name if argument else word} is an empty word. Give a path.")
+            for word in before_empty:
+                if word in parameter.opts or (is_argument and word not in flags):
+                    shown = name if is_argument else word
+                    raise UsageError(f"{shown} is an empty word. Give a path.")
         return rest
 
 
-class _Loaded(Mapping[str, Any]):
-    """The commands with all their options, built when they are looked up."""
+@functools.cache
+def _load(name: str) -> Any:
+    """Import a command and build it with all its options."""
+    entry = COMMANDS[name]
+    module, _, attribute = entry.home.partition(":")
+    function = getattr(import_module(f"fewshot_lite.cli.{module}"), attribute)
+    if isinstance(function, typer.Typer):
+        command = typer.main.get_command(function)
+        command.name = name
+        return command
+    app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+    # Paragraphs break where the terminal ends, not where the source does.
+    text = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.cleandoc(function.__doc__ or ""))
+    epilog = f"Example: fewshot-lite {name} {entry.example}"
+    app.command(name, cls=Command, help=text, epilog=epilog)(function)
+    return typer.main.get_command(app)
 
-    def __init__(self) -> None:
-        self._built: dict[str, Any] = {}
+
+class _LazyCommands(Mapping[str, Any]):
+    """The commands by name, imported when they are looked up."""
 
     def __getitem__(self, name: str) -> Any:
-        if name not in self._built:
-            self._built[name] = self._build(name, COMMANDS[name])
-        return self._built[name]
-
-    def _build(self, name: str, entry: Entry) -> Any:
-        module, _, attribute = entry.home.partition(":")
-        found = getattr(import_module(f"fewshot_lite.cli.{module}"), attribute)
-        if isinstance(found, typer.Typer):
-            command = typer.main.get_command(found)
-            command.name = name
-            return command
-        app = typer.Typer(add_completion=False, rich_markup_mode="rich")
-        # Paragraphs break where the terminal ends, not where the source does.
-        text = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.cleandoc(found.__doc__ or ""))
-        epilog = f"Example: fewshot-lite {name} {entry.example}"
-        app.command(name, cls=Command, help=text, epilog=epilog)(found)
-        return typer.main.get_command(app)
+        return _load(name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(COMMANDS)
@@ -205,17 +203,17 @@ class Group(_Readable, TyperGroup):
 
 
 class LazyGroup(Group):
-    """A group that lists its commands by `COMMANDS`, and imports the one that is run."""
+    """The group of `COMMANDS`, which imports only the command that is run."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        self.commands: Any = _Loaded()
+        self.commands: Any = _LazyCommands()
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """A command with its summary, for a list of commands."""
+        """Return a stub with the command's summary, for the list of commands."""
         if cmd_name not in COMMANDS:
             return None
         return TyperCommand(name=cmd_name, help=COMMANDS[cmd_name].summary, rich_markup_mode="rich")
@@ -226,7 +224,7 @@ class LazyGroup(Group):
 
 
 class _Unused(ModuleType):
-    """In the place of a module of which nothing is used."""
+    """A stand-in for a module of which nothing is used."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -235,10 +233,7 @@ class _Unused(ModuleType):
 
 
 def prepare_help() -> None:
-    """Import what Typer writes help texts with, but not what it does not need for ours.
-
-    Markdown and tracebacks are half of the time, and neither is in use here.
-    """
+    """Import Typer's help without Rich's Markdown and tracebacks: unused, and half of the time."""
     missing = [name for name in ("rich.markdown", "rich.traceback") if name not in sys.modules]
     for name in missing:
         sys.modules[name] = _Unused(name)

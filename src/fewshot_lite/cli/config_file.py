@@ -1,13 +1,14 @@
-"""`--config FILE.toml`, `--preset` and `--show-config`: where flags come from besides the line.
+"""`--config FILE.toml`, `--preset` and `--show-config`: flags from elsewhere than the command line.
 
-Both fill Click's default map, so a flag on the command line wins over the file, the file over the
-preset, and the preset over the default. In the file a flag goes by its name: `tasks-per-step = 16`.
+Files and presets fill Click's default map, so a flag on the command line wins over the file, the
+file over the preset, and the preset over the default. A file has `tasks-per-step = 16`.
 """
 
 from __future__ import annotations
 
 import difflib
 import inspect
+import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,13 +25,13 @@ from fewshot_lite.core.files import READING, failing_as
 from fewshot_lite.training.meta_config import PRESETS, MetaTrainConfig
 
 _FIELDS = {name: (kind, item) for name, kind, item in settings_of(MetaTrainConfig)}
-#: Flags that say where others come from, and so are in no file.
+#: Parameters that cannot be set in a file.
 _NOT_IN_A_FILE = {"config_file", "show_config"}
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 
 def read_config(context: typer.Context, value: Path | None) -> Path | None:
-    """Callback of --config: take in a file's flags.
+    """Callback of --config: read a file's flags.
 
     Raises:
         UsageError: no such file, no TOML, an unknown flag, or a value of the wrong type.
@@ -44,27 +45,27 @@ def read_config(context: typer.Context, value: Path | None) -> Path | None:
         raise UsageError(f"--config {value}: not TOML ({error}).") from None
     kinds = _kinds(context)
     names = {flag(name)[2:]: name for name in kinds}
-    found = {}
+    flags = {}
     for key, given in content.items():
         name = names.get(key.replace("_", "-"), "")
         if not name:
             close = difflib.get_close_matches(key, names, n=1)
             hint = f" Did you mean {close[0]}?" if close else " See --help for those there are."
             raise UsageError(f"--config {value}: there is no flag {key!r}.{hint}")
-        if wrong := _mistake(name, kinds[name], given):
-            raise UsageError(f"--config {value}: {key} must be {wrong}, not {given!r}.")
-        found[name] = given
-    found |= as_typed(MetaTrainConfig, found)
-    context.meta[FROM_FILE] = found
-    context.default_map = {**(context.default_map or {}), **found}
+        if expected := _expected_instead(name, kinds[name], given):
+            raise UsageError(f"--config {value}: {key} must be {expected}, not {given!r}.")
+        flags[name] = given
+    flags |= as_typed(MetaTrainConfig, flags)
+    context.meta[FROM_FILE] = flags
+    context.default_map = {**(context.default_map or {}), **flags}
     return value
 
 
 def use_preset(context: typer.Context, value: str) -> str:
-    """Callback of --preset: its flags, below those of a file.
+    """Callback of --preset: set its flags, below those of a file.
 
     Raises:
-        UsageError: there is none of this name.
+        UsageError: there is no preset of this name.
     """
     if value not in PRESETS:
         raise UsageError(f"--preset {value}: must be {' or '.join(PRESETS)}.")
@@ -74,7 +75,7 @@ def use_preset(context: typer.Context, value: str) -> str:
 
 
 def _kinds(context: typer.Context) -> dict[str, Any]:
-    """The types of the command's flags: those of the configuration's fields, and of the others."""
+    """Return the types of the flags that a file may set."""
     command: Any = context.command.callback
     parameters = inspect.signature(command).parameters
     kinds = {name: get_args(p.annotation)[0] for name, p in parameters.items()}  # of Annotated
@@ -82,8 +83,8 @@ def _kinds(context: typer.Context) -> dict[str, Any]:
     return {name: kind for name, kind in kinds.items() if name not in _NOT_IN_A_FILE}
 
 
-def _mistake(name: str, kind: Any, given: Any) -> str:
-    """The kind that a value of a file should be of; "" if it is."""
+def _expected_instead(name: str, kind: Any, given: Any) -> str:
+    """Return the expected kind of value in words if `given` is of another kind, else ""."""
     kinds = [item for item in get_args(kind) or (kind,) if item is not NoneType]  # of X | None
     if get_origin(kind) is tuple:
         right = isinstance(given, list) and all(type(value) is str for value in given)
@@ -104,7 +105,7 @@ def _is_number(value: Any) -> bool:
 
 
 def as_flags(config: MetaTrainConfig) -> dict[str, Any]:
-    """A configuration by its flags, as a file has them; what is None is left out."""
+    """Return a configuration as the flags of a file; None is left out."""
     values = {}
     for name, (_, item) in _FIELDS.items():
         value = getattr(config, name)
@@ -115,19 +116,13 @@ def as_flags(config: MetaTrainConfig) -> dict[str, Any]:
 
 
 def to_toml(flags: Mapping[str, Any]) -> str:
-    """TOML of flags: texts, numbers, true and false, lists of these, and tables of numbers."""
+    """Return flags as TOML; values are texts, numbers, booleans, lists or tables of numbers."""
     return "".join(f"{name} = {_toml(value)}\n" for name, value in flags.items())
 
 
 def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, list):
-        return f"[{', '.join(map(_toml, value))}]"
     if isinstance(value, dict):
         items = (f"{_toml(key)} = {_toml(item)}" for key, item in value.items())
         return f"{{{', '.join(items)}}}"
-    escaped = "".join(f"\\u{ord(c):04x}" if c < " " or c in '"\\\x7f' else c for c in str(value))
-    return f'"{escaped}"'
+    # JSON is TOML but for tables, and for one control character that TOML wants escaped.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", r"\u007f")

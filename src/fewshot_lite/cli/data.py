@@ -1,4 +1,4 @@
-"""`fewshot-lite data`: what a folder of images holds, before hours are spent on it."""
+"""`fewshot-lite data`: check a folder of images before training on it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def check(
 
     The exit code is 1 if there are problems.
     """
-    if not path:  # which Path would take for the folder one is in
+    if not path:  # Path("") would be the current folder
         raise UsageError("PATH is an empty word. Give a folder, or . for this one.")
     from fewshot_lite.cli.render import terminal as render
     from fewshot_lite.cli.render.data import print_summary

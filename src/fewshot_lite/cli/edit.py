@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from fewshot_lite.cli.options import Device, Frames, Json, argument, option
 from fewshot_lite.core.errors import FewshotError, UsageError
-from fewshot_lite.core.files import DEFAULT_PERSONAL, check_output
+from fewshot_lite.core.files import DEFAULT_PERSONAL, EXPORTED, check_output
 from fewshot_lite.images.kinds import PHOTO_ENDINGS
 
 if TYPE_CHECKING:
@@ -24,9 +24,6 @@ Output = Annotated[
 InPlace = Annotated[
     bool, option("Change MODEL itself, or overwrite an output that exists.", "--force")
 ]
-
-#: Endings of files that `export` writes.
-_EXPORTED = frozenset([".onnx", ".pt2"])
 
 
 def add(
@@ -116,8 +113,8 @@ def rename(
 
 
 def _check(model: Path, output: Path | None, *, force: bool) -> Path:
-    """Where the changed model goes; refused before anything is loaded if it cannot go there."""
-    if model.suffix.lower() in _EXPORTED:
+    """Return the file to write the changed model to; refuse a model or file that will not do."""
+    if model.suffix.lower() in EXPORTED:
         raise UsageError(
             f"{model}: an exported model, which cannot be changed. Change the personal model it "
             "was made from, and export that again."
@@ -139,7 +136,7 @@ def _check(model: Path, output: Path | None, *, force: bool) -> Path:
 
 
 def _load(model: Path, device: str = "cpu", *, photos: bool = True) -> PersonalModel:
-    """The model; with `photos`, one whose photos may change."""
+    """Load the model; with `photos`, refuse one whose photos may not change."""
     from fewshot_lite.core.devices import pick_device
     from fewshot_lite.personal.editing.edits import check_photos_may_change
     from fewshot_lite.personal.personal_model import PersonalModel
@@ -148,7 +145,7 @@ def _load(model: Path, device: str = "cpu", *, photos: bool = True) -> PersonalM
         personal = PersonalModel.load(model, device=str(pick_device(device)))
         if photos:
             check_photos_may_change(personal)
-    except FewshotError as error:  # here the model is no flag, and has a name
+    except FewshotError as error:  # these commands take the model as an argument, not as a flag
         message = str(error).removeprefix("--model ")
         raise type(error)(re.sub("^MODEL:", lambda _: f"{model}:", message)) from None
     return personal
@@ -162,7 +159,7 @@ def _finish(
     json: bool,
     before: PersonalModel | None = None,
 ) -> None:
-    """Write and tell; with `before`, where its photos changed, also what is to expect now."""
+    """Write the model and print the edit; with `before`, its photos changed: assess it as well."""
     from fewshot_lite.cli.render import edit as render_edit
     from fewshot_lite.cli.render import terminal as render
     from fewshot_lite.cli.render.quality import print_quality, quality_json
@@ -176,10 +173,11 @@ def _finish(
         earlier = assess(before) if before is not None and not json else None
     if json:
         render.print_skipped(edit.skipped)  # stdout is JSON alone
-        about: dict[str, object] = {}
+        values = render_edit.edit_json(edit, target)
         if quality:
-            about = {"quality": quality_json(quality), "growth": asdict(growth) if growth else None}
-        render.print_json(render_edit.edit_json(edit, target) | about)
+            values["quality"] = quality_json(quality)
+            values["growth"] = asdict(growth) if growth else None
+        render.print_json(values)
         return
     render_edit.print_edit(edit, target)
     if quality:
@@ -196,9 +194,9 @@ def undo(
     `adapt --force` and edits in place keep the model that was there, once. Undoing again takes the
     undoing back.
     """
-    from fewshot_lite.personal.undo import undo as put_back
+    from fewshot_lite.personal.undo import undo as undo_model
 
-    undone = put_back(model)
+    undone = undo_model(model)
     from fewshot_lite.cli.render import terminal as render
 
     if json:

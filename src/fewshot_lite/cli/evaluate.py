@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -165,16 +165,16 @@ def evaluate(
                 stop=lambda: bool(stop),
                 ranks=ranks,
             )
-    if ranks.first:  # which shows and writes what all found
+    if ranks.first:
         _show(outcome, files, json=json)
     if not outcome.comparison.finished:
-        sys.exit(INTERRUPTED)  # not typer.Exit: what there is to say has been said
+        sys.exit(INTERRUPTED)  # not typer.Exit: everything has been printed
     if outcome.skipped:
         raise typer.Exit(1)
 
 
 def _split(words: list[str], pair: bool) -> tuple[list[str], list[Path]]:
-    """Models and data; no data if support and query folders take their place.
+    """Split the words into models and data; data is empty if `pair` takes its place.
 
     The last word is data, and so are the folders right before it.
     """
@@ -200,7 +200,7 @@ def _check_numbers(steps: int, lr: float, image_size: int | None, micro_batch: i
 
 @dataclass(frozen=True)
 class _Files:
-    """The files to write."""
+    """The output files."""
 
     output: Path | None
     csv: Path | None
@@ -209,20 +209,15 @@ class _Files:
     force: bool
 
     def check(self, models: Sequence[str]) -> None:
-        """Refuse, before the work, files that cannot be written or that are one another."""
-        given: Mapping[str, Path | None] = {
-            "--output": self.output,
-            "--csv": self.csv,
-            "--plot": self.plot,
-            "--submission": self.submission,
-        }
-        taken = {Path(model).resolve(): model for model in models}
-        for flag, path in given.items():
+        """Refuse files that cannot be written, or that are a model's or each other's."""
+        used = {Path(model).resolve(): model for model in models}
+        for name in ("output", "csv", "plot", "submission"):
+            flag, path = f"--{name}", getattr(self, name)
             if path is None:
                 continue
-            goes_on = flag == "--output"  # from the log that is there
-            check_output(path, force=self.force or goes_on, flag=flag)
-            other = taken.setdefault(path.resolve(), flag)
+            # An existing log is continued.
+            check_output(path, force=self.force or name == "output", flag=flag)
+            other = used.setdefault(path.resolve(), flag)
             if other != flag:
                 raise UsageError(f"{flag} {path}: the same file as {other}. Give another name.")
         if self.plot is not None:
@@ -230,7 +225,7 @@ class _Files:
             require_matplotlib()
 
     def check_protocol(self, protocol: EvaluationProtocol) -> None:
-        """Refuse a submission that cannot come of a protocol."""
+        """Refuse a submission of another protocol than ORBIT's."""
         from fewshot_lite.published.orbit.submission import require_orbit
 
         if self.submission is not None:
@@ -238,18 +233,18 @@ class _Files:
 
 
 def _show(outcome: Outcome, files: _Files, *, json: bool) -> None:
-    """Print the figures; then write them, which may fail."""
+    """Print the figures, then write the files, which may fail."""
     from fewshot_lite.cli.render import evaluate as render_evaluate
     from fewshot_lite.cli.render import terminal as render
     from fewshot_lite.published.orbit.submission import orbit_table
 
     comparison, orbit = outcome.comparison, orbit_table(outcome)
-    render.print_skipped(outcome.skipped)  # why the exit code is 1, also beside JSON
+    render.print_skipped(outcome.skipped)  # also with --json: they are why the exit code is 1
     if json:
         videos = {name: {m: asdict(f) for m, f in by.items()} for name, by in orbit.items()}
         skipped = [asdict(item) for item in outcome.skipped]
-        found = {**comparison.to_json(), **({"orbit": videos} if videos else {})}
-        render.print_json({**found, "skipped": skipped})
+        figures = {**comparison.to_json(), **({"orbit": videos} if videos else {})}
+        render.print_json({**figures, "skipped": skipped})
     else:
         render_evaluate.print_comparison(comparison)
         render_evaluate.print_orbit(orbit)

@@ -78,15 +78,16 @@ def export(
         f"pixels uint8 (batch, {size}, {size}, 3) to probabilities (batch, "
         f"{len(result.class_names)}) and strangeness (batch)"
     )
-    it = "it answers" if result.int8 is None else "it answered, before it was in eight bits,"
+    answers = "it answers" if result.int8 is None else "it answered, before it was in eight bits,"
     render.out.print(
-        f"On {parity.images} images {it} as the model does: probabilities within "
+        f"On {parity.images} images {answers} as the model does: probabilities within "
         f"{parity.probability:.0e}, strangeness within {parity.strangeness:.0e} of it"
     )
-    if (found := result.int8) is not None:
+    if (int8_result := result.int8) is not None:
         render.out.print(
-            f"In eight bits {found.changed} of {found.photos} photos, each named by others, get "
-            f"another answer: {found.accuracy_in_eight_bits:.1%} right, {found.accuracy:.1%} before"
+            f"In eight bits {int8_result.changed} of {int8_result.photos} photos, each named by "
+            f"others, get another answer: {int8_result.accuracy_in_eight_bits:.1%} right, "
+            f"{int8_result.accuracy:.1%} before"
         )
     if format == "onnx":
         render.print_next("classify", "photo.jpg", "--model", output)

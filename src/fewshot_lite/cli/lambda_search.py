@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -71,7 +72,7 @@ def lambda_search(
     from fewshot_lite.evaluation.lambda_search.search import search_patterns
 
     with StopRequest() as stop, render.training_bars() as report:
-        found = search_patterns(
+        search = search_patterns(
             model,
             data,
             config,
@@ -81,22 +82,22 @@ def lambda_search(
             ),
             stop=lambda: bool(stop),
         )
-    _store_and_show(found, output, json=json, storable=_storable(name))
-    if not found.finished:
+    _store_and_show(search, output, json=json, storable=_storable(name))
+    if not search.finished:
         sys.exit(INTERRUPTED)
     if plot is not None:
-        write_plot(found, plot)
-    if found.unreadable:
+        write_plot(search, plot)
+    if search.unreadable:
         raise typer.Exit(1)
 
 
 def _storable(name: ModelName) -> bool:
-    """Whether there is a checkpoint that keeps a pattern."""
+    """Return whether the model has a checkpoint that can hold a pattern."""
     return name.baseline in (None, REFINE)
 
 
 def _check_files(name: ModelName, output: Path | None, plot: Path | None, *, force: bool) -> None:
-    """Refuse, before the work, files that cannot be written."""
+    """Refuse output files that cannot be written."""
     if output is not None and not _storable(name):
         raise UsageError(
             f"--output {output}: {name.text} has no pattern to store. Leave it out, and give "
@@ -112,23 +113,24 @@ def _check_files(name: ModelName, output: Path | None, plot: Path | None, *, for
         require_matplotlib()
 
 
-def _store_and_show(found: Search, output: Path | None, *, json: bool, storable: bool) -> None:
+def _store_and_show(search: Search, output: Path | None, *, json: bool, storable: bool) -> None:
     from fewshot_lite.cli.render import lambda_search as render_lambda
     from fewshot_lite.cli.render import terminal as render
     from fewshot_lite.evaluation.lambda_search.result import store
     from fewshot_lite.images.folders import Skipped
 
-    stored = output if found.finished else None
+    stored = output if search.finished else None
     if stored is not None:
-        store(found, stored)
+        store(search, stored)
+    skipped = [Skipped(path, why) for path, why in search.unreadable.items()]
     if json:
-        skipped = [{"path": path, "reason": why} for path, why in found.unreadable.items()]
-        render.print_json({**found.to_json(), "output": stored, "skipped": skipped})
+        listed = [asdict(item) for item in skipped]
+        render.print_json({**search.to_json(), "output": stored, "skipped": listed})
     else:
-        render.print_skipped([Skipped(path, why) for path, why in found.unreadable.items()])
-        render_lambda.print_search(found, stored, storable)
-    if not found.finished:
-        done = len(found.full.accuracies)
+        render.print_skipped(skipped)
+        render_lambda.print_search(search, stored, storable)
+    if not search.finished:
+        done = len(search.full.accuracies)
         render.err.print(
             f"Interrupted after {done} task{'s' if done > 1 else ''}; nothing was written."
         )

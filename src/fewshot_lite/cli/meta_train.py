@@ -99,9 +99,9 @@ def meta_train(
     if workers is not None:
         check_number("--workers", workers, WORKERS)
     if show_config:
-        given = {"output": output, "validate": validate, "cache": cache}
-        given |= {"tensorboard": tensorboard, "plot": plot}
-        others: dict[str, Any] = {k: str(path) for k, path in given.items() if path is not None}
+        paths = {"output": output, "validate": validate, "cache": cache}
+        paths |= {"tensorboard": tensorboard, "plot": plot}
+        others: dict[str, Any] = {k: str(path) for k, path in paths.items() if path is not None}
         others |= {"device": device} | ({} if workers is None else {"workers": workers})
         sys.stdout.write(to_toml(as_flags(config) | others))
         return
@@ -111,7 +111,7 @@ def meta_train(
         raise UsageError("Missing option '--output' / '-o'. Try `fewshot-lite meta-train --help`.")
     if plot is not None:
         check_figure(plot, output)
-    if place().first:  # the others may come when its files are there
+    if place().first:  # other ranks may start after the first one has written its files
         check_run(data, output, resume=resume, force=force)
         if plot is not None:
             check_output(plot, force=force or resume, flag="--plot")

@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Options shared by several commands."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import typer
 def option(
     help: str, *names: str, panel: str | None = None, shown: str | bool = True, **more: Any
 ) -> Any:
-    """An option of a command.
+    """Return an option of a command.
 
     Args:
         help: a sentence.
-        names: its flags; that of the parameter unless given.
-        panel: the heading that it stands under in the help text.
-        shown: what the help text says of its default, where that is not the value.
+        names: its flags; by default one named after the parameter.
+        panel: its heading in the help text.
+        shown: the default as help shows it, where that is not the value.
     """
     if isinstance(shown, str):  # Typer would put it in parentheses
         help, shown = f"{help} [dim]\\[default: {shown}][/dim]", False
@@ -25,7 +25,7 @@ def option(
 
 
 def argument(help: str, *, shown: Any = True, **more: Any) -> Any:
-    """An argument of a command; as `option`."""
+    """Return an argument of a command; the parameters are those of `option`."""
     return typer.Argument(help=help, show_default=shown, **more)
 
 
@@ -61,17 +61,17 @@ Base = Annotated[str, option("The meta-trained model to adapt.", metavar="NAME|F
 
 
 def json_flag(panel: str | None = None) -> Any:
-    """`--json`."""
+    """Return the option `--json`."""
     return option("Print the result as JSON on stdout.", "--json", panel=panel)
 
 
 def force_flag(panel: str | None = None) -> Any:
-    """`--force`."""
+    """Return the option `--force`."""
     return option("Overwrite an output that exists.", "--force", panel=panel)
 
 
 def device_option(panel: str | None = None) -> Any:
-    """`--device`."""
+    """Return the option `--device`."""
     text = "The device to compute on: auto, cpu, cuda, cuda:1 or mps."
     return option(text, metavar="NAME", panel=panel)
 
@@ -89,7 +89,7 @@ def _limit_pixels(context: typer.Context, value: int | None) -> int | None:
     return value
 
 
-#: Does its work by being there: the command need not look at it.
+#: Its callback sets the limit: commands need not read the value.
 MaxPixels = Annotated[
     int | None,
     option(

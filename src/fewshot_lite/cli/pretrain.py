@@ -21,7 +21,7 @@ _Resume = Annotated[bool, resume_flag()]
 
 
 def _command(config: type[Any], home: str, name: str, summary: str) -> Callable[..., None]:
-    """A command that trains a backbone by the function `name` of a module of `training`."""
+    """Return a command that trains a backbone by `fewshot_lite.training.HOME.NAME`."""
 
     def command(
         config: Any,

@@ -79,7 +79,7 @@ def serve(
     from fewshot_lite.cli.render import terminal as render
     from fewshot_lite.serve.running import serve_api, serve_page
 
-    def show(address: str) -> None:
+    def print_address(address: str) -> None:
         kind = "The API is at" if api_only else "The page is at"
         render.out.print(f"{kind} [bold]{render.escape(address)}[/]  (Ctrl-C ends it)")
         if not loopback:
@@ -95,7 +95,7 @@ def serve(
     if api_only:
         model = DEFAULT_PERSONAL if target is None else target
         check_model(model)
-        serve_api(model, service, workers=workers, on_address=show)
+        serve_api(model, service, workers=workers, on_address=print_address)
         return
     parse_base(base)
     serve_page(
@@ -103,6 +103,6 @@ def serve(
         service,
         base=base,
         device=device,
-        on_address=show,
+        on_address=print_address,
         on_note=render.print_note,
     )

@@ -3,7 +3,7 @@
     @with_settings(MetaTrainConfig)
     def meta_train(config: MetaTrainConfig, data: ...) -> None: ...
 
-is a command that has an option for each field of `MetaTrainConfig` in the place of `config`.
+is a command with an option for each field of `MetaTrainConfig` in the place of `config`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fewshot_lite.core.errors import UsageError
 
 
 def with_settings(config: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """A decorator that replaces the parameter `config` of a command by options."""
+    """Return a decorator that replaces the parameter `config` of a command by options."""
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         signature = inspect.signature(command, eval_str=True)
@@ -30,11 +30,13 @@ def with_settings(config: type[Any]) -> Callable[[Callable[..., None]], Callable
         parameters = [*_options(config), *(p.replace(kind=p.KEYWORD_ONLY) for p in others)]
 
         def run(**values: Any) -> None:
-            mine = {name: _value(name, *field, values.pop(name)) for name, field in fields.items()}
-            command(config=config(**mine), **values)
+            chosen = {
+                name: _parse(name, *field, values.pop(name)) for name, field in fields.items()
+            }
+            command(config=config(**chosen), **values)
 
         functools.update_wrapper(run, command)
-        del run.__wrapped__  # type: ignore[attr-defined]  # Typer would look at its parameters
+        del run.__wrapped__  # type: ignore[attr-defined]  # Typer would read its parameters
         run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in parameters}
         run.config = config  # type: ignore[attr-defined]
@@ -44,33 +46,33 @@ def with_settings(config: type[Any]) -> Callable[[Callable[..., None]], Callable
 
 
 def config_of(context: typer.Context) -> type[Any]:
-    """The configuration whose fields are options of the command that is run."""
-    found: type[Any] = vars(context.command.callback)["config"]
-    return found
+    """Return the configuration whose fields are options of the running command."""
+    config: type[Any] = vars(context.command.callback)["config"]
+    return config
 
 
 def as_typed(config: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those values that are fields of a configuration, as the command line would have typed them.
+    """Return the values of a configuration's fields as they are typed on the command line.
 
     Args:
-        config: the configuration.
-        values: in its types, or as TOML or JSON has them.
+        config: the configuration; other values are left out.
+        values: by field, in its type or as TOML or JSON has it.
     """
-    found: dict[str, Any] = {}
+    typed: dict[str, Any] = {}
     for name, _, item in settings_of(config):
         value = values.get(name)
         if isinstance(value, dict):
-            found[name] = [f"{key}={factor}" for key, factor in value.items()]
+            typed[name] = [f"{key}={factor}" for key, factor in value.items()]
         elif item.word is not None and name in values:
-            found[name] = item.word if value is None else str(value)
+            typed[name] = item.word if value is None else str(value)
         elif value is not None:
-            found[name] = value
-    return found
+            typed[name] = value
+    return typed
 
 
 def _options(config: type[Any]) -> list[inspect.Parameter]:
-    """The parameters of a command that Typer makes options of."""
-    defaults, found = config(), []
+    """Return the parameters that Typer makes options of."""
+    defaults, parameters = config(), []
     for name, kind, item in settings_of(config):
         default = getattr(defaults, name)
         names = [flag(name)]
@@ -83,21 +85,21 @@ def _options(config: type[Any]) -> list[inspect.Parameter]:
             typed, default = str | None, None
         elif item.word is not None:
             typed, default = str, str(default)
-        made = option(
+        flag_option = option(
             item.help,
             *names,
             panel=item.panel,
             shown=item.shown or True,
-            metavar=_placeholder(kind, item),
+            metavar=_metavar(kind, item),
         )
-        annotation = Annotated[typed, made]
-        parameter = inspect.Parameter.KEYWORD_ONLY
-        found.append(inspect.Parameter(name, parameter, default=default, annotation=annotation))
-    return found
+        annotation = Annotated[typed, flag_option]
+        only = inspect.Parameter.KEYWORD_ONLY
+        parameters.append(inspect.Parameter(name, only, default=default, annotation=annotation))
+    return parameters
 
 
-def _placeholder(kind: Any, item: Setting) -> str | None:
-    """What help shows in the place of a value; none for flags without one."""
+def _metavar(kind: Any, item: Setting) -> str | None:
+    """Return the placeholder of a value in help; None for flags without a value."""
     if item.metavar is not None:
         return item.metavar
     if item.word is not None:
@@ -108,24 +110,24 @@ def _placeholder(kind: Any, item: Setting) -> str | None:
     return "X" if float in types else "N" if int in types else None
 
 
-def _value(name: str, kind: Any, item: Setting, given: Any) -> Any:
-    """What the option of a field was given, in the field's type.
+def _parse(name: str, kind: Any, item: Setting, typed: Any) -> Any:
+    """Convert the value of an option to the field's type.
 
     Raises:
-        UsageError: a text that is no value of it.
+        UsageError: it is no value of that type.
     """
     if item.parse is not None:
-        return None if given is None else item.parse(given)
+        return None if typed is None else item.parse(typed)
     if get_origin(kind) is dict:
-        return dict(_factor(name, text) for text in given or ())
+        return dict(_factor(name, text) for text in typed or ())
     if kind == tuple[str, ...]:
-        return tuple(given or ())
+        return tuple(typed or ())
     if item.word is None:
-        return given
+        return typed
     try:
-        return None if given == item.word else int(given)
+        return None if typed == item.word else int(typed)
     except ValueError:
-        raise UsageError(f"{flag(name)} {given}: give a number or '{item.word}'.") from None
+        raise UsageError(f"{flag(name)} {typed}: give a number or '{item.word}'.") from None
 
 
 def _factor(name: str, text: str) -> tuple[str, float]:

@@ -10,8 +10,8 @@ from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.files import DEFAULT_PERSONAL
 
 _NUMBER = 10
-#: What JSON tells of each photo.
-_TOLD = ("path", "label", "nearest", "probability", "other", "margin")
+#: The attributes of a photo in JSON.
+_JSON_KEYS = ("path", "label", "nearest", "probability", "other", "margin")
 
 
 def suggest(
@@ -54,34 +54,35 @@ def suggest(
 
     personal = PersonalModel.load(model, device=str(pick_device(device)))
     with render.counting_bar("Reading photos") as progress:
-        found = choose(personal, list(find_photos(paths)), number, on_done=progress)
+        suggested = choose(personal, list(find_photos(paths)), number, on_done=progress)
     if copy_into is not None:
-        copy_for_sorting(found, personal.class_names, copy_into)
-    render.print_skipped(found.skipped)
+        copy_for_sorting(suggested, personal.class_names, copy_into)
+    render.print_skipped(suggested.skipped)
     if json:
+        photos = [{key: getattr(item, key) for key in _JSON_KEYS} for item in suggested.photos]
         render.print_json(
             {
-                "looked_at": found.looked_at,
-                "adapted_to": found.known,
-                "photos": [{key: getattr(item, key) for key in _TOLD} for item in found.photos],
+                "looked_at": suggested.looked_at,
+                "adapted_to": suggested.known,
+                "photos": photos,
                 **({"folder": copy_into} if copy_into is not None else {}),
             }
         )
         return
-    for item in found.photos:
+    for item in suggested.photos:
         nearest = f"{render.escape(item.nearest)} " if item.nearest != item.label else ""
         render.out.print(
             f"{render.escape(str(item.path))}: {render.escape(item.label)}? "
             f"[dim]({nearest}{item.probability:.0%}; then {render.escape(item.other)})[/]"
         )
-    if found.known:
-        render.err.print(f"The model was adapted to {found.known} more: these are passed over.")
-    render.err.print(f"{len(found.photos)} of {found.looked_at} photos.")
+    if suggested.known:
+        render.err.print(f"The model was adapted to {suggested.known} more: these are passed over.")
+    render.err.print(f"{len(suggested.photos)} of {suggested.looked_at} photos.")
     if copy_into is None:
         many = () if number == _NUMBER else ("--number", number)
         words = ("suggest", *paths, *render.model_flag(model), *many)
         render.print_next(*words, "--copy-into", "to_sort")
     else:
-        place = render.escape(str(copy_into))
-        render.out.print(f"Drag them into the folders of their classes in {place}, then:")
+        folder = render.escape(str(copy_into))
+        render.out.print(f"Drag them into the folders of their classes in {folder}, then:")
         render.print_next("add", model, copy_into, "--force")

@@ -1,8 +1,7 @@
-"""How the commands that train begin and end; see `cli.pretrain` and `cli.meta_train`.
+"""The parts that `cli.pretrain` and `cli.meta_train` share: `--output`, `--resume`, the ending.
 
-`--resume` goes without the flags of the run that is gone on with: its state knows them. They fill
-Click's default map, so that a flag on the command line and those of a file still win, and are
-refused where the run had others.
+`--resume` reads the flags of the interrupted run from its state into Click's default map, so that
+flags of the command line and of a file still win; those that differ from the run's are refused.
 """
 
 from __future__ import annotations
@@ -23,48 +22,49 @@ from fewshot_lite.core.tensor_files import read_meta
 from fewshot_lite.images.folders import require_folder
 from fewshot_lite.training.run_files import previous, state_path
 
-#: The entry of Click's `meta` that holds what a file of flags has set.
+#: The entry of Click's `meta` that holds the flags of a `--config` file.
 FROM_FILE = "fewshot-lite: flags of --config"
 
 
 def output_flag(help: str, panel: str | None = None) -> Any:
-    """`--output` of a run, which `--resume` can recall."""
-    more: Any = {"is_eager": True, "callback": _recall, "metavar": "FILE"}
-    return option(help, "--output", "-o", panel=panel, **more)
+    """Return the `--output` option of a training run."""
+    return option(
+        help, "--output", "-o", panel=panel, is_eager=True, callback=_recall, metavar="FILE"
+    )
 
 
 def resume_flag(panel: str | None = None) -> Any:
-    """`--resume` of such a run."""
+    """Return the `--resume` option of a training run."""
     text = "Go on with an interrupted run, with its flags."
     return option(text, "--resume", panel=panel, is_eager=True, callback=_recall)
 
 
 def _recall(context: typer.Context, parameter: typer.CallbackParam, value: Any) -> Any:
-    """Callback of both: when both are known it sets the flags."""
-    mine = context.meta.setdefault("fewshot-lite: to resume", {})
-    mine[parameter.name] = value
-    if mine.get("resume") and mine.get("output") is not None:
-        found = as_typed(config_of(context), _recorded(Path(mine["output"])))
+    """Callback of `--output` and `--resume`: when both are known, set the run's flags."""
+    seen = context.meta.setdefault("fewshot-lite: to resume", {})
+    seen[parameter.name] = value
+    if seen.get("resume") and seen.get("output") is not None:
+        from_run = as_typed(config_of(context), _recorded_settings(Path(seen["output"])))
         from_file = context.meta.get(FROM_FILE, {})
-        context.default_map = {**(context.default_map or {}), **found, **from_file}
+        context.default_map = {**(context.default_map or {}), **from_run, **from_file}
     return value
 
 
-def _recorded(output: Path) -> Mapping[str, Any]:
-    """The settings of the run that writes `output`; none if it has no whole state."""
+def _recorded_settings(output: Path) -> Mapping[str, Any]:
+    """Return the settings of the run that writes `output`; none if its state is damaged."""
     state = state_path(output)
     for path in (state, previous(state)):
         try:
-            found = read_meta(path).get("config")
-        except (FewshotError, OSError):  # what is wrong is said when it is resumed
+            settings = read_meta(path).get("config")
+        except (FewshotError, OSError):  # reported when the run is resumed
             continue
-        if isinstance(found, dict):
-            return found
+        if isinstance(settings, dict):
+            return settings
     return {}
 
 
 def check_run(data: Path, output: Path, *, resume: bool, force: bool) -> None:
-    """Refuse data and an output that no run can have, before torch is imported."""
+    """Refuse unusable data and outputs before torch is imported."""
     require_folder(data)
     if not resume:
         check_output(output, force=force)
@@ -73,7 +73,7 @@ def check_run(data: Path, output: Path, *, resume: bool, force: bool) -> None:
 def finish(
     result: dict[str, Any], onward: Sequence[object], *, unit: str, done: int, json: bool
 ) -> None:
-    """Say how a training run ended and how to go on.
+    """Print how a training run ended and the next command.
 
     The exit code is 130 if it was interrupted, and 0 if a cluster took its machine back (SIGTERM).
     """
@@ -86,4 +86,4 @@ def finish(
     else:
         render.print_run(result, onward, unit=unit, done=done)
     if not (result["finished"] or result["terminated"]):
-        sys.exit(INTERRUPTED)  # not typer.Exit: what there is to say has been said
+        sys.exit(INTERRUPTED)  # not typer.Exit: everything has been printed

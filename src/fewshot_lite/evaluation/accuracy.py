@@ -1,4 +1,4 @@
-"""Accuracy of learners over many tasks; all of them see exactly the same tasks."""
+"""Accuracy of learners over many tasks, the same for all of them; used for validation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fewshot_lite.networks.micro_batches import Passes
 
 @dataclass(frozen=True)
 class Score:
-    """Accuracies of the tasks, in their order."""
+    """The accuracies of a learner, one per task."""
 
     accuracies: tuple[float, ...]
 
@@ -29,14 +29,14 @@ class Score:
 
     @property
     def interval(self) -> float:
-        """Half-width of the 95 % interval; NaN where all are equal (see `half_width`)."""
+        """Half-width of the 95 % interval; NaN if all are equal (see `half_width`)."""
         return half_width(self.accuracies)
 
 
 def fixed_episodes(
     pool: Pool, *, way: int, shot: int, queries: int, tasks: int, seed: int
 ) -> list[Episode]:
-    """The same tasks whenever asked for, each of a generator of its own."""
+    """Draw tasks that depend on the seed and their number alone."""
     return [
         sample_fixed_episode(pool, way, shot, queries, generator(seed, Stream.FOLDER_TASKS, number))
         for number in range(tasks)
@@ -52,8 +52,11 @@ def score_learners(
     """Score learners on the same tasks.
 
     Args:
-        learners: by the name that their score gets.
-        tasks: on the CPU, of images at the learners' size; each is looked at once.
+        learners: by name.
+        tasks: on the CPU, with images of the learners' size; iterated over once.
+
+    Returns:
+        The scores by the learner's name.
     """
     methods = [LearnerMethod(name, one, 0, passes) for name, one in learners.items()]
     accuracies: dict[str, list[float]] = {name: [] for name in learners}

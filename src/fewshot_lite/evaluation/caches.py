@@ -1,7 +1,7 @@
-"""Decoded images and features, kept as far as a given memory allows.
+"""Caches of decoded images and of features, of limited size.
 
-The tasks of a data set share its images, so each is decoded once at each size, and goes through
-each unchanged backbone, and the unchanged lower part of each adapted one, once.
+The tasks of a data set share its images, so each is decoded once at each size, and goes once
+through each fixed backbone, and through the fixed lower stages of each adapted one.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from fewshot_lite.networks.backbone import Backbone
 
 Key = TypeVar("Key", bound=Hashable)
 
-#: Images that are decoded and classified at a time, so that any number of queries will do.
+#: Images that are decoded and classified at a time, so that memory is bounded.
 CHUNK = 256
-#: Threads that decode, beside what runs meanwhile.
+#: Threads that decode images.
 _WORKERS = 4
 
 
 class BoundedCache(Generic[Key]):
-    """Tensors by key; the least recently used ones make room."""
+    """A cache of tensors that drops the least recently used ones."""
 
     def __init__(self, limit: int) -> None:
-        """An empty cache of at most `limit` bytes."""
+        """Make an empty cache of at most `limit` bytes."""
         self.limit = limit
         self.size = 0
         self._kept: OrderedDict[Key, Tensor] = OrderedDict()
@@ -46,14 +46,14 @@ class BoundedCache(Generic[Key]):
         return len(self._kept)
 
     def get(self, key: Key) -> Tensor | None:
-        """The value kept for this key, or None."""
-        found = self._kept.get(key)
-        if found is not None:
+        """Return the tensor of a key, or None."""
+        value = self._kept.get(key)
+        if value is not None:
             self._kept.move_to_end(key)
-        return found
+        return value
 
     def put(self, key: Key, value: Tensor) -> None:
-        """Keep a tensor of its own memory, if it fits at all."""
+        """Add a tensor, which must own its memory, if it fits."""
         if key in self._kept or value.nbytes > self.limit:
             return
         self._kept[key] = value
@@ -65,32 +65,32 @@ class BoundedCache(Generic[Key]):
     def stack(
         self, keys: Sequence[Key], compute: Callable[[list[Key]], Iterable[Tensor]]
     ) -> Tensor:
-        """The values of all keys as one tensor; those that are not kept are computed, in order."""
-        found = {key: row for key in keys if (row := self.get(key)) is not None}
-        missing = [key for key in dict.fromkeys(keys) if key not in found]
+        """Stack the tensors of all keys, calling `compute` with the keys that are missing."""
+        rows = {key: row for key in keys if (row := self.get(key)) is not None}
+        missing = [key for key in dict.fromkeys(keys) if key not in rows]
         if missing:
             for key, row in zip(missing, compute(missing), strict=True):
-                found[key] = row
+                rows[key] = row
                 self.put(key, row.clone())
-        return torch.stack([found[key] for key in keys])
+        return torch.stack([rows[key] for key in keys])
 
 
 class ImageCache:
     """Decoded images by source and size."""
 
     def __init__(self, limit: int = 2 * 2**30) -> None:
-        """An empty cache of at most `limit` bytes."""
+        """Make an empty cache of at most `limit` bytes."""
         self._cache: BoundedCache[tuple[Source, int]] = BoundedCache(limit)
 
     def images(self, sources: Sequence[Source], size: int) -> Tensor:
-        """Images, uint8 (B, 3, size, size).
+        """Return images, uint8 (B, 3, size, size).
 
         Raises:
             FewshotError: one cannot be read.
         """
-        return self._cache.stack([(source, size) for source in sources], self._decoded)
+        return self._cache.stack([(source, size) for source in sources], self._decode)
 
-    def _decoded(self, keys: Sequence[tuple[Source, int]]) -> Tensor:
+    def _decode(self, keys: Sequence[tuple[Source, int]]) -> Tensor:
         sources, (size, *_) = zip(*keys, strict=True)
         decoded, problems = decode(sources, size, workers=_WORKERS)
         for position, reason in problems.items():
@@ -100,17 +100,17 @@ class ImageCache:
         return decoded
 
     def chunks(self, sources: Sequence[Source], size: int) -> Iterator[Tensor]:
-        """All of them, `CHUNK` at a time, the next being read meanwhile."""
+        """Yield images, `CHUNK` at a time, while the next ones are read."""
         starts = range(0, len(sources), CHUNK)
-        if len(starts) == 1:  # no thread for what is mostly kept already
+        if len(starts) == 1:
             yield self.images(sources, size)
             return
         with ThreadPoolExecutor(max_workers=1) as reader:
-            coming = reader.submit(self.images, sources[:CHUNK], size)
+            following = reader.submit(self.images, sources[:CHUNK], size)
             for start in starts:
-                found, after = coming, sources[start + CHUNK : start + 2 * CHUNK]
-                coming = reader.submit(self.images, after, size) if after else found
-                yield found.result()
+                current, rest = following, sources[start + CHUNK : start + 2 * CHUNK]
+                following = reader.submit(self.images, rest, size) if rest else current
+                yield current.result()
 
     def problems(
         self,
@@ -118,7 +118,7 @@ class ImageCache:
         size: int,
         on_done: OnDone = lambda done, total: None,
     ) -> Mapping[Source, str]:
-        """Which of them cannot be read, and why; the others are kept as far as they fit."""
+        """Return the sources that cannot be read, with reasons; cache the others."""
         problems: dict[Source, str] = {}
         for start in range(0, len(sources), CHUNK):
             part = sources[start : start + CHUNK]
@@ -132,14 +132,14 @@ class ImageCache:
 
 
 class FeatureCache:
-    """Features of images under backbones that no task changes."""
+    """A cache of features of images under fixed backbones."""
 
     def __init__(self, images: ImageCache) -> None:
         self._images = images
         self._cache: BoundedCache[tuple[Backbone, int, Source]] = BoundedCache(2**30)
 
     def features(self, method: FrozenMethod, sources: Sequence[Source]) -> Tensor:
-        """Features (B, d) of images, on the method's device."""
+        """Return features (B, d) of images on the method's device."""
 
         def compute(keys: list[tuple[Backbone, int, Source]]) -> Iterator[Tensor]:
             missing = [source for *_, source in keys]
@@ -151,16 +151,16 @@ class FeatureCache:
 
 
 class LowerMapsCache:
-    """The maps of `Learner.lower_maps`, of images and of their views, by content."""
+    """A cache of `Learner.lower_maps` of images and their views, by content."""
 
     def __init__(self) -> None:
         self._cache: BoundedCache[tuple[int, bytes]] = BoundedCache(2 * 2**30)
 
     @contextlib.contextmanager
     def used_by(self, learner: Learner) -> Iterator[None]:
-        """While the context lasts, `learner.lower_maps` computes only what is not kept."""
+        """Let `learner.lower_maps` use the cache within the context."""
         compute = learner.lower_maps
-        if not learner.first_stage:  # which lowers nothing
+        if not learner.first_stage:  # there are no fixed lower stages
             yield
             return
 

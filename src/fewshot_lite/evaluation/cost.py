@@ -22,14 +22,14 @@ _Shape = Sequence[int]
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of a task; None where nothing was measured. Images are decoded, and on the CPU."""
+    """The cost of a task; None where it was not measured. Decoding is left out."""
 
     adapt_ms: float | None = None
-    """Milliseconds to adapt to the support set."""
+    """Milliseconds to adapt to the support set, from images on the CPU."""
     query_ms: float | None = None
-    """To classify one query image, of as many as were classified at a time."""
+    """Milliseconds to classify one query image, averaged over batches."""
     bare_ms: float | None = None
-    """The backbone alone on one query image, in the same run."""
+    """Milliseconds of the backbone alone on one query image, in the same run."""
     adapt_macs: float | None = None
     query_macs: float | None = None
     """For one query image."""
@@ -38,10 +38,10 @@ class Cost:
 
 
 def typical_cost(costs: Sequence[Cost]) -> Cost:
-    """Summary of the costs of one group's tasks: median times, mean counts, the most memory.
+    """Summarise the costs of a group's tasks: median times, mean counts, maximum memory.
 
-    Counting takes time, so tasks that were counted are timed only where there are no others; and
-    the bare backbone's time is set beside that of the same tasks.
+    Counting takes time, so times of counted tasks are used only if there are no others; if the bare
+    backbone was timed, all times are of those tasks.
     """
     timed = [cost for cost in costs if cost.bare_ms is not None]
     timed = timed or [cost for cost in costs if cost.adapt_macs is None] or list(costs)
@@ -50,7 +50,7 @@ def typical_cost(costs: Sequence[Cost]) -> Cost:
 
 
 def mean_cost(costs: Sequence[Cost]) -> Cost:
-    """Means of what was measured, and the most memory."""
+    """Return the means of the costs, and the maximum memory."""
     means = _averages(costs, fmean, "adapt_ms", "query_ms", "bare_ms", "adapt_macs", "query_macs")
     peak = max((c.peak_memory for c in costs if c.peak_memory is not None), default=None)
     return Cost(**means, peak_memory=peak)
@@ -59,16 +59,16 @@ def mean_cost(costs: Sequence[Cost]) -> Cost:
 def _averages(
     costs: Sequence[Cost], average: Callable[[list[float]], float], *names: str
 ) -> dict[str, Any]:
-    found = {name: [v for c in costs if (v := getattr(c, name)) is not None] for name in names}
-    return {name: average(values) if values else None for name, values in found.items()}
+    measured = {name: [v for c in costs if (v := getattr(c, name)) is not None] for name in names}
+    return {name: average(values) if values else None for name, values in measured.items()}
 
 
 class MacMeter(contextlib.ExitStack):
-    """Counts the multiply-accumulates of all matrix products and convolutions that run.
+    """Count the multiply-accumulates of all matrix products and convolutions that run.
 
-    Those of backward passes count as they run: with the gradients of both operands a backward pass
-    takes two products for one of the forward pass, with frozen weights one. ORBIT's own counter
-    (`ops_counter`) takes every backward pass for as much as the forward pass.
+    Backward passes are counted as they run: two products for one of the forward pass if both
+    operands have gradients, one if the weights are frozen. ORBIT's own counter (`ops_counter`)
+    takes every backward pass to cost as much as the forward pass.
 
         with MacMeter() as meter:
             model(images)
@@ -78,11 +78,11 @@ class MacMeter(contextlib.ExitStack):
     def __init__(self) -> None:
         super().__init__()
         self.macs = 0.0
-        """Over all uses; one is two of torch's floating-point operations."""
+        """The total over all uses; one is two of torch's floating-point operations."""
 
     def __enter__(self) -> MacMeter:
         super().__enter__()
-        # The fused attention of torch's "fast path" is one operation that nobody counts.
+        # torch's counter does not know the fused attention of its "fast path".
         before = torch.backends.mha.get_fastpath_enabled()
         self.callback(torch.backends.mha.set_fastpath_enabled, before)
         torch.backends.mha.set_fastpath_enabled(False)
@@ -96,13 +96,13 @@ class MacMeter(contextlib.ExitStack):
 
 
 def _attention_flops(query: _Shape, key: _Shape, value: _Shape, *_: Any, **__: Any) -> int:
-    """QKᵀ and its product with V, of shapes (B, heads, tokens, width)."""
+    """Count QKᵀ and its product with V, of shapes (B, heads, tokens, width)."""
     batch, heads, queries, width = query
     return 2 * batch * heads * queries * key[2] * (width + value[3])
 
 
 def _attention_backward_flops(_: _Shape, *shapes: _Shape, **__: Any) -> int:
-    """QKᵀ again, then the gradients of V, of the weights, of Q and of K."""
+    """Count QKᵀ again, and the gradients of V, of the weights, of Q and of K."""
     query, key, value = shapes[:3]
     batch, heads, queries, width = query
     return 2 * batch * heads * queries * key[2] * (3 * width + 2 * value[3])
@@ -125,13 +125,13 @@ def measure(
     metered: bool = False,
     compared: bool = False,
 ) -> tuple[Tensor, Cost]:
-    """Adapt and classify in full, and say what it cost.
+    """Adapt to a task, classify its queries and measure the cost.
 
     Args:
         support: uint8 (N, 3, S, S) on the CPU, labels int64 (N,).
         queries: chunks of query images, uint8 (B, 3, S, S) on the CPU, one at a time in memory.
-        metered: count the multiply-accumulates too, at some cost in time.
-        compared: time the bare backbone on the queries too.
+        metered: count multiply-accumulates, which takes time.
+        compared: time the bare backbone on the queries, too.
 
     Returns:
         Logits (Q, K) on the CPU, and the cost.
@@ -161,7 +161,7 @@ def measure(
 
 
 class _Stopwatch:
-    """Seconds over all its uses, with what was begun on a CUDA device waited for."""
+    """The total seconds of its uses, waiting for the device to finish."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -185,21 +185,21 @@ class _Stopwatch:
 
 @contextlib.contextmanager
 def peak_memory(device: torch.device) -> Iterator[Callable[[], int]]:
-    """Yields a function that tells the most bytes in use since: see `Cost.peak_memory`.
+    """Yield a function that returns the peak memory since then: see `Cost.peak_memory`.
 
-    Without Linux's /proc the process's peak since its start is all there is to know.
+    Without Linux's /proc it is the peak since the process started.
     """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         yield lambda: int(torch.cuda.max_memory_allocated(device))
         return
     with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # sets the peak to what is resident now
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the present size
     yield peak_resident
 
 
 def peak_resident() -> int:
-    """Most bytes that this process has held since its start, or since the peak was set anew."""
+    """Return the peak resident memory in bytes since the process started or the peak was reset."""
     with contextlib.suppress(OSError, StopIteration, ValueError, IndexError):
         lines = Path("/proc/self/status").read_text().splitlines()
         return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])

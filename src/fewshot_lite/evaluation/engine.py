@@ -1,7 +1,7 @@
-"""The one engine that scores: meta-training's validation, comparisons and pattern searches.
+"""Scoring of models on tasks, for validation in meta-training, comparisons and pattern searches.
 
-`score_pixels` is one model on one task: adapt, classify, judge, at a cost. `run` is the loop of a
-comparison over a protocol's tasks: each task, each model, one score; done tasks are not done again.
+`score_pixels` scores one model on one task: it adapts, classifies the queries and measures the
+cost. `run` scores all models of a comparison on all tasks of a protocol that are not in the log.
 """
 
 from __future__ import annotations
@@ -21,12 +21,11 @@ from fewshot_lite.evaluation.methods import FrozenMethod, LearnerMethod, Method
 from fewshot_lite.evaluation.protocols.base import EvaluationProtocol, EvaluationTask
 from fewshot_lite.evaluation.scores import TaskRecord, TaskScore, judge
 
-#: Tasks of each group that methods do in full: the first is counted (and warms up), the others are
-#: timed. From then on they share what no task changes.
+#: The number of tasks of each group whose cost is measured, without caches: multiply-accumulates
+#: are counted in the first, which also warms up, and the others are timed.
 COSTED = 4
 
-#: Queries whose features are in memory at a time: some chunks, each read while the one before it
-#: goes through the backbone.
+#: Queries whose features are in memory at a time.
 _STRIDE = 8 * CHUNK
 
 
@@ -48,8 +47,8 @@ def score_pixels(
         support: (N, 3, S, S) on the CPU, uint8 or float in [0, 1]; labels int64 (N,) of 0..K-1.
         classes: K.
         queries: chunks of query images like the support's, one at a time in memory.
-        query_labels: of all of them, Q.
-        parts: as `judge` takes them; `metered` and `compared` as `measure` does.
+        query_labels: the labels of all Q queries.
+        parts: see `judge`; for `metered` and `compared` see `measure`.
     """
     logits, cost = measure(
         method, support, labels, classes, queries, metered=metered, compared=compared
@@ -70,12 +69,12 @@ def run(
     """Score methods on the tasks of a protocol that the log does not hold yet.
 
     Args:
-        methods: each is given exactly the same tasks; their order does not matter.
-        log: where scores go.
+        methods: all get exactly the same tasks; their order does not matter.
+        log: the scores are added to it.
         images: decoded images, kept between tasks.
         on_done: called with (tasks done, tasks in all).
         stop: asked after each task; True ends the run.
-        ranks: processes that share the tasks out; the first one's log and any one's `stop` hold.
+        ranks: processes that share the tasks; the log is the first one's, and any can stop.
 
     Returns:
         Whether all tasks are done.
@@ -83,7 +82,7 @@ def run(
     runner = _Runner(methods, images)
     ranks = ranks or Ranks()
     log.records |= ranks.everyone(log.records)[0]
-    begun = 0  # tasks that were begun by anyone
+    begun = 0  # tasks begun by any rank
     mine: TaskRecord | None = None
     for number in range(len(protocol)):
         if number in log.records:
@@ -97,10 +96,10 @@ def run(
             begun += 1
         last = number + 1 == len(protocol)
         if not last and begun % ranks.size:
-            continue  # until each has a task
-        found = ranks.everyone(mine)
+            continue  # until each rank has a task
+        records = ranks.everyone(mine)
         mine = None
-        for record in found:
+        for record in records:
             if record is not None:
                 log.add(record)
         on_done(number + 1, len(protocol))
@@ -146,7 +145,7 @@ class _Runner:
     def _in_full(
         self, method: Method, task: EvaluationTask, position: int, at_most: int | None = None
     ) -> TaskScore:
-        """Adapt and classify from the pixels all queries, or the first `at_most`."""
+        """Score a method from the pixels, on all queries or the first `at_most`."""
         size = method.image_size
         return score_pixels(
             method,
@@ -161,7 +160,7 @@ class _Runner:
         )
 
     def _cached(self, method: FrozenMethod, task: EvaluationTask) -> Tensor:
-        """Logits (Q, K) from features that all tasks share."""
+        """Return logits (Q, K) from cached features."""
         device = method.device
         features = self._features.features(method, task.support)
         labels = torch.tensor(task.support_labels, device=device)

@@ -1,14 +1,14 @@
-"""Fine-tuning to a task: what LITE's one forward pass is compared with.
+"""Fine-tuning to a task, the baseline of adaptation in one forward pass.
 
-Bronskill et al. 2021, section 5.1, and the ORBIT code: 50 steps of Adam at 1e-3 on the whole
+As in Bronskill et al. 2021, section 5.1, and the ORBIT code: 50 steps of Adam at 1e-3 on the whole
 support set, a linear layer that starts at zero (`init_zeros`), the backbone's statistics fixed;
-with FiLM, γ and β of each norm layer too, or else all of the backbone's weights. Nothing is drawn
-at random. Of a pattern (`maml.patterns`) only the layers that it names are updated, and what lies
-below the lowest of them is run once, not at each step.
+further γ and β of each norm layer (FiLM), or all of the backbone's weights. Nothing is random. With
+a pattern (`maml.patterns`) only its layers are updated, and the stages below the lowest of them are
+run once, not at each step.
 
-What is learned is kept in float64. Adam divides a gradient by its own size: where the true gradient
-is zero (the biases at the first step of a balanced task), rounding errors of float32 would become
-steps of full length, and the size of micro-batches would show in the result.
+Learned parameters are kept in float64. Adam divides a gradient by its own size: where the true
+gradient is zero (the biases at the first step of a balanced task), rounding errors of float32 would
+become steps of full length, and the size of micro-batches would change the result.
 """
 
 from __future__ import annotations
@@ -50,19 +50,19 @@ class Linear:
 
     @classmethod
     def zeros(cls, classes: int, width: int, device: torch.device) -> Linear:
-        """The layer as it starts."""
-        dtype = _precise(device)
+        """Return the initial layer."""
+        dtype = _widest_float(device)
         return cls(
             torch.zeros(classes, width, dtype=dtype, device=device, requires_grad=True),
             torch.zeros(classes, dtype=dtype, device=device, requires_grad=True),
         )
 
     def __call__(self, features: Tensor) -> Tensor:
-        """Logits (B, K) of features (B, d)."""
+        """Return logits (B, K) of features (B, d)."""
         return F.linear(features.to(self.weight.dtype), self.weight, self.bias)
 
     def detach(self) -> Linear:
-        """The layer without its graph."""
+        """Return the layer without its graph."""
         return Linear(self.weight.detach(), self.bias.detach())
 
 
@@ -85,14 +85,14 @@ class Updated:
     names: frozenset[str]
     """Parameters by their names in the backbone."""
     lowest: int
-    """The first stage with any of them; their number if there is none."""
+    """The first stage with any of them; the number of stages if there is none."""
 
 
 def updated_by(pattern: str | None, backbone: Backbone) -> Updated:
-    """The parameters that a pattern updates, of those that the backbone has.
+    """Return the backbone's parameters that a pattern updates.
 
     Raises:
-        UsageError: it does not fit, changes from step to step, or leaves the head as it is.
+        UsageError: it does not fit, changes from step to step, or does not update the head.
     """
     staged = Staged(backbone)
     row = (True,) * len(staged.layers)
@@ -109,13 +109,13 @@ def updated_by(pattern: str | None, backbone: Backbone) -> Updated:
             "stays there nothing below it learns."
         )
     by_stage = staged.parameter_names()
-    wanted = [names if on else [] for on, names in zip(row, by_stage, strict=False)]
-    lowest = next((number for number, names in enumerate(wanted) if names), len(wanted))
-    found = frozenset(name.removeprefix("backbone.") for names in wanted for name in names)
-    return Updated(found, lowest)
+    updated = [names if on else [] for on, names in zip(row, by_stage, strict=False)]
+    lowest = next((number for number, names in enumerate(updated) if names), len(updated))
+    flat = frozenset(name.removeprefix("backbone.") for names in updated for name in names)
+    return Updated(flat, lowest)
 
 
-#: The parameters learned below the head, and the norm parameters or weights that they make.
+#: The learned tensors below the head, and a function to the backbone's parameters made of them.
 _Learned = tuple[list[Tensor], Callable[[], NormParameters]]
 
 
@@ -131,11 +131,11 @@ def fine_tune_film(
 ) -> tuple[NormParameters, Linear]:
     """Fit a linear layer and FiLM to support images (N, 3, S, S) with labels (N,).
 
-    The loss is a sum over images, so its gradient is added up over micro-batches: their size sets
-    the memory and does not change the result.
+    The loss is a sum over images, so its gradient is accumulated over micro-batches: their size
+    determines the memory, not the result.
 
     Args:
-        learn: what is learned in place of FiLM's γ and β.
+        learn: makes the parameters to learn in place of FiLM's γ and β.
 
     Returns:
         The norm parameters of the adapted backbone, and the layer on its features.
@@ -144,7 +144,7 @@ def fine_tune_film(
         UsageError: as `updated_by`.
     """
     updated = updated_by(settings.pattern, backbone)
-    learned, parameters = (learn or _film)(backbone, updated.names, _precise(images.device))
+    learned, parameters = (learn or _film)(backbone, updated.names, _widest_float(images.device))
     support = _Support(backbone, images, labels, updated.lowest, passes)
     layer = Linear.zeros(classes, backbone.feature_dim, labels.device)
     with torch.enable_grad():
@@ -158,7 +158,7 @@ def fine_tune_film(
 
 
 def fine_tune_weights(*args: Any, **options: Any) -> tuple[NormParameters, Linear]:
-    """As `fine_tune_film`, of the backbone's own weights."""
+    """Fit a linear layer and the backbone's weights; see `fine_tune_film` for the parameters."""
     return fine_tune_film(*args, **options, learn=_weights)
 
 
@@ -183,13 +183,13 @@ def _film(backbone: Backbone, names: frozenset[str], dtype: torch.dtype) -> _Lea
 
 
 def _weights(backbone: Backbone, names: frozenset[str], dtype: torch.dtype) -> _Learned:
-    own = {n: value for n, value in backbone.named_parameters() if n in names}
-    learned = {n: v.detach().clone().to(dtype).requires_grad_() for n, v in own.items()}
-    return list(learned.values()), lambda: {n: v.to(own[n].dtype) for n, v in learned.items()}
+    weights = {n: value for n, value in backbone.named_parameters() if n in names}
+    learned = {n: v.detach().clone().to(dtype).requires_grad_() for n, v in weights.items()}
+    return list(learned.values()), lambda: {n: v.to(weights[n].dtype) for n, v in learned.items()}
 
 
 class _Support:
-    """A support set, and what the stages below `lowest` make of it, once."""
+    """A support set, with the output of the stages below `lowest` for it."""
 
     def __init__(
         self,
@@ -218,16 +218,16 @@ class _Support:
             (loss / len(self.labels)).backward()
 
     def _features(self, x: Tensor, parameters: NormParameters) -> Tensor:
-        """(B, d) of a micro-batch of `_below`; of images if all stages are run."""
-        found: Tensor
+        """Return features (B, d) of a micro-batch of `_below`."""
+        features: Tensor
         if self._lowest == 0:
-            found = functional_call(self.backbone, parameters, (x,))
+            features = functional_call(self.backbone, parameters, (x,))
         else:
             named = {f"backbone.{name}": value for name, value in parameters.items()}
-            found = functional_call(self._staged, named, (x, self._lowest))
-        return found
+            features = functional_call(self._staged, named, (x, self._lowest))
+        return features
 
 
-def _precise(device: torch.device) -> torch.dtype:
-    """The widest floats of a device; Apple's have no float64."""
+def _widest_float(device: torch.device) -> torch.dtype:
+    """Return the widest floating-point type of a device; Apple's have no float64."""
     return torch.float32 if device.type == "mps" else torch.float64

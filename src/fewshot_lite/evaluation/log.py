@@ -1,4 +1,4 @@
-"""The log of a comparison: its configuration, then a line for each task, so that it can go on."""
+"""The log of a comparison, from which it can continue: its configuration, then a line per task."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fewshot_lite.evaluation.scores import TaskRecord
 
 
 class TaskLog:
-    """Tasks that are done, in a file of JSON lines or (without a path) in memory alone.
+    """The records of finished tasks, in a file of JSON lines or, without a path, in memory.
 
     `with TaskLog(path, config) as log: ... log.add(record)`
     """
@@ -22,21 +22,21 @@ class TaskLog:
     def __init__(
         self, path: Path | None, config: Mapping[str, Any], *, force: bool = False
     ) -> None:
-        """Open a log, and read it if it is there.
+        """Read the log if it exists.
 
         Args:
-            config: JSON-able; all that the scores depend on.
+            config: all that the scores depend on, JSON-able.
             force: begin anew if the file is of another comparison.
 
         Raises:
-            UsageError: the file is of another comparison, or no such log.
-            FewshotError: damaged, or it cannot be written.
+            UsageError: the file is of another comparison, damaged, or no such log.
+            FewshotError: it cannot be read.
         """
         self.path = path
         self._config = json.loads(plain_json.dumps(dict(config)))
         self.records: dict[int, TaskRecord] = {}
         self._file: TextIO | None = None
-        self._keep = 0  # bytes of the file that are whole lines of this comparison
+        self._keep = 0  # bytes of whole lines of this comparison
         if path is not None and path.exists() and path.stat().st_size:
             try:
                 self._read(path)
@@ -50,7 +50,7 @@ class TaskLog:
             with failing_as(f"--output {self.path}", "cannot be written"):
                 self.path.touch()
                 self._file = self.path.open("r+", encoding="utf-8", newline="\n")
-                self._file.truncate(self._keep)  # what a killed run left of a line
+                self._file.truncate(self._keep)  # drop what a killed run left of a line
                 self._file.seek(self._keep)
             if not self._keep:
                 self._write(self._header())
@@ -61,7 +61,7 @@ class TaskLog:
             self._file.close()
 
     def add(self, record: TaskRecord) -> None:
-        """Keep a task, on disk before this returns."""
+        """Add the record of a task, written before this returns."""
         self.records[record.number] = record
         self._write(plain_json.dumps(record.to_json()))
 
@@ -77,24 +77,24 @@ class TaskLog:
         with failing_as(f"--output {path}", READING):
             content = path.read_bytes()
         try:
-            if self._header().encode().startswith(content):  # killed before it was written
+            if self._header().encode().startswith(content):  # killed while the header was written
                 return
             whole = content[: content.rfind(b"\n") + 1]
             first, *others = [plain_json.loads(line) for line in whole.splitlines()] or [{}]
-            then = first["comparison"]
-            if not isinstance(then, dict):
-                raise TypeError(then)
+            logged = first["comparison"]
+            if not isinstance(logged, dict):
+                raise TypeError(logged)
             self.records = {r.number: r for r in map(TaskRecord.from_json, others)}
         except (ValueError, KeyError, TypeError, AttributeError):
             raise UsageError(
                 f"--output {path}: not a log of `fewshot-lite evaluate`, or damaged. Give another "
                 "name, or use --force to overwrite it."
             ) from None
-        for name in {**then, **self._config}:
-            if then.get(name) != self._config.get(name):
+        for name in {**logged, **self._config}:
+            if logged.get(name) != self._config.get(name):
                 raise UsageError(
                     f"--output {path}: holds a comparison of other {name.replace('_', ' ')} "
-                    f"({_short(then.get(name))}, not {_short(self._config.get(name))}). Give "
+                    f"({_short(logged.get(name))}, not {_short(self._config.get(name))}). Give "
                     "another name, or use --force to overwrite it."
                 )
         self._keep = len(whole)

@@ -1,9 +1,9 @@
-"""Methods adapt to a task: a meta-trained learner, a head on a fixed backbone, fine-tuning.
+"""Methods that adapt to a task: a meta-trained learner, a head on a fixed backbone, fine-tuning.
 
     images, labels --adapt--> classifier: images -> logits
 
-A method that leaves the backbone as it is can be given features instead (`FrozenMethod.fit`), so
-that each image goes through the backbone once in a whole comparison.
+A method that does not change the backbone takes features instead (`FrozenMethod.fit`), so that
+each image goes through the backbone once in a comparison.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class Method(ABC):
     """One of the models of a comparison."""
 
     def __init__(self, name: str, backbone: Backbone, image_size: int, passes: Passes) -> None:
-        """A method around a backbone, used as it is, where it is.
+        """Wrap a backbone, without copying or moving it.
 
         Args:
-            name: as tables show it.
-            image_size: side of the images that it is given, in pixels.
+            name: the name in tables.
+            image_size: side of its input images in pixels.
         """
         self.name = name
         self.backbone = backbone
@@ -56,12 +56,12 @@ class Method(ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where it runs."""
+        """The device of the backbone."""
         return self.backbone.mean.device
 
     @property
     def parameters(self) -> int:
-        """Numbers that are kept for adapting; what is made for a task does not count."""
+        """The number of parameters, without those made for a task."""
         return _count(self.backbone)
 
     @abstractmethod
@@ -74,11 +74,11 @@ class Method(ABC):
             classes: K.
 
         Returns:
-            From query images, uint8 (B, 3, S, S), to logits (B, K).
+            A function of query images, uint8 (B, 3, S, S), to logits (B, K).
         """
 
     def bare(self, images: Tensor) -> Tensor:
-        """Features (B, d) of the backbone as it is: what any method costs at least."""
+        """Return features (B, d) of the unadapted backbone: the least that any method costs."""
         with torch.no_grad():
             return self.passes.map(self.backbone, images)
 
@@ -98,10 +98,10 @@ class LearnerMethod(Method):
         return self.adapted(images, labels, classes).logits
 
     def adapted(self, images: Tensor, labels: Tensor, classes: int) -> TaskClassifier:
-        """The learner adapted to support images as `adapt` takes them.
+        """Return the learner adapted to support images; the parameters are those of `adapt`.
 
         Raises:
-            FewshotError: it cannot be; the message names the method.
+            FewshotError: adapting failed; the message names the method.
         """
         with self.named_errors():
             return self.learner.adapt(
@@ -113,14 +113,16 @@ class LearnerMethod(Method):
             )
 
     def in_one_pass(self, images: Tensor, labels: Tensor, classes: int, head: HeadName) -> OnePass:
-        """Adapts as `fewshot-lite adapt` does, views and head included."""
-        given = self.learner, images, labels, classes
+        """Adapt as `fewshot-lite adapt` does, views and head included."""
+        options = AdaptOptions(head)
         with self.named_errors():
-            return adapt_in_one_pass(*given, AdaptOptions(head), passes=self.passes)
+            return adapt_in_one_pass(
+                self.learner, images, labels, classes, options, passes=self.passes
+            )
 
     @contextlib.contextmanager
     def named_errors(self) -> Iterator[None]:
-        """Put the method's name before what is wrong."""
+        """Put the method's name before the message of an error."""
         try:
             yield
         except FewshotError as error:
@@ -128,15 +130,15 @@ class LearnerMethod(Method):
 
 
 class FilmHeadMethod(LearnerMethod):
-    """A head of one's choice on what a meta-trained learner makes of the features."""
+    """A head of one's choice on features adapted by a meta-trained learner."""
 
     def __init__(
         self, name: str, learner: Learner, head: HeadName, image_size: int, passes: Passes
     ) -> None:
-        """A method; `head` as `adapt --head` takes it.
+        """Wrap a learner; `head` is a name of `adapt --head`.
 
         Raises:
-            UsageError: the learner adapts features to their labels, which favours any head.
+            UsageError: the learner adapts by gradient, its head together with the features.
         """
         super().__init__(name, learner, image_size, passes)
         if isinstance(learner, GradientLearner):
@@ -148,12 +150,12 @@ class FilmHeadMethod(LearnerMethod):
 
     def adapt(self, images: Tensor, labels: Tensor, classes: int) -> Classifier:
         with torch.no_grad():
-            found = self.in_one_pass(images, labels, classes, self.head)
-        return _classifier(found.choice.head, found.classifier, found.labels, classes)
+            adapted = self.in_one_pass(images, labels, classes, self.head)
+        return _classifier(adapted.choice.head, adapted.classifier, adapted.labels, classes)
 
 
 class RefinedMethod(LearnerMethod):
-    """A meta-trained learner as `adapt` takes it, refined by all steps of `Refinement`."""
+    """A meta-trained learner, adapted as by `fewshot-lite adapt` and refined by all steps."""
 
     def __init__(
         self,
@@ -163,7 +165,7 @@ class RefinedMethod(LearnerMethod):
         passes: Passes,
         settings: Refinement | None = None,
     ) -> None:
-        """A method.
+        """Wrap a learner.
 
         Raises:
             UsageError: as `RefinedLearner`.
@@ -173,7 +175,7 @@ class RefinedMethod(LearnerMethod):
 
     @property
     def settings(self) -> Refinement:
-        """How it is refined."""
+        """The settings of the refinement."""
         return self.refined.settings
 
     @settings.setter
@@ -182,34 +184,35 @@ class RefinedMethod(LearnerMethod):
             self.refined = RefinedLearner(self.learner, settings)
 
     def adapt(self, images: Tensor, labels: Tensor, classes: int) -> Classifier:
-        found = self.in_one_pass(images, labels, classes, "default")
-        given = found.labels, classes, found.groups
+        one_pass = self.in_one_pass(images, labels, classes, "default")
+        labelled = one_pass.labels, classes, one_pass.groups
         with self.named_errors():
-            maps = self.refined.upper_maps(found.classifier, found.maps)
-            adapted = self.refined.refine(found.classifier, maps, *given)
-        support = SupportSet(adapted.support_features, *given)
+            maps = self.refined.upper_maps(one_pass.classifier, one_pass.maps)
+            adapted = self.refined.refine(one_pass.classifier, maps, *labelled)
+        support = SupportSet(adapted.support_features, *labelled)
         head = choose_head("default", self.learner.head, support).head
-        return _classifier(head, adapted, found.labels, classes)
+        return _classifier(head, adapted, one_pass.labels, classes)
+
+
+def _classifier(head: Head, adapted: TaskClassifier, labels: Tensor, classes: int) -> Classifier:
+    """Fit a head to the support features of an adapted learner."""
+    classify = _fit_head(head, adapted.support_features, labels, classes)
+    return torch.no_grad()(lambda queries: classify(adapted.features(queries)))
 
 
 @torch.no_grad()
-def _classifier(head: Head, adapted: TaskClassifier, labels: Tensor, classes: int) -> Classifier:
-    """A head fitted to the support features of a task."""
-    statistics = head.fit(adapted.support_features, labels, classes)
-
-    @torch.no_grad()
-    def classify(queries: Tensor) -> Tensor:
-        return head.logits(statistics, adapted.features(queries))
-
-    return classify
+def _fit_head(head: Head, features: Tensor, labels: Tensor, classes: int) -> Classifier:
+    """Fit a head to features; return a function of query features (B, d) to logits (B, K)."""
+    statistics = head.fit(features, labels, classes)
+    return torch.no_grad()(lambda queries: head.logits(statistics, queries))
 
 
 class FrozenMethod(Method):
-    """A method that looks at features of the backbone as it is."""
+    """A method that uses features of the unadapted backbone."""
 
     @abstractmethod
     def fit(self, features: Tensor, labels: Tensor, classes: int) -> Classifier:
-        """As `adapt`, from support features (N, d) to a function of query features (B, d)."""
+        """Adapt to support features (N, d); return a function of query features (B, d)."""
 
     def adapt(self, images: Tensor, labels: Tensor, classes: int) -> Classifier:
         classify = self.fit(self.bare(images), labels, classes)
@@ -227,18 +230,11 @@ class HeadMethod(FrozenMethod):
         self.head = head
 
     def fit(self, features: Tensor, labels: Tensor, classes: int) -> Classifier:
-        with torch.no_grad():
-            statistics = self.head.fit(features, labels, classes)
-
-        @torch.no_grad()
-        def classify(queries: Tensor) -> Tensor:
-            return self.head.logits(statistics, queries)
-
-        return classify
+        return _fit_head(self.head, features, labels, classes)
 
 
 class _FineTuned(Method):
-    """The base of both kinds of fine-tuning: the optimiser's settings."""
+    """The base of all kinds of fine-tuning, with the optimiser's settings."""
 
     def __init__(
         self,
@@ -271,8 +267,8 @@ class FineTunedFilm(_FineTuned):
         )
 
         def features(queries: Tensor) -> Tensor:
-            found: Tensor = functional_call(self.backbone, parameters, (queries,))
-            return found
+            adapted: Tensor = functional_call(self.backbone, parameters, (queries,))
+            return adapted
 
         @torch.no_grad()
         def classify(queries: Tensor) -> Tensor:
@@ -282,10 +278,10 @@ class FineTunedFilm(_FineTuned):
 
 
 def _check_own_statistics(name: str, backbone: Backbone) -> None:
-    """Refuse a backbone that is none by itself.
+    """Refuse a backbone whose norm layers have no statistics but those of support sets.
 
     Raises:
-        UsageError: its norm layers never had statistics but those of support sets.
+        UsageError: it is such a backbone.
     """
     if any(isinstance(module, SupportNorm) for module in backbone.modules()):
         raise UsageError(

@@ -12,7 +12,7 @@ from fewshot_lite.core.config import HeadName
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.files import DEFAULT_BASE, models_folder
 
-#: Methods that adapt without meta-training, and what each does.
+#: Methods that adapt without meta-training, with descriptions.
 BASELINES = {
     "cosine": "class means by cosine",
     "euclidean": "class means by Euclidean distance",
@@ -26,13 +26,13 @@ BASELINES = {
     "finetune": "gradient steps on a linear layer and on all weights",
 }
 
-#: Those whose gradient steps go through layers of the backbone: they take a pattern.
+#: Baselines whose gradient steps go through the backbone, and which therefore take a pattern.
 TAKE_PATTERNS = ("finetune-film", "finetune")
 
-#: Heads on features as FiLM adapts them to the task: what `adapt --head` makes of a checkpoint.
+#: Heads on features that FiLM has adapted to the task, as `adapt --head` fits them.
 FILM_HEADS: dict[str, HeadName] = {f"film-{name}": name for name in get_args(HeadName)}
 
-#: A checkpoint, refined by gradient steps from its one-pass solution, as `adapt --refine on`.
+#: A checkpoint refined by gradient steps from its one-pass solution, as by `adapt --refine on`.
 REFINE = "refine"
 
 
@@ -41,7 +41,7 @@ class ModelName:
     """One of the models to compare."""
 
     text: str
-    """As it was given, and as tables show it."""
+    """As typed on the command line and shown in tables."""
     baseline: str | None
     """In `BASELINES` or `FILM_HEADS`, or `REFINE`; None for a meta-trained checkpoint as it is."""
     base: str
@@ -49,15 +49,15 @@ class ModelName:
 
 
 def parse_models(texts: Sequence[str], baseline_backbone: str = DEFAULT_BASE) -> list[ModelName]:
-    """The models of a comparison.
+    """Parse the names of models to compare.
 
     Args:
         texts: each `default`, a checkpoint, a baseline's name, or `NAME:BACKBONE`. A file named
-            like a baseline is meant only if written with a path separator or its ending.
-        baseline_backbone: of baselines that name none.
+            like a baseline must be written with a path separator or its ending.
+        baseline_backbone: the backbone of baselines that name none.
 
     Raises:
-        UsageError: an unknown name, a file that is not there, or one model named twice.
+        UsageError: an unknown name, a missing file, or a model named twice.
     """
     if not texts:
         raise UsageError(
@@ -72,12 +72,12 @@ def parse_models(texts: Sequence[str], baseline_backbone: str = DEFAULT_BASE) ->
 
 
 def check_pattern(pattern: str | None, names: Sequence[ModelName]) -> None:
-    """Refuse a pattern that no model of a comparison takes, or that cannot be one.
+    """Refuse a pattern that no model of a comparison takes, or with other digits than 0 and 1.
 
-    How many digits it must have depends on the network: see `evaluation.finetuning.updated_by`.
+    Its length is checked with the network at hand: see `evaluation.finetuning.updated_by`.
 
     Raises:
-        UsageError: there is no such model, or something other than 0 and 1 in it.
+        UsageError: either.
     """
     if pattern is None:
         return
@@ -115,7 +115,7 @@ def _parse(text: str, baseline_backbone: str) -> ModelName:
 
 
 def is_known(text: str) -> bool:
-    """Whether a word is a model's name, whatever file or folder is called so."""
+    """Return whether a word is a model's name, even if a file or folder has the same name."""
     return text in (DEFAULT_BASE, *_shipped()) or _is_method(text.partition(":")[0])
 
 

@@ -1,4 +1,4 @@
-"""From names to methods, each checkpoint and each backbone in memory once."""
+"""Loading of the models of a comparison, each checkpoint and each backbone once."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Session:
     device: str = "auto"
     precision: Precision = "auto"
     image_size: int | None = None
-    """Other than the models' own, in pixels."""
+    """Side of the images in pixels, in place of the models' own."""
     micro_batch: int = 64
     """Images in a pass; does not change accuracies."""
     fine_tuning: FineTuning = FineTuning()  # noqa: RUF009 (frozen)
@@ -50,21 +50,21 @@ class Session:
 
 @dataclass(frozen=True)
 class Opened:
-    """A model ready to run, and what it is."""
+    """A model ready to run."""
 
     method: Method
     description: dict[str, Any]
-    """JSON-able: backbone, weights, image size, parameters."""
+    """Backbone, weights, image size and parameters, JSON-able."""
     trained_on: Mapping[str, Sequence[str]]
-    """Names of classes by data set, as far as its checkpoint records them."""
+    """Names of training classes by data set, as far as its checkpoint records them."""
 
 
 def open_models(names: Sequence[ModelName], session: Session) -> list[Opened]:
-    """Load what is compared.
+    """Load the models of a comparison.
 
     Raises:
         UsageError: a file of another kind, an unknown network, an image size it cannot take.
-        FewshotError: a damaged file; weights that cannot be had.
+        FewshotError: a damaged file, or weights that cannot be loaded.
     """
     opener = _Opener(session)
     return [opener.open(name) for name in names]
@@ -108,7 +108,7 @@ class _Opener:
         return Opened(method, description, self._trained_on(name.base))
 
     def _trained_on(self, base: str) -> Mapping[str, Sequence[str]]:
-        """Classes that a base's meta-training and the training of its backbone saw."""
+        """Return the classes that a checkpoint and its backbone were trained on."""
         path = Path(base) if Path(base).is_file() else _shipped(base, base)
         if path is None or path.suffix != ".safetensors":
             return {}
@@ -117,8 +117,8 @@ class _Opener:
         try:
             record = meta.get("record") or {}
             pretraining = record.get("pretraining") or {}
-            for found in (record.get("data"), pretraining.get("classes"), meta.get("classes")):
-                for name, classes in (found or {}).items():
+            for by_set in (record.get("data"), pretraining.get("classes"), meta.get("classes")):
+                for name, classes in (by_set or {}).items():
                     seen.setdefault(name, []).extend(map(str, classes))
         except (AttributeError, TypeError):
             raise FewshotError(f"{path}: its description is damaged. {TAKE_ANOTHER}") from None
@@ -141,7 +141,7 @@ class _Opener:
         return self._models[path]
 
     def _backbone(self, base: str, text: str) -> tuple[Backbone, int, dict[str, Any]]:
-        """The backbone of a checkpoint, a pre-trained one, or torchvision's of this name."""
+        """Return the backbone of a checkpoint, a pre-trained one, or torchvision's by its name."""
         if base not in self._backbones:
             path = Path(base) if Path(base).is_file() else _shipped(base, text)
             if path is not None and self._is_meta(path):
@@ -181,12 +181,12 @@ class _Opener:
         settings = self._settings
         return Passes(settings.micro_batch, cast_for(backbone, self._device, settings.precision))
 
-    def _size(self, own: int) -> int:
-        return self._settings.image_size or own
+    def _size(self, default: int) -> int:
+        return self._settings.image_size or default
 
 
 def _checkpoint(name: ModelName) -> Path:
-    """The file of what is adapted in one pass, whatever comes after."""
+    """Return the file of a meta-trained model."""
     try:
         return find_base(name.base)
     except UsageError:
@@ -197,7 +197,7 @@ def _checkpoint(name: ModelName) -> Path:
 
 
 def _check_pattern(text: str, pattern: str | None, backbone: Backbone) -> None:
-    """Refuse a pattern that does not fit, by the name of the model that it does not fit."""
+    """Refuse a pattern that does not fit the model, naming the model."""
     try:
         updated_by(pattern, backbone)
     except UsageError as error:
@@ -205,7 +205,7 @@ def _check_pattern(text: str, pattern: str | None, backbone: Backbone) -> None:
 
 
 def _check_size(method: Method) -> None:
-    """Refuse a size that the network cannot take, by one image of it."""
+    """Refuse an image size that the network cannot take, by trying one image."""
     size = method.image_size
     image = torch.zeros(1, 3, size, size, dtype=torch.uint8, device=method.device)
     try:
@@ -218,7 +218,7 @@ def _check_size(method: Method) -> None:
 
 
 def _shipped(base: str, text: str) -> Path | None:
-    """The file of a shipped model; None for torchvision's names."""
+    """Return the file of a shipped model; None for torchvision's names."""
     if Path(base).is_dir() and base not in NETWORKS:
         raise UsageError(f"{text}: {base} is a folder. Give a checkpoint, or torchvision's name.")
     try:
@@ -229,17 +229,17 @@ def _shipped(base: str, text: str) -> Path | None:
 
 
 def _architecture(path: Path) -> str | None:
-    """The network in the name of a file of torchvision: efficientnet_b0_rwightman-7f5810bc.pth."""
+    """Return the network that torchvision's name of a file begins with: resnet18-f37072fd.pth."""
     if path.suffix == ".safetensors":
-        return None  # its description says, or it is a resnet18
-    named = [name for name in NETWORKS if path.name.startswith((f"{name}-", f"{name}_"))]
-    return max(named, key=len, default=None)
+        return None  # named by its description, or else a resnet18
+    names = [name for name in NETWORKS if path.name.startswith((f"{name}-", f"{name}_"))]
+    return max(names, key=len, default=None)
 
 
 def _load(
     text: str, name: str | None, path: Path | None, image_size: int | None
 ) -> tuple[Backbone, dict[str, Any]]:
-    """`load_backbone`, whose messages are of the flags of training, in the words of `evaluate`."""
+    """Call `load_backbone`, whose messages name flags of training, and adapt its messages."""
     try:
         return load_backbone(name, str(path) if path else "default", image_size)
     except FewshotError as error:

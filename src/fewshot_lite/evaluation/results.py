@@ -1,4 +1,4 @@
-"""Results of a comparison: means, intervals, paired differences, costs."""
+"""The results of a comparison: means, intervals, paired differences, costs."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class Figure:
     interval: float
 
     def to_json(self) -> dict[str, float]:
-        """As JSON."""
+        """Return the fields as JSON-able values."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Model `a` minus model `b`, task by task."""
+    """The mean of accuracy of model `a` minus that of `b`, task by task."""
 
     a: str
     b: str
@@ -35,7 +35,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Section:
-    """A line of the tables: a group of tasks, or several groups together."""
+    """A row of the tables: a group of tasks, or several groups together."""
 
     name: str
     groups: tuple[str, ...]
@@ -52,7 +52,7 @@ class Section:
     """One for each pair of models, in their order."""
 
     def difference(self, model: str, reference: str) -> Figure | None:
-        """`model` minus `reference`."""
+        """Return the accuracy of `model` minus that of `reference`; None for the same model."""
         for pair in self.differences:
             if (pair.a, pair.b) == (model, reference):
                 return pair.figure
@@ -61,7 +61,7 @@ class Section:
         return None
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, JSON-able."""
+        """Return all results as JSON-able values."""
         return {
             "name": self.name,
             "groups": list(self.groups),
@@ -85,7 +85,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All figures."""
+    """The results of a comparison."""
 
     protocol: str
     models: tuple[dict[str, Any], ...]
@@ -97,11 +97,11 @@ class Comparison:
 
     @property
     def names(self) -> list[str]:
-        """The models, in their order."""
+        """The names of the models."""
         return [model["name"] for model in self.models]
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, JSON-able."""
+        """Return all results as JSON-able values."""
         return {
             "protocol": self.protocol,
             "finished": self.finished,
@@ -123,46 +123,46 @@ def compare(
     notes: Sequence[str] = (),
     finished: bool = True,
 ) -> Comparison:
-    """Sum up what a run logged.
+    """Summarise the records of tasks.
 
     Args:
-        records: of the tasks that are done.
-        models: their descriptions; each has a "name".
-        sections: names of groups that are shown together -> their names, after the groups. Their
-            mean is that of the groups' means; where tasks are scored by parts (videos), each part
-            of each task counts alike, as ORBIT has it.
-        normal: intervals are 1.96·std/√n, as some published protocols have it; else Student's t
-            where tasks are few.
+        records: those of the finished tasks.
+        models: descriptions, each with a "name".
+        sections: the groups of each further section, by its name. Its mean is that of the groups'
+            means; where tasks are scored by parts (videos), each part of each task counts alike, as
+            ORBIT has it.
+        normal: whether intervals are 1.96·std/√n, as in some published protocols; else by
+            Student's t where tasks are few.
     """
     names = [model["name"] for model in models]
     groups = list(dict.fromkeys(record.group for record in records))
-    wanted: dict[str, tuple[str, ...]] = {group: (group,) for group in groups}
+    members_of: dict[str, tuple[str, ...]] = {group: (group,) for group in groups}
     for name, members in sections.items():
         present = tuple(group for group in members if group in groups)
         if len(present) > 1:
-            wanted[name] = present
+            members_of[name] = present
     by_group = {group: [r for r in records if r.group == group] for group in groups}
-    made = [
+    rows = [
         _section(name, {group: by_group[group] for group in members}, names, normal)
-        for name, members in wanted.items()
+        for name, members in members_of.items()
     ]
     costs = _costs(list(by_group.values()), names)
-    return Comparison(protocol, tuple(models), tuple(notes), tuple(made), costs, finished)
+    return Comparison(protocol, tuple(models), tuple(notes), tuple(rows), costs, finished)
 
 
 def _section(
     name: str, groups: Mapping[str, Sequence[TaskRecord]], names: Sequence[str], normal: bool
 ) -> Section:
     by_group = list(groups.values())
-    mine = [record for part in by_group for record in part]
-    scores = {n: [r.scores[n] for r in mine] for n in names}
-    ways = [record.way for record in mine]
+    all_records = [record for part in by_group for record in part]
+    scores = {n: [r.scores[n] for r in all_records] for n in names}
+    ways = [record.way for record in all_records]
     return Section(
         name=name,
         groups=tuple(groups),
         way=(min(ways), max(ways)),
-        shot=sum(r.support / r.way for r in mine) / len(mine),
-        tasks=len(mine),
+        shot=sum(r.support / r.way for r in all_records) / len(all_records),
+        tasks=len(all_records),
         accuracy={n: _figure(by_group, normal, n) for n in names},
         calibration={n: calibration_error(s) for n, s in scores.items()},
         costs=_costs(by_group, names),
@@ -175,13 +175,13 @@ def _section(
 def _figure(
     by_group: Sequence[Sequence[TaskRecord]], normal: bool, a: str, b: str | None = None
 ) -> Figure:
-    """A model, or its difference to another: over the units of one group, or means of several."""
+    """Return the mean accuracy of a model, or of its difference to another, over groups."""
 
     def units(record: TaskRecord) -> Sequence[float]:
-        own = record.scores[a].units
+        units_a = record.scores[a].units
         if b is None:
-            return own
-        return [x - y for x, y in zip(own, record.scores[b].units, strict=True)]
+            return units_a
+        return [x - y for x, y in zip(units_a, record.scores[b].units, strict=True)]
 
     parts = [[unit for record in group for unit in units(record)] for group in by_group]
     if any(len(units(record)) > 1 for group in by_group for record in group):
@@ -191,7 +191,6 @@ def _figure(
 
 def _costs(by_group: Sequence[Sequence[TaskRecord]], names: Sequence[str]) -> dict[str, Cost]:
     def costs(group: Sequence[TaskRecord], name: str) -> list[Cost]:
-        found = [record.scores[name].cost for record in group]
-        return [cost for cost in found if cost is not None]
+        return [cost for record in group if (cost := record.scores[name].cost) is not None]
 
     return {n: mean_cost([typical_cost(costs(group, n)) for group in by_group]) for n in names}

@@ -1,4 +1,4 @@
-"""Scores of one model on one task, small enough to keep of every task."""
+"""The score of a model on a task, small enough to be kept for every task."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ BINS = 15
 
 @dataclass(frozen=True)
 class TaskScore:
-    """One model on one task."""
+    """The score of one model on one task."""
 
     units: tuple[float, ...]
-    """The units of means and intervals: the task's accuracy, or that of each of its parts."""
+    """The task's accuracy, or that of each of its parts; means and intervals are over these."""
     bins: tuple[tuple[int, float, int], ...]
-    """For each bin of confidence: queries, sum of confidences, right ones."""
+    """For each bin of confidence: queries, sum of confidences, correct answers."""
     cost: Cost | None = None
     predictions: tuple[int, ...] | None = None
-    """The class of each query, where queries are parts: metrics of videos need them all."""
+    """The class of each query if queries have parts, for metrics of videos."""
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> TaskScore:
-        """One line of the log."""
+        """Read a score from the log."""
         cost, predictions = values["cost"], values["predictions"]
         return cls(
             units=tuple(float(u) for u in values["units"]),
@@ -41,7 +41,7 @@ class TaskScore:
 
 @dataclass(frozen=True)
 class TaskRecord:
-    """All models on one task."""
+    """The scores of all models on one task."""
 
     number: int
     group: str
@@ -52,12 +52,12 @@ class TaskRecord:
     """By the model's name."""
 
     def to_json(self) -> dict[str, Any]:
-        """As a line of the log has it."""
+        """Return the values of a line of the log."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> TaskRecord:
-        """Read back from `to_json`."""
+        """Read the values of `to_json`."""
         scores = {name: TaskScore.from_json(s) for name, s in values["scores"].items()}
         return cls(**{**values, "scores": scores})
 
@@ -65,10 +65,11 @@ class TaskRecord:
 def judge(
     logits: Tensor, labels: Sequence[int], parts: Sequence[str] = (), cost: Cost | None = None
 ) -> TaskScore:
-    """Score logits (Q, K) of queries with these labels.
+    """Score the logits (Q, K) of a task's queries.
 
     Args:
-        parts: what each query is a frame of; empty if queries stand for themselves.
+        labels: the classes 0..K-1 of the queries.
+        parts: the video that each query is a frame of; empty if queries are no frames.
     """
     confidence, answer = logits.float().softmax(1).max(1)
     right = answer == torch.tensor(labels)
@@ -76,7 +77,7 @@ def judge(
         frames: dict[str, list[bool]] = {}
         for part, is_right in zip(parts, right.tolist(), strict=True):
             frames.setdefault(part, []).append(is_right)
-        units = tuple(sum(found) / len(found) for found in frames.values())
+        units = tuple(sum(answers) / len(answers) for answers in frames.values())
     else:
         units = (float(right.double().mean()),)
     predictions = tuple(answer.tolist()) if parts else None
@@ -92,7 +93,7 @@ def _bins(confidence: Tensor, right: Tensor) -> tuple[tuple[int, float, int], ..
 
 
 def calibration_error(scores: Sequence[TaskScore]) -> float:
-    """Expected calibration error over all queries of these tasks."""
+    """Return the expected calibration error over all queries of the tasks."""
     gap, total = 0.0, 0
     for columns in zip(*(score.bins for score in scores), strict=True):
         count, confidence, right = (sum(values) for values in zip(*columns, strict=True))

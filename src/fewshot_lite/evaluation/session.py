@@ -1,4 +1,4 @@
-"""A whole comparison: open models and data, run what is not done yet, sum up."""
+"""A comparison from beginning to end: open models and data, score the tasks, summarise."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fewshot_lite.evaluation.results import Comparison, compare
 from fewshot_lite.evaluation.scores import TaskRecord
 from fewshot_lite.images.folders import Skipped
 
-#: Opens the data once the size of images is known: images are then read once, not twice.
+#: Opens the protocol when the size of images is known, so that images are read only once.
 OpenData = Callable[[ImageCache, int], EvaluationProtocol]
 
 
@@ -34,7 +34,7 @@ class Outcome:
     """Photos left out because they cannot be read."""
     protocol: EvaluationProtocol
     records: tuple[TaskRecord, ...]
-    """The records of the tasks that are done, in their order."""
+    """The records of the finished tasks, by number."""
 
 
 def compare_models(
@@ -51,12 +51,12 @@ def compare_models(
     """Compare models on the tasks of a protocol.
 
     Args:
-        names: the models, the one that the others are compared with first.
-        open_data: makes the protocol; called with the cache of images and the first model's size.
-        log: where each task's scores go as they come, to go on from; none if not given.
+        names: the models; the others are compared with the first.
+        open_data: opens the protocol, given the cache of images and the first model's image size.
+        log: the file of each task's scores, from which an interrupted comparison continues.
         force: overwrite a log of another comparison.
-        ranks: processes that share the tasks out; all return the same, the first one writes. It,
-            `on_done` and `stop` are those of `engine.run`.
+        ranks: processes that share the tasks; all return the same, the first one writes. See
+            `engine.run` for `ranks`, `on_done` and `stop`.
 
     Raises:
         UsageError, FewshotError: models, data or a log that cannot be used.
@@ -86,7 +86,7 @@ def compare_models(
 
 
 def _seen_in_training(opened: Sequence[Opened], protocol: EvaluationProtocol) -> Iterator[str]:
-    """A note for each model and data set of which classes were trained on, by their names."""
+    """Yield a note for each model that was trained on classes of the protocol, by their names."""
     for model in opened:
         for data_set, names in protocol.classes.items():
             seen = sorted(set(names) & set(model.trained_on.get(data_set, ())))
@@ -101,8 +101,8 @@ def _seen_in_training(opened: Sequence[Opened], protocol: EvaluationProtocol) ->
 def _config(
     opened: Sequence[Opened], protocol: EvaluationProtocol, session: Session
 ) -> dict[str, Any]:
-    """All that scores depend on: a log is gone on with only if it is the same."""
-    models = [{**m.description, "tasks": None} for m in opened]  # logs have had this field
+    """Return all that scores depend on: a log continues only if it is the same."""
+    models = [{**m.description, "tasks": None} for m in opened]  # a field of existing logs
     return {
         "models": sorted(models, key=lambda model: str(model["name"])),
         "protocol": protocol.name,
@@ -116,7 +116,7 @@ def _config(
 
 
 def _fingerprint(protocol: EvaluationProtocol) -> str:
-    """A hash of the first and of the last task: of its images' names, not of where they lie."""
+    """Return a hash of the first and the last task, by the names of images without folders."""
     digest = hashlib.sha256()
     for number in (0, len(protocol) - 1):
         task = protocol.task(number)

@@ -1,4 +1,4 @@
-"""A comparison as CSV, a row for each model and each line of the tables, and as a figure."""
+"""A comparison as CSV, one row per section and model, and as a plot."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _COLUMNS = (
 def write_csv(comparison: Comparison, path: Path, *, force: bool = False) -> None:
     """Write the figures; accuracies in 0..1, differences against the first model, memory in bytes.
 
-    What was not measured, or has no interval, is left empty.
+    Values that were not measured, and missing intervals, are left empty.
 
     Raises:
         UsageError: the file exists, and `force` is not set.
@@ -63,7 +63,7 @@ def _cell(value: object) -> str:
 
 
 def write_plot(comparison: Comparison, path: Path) -> None:
-    """Two panels: accuracy with 95 % intervals, and accuracy against the cost of adapting.
+    """Plot accuracy with 95 % intervals, and accuracy against the cost of adapting.
 
     Raises:
         FewshotError: matplotlib is not installed.
@@ -94,7 +94,7 @@ def _bars(axes: Any, comparison: Comparison, sections: list[Section]) -> None:
             [i + (number + 0.5) * width - 0.4 for i in range(len(sections))],
             [100 * figure.mean for figure in figures],
             width,
-            yerr=[_bar(100 * figure.interval) for figure in figures],
+            yerr=[_whisker(100 * figure.interval) for figure in figures],
             error_kw={"linewidth": 1},
             label=to_draw(name),
         )
@@ -103,15 +103,15 @@ def _bars(axes: Any, comparison: Comparison, sections: list[Section]) -> None:
 
 
 def _against_shots(axes: Any, comparison: Comparison, sections: list[Section]) -> None:
-    """Mean over the groups of each number of shots; whiskers where that is one group alone."""
+    """Plot the mean over the groups of each number of shots, with its interval."""
     shots = sorted({section.shot for section in sections})
     by_shot = {shot: [s for s in sections if s.shot == shot] for shot in shots}
     for name in comparison.names:
         means, whiskers = [], []
-        for found in by_shot.values():
-            figures = [section.accuracy[name] for section in found]
+        for same_shot in by_shot.values():
+            figures = [section.accuracy[name] for section in same_shot]
             means.append(100 * fmean(f.mean for f in figures))
-            squares = sum(_bar(f.interval) ** 2 for f in figures)
+            squares = sum(_whisker(f.interval) ** 2 for f in figures)
             whiskers.append(100 * math.sqrt(squares) / len(figures))
         axes.errorbar(shots, means, whiskers, marker="o", capsize=3, label=to_draw(name))
     axes.set_xlabel("shots")
@@ -119,19 +119,19 @@ def _against_shots(axes: Any, comparison: Comparison, sections: list[Section]) -
 
 
 def _against_cost(axes: Any, comparison: Comparison, sections: list[Section]) -> None:
-    """A point for each number of shots, the mean over its groups."""
+    """Plot a point for each number of shots, the mean over its groups."""
     for number, name in enumerate(comparison.names):
         points = []
         for shot in sorted({section.shot for section in sections}):
-            found = [s for s in sections if s.shot == shot and s.costs[name].adapt_macs]
-            if found:
-                macs = sum(s.costs[name].adapt_macs or 0 for s in found) / len(found)
-                points.append((macs / 1e9, 100 * fmean(s.accuracy[name].mean for s in found)))
+            counted = [s for s in sections if s.shot == shot and s.costs[name].adapt_macs]
+            if counted:
+                macs = sum(s.costs[name].adapt_macs or 0 for s in counted) / len(counted)
+                points.append((macs / 1e9, 100 * fmean(s.accuracy[name].mean for s in counted)))
         if points:
             axes.plot(*zip(*points, strict=True), "o-", color=f"C{number}")
     axes.set_xscale("log")
     axes.set_xlabel("GMACs to adapt to a task")
 
 
-def _bar(interval: float) -> float:
+def _whisker(interval: float) -> float:
     return 0.0 if math.isnan(interval) else interval

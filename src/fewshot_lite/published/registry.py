@@ -7,7 +7,11 @@ from pathlib import Path
 
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.evaluation.protocols.base import EvaluationProtocol
-from fewshot_lite.evaluation.protocols.folders import FindUnreadable, FolderProtocol, no_look
+from fewshot_lite.evaluation.protocols.folders import (
+    FindUnreadable,
+    FolderProtocol,
+    assume_readable,
+)
 from fewshot_lite.evaluation.protocols.options import ProtocolKind, ProtocolOptions
 from fewshot_lite.images.folders import require_folder, scan_classes, scan_collections
 from fewshot_lite.published.meta_dataset.protocol import MetaDatasetProtocol
@@ -32,7 +36,7 @@ def open_protocol(
     *,
     query: Path | None = None,
     kind: ProtocolKind = "auto",
-    find_unreadable: FindUnreadable = no_look,
+    find_unreadable: FindUnreadable = assume_readable,
 ) -> EvaluationProtocol:
     """A protocol over the data in folders.
 

@@ -1,4 +1,4 @@
-"""The output of `check`, and of `adapt` on the same."""
+"""The output of `check`, and the findings that `adapt` prints."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fewshot_lite.cli.render import terminal as render
 from fewshot_lite.images.folders import LabelledImages
 from fewshot_lite.images.preflight import SERIOUS, Finding, Kind
 
-#: Findings of a kind, and files of a finding, that are named one by one.
+#: The most findings of a kind, and the most files of a finding, that are listed.
 _MOST, _MOST_FILES = 50, 6
 
 _TITLES: dict[Kind, str] = {
@@ -30,27 +30,27 @@ _TITLES: dict[Kind, str] = {
 
 
 def print_findings(findings: Sequence[Finding], to: Console) -> None:
-    """A line for each, up to so many of a kind."""
+    """Print a line for each finding, at most `_MOST` of a kind."""
     for kind, title in _TITLES.items():
-        own = [finding for finding in findings if finding.kind == kind]
+        of_kind = [finding for finding in findings if finding.kind == kind]
         style = "bold red" if kind in SERIOUS or kind == "two-labels" else "yellow"
-        for finding in own[:_MOST]:
+        for finding in of_kind[:_MOST]:
             detail = render.escape(finding.detail)
             to.print(f"[{style}]{title}[/] {_names(finding.paths)}: {detail}")
-        if len(own) > _MOST:
-            to.print(f"[{style}]{title}[/] {len(own) - _MOST} more (--json lists all)")
+        if len(of_kind) > _MOST:
+            to.print(f"[{style}]{title}[/] {len(of_kind) - _MOST} more (--json lists all)")
 
 
 def print_check(folder: LabelledImages, findings: Sequence[Finding]) -> None:
-    """Print the findings, and a line that counts them."""
+    """Print the findings and their numbers."""
     print_findings(findings, render.out)
     counts = {kind: sum(finding.kind == kind for finding in findings) for kind in _TITLES}
-    found = ", ".join(f"{_TITLES[kind].lower()} {n}" for kind, n in counts.items() if n)
+    totals = ", ".join(f"{_TITLES[kind].lower()} {n}" for kind, n in counts.items() if n)
     root = render.escape(str(folder.root))
     classes = len(folder.class_names)
     render.out.print(
         f"{len(folder.paths):,} photos of {classes:,} class{'es' if classes > 1 else ''} in "
-        f"[bold]{root}[/]: {found or 'nothing found that is wrong'}."
+        f"[bold]{root}[/]: {totals or 'nothing found that is wrong'}."
     )
 
 

@@ -14,23 +14,23 @@ if TYPE_CHECKING:
     from fewshot_lite.personal.bulk import Outputs, Tally
     from fewshot_lite.personal.prediction import Prediction
 
-#: Classes in the line of totals.
-_SHOWN = 30
+#: The most classes in the line of totals.
+_MOST_CLASSES = 30
 
 
 def print_prediction(prediction: Prediction) -> None:
-    """One photo, one line: path, class, probability, runners-up; of an unknown, what is nearest."""
+    """Print a line with path, class, probability and runners-up, or the nearest of an unknown."""
     path = escape(str(prediction.path))
     if prediction.problem is not None:
         err.print(f"[yellow]Skipped[/] {path}: {escape(prediction.problem)}")
         return
     label = f"{path}: [bold]{escape(prediction.label or '')}[/]"
     others = [f"{escape(name)} {p:.0%}" for name, p in prediction.labels]
-    before = "nearest: "
+    prefix = "nearest: "
     if not prediction.unknown:
         label += f" {prediction.probability:.0%}"
-        others, before = others[1:], ""
-    tail = f"  [dim]({before}{'  '.join(others)})[/]" if others else ""
+        others, prefix = others[1:], ""
+    tail = f"  [dim]({prefix}{'  '.join(others)})[/]" if others else ""
     if prediction.adapted_to:
         tail += "  [dim]adapted to this[/]"
     out.print(label + tail)
@@ -39,7 +39,7 @@ def print_prediction(prediction: Prediction) -> None:
 
 
 def as_time(seconds: float) -> str:
-    """Minutes and seconds of a moment in a video."""
+    """Return minutes and seconds: 0:07.50."""
     return f"{int(seconds // 60)}:{seconds % 60:05.2f}"
 
 
@@ -51,23 +51,22 @@ def _in_words(moment: Prediction) -> str:
 
 
 def has_bar(outputs: Outputs) -> bool:
-    """Whether a bar will be shown, for which it is worth counting what there is."""
-    printed = bool(outputs.on_stdout) and out.is_terminal
-    return err.is_terminal and not printed and bool(outputs.answer_files or outputs.on_stdout)
+    """Return whether `show` will have a progress bar, which needs the number of files."""
+    on_terminal = bool(outputs.on_stdout) and out.is_terminal
+    return err.is_terminal and not on_terminal and bool(outputs.answer_files or outputs.on_stdout)
 
 
 @contextmanager
 def show(
     outputs: Outputs, *, live: bool, total: int | None = None
 ) -> Iterator[Callable[[Prediction, Tally], None]]:
-    """A function for each answer: it prints the answer if nothing else does, else moves a bar.
+    """Yield a function that prints each answer, or moves a bar where answers are written elsewhere.
 
     Args:
-        outputs: any file, or JSON on stdout, is in place of text.
-        live: let others read each line at once.
-        total: how many there will be, if that is known.
+        outputs: files, or JSON on stdout, take the place of text.
+        live: flush each line.
+        total: the number of files, if known.
     """
-
     if not (outputs.answer_files or outputs.on_stdout):
 
         def print_line(prediction: Prediction, tally: Tally) -> None:
@@ -76,13 +75,13 @@ def show(
                 sys.stdout.flush()
 
         yield print_line
-    elif outputs.on_stdout and out.is_terminal:  # a bar would run through what is printed
+    elif outputs.on_stdout and out.is_terminal:  # a bar would run through the JSON
         yield lambda prediction, tally: None
     else:
         with counting_bar("Classifying") as progress:
 
             def count(prediction: Prediction, tally: Tally) -> None:
-                if prediction.problem is not None and not outputs.on_stdout:  # else it is there
+                if prediction.problem is not None and not outputs.on_stdout:
                     print_prediction(prediction)
                 progress(tally.files, total)
 
@@ -90,15 +89,15 @@ def show(
 
 
 def print_tally(tally: Tally, outputs: Outputs) -> None:
-    """Print on stderr the files that were written and the photos that failed."""
+    """Print to stderr the files that were written and the photos that failed."""
     done = tally.files - tally.failed - tally.skipped
     for path in outputs.files.values():
         err.print(f"Wrote {_path(path)}: {_counted(tally.files, 'file')}, {done} classified.")
     if outputs.sort_into is not None:
         verb = "Linked" if outputs.link else "Copied"
-        there = f", {tally.left} were there already" if tally.left else ""
+        kept = f", {tally.left} were there already" if tally.left else ""
         err.print(
-            f"{verb} {_counted(tally.placed, 'photo')} into {_path(outputs.sort_into)}{there}."
+            f"{verb} {_counted(tally.placed, 'photo')} into {_path(outputs.sort_into)}{kept}."
         )
         if tally.moved:
             err.print(f"Moved {_counted(tally.moved, 'earlier copy', 'earlier copies')}.")
@@ -114,8 +113,10 @@ def print_tally(tally: Tally, outputs: Outputs) -> None:
             f"{', and not in the totals' if len(tally.labels) > 1 else ''}."
         )
     if len(tally.labels) > 1 and not outputs.on_stdout:
-        counts = ", ".join(f"{escape(name)} {n}" for name, n in tally.labels.most_common(_SHOWN))
-        more = len(tally.labels) - _SHOWN
+        counts = ", ".join(
+            f"{escape(name)} {n}" for name, n in tally.labels.most_common(_MOST_CLASSES)
+        )
+        more = len(tally.labels) - _MOST_CLASSES
         err.print(f"Totals: {counts}{f' and {more} more classes' if more > 0 else ''}.")
     if tally.failed:
         noun = "file" if tally.files == 1 else "files"

@@ -9,7 +9,7 @@ from fewshot_lite.published.summary import DataSet, Summary
 
 
 def print_summary(summary: Summary) -> None:
-    """The table and what is good to know on stdout, problems on stderr."""
+    """Print the table and the notes to stdout, problems to stderr."""
     root = render.escape(str(summary.root))
     render.out.print(f"{root}: [bold]{render.escape(summary.format)}[/]")
     if summary.data_sets:

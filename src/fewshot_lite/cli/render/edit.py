@@ -27,17 +27,16 @@ _MOST_NAMED = 20
 
 
 def print_edit(edit: Edit, path: Path) -> None:
-    """The table of classes as they are now, and what was left out."""
+    """Print the table of classes after the edit, and the files that were left out."""
     table = Table("class", box=None, pad_edge=False)
     table.add_column("photos", justify="right")
     table.add_column("change", justify="right")
     notes = {name: f"{change:+d}" for name, change in edit.changes.items()}
     notes |= dict.fromkeys(edit.new, "new")
     notes |= {new: f"was {old}" for old, new in edit.renamed.items()}
-    # Those that changed come first, so that they are among the rows that are shown.
-    rows = sorted(edit.model.shots.items(), key=lambda row: row[0] not in notes)
-    if len(rows) <= MOST_ROWS:
-        rows = list(edit.model.shots.items())
+    rows = list(edit.model.shots.items())
+    if len(rows) > MOST_ROWS:  # changed classes first, so that their rows are shown
+        rows.sort(key=lambda row: row[0] not in notes)
     for name, photos in rows[:MOST_ROWS]:
         table.add_row(escape(name), str(photos), escape(notes.get(name, "")))
     if len(rows) > MOST_ROWS:
@@ -68,7 +67,7 @@ def print_edit(edit: Edit, path: Path) -> None:
 
 
 def edit_json(edit: Edit, path: Path) -> dict[str, Any]:
-    """An edit as JSON-able values."""
+    """Return an edit as JSON-able values."""
     return {
         "model": path,
         "classes": edit.model.shots,

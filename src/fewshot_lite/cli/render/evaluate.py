@@ -1,4 +1,4 @@
-"""A comparison as people see it: accuracies, paired differences, costs."""
+"""The output of `evaluate`: accuracies, paired differences, costs."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from fewshot_lite.evaluation.cost import Cost
 from fewshot_lite.evaluation.results import Comparison, Figure, Section
 from fewshot_lite.published.orbit.submission import OrbitTable
 
-#: Groups of tasks that are shown one by one; means over groups are shown in any case.
+#: The most groups of tasks that are shown one by one; means over groups are always shown.
 _MOST_GROUPS = 30
 
 #: More groups than these are the rows of a table, not its columns.
 _MOST_COLUMNS = 4
 
-#: Names of rows that are longer than this are broken where the terminal is narrow.
+#: Names of rows that are longer than this are broken on narrow terminals.
 _WIDEST_NAME = 34
 
-#: Names of rows and columns, and what stands where they meet, all as Rich's markup.
+#: Returns the cell of a row and a column, as Rich's markup.
 _Cells = Callable[[str, str], str]
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """All tables on stdout, notes on stderr."""
+    """Print all tables to stdout, notes to stderr."""
     for note in comparison.notes:
         render.err.print(f"[yellow]Note[/] {render.escape(note)}")
     if not comparison.sections:
@@ -53,7 +53,7 @@ def print_comparison(comparison: Comparison) -> None:
 
 
 def print_orbit(table: OrbitTable) -> None:
-    """ORBIT's metrics: over videos, as published, and over users."""
+    """Print ORBIT's metrics: over videos, as published, and over users."""
     for metric in next(iter(table.values()), {}):
 
         def cell(name: str, column: str, metric: str = metric) -> str:
@@ -79,7 +79,7 @@ def _tasks(comparison: Comparison) -> str:
 def _print_sections(
     title: str, comparison: Comparison, cell: Callable[[Section, str], str]
 ) -> None:
-    """A cell for each section and model: the models are the rows, if that fits the terminal."""
+    """Print a cell for each section and model: models are the rows if that fits the terminal."""
     single = [s.name for s in comparison.sections if len(s.groups) == 1]
     hidden = set(single[_MOST_GROUPS:])
     shown = {s.name: s for s in comparison.sections if s.name not in hidden}
@@ -103,7 +103,7 @@ def _print_sections(
 
 
 def _widths(rows: Sequence[str], columns: Sequence[str], cell: _Cells) -> list[int]:
-    """Least widths of the names of rows and of each column, broken between words at most."""
+    """Return the least widths of the names of rows and of each column, breaking only at spaces."""
     widths = [min(max(map(len, rows)), _WIDEST_NAME)]
     for column in columns:
         cells = [len(Text.from_markup(cell(row, column)).plain) for row in rows]
@@ -112,7 +112,7 @@ def _widths(rows: Sequence[str], columns: Sequence[str], cell: _Cells) -> list[i
 
 
 def _fits(rows: Sequence[str], columns: Sequence[str], cell: _Cells) -> bool:
-    """Whether a table need break nothing but its headings, and those between words."""
+    """Return whether a table fits the terminal if only headings are broken, between words."""
     return sum(_widths(rows, columns, cell)) + 2 * len(columns) <= render.out.width
 
 
@@ -122,10 +122,10 @@ def _print_table(
     render.out.print(f"[bold]{title}[/]")
     table = Table(box=None, pad_edge=False)
     least = _widths(rows, columns, cell)
-    wanted = [max(map(len, rows)), *map(len, columns)]
-    whole = [max(pair) for pair in zip(least, wanted, strict=True)]
-    roomy = sum(whole) + 2 * len(columns) <= render.out.width
-    widths = whole if roomy else least
+    unbroken = [max(map(len, rows)), *map(len, columns)]
+    whole = [max(pair) for pair in zip(least, unbroken, strict=True)]
+    fits_whole = sum(whole) + 2 * len(columns) <= render.out.width
+    widths = whole if fits_whole else least
     table.add_column("", overflow="fold", width=widths[0])
     for column, width in zip(columns, widths[1:], strict=True):
         table.add_column(render.escape(column), justify="right", width=width)
@@ -162,7 +162,7 @@ def _print_costs(comparison: Comparison) -> None:
 
 
 def percent(figure: Figure, *, sign: bool = False) -> str:
-    """A figure in %, with its interval if it has one; nothing if it is none."""
+    """Return a figure in %, with its interval if it has one; "" for NaN."""
     if math.isnan(figure.mean):
         return ""
     mean = f"{round(100 * figure.mean, 1) + 0:+.1f}" if sign else f"{100 * figure.mean:.1f}"
@@ -173,14 +173,14 @@ def percent(figure: Figure, *, sign: bool = False) -> str:
 
 
 def milliseconds(value: float | None) -> str:
-    """A time with three digits; nothing for None."""
+    """Return a time with three digits; "" for None."""
     if value is None:
         return ""
     return f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 
 def count(number: float | None) -> str:
-    """A large number with a unit; nothing for None."""
+    """Return a large number with a unit: 1.5 G; "" for None."""
     if number is None:
         return ""
     for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):

@@ -1,4 +1,4 @@
-"""A search for patterns as people see it."""
+"""The output of `lambda-search`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 def print_search(search: Search, stored: Path | None, storable: bool) -> None:
-    """The front with the chosen and the full pattern, and what became of the choice.
+    """Print the front, the chosen and the full pattern, and where the choice was stored.
 
     Args:
-        stored: where the choice was written; None: nowhere.
-        storable: whether it could have been.
+        stored: the checkpoint that it was stored in, if any.
+        storable: whether there is a checkpoint that could hold it.
     """
     full, chosen = search.full, search.chosen
     tasks = len(full.accuracies)

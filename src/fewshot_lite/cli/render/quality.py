@@ -1,4 +1,4 @@
-"""How good a personal model is, and the head that it got, as people see it."""
+"""The estimated accuracy of a personal model, its head and its refinement, in words."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from fewshot_lite.personal.quality import Quality, Suspicion
 
 
-#: A gain that is told, as a share.
-_WORTH_TELLING = 0.005
+#: The least gain of accuracy that is printed.
+_LEAST_GAIN = 0.005
 _MOST_PAIRS = 3
 _MOST_PHOTOS = 5
 _MOST_CLASSES = 3
@@ -30,13 +30,13 @@ def print_quality(
     before: Quality | None = None,
     growth: Growth | None = None,
 ) -> None:
-    """A line for the accuracy to expect, and one for what is wrong or would help, if anything is.
+    """Print the accuracy to expect, what seems wrong with the photos, and what would help.
 
     Args:
-        quality: of the model as it is now.
+        quality: of the present model.
         shots: photos of each class.
         before: of the model before it was changed.
-        growth: what more photos would be worth, if that is known.
+        growth: the gain to expect of more photos, if known.
     """
     if quality.accuracy is None or quality.interval is None:
         out.print(
@@ -47,8 +47,7 @@ def print_quality(
     low, high = quality.interval
     if quality.enough:
         how = "leaving out each of" if not quality.anew else "adapting anew without a quarter of"
-        known = before is not None and before.enough
-        was = f"; {before.accuracy:.0%} before" if before and known else ""
+        was = f"; {before.accuracy:.0%} before" if before and before.enough else ""
         out.print(
             f"To expect of new photos like these: [bold]{quality.accuracy:.0%}[/] named right "
             f"({low:.0%} to {high:.0%}; by {how} {_units(quality)}{was})."
@@ -63,7 +62,7 @@ def print_quality(
         )
     for line in _remarks(quality):
         out.print(f"  {line}")
-    if growth is not None and growth.doubled - growth.now >= _WORTH_TELLING:
+    if growth is not None and growth.doubled - growth.now >= _LEAST_GAIN:
         out.print(
             f"  [bold]Twice as many photos[/] like these: about {growth.doubled:.0%} named right "
             f"({growth.half:.0%} with half of them)."
@@ -73,7 +72,7 @@ def print_quality(
 
 
 def _units(quality: Quality) -> str:
-    """What was left out one after the other."""
+    """Return the number of photos and videos that were left out one after the other."""
     if not quality.clips:
         return f"{quality.photos} photos"
     rest = quality.left_out - quality.clips
@@ -82,14 +81,14 @@ def _units(quality: Quality) -> str:
 
 
 def _from(quality: Quality) -> str:
-    """What was left out, in photos and frames."""
+    """Return the number of photos and frames that were left out."""
     if not quality.clips:
         return str(quality.photos)
     return f"{quality.photos} photos and frames ({_units(quality)})"
 
 
 def _remarks(quality: Quality) -> Iterator[str]:
-    """Lines about single classes and photos."""
+    """Yield lines about single classes and photos."""
     for item in quality.few[:_MOST_CLASSES]:
         tested = f", of which {item.right} named right when left out" if item.photos > 1 else ""
         yield f"[yellow]Few photos:[/] {escape(item.name)} has {item.photos}{tested}."
@@ -123,7 +122,7 @@ def _name(item: Suspicion) -> str:
 
 
 def quality_json(quality: Quality) -> dict[str, Any]:
-    """Quality as JSON-able values."""
+    """Return a quality as JSON-able values."""
     values = asdict(quality)
     if quality.interval is not None:
         values["interval"] = {"low": quality.interval[0], "high": quality.interval[1]}
@@ -131,19 +130,19 @@ def quality_json(quality: Quality) -> dict[str, Any]:
 
 
 def print_head(record: dict[str, Any]) -> None:
-    """Say what `--head auto` came to; nothing for a head that was named."""
+    """Print the head that `--head auto` chose; nothing for a head that was named."""
     if record["asked"] != "auto":
         return
-    used, found = record["used"], record.get("left_out_accuracy")
-    if found is None:
+    used, accuracies = record["used"], record.get("left_out_accuracy")
+    if accuracies is None:
         render.out.print(f"Head: {used}, the default: {record['note']}.")
         return
-    shares = ", ".join(f"{name} {share:.0%}" for name, share in found.items())
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in accuracies.items())
     render.out.print(f"Head: {used} (photos left out that are named right: {shares}).")
 
 
 def print_refined(record: dict[str, Any]) -> None:
-    """Say what `--refine` came to, with the share of photos left out that are named right."""
+    """Print the result of `--refine`, with leave-one-out accuracies."""
     steps, shares = record["steps"], record.get("left_out_accuracy")
     if "note" in record:
         render.out.print(f"Not refined: {visible(record['note'])} The one-pass model was kept.")

@@ -1,4 +1,4 @@
-"""Output on the terminal. Results go to stdout, everything else to stderr."""
+"""Output to the terminal. Results go to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ _NO_LIMIT = 100_000
 
 
 def _console(*, stderr: bool) -> Console:
-    """Colours on a terminal, plain lines elsewhere; names are printed as they are spelled."""
+    """Return a console with colours on terminals and plain, unwrapped lines elsewhere."""
     stream = sys.stderr if stderr else sys.stdout
-    with contextlib.suppress(AttributeError, ValueError):  # replaced by something simpler
+    with contextlib.suppress(AttributeError, ValueError):  # a stand-in without `reconfigure`
         # Names that the encoding lacks must not end the program.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     width = None if stream.isatty() else _NO_LIMIT
@@ -46,45 +46,45 @@ def _console(*, stderr: bool) -> Console:
 out = _console(stderr=False)
 err = _console(stderr=True)
 
-#: Files that are named one by one, classes that have a row of a table, and names in one cell.
+#: The most skipped files that are listed, rows of a table of classes, and names in one cell.
 _MOST_SKIPPED, MOST_ROWS, _MOST_NAMES = 50, 40, 30
-#: The latest changes of a personal model that `info` tells; --json has all that it keeps.
+#: The most edits of a personal model that `info` prints, the latest; --json has all.
 _MOST_EDITS = 5
 
 
 def escape(text: str) -> str:
-    """Text as Rich prints it literally, on one line; see `core.text.visible`."""
+    """Return text that Rich prints literally, on one line; see `core.text.visible`."""
     return rich.markup.escape(visible(text))
 
 
 def print_table(table: Table) -> None:
-    """A table as wide as the terminal, whose cells break at words; as wide as it is elsewhere."""
+    """Print a table to stdout; on a terminal its cells are wrapped at words."""
     out.print(table, soft_wrap=False)
 
 
 def print_error(message: str) -> None:
-    """One line on stderr."""
+    """Print an error as one line to stderr."""
     err.print(f"[bold red]Error:[/] {escape(' '.join(message.strip().splitlines()))}")
 
 
 def print_note(message: str) -> None:
-    """One line on stderr that nothing is wrong with."""
+    """Print a remark as one line to stderr."""
     err.print(f"[dim]{escape(message)}[/]")
 
 
 def print_json(value: Any) -> None:
-    """A result for programs: JSON on stdout, with names as they are spelled if it can have them."""
+    """Print a result as JSON to stdout, escaping only the characters that its encoding lacks."""
     sys.stdout.write(plain_json.dumps_for(sys.stdout.encoding, value, indent=2) + "\n")
 
 
 def command(*words: object) -> str:
-    """A command line as it has to be typed."""
+    """Return a command line as it has to be typed."""
     return shlex.join(["fewshot-lite", *(str(word) for word in words)])
 
 
 def _bars(*, transient: bool = False, values: bool = False) -> Progress:
-    """Bars with counts on stderr; silent when that is no terminal."""
-    from rich import progress  # not needed for one photo, and not cheap
+    """Return progress bars with counts on stderr; silent where that is no terminal."""
+    from rich import progress  # not needed for one photo, and slow to import
 
     columns = [
         progress.TextColumn("{task.description}"),
@@ -100,7 +100,7 @@ def _bars(*, transient: bool = False, values: bool = False) -> Progress:
 
 @contextmanager
 def training_bars() -> Iterator[Callable[[Step], None]]:
-    """A bar for each phase of a training run; silent when stderr is no terminal."""
+    """Show a bar for each phase of a training run; silent where stderr is no terminal."""
     with _bars(values=True) as progress:
         bars: dict[str, TaskID] = {}
 
@@ -117,21 +117,18 @@ def training_bars() -> Iterator[Callable[[Step], None]]:
 
 @contextmanager
 def counting_bar(description: str) -> Iterator[Callable[..., None]]:
-    """A bar driven by (done, total), where the total may be None: not known.
-
-    A third argument says what is done if it is something else than at first.
-    """
+    """Show a bar driven by (done, total) and, optionally, a new description; total may be None."""
     with _bars(transient=True) as progress:
         bar = progress.add_task(description, total=None)
 
-        def update(done: int, total: int | None, what: str = description) -> None:
-            progress.update(bar, completed=done, total=total, description=what)
+        def update(done: int, total: int | None, text: str = description) -> None:
+            progress.update(bar, completed=done, total=total, description=text)
 
         yield update
 
 
 def print_skipped(skipped: Sequence[Skipped]) -> None:
-    """The files that were left out, each with its reason."""
+    """Print the files that were left out, each with its reason."""
     for item in skipped[:_MOST_SKIPPED]:
         err.print(f"[yellow]Skipped[/] {escape(str(item.path))}: {escape(item.reason)}")
     if len(skipped) > _MOST_SKIPPED:
@@ -139,7 +136,7 @@ def print_skipped(skipped: Sequence[Skipped]) -> None:
 
 
 def print_adaptation(adaptation: Support, path: object) -> None:
-    """The table of classes and where the model is."""
+    """Print the table of classes and the model's path."""
     table = Table("class", box=None, pad_edge=False)
     table.add_column("photos used", justify="right")
     table.add_column("skipped", justify="right")
@@ -150,10 +147,8 @@ def print_adaptation(adaptation: Support, path: object) -> None:
         table.add_row(escape(name), f"{adaptation.used[number]}{of}", str(skipped or ""))
     more = len(adaptation.class_names) - MOST_ROWS
     if more > 0:
-        used, skipped = (
-            sum(adaptation.used[MOST_ROWS:]),
-            sum(adaptation.skipped_per_class[MOST_ROWS:]),
-        )
+        used = sum(adaptation.used[MOST_ROWS:])
+        skipped = sum(adaptation.skipped_per_class[MOST_ROWS:])
         table.add_row(f"… and {more} more", str(used), str(skipped or ""))
     print_table(table)
     print_skipped(adaptation.skipped)
@@ -165,17 +160,17 @@ def print_adaptation(adaptation: Support, path: object) -> None:
 
 
 def print_next(*words: object) -> None:
-    """The command to type next."""
+    """Print the command to type next."""
     out.print(f"Next: [bold]{escape(command(*words))}[/]")
 
 
 def model_flag(model: Path) -> tuple[object, ...]:
-    """The words that name a personal model to a command, if it has to be named."""
+    """Return the `--model` option of a command; empty for the default model."""
     return () if model == DEFAULT_PERSONAL else ("--model", model)
 
 
 def print_demo(result: DemoResult) -> None:
-    """The demo's outcome and the commands to go on with."""
+    """Print the demo's result and the commands to try next."""
     low, high = result.interval
     for path, answer in result.mistakes:
         out.print(f"[yellow]Taken for {escape(answer)}:[/] {escape(str(path))}")
@@ -185,7 +180,7 @@ def print_demo(result: DemoResult) -> None:
         f"{result.correct} of {result.total} held-back ones right: "
         f"[bold green]{result.accuracy:.1%}[/] (95 % interval {low:.0%} to {high:.0%})."
     )
-    first = next(iter(sorted(result.held_back.glob("*/*.jpg"))))
+    first = min(result.held_back.glob("*/*.jpg"))
     out.print("Look at them, then try:")
     out.print(f"  [bold]{escape(command('classify', first, '--model', result.model))}[/]")
     out.print("On your own photos, one folder per thing:")
@@ -194,7 +189,7 @@ def print_demo(result: DemoResult) -> None:
 
 
 def print_info(meta: dict[str, Any], path: object, size: int) -> None:
-    """A description of a checkpoint, one fact a line."""
+    """Print the description of a checkpoint, one fact a line."""
     try:
         rows = list(_info_rows(meta))
     except (AttributeError, KeyError, TypeError, ValueError):
@@ -223,8 +218,8 @@ def _info_rows(meta: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for key in ("learner", "backbone", "image_size", "version"):
         if key in meta:
             yield key.replace("_", " "), str(meta[key])
-    if isinstance(eight := meta.get("int8"), dict):
-        changed = f"{eight.get('changed', '?')} of {eight.get('photos', '?')}"
+    if isinstance(int8 := meta.get("int8"), dict):
+        changed = f"{int8.get('changed', '?')} of {int8.get('photos', '?')}"
         yield "precision", f"eight bits, which changed {changed} answers"
     if "class_names" in meta:
         pairs = list(zip(meta["class_names"], meta["shots"], strict=True))
@@ -260,7 +255,7 @@ def _info_rows(meta: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _edit_in_words(edit: dict[str, Any]) -> str:
-    """One of a personal model's edits, as `editing` records them."""
+    """Return an edit, as `personal.editing` records it, in words."""
     [(kind, classes)] = [item for item in edit.items() if item[0] != "date"]
     names = (
         f"{name} ({value})" if isinstance(value, int) else f"{name} to {value}"
@@ -270,7 +265,7 @@ def _edit_in_words(edit: dict[str, Any]) -> str:
 
 
 def print_run(result: dict[str, Any], onward: Sequence[object], *, unit: str, done: int) -> None:
-    """How a training run ended, and how to go on."""
+    """Print how a training run ended and the next command."""
     output = escape(str(result["output"]))
     figures = ""
     if math.isfinite(result["loss"]):  # there was a step
@@ -316,7 +311,7 @@ def print_run(result: dict[str, Any], onward: Sequence[object], *, unit: str, do
 
 
 def _invocation() -> list[str]:
-    """This command as it was typed, without flags that must not be repeated."""
+    """Return this command as it was typed, without --resume and --force."""
     ranks = place().local_size
     launch = ["fewshot-lite"]
     if ranks > 1:

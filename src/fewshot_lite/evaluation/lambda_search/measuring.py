@@ -1,8 +1,8 @@
-"""Accuracy and time of patterns, task by task.
+"""Measurement of the accuracy and time of patterns, task by task.
 
-The patterns take turns on each task, beginning with another one each time, so that whatever slows
-the machine down for a while slows all of them down. Times are medians over tasks; so are ratios,
-each of two times on the same task.
+All patterns are tried on each task, each time starting with another one, so that whatever slows
+down the machine for a while slows down all of them. Times, and ratios of two times on the same
+task, are medians over tasks.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class Subject:
     """A model whose layers can be updated or left as they are."""
 
     def __init__(self, method: Method, inner_steps: int | None) -> None:
-        """Take in a method as `open_models` gives it; it is changed by what is tried on it.
+        """Wrap a method of `open_models`, whose settings are changed from then on.
 
         Args:
-            inner_steps: T; None for its own.
+            inner_steps: T; by default the method's own.
 
         Raises:
             UsageError: it has no inner loop.
@@ -47,15 +47,15 @@ class Subject:
         self.device = method.device
         self._method = method
         self.way: int | None = None
-        """Classes that its head is made for; None: any number."""
+        """The number of classes of its head; None for any."""
         self.head_stays = False
         """Whether every pattern must update the head, as it starts at zero."""
         self.something_adapts = True
-        """Whether a pattern must update something: a head from class means classifies without."""
+        """Whether a pattern must update something; a head of class means classifies without."""
         self.fixed = 0
-        """Stages next to the images that no pattern updates."""
+        """The number of lowest stages that no pattern updates."""
         self.nested = False
-        """Whether only patterns of all stages from one on are tried: the lowest sets the time."""
+        """Whether patterns update all stages from one on: the lowest alone determines the time."""
         if isinstance(method, RefinedMethod):
             settings = replace(method.settings, steps=inner_steps or method.settings.steps)
             method.settings = replace(settings, pattern=None)
@@ -80,25 +80,21 @@ class Subject:
 
     @property
     def full(self) -> str:
-        """The pattern that updates all that can be."""
+        """The pattern that updates all layers that can be updated."""
         return "0" * self.fixed + "1" * (len(self.layers) - self.fixed)
 
     def under(self, pattern: str) -> Method:
-        """The method with this pattern, until another one is asked for."""
-        if isinstance(self._method, RefinedMethod):
-            self._method.settings = replace(self._method.settings, pattern=pattern)
-        elif isinstance(self._method, LearnerMethod):
-            learner = self._method.learner
-            assert isinstance(learner, GradientLearner)
-            learner.set_pattern(pattern)
+        """Set the method's pattern and return the method."""
+        method: Any = self._method
+        if isinstance(method, RefinedMethod | FineTunedFilm):
+            method.settings = replace(method.settings, pattern=pattern)
         else:
-            assert isinstance(self._method, FineTunedFilm)
-            self._method.settings = replace(self._method.settings, pattern=pattern)
+            method.learner.set_pattern(pattern)
         return self._method
 
 
 def open_subject(name: ModelName, inner_steps: int | None, device: str) -> Subject:
-    """Load what is searched; it runs in float32.
+    """Load the model to search, in float32.
 
     Raises:
         UsageError, FewshotError: as `open_models` and `Subject`.
@@ -109,14 +105,14 @@ def open_subject(name: ModelName, inner_steps: int | None, device: str) -> Subje
 
 @dataclass(frozen=True)
 class Measured:
-    """One pattern on the first tasks; of each, in their order."""
+    """The results of one pattern, a value for each of the first tasks."""
 
     pattern: str
     accuracies: tuple[float, ...]
     times: tuple[float, ...]
-    """To adapt, in milliseconds."""
+    """Milliseconds to adapt."""
     full_times: tuple[float, ...]
-    """The full pattern's, on the same tasks and in the same turns."""
+    """Those of the full pattern, measured together with them."""
     macs: float
     """Multiply-accumulates of adapting to the first task, forward and backward."""
 
@@ -127,7 +123,7 @@ class Measured:
 
     @property
     def ms(self) -> float:
-        """Median time to adapt."""
+        """Median time to adapt in milliseconds."""
         return median(self.times)
 
     @property
@@ -142,7 +138,7 @@ class Measured:
         return Figure(fmean(differences), half_width(differences))
 
     def to_json(self, full: Measured) -> dict[str, Any]:
-        """The figures, JSON-able."""
+        """Return the figures as JSON-able values."""
         return {
             "pattern": self.pattern,
             "accuracy": self.accuracy.to_json(),
@@ -155,7 +151,7 @@ class Measured:
 
 
 class Bench:
-    """The tasks, and what was counted on them."""
+    """The tasks to measure on, and the multiply-accumulates counted so far."""
 
     def __init__(self, subject: Subject, protocol: EvaluationProtocol, images: ImageCache) -> None:
         self._subject, self._protocol, self._images = subject, protocol, images
@@ -172,15 +168,15 @@ class Bench:
         on_done: OnDone = lambda done, total: None,
         stop: Callable[[], bool] = lambda: False,
     ) -> tuple[dict[str, Measured], bool]:
-        """Try patterns on all tasks, or on the first ones until asked to stop.
+        """Measure patterns on all tasks, or on the first ones if stopped.
 
         Args:
-            patterns: with or without the full one, which is tried in any case.
-            on_done: called with (trials done, trials in all): a pattern on a task each.
-            stop: asked after each trial; a task that not all patterns were tried on does not count.
+            patterns: with or without the full one, which is always measured.
+            on_done: called with (trials done, trials in all); a trial is a pattern on a task.
+            stop: asked after each trial; tasks that not all patterns were tried on are left out.
 
         Returns:
-            By pattern; and whether all tasks are done.
+            The results by pattern, and whether all tasks are done.
 
         Raises:
             FewshotError: adapting diverged; the message names the pattern.
@@ -192,16 +188,16 @@ class Bench:
         accuracies: dict[str, list[float]] = {p: [] for p in patterns}
         times: dict[str, list[float]] = {p: [] for p in patterns}
 
-        def go_on() -> bool:
+        def count_trial() -> bool:
             nonlocal done
             done += 1
             on_done(done, total)
             return done == total or not stop()
 
         for pattern in new:
-            self._count(pattern)
-            if not go_on():
-                raise KeyboardInterrupt  # there is nothing to show
+            self._count_macs(pattern)
+            if not count_trial():
+                raise KeyboardInterrupt
         for number in range(len(self)):
             task = self._protocol.task(number)
             first = number % len(patterns)
@@ -209,11 +205,11 @@ class Bench:
                 accuracy, ms = self._try(pattern, task)
                 accuracies[pattern].append(accuracy)
                 times[pattern].append(ms)
-                if not go_on():
-                    whole = min(map(len, times.values()))
-                    if not whole:
+                if not count_trial():
+                    complete = min(map(len, times.values()))
+                    if not complete:
                         raise KeyboardInterrupt
-                    return self._collect(accuracies, times, full, whole), False
+                    return self._collect(accuracies, times, full, complete), False
         return self._collect(accuracies, times, full, len(self)), True
 
     def _collect(
@@ -223,15 +219,15 @@ class Bench:
         full: str,
         tasks: int,
     ) -> dict[str, Measured]:
-        """The tasks that all patterns were tried on."""
+        """Return the results of the first `tasks` tasks."""
         reference = tuple(times[full][:tasks])
         return {
-            p: Measured(p, tuple(found[:tasks]), tuple(times[p][:tasks]), reference, self._macs[p])
-            for p, found in accuracies.items()
+            p: Measured(p, tuple(shares[:tasks]), tuple(times[p][:tasks]), reference, self._macs[p])
+            for p, shares in accuracies.items()
         }
 
     def _try(self, pattern: str, task: EvaluationTask) -> tuple[float, float]:
-        """Share of queries named right, and milliseconds to adapt."""
+        """Return the accuracy on a task, and the milliseconds to adapt."""
         subject, (support, query) = self._subject, self._pixels(task)
         with self._named(pattern):
             score = score_pixels(
@@ -246,8 +242,8 @@ class Bench:
         assert score.cost.adapt_ms is not None
         return score.units[0], score.cost.adapt_ms
 
-    def _count(self, pattern: str) -> None:
-        """Count products on the first task, which warms up too."""
+    def _count_macs(self, pattern: str) -> None:
+        """Count the multiply-accumulates on the first task, which also warms up."""
         task = self._protocol.task(0)
         device = self._subject.device
         support = self._pixels(task)[0].to(device)
@@ -258,7 +254,7 @@ class Bench:
 
     @contextlib.contextmanager
     def _named(self, pattern: str) -> Iterator[None]:
-        """Failures say under which pattern."""
+        """Put the pattern before the message of an error."""
         try:
             yield
         except FewshotError as error:

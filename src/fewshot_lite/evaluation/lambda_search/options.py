@@ -11,7 +11,7 @@ from fewshot_lite.evaluation.names import REFINE, TAKE_PATTERNS, ModelName, pars
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """All that a search depends on besides model, data and machine; fields are flags."""
+    """The settings of a pattern search, which are flags of `lambda-search`."""
 
     max_drop: float = setting(0.01, "Mean accuracy that may be lost; 0.01 is one point.", SHARE)
     way: int | None = setting(
@@ -38,7 +38,7 @@ class SearchOptions:
 
 
 def parse_searched(text: str) -> ModelName:
-    """The model of a search: a checkpoint, one that is refined, or fine-tuning of its network.
+    """Parse the model of a search: a checkpoint, a refined one, or fine-tuning of its network.
 
     Raises:
         UsageError: as `parse_models`, or a baseline without gradient steps through layers.
@@ -52,6 +52,6 @@ def parse_searched(text: str) -> ModelName:
 
 
 def what_to_give() -> str:
-    """The models that can be searched, for messages."""
+    """Return a sentence with the models that can be searched."""
     others = " or ".join(f"{name}:MODEL" for name in (REFINE, *TAKE_PATTERNS))
     return f"Give a checkpoint of maml, fomaml or imaml (meta-train --learner maml), or {others}."

@@ -1,5 +1,4 @@
-"""The result of a search: the front of accuracy and time, the pattern that is chosen; its figure,
-and where the pattern is kept."""
+"""The result of a pattern search: the front of accuracy and time, the chosen pattern, a plot."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ from fewshot_lite.evaluation.names import REFINE
 from fewshot_lite.maml.gradient_learner import GradientLearner
 from fewshot_lite.personal.meta_model import REFINE_PATTERN, MetaModel
 
-#: Times that differ by less than this share of the full pattern's count as the same.
+#: Times that differ by at most this share of the full pattern's time count as the same.
 ALIKE = 0.01
 
 
@@ -42,14 +41,14 @@ class Search:
 
     @property
     def full(self) -> Measured:
-        """All layers: what the others are compared with."""
+        """The pattern of all layers, with which the others are compared."""
         return self.measured[0]
 
     @property
     def chosen(self) -> Measured:
         """The fastest pattern whose mean accuracy is within `max_drop` of the full one's.
 
-        Of patterns that take the same time within 1 % of the full one's, the most accurate.
+        Among those as fast within 1 % of the full one's time, the most accurate.
         """
         least = self.full.accuracy.mean - self.options.max_drop - 1e-9
         allowed = [m for m in self.measured if m.accuracy.mean >= least]
@@ -59,15 +58,15 @@ class Search:
 
     @property
     def front(self) -> tuple[Measured, ...]:
-        """Patterns that no other one beats in both accuracy and time, the fastest first."""
-        found: list[Measured] = []
+        """The patterns that none beats in both accuracy and time, the fastest first."""
+        front: list[Measured] = []
         for one in sorted(self.measured, key=lambda m: (m.ratio, -m.accuracy.mean)):
-            if not found or one.accuracy.mean > found[-1].accuracy.mean:
-                found.append(one)
-        return tuple(found)
+            if not front or one.accuracy.mean > front[-1].accuracy.mean:
+                front.append(one)
+        return tuple(front)
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, JSON-able."""
+        """Return all results as JSON-able values."""
         return {
             **self.record(),
             "finished": self.finished,
@@ -75,8 +74,8 @@ class Search:
         }
 
     def record(self) -> dict[str, Any]:
-        """The record for a checkpoint: how the search was done, the front, the choice."""
-        found = {
+        """Return the record for a checkpoint: the settings of the search, the front, the choice."""
+        record = {
             "model": self.model,
             "layers": list(self.layers),
             "data": list(self.data),
@@ -88,18 +87,18 @@ class Search:
             "chosen": self.chosen.to_json(self.full),
             "front": [m.to_json(self.full) for m in self.front],
         }
-        # Of one task there is no interval, and JSON has no NaN.
-        plain: dict[str, Any] = json.loads(plain_json.dumps(found))
+        # The interval of a single task is NaN, which JSON has not.
+        plain: dict[str, Any] = json.loads(plain_json.dumps(record))
         return plain
 
 
 def store(search: Search, path: Path) -> None:
     """Write the searched checkpoint with the chosen pattern, the inner steps and a record.
 
-    Refinement keeps the number of its steps; only which stages they move is stored.
+    A refined model keeps its number of steps: only the pattern is stored.
 
     Args:
-        search: of a checkpoint, finished.
+        search: a finished search of a checkpoint.
         path: a new file or the checkpoint itself.
 
     Raises:
@@ -123,7 +122,7 @@ def store(search: Search, path: Path) -> None:
 
 
 def write_plot(search: Search, path: Path) -> None:
-    """Every pattern as a point, the front as a line with its patterns' digits.
+    """Plot every pattern as a point, and the front as a line labelled with its patterns.
 
     Raises:
         FewshotError: matplotlib is not installed.
@@ -133,12 +132,6 @@ def write_plot(search: Search, path: Path) -> None:
 
     canvas = Canvas(figsize=(7, 4.5), layout="constrained")
     axes = canvas.subplots()
-    draw(axes, search)
-    save_figure(canvas, path)
-
-
-def draw(axes: Any, search: Search) -> None:
-    """The search on matplotlib's axes."""
     points = [(m.ms, 100 * m.accuracy.mean) for m in search.measured]
     axes.plot(*zip(*points, strict=True), ".", color="0.7", label="patterns")
     front = [(m.ms, 100 * m.accuracy.mean) for m in search.front]
@@ -164,3 +157,4 @@ def draw(axes: Any, search: Search) -> None:
     axes.set_xlabel("ms to adapt (median)")
     axes.set_ylabel("accuracy (%)")
     axes.legend(fontsize=8)
+    save_figure(canvas, path)

@@ -1,14 +1,14 @@
 """The search for a pattern that adapts faster and loses little.
 
-Khabarlak 2022 (arXiv 2206.05930) selects the fastest pattern within an allowed loss of accuracy. Of
-the paper its abstract was at hand: the search is this project's own. All patterns are measured if
-they are few; of refinement, whose time is that of the lowest stage that moves, all from a stage on.
-Else it is greedy: from the full pattern on, of the layers that are still updated, the one is left
-out that costs least accuracy for the time it saves; one that costs none is preferred, and among
-those the one that saves most time.
+Khabarlak 2022 (arXiv 2206.05930) selects the fastest pattern within an allowed loss of accuracy.
+The search is this project's own: only the abstract of the paper was at hand. If there are few
+patterns, all are measured. For refinement, whose time depends on the lowest updated stage alone,
+those are the patterns that update all stages from one on. Otherwise the search is greedy: starting
+from the full pattern, it freezes the layer that loses the least accuracy for the time saved. A
+layer that loses none is preferred, and among those the one that saves most time.
 
-That the same tasks choose a pattern and measure it flatters it a little, the more the more patterns
-there are and the fewer tasks.
+The chosen pattern's accuracy is slightly optimistic, since the same tasks choose and measure it:
+the more so the more patterns and the fewer tasks there are.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from fewshot_lite.evaluation.protocols.folders import FolderProtocol
 from fewshot_lite.evaluation.protocols.options import ProtocolOptions, Span
 from fewshot_lite.images.folders import ImageFolder, scan_collections, some_folders
 
-#: Called with (round of the search, trials done, trials in all): a pattern on a task each.
+#: Called with (round of the search, trials done, trials in all); a trial is a pattern on a task.
 OnDone = Callable[[int, int, int], None]
 
 
@@ -46,14 +46,14 @@ def search_patterns(
         model: a checkpoint that adapts by gradient, or `refine:`, `finetune:` or `finetune-film:`
             with a model.
         data: class folders, a folder of such data sets, or several of either.
-        options: those of the command if not given.
+        options: by default those of the command.
         on_done: called with (round of the search, trials done, trials in all).
         stop: asked after each trial; True ends the search with what it has.
 
     Raises:
-        UsageError, FewshotError: a model without an inner loop, data that no such task can be drawn
-            from, or a loop that diverges.
-        KeyboardInterrupt: stopped before there was anything to show.
+        UsageError, FewshotError: a model without an inner loop, data from which such tasks cannot
+            be drawn, or an inner loop that diverges.
+        KeyboardInterrupt: stopped before the first task was done.
     """
     options = options or SearchOptions()
     options.check()
@@ -96,7 +96,7 @@ def search_patterns(
 
 
 def _folders(data: Sequence[Path], way: int, subject: Subject) -> list[ImageFolder]:
-    """The data sets, each with classes enough."""
+    """Return the data sets, refusing those with too few classes."""
     folders = scan_collections(data)
     for folder in folders:
         if len(folder.class_names) < way:
@@ -109,7 +109,7 @@ def _folders(data: Sequence[Path], way: int, subject: Subject) -> list[ImageFold
 
 
 def all_patterns(subject: Subject) -> list[str] | None:
-    """Every pattern, the full one first; None where there are more than anybody would wait for."""
+    """Return every pattern, the full one first; None if there are more than 2^16."""
     if subject.nested:
         lowest = range(subject.fixed, len(subject.layers) - 1)
         return ["0" * low + "1" * (len(subject.layers) - low) for low in lowest]
@@ -137,35 +137,35 @@ def _greedy(
     on_done: OnDone,
     stop: Callable[[], bool],
 ) -> tuple[dict[str, Measured], bool]:
-    """Rounds of leaving one layer out, until none is left or `most` patterns were measured.
+    """Freeze one layer after the other until none is left or `most` patterns were measured.
 
-    A round that is stopped counts only if it is the first.
+    An interrupted round is discarded unless it is the first.
     """
     current = full = subject.full
-    found: dict[str, Measured] = {}
+    results: dict[str, Measured] = {}
     for number in range(1, len(full) + 1):
         droppable = len(full) - subject.head_stays
-        on = (i for i in range(droppable) if current[i] == "1")
-        tried = [f"{current[:i]}0{current[i + 1 :]}" for i in on]
-        tried = [p for p in tried if "1" in p or not subject.something_adapts]
-        tried = tried[: max(0, most - max(len(found), 1))]
-        if not tried:
+        updated = (i for i in range(droppable) if current[i] == "1")
+        candidates = [f"{current[:i]}0{current[i + 1 :]}" for i in updated]
+        candidates = [p for p in candidates if "1" in p or not subject.something_adapts]
+        candidates = candidates[: max(0, most - max(len(results), 1))]
+        if not candidates:
             break
         measured, finished = bench.measure(
-            [current, *tried], full, on_done=partial(on_done, number), stop=stop
+            [current, *candidates], full, on_done=partial(on_done, number), stop=stop
         )
-        if not finished and found:
-            return found, False
-        found = measured | found  # what was measured before stays as it was
-        found = {full: found[full]} | found
+        if not finished and results:
+            return results, False
+        results = measured | results  # earlier measurements are kept
+        results = {full: results[full]} | results
         if not finished:
-            return found, False
-        current = min(tried, key=lambda p: _price(measured[current], measured[p]))
-    return found, True
+            return results, False
+        current = min(candidates, key=lambda p: _price(measured[current], measured[p]))
+    return results, True
 
 
 def _price(before: Measured, after: Measured) -> tuple[float, float]:
-    """Accuracy lost for the time saved; less is better. What loses none is ranked by time alone."""
+    """Return the accuracy lost per time saved, to be minimised; if none is lost, the time alone."""
     lost = before.accuracy.mean - after.accuracy.mean
     saved = before.ratio - after.ratio
     return (0.0, -saved) if lost <= 0 else (lost / max(saved, ALIKE), 0.0)

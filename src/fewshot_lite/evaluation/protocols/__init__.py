@@ -1,1 +1,1 @@
-"""Evaluation protocols: which images make up a task, as folders or published benchmarks have it."""
+"""Evaluation protocols, which determine the images of each task; this room has those of folders."""

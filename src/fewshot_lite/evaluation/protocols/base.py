@@ -13,10 +13,10 @@ from fewshot_lite.images.photo import Source
 
 @dataclass(frozen=True)
 class EvaluationTask:
-    """A task of a protocol; labels are 0..K-1, every class present in the support."""
+    """A task of a protocol; labels are 0..K-1, and the support set has every class."""
 
     group: str
-    """The group that its score is averaged with: a data set, a VTAB task, an ORBIT user."""
+    """The group that its score is averaged in: a data set, a VTAB task, an ORBIT user."""
     class_names: tuple[str, ...]
     support: tuple[Source, ...]
     support_labels: tuple[int, ...]
@@ -34,18 +34,18 @@ class EvaluationTask:
         query: Sequence[tuple[Source, int]],
         query_parts: Iterable[str] = (),
     ) -> EvaluationTask:
-        """A task of images with their labels."""
-        sides = [zip(*side, strict=True) for side in (support, query)]
-        (images, labels), (query_images, query_labels) = sides
-        given = tuple(class_names), images, labels, query_images, query_labels
-        return cls(group, *given, tuple(query_parts))
+        """Make a task of pairs of image and label."""
+        images, labels = zip(*support, strict=True)
+        query_images, query_labels = zip(*query, strict=True)
+        names, parts = tuple(class_names), tuple(query_parts)
+        return cls(group, names, images, labels, query_images, query_labels, parts)
 
 
 class EvaluationProtocol(ABC):
-    """Tasks by number, always the same ones: independent of models, order and micro-batches."""
+    """A numbered sequence of tasks, independent of models, order and micro-batches."""
 
     normal_intervals: ClassVar[bool] = False
-    """Intervals are 1.96·std/√n however few tasks there are, as the published protocol has it."""
+    """Whether intervals are 1.96·std/√n however few tasks there are, as in published protocols."""
     classes: Mapping[str, Sequence[str]] = MappingProxyType({})
     """Names of the classes that tasks are drawn from, by data set, where they are known."""
     unreadable: Mapping[Source, str] = MappingProxyType({})
@@ -54,27 +54,27 @@ class EvaluationProtocol(ABC):
     @property
     @abstractmethod
     def name(self) -> str:
-        """As tables show it."""
+        """The name in tables."""
 
     @property
     @abstractmethod
     def groups(self) -> Sequence[str]:
-        """Groups in the order of tables."""
+        """The groups, in the order of tables."""
 
     @property
     def sections(self) -> Mapping[str, Sequence[str]]:
-        """Groups that tables show together, by the name of their mean."""
+        """Groups that tables show together, by the name of the section."""
         return {"all": self.groups}
 
     @property
     @abstractmethod
     def notes(self) -> Sequence[str]:
-        """Notes for readers of the figures: tasks left out, departures from the paper."""
+        """Notes for readers of the results: tasks left out, departures from the paper."""
 
     @abstractmethod
     def __len__(self) -> int:
-        """Tasks in all."""
+        """Return the number of tasks."""
 
     @abstractmethod
     def task(self, number: int) -> EvaluationTask:
-        """Task 0..len-1."""
+        """Return task 0..len-1."""

@@ -1,8 +1,8 @@
 """Tasks from folders: of one data set at a time, or with support and query from two folders.
 
-Episodes are those of `data.episodes`: classes are drawn, then images of each; way and shot are
-fixed, or drawn for each task from a range. Each task has a generator of its own, so that the first
-tasks are the same however many there are.
+Episodes are drawn by `data.episodes`: classes first, then images of each. Way and shot are fixed,
+or drawn for each task from a range. Each task has its own random generator, so that the first tasks
+are the same however many there are.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from fewshot_lite.evaluation.protocols.tracks import check_track_names, check_tr
 from fewshot_lite.images.folders import ImageFolder
 from fewshot_lite.images.photo import Source
 
-#: Tasks of each group unless asked otherwise; Meta-Dataset's number.
+#: The default number of tasks of each group, that of Meta-Dataset.
 TASKS = 600
 
-#: Which of these cannot be read, and why.
+#: Returns the sources that cannot be read, with reasons.
 FindUnreadable = Callable[[Sequence[Source]], Mapping[Source, str]]
 
 
-def no_look(sources: Sequence[Source]) -> Mapping[Source, str]:
-    """Take all photos for readable."""
+def assume_readable(sources: Sequence[Source]) -> Mapping[Source, str]:
+    """Take all photos to be readable, without reading them."""
     return {}
 
 
@@ -42,17 +42,17 @@ class _DataSet(Protocol):
 
     name: str
     root: Path
-    """Where it lies, ..."""
+    """The folder of the support images."""
     query_root: Path
-    """... and where its query images do."""
+    """The folder of the query images."""
     class_names: tuple[str, ...]
 
     def counts(self) -> list[tuple[int, int, int]]:
-        """For each class: images for the support, for queries, for both together."""
+        """Return for each class the images for the support, for queries, for both together."""
         ...
 
     def draw(self, way: int, shot: int, queries: int, random: torch.Generator) -> EvaluationTask:
-        """A task; its group is left empty."""
+        """Draw a task with an empty group."""
         ...
 
 
@@ -76,14 +76,14 @@ class FolderProtocol(EvaluationProtocol):
         options: ProtocolOptions,
         *,
         query: ImageFolder | None = None,
-        find_unreadable: FindUnreadable = no_look,
+        find_unreadable: FindUnreadable = assume_readable,
     ) -> None:
         """Check that every task can be drawn.
 
         Args:
-            folders: the data sets, as `scan_classes` or `scan_collection` found them.
-            query: where the queries are from, if not from the same folder; then `folders` is one.
-            find_unreadable: what it names is left out, and listed in `unreadable`.
+            folders: the data sets, as returned by `scan_classes` or `scan_collection`.
+            query: the folder of the queries, if another one; then `folders` has one entry.
+            find_unreadable: the images that it returns are left out, and kept in `unreadable`.
 
         Raises:
             UsageError: `options.tracks` names another data set, or one whose files have no tracks.
@@ -113,17 +113,17 @@ class FolderProtocol(EvaluationProtocol):
 
     @property
     def groups(self) -> list[str]:
-        """Data set, way and shot."""
+        """The groups: a data set, way and shot each."""
         return [group.name for group in self._groups]
 
     @property
     def notes(self) -> Sequence[str]:
-        """Ways that were lowered, and photos in both folders."""
+        """Notes on ways that were lowered, and photos in both folders."""
         return self._notes
 
     @property
     def sections(self) -> dict[str, list[str]]:
-        """Groups of the same way (as asked for) and shot, which tables show together."""
+        """The groups of each way (as asked for) and shot, which tables show together."""
         sections: dict[str, list[str]] = {}
         for group in self._groups:
             sections.setdefault(group.section, []).append(group.name)
@@ -133,16 +133,16 @@ class FolderProtocol(EvaluationProtocol):
         return len(self._groups) * self._tasks
 
     def task(self, number: int) -> EvaluationTask:
-        """Task of this number; the groups follow each other."""
+        """Return a task; the groups follow each other."""
         group = self._groups[number // self._tasks]
         seed, local = self._seed, number % self._tasks
-        drawn = generator(seed, Stream.FOLDER_SHAPES, local)
-        way, shot = (integer(span.low, span.high, drawn) for span in (group.way, group.shot))
+        shapes = generator(seed, Stream.FOLDER_SHAPES, local)
+        way, shot = (integer(span.low, span.high, shapes) for span in (group.way, group.shot))
         random = generator(seed, Stream.FOLDER_TASKS, local)
         return replace(group.data.draw(way, shot, self._queries, random), group=group.name)
 
     def _group(self, data: _DataSet, way: Span, shot: Span) -> _Group:
-        """A group whose tasks all can be drawn; ways that no data set has are lowered."""
+        """Return a group after checking that its tasks can be drawn; lower too large ways."""
         classes = len(data.class_names)
         if classes < 2:
             raise FewshotError(
@@ -179,7 +179,7 @@ def _check_counts(data: _DataSet, shot: Span, queries: int) -> None:
 
 
 class _Single:
-    """One folder: no image, and no track if there are such, is in both sides of a task."""
+    """One folder; no image, and no track if files have tracks, is on both sides of a task."""
 
     def __init__(
         self, folder: ImageFolder, unreadable: Mapping[Source, str], *, tracks: bool
@@ -203,19 +203,19 @@ class _Single:
     def draw(self, way: int, shot: int, queries: int, random: torch.Generator) -> EvaluationTask:
         episode = sample_fixed_episode(self._pool, way, shot, queries, random)
         paths, labels = self._folder.paths, self._folder.labels
-        shown = list(zip(episode.support, episode.support_labels, strict=True))
-        asked = zip(episode.query, episode.query_labels, strict=True)
-        names = {label: self.class_names[labels[index]] for index, label in shown}
+        support = list(zip(episode.support, episode.support_labels, strict=True))
+        query = zip(episode.query, episode.query_labels, strict=True)
+        names = {label: self.class_names[labels[index]] for index, label in support}
         return EvaluationTask.of(
             "",
             (names[k] for k in range(episode.classes)),
-            [(paths[i], label) for i, label in shown],
-            [(paths[i], label) for i, label in asked],
+            [(paths[i], label) for i, label in support],
+            [(paths[i], label) for i, label in query],
         )
 
 
 class _Pair:
-    """Two folders of the same classes, as photos taken under different conditions."""
+    """Two folders of the same classes, such as photos taken under different conditions."""
 
     def __init__(
         self, support: ImageFolder, query: ImageFolder, unreadable: Mapping[Source, str]
@@ -246,12 +246,12 @@ def _by_class(folder: ImageFolder, unreadable: Mapping[Source, str]) -> list[lis
 
 
 def _in_both(support: ImageFolder, query: ImageFolder) -> list[str]:
-    """A note if files of the query folder are copies of support files, byte for byte."""
+    """Return a note if query files are byte-for-byte copies of support files."""
     sizes = {path.stat().st_size for path in support.paths}
-    alike = [path for path in query.paths if path.stat().st_size in sizes]
-    wanted = {path.stat().st_size for path in alike}
-    known = {sha256(path) for path in support.paths if path.stat().st_size in wanted}
-    copies = [path for path in alike if sha256(path) in known]
+    same_size = [path for path in query.paths if path.stat().st_size in sizes]
+    shared_sizes = {path.stat().st_size for path in same_size}
+    hashes = {sha256(path) for path in support.paths if path.stat().st_size in shared_sizes}
+    copies = [path for path in same_size if sha256(path) in hashes]
     if not copies:
         return []
     return [
@@ -264,11 +264,12 @@ def _check_same_classes(support: ImageFolder, query: ImageFolder) -> None:
     only_support = sorted(set(support.class_names) - set(query.class_names))
     only_query = sorted(set(query.class_names) - set(support.class_names))
     if only_support or only_query:
-        found = [
+        differences = [
             f"{folder.root} alone has {some_of(names)}"
             for folder, names in ((support, only_support), (query, only_query))
             if names
         ]
         raise FewshotError(
-            f"--support and --query: the class folders differ: {'; '.join(found)}. Name them alike."
+            f"--support and --query: the class folders differ: {'; '.join(differences)}. Name "
+            "them alike."
         )

@@ -25,7 +25,7 @@ class Span:
 
     @classmethod
     def parse(cls, text: str) -> Span:
-        """`5` or `5-20`; raises ValueError for anything else."""
+        """Parse `5` or `5-20`; raise ValueError for anything else."""
         low, dash, high = text.partition("-")
         return cls(int(low), int(high if dash else low))
 
@@ -38,7 +38,7 @@ WAYS, SHOTS, QUERIES = (Span(5, 5),), (Span(1, 1), Span(5, 5)), 10
 
 
 def parse_spans(flag: str, text: str, *, least: int) -> tuple[Span, ...]:
-    """`5`, `1,5`, `5-20` or `1,5-10` as numbers and ranges.
+    """Parse `5`, `1,5`, `5-20` or `1,5-10` into ranges.
 
     Raises:
         UsageError: anything else, or a number below `least`.
@@ -66,10 +66,9 @@ TASKS, _SPANS = "Tasks", "N|N,N|N-N"
 
 @dataclass(frozen=True)
 class ProtocolOptions:
-    """Settings of a protocol, which are flags of `evaluate`; None is its own choice.
+    """The settings of a protocol, which are flags of `evaluate`; None is the protocol's default.
 
-    Published protocols have rules of their own: what they cannot follow is refused, not ignored
-    (`refuse_given`).
+    Published protocols have fixed rules: settings against them are refused (`refuse_given`).
     """
 
     PANELS: ClassVar[Mapping[str, str]] = {"ways": TASKS}
@@ -111,7 +110,7 @@ class ProtocolOptions:
     def parse(
         cls, ways: str | None = None, shots: str | None = None, **others: Any
     ) -> ProtocolOptions:
-        """Options with ways and shots spelled as on the command line: `shots="1,5"`.
+        """Make options with ways and shots as typed on the command line: `shots="1,5"`.
 
         Raises:
             UsageError: as `parse_spans`.
@@ -123,7 +122,7 @@ class ProtocolOptions:
         )
 
     def refuse_given(self, what: str, *names: str) -> None:
-        """Raise UsageError if one of these was asked for, of data that it cannot be asked of."""
+        """Raise UsageError, which says `what`, if one of the named settings was given."""
         for name in names:
             if getattr(self, name) not in (None, False, ()):
                 flag = f"--{name.replace('_', '-')}"
@@ -136,7 +135,7 @@ class ProtocolOptions:
 
 
 def check_pair(support: Path | None, query: Path | None) -> bool:
-    """Whether support and query folders are given.
+    """Return whether support and query folders are given.
 
     Raises:
         UsageError: one without the other, or the same folder twice.

@@ -1,4 +1,4 @@
-"""Whether tasks can be drawn with each track (of frames, of views) on one side of a task only."""
+"""Checks that tasks can be drawn with each track (of frames, of views) on one side only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fewshot_lite.images.folders import ImageFolder
 
 
 def check_track_names(names: Sequence[str], folders: Sequence[ImageFolder]) -> None:
-    """Refuse names that are no data set's, and data sets whose files are not TRACK_FRAME.
+    """Refuse names of unknown data sets, and data sets whose files are not named TRACK_FRAME.
 
     Raises:
         UsageError: either.
@@ -33,13 +33,13 @@ def check_tracks(folder: ImageFolder, kept: set[int], shot: int, queries: int, r
     """Refuse a class that could leave a task with too few images on one side.
 
     Args:
-        kept: indices of the images that can be read.
-        shot: the most support images that a task takes of a class.
-        queries: the most query images that a task takes of a class.
+        kept: indices of the readable images.
+        shot: the most support images of a class in a task.
+        queries: the most query images of a class in a task.
         remedy: a sentence for the message.
 
     Raises:
-        FewshotError: naming the class.
+        FewshotError: there is such a class, which the message names.
     """
     for name, indices in zip(folder.class_names, folder.indices_by_class(), strict=True):
         tracks = Counter(folder.paths[i].stem.rpartition("_")[0] for i in indices if i in kept)
