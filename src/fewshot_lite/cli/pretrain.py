@@ -20,8 +20,8 @@ _Output = Annotated[Path, output_flag("The backbone to write.")]
 _Resume = Annotated[bool, resume_flag()]
 
 
-def _command(config: type[Any], home: str, name: str, summary: str) -> Callable[..., None]:
-    """Return a command that trains a backbone by `fewshot_lite.training.HOME.NAME`."""
+def _command(config: type[Any], module: str, name: str, summary: str) -> Callable[..., None]:
+    """Return a command that trains a backbone by the function `name` of a module of `training`."""
 
     def command(
         config: Any,
@@ -37,7 +37,7 @@ def _command(config: type[Any], home: str, name: str, summary: str) -> Callable[
         check_run(data, output, resume=resume, force=force)
         from fewshot_lite.cli.render import terminal as render
 
-        train = getattr(import_module(f"fewshot_lite.training.{home}"), name)
+        train = getattr(import_module(f"fewshot_lite.training.{module}"), name)
         with render.training_bars() as report:
             result = train(
                 data,

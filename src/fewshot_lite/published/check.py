@@ -1,4 +1,4 @@
-"""The contents of a folder: its format, classes and images, and what is wrong with it."""
+"""The check of a data folder: its format, classes and images, and its faults."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from fewshot_lite.published.orbit import check as orbit
 from fewshot_lite.published.summary import DataSet, Summary
 from fewshot_lite.published.vtab import describe as vtab
 
-#: Files of one data set whose headers are read; of more, evenly spread ones.
-_LOOKED_AT = 20_000
+#: The most files of a data set whose headers are read, evenly spread over it.
+_MOST_READ = 20_000
 
-#: Skipped files and classes that are named one by one.
+#: The most skipped files and classes that are named.
 _NAMED = 3
 
 
 def check_data(root: str | Path) -> Summary:
-    """Recognise a format and summarise what is there.
+    """Recognise the format of a folder and summarise its contents.
 
     Raises:
         UsageError: no such folder.
-        FewshotError: nothing that any reader knows.
+        FewshotError: a folder that no reader knows.
     """
     root = Path(root)
     require_folder(root)
@@ -37,7 +37,7 @@ def check_data(root: str | Path) -> Summary:
 
 
 def _describe_folders(root: Path) -> Summary:
-    """Class folders, or a folder of several such data sets: what anyone may bring."""
+    """Summarise class folders, or a folder of several such data sets."""
     try:
         folders = scan_collection(root)
     except FewshotError as error:
@@ -58,7 +58,7 @@ def _describe_folders(root: Path) -> Summary:
 
 
 def _data_set(data: ImageFolder) -> tuple[DataSet, list[str]]:
-    step = max(1, len(data.paths) // _LOOKED_AT)
+    step = max(1, len(data.paths) // _MOST_READ)
     sizes, unreadable = size_range(data.paths[::step])
     return DataSet(data.name, len(data.class_names), len(data.paths), sizes=sizes), unreadable
 

@@ -1,4 +1,4 @@
-"""The data sets in a folder, whichever format it is in, for training and for validation."""
+"""The data sets in a folder of any format, for training and validation."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from fewshot_lite.published.orbit.layout import find_orbit
 def scan_data_sets(
     folder: Path, split: Literal["train", "validation"] = "train"
 ) -> Sequence[LabelledImages]:
-    """An image folder or a collection of them, Meta-Dataset, or ORBIT with one data set a user.
+    """Return the data sets of an image folder, a collection of them, Meta-Dataset or ORBIT.
 
     Args:
-        folder: any of these.
-        split: classes of Meta-Dataset and users of ORBIT to take; image folders have no splits.
+        folder: any of these; each user of ORBIT is a data set.
+        split: the split of Meta-Dataset or ORBIT; image folders have none.
 
     Raises:
         UsageError, FewshotError: as `scan_collection`, `scan_meta_dataset` and `scan_orbit`.
@@ -33,8 +33,8 @@ def scan_data_sets(
 
 
 def has_validation_sets(folder: Path) -> bool:
-    """True if the format keeps classes or users apart for validation, and they are there."""
+    """Return whether the folder has a split for validation."""
     if is_meta_dataset(folder):
         return True
-    # A folder of validation users alone is no less what is to be trained on, if one says so.
+    # A folder of validation users alone may be trained on.
     return {"train", "validation"} <= find_orbit(folder).keys()

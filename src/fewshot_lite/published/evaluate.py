@@ -1,4 +1,4 @@
-"""`fewshot_lite.evaluate`: models against each other on the tasks of a folder."""
+"""`fewshot_lite.evaluate`: compare models on the tasks of a folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from fewshot_lite.evaluation.caches import ImageCache
 from fewshot_lite.evaluation.names import parse_models
 from fewshot_lite.evaluation.opening import Session
 from fewshot_lite.evaluation.protocols.base import EvaluationProtocol
-from fewshot_lite.evaluation.protocols.folders import FindUnreadable
 from fewshot_lite.evaluation.protocols.options import ProtocolKind, ProtocolOptions
 from fewshot_lite.evaluation.session import Outcome, compare_models
 from fewshot_lite.images.folders import some_folders
@@ -36,39 +35,49 @@ def evaluate(
     stop: Callable[[], bool] = lambda: False,
     ranks: Ranks | None = None,
 ) -> Outcome:
-    """Compare models on exactly the same tasks: accuracy with intervals, and what it costs.
+    """Compare models on exactly the same tasks: accuracies with intervals, and costs.
 
         options = ProtocolOptions.parse(shots="1,5", tasks=100)
-        found = fewshot_lite.evaluate(["default", "cosine"], "my_images", options).comparison
-        print({s.name: s.accuracy["default"].mean for s in found.sections})
+        comparison = fewshot_lite.evaluate(["default", "cosine"], "my_images", options).comparison
+        print({s.name: s.accuracy["default"].mean for s in comparison.sections})
 
     Args:
         models: `default`, checkpoints, or baselines (`names.BASELINES`), also as NAME:BACKBONE; the
-            first is the one that the others are compared with.
+            others are compared with the first.
         data: class folders, a folder of such data sets, or several of either; or the folder of a
             published benchmark.
-        options: which tasks; those of the protocol if not given.
+        options: the settings of the tasks; by default those of the protocol.
         session: how networks are run.
-        query: class folders that queries are from, if not from `data`, which is one folder then.
-        kind: the protocol; "auto" goes by what lies in the folder.
+        query: class folders of the queries, if they are not from `data`, which is then one folder.
+        kind: the protocol; "auto" recognises the folder's format.
         baseline_backbone: the backbone of baselines that name none.
         check: called with the protocol before anything is scored; may raise.
-        log: a .jsonl file of each task's scores; the same call goes on from it.
+        log: a .jsonl file for the scores of each task, from which the same call continues.
         force: overwrite a log of another comparison.
         report: called with the progress of reading and scoring.
-        stop: asked after each task; True ends the run with what it has.
-        ranks: processes that share the tasks out; all return the same, the first one writes.
+        stop: asked after each task; True ends the run with the tasks done so far.
+        ranks: processes that share the tasks; all return the same, the first one writes.
 
     Raises:
         UsageError, FewshotError: models, data or a log that cannot be used.
     """
-    wanted = options or ProtocolOptions()
-    wanted.check()
+    settings = options or ProtocolOptions()
+    settings.check()
     folders = some_folders(data)
 
     def open_data(images: ImageCache, size: int) -> EvaluationProtocol:
-        where, find = None if query is None else Path(query), _reporting(images, size, report)
-        protocol = open_protocol(folders, wanted, query=where, kind=kind, find_unreadable=find)
+        def find_unreadable(sources: Sequence[Source]) -> Mapping[Source, str]:
+            return images.problems(
+                sources, size, lambda done, total: report(Progress(done, total, "Reading photos"))
+            )
+
+        protocol = open_protocol(
+            folders,
+            settings,
+            query=None if query is None else Path(query),
+            kind=kind,
+            find_unreadable=find_unreadable,
+        )
         check(protocol)
         return protocol
 
@@ -82,15 +91,3 @@ def evaluate(
         stop=stop,
         ranks=ranks,
     )
-
-
-def _reporting(images: ImageCache, size: int, report: Report) -> FindUnreadable:
-    """Read all photos once, and tell how far that is."""
-
-    def find(sources: Sequence[Source]) -> Mapping[Source, str]:
-        total = len(sources)
-        return images.problems(
-            sources, size, lambda done, _: report(Progress(done, total, "Reading photos"))
-        )
-
-    return find

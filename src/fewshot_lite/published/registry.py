@@ -1,4 +1,4 @@
-"""Which protocol a folder is evaluated with: the one asked for, or that of its format."""
+"""Opening of the protocol of a folder, by name or by the folder's format."""
 
 from __future__ import annotations
 
@@ -22,12 +22,11 @@ from fewshot_lite.published.orbit.protocol import RULES, OrbitProtocol
 from fewshot_lite.published.vtab.catalogue import look
 from fewshot_lite.published.vtab.protocol import VtabProtocol
 
-#: Options that tasks of folders alone have, and that ORBIT alone has.
-_OF_FOLDERS, _OF_ORBIT = ("ways", "shots", "queries", "tracks"), ("orbit", "all_frames")
+#: Options that only class folders, and only ORBIT have.
+_FOLDER_OPTIONS, _ORBIT_OPTIONS = ("ways", "shots", "queries", "tracks"), ("orbit", "all_frames")
 
-
-#: What published benchmarks are called.
-_CALLED = {"meta-dataset": "Meta-Dataset", "vtab": "VTAB-v2", "orbit": "ORBIT"}
+#: Names of the published benchmarks.
+_NAMES = {"meta-dataset": "Meta-Dataset", "vtab": "VTAB-v2", "orbit": "ORBIT"}
 
 
 def open_protocol(
@@ -38,36 +37,36 @@ def open_protocol(
     kind: ProtocolKind = "auto",
     find_unreadable: FindUnreadable = assume_readable,
 ) -> EvaluationProtocol:
-    """A protocol over the data in folders.
+    """Open the protocol of the data in folders.
 
     Args:
-        paths: image folders and collections of them; or a published benchmark's folder alone.
-        options: what is asked for, or left to the protocol.
-        query: where queries are from if not from the one folder of `paths`; then both are image
-            folders of the same classes.
-        kind: "auto" goes by what lies in the folder.
-        find_unreadable: for photos of folders, which are then left out.
+        paths: image folders and collections of them, or the folder of one published benchmark.
+        options: settings; None is the protocol's default.
+        query: the folder of the queries, if another one than the single one in `paths`; both are
+            image folders of the same classes.
+        kind: the protocol; "auto" recognises the folder's format.
+        find_unreadable: returns the photos of class folders to leave out.
 
     Raises:
         UsageError: an option that the protocol does not have.
-        UsageError, FewshotError: the data are not there, or are not what the protocol needs.
+        UsageError, FewshotError: data that are missing, or unfit for the protocol.
     """
     for path in paths:
         require_folder(path)
     path = paths[0]
     if query is not None:
         what = "does not go with --support and --query, which are class folders"
-        options.refuse_given(what, "tracks", "split", *_OF_ORBIT)
+        options.refuse_given(what, "tracks", "split", *_ORBIT_OPTIONS)
         if len(paths) > 1:
             raise UsageError(f"--support {path}: goes with no other folder but --query {query}.")
         pair = scan_classes(path), scan_classes(query)
         return FolderProtocol(pair[:1], options, query=pair[1], find_unreadable=find_unreadable)
     kinds = [recognise(path) if kind == "auto" else kind for path in paths]
     kind = kinds[0]
-    for path, found in zip(paths, kinds, strict=True):
-        if len(paths) > 1 and found != "folder":
+    for path, name in zip(paths, kinds, strict=True):
+        if len(paths) > 1 and name != "folder":
             raise UsageError(
-                f"{path}: {_CALLED[found]}, whose tasks are as published. Give it alone."
+                f"{path}: {_NAMES[name]}, whose tasks are as published. Give it alone."
             )
     _refuse(options, path, kind)
     split, seed = options.split or "test", options.seed
@@ -92,19 +91,19 @@ def _refuse(options: ProtocolOptions, path: Path, kind: ProtocolKind) -> None:
     """Refuse options that the protocol would ignore."""
     if kind == "folder":
         what = f"{path} holds class folders, which have none of this"
-        options.refuse_given(what, "split", *_OF_ORBIT)
+        options.refuse_given(what, "split", *_ORBIT_OPTIONS)
         return
-    name = _CALLED[kind]
+    name = _NAMES[kind]
     what = f"for class folders alone; the tasks of {name} ({path}) are as published"
-    options.refuse_given(what, *_OF_FOLDERS)
+    options.refuse_given(what, *_FOLDER_OPTIONS)
     if kind != "orbit":
-        options.refuse_given(f"for ORBIT alone, and {path} holds {name}", *_OF_ORBIT)
+        options.refuse_given(f"for ORBIT alone, and {path} holds {name}", *_ORBIT_OPTIONS)
     if kind == "vtab":
         options.refuse_given("VTAB has one task a data set, from fixed splits", "tasks", "split")
 
 
 def recognise(path: Path) -> ProtocolKind:
-    """The protocol of what lies in a folder: that of plain folders if it is nothing else."""
+    """Return the protocol of a folder's format: "folder" if it is no published benchmark."""
     if is_meta_dataset(path):
         return "meta-dataset"
     if find_orbit(path):

@@ -1,4 +1,4 @@
-"""What `data check` tells of a folder, whatever its format."""
+"""The summary of a folder that `data check` prints, whatever its format."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ class DataSet:
 
     name: str
     classes: int
-    """Over all splits."""
+    """The number of classes over all splits."""
     images: int
     splits: tuple[tuple[str, int], ...] = ()
-    """Name and images of each split (or classes, where a format splits by class: see `notes`)."""
+    """Name and number of images of each split, or of classes if `notes` say so."""
     sizes: tuple[tuple[int, int], tuple[int, int]] | None = None
-    """(width, height) of the smallest and of the largest image looked at, if any was."""
+    """(width, height) of the smallest and of the largest image read; None if none was."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class Summary:
     """The contents of a folder."""
 
     format: str
-    """As people call it: "image folder", "Meta-Dataset", "VTAB-v2", "ORBIT"."""
+    """ "image folder", "Meta-Dataset", "VTAB-v2" or "ORBIT"."""
     root: Path
     data_sets: tuple[DataSet, ...]
     problems: tuple[str, ...] = ()
-    """Faults that keep (part of) it from being used: a sentence each, with file and remedy."""
+    """Faults that prevent the use of all or part of it, a sentence each with file and remedy."""
     notes: tuple[str, ...] = ()
-    """Facts that are good to know and no faults."""
+    """Remarks on properties that are no faults."""

@@ -1,4 +1,4 @@
-"""TFRecord files without TensorFlow: where the records lie, and the image inside one.
+"""Reading of TFRecord files without TensorFlow.
 
 A file is a chain of records: length (8 bytes), its checksum (4), that many bytes, their checksum
 (4); numbers are little-endian, checksums are CRC-32C, rotated and shifted by a constant
@@ -28,17 +28,17 @@ class Record:
 
     path: Path
     number: int
-    """From 1, as the message about a damaged one counts them."""
+    """The position in the file, from 1, for messages."""
     start: int
-    """Where its bytes begin in the file, after length and checksum."""
+    """The offset of its bytes in the file, after length and checksum."""
     length: int
 
     def read(self) -> bytes:
-        """The encoded image under the name `image`, after a look at the checksum.
+        """Check the checksum and return the encoded image under the name `image`.
 
         Raises:
             PhotoError: damaged, or no Example with such an image.
-            OSError: the file cannot be read any more.
+            OSError: the file cannot be read.
         """
         with self.path.open("rb") as file:
             file.seek(self.start)
@@ -55,13 +55,13 @@ class Record:
 
 
 class RecordFile:
-    """The records of one file, by position: `file[0]` is the first. Nothing but lengths is read."""
+    """The records of a file: `file[0]` is the first. Only their lengths are read."""
 
     def __init__(self, path: Path) -> None:
-        """Find the records.
+        """Index the records.
 
         Raises:
-            FewshotError: missing, unreadable, cut off or damaged: names the file and the record.
+            FewshotError: missing, unreadable, cut off or damaged; names the file and the record.
         """
         self.path = path
         self._starts = _starts(path)
@@ -78,7 +78,7 @@ class RecordFile:
 
 
 def _starts(path: Path) -> array[int]:
-    """Where the bytes of each record begin, and where those of one after the last would."""
+    """Return the offset of each record's bytes, and that of a record after the last."""
     checksum = _checksum()
     starts = array("Q", [_HEAD.size])
     try:
@@ -101,11 +101,11 @@ def _starts(path: Path) -> array[int]:
 
 
 class _Damaged(Exception):
-    """The fault of the record after those found."""
+    """The next record is damaged."""
 
 
 def _ends(data: mmap.mmap, size: int, checksum: Callable[[bytes], int]) -> Iterator[int]:
-    """Where each record ends."""
+    """Yield the offset of the end of each record."""
     position = 0
     while position < size:
         if position + _HEAD.size > size:
@@ -120,7 +120,7 @@ def _ends(data: mmap.mmap, size: int, checksum: Callable[[bytes], int]) -> Itera
 
 
 def masked(checksum: int) -> int:
-    """The checksum as it is stored: rotated right by 15 bits, plus a constant, in 32 bits."""
+    """Return a checksum as it is stored: rotated right by 15 bits, plus a constant, in 32 bits."""
     return ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
@@ -136,7 +136,7 @@ def _checksum() -> Callable[[bytes], int]:
 
 
 def example_bytes(record: bytes, name: str) -> bytes:
-    """The bytes that a serialised `tf.train.Example` holds under a name.
+    """Return the bytes that a serialised `tf.train.Example` holds under a name.
 
     Example { Features features = 1 }, Features { map<string, Feature> feature = 1 },
     Feature { BytesList bytes_list = 1 }, BytesList { repeated bytes value = 1 }
@@ -163,7 +163,7 @@ def example_bytes(record: bytes, name: str) -> bytes:
 
 
 def example_integer(record: bytes, name: str) -> int:
-    """The first number that a serialised `tf.train.Example` holds under a name.
+    """Return the first number that a serialised `tf.train.Example` holds under a name.
 
     Feature { Int64List int64_list = 3 }, Int64List { repeated int64 value = 1 [packed] }.
 
@@ -184,12 +184,12 @@ def example_integer(record: bytes, name: str) -> int:
     raise PhotoError(f"no number under the name {name!r}")
 
 
-def _inside(message: bytes, wanted: int) -> Iterator[bytes]:
-    """The values of one length-delimited field of a protocol buffer, in order."""
+def _inside(message: bytes, field: int) -> Iterator[bytes]:
+    """Yield the values of a length-delimited field of a protocol buffer, in order."""
     position = 0
     while position < len(message):
         tag, position = _varint(message, position)
-        field, wire_type = tag >> 3, tag & 7
+        number, wire_type = tag >> 3, tag & 7
         if wire_type == 0:
             _, position = _varint(message, position)
             continue
@@ -202,13 +202,13 @@ def _inside(message: bytes, wanted: int) -> Iterator[bytes]:
         end = position + length
         if end > len(message):
             raise ValueError("cut off")
-        if wire_type == 2 and field == wanted:
+        if wire_type == 2 and number == field:
             yield message[position:end]
         position = end
 
 
 def _varint(message: bytes, position: int) -> tuple[int, int]:
-    """A number of 7 bits a byte, least first, and the position after it."""
+    """Return a number of 7 bits a byte, least significant first, and the position after it."""
     number = shift = 0
     while True:
         byte = message[position]

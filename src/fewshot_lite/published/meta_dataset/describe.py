@@ -1,4 +1,4 @@
-"""The description of a folder of Meta-Dataset for `data check`."""
+"""The summary of a folder of Meta-Dataset for `data check`."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from fewshot_lite.published.meta_dataset.reader import (
 from fewshot_lite.published.meta_dataset.spec import DataSetSpec, read_spec
 from fewshot_lite.published.summary import DataSet, Summary
 
-#: Class files named one by one; more are counted.
+#: The most class files that are named.
 _NAMED = 3
 
-#: Images of a data set whose class files are gone through, record by record, in seconds.
-_GONE_THROUGH = 100_000
+#: The most images of a data set whose class files are indexed, which takes seconds.
+_MOST_INDEXED = 100_000
 
 
 def describe(root: Path) -> Summary | None:
-    """Classes, images and splits by the specifications; None if the folder is not Meta-Dataset's.
+    """Summarise classes, images and splits by the specifications; None if it is not Meta-Dataset.
 
-    Records are counted in class files of smaller data sets, and otherwise looked for only:
-    QuickDraw alone has 50 million. Each is gone through before it is evaluated or trained on.
+    The records of class files are counted in smaller data sets only: QuickDraw alone has 50
+    million. Evaluation and training index the files that they use in any case.
     """
     if not is_meta_dataset(root):
         return None
@@ -55,7 +55,7 @@ def describe(root: Path) -> Summary | None:
 
 
 def _large(spec: DataSetSpec) -> bool:
-    return sum(spec.images[number] for number in _classes(spec)) > _GONE_THROUGH
+    return sum(spec.images[number] for number in _classes(spec)) > _MOST_INDEXED
 
 
 def _classes(spec: DataSetSpec) -> list[int]:
@@ -73,7 +73,7 @@ def _data_set(spec: DataSetSpec) -> DataSet:
 
 
 def _missing(spec: DataSetSpec) -> list[str]:
-    """Class files that are not there, or empty."""
+    """Name the class files that are missing or empty."""
     files = [spec.class_file(n) for n in _classes(spec)]
     absent = [path for path in files if not path.is_file() or path.stat().st_size == 0]
     if not absent:
@@ -84,16 +84,16 @@ def _missing(spec: DataSetSpec) -> list[str]:
 
 
 def _damaged(spec: DataSetSpec) -> list[str]:
-    """Class files that are cut off, or hold other numbers of records than the specification."""
+    """Name the class files that are damaged, or do not hold the specified number of records."""
     if _large(spec):
         return []
-    found: dict[str, None] = {}  # a missing extra says the same of each
+    messages: dict[str, None] = {}  # a missing package gives the same message for each file
     for number in _classes(spec):
         try:
             open_class(spec, number)
         except FewshotError as error:
-            found[str(error)] = None
-    problems = list(found)
+            messages[str(error)] = None
+    problems = list(messages)
     more = len(problems) - _NAMED
     if more > 0:
         problems[_NAMED:] = [f"{spec.folder}: {more} more class files like this."]

@@ -1,4 +1,4 @@
-"""Meta-Dataset's tasks: 600 of each data set's TEST classes, of variable way and shot.
+"""Meta-Dataset's protocol: 600 tasks from each data set's TEST classes, of variable way and shot.
 
 Triantafillou et al. 2020; the test sets of MD-v2 are those of Dumoulin et al. 2021, "Comparing
 transfer and meta learning approaches on a unified few-shot classification benchmark".
@@ -20,7 +20,7 @@ from fewshot_lite.published.meta_dataset.sampler import CompositionSampler
 from fewshot_lite.published.meta_dataset.spec import DataSetSpec
 from fewshot_lite.published.tfrecord import RecordFile
 
-#: The sources that MD-v2 is a mean over.
+#: The data sets that MD-v2 averages over.
 MD_V2 = (
     *("omniglot", "aircraft", "cu_birds", "dtd"),
     *("quickdraw", "fungi", "traffic_sign", "mscoco"),
@@ -30,8 +30,8 @@ MD_V2 = (
 class MetaDatasetProtocol(EvaluationProtocol):
     """Tasks from the converted data sets in a folder, one data set after the other.
 
-    Task t of a data set is a function of the seed, the data set's name and t: which other data sets
-    there are changes nothing. Images are drawn from a class's whole file, without replacement.
+    Task t of a data set depends on the seed, the data set's name and t only, not on the other data
+    sets. Images are drawn from a class's whole file, without replacement.
     """
 
     name = "Meta-Dataset"
@@ -45,12 +45,12 @@ class MetaDatasetProtocol(EvaluationProtocol):
         tasks: int = 600,
         seed: int = 0,
     ) -> None:
-        """Read the specifications and go through all class files of the split.
+        """Read the specifications and index all class files of the split.
 
         Args:
             root: a folder of converted data sets, or one of them.
-            split: whose classes to draw from.
-            tasks: of each data set.
+            split: the split of the classes.
+            tasks: the number of tasks of each data set.
 
         Raises:
             UsageError: no such folder, tasks below 1.
@@ -86,34 +86,34 @@ class MetaDatasetProtocol(EvaluationProtocol):
 
     @property
     def notes(self) -> Sequence[str]:
-        """How classes are drawn, and what is left out."""
+        """Notes on how classes are drawn, and on what is left out."""
         return tuple(self._notes)
 
     def __len__(self) -> int:
         return self._tasks * len(self._specs)
 
     def task(self, number: int) -> EvaluationTask:
-        """Task 0..len-1: `tasks` of the first data set, then those of the next."""
+        """Return task 0..len-1; those of a data set follow each other."""
         if not 0 <= number < len(self):
             raise IndexError(number)
         position, count = divmod(number, self._tasks)
         name = self.groups[position]
         data_set = int.from_bytes(name.encode())
         random = generator(self._seed, Stream.META_DATASET_TASKS, data_set, count)
-        drawn = self._samplers[name].sample(random)
+        episode = self._samplers[name].sample(random)
         support: list[tuple[Source, int]] = []
         query: list[tuple[Source, int]] = []
-        for label, (number, shots) in enumerate(zip(drawn.classes, drawn.shots, strict=True)):
+        for label, (number, shots) in enumerate(zip(episode.classes, episode.shots, strict=True)):
             records = self._files[name][number]
-            order = torch.randperm(len(records), generator=random)[: shots + drawn.queries]
+            order = torch.randperm(len(records), generator=random)[: shots + episode.queries]
             images = [(records[i], label) for i in order.tolist()]
             support += images[:shots]
             query += images[shots:]
         names = self._specs[name].class_names
-        return EvaluationTask.of(name, (names[k] for k in drawn.classes), support, query)
+        return EvaluationTask.of(name, (names[k] for k in episode.classes), support, query)
 
     def _open(self, spec: DataSetSpec, split: str) -> bool:
-        """Whether tasks can be drawn from a data set; notes tell what is special about it."""
+        """Make the sampler of a data set and notes on it; return whether tasks can be drawn."""
         if not spec.classes(split):
             self._notes.append(f"{spec.name}: left out, it has no {split} classes.")
             return False

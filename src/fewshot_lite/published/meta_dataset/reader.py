@@ -1,4 +1,4 @@
-"""The images of Meta-Dataset's folders: which data sets there are, and their records."""
+"""Reading of Meta-Dataset's folders: their data sets and records."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from fewshot_lite.images.folders import LabelledImages, require_folder, subfolde
 from fewshot_lite.published.meta_dataset.spec import SPEC_FILE, DataSetSpec, read_spec
 from fewshot_lite.published.tfrecord import Record, RecordFile
 
-#: Images of one class that training makes use of: QuickDraw has up to 344,000.
+#: The most images of a class that training uses: QuickDraw has up to 344,000.
 MOST_IMAGES = 2000
 
 
 def is_meta_dataset(root: Path) -> bool:
-    """True for a folder of converted data sets, or for one of them: class files and their spec."""
+    """Return whether a folder is a converted data set, or holds some."""
     try:
         return root.is_dir() and next(converted_folders(root), None) is not None
     except OSError:
@@ -23,7 +23,7 @@ def is_meta_dataset(root: Path) -> bool:
 
 
 def read_specs(root: Path) -> list[DataSetSpec]:
-    """The specifications of the data sets in a folder, by name.
+    """Return the specifications of the data sets in a folder, by name.
 
     Raises:
         UsageError: no such folder, or no permission.
@@ -40,9 +40,9 @@ def read_specs(root: Path) -> list[DataSetSpec]:
 
 
 def converted_folders(root: Path) -> Iterator[Path]:
-    """The folder itself or those in it that hold a specification or class files."""
+    """Yield `root`, or the folders in it, that hold a specification or class files."""
     for folder in [root, *subfolders(root)]:
-        # The old specification counts too: its message says how to bring it up to date.
+        # An old specification (.pkl) counts too: reading it fails with a message that helps.
         spec = any(folder.joinpath(SPEC_FILE).with_suffix(s).exists() for s in (".json", ".pkl"))
         if spec or folder.joinpath("0.tfrecords").exists():
             yield folder
@@ -51,11 +51,11 @@ def converted_folders(root: Path) -> Iterator[Path]:
 
 
 def open_class(spec: DataSetSpec, number: int) -> RecordFile:
-    """The records of a class.
+    """Open the records of a class.
 
     Raises:
-        FewshotError: the file is missing, cut off or damaged, or does not hold as many records as
-            the specification says.
+        FewshotError: the file is missing, cut off or damaged, or its number of records is not that
+            of the specification.
     """
     path = spec.class_file(number)
     records = RecordFile(path)
@@ -68,9 +68,9 @@ def open_class(spec: DataSetSpec, number: int) -> RecordFile:
 
 
 def scan_meta_dataset(root: Path, split: str) -> list[LabelledImages]:
-    """The data sets that have classes in a split, as training takes them.
+    """Return the data sets that have classes in a split, for training.
 
-    Of classes of more than `MOST_IMAGES` as many are taken, evenly spaced over the file.
+    Of larger classes `MOST_IMAGES` are taken, evenly spaced over the file.
 
     Args:
         root: a folder of converted data sets, or one of them.

@@ -1,7 +1,7 @@
-"""Which classes make up an episode, and how many images of each: as Meta-Dataset draws them.
+"""Sampling of the classes of an episode, and of the number of images of each, as in Meta-Dataset.
 
-After meta_dataset/data/sampling.py (EpisodeDescriptionSampler) and Triantafillou et al. 2020,
-section 3.2 and appendix A.2. Queries and shots are in `data.episodes`, which training uses too.
+See meta_dataset/data/sampling.py (EpisodeDescriptionSampler) and Triantafillou et al. 2020, section
+3.2 and appendix A.2. Shots are drawn by `data.episodes`, which training uses too.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ class EpisodeRules:
     min_way: int = 5
     max_way: int = 50
     max_support: int = 500
-    """All classes together."""
+    """The most support images of all classes together."""
     max_contribution: int = 100
-    """Most that a class adds to the size of the support set. As published, this bounds the size,
-    not the images of one class: a much larger class than the others can get more of them."""
+    """The most that a class adds to the size of the support set. As published, this bounds the
+    size, not the images of one class: a class much larger than the others can get more of them."""
     queries: int = 10
-    """Queries of each class; or half of the smallest class, if that is less."""
+    """Query images of each class; half of the smallest class if that is less."""
     max_family: int = 392
-    """Nodes of WordNet with more leaves are not drawn (MAX_SPANNING_LEAVES_ELIGIBLE)."""
+    """The most leaves of a node of WordNet (MAX_SPANNING_LEAVES_ELIGIBLE)."""
 
 
 @dataclass(frozen=True)
@@ -48,16 +48,16 @@ class Composition:
 class CompositionSampler:
     """Draws compositions from one split of a data set.
 
-    - plain: way uniform in 5..50 (or as many classes as there are), classes uniform;
+    - plain: way uniform in 5..50 (at most the number of classes), classes uniform;
     - two-level: an alphabet uniformly, then way and classes within it likewise;
     - hierarchy: a node of WordNet uniformly among those with 5 to 392 leaves, and all its leaves,
       or 50 of them.
 
-    Classes with one image cannot be on both sides and are left out: `too_small`.
+    Classes with one image cannot be on both sides: `too_small` of them are left out.
     """
 
     def __init__(self, spec: DataSetSpec, split: str, rules: EpisodeRules | None = None) -> None:
-        """Find what can be drawn.
+        """Find the classes that can be drawn.
 
         Raises:
             FewshotError: too few classes.
@@ -80,7 +80,7 @@ class CompositionSampler:
             )
 
     def sample(self, generator: torch.Generator) -> Composition:
-        """One composition."""
+        """Draw a composition."""
         rules = self.rules
         family = self.families[integer(0, len(self.families) - 1, generator)]
         way = most = min(rules.max_way, len(family))

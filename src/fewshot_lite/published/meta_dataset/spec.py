@@ -1,6 +1,6 @@
-"""The contents of `dataset_spec.json`: classes, images, splits, and how classes are related.
+"""The contents of `dataset_spec.json`: classes, images, splits, and relations between classes.
 
-Three kinds are written by meta_dataset/data/dataset_spec.py: plain ones, those of two levels
+There are three kinds (meta_dataset/data/dataset_spec.py): plain ones, those of two levels
 (Omniglot: alphabets and their characters) and hierarchical ones (ImageNet: part of WordNet).
 """
 
@@ -17,29 +17,29 @@ from fewshot_lite.core.errors import FewshotError, UsageError
 
 SPEC_FILE = "dataset_spec.json"
 
-#: In the order in which class ids are dealt out to them.
+#: The splits, in the order in which class ids are assigned to them.
 SPLITS = ("TRAIN", "VALID", "TEST")
 
-#: The same by the names that commands take.
+#: The splits by the names of the command line.
 SPLIT_NAMES = dict(zip(("train", "validation", "test"), SPLITS, strict=True))
 
-#: The only file pattern that Meta-Dataset's own reader takes.
+#: The only file pattern that Meta-Dataset's own reader accepts.
 _PATTERN = "{}.tfrecords"
 
 
 @dataclass(frozen=True)
 class DataSetSpec:
-    """One data set of Meta-Dataset; classes go by their ids."""
+    """One data set of Meta-Dataset; classes are identified by numbers."""
 
     folder: Path
     class_names: Mapping[int, str]
     images: Mapping[int, int]
-    """Images of each class."""
+    """The number of images of each class."""
     splits: Mapping[str, range]
-    """Classes of TRAIN, VALID and TEST."""
+    """The classes of TRAIN, VALID and TEST."""
     kind: Literal["plain", "two-level", "hierarchy"] = "plain"
     families: Mapping[str, tuple[tuple[int, ...], ...]] | None = None
-    """By split, classes that belong together: alphabets, or the leaves below a node of WordNet."""
+    """The related classes of each split: alphabets, or the leaves below a node of WordNet."""
 
     @property
     def name(self) -> str:
@@ -47,31 +47,31 @@ class DataSetSpec:
         return self.folder.name
 
     def classes(self, split: str) -> range:
-        """Those of a split; raises UsageError if there is none of this name."""
+        """Return the classes of a split; raise UsageError if there is no such split."""
         if split not in self.splits:
             raise UsageError(f"{split}: no such split. There are {', '.join(self.splits)}.")
         return self.splits[split]
 
     def class_file(self, number: int) -> Path:
-        """The records of a class."""
+        """Return the file of a class's records."""
         return self.folder / _PATTERN.format(number)
 
 
 def read_spec(folder: Path) -> DataSetSpec:
-    """The specification of a data set, checked for contradictions.
+    """Read the specification of a data set and check it for contradictions.
 
     Raises:
         FewshotError: missing, no such JSON, a kind or a layout that Meta-Dataset's reader does not
-            take either, a split missing, a class in two splits or without a number of images.
+            accept either, a split missing, a class in two splits or without a number of images.
     """
     path = folder / SPEC_FILE
     content = _load(path)
     try:
         spec = _READERS[content["__class__"]](folder, content)
         if content["file_pattern"] != _PATTERN:
-            raise _Wrong(f"file_pattern {content['file_pattern']!r}: only {_PATTERN} is read")
+            raise _BadSpec(f"file_pattern {content['file_pattern']!r}: only {_PATTERN} is read")
         _check(spec)
-    except _Wrong as error:
+    except _BadSpec as error:
         raise FewshotError(f"{path}: {error}.") from None
     except KeyError as error:
         raise FewshotError(f"{path}: {error} is missing. Convert the data set again.") from None
@@ -80,7 +80,7 @@ def read_spec(folder: Path) -> DataSetSpec:
     return spec
 
 
-class _Wrong(Exception):
+class _BadSpec(Exception):
     """A fault of a specification, without its path."""
 
 
@@ -121,7 +121,7 @@ def _two_level(folder: Path, content: dict[str, Any]) -> DataSetSpec:
     ends = [0, *accumulate(sizes[number] for number in range(len(sizes)))]
     alphabets = _ranges(_counts(content["superclasses_per_split"]))
     if sum(map(len, alphabets.values())) > len(sizes):
-        raise _Wrong("superclasses_per_split and classes_per_superclass do not agree")
+        raise _BadSpec("superclasses_per_split and classes_per_superclass do not agree")
     return DataSetSpec(
         folder,
         class_names=_names(content),
@@ -136,7 +136,7 @@ def _two_level(folder: Path, content: dict[str, Any]) -> DataSetSpec:
 
 
 def _hierarchy(folder: Path, content: dict[str, Any]) -> DataSetSpec:
-    """Class names are WordNet ids; splits are graphs of which the classes are the leaves."""
+    """Read a specification whose splits are graphs of WordNet ids with classes as leaves."""
     names = _names(content)
     ids = {name: number for number, name in names.items()}
     subgraphs = content["split_subgraphs"]
@@ -153,7 +153,7 @@ def _hierarchy(folder: Path, content: dict[str, Any]) -> DataSetSpec:
     splits = _ranges({split: len(leaves[split]) for split in SPLITS})
     for split, numbers in splits.items():
         if sorted(names[number] for number in numbers) != leaves[split]:
-            raise _Wrong(f"class_names and the leaves of the {split} graph do not agree")
+            raise _BadSpec(f"class_names and the leaves of the {split} graph do not agree")
     return DataSetSpec(
         folder,
         class_names=names,
@@ -176,7 +176,7 @@ _READERS = {
 
 
 def _families(graph: dict[str, list[str]], ids: dict[str, int]) -> tuple[tuple[int, ...], ...]:
-    """The leaves below each inner node, both sorted by WordNet id, as published."""
+    """Return the leaves below each inner node, both sorted by WordNet id, as published."""
     below: dict[str, frozenset[str]] = {}
     for name in graph:
         _collect(name, graph, below)
@@ -186,27 +186,27 @@ def _families(graph: dict[str, list[str]], ids: dict[str, int]) -> tuple[tuple[i
 
 
 def _collect(root: str, graph: dict[str, list[str]], below: dict[str, frozenset[str]]) -> None:
-    """Fill in the leaves below a node: children first, without recursion."""
-    todo, open_nodes = [root], set[str]()
-    while todo:
-        name = todo[-1]
+    """Add the leaves below a node and its descendants to `below`, children first."""
+    stack, open_nodes = [root], set[str]()
+    while stack:
+        name = stack[-1]
         waiting = [child for child in graph[name] if child not in below]
         if name in below or not waiting:
             leaves = (below[child] for child in graph[name])
             below[name] = frozenset().union(*leaves) if graph[name] else frozenset([name])
-            open_nodes.discard(todo.pop())
+            open_nodes.discard(stack.pop())
         elif name in open_nodes:
-            raise _Wrong(f"its graph leads from {name} back to itself")
+            raise _BadSpec(f"its graph leads from {name} back to itself")
         else:
             open_nodes.add(name)
-            todo += waiting
+            stack += waiting
 
 
 def _check(spec: DataSetSpec) -> None:
     for split, numbers in spec.splits.items():
         for number in numbers:
             if number not in spec.class_names or number not in spec.images:
-                raise _Wrong(f"class {number} of {split} has no name or no number of images")
+                raise _BadSpec(f"class {number} of {split} has no name or no number of images")
     _check_disjoint(
         {split: (spec.class_names[n] for n in numbers) for split, numbers in spec.splits.items()}
     )
@@ -217,9 +217,9 @@ def _check_disjoint(splits: Mapping[str, Iterable[str]]) -> None:
     for split, names in splits.items():
         for name in names:
             if seen.get(name) == split:
-                raise _Wrong(f"two classes of {split} are named {name!r}. Rename or merge them")
+                raise _BadSpec(f"two classes of {split} are named {name!r}. Rename or merge them")
             if name in seen:
-                raise _Wrong(
+                raise _BadSpec(
                     f"the splits overlap: class {name!r} is in {seen[name]} and in {split}, so it "
                     "would be trained on and tested. Leave it in one"
                 )
@@ -229,29 +229,29 @@ def _check_disjoint(splits: Mapping[str, Iterable[str]]) -> None:
 def _check_splits(content: Any) -> None:
     for split in SPLITS:
         if split not in content:
-            raise _Wrong(f"it has no split {split}, not even an empty one. Convert it again")
+            raise _BadSpec(f"it has no split {split}, not even an empty one. Convert it again")
 
 
 def _counts(numbers: Any) -> dict[str, int]:
     _check_splits(numbers)
     counts = {split: int(numbers[split]) for split in SPLITS}
     if min(counts.values()) < 0:
-        raise _Wrong("a split has fewer than 0 classes")
+        raise _BadSpec("a split has fewer than 0 classes")
     return counts
 
 
 def _ranges(counts: Mapping[str, int]) -> dict[str, range]:
-    """Class ids are dealt out to the splits in order."""
+    """Return the class ids of each split, which are assigned in order."""
     ends = [0, *accumulate(counts[split] for split in SPLITS)]
     return {split: range(*pair) for split, pair in zip(SPLITS, pairwise(ends), strict=True)}
 
 
 def _by_id(numbers: Any) -> dict[int, int]:
     if any(isinstance(number, dict) for number in numbers.values()):
-        raise _Wrong("images split within a class (pools) are not supported")
+        raise _BadSpec("images split within a class (pools) are not supported")
     return {int(key): int(number) for key, number in numbers.items()}
 
 
 def _names(content: dict[str, Any]) -> dict[int, str]:
-    """Names of classes by id, as text: those of traffic_sign are numbers."""
+    """Return the names of classes by id, as text: those of traffic_sign are numbers."""
     return {int(key): str(name) for key, name in content["class_names"].items()}

@@ -1,7 +1,7 @@
-"""ORBIT's extra annotations: in which frames the object is to be seen at all.
+"""ORBIT's extra annotations of the frames that show the object.
 
-One file a video, {"VIDEO-00001.jpg": {"object_not_present_issue": false, ...}, ...}, as "Extra
-annotations" in the README of https://github.com/microsoft/ORBIT-Dataset describes them.
+There is a file for each video, {"VIDEO-00001.jpg": {"object_not_present_issue": false, ...}, ...}:
+see "Extra annotations" in the README of https://github.com/microsoft/ORBIT-Dataset.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ _WHERE_FROM = (
 
 
 def annotation_file(folder: Path, video: Video) -> Path:
-    """Where a video's annotations lie in ROOT/annotations/MODE."""
+    """Return the file of a video's annotations in ROOT/annotations/MODE."""
     return folder / f"{video.name}.json"
 
 
 def require_annotations(folder: Path) -> None:
-    """See to it that there are annotations at all, before videos are looked through.
+    """Refuse a missing folder of annotations.
 
     Raises:
-        FewshotError: there is no such folder.
+        FewshotError: it is missing.
     """
     if not folder.is_dir():
         raise FewshotError(
@@ -40,13 +40,13 @@ def require_annotations(folder: Path) -> None:
 
 
 def frames_with_object(video: Video, folder: Path) -> list[int]:
-    """Positions of the frames annotated as showing the object.
+    """Return the positions of a video's frames that are annotated as showing the object.
 
-    Frames annotated as neither (null) are left out with those annotated as not showing it: the
-    published code keeps those alone whose `object_not_present_issue` is false.
+    Only frames whose `object_not_present_issue` is false are kept, as in the published code, and so
+    none without an annotation (null).
 
     Args:
-        video: which one.
+        video: the video.
         folder: ROOT/annotations/MODE.
 
     Raises:

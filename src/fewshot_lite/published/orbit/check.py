@@ -1,4 +1,4 @@
-"""The description of ORBIT for `data check`."""
+"""The summary of ORBIT for `data check`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from fewshot_lite.published.summary import DataSet, Summary
 #: Users of the published benchmark (table A.2 of the paper).
 PUBLISHED_USERS = {"train": 44, "validation": 6, "test": 17}
 
-#: Videos are named up to here, and counted beyond.
+#: The most annotation files that are named.
 _NAMED = 3
 
 
 def describe(root: Path) -> Summary | None:
-    """Users, objects, frames and faults of each mode; None if the folder is not ORBIT.
+    """Summarise users, objects, frames and faults of each mode; None if the folder is not ORBIT.
 
-    Frames are counted, not opened, but for the first and the last one of each mode.
+    Frames are counted, and only the first and the last of each mode are opened.
 
     Raises:
         FewshotError: a folder that cannot be read.
@@ -64,11 +64,11 @@ def _data_set(folder: OrbitFolder, users: list[User]) -> DataSet:
 
 
 def _sizes(videos: list[Video]) -> tuple[tuple[int, int], tuple[int, int]] | None:
-    """Smallest and largest of two frames: those of a release are all of one size."""
+    """Return the smaller and the larger size of two frames; a release has a single size."""
     sizes = []
     for video in {video.folder: video for video in (*videos[:1], *videos[-1:])}.values():
         with contextlib.suppress(PhotoError), opened(video.path(0)) as image:
-            sizes.append(image.size)  # what cannot be read is named when it is read in earnest
+            sizes.append(image.size)
     return (min(sizes), max(sizes)) if sizes else None
 
 
@@ -96,7 +96,7 @@ def _incomplete(folder: OrbitFolder, users: list[User]) -> list[str]:
 
 
 def _annotations(folder: OrbitFolder, users: list[User]) -> list[str]:
-    """Clutter videos whose file is missing or damaged: those alone are filtered by it."""
+    """Name missing and damaged annotations of clutter videos; those of others are not used."""
     if not folder.annotations.is_dir():
         return [
             f"{folder.annotations}: no annotations; evaluation needs them, or --all-frames. Unpack "

@@ -1,4 +1,4 @@
-"""ORBIT for meta-training: one data set a user, a class an object, videos never on both sides."""
+"""ORBIT for meta-training: a data set per user, whose classes are objects."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from pathlib import Path
 
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.images.folders import ImageFolder, Skipped
-from fewshot_lite.published.orbit.layout import User, find_mode, read_users
-
-#: Frames of a video that are close in time show the same; as the published code subsamples.
-STRIDE = 30
-
-#: Frames of a video that are used; the published code uses no later ones either.
-MAX_FRAMES = 1000
+from fewshot_lite.published.orbit.layout import (
+    FRAME_CAP,
+    FRAME_STRIDE,
+    User,
+    find_mode,
+    read_users,
+)
 
 
 def scan_orbit(folder: Path, mode: str = "train") -> list[ImageFolder]:
-    """The users of ORBIT as data sets whose tasks have clean support and clutter query frames.
+    """Return a data set per user, whose tasks have clean support and clutter query frames.
 
     Every 30th of the first 1,000 frames of a video is taken (data/datasets.py of
     https://github.com/microsoft/ORBIT-Dataset, `uniform`). A task then draws shots from all of
@@ -24,22 +24,22 @@ def scan_orbit(folder: Path, mode: str = "train") -> list[ImageFolder]:
 
     Args:
         folder: ORBIT's root, or a folder of users such as ROOT/train.
-        mode: which users, if it is the root.
+        mode: the split of the users, if `folder` is the root.
 
     Returns:
-        one data set a user with at least 2 objects that have clean and clutter frames. What is
-        left out is in `skipped`.
+        A data set for each user with at least 2 objects that have clean and clutter frames. Videos
+        and objects that are left out are in its `skipped`.
 
     Raises:
         UsageError: the folder is not ORBIT or lacks the mode.
         FewshotError: no user is left.
     """
-    found = find_mode(folder, mode)
-    sets = [_data_set(found.users, user) for user in read_users(found)]
+    of_mode = find_mode(folder, mode)
+    sets = [_data_set(of_mode.users, user) for user in read_users(of_mode)]
     usable = [data for data in sets if len(data.class_names) >= 2]
     if not usable:
         raise FewshotError(
-            f"{found.users}: no user has 2 objects with frames in clean and in clutter videos. "
+            f"{of_mode.users}: no user has 2 objects with frames in clean and in clutter videos. "
             "Unpack ORBIT again; the copy seems incomplete."
         )
     return usable
@@ -65,7 +65,7 @@ def _data_set(users: Path, user: User) -> ImageFolder:
             skipped.append(Skipped(root / thing.name, f"an object without {kind} videos"))
             continue
         for video in clean + clutter:
-            chosen = range(0, min(len(video.frames), MAX_FRAMES), STRIDE)
+            chosen = range(0, min(len(video.frames), FRAME_CAP), FRAME_STRIDE)
             paths += [video.path(frame) for frame in chosen]
             labels += [len(names)] * len(chosen)
             groups += [video.name] * len(chosen)

@@ -1,6 +1,7 @@
 """ORBIT's folders: users, their objects, clean and clutter videos of each, frames.
 
-As data/orbit_dataset_readme.txt of https://github.com/microsoft/ORBIT-Dataset describes them.
+Their layout is described in data/orbit_dataset_readme.txt of
+https://github.com/microsoft/ORBIT-Dataset.
 """
 
 from __future__ import annotations
@@ -17,18 +18,22 @@ from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.files import READING, failing_as
 from fewshot_lite.images.folders import is_system_name
 
-#: The published split by users; also the names of its folders.
+#: The published splits by users, which are names of folders.
 MODES = ("train", "validation", "test")
 
-#: An object alone on a plain surface, and the object in the midst of others.
+#: Videos of an object alone on a plain surface, and of it among other objects.
 Kind = Literal["clean", "clutter"]
+
+#: The published code takes every 30th frame of a video, as close frames show the same, and none
+#: after the first 1,000. Its further cap of 200 clips is never reached.
+FRAME_STRIDE, FRAME_CAP = 30, 1000
 
 _USER = re.compile(r"P\d+")
 
 
 @dataclass(frozen=True)
 class Video:
-    """A folder of frames; its name is unique in ORBIT and tells the user, object and kind."""
+    """A folder of frames; its name is unique in ORBIT and has the user, object and kind."""
 
     folder: Path
     frames: tuple[str, ...]
@@ -36,17 +41,17 @@ class Video:
 
     @property
     def name(self) -> str:
-        """As annotations and submissions name it."""
+        """The name in annotations and submissions."""
         return self.folder.name
 
     def path(self, frame: int) -> Path:
-        """The file of a frame, by its position in `frames`."""
+        """Return the file of a frame, given its position in `frames`."""
         return self.folder / self.frames[frame]
 
 
 @dataclass(frozen=True)
 class OrbitObject:
-    """One thing of one user."""
+    """An object of a user."""
 
     name: str
     clean: tuple[Video, ...]
@@ -54,13 +59,13 @@ class OrbitObject:
 
     @property
     def videos(self) -> tuple[Video, ...]:
-        """All of them, the clean ones first."""
+        """All videos, the clean ones first."""
         return self.clean + self.clutter
 
 
 @dataclass(frozen=True)
 class User:
-    """One collector."""
+    """A person who recorded objects."""
 
     name: str
     objects: tuple[OrbitObject, ...]
@@ -68,14 +73,14 @@ class User:
 
 @dataclass(frozen=True)
 class OrbitFolder:
-    """Where the users of one mode lie, and their annotations if there are any."""
+    """The folder of the users of one mode, and that of their annotations, which may be missing."""
 
     users: Path
     annotations: Path
 
     @property
     def mode(self) -> str:
-        """Name of the split."""
+        """The name of the split."""
         return self.users.name
 
 
@@ -86,43 +91,44 @@ def find_orbit(folder: Path) -> dict[str, OrbitFolder]:
         folder: ORBIT's root, with a folder for each mode, or a folder of users such as ROOT/test.
 
     Returns:
-        the modes there are, by name, in the order of `MODES`; empty if it is not ORBIT.
+        The modes by name, in the order of `MODES`; empty if the folder is not ORBIT.
     """
-    found = {}
-    for mode in MODES:
-        if _holds_users(folder / mode):
-            found[mode] = OrbitFolder(folder / mode, folder / "annotations" / mode)
-    if not found and _holds_users(folder):
+    modes = {
+        mode: OrbitFolder(folder / mode, folder / "annotations" / mode)
+        for mode in MODES
+        if _holds_users(folder / mode)
+    }
+    if not modes and _holds_users(folder):
         folder = folder.absolute()
-        found[folder.name] = OrbitFolder(folder, folder.parent / "annotations" / folder.name)
-    return found
+        modes[folder.name] = OrbitFolder(folder, folder.parent / "annotations" / folder.name)
+    return modes
 
 
 def find_mode(folder: Path, mode: str) -> OrbitFolder:
-    """The users of one mode; a folder of users is taken for what it is, whatever its name.
+    """Return the folder of a mode; `folder` itself if it is a folder of users, whatever its name.
 
     Raises:
         UsageError: the folder is not ORBIT, or lacks the mode.
     """
-    found = find_orbit(folder)
-    if not found:
+    modes = find_orbit(folder)
+    if not modes:
         raise UsageError(
             f"{folder}: not ORBIT. It needs {Path(mode, 'P177', 'bag', 'clean', 'VIDEO')} and the "
             f"like, with the frames inside; `fewshot-lite data check {folder}` says what is there."
         )
-    given = next(iter(found.values()))
-    if given.users == folder.absolute():
-        return given
-    if mode in found:
-        return found[mode]
+    first = next(iter(modes.values()))
+    if first.users == folder.absolute():
+        return first
+    if mode in modes:
+        return modes[mode]
     raise UsageError(
-        f"{folder}: there is no {mode!r} folder with users, only {', '.join(found)}. Unpack "
+        f"{folder}: there is no {mode!r} folder with users, only {', '.join(modes)}. Unpack "
         f"{mode}.zip of ORBIT into it."
     )
 
 
 def _holds_users(folder: Path) -> bool:
-    """A few users tell: those of a damaged copy may lack objects."""
+    """Return whether a folder holds users, by the first few: some may lack objects."""
     objects = (
         thing
         for user in islice(_folders(folder), 20)
@@ -133,7 +139,7 @@ def _holds_users(folder: Path) -> bool:
 
 
 def _folders(folder: Path) -> Iterator[Path]:
-    """Visible folders by name; none where there is no folder or it may not be read."""
+    """Yield the visible folders in a folder by name; none if it is missing or unreadable."""
     try:
         entries = sorted(folder.iterdir())
     except OSError:
@@ -144,7 +150,7 @@ def _folders(folder: Path) -> Iterator[Path]:
 
 
 def read_users(folder: OrbitFolder) -> list[User]:
-    """All users of a mode, by name, with the names of all frames; empty videos too.
+    """Return all users of a mode by name, with the names of all frames; also empty videos.
 
     Raises:
         FewshotError: a folder that cannot be read.
@@ -170,7 +176,7 @@ def _frames(video: Path) -> tuple[str, ...]:
 
 
 def frame_number(frame: str) -> int:
-    """The number in VIDEO-00001.jpg.
+    """Return the number in a name such as VIDEO-00001.jpg.
 
     Raises:
         FewshotError: the name has none.

@@ -1,8 +1,8 @@
-"""ORBIT's metrics: how well, how soon and whether at all the object of a video is recognised.
+"""ORBIT's metrics of videos: frame accuracy, frames to recognition and video accuracy.
 
-Defined in Massiceti et al. 2021, section 5, and utils/eval_metrics.py of
-https://github.com/microsoft/ORBIT-Dataset. Since December 2022 frame accuracy alone is reported,
-since frames are then drawn, not all predicted.
+They are defined in Massiceti et al. 2021, section 5, and utils/eval_metrics.py of
+https://github.com/microsoft/ORBIT-Dataset. Since December 2022 only frame accuracy is reported, as
+frames are sampled.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ class VideoScore:
     user: str
     frames: int
     frame_accuracy: float
-    """Share of frames recognised."""
+    """The share of frames that are classified correctly."""
     frames_to_recognition: float
-    """Share of the video before the first recognised frame; 1 if there is none. Low is good."""
+    """The share of the video before the first correct frame, 1 if there is none: low is good."""
     video_accuracy: float
-    """1 if the most frequent prediction is right (of equally frequent ones the first class)."""
+    """1 if the most frequent prediction is correct (the first class among ties), else 0."""
 
 
 @dataclass(frozen=True)
 class OrbitFigures:
-    """One metric, averaged in the published ways; intervals are 1.96·std/√n.
+    """A metric averaged over videos and over users; intervals are 1.96·std/√n.
 
-    The published code divides variances by n; n - 1 is what all other intervals here have.
+    Variances are divided by n - 1 as in all intervals here; the published code divides by n.
     """
 
     videos: int
     over_videos: Figure
-    """Each video of each task alike: what the published tables and the challenge rank by."""
+    """The mean over the videos of all tasks, by which published tables and the challenge rank."""
     over_users: Figure
-    """Each user alike."""
+    """The mean over users."""
     by_user: dict[str, float]
 
 
@@ -51,8 +51,8 @@ def score_videos(task: EvaluationTask, predictions: Sequence[int]) -> list[Video
     """Score a task's predictions by video.
 
     Args:
-        task: of `OrbitProtocol`: frames of a video in order of time.
-        predictions: the class 0..K-1 of each of its Q query frames.
+        task: a task of `OrbitProtocol`, whose frames are in order of time.
+        predictions: the predicted class 0..K-1 of each of its Q query frames.
 
     Raises:
         ValueError: not as many predictions as query frames, or the task has no videos.
@@ -66,23 +66,22 @@ def score_videos(task: EvaluationTask, predictions: Sequence[int]) -> list[Video
     return [
         VideoScore(
             user=task.group,
-            frames=len(found),
-            frame_accuracy=found.count(labels[video]) / len(found),
-            frames_to_recognition=frames_to_recognition(labels[video], found),
-            video_accuracy=video_accuracy(labels[video], found),
+            frames=len(classes),
+            frame_accuracy=classes.count(labels[video]) / len(classes),
+            frames_to_recognition=frames_to_recognition(labels[video], classes),
+            video_accuracy=video_accuracy(labels[video], classes),
         )
-        for video, found in predicted.items()
+        for video, classes in predicted.items()
     ]
 
 
 def frames_to_recognition(label: int, predictions: Sequence[int]) -> float:
-    """Position of the first right frame over the number of frames; 1 if none is right."""
-    right = [position for position, prediction in enumerate(predictions) if prediction == label]
-    return right[0] / len(predictions) if right else 1.0
+    """Return the position of the first correct frame over the number of frames; 1 if none is."""
+    return next((i / len(predictions) for i, k in enumerate(predictions) if k == label), 1.0)
 
 
 def video_accuracy(label: int, predictions: Sequence[int]) -> float:
-    """1 if the label is the most frequent prediction, of ties the lowest, else 0."""
+    """Return 1 if the label is the most frequent prediction, the lowest among ties, else 0."""
     counts = Counter(predictions)
     most = min(counts, key=lambda prediction: (-counts[prediction], prediction))
     return float(most == label)
@@ -91,26 +90,26 @@ def video_accuracy(label: int, predictions: Sequence[int]) -> float:
 def summarise(
     scores: Sequence[VideoScore], metric: Metric = "frame_accuracy", *, pooled: bool = True
 ) -> OrbitFigures:
-    """Averages of a metric over videos and over users.
+    """Average a metric over videos and over users.
 
     Args:
-        scores: in order of tasks, one or more.
-        pooled: a user's score is the metric on all frames of all the user's tasks in a row, as the
-            code of 2022 has it; False: the mean over the user's videos, as the code of 2021 has it.
+        scores: one or more, in the order of tasks.
+        pooled: whether a user's score is the metric on all frames of the user's tasks in a row, as
+            in the code of 2022, or the mean over the user's videos, as in that of 2021.
     """
     by_user: dict[str, list[VideoScore]] = {}
     for score in scores:
         by_user.setdefault(score.user, []).append(score)
     values: list[float] = [getattr(score, metric) for score in scores]
     users = {
-        user: _pooled(found, metric) if pooled else fmean(getattr(s, metric) for s in found)
-        for user, found in by_user.items()
+        user: _pooled(videos, metric) if pooled else fmean(getattr(s, metric) for s in videos)
+        for user, videos in by_user.items()
     }
     return OrbitFigures(len(scores), _figure(values), _figure(list(users.values())), users)
 
 
 def _pooled(videos: Sequence[VideoScore], metric: Metric) -> float:
-    """The metric on all frames of some videos; video accuracy is one of videos alone: its mean."""
+    """Return the metric on all frames of some videos; for video accuracy, the mean over videos."""
     if metric == "video_accuracy":
         return fmean(video.video_accuracy for video in videos)
     total = sum(video.frames for video in videos)

@@ -1,8 +1,8 @@
-"""ORBIT's evaluation: a model is personalised on a user's clean videos and asked about clutter.
+"""ORBIT's protocol: models adapt to a user's clean videos and classify the clutter videos.
 
-The rules are those of "Testing protocol (updated Dec 2022)" in the README of
-https://github.com/microsoft/ORBIT-Dataset and of its data/datasets.py; the first ones are those
-of the paper (Massiceti et al. 2021, section 5). Where the two sources differ, or we from both, the
+The rules of 2022 are those of "Testing protocol (updated Dec 2022)" in the README of
+https://github.com/microsoft/ORBIT-Dataset and of its data/datasets.py; those of 2021 are of the
+paper (Massiceti et al. 2021, section 5). Where the two sources differ, or this code from both, the
 protocol's `notes` say so.
 """
 
@@ -20,18 +20,24 @@ from fewshot_lite.core.random_streams import Stream, generator
 from fewshot_lite.evaluation.protocols.base import EvaluationProtocol, EvaluationTask
 from fewshot_lite.images.photo import Source
 from fewshot_lite.published.orbit.annotations import frames_with_object, require_annotations
-from fewshot_lite.published.orbit.layout import User, Video, find_mode, read_users
+from fewshot_lite.published.orbit.layout import (
+    FRAME_CAP,
+    FRAME_STRIDE,
+    User,
+    Video,
+    find_mode,
+    read_users,
+)
 
-#: Limits of the published code: frames of a video, videos of an object.
-FRAME_CAP, VIDEO_CAP = 1000, 15
+#: The most videos of an object, as in the published code.
+VIDEO_CAP = 15
 
-#: Support frames of a video where they are drawn at random, and the distance between them where
-#: they are not: the published cap on those is 200 clips, more than `FRAME_CAP` leaves.
-RANDOM_FRAMES, SUPPORT_STRIDE = 10, 30
+#: The most support frames of a video where they are drawn at random.
+RANDOM_FRAMES = 10
 
 _T = TypeVar("_T")
 
-#: How the frames of a clean video are chosen.
+#: How the support frames of a clean video are chosen.
 Support = Literal["uniform", "random"]
 
 Metric = Literal["frame_accuracy", "frames_to_recognition", "video_accuracy"]
@@ -44,17 +50,17 @@ class OrbitRules:
     name: str
     tasks_per_user: int
     support: Support
-    """Every 30th frame of a clean video, or 1 to 10 drawn ones."""
+    """"uniform": every 30th frame of a clean video; "random": 1 to 10 random ones."""
     query_frames: int | None
-    """Frames drawn from each query video; None: every one."""
+    """The number of frames drawn from each query video; None for all."""
     object_present: bool
-    """Only query frames annotated as showing the object."""
+    """Whether query frames must be annotated as showing the object."""
     least_frames: int
-    """Query videos with fewer of those are left out."""
+    """The least number of usable frames of a query video."""
     metrics: tuple[Metric, ...]
-    """Those that are sound for it: frames to recognition needs frames that follow one another."""
+    """The metrics that are sound: frames to recognition needs consecutive frames."""
     pooled: bool
-    """Whether a user's score is that of all the user's frames, or the mean over the videos."""
+    """Whether a user's score is over all of the user's frames, or the mean over the videos."""
 
 
 RULES = {
@@ -83,15 +89,16 @@ RULES = {
 
 @dataclass(frozen=True)
 class _Object:
-    """The usable frames of each query video, by position, that tasks draw from."""
+    """An object with the videos that tasks draw from."""
 
     name: str
     support: tuple[Video, ...]
     query: tuple[tuple[Video, tuple[int, ...]], ...]
+    """Each query video with the positions of its usable frames."""
 
 
 class OrbitProtocol(EvaluationProtocol):
-    """Tasks by user, each with all of the user's objects (see `protocols.base`)."""
+    """ORBIT's tasks, each of one user with all of the user's objects."""
 
     normal_intervals = True
 
@@ -105,15 +112,15 @@ class OrbitProtocol(EvaluationProtocol):
         tasks_per_user: int | None = None,
         seed: int = 0,
     ) -> None:
-        """Look through the users' videos; nothing is decoded.
+        """List the users' videos and frames, without decoding any.
 
         Args:
             root: ORBIT's root, or a folder of users such as ROOT/test.
             rules: a version of the protocol (`RULES`).
-            mode: whose users, if it is the root.
-            all_frames: keep frames that do not show the object: needs no annotations.
-            tasks_per_user: in place of the protocol's number.
-            seed: of the draws.
+            mode: the split of the users, if `root` is ORBIT's root.
+            all_frames: keep frames that do not show the object, which needs no annotations.
+            tasks_per_user: overrides the protocol's number.
+            seed: the seed of the draws.
 
         Raises:
             UsageError: not ORBIT, the mode is missing, or no tasks.
@@ -129,9 +136,9 @@ class OrbitProtocol(EvaluationProtocol):
         if self._filter:
             require_annotations(self._folder.annotations)
         self._omissions: list[str] = []
-        found = {user.name: self._objects(user) for user in read_users(self._folder)}
+        users = {user.name: self._objects(user) for user in read_users(self._folder)}
         self._users: dict[str, list[_Object]] = {}
-        for user, objects in found.items():
+        for user, objects in users.items():
             if len(objects) >= 2:
                 self._users[user] = objects
             else:
@@ -150,7 +157,7 @@ class OrbitProtocol(EvaluationProtocol):
 
     @property
     def name(self) -> str:
-        """As tables show it."""
+        """The name in tables."""
         return f"{self.rules.name} (clutter videos, {self._folder.mode} users)"
 
     @property
@@ -160,15 +167,15 @@ class OrbitProtocol(EvaluationProtocol):
 
     @property
     def notes(self) -> Sequence[str]:
-        """Notes on what was left out, and on differences from the published protocol."""
+        """Notes on departures from the published protocol, and on what was left out."""
         return (*self._departures(), *self._omissions)
 
     def __len__(self) -> int:
-        """All tasks of all users, those of a user in a row."""
+        """Return the number of tasks of all users."""
         return len(self._users) * self.tasks_per_user
 
     def task(self, number: int) -> EvaluationTask:
-        """Task 0..len-1: `query_parts` are the names of the videos, frames in order of time."""
+        """Return task 0..len-1; `query_parts` are names of videos, frames are in order of time."""
         user = self.groups[number // self.tasks_per_user]
         objects = self._users[user]
         draw = generator(self._seed, Stream.ORBIT_TASKS, number)
@@ -188,12 +195,12 @@ class OrbitProtocol(EvaluationProtocol):
     def _support_frames(self, video: Video, draw: torch.Generator) -> Sequence[int]:
         frames = range(min(len(video.frames), FRAME_CAP))
         if self.rules.support == "uniform":
-            return frames[::SUPPORT_STRIDE]
+            return frames[::FRAME_STRIDE]
         most = min(len(frames), RANDOM_FRAMES)
         return _up_to(int(torch.randint(1, most + 1, (), generator=draw)), frames, draw)
 
     def _objects(self, user: User) -> list[_Object]:
-        """The user's objects with something on both sides; what they lack goes into the notes."""
+        """Return the objects with usable clean and clutter videos, noting those left out."""
         usable = []
         for thing in user.objects:
             place = f"{user.name}/{thing.name}"
@@ -207,7 +214,7 @@ class OrbitProtocol(EvaluationProtocol):
         return usable
 
     def _usable(self, video: Video) -> tuple[Video, tuple[int, ...]] | None:
-        """A query video and its frames; None, with a note, if they are too few."""
+        """Return a query video with its usable frames; None, with a note, if they are too few."""
         if not video.frames:
             frames: list[int] = []
         elif self._filter:
@@ -224,7 +231,7 @@ class OrbitProtocol(EvaluationProtocol):
 
     def _departures(self) -> list[str]:
         frames = {
-            "uniform": f"every {SUPPORT_STRIDE}th of a clean video",
+            "uniform": f"every {FRAME_STRIDE}th of a clean video",
             "random": f"1 to {RANDOM_FRAMES} random ones of a clean video",
         }[self.rules.support]
         notes = [
@@ -253,7 +260,7 @@ def _count_objects(objects: Sequence[_Object]) -> str:
 
 
 def _up_to(most: int, items: Sequence[_T], draw: torch.Generator) -> Sequence[_T]:
-    """All items, or as many drawn at random, in their order."""
+    """Return all items, or `most` drawn at random, in their order."""
     if len(items) <= most:
         return items
     chosen = torch.randperm(len(items), generator=draw)[:most].sort().values

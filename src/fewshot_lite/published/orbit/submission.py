@@ -1,4 +1,4 @@
-"""Predictions as the server of the ORBIT Few-Shot Object Recognition Challenge takes them.
+"""Predictions for the server of the ORBIT Few-Shot Object Recognition Challenge.
 
 The format is that of `TestEvaluator.save` in utils/eval_metrics.py of
 https://github.com/microsoft/ORBIT-Dataset, for the challenge of 2023 (EvalAI, challenge 1896):
@@ -8,7 +8,7 @@ https://github.com/microsoft/ORBIT-Dataset, for the challenge of 2023 (EvalAI, c
      ...one a user}
 
 Frames are named by their numbers, predictions by positions in the task's list of objects. The
-metrics besides frame accuracy come from a run's records, too.
+table of ORBIT's metrics is made here, too, from the same records.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from fewshot_lite.published.orbit.layout import frame_number
 from fewshot_lite.published.orbit.metrics import OrbitFigures, score_videos, summarise
 from fewshot_lite.published.orbit.protocol import OrbitProtocol
 
-#: The server wants as many tasks of every user.
+#: The number of tasks of every user that the server requires.
 CHALLENGE_TASKS = 50
 
-#: By user, the tasks as the server wants them.
+#: The tasks of each user, in the server's format.
 Submission = dict[str, list[dict[str, list[str] | dict[str, dict[str, int]]]]]
 
 
 def collect(answered: Iterable[tuple[EvaluationTask, Sequence[int]]]) -> Submission:
-    """The predictions of tasks of `published.orbit.protocol.OrbitProtocol`, in their order.
+    """Convert predictions on tasks of `OrbitProtocol` to the server's format.
 
     Args:
-        answered: each task with the class 0..K-1 of each of its Q query frames.
+        answered: each task with the predicted class 0..K-1 of each of its Q query frames.
 
     Raises:
         ValueError: not as many predictions as frames, or one that is no class of the task.
@@ -57,7 +57,7 @@ def collect(answered: Iterable[tuple[EvaluationTask, Sequence[int]]]) -> Submiss
 
 
 def problems(submission: Submission) -> list[str]:
-    """Why the server would not score it, if so: a sentence each."""
+    """Return the reasons why the server would not score it, a sentence each."""
     return [
         f"{user}: {len(tasks)} tasks; the challenge wants {CHALLENGE_TASKS}."
         for user, tasks in submission.items()
@@ -66,7 +66,7 @@ def problems(submission: Submission) -> list[str]:
 
 
 def write(submission: Submission, path: Path, *, force: bool = False) -> None:
-    """Write the JSON, whole or not at all.
+    """Write a submission as JSON.
 
     Raises:
         UsageError: the file exists and `force` is not set, or its folder does not.
@@ -79,12 +79,12 @@ def write(submission: Submission, path: Path, *, force: bool = False) -> None:
         temporary.write_text(dumps(submission), encoding="utf-8")
 
 
-#: By the model's name, by the metric.
+#: The figures by model and metric.
 OrbitTable = dict[str, dict[str, OrbitFigures]]
 
 
 def orbit_table(outcome: Outcome) -> OrbitTable:
-    """The metrics of the protocol's version, over videos and over users; empty for others."""
+    """Return ORBIT's metrics of a comparison; empty for other protocols."""
     protocol = outcome.protocol
     if not isinstance(protocol, OrbitProtocol) or not outcome.records:
         return {}
@@ -104,23 +104,23 @@ def orbit_table(outcome: Outcome) -> OrbitTable:
 
 
 def require_orbit(protocol: EvaluationProtocol, submission: Path) -> None:
-    """Raise UsageError, before the work is done, if a submission cannot come of a protocol."""
+    """Raise UsageError if the protocol is not ORBIT's."""
     if not isinstance(protocol, OrbitProtocol):
         raise UsageError(f"--submission {submission}: for ORBIT's protocol only. Leave it out.")
 
 
 def write_submission(outcome: Outcome, name: str, path: Path, *, force: bool) -> list[str]:
-    """Write a model's predictions as the challenge's server takes them.
+    """Write a model's predictions for the challenge's server.
 
     Returns:
-        Why the server would not score them, if so: a sentence each.
+        The reasons why the server would not score them, a sentence each.
 
     Raises:
-        UsageError: the protocol is another one.
+        UsageError: the protocol is not ORBIT's.
         UsageError, FewshotError: as `write`.
     """
     require_orbit(outcome.protocol, path)
     tasks = ((r, outcome.protocol.task(r.number)) for r in outcome.records)
-    found = collect((task, r.scores[name].predictions or ()) for r, task in tasks)
-    write(found, path, force=force)
-    return problems(found)
+    submission = collect((task, r.scores[name].predictions or ()) for r, task in tasks)
+    write(submission, path, force=force)
+    return problems(submission)

@@ -1,4 +1,4 @@
-"""VTAB-v2's 18 tasks from the files their authors publish; nothing here downloads.
+"""VTAB-v2's 18 tasks, read from the files that their authors publish; nothing is downloaded.
 
-`catalogue` is the table: task, group, where the data comes from, what it looks like on disk.
+`catalogue` is the table of tasks: group, source of the data, layout on disk.
 """

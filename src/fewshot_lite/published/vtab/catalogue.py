@@ -1,7 +1,7 @@
-"""The 18 tasks: group, source, layout on disk; and which of them a folder holds.
+"""The table of the 18 tasks (group, source, layout on disk), and the search for them in a folder.
 
 VTAB-v2 is VTAB (Zhai et al. 2019, arXiv 1910.04867) without DTD, which Meta-Dataset trains on
-(Dumoulin et al. 2021, arXiv 2104.02638). Tasks and groups as in the LITE paper's code.
+(Dumoulin et al. 2021, arXiv 2104.02638). Tasks and groups are those of the LITE paper's code.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ GROUPS = ("natural", "specialized", "structured")
 
 @dataclass(frozen=True)
 class VtabTask:
-    """One task, and what its publishers' files look like."""
+    """A task, and the layout of its published files."""
 
     name: str
     group: str
@@ -30,9 +30,9 @@ class VtabTask:
     """Its folder among the VTAB-1k lists."""
     url: str
     folders: tuple[str, ...]
-    """Where its files may lie under the root; the first is what messages recommend."""
+    """Possible folders of its files under the root; messages recommend the first."""
     needs: tuple[str, ...]
-    """The files that such a folder must hold: patterns of the publishers' names, unpacked."""
+    """Patterns of the unpacked files that such a folder must hold."""
     read: Callable[[Path], Splits]
 
 
@@ -161,7 +161,7 @@ TASKS = (
 
 @dataclass(frozen=True)
 class Found:
-    """A task whose data are there."""
+    """A task whose data were found."""
 
     task: VtabTask
     folder: Path
@@ -169,10 +169,10 @@ class Found:
     """ "lists", "class folders" or "published files"."""
 
     def splits(self) -> Splits:
-        """Read labels and splits, not yet images.
+        """Read labels and splits, but no images.
 
         Raises:
-            FewshotError: a file is missing, damaged or not what it should be.
+            FewshotError: a file is missing, damaged or not the published one.
         """
         if self.layout == "lists":
             return from_lists(self.folder, self.task.classes)
@@ -187,29 +187,29 @@ class VtabContents:
 
     found: tuple[Found, ...]
     problems: dict[str, str]
-    """Task -> why its data, though there in part, cannot be used."""
+    """The reasons why tasks whose data are incomplete cannot be used, by name."""
     absent: tuple[VtabTask, ...]
-    """Tasks of which there is nothing."""
+    """Tasks without any data."""
 
 
 def look(root: Path) -> VtabContents:
-    """Which tasks lie in a folder. Looks at names only."""
+    """Find the tasks in a folder, by names of files only."""
     found: list[Found] = []
     problems: dict[str, str] = {}
     absent: list[VtabTask] = []
     for task in TASKS:
-        place = _locate(root, task)
-        if isinstance(place, Found):
-            found.append(place)
-        elif place is not None:
-            problems[task.name] = place
+        located = _locate(root, task)
+        if isinstance(located, Found):
+            found.append(located)
+        elif located is not None:
+            problems[task.name] = located
         else:
             absent.append(task)
     return VtabContents(tuple(found), problems, tuple(absent))
 
 
 def _locate(root: Path, task: VtabTask) -> Found | str | None:
-    """Where a task lies, or what its folder lacks, or None."""
+    """Return the data of a task, or a sentence with what its folder lacks, or None."""
     for name in dict.fromkeys((task.exported, task.name)):
         if all((root / name / part).is_file() for part in LISTS):
             return Found(task, root / name, "lists")
@@ -220,24 +220,24 @@ def _locate(root: Path, task: VtabTask) -> Found | str | None:
         missing = [part for part in task.needs if not any(folder.glob(part))]
         if folder.is_dir() and not missing:
             return Found(task, folder, "published files")
-        # The root itself is everybody's folder: it lacks nothing unless it holds something.
-        theirs = folder.is_dir() and (folder != root or len(missing) < len(task.needs))
-        if theirs and lacking is None:
+        # The root is no task's own folder: it is incomplete only if it holds some of the files.
+        is_theirs = folder.is_dir() and (folder != root or len(missing) < len(task.needs))
+        if is_theirs and lacking is None:
             lacking = f"{folder}: lacks {', '.join(missing)}. It is published at {task.url}."
     return lacking
 
 
 def missing_line(task: VtabTask) -> str:
-    """Where the data of a task come from and where they go."""
+    """Return a sentence with the source of a task's data and its place in the root."""
     holds = ", ".join(task.needs)
     return f"{task.name}: not there. From {task.url}; as {task.folders[0]}/ with {holds}"
 
 
 def require(root: Path) -> VtabContents:
-    """As `look`, for a folder that is to be evaluated on.
+    """Find the tasks in a folder, refusing one without any.
 
     Raises:
-        FewshotError: there is not one task in it.
+        FewshotError: there is no task in it.
     """
     contents = look(root)
     if contents.found:

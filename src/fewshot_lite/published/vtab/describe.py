@@ -1,4 +1,4 @@
-"""The description of a folder with VTAB tasks for `data check`."""
+"""The summary of a folder of VTAB tasks for `data check`."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from fewshot_lite.published.vtab.catalogue import GROUPS, TASKS, Found, look, mi
 from fewshot_lite.published.vtab.pool import Splits
 from fewshot_lite.published.vtab.stored import WholeImage
 
-#: Training images that the protocol takes.
+#: The number of training images that the protocol takes.
 SUPPORT = 1000
 
-#: Images of a split whose sizes are looked at, and whose files are opened.
-_LOOKED_AT = 50
+#: The most images of a split that are opened.
+_MOST_READ = 50
 
 
 def describe(root: Path) -> Summary | None:
-    """Tasks, images, splits; what is damaged, incomplete, missing. None if nothing is there."""
+    """Summarise tasks, images, splits and faults; None if the folder holds nothing of VTAB."""
     contents = look(root)
     if not contents.found and not contents.problems:
         return None
@@ -48,16 +48,16 @@ def describe(root: Path) -> Summary | None:
 
 
 def _data_set(found: Found, splits: Splits) -> tuple[DataSet, list[str]]:
-    """The row of a task, and files of it that cannot be opened."""
-    every = (("train", splits.train), ("val", splits.val), ("test", splits.test))
-    named = [(name, pool) for name, pool in every if pool is not None]
+    """Return the row of a task, and problems with its files."""
+    all_splits = (("train", splits.train), ("val", splits.val), ("test", splits.test))
+    named = [(name, pool) for name, pool in all_splits if pool is not None]
     sizes = []
     unreadable: list[str] = []
     for _, pool in named:
         if pool.size is not None:
             sizes.append(pool.size)
             continue
-        some = np.unique(np.linspace(0, len(pool) - 1, min(len(pool), _LOOKED_AT)).astype(np.int64))
+        some = np.unique(np.linspace(0, len(pool) - 1, min(len(pool), _MOST_READ)).astype(np.int64))
         images = (image.source for image in pool.sources(some) if isinstance(image, WholeImage))
         paths = [path for path in images if isinstance(path, Path)]
         seen, bad = size_range(paths)

@@ -1,4 +1,4 @@
-"""One line instead of whatever a parser of somebody's format raises."""
+"""One-line errors for missing packages and for files that parsers cannot read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fewshot_lite.core.errors import FewshotError
 
 
 def need_extra(package: str) -> Any:
-    """Import what the extra `vtab` brings.
+    """Import a package of the extra `vtab`.
 
     Raises:
         FewshotError: it is not installed.
@@ -27,10 +27,10 @@ def need_extra(package: str) -> Any:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Whatever goes wrong inside becomes one line that names the file.
+    """Turn any error within the context into one line that names the file.
 
     Raises:
-        FewshotError: anything was raised.
+        FewshotError: an error was raised.
     """
     try:
         yield
@@ -39,7 +39,7 @@ def reading(path: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise FewshotError(f"{path}: cannot be read ({reason}). Fetch it again.") from None
-    except Exception as error:  # scipy's, numpy's and zip's parsers raise whatever they like
+    except Exception as error:  # the parsers of scipy, numpy and zip raise all kinds
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise FewshotError(
             f"{path}: damaged, or not the published file ({reason}). Fetch it again."

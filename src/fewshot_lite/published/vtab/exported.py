@@ -1,8 +1,8 @@
-"""Two layouts that serve any task: lists of images, and class folders.
+"""Two layouts for any task: lists of images, and class folders.
 
-Lists are how VTAB-1k is passed on as plain images in the order of TensorFlow Datasets, so with the
-very 1,000 images of the paper (`vtab-1k/<task>/train800val200.txt`, `test.txt`: a path from the
-task's folder and a label a line). Class folders are what anyone can export a task to.
+VTAB-1k is distributed as plain images with lists (`vtab-1k/<task>/train800val200.txt`, `test.txt`:
+lines of a path within the task's folder and a label) in the order of TensorFlow Datasets, and so
+with the very 1,000 images of the paper. Class folders are a simple format to export a task to.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ FOLDERS = ("train", "test")
 
 
 def from_lists(folder: Path, classes: int) -> Splits:
-    """Lines `images/train800val200/000000.jpg 3`."""
-    train, test = (_listed(folder / name, classes) for name in LISTS)
+    """Read lists with lines such as `images/train800val200/000000.jpg 3`."""
+    train, test = (_read_list(folder / name, classes) for name in LISTS)
     return Splits(tuple(str(label) for label in range(classes)), train, test)
 
 
-def _listed(listing: Path, classes: int) -> VtabImages:
+def _read_list(listing: Path, classes: int) -> VtabImages:
     paths: list[Path] = []
     labels: list[int] = []
     with reading(listing):
@@ -47,11 +47,11 @@ def _listed(listing: Path, classes: int) -> VtabImages:
 
 
 def from_class_folders(folder: Path) -> Splits:
-    """`train/<class>/*` and `test/<class>/*`; `val/<class>/*` gives a fifth of the support set."""
+    """Read `train/<class>/*`, `test/<class>/*` and, if present, `val/<class>/*`."""
     train = scan_classes(folder / "train")
     number = {name: label for label, name in enumerate(train.class_names)}
 
-    def other(split: str) -> VtabImages:
+    def read(split: str) -> VtabImages:
         data = scan_classes(folder / split)
         for name in data.class_names:
             if name not in number:
@@ -62,5 +62,5 @@ def from_class_folders(folder: Path) -> Splits:
         labels = [number[data.class_names[label]] for label in data.labels]
         return file_pool(data.paths, np.array(labels, dtype=np.int64))
 
-    val = other("val") if (folder / "val").is_dir() else None
-    return Splits(train.class_names, file_pool(train.paths, train.labels), other("test"), val)
+    val = read("val") if (folder / "val").is_dir() else None
+    return Splits(train.class_names, file_pool(train.paths, train.labels), read("test"), val)

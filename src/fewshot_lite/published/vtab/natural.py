@@ -1,4 +1,4 @@
-"""The natural tasks: photos of things and places."""
+"""Readers of the natural tasks: photos of things and places."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _CIFAR_RECORD = 2 + 3 * 32 * 32
 
 
 def caltech101(folder: Path) -> Splits:
-    """30 random images a class for training, all others for the test (TensorFlow Datasets)."""
+    """Draw 30 random training images a class; all others are for the test (TensorFlow Datasets)."""
     data = scan_classes(folder / "101_ObjectCategories", "caltech101")
     train: list[int] = []
     test: list[int] = []
@@ -47,7 +47,7 @@ def caltech101(folder: Path) -> Splits:
 
 
 def cifar100(folder: Path) -> Splits:
-    """The binary version: records of a coarse label, a fine label and three planes of 32 x 32."""
+    """Read the binary version: records of coarse label, fine label and three planes of 32 x 32."""
     listing = folder / "fine_label_names.txt"
     with reading(listing):
         names = listing.read_text(encoding="utf-8").split()
@@ -74,7 +74,7 @@ def _cifar_file(path: Path, classes: int) -> VtabImages:
 
 
 def flowers102(folder: Path) -> Splits:
-    """`setid.mat` holds the numbers of the images of each split, `imagelabels.mat` the labels."""
+    """Read `setid.mat`, the numbers of the images of each split, and `imagelabels.mat`."""
     io = need_extra("scipy.io")
     with reading(folder / "imagelabels.mat"):
         labels = io.loadmat(folder / "imagelabels.mat")["labels"].ravel().astype(np.int64) - 1
@@ -89,7 +89,7 @@ def flowers102(folder: Path) -> Splits:
 
 
 def pets(folder: Path) -> Splits:
-    """`annotations/trainval.txt` and `test.txt`: image, class from 1, species, breed."""
+    """Read `annotations/trainval.txt` and `test.txt`: image, class from 1, species, breed."""
     names: dict[int, str] = {}
     pools = []
     for split in ("trainval", "test"):
@@ -110,9 +110,10 @@ def pets(folder: Path) -> Splits:
 
 
 def sun397(folder: Path) -> Splits:
-    """`ClassName.txt` lists /a/abbey and so on; photos lie in folders of these names.
+    """Read the photos in the folders that `ClassName.txt` lists (/a/abbey and so on).
 
-    Cut at random into 80 % training and 20 % test images as TensorFlow Datasets does (70 + 10, 20).
+    They are split at random into 80 % training and 20 % test images, with the shares of TensorFlow
+    Datasets (70 + 10, 20).
     """
     listing = folder / "ClassName.txt"
     with reading(listing):
@@ -121,21 +122,21 @@ def sun397(folder: Path) -> Splits:
     labels: list[int] = []
     paths: list[Path] = []
     for label, name in enumerate(names):
-        found = sorted((folder / name.lstrip("/")).glob("sun_*.jpg"))
-        if not found:
+        photos = sorted((folder / name.lstrip("/")).glob("sun_*.jpg"))
+        if not photos:
             raise FewshotError(
                 f"{folder}: no photos sun_*.jpg in {name.lstrip('/')}, which ClassName.txt lists. "
                 "Unpack SUN397.tar.gz again."
             )
-        paths += found
-        labels += [label] * len(found)
+        paths += photos
+        labels += [label] * len(photos)
     train, test = cut(file_pool(paths, labels), test_percent=20)
     class_names = tuple(name.lstrip("/").partition("/")[2] or name for name in names)
     return Splits(class_names, train, test, notes=(CUT,))
 
 
 def svhn(folder: Path) -> Splits:
-    """MATLAB files: X uint8 (32, 32, 3, M), y (M, 1) from 1 to 10; 10 is the digit 0."""
+    """Read MATLAB files: X uint8 (32, 32, 3, M), y (M, 1) from 1 to 10; 10 is the digit 0."""
     train, test = (_svhn_file(folder / f"{split}_32x32.mat") for split in ("train", "test"))
     return Splits(tuple("0123456789"), train, test)
 

@@ -1,4 +1,4 @@
-"""The interface of readers: labels of all images at once, and images for those drawn."""
+"""The interface of readers: labels of all images at once, and the images that are drawn."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class VtabImages:
-    """A split. Sources are made for the images asked for only: dSprites has 737,280."""
+    """A split. Sources are made only for the images that are drawn: dSprites has 737,280."""
 
     labels: Rows
-    """Class of each image, int64 (M,)."""
+    """The class of each image, int64 (M,)."""
     load: Callable[[Rows], Sequence[Source]] = field(repr=False)
-    """Images of the rows that it is given, in their order."""
+    """Returns the images of given rows, in their order."""
     rows: Rows = field(repr=False)
-    """The key by which `load` knows each image, int64 (M,)."""
+    """The row of each image for `load`, int64 (M,)."""
     size: tuple[int, int] | None = None
-    """(width, height), where all images have the same."""
+    """(width, height), if all images have the same."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def sources(self, positions: Rows) -> tuple[Source, ...]:
-        """The images at these positions, 0..M-1."""
+        """Return the images at positions 0..M-1."""
         return tuple(self.load(self.rows[positions]))
 
     def subset(self, positions: Rows) -> VtabImages:
-        """The same images, these alone."""
+        """Return the part of the split at positions 0..M-1."""
         return replace(self, labels=self.labels[positions], rows=self.rows[positions])
 
 
@@ -46,12 +46,12 @@ class Splits:
 
     class_names: tuple[str, ...]
     train: VtabImages
-    """The images that the support set is drawn from; all training images where `val` is none."""
+    """The images to draw the support set from."""
     test: VtabImages
     val: VtabImages | None = None
-    """Validation images from elsewhere than `train`: a fifth of the support set."""
+    """Separate validation images, from which a fifth of the support set is drawn."""
     notes: tuple[str, ...] = ()
-    """Reasons why results may differ from the published ones."""
+    """Reasons why results may differ from published ones."""
 
 
 def pool(
@@ -59,32 +59,32 @@ def pool(
     load: Callable[[Rows], Sequence[Source]],
     size: tuple[int, int] | None = None,
 ) -> VtabImages:
-    """A pool whose rows are 0..M-1."""
+    """Make a split whose rows are 0..M-1."""
     array = np.asarray(labels, dtype=np.int64)
     return VtabImages(array, load, np.arange(len(array), dtype=np.int64), size)
 
 
 def file_pool(paths: Sequence[Path], labels: npt.ArrayLike) -> VtabImages:
-    """A pool of image files, each used whole."""
+    """Make a split of image files, which are not cropped."""
     return pool(labels, lambda rows: [WholeImage(paths[row]) for row in rows])
 
 
 def shuffled(number: int) -> Rows:
-    """0..number-1 in an order that never changes, for sets without published splits.
+    """Return 0..number-1 in a fixed random order, for sets without published splits.
 
-    RandomState: unlike other generators of numpy and torch, its stream is frozen for ever.
+    RandomState is used because its stream, unlike those of other generators, is frozen for ever.
     """
     return np.random.RandomState(0).permutation(number).astype(np.int64)
 
 
 def cut(images: VtabImages, test_percent: int) -> tuple[VtabImages, VtabImages]:
-    """Training and test images of a set without splits."""
+    """Split a set at random into training and test images."""
     order = shuffled(len(images))
     first_test = len(order) * (100 - test_percent) // 100
     return images.subset(order[:first_test]), images.subset(order[first_test:])
 
 
-#: Said of every set that `cut` divides.
+#: The note on sets that `cut` splits for want of published splits.
 CUT = (
     "the publishers give no splits and those of TensorFlow Datasets cannot be had without it, so "
     "a fixed random cut of the same size is used"

@@ -1,4 +1,4 @@
-"""VTAB-v2: one task a data set, 1,000 training images as support, the whole test split as queries.
+"""VTAB-v2: a task per data set, of 1,000 training images as support and the test split as queries.
 
 Zhai et al. 2019 (arXiv 1910.04867), section 2 and appendix: 800 training and 200 validation images.
 Dumoulin et al. 2021 (arXiv 2104.02638) and the LITE paper leave DTD out and report the mean over
@@ -21,12 +21,12 @@ from fewshot_lite.images.photo import Source
 from fewshot_lite.published.vtab.catalogue import GROUPS, TASKS, Found, require
 from fewshot_lite.published.vtab.pool import Rows, Splits, VtabImages
 
-#: Streams of random numbers, so that one draw does not shift another.
+#: The numbers of the random streams for draws of training and of validation images.
 _SUPPORT, _VALIDATION = range(2)
 
 
 class VtabProtocol(EvaluationProtocol):
-    """The tasks of VTAB-v2 that a folder holds; an `EvaluationProtocol` whose groups are tasks."""
+    """The tasks of VTAB-v2 that a folder holds; every task is a group."""
 
     name = "VTAB-v2"
 
@@ -37,12 +37,12 @@ class VtabProtocol(EvaluationProtocol):
         seed: int = 0,
         support: int = 1000,
     ) -> None:
-        """Look which tasks are there; their labels are read when a task is asked for.
+        """Find the tasks in a folder; labels are read only when `task` is called.
 
         Args:
-            root: the folder with all data sets; see `fewshot_lite.published.vtab.catalogue`.
-            seed: of the draws.
-            support: support images of a task; the benchmark has 1,000.
+            root: the folder of all data sets; see `fewshot_lite.published.vtab.catalogue`.
+            seed: the seed of the draws.
+            support: the number of support images of a task; the benchmark has 1,000.
 
         Raises:
             UsageError: no such folder.
@@ -50,22 +50,22 @@ class VtabProtocol(EvaluationProtocol):
         """
         self._contents = require(require_folder(root))
         self._seed, self._support, self._found = seed, support, self._contents.found
-        self._learned: dict[int, list[str]] = {}
+        self._task_notes: dict[int, list[str]] = {}
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """The names of the tasks that are there, in the order of tables."""
+        """The names of the tasks in the folder, in the order of tables."""
         return tuple(found.task.name for found in self._found)
 
     @property
     def sections(self) -> Mapping[str, Sequence[str]]:
-        """The three groups of tasks, and all of them."""
+        """The natural, the specialized, the structured, and all tasks."""
         kinds = {kind: [task.name for task in TASKS if task.group == kind] for kind in GROUPS}
         return {**kinds, "all": self.groups}
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Tasks left out and departures; those of a task's data only once it was read."""
+        """Notes on missing tasks and departures; those on a task's data appear once it was read."""
         notes = []
         left_out = [task.name for task in TASKS if task.name not in self.groups]
         if left_out:
@@ -89,18 +89,18 @@ class VtabProtocol(EvaluationProtocol):
         )
         return (
             *notes,
-            *(note for number in sorted(self._learned) for note in self._learned[number]),
+            *(note for number in sorted(self._task_notes) for note in self._task_notes[number]),
         )
 
     def __len__(self) -> int:
-        """One for each data set."""
+        """Return the number of data sets."""
         return len(self._found)
 
     def task(self, number: int) -> EvaluationTask:
-        """The task of data set `number`.
+        """Return the task of data set `number`.
 
         Raises:
-            FewshotError: its data are damaged, or too few for the support.
+            FewshotError: its data are damaged, or too few for the support set.
         """
         found = self._found[number]
         splits = found.splits()
@@ -108,15 +108,15 @@ class VtabProtocol(EvaluationProtocol):
         queries = np.arange(len(splits.test), dtype=np.int64)
         present = np.unique(support_labels)
         known = np.isin(splits.test.labels, present)
-        learned = [f"{found.task.name}: {note}." for note in splits.notes]
+        notes = [f"{found.task.name}: {note}." for note in splits.notes]
         if not known.all():
             unknown = np.unique(splits.test.labels[~known])
-            learned.append(
+            notes.append(
                 f"{found.task.name}: {int((~known).sum()):,} of {len(known):,} test images are "
                 f"left out, of {len(unknown)} classes that have no support image; published "
                 f"figures count them as errors (times {known.mean():.4f})."
             )
-        self._learned[number] = learned
+        self._task_notes[number] = notes
         queries = queries[known]
         if not len(queries):
             raise FewshotError(f"{found.folder}: no test images of classes that are in training.")
@@ -131,7 +131,7 @@ class VtabProtocol(EvaluationProtocol):
         )
 
     def _draw_support(self, found: Found, splits: Splits) -> tuple[tuple[Source, ...], Rows]:
-        """Images and their labels; a fifth from validation images where there are such."""
+        """Draw support images and their labels, a fifth of them from any validation images."""
         from_val = 0 if splits.val is None else self._support // 5
         parts = [(splits.train, self._support - from_val, _SUPPORT)]
         if splits.val is not None:
@@ -150,14 +150,14 @@ class VtabProtocol(EvaluationProtocol):
         return tuple(sources), np.concatenate(labels)
 
     def _order(self, count: int, found: Found, split: int) -> Rows:
-        """A random order that depends on the task, not on which others there are."""
+        """Return a random order that does not depend on which other tasks the folder has."""
         random = generator(self._seed, Stream.VTAB_IMAGES, TASKS.index(found.task), split)
         order: Rows = torch.randperm(count, generator=random).numpy()
         return order
 
 
 def _draw(pool: VtabImages, count: int, order: Rows) -> Rows:
-    """The first of each class in an order, then others in this order; sorted."""
+    """Return the first `count` positions of an order, one of each class first, sorted."""
     _, first = np.unique(pool.labels[order], return_index=True)
     first = np.sort(first)
     others = np.setdiff1d(np.arange(len(order)), first)

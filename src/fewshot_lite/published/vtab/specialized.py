@@ -1,4 +1,4 @@
-"""The specialized tasks: images from above and from the clinic."""
+"""Readers of the specialized tasks: aerial and medical images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fewshot_lite.published.vtab.stored import Hdf5Image
 
 
 def camelyon(folder: Path) -> Splits:
-    """PatchCamelyon's HDF5 files: x uint8 (M, 96, 96, 3), y (M, 1, 1, 1)."""
+    """Read PatchCamelyon's HDF5 files: x uint8 (M, 96, 96, 3), y (M, 1, 1, 1)."""
     train, val, test = (_camelyon_split(folder, split) for split in ("train", "valid", "test"))
     return Splits(("normal", "tumour"), train, test, val)
 
@@ -36,12 +36,12 @@ def _camelyon_split(folder: Path, split: str) -> VtabImages:
 
 
 def eurosat(folder: Path) -> Splits:
-    """`2750/<class>/*.jpg`, 60 % + 20 % training and 20 % test images."""
+    """Read `2750/<class>/*.jpg`; 60 % + 20 % training and 20 % test images."""
     return _class_folders(folder / "2750")
 
 
 def resisc45(folder: Path) -> Splits:
-    """`<class>/*.jpg`, 60 % + 20 % training and 20 % test images."""
+    """Read `<class>/*.jpg`; 60 % + 20 % training and 20 % test images."""
     return _class_folders(folder)
 
 
@@ -52,7 +52,7 @@ def _class_folders(folder: Path) -> Splits:
 
 
 def retinopathy(folder: Path) -> Splits:
-    """Kaggle's photos; its public test images are for validation, the private ones for the test."""
+    """Read Kaggle's photos; validation is its public test images, the test the private ones."""
     train = _graded(folder / "trainLabels.csv", folder / "train", None)
     val = _graded(folder / "retinopathy_solution.csv", folder / "test", "Public")
     test = _graded(folder / "retinopathy_solution.csv", folder / "test", "Private")

@@ -1,4 +1,4 @@
-"""Images of the benchmark: whole files, records of a file, rows of an array."""
+"""The kinds of stored images: whole files, records of a file, rows of an array."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ LARGEST_SIDE = 448
 
 @dataclass(frozen=True)
 class WholeImage:
-    """An encoded image, squeezed to a square as VTAB has it.
+    """An encoded image, resized to a square as in VTAB.
 
-    The central square, which is what a photo gives elsewhere, would lack objects that CLEVR's and
-    KITTI's labels count.
+    The central crop that is used for photos elsewhere would lack objects that the labels of CLEVR
+    and KITTI count.
     """
 
     source: Path | Record
 
     def read(self) -> Pixels:
-        """uint8 (side, side, 3)."""
+        """Return uint8 (side, side, 3)."""
         encoded = self.source if isinstance(self.source, Path) else BytesIO(self.source.read())
         with opened(encoded) as image, memory_for(image):
             image.draft("RGB", (LARGEST_SIDE, LARGEST_SIDE))  # JPEG: decoded at a reduced scale
@@ -46,7 +46,7 @@ class WholeImage:
 
 @dataclass(frozen=True)
 class RecordImage:
-    """Raw pixels at a place in a file."""
+    """Raw pixels at an offset in a file."""
 
     path: Path
     offset: int
@@ -54,7 +54,7 @@ class RecordImage:
     """(height, width), or (3, height, width) for three planes."""
 
     def read(self) -> Pixels:
-        """uint8 (height, width) or (height, width, 3)."""
+        """Return uint8 (height, width) or (height, width, 3)."""
         count = math.prod(self.shape)
         with self.path.open("rb") as file:
             file.seek(self.offset)
@@ -81,7 +81,7 @@ class RowImage:
     """(M, height, width, 3), or (M, height, width / 8) for images of single bits."""
 
     def read(self) -> Pixels:
-        """uint8 (height, width, 3); (height, width), 0 or 255, for images of single bits."""
+        """Return uint8 (height, width, 3), or (height, width) of 0 or 255 for single bits."""
         pixels = self.array[self.place]
         if pixels.ndim == 2:
             pixels = np.unpackbits(pixels, axis=-1) * np.uint8(255)
@@ -99,7 +99,7 @@ class Hdf5Image:
     row: int
 
     def read(self) -> Pixels:
-        """uint8 (height, width, 3)."""
+        """Return uint8 (height, width, 3)."""
         with need_extra("h5py").File(self.path, "r") as file:
             return np.asarray(file["x"][self.row], dtype=np.uint8)
 

@@ -1,4 +1,4 @@
-"""The structured tasks: counts, distances, positions and angles, as classes.
+"""Readers of the structured tasks: counts, distances, positions and angles, as classes.
 
 Labels are derived as in VTAB's code (google-research/task_adaptation, data/*.py).
 """
@@ -23,7 +23,7 @@ from fewshot_lite.published.vtab.errors import reading
 from fewshot_lite.published.vtab.pool import CUT, Rows, Splits, VtabImages, cut, file_pool, pool
 from fewshot_lite.published.vtab.stored import RecordImage, RowImage, WholeImage
 
-#: A class reaches from one of these to the next; what is equal to a bound lies below it.
+#: Bounds of the classes; a value equal to a bound belongs to the class below it.
 _CLEVR_DISTANCES = (0.0, 8.0, 8.5, 9.0, 9.5, 10.0, 100.0)
 _KITTI_DISTANCES = (-100.0, 8.0, 20.0, 999.0)
 _NO_VEHICLE = 1000.0
@@ -38,10 +38,10 @@ _NORB_PREFIXES = {
 
 
 def interval(value: float, bounds: tuple[float, ...]) -> int:
-    """The number of the last bound below a value, both in float32 as in the publishers' code.
+    """Return the index of the last bound below a value, in float32 as in the publishers' code.
 
     Raises:
-        ValueError: none is.
+        ValueError: no bound is below it.
     """
     single = np.asarray(bounds, dtype=np.float32)
     below = int(np.searchsorted(single, np.float32(value), side="left")) - 1
@@ -51,14 +51,14 @@ def interval(value: float, bounds: tuple[float, ...]) -> int:
 
 
 def clevr_count(folder: Path) -> Splits:
-    """How many objects: 3 to 10. The published test scenes are secret: validation stands in."""
+    """Count the objects, 3 to 10. Labels of test scenes are not public: validation is the test."""
     names = tuple(str(count) for count in range(3, 11))
     train, test = _clevr(folder, _clevr_objects)
     return Splits(names, train, test)
 
 
 def clevr_distance(folder: Path) -> Splits:
-    """How far the closest object is from the camera, in six ranges."""
+    """Classify the distance of the closest object from the camera, in six ranges."""
     names = tuple(f"{low:g} to {high:g}" for low, high in pairwise(_CLEVR_DISTANCES))
     train, test = _clevr(folder, _clevr_closest)
     return Splits(names, train, test)
@@ -76,7 +76,7 @@ def _clevr_closest(scene: dict[str, Any]) -> int:
 
 
 def _clevr(folder: Path, label: Callable[[dict[str, Any]], int]) -> Iterator[VtabImages]:
-    """Training and validation images, by what their scenes say."""
+    """Yield training and validation images, with labels made from their scenes."""
     for split in ("train", "val"):
         path = folder / "scenes" / f"CLEVR_{split}_scenes.json"
         with reading(path):
@@ -89,17 +89,17 @@ def _clevr(folder: Path, label: Callable[[dict[str, Any]], int]) -> Iterator[Vta
 
 
 def dsprites_location(folder: Path) -> Splits:
-    """The x position, 32 values in 16 classes."""
+    """Classify the x position, 32 values in 16 classes."""
     return _dsprites(folder / _DSPRITES, column=4, values=32)
 
 
 def dsprites_orientation(folder: Path) -> Splits:
-    """The angle, 40 values in 16 classes."""
+    """Classify the angle, 40 values in 16 classes."""
     return _dsprites(folder / _DSPRITES, column=3, values=40)
 
 
 def _dsprites(path: Path, *, column: int, values: int) -> Splits:
-    """90 % training and 10 % test images. The file's pickled metadata are left alone."""
+    """Split into 90 % training and 10 % test images. The file's pickled metadata is not read."""
     classes = 16
     with reading(path), np.load(path, allow_pickle=False) as arrays:
         latents = arrays["latents_classes"][:, column].astype(np.float64)
@@ -116,25 +116,25 @@ def _dsprites(path: Path, *, column: int, values: int) -> Splits:
 
 
 def _dsprites_rows(path: Path, rows: Rows) -> npt.NDArray[np.uint8]:
-    """Some images as bits, (n, 64, 8): unpacked, all of the file would be 3 GB."""
-    found = np.zeros((len(rows), _DSPRITES_SIDE, _DSPRITES_SIDE // 8), dtype=np.uint8)
+    """Read images as bits, (n, 64, 8), in chunks: unpacked, the whole file would be 3 GB."""
+    bits = np.zeros((len(rows), _DSPRITES_SIDE, _DSPRITES_SIDE // 8), dtype=np.uint8)
     order = np.argsort(rows, kind="stable")
-    wanted = rows[order]
+    ordered = rows[order]
     with zipfile.ZipFile(path) as archive, archive.open("imgs.npy") as file:
         shape, dtype = _npy_header(file)
         if dtype != np.uint8 or shape[1:] != (_DSPRITES_SIDE, _DSPRITES_SIDE):
             raise ValueError(f"images of shape {shape}, {dtype}")
         chunk = 4096
         for start in range(0, shape[0], chunk):
-            first, last = np.searchsorted(wanted, (start, start + chunk))
-            if first == len(wanted):
+            first, last = np.searchsorted(ordered, (start, start + chunk))
+            if first == len(ordered):
                 break
             count = min(chunk, shape[0] - start)
             data = file.read(count * _DSPRITES_SIDE**2)
             pixels = np.frombuffer(data, np.uint8).reshape(count, _DSPRITES_SIDE, _DSPRITES_SIDE)
-            inside = wanted[first:last] - start
-            found[order[first:last]] = np.packbits(pixels[inside], axis=-1)
-    return found
+            inside = ordered[first:last] - start
+            bits[order[first:last]] = np.packbits(pixels[inside], axis=-1)
+    return bits
 
 
 def _npy_header(file: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
@@ -148,17 +148,17 @@ def _npy_header(file: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
 
 
 def smallnorb_azimuth(folder: Path) -> Splits:
-    """18 angles, stored as 0, 2, … 34: steps of 20°."""
+    """Classify the azimuth: 18 angles in steps of 20°, stored as 0, 2, … 34."""
     return _smallnorb(folder, column=2, step=2, names=[f"{20 * k}°" for k in range(18)])
 
 
 def smallnorb_elevation(folder: Path) -> Splits:
-    """9 angles from 30° in steps of 5°."""
+    """Classify the elevation: 9 angles from 30° in steps of 5°."""
     return _smallnorb(folder, column=1, step=1, names=[f"{30 + 5 * k}°" for k in range(9)])
 
 
 def _smallnorb(folder: Path, *, column: int, step: int, names: list[str]) -> Splits:
-    """The left camera's images. Half of the test images are for validation, half for the test."""
+    """Read the left camera's images. Half of the test images are for validation."""
     train, other = (_norb_split(folder, s, column, step, len(names)) for s in ("train", "test"))
     val, test = cut(other, test_percent=50)
     note = "which half of the test images is for validation is drawn otherwise than published"
@@ -187,19 +187,19 @@ def _norb_split(folder: Path, split: str, column: int, step: int, classes: int) 
 
 
 def _norb_header(file: BinaryIO, *, magic: int) -> tuple[int, ...]:
-    """Little-endian: what type, how many dimensions, and at least three of them."""
-    found, dimensions = (int(n) for n in np.frombuffer(file.read(8), "<i4"))
-    if found != magic or not 1 <= dimensions <= 4:
+    """Read the sizes: little-endian type, number of dimensions, and at least three of them."""
+    kind, dimensions = (int(n) for n in np.frombuffer(file.read(8), "<i4"))
+    if kind != magic or not 1 <= dimensions <= 4:
         raise ValueError("not smallNORB's binary format")
     sizes = np.frombuffer(file.read(4 * max(3, dimensions)), "<i4")
     return tuple(int(size) for size in sizes[:dimensions])
 
 
 def kitti(folder: Path) -> Splits:
-    """How far the closest car, van or truck is: three ranges, and none.
+    """Classify the distance of the closest car, van or truck: three ranges, or none.
 
-    Frames of one drive stay in one split if the development kit tells them (`mapping/`), drawn as
-    by TensorFlow Datasets.
+    With the development kit (`mapping/`) all frames of a drive are in one split, drawn as by
+    TensorFlow Datasets.
     """
     labels_folder = folder / "training" / "label_2"
     files = sorted(labels_folder.glob("*.txt"))
@@ -235,7 +235,7 @@ def _kitti_label(path: Path) -> int:
 
 
 def _kitti_drives(mapping: Path, frames: list[int]) -> tuple[Rows, Rows, Rows]:
-    """Positions of training, validation and test frames; a tenth of the drives each."""
+    """Return positions of training, validation and test frames; the latter are a tenth each."""
     by_drive: dict[str, list[int]] = defaultdict(list)
     listing, drives = mapping / "train_rand.txt", mapping / "train_mapping.txt"
     with reading(drives):
@@ -263,9 +263,9 @@ _CLASSES = 6
 
 
 def dmlab(folder: Path) -> Splits:
-    """`dmlab-{train,validation,test}.tfrecord*`: `image` (JPEG), `label` (0 to 5), `filename`.
+    """Read `dmlab-{train,validation,test}.tfrecord*`: `image` (JPEG), `label` (0 to 5), `filename`.
 
-    The labels are in the records, so reading them reads the files once.
+    The labels are in the records, so that all of the files is read once.
     """
     train, val, test = (_split(folder, split) for split in ("train", "validation", "test"))
     return Splits(tuple(str(label) for label in range(_CLASSES)), train, test, val)
