@@ -17,8 +17,8 @@ from fewshot_lite.heads.base import Head, SupportSet
 from fewshot_lite.heads.calibrated import CalibratedHead, as_array_head, calibrate
 from fewshot_lite.heads.calibration import leave_one_out_accuracy
 from fewshot_lite.heads.choice import choose_head
-from fewshot_lite.heads.choosing import choose_described
-from fewshot_lite.heads.defaults import name_of, named_head
+from fewshot_lite.heads.choosing import choose
+from fewshot_lite.heads.defaults import named_head
 from fewshot_lite.heads.generated import GeneratedLinearHead
 from fewshot_lite.heads.in_numpy import state_of
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
@@ -51,7 +51,7 @@ def test_a_head_that_is_named_is_taken(name: HeadName) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_each_name_is_one_head_with_torch_and_without(name: HeadName) -> None:
     described = named_head(name, support(1.0).numpy())
-    assert name_of(described.description) == name
+    assert described.name == name
     torchs = NAMED_HEADS[name]()
     assert torchs.describe() == described.description
     state = torchs.state_dict()
@@ -70,7 +70,8 @@ def test_choosing_without_torch_gives_the_same_head(
     features = torch.randn(CLASSES, WIDTH)[labels] + torch.randn(len(labels), WIDTH)
     given = SupportSet(features, labels, CLASSES)
     torchs = choose_head(wanted, own, given)
-    mine = choose_described(wanted, DescribedHead(own.describe(), state_of(own)), *given.arrays())
+    mine = choose(wanted, DescribedHead(own.describe(), state_of(own)), *given.arrays())
+    assert isinstance(mine.head, DescribedHead)
     assert mine.record() == torchs.record()
     assert mine.head.description == torchs.head.describe()
     queries = torch.randn(9, WIDTH)

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from fewshot_lite.heads.adapted import AdaptedHead
 from fewshot_lite.heads.base import Head, SupportSet
-from fewshot_lite.heads.calibrated import CalibratedHead, calibrate
-from fewshot_lite.heads.choice import default_head
+from fewshot_lite.heads.calibrated import CalibratedHead, as_array_head, calibrate
+from fewshot_lite.heads.choice import as_torch_head
+from fewshot_lite.heads.defaults import default_head
 from fewshot_lite.heads.in_numpy import fit_head, inverse_of_lower
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
 from fewshot_lite.heads.prototypes import PrototypeHead
@@ -20,6 +21,11 @@ from fewshot_lite.heads.registry import NAMED_HEADS
 from fewshot_lite.heads.ridge import RidgeHead
 
 WIDTH = 24
+
+
+def default_of(head: Head) -> Head:
+    return as_torch_head(default_head(as_array_head(head)))
+
 
 HEADS: dict[str, Callable[[], Head]] = {
     "mahalanobis": lambda: MahalanobisHead(2.0, 0.3),
@@ -29,7 +35,7 @@ HEADS: dict[str, Callable[[], Head]] = {
     "ridge, features as they are": lambda: RidgeHead(0.3, 5.0, root=False),
     "cosine": NAMED_HEADS["cosine"],
     "euclidean": PrototypeHead,
-    "default": lambda: default_head(NAMED_HEADS["mahalanobis-root"]()),
+    "default": lambda: default_of(NAMED_HEADS["mahalanobis-root"]()),
     "calibrated": lambda: CalibratedHead(RidgeHead(), 1.4, 0.6),
     "adapted": lambda: AdaptedHead.of(torch.randn(4, WIDTH), torch.randn(4), 1.7),
     "adapted to directions": lambda: AdaptedHead.of(
@@ -64,7 +70,7 @@ def test_logits(kind: str, shots: tuple[int, ...]) -> None:
 
 def test_two_images_and_a_calibrated_mean() -> None:
     features, labels = support((4, 2))
-    head = calibrate(default_head(MahalanobisHead(root=True)), SupportSet(features, labels, 2))
+    head = calibrate(default_of(MahalanobisHead(root=True)), SupportSet(features, labels, 2))
     for kept in (torch.arange(6), torch.stack([(labels == k).nonzero()[0, 0] for k in (0, 1)])):
         expected = head.logits(head.fit(features[kept], labels[kept], 2), features)
         found = in_numpy(head, features[kept], labels[kept], 2, features)

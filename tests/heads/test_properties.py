@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fewshot_lite.heads.base import Head, SupportSet
-from fewshot_lite.heads.calibrated import calibrate
-from fewshot_lite.heads.choice import default_head
+from fewshot_lite.heads.calibrated import as_array_head, calibrate
+from fewshot_lite.heads.choice import as_torch_head
+from fewshot_lite.heads.defaults import default_head
 from fewshot_lite.heads.generated import GeneratedLinearHead
 from fewshot_lite.heads.in_numpy import fit_head
 from fewshot_lite.heads.mahalanobis import MahalanobisHead
@@ -31,7 +32,7 @@ HEADS: dict[str, Callable[[int], Head]] = {
     "euclidean": lambda _: PrototypeHead(),
     "cosine": lambda _: PrototypeHead("cosine"),
     "generated": GeneratedLinearHead,
-    "default": lambda _: default_head(MahalanobisHead()),
+    "default": lambda _: as_torch_head(default_head(as_array_head(MahalanobisHead()))),
 }
 EVERY_HEAD = pytest.mark.parametrize("kind", HEADS)
 

@@ -8,8 +8,8 @@ import torch
 from gradient_models import gradient_model
 
 from fewshot_lite.personal.cross_adaptation import cross_adapt, deal
-from fewshot_lite.personal.folds import FOLDS, most_left_out
 from fewshot_lite.personal.novelty import NoveltyDetector
+from fewshot_lite.personal.quality import FOLDS, most_left_out
 from photos import SIZE
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.personal.novelty import NoveltyDetector
 from fewshot_lite.personal.novelty_threshold import (
-    strangeness_of_support,
+    novelty_of_support,
     student_quantile,
     threshold,
 )
@@ -28,7 +28,7 @@ def support_set(shots: list[int], width: int = 12) -> tuple[Tensor, Tensor]:
 def left_out(features: Tensor, labels: Tensor) -> list[float]:
     """How strange each is to the others."""
     classes = int(labels.max()) + 1
-    found = strangeness_of_support(features.numpy(), labels.numpy(), classes)
+    found = novelty_of_support(features.numpy(), labels.numpy(), classes)
     assert found.dtype == np.float32
     return [float(value) for value in found]
 

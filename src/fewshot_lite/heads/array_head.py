@@ -1,4 +1,4 @@
-"""A head as functions of NumPy's arrays: what calibration and the choice of a head need of it."""
+"""A head on NumPy arrays, as calibration and the choice of a head take it."""
 
 from __future__ import annotations
 
@@ -14,33 +14,44 @@ from fewshot_lite.heads.in_numpy import COUNT_POWER, Array, Logits, Support, fit
 
 
 class ArrayHead(ABC):
-    """Tells classes apart by features; in double precision where it has a form in NumPy."""
+    """A classifier on features; in double precision where it has a form in NumPy."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The estimator's name; see `Head.name`."""
 
     @abstractmethod
     def fit(self, support: Support) -> Logits:
-        """The logits (Q, K) of features (Q, d), by a support set."""
+        """Fit to a support set; the result maps features (Q, d) to logits (Q, K)."""
 
     @abstractmethod
     def leave_one_out_logits(self, support: Support, groups: Array | None = None) -> Array:
-        """Leave-one-out, float64 (N, K); see `leave_one_out.leave_one_out_logits`."""
+        """Leave-one-out logits, float64 (N, K); see `leave_one_out.leave_one_out_logits`."""
 
     @abstractmethod
     def count_gain(self, counts: Array) -> Array:
-        """What a class's logit gains by its number of rows, of counts (N,) above 0: t c / n^p."""
+        """Return t c / n^p, the gain of a class's logit by its number n of rows; counts (N,)."""
 
     @abstractmethod
     def calibrated(self, factor: float, count_offset: float) -> ArrayHead:
-        """The head with a factor t and a count offset c; see `calibrated.CalibratedHead`."""
+        """Put a factor t and a count offset c on the head; see `calibrated.CalibratedHead`."""
 
 
 @dataclass(frozen=True)
 class DescribedHead(ArrayHead):
-    """A head by what a file says of it: one that `leave_one_out.has_form`."""
+    """A head by its description in a file and its state; `leave_one_out.has_form` holds for it."""
 
     description: Mapping[str, Any]
-    """What `Head.describe` says."""
+    """As `Head.describe` gives it."""
     tensors: Mapping[str, Array]
-    """Its state."""
+
+    @property
+    def name(self) -> str:
+        kind = str(self.description["name"])
+        if kind == "mahalanobis" and self.description["root"]:
+            return "mahalanobis-root"
+        return str(self.description["metric"]) if kind == "prototypes" else kind
 
     def fit(self, support: Support) -> Logits:
         return fit_head(self.description, self.tensors, support)

@@ -1,4 +1,4 @@
-"""A head made to fit its own support set: its temperature, and what a class gains by many photos.
+"""Calibration of a head on its own support set: its temperature, and an offset for class sizes.
 
 **Temperature.** Guo et al. 2017 ("On calibration of modern neural networks") fit a temperature on
 held-out images; here each support photo is held out in turn. The factor t on the logits minimises
@@ -63,10 +63,10 @@ class CalibratedHead(Head):
         count_offset: float = 0.0,
         count_power: float = COUNT_POWER,
     ) -> None:
-        """Put the factor t and the count offset c, over n to that power, on a head.
+        """Put the factor t and the count offset c, divided by n to `count_power`, on a head.
 
         Raises:
-            ValueError: no power from 0 to 1.
+            ValueError: `count_power` is not from 0 to 1.
         """
         super().__init__()
         self.head, self.count_power = head, checked_power(count_power)
@@ -100,37 +100,39 @@ class CalibratedHead(Head):
 
 @torch.no_grad()
 def calibrate(head: Head, support: SupportSet) -> CalibratedHead:
-    """A head, as it was learned, with its t and c for a support set.
-
-    t is 1 where no photo can be left out.
+    """Calibrate a head, as it was learned, on a support set; t is 1 where none can be left out.
 
     Raises:
         ValueError: a class without images.
     """
-    given = *support.arrays(), as_array(support.queries)
-    constants = calibration.calibrate(as_array_head(head), *given)
+    arrays = *support.arrays(), as_array(support.queries)
+    constants = calibration.calibrate(as_array_head(head), *arrays)
     return CalibratedHead(head, *constants).to(support.features.device)
 
 
 @torch.no_grad()
 def likeliest_factor(logits: Tensor, labels: Tensor, groups: Tensor | None = None) -> float:
-    """As `calibration.likeliest_factor`, of tensors."""
+    """`calibration.likeliest_factor` on tensors."""
     return calibration.likeliest_factor(as_array(logits), as_array(labels), as_array(groups))
 
 
 def as_array_head(head: Head) -> ArrayHead:
-    """A head as a function of arrays, by torch if it has no form in NumPy."""
+    """Return the head on arrays, run by torch if it has no form in NumPy."""
     description = head.describe()
     if not has_form(description):
-        return _ByTorch(copy.deepcopy(head).cpu())
+        return TorchArrayHead(copy.deepcopy(head).cpu())
     return DescribedHead(description, state_of(head))
 
 
 @dataclass(frozen=True)
-class _ByTorch(ArrayHead):
-    """A head that torch fits, on the CPU."""
+class TorchArrayHead(ArrayHead):
+    """A head without a form in NumPy, run by torch on the CPU."""
 
     head: Head
+
+    @property
+    def name(self) -> str:
+        return self.head.name
 
     def fit(self, support: Support) -> Logits:
         features, labels, classes = support
@@ -155,4 +157,4 @@ class _ByTorch(ArrayHead):
         return leave_one_out.count_gain(self.head.describe(), state_of(self.head), counts)
 
     def calibrated(self, factor: float, count_offset: float) -> ArrayHead:
-        return _ByTorch(CalibratedHead(self.head, factor, count_offset))
+        return TorchArrayHead(CalibratedHead(self.head, factor, count_offset))

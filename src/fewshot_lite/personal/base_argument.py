@@ -1,11 +1,11 @@
-"""The base that `--base` and `--weights` name together, found before torch is imported.
+"""Resolve `--base` and `--weights`, before torch is imported.
 
     --base default | NAME | FILE      a meta-trained checkpoint: shipped, by its name, or a file
     --base resnet18                   torchvision's network with its ImageNet weights
     --base resnet18 --weights FILE    the same with weights of one's own
     --base timm:NAME                  timm's network with its own weights
 
-A file in the way of a network's name is not meant: write ./resnet18 for it.
+The name of a network wins over a file of that name: write ./resnet18 for the file.
 """
 
 from __future__ import annotations
@@ -25,21 +25,20 @@ class Base:
 
     checkpoint: Path | None = None
     network: str | None = None
-    """Its name."""
     weights: Path | None = None
     """The file of the network's weights; None for the published ones."""
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The file that will be read from disk, as far as it is named."""
+        """The files that were named, and will be read."""
         return tuple(path for path in (self.checkpoint, self.weights) if path is not None)
 
 
 def parse_base(base: str | Path = DEFAULT_BASE, weights: str | Path | None = None) -> Base:
-    """The base that the words mean.
+    """Resolve the values of `--base` and `--weights`.
 
     Raises:
-        UsageError: no such file, model or network; weights for what is no network.
+        UsageError: no such file, model or network; weights without the name of a network.
     """
     text = str(base)
     shipped = [path.stem for path in sorted(models_folder().glob("*.safetensors"))]

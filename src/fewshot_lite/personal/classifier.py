@@ -1,4 +1,4 @@
-"""Naming photos with a personal model, whichever engine runs it; this does not import torch."""
+"""Classify photos with a personal model, whichever engine runs it; this does not import torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypedDict, Unpack, cast, overload
+from typing import Any, TypeAlias, TypedDict, Unpack, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,7 @@ from fewshot_lite.images.photo import Source, file_of
 from fewshot_lite.images.prefetch import DecodedBatch, decoded_batches
 from fewshot_lite.images.videos import FRAMES, as_pixels, as_seconds, check_frames, time_line
 from fewshot_lite.personal.prediction import Prediction
-from fewshot_lite.personal.views import VIEWS, mean_answers, recorded_views, view
+from fewshot_lite.personal.views import VIEWS, Pixels, mean_answers, recorded_views, view
 
 #: Moments of a video in memory at a time.
 _MOMENTS = 32
@@ -35,9 +35,12 @@ _SHOWN = 5
 
 _NOT_FINITE = "the model's answer is not finite: its file is damaged, so adapt anew"
 
+#: Class probabilities float32 (B, K) and novelty scores float32 (B,).
+Answers: TypeAlias = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
-class Asked(TypedDict, total=False):
-    """How answers are wanted; see `PhotoClassifier.classify`."""
+
+class ClassifyOptions(TypedDict, total=False):
+    """The options of `PhotoClassifier.classify`."""
 
     top: int
     reject: float | None
@@ -55,41 +58,39 @@ class PhotoClassifier(ABC):
     provenance: dict[str, Any]
     """JSON-able record of base, version and date."""
     careful: bool = False
-    """Whether `classify` takes the mean over views of a photo (`personal.views`): those that the
-    model's photos were adapted in, or all three if that is one."""
+    """Whether `classify` averages over views of a photo (`personal.views`): those that the model
+    was adapted to, or all three if it was adapted to one."""
+    whites: Mapping[str, float] = MappingProxyType({})
+    """The white levels of grey photos of more than 8 bits (`images.bit_depths`) in the last call of
+    `classify`."""
+    workers: int | None = None
+    """Threads that decode photos in `classify`; None: one a core and two more."""
 
     def __repr__(self) -> str:
         names = ", ".join(self.class_names[:_SHOWN]) + ", …" * (len(self.class_names) > _SHOWN)
         return f"{type(self).__name__}({len(self.class_names)} classes: {names})"
 
-    whites: Mapping[str, float] = MappingProxyType({})
-    """What white was in grey photos of more than 8 bits (`images.bit_depths`) when photos were last
-    classified."""
-
-    workers: int | None = None
-    """Threads that decode photos in `classify`; one a core and two more unless set."""
-
     @property
     def known_digests(self) -> frozenset[int]:
-        """Of the photos that it was adapted to (`images.decoding.digest_of`), if it knows them."""
+        """Digests (`images.decoding.digest_of`) of the support photos, if the model keeps them."""
         return frozenset()
 
     @abstractmethod
     def threshold(self, reject: float) -> float:
-        """The strangeness above which a photo is unknown; see `novelty`."""
+        """Return the novelty score above which a photo is unknown; see `novelty_threshold`."""
 
     @abstractmethod
-    def answers_of(
-        self, pixels: npt.NDArray[np.uint8]
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Class probabilities (B, K) and strangeness (B,) of images (B, 3, S, S)."""
+    def answers_of(self, pixels: Pixels) -> Answers:
+        """Return class probabilities (B, K) and novelty scores (B,) of images (B, 3, S, S)."""
 
     @overload
     def classify(  # type: ignore[overload-overlap]  # a str is meant as one path
-        self, photos: Photo, **asked: Unpack[Asked]
+        self, photos: Photo, **options: Unpack[ClassifyOptions]
     ) -> Prediction: ...
     @overload
-    def classify(self, photos: Iterable[Photo], **asked: Unpack[Asked]) -> list[Prediction]: ...
+    def classify(
+        self, photos: Iterable[Photo], **options: Unpack[ClassifyOptions]
+    ) -> list[Prediction]: ...
 
     def classify(
         self,
@@ -100,46 +101,47 @@ class PhotoClassifier(ABC):
         frames: int = FRAMES,
         every: float | None = None,
     ) -> Prediction | list[Prediction]:
-        """Name what photos and videos show.
+        """Classify photos and videos.
 
-        A video has one answer, of frames drawn evenly over its time: the mean of their logits, as
-        of the views of a photo, and the median of their strangeness, so that it is unknown if most
-        of them are.
+        A video has one answer, from frames drawn evenly over its time: the mean of their logits, as
+        of the views of a photo, and the median of their novelty scores, so that it is unknown if
+        most of its frames are.
 
         Args:
             photos: one photo in any form (`images.inputs.Photo`: a path, bytes, an image of
                 Pillow's, an array, a tensor), or several in any forms and sizes; an array or tensor
-                of four dimensions is several. A folder stands for the photos in it, and has a list
-                of answers also where it is given alone. Photos that cannot be read come back with
-                their problem.
-            top: how many class names each answer has.
-            reject: the share of one's own photos that may be called unknown so that photos of none
+                of four dimensions is several. A folder stands for the photos in it, and always has
+                a list of answers. The answer for a photo that cannot be read is its problem.
+            top: class names in each answer.
+            reject: the share of one's own photos that may be called unknown, so that photos of none
                 of the classes are; None to name every photo.
-            frames: that are drawn of each video.
-            every: seconds between the moments of a video that are answered each for itself as well,
-                in `Prediction.time_line`.
+            frames: frames to draw from each video.
+            every: seconds between the moments of a video that also have an answer each, in
+                `Prediction.time_line`.
 
         Raises:
             UsageError: `top` is below 1, `reject` not from 0 to below 1, or `frames` not from 1 to
-                1,000; a file given alone is not there; what is no photo by its type, shape or
-                values.
+                1,000; a single file that does not exist; a type, shape or values of no photo.
         """
-        one = is_photo(photos)
-        sources = [as_source(photos, "photos")] if one else as_sources(_several(photos))
+        one = is_photo(photos) or not isinstance(photos, Iterable)  # `as_source` refuses the latter
+        sources: Iterable[Source]
+        if one:
+            sources = [as_source(photos, "photos")]
+        else:
+            sources = as_sources(cast("Iterable[Photo]", photos))
         if every is not None:
             every = as_seconds(str(every), "every")
         if top < 1:
             raise UsageError(f"top {top}: give 1 or more.")
-        found = _in_folders(sources)
-        answers = self.classify_stream(found, top=top, reject=reject, frames=frames, every=every)
+        answers = self.classify_stream(
+            _expand_folders(sources), top=top, reject=reject, frames=frames, every=every
+        )
         if not one:
             return list(answers)
         (source,) = sources
-        if not isinstance(source, Path):
-            return next(answers)
-        if os.path.isdir(source):  # noqa: PTH112  # Path.is_dir raises where one may not look
+        if _is_folder(source):
             return list(answers)
-        if not os.path.exists(source):  # noqa: PTH110
+        if isinstance(source, Path) and not os.path.exists(source):  # noqa: PTH110
             raise UsageError(f"photos: {source}: no such file.")
         return next(answers)
 
@@ -153,11 +155,11 @@ class PhotoClassifier(ABC):
         frames: int = FRAMES,
         every: float | None = None,
     ) -> Iterator[Prediction]:
-        """As `classify`, in the order of `paths`, which are taken as they are needed.
+        """Yield the answers of `classify` in the order of `paths`, which are read lazily.
 
-        Photos are decoded while others go through the network, `3 * batch` of them, or of videos'
-        frames, in memory at most. Files that are known to be no photos come back with the reason,
-        and so does a photo whose answer is not finite.
+        Photos are decoded while others go through the network; at most `3 * batch` photos and
+        frames of videos are in memory. A `Skipped` file, and a photo whose answer is not finite,
+        come back with the reason.
         """
         threshold = math.inf if reject is None else self.threshold(reject)
         check_frames(frames)
@@ -183,9 +185,9 @@ class PhotoClassifier(ABC):
         known: frozenset[int],
         every: float | None,
     ) -> Iterator[Prediction]:
-        """The answers for what was decoded, in its order."""
+        """Yield the answers for a batch, in its order."""
         if len(decoded.pixels):
-            probabilities, strangeness = self._careful_answers(decoded.pixels)
+            probabilities, scores = self._careful_answers(decoded.pixels)
         rows_of = decoded.rows()
         for position, source in enumerate(decoded.paths):
             path = file_of(source)
@@ -193,75 +195,74 @@ class PhotoClassifier(ABC):
                 yield Prediction(path, (), decoded.problems[position])
                 continue
             times, rows = decoded.videos.get(position), rows_of[position]
-            found = self._answer(path, probabilities[rows], strangeness[rows], top, threshold)
-            if known and found.labels:
-                mine = any(digest_of(pixels) in known for pixels in decoded.pixels[rows])
-                found = replace(found, adapted_to=mine)
+            answer = self._answer(path, probabilities[rows], scores[rows], top, threshold)
+            if known and answer.labels:
+                seen = any(digest_of(pixels) in known for pixels in decoded.pixels[rows])
+                answer = replace(answer, adapted_to=seen)
             if times is not None:
-                found = replace(found, frames=len(times))
-                if every is not None and found.labels:
-                    found = self._with_time_line(found, source, every, top, threshold)
-            yield found
+                answer = replace(answer, frames=len(times))
+                if every is not None and answer.labels:
+                    answer = self._with_time_line(answer, source, every, top, threshold)
+            yield answer
 
-    def _careful_answers(
-        self, pixels: npt.NDArray[np.uint8]
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """As `answers_of`, over views if that is asked for."""
-        probabilities, strangeness = self.answers_of(pixels)
+    def _careful_answers(self, pixels: Pixels) -> Answers:
+        """Return `answers_of`, with probabilities averaged over views if `careful` is set."""
+        probabilities, scores = self.answers_of(pixels)
         if self.careful:
             views = recorded_views(self.provenance)[1:] or VIEWS[1:]
             others = [self.answers_of(view(pixels, name))[0] for name in views]
             probabilities = mean_answers([probabilities, *others])
-        return probabilities, strangeness
+        return probabilities, scores
 
     def _answer(
         self,
         path: Path | None,
         probabilities: npt.NDArray[np.float32],
-        strangeness: npt.NDArray[np.float32],
+        scores: npt.NDArray[np.float32],
         top: int,
         threshold: float,
     ) -> Prediction:
-        """The answer of a photo, or of the frames of a video, (F, K) and (F,)."""
-        if not (np.isfinite(probabilities).all() and np.isfinite(strangeness).all()):
+        """Return the answer for a photo, or for F frames of a video, from (F, K) and (F,)."""
+        if not (np.isfinite(probabilities).all() and np.isfinite(scores).all()):
             return Prediction(path, (), _NOT_FINITE)
         if len(probabilities) > 1:
             probabilities = mean_answers([frame[None] for frame in probabilities])
-        strange = float(np.sort(strangeness)[len(strangeness) // 2])
+        score = float(np.sort(scores)[len(scores) // 2])
         best = np.argsort(-probabilities[0], kind="stable")[:top]
         labels = tuple((self.class_names[k], float(probabilities[0, k])) for k in best)
-        return Prediction(path, labels, None, strange > threshold, strange)
+        return Prediction(path, labels, None, score > threshold, score)
 
     def _with_time_line(
-        self, found: Prediction, source: Source, every: float, top: int, threshold: float
+        self, answer: Prediction, source: Source, every: float, top: int, threshold: float
     ) -> Prediction:
-        """The answer of a video with those of its moments."""
+        """Return the answer for a video with the answers for its moments."""
         moments: list[Prediction] = []
         frames = time_line(source, self.image_size, every)
         try:
             while drawn := list(islice(frames, _MOMENTS)):
-                answers = self._careful_answers(as_pixels(drawn))
-                for frame, *answer in zip(drawn, *answers, strict=True):
-                    one = [np.asarray(values)[None] for values in answer]
-                    moment = self._answer(found.path, one[0], one[1], top, threshold)
+                probabilities, scores = self._careful_answers(as_pixels(drawn))
+                for i, frame in enumerate(drawn):
+                    rows = slice(i, i + 1)
+                    moment = self._answer(
+                        answer.path, probabilities[rows], scores[rows], top, threshold
+                    )
                     moments.append(replace(moment, seconds=frame.seconds))
         except PhotoError as error:
-            return Prediction(found.path, (), str(error))
-        return replace(found, time_line=tuple(moments))
+            return Prediction(answer.path, (), str(error))
+        return replace(answer, time_line=tuple(moments))
 
 
-def _several(photos: Any) -> Iterable[Photo]:
-    if not isinstance(photos, Iterable):
-        as_source(photos, "photos")  # raises: neither a photo nor several
-    return cast("Iterable[Photo]", photos)
+def _is_folder(source: Source) -> bool:
+    # Path.is_dir raises where one may not look
+    return isinstance(source, Path) and os.path.isdir(source)  # noqa: PTH112
 
 
-def _in_folders(sources: Iterable[Source]) -> Iterator[Source | Skipped]:
-    """The sources, and in place of folders the photos in them."""
+def _expand_folders(sources: Iterable[Source]) -> Iterator[Source | Skipped]:
+    """Yield the sources, and the photos in a folder in its place."""
     from fewshot_lite.personal.bulk.inputs import find_photos  # which imports this
 
     for source in sources:
-        if isinstance(source, Path) and os.path.isdir(source):  # noqa: PTH112
-            yield from find_photos([source])
+        if _is_folder(source):
+            yield from find_photos([cast("Path", source)])
         else:
             yield source

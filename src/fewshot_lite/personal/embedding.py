@@ -1,4 +1,4 @@
-"""Photos as a personal model keeps them: decoded, and each view of them through its network."""
+"""Embed photos as a personal model stores them: the features of each view."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _CHUNK = 64
 
 @dataclass(frozen=True)
 class Embedded:
-    """What a personal model keeps of a photo."""
+    """A photo as a personal model stores it."""
 
     features: Tensor
     """(V, d), of each view that the model's photos have (`personal.views`)."""
     thumbnail: bytes = b""
-    """A small picture (`images.thumbnails`), if there is one."""
+    """A small JPEG (`images.thumbnails`); empty if there is none."""
     digest: int = 0
-    """By which it is known again (`images.decoding.digest_of`); 0 if it is not."""
+    """Identifies the photo (`images.decoding.digest_of`); 0 if unknown."""
 
 
 def embed_photos(
@@ -39,16 +39,16 @@ def embed_photos(
     on_done: OnDone | None = None,
     on_embedded: OnDone | None = None,
 ) -> list[Embedded | str]:
-    """What the model keeps of each photo, or why it could not be read.
+    """Embed photos in the views of a model; return for each the result, or why it has none.
 
     Args:
-        personal: gives the network and the views.
-        photos: files, or images stored otherwise.
+        personal: the model.
+        photos: files, or images in other forms.
         whites: as for `read_square`; see `images.bit_depths`.
         on_done: called with (photos decoded, photos in all).
         on_embedded: called with (photos that went through the network, photos in all).
     """
-    found: list[Embedded | str] = []
+    results: list[Embedded | str] = []
     names, total = recorded_views(personal.provenance), len(photos)
     for start in range(0, total, _CHUNK):
 
@@ -61,8 +61,8 @@ def embed_photos(
         pixels = pixels[[i for i in range(len(chunk)) if i not in problems]]
         views = [torch.from_numpy(view(pixels, name)) for name in names if len(pixels)]
         rows = torch.stack([personal.embed(images) for images in views], 1) if views else ()
-        kept = map(Embedded, rows, make_thumbnails(pixels), map(digest_of, pixels))
-        found += [problems[i] if i in problems else next(kept) for i in range(len(chunk))]
+        embedded = map(Embedded, rows, make_thumbnails(pixels), map(digest_of, pixels))
+        results += [problems[i] if i in problems else next(embedded) for i in range(len(chunk))]
         if on_embedded is not None:
             on_embedded(start + len(chunk), total)
-    return found
+    return results

@@ -1,10 +1,10 @@
-"""The estimator for scikit-learn's users: photos and labels in, `fit` and `predict`.
+"""An estimator with scikit-learn's interface.
 
     classifier = FewShotClassifier().fit(photos, labels)
     classifier.predict(others)
 
-It keeps scikit-learn's conventions (`clone`, pipelines and cross-validation take it) and does not
-import it. Each `fit` opens the base anew; what it makes is a `PersonalModel`, `model_`.
+It follows scikit-learn's conventions (`clone`, pipelines and cross-validation accept it) without
+importing it. Each `fit` opens the base anew and makes a `PersonalModel`, `model_`.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from fewshot_lite.images.videos import FRAMES
 if TYPE_CHECKING:
     from fewshot_lite.personal.personal_model import PersonalModel
 
-#: The entry of a model's record that tells the labels and parameters of an estimator.
+#: The entry of a model's provenance with the labels and parameters of an estimator.
 _RECORD = "estimator"
 
 
 class NotFittedError(InputError, AttributeError):
-    """An estimator was asked before it was fitted; of scikit-learn's error's own bases."""
+    """The estimator is not fitted; scikit-learn's error has the same built-in bases."""
 
 
 class FewShotClassifier:
-    """Learns classes from a few photos each, in one forward pass."""
+    """A few-shot classifier of photos, adapted in one forward pass."""
 
-    _estimator_type = "classifier"  # what scikit-learn before 1.6 goes by
+    _estimator_type = "classifier"  # for scikit-learn before 1.6
 
     model_: PersonalModel
     """The personal model that `fit` made."""
@@ -60,19 +60,19 @@ class FewShotClassifier:
         reject: float = 0.05,
         device: str = "cpu",
     ) -> None:
-        """Nothing is read or checked before `fit`.
+        """Store the parameters; `fit` reads and checks them.
 
         Args:
-            base: what `MetaModel.load` takes.
+            base: as `MetaModel.load` takes it.
             refine: whether to take gradient steps from the one-pass solution, which takes longer;
-                "auto" takes them if photos left out are named better after them.
+                "auto" takes them if photos left out are classified better after them.
             head: as `MetaModel.adapt` takes it.
             views: as `MetaModel.adapt` takes it.
             mirror: as `MetaModel.adapt` takes it.
-            frames: that are drawn of each video among the photos, as `MetaModel.adapt` takes it.
-            careful: answer by the mean over views of a photo, which takes three times as long.
-            reject: the share of one's own photos that `is_novel` may take for something else.
-            device: where to.
+            frames: as `MetaModel.adapt` takes it.
+            careful: average over views of a photo, which takes three times as long.
+            reject: the share of one's own photos that `is_novel` may call novel.
+            device: the device to run on.
         """
         self.base = base
         self.refine = refine
@@ -87,16 +87,15 @@ class FewShotClassifier:
     def fit(
         self, X: str | os.PathLike[str] | Iterable[Photo], y: Iterable[Any] | None = None
     ) -> Self:
-        """Adapt the base to photos.
+        """Adapt the base to photos. Photos that cannot be read are left out with a warning.
 
         Args:
             X: N photos in any forms and sizes (`images.inputs.Photo`); or a folder with one folder
                 of photos per class, whose names are the labels.
-            y: N labels, strings or numbers; none with a folder.
+            y: N labels, strings or numbers; None with a folder.
 
         Raises:
-            UsageError, FewshotError: as `MetaModel.adapt`. Photos that cannot be read are left out
-                with a warning.
+            UsageError, FewshotError: as `MetaModel.adapt`.
         """
         from fewshot_lite.personal.meta_model import MetaModel
 
@@ -126,7 +125,7 @@ class FewShotClassifier:
         for skipped in model.adaptation.skipped:
             warnings.warn(f"{skipped.path}: {skipped.reason}: left out", stacklevel=2)
         self.model_ = model
-        self.classes_ = _known(np.array(model.class_names) if labels is None else labels, model)
+        self.classes_ = _in_model(np.array(model.class_names) if labels is None else labels, model)
         return self
 
     def partial_fit(
@@ -135,15 +134,15 @@ class FewShotClassifier:
         y: Iterable[Any],
         classes: Iterable[Any] | None = None,
     ) -> Self:
-        """Add photos, of classes that there are and of new ones; the first time, as `fit`.
+        """Add photos of present and new classes; the first call is `fit`.
 
-        The network stays as `fit` made it: the head is fitted anew on all photos. Photos that the
-        model has already are left out, with a warning if they have another label in it.
+        The network stays as `fit` made it, and the head is fitted anew to all photos. Photos that
+        the model has already are left out, with a warning if their label differs.
 
         Args:
             X: N photos, as for `fit`.
             y: N labels.
-            classes: ignored; a class begins with its first photo.
+            classes: ignored; a class is added with its first photo.
 
         Raises:
             UsageError, FewshotError: as `personal.editing.add`.
@@ -154,57 +153,57 @@ class FewShotClassifier:
 
         sources = _sources(X)
         labels = _labels(y, len(sources))
-        numbers = "iuf"
-        if (labels.dtype.kind in numbers) != (self.classes_.dtype.kind in numbers):
+        if (labels.dtype.kind in "iuf") != (self.classes_.dtype.kind in "iuf"):
             raise InputError(
                 f"y: labels of type {labels.dtype}, but those of `fit` are {self.classes_.dtype}."
             )
         try:
             edit = add(self.model_, sources, labels=labels.tolist(), frames=self.frames)
         except NothingNew as nothing:
-            found = nothing.duplicates
+            duplicates = nothing.duplicates
         else:
-            found = edit.duplicates
+            duplicates = edit.duplicates
             for skipped in edit.skipped:
                 warnings.warn(f"{skipped.path}: {skipped.reason}: left out", stacklevel=2)
-            self.classes_ = _known(np.union1d(self.classes_, labels), edit.model)
+            self.classes_ = _in_model(np.union1d(self.classes_, labels), edit.model)
             self.model_ = edit.model
-        for item in found:
+        for item in duplicates:
             if item.label != item.wanted:
                 warnings.warn(f"{item.path}: stays {item.label!r}, as it is known", stacklevel=2)
         return self
 
     def predict(self, X: Iterable[Photo]) -> npt.NDArray[Any]:
-        """The likeliest label of each of M photos, (M,); see `is_novel` for photos of none.
+        """Return the likeliest label of each of M photos, (M,); see `is_novel` for novel ones.
 
         Raises:
             NotFittedError: before `fit`.
-            UsageError, FewshotError: what is no photo, or cannot be read.
+            UsageError, FewshotError: a value that is no photo, or cannot be read.
         """
         likeliest = self.predict_proba(X).argmax(axis=1)
         labels: npt.NDArray[Any] = self.classes_[likeliest]
         return labels
 
     def predict_proba(self, X: Iterable[Photo]) -> npt.NDArray[np.float64]:
-        """Probabilities among the classes, (M, K) in the order of `classes_`; as `predict`."""
+        """Return class probabilities (M, K) in the order of `classes_`; errors as `predict`."""
         return self._answers(X)[0]
 
     def decision_function(self, X: Iterable[Photo]) -> npt.NDArray[np.float64]:
-        """Logits: log probabilities (M, K); of two classes the log odds of the second, (M,)."""
+        """Return log probabilities (M, K); for two classes the log odds of the second, (M,)."""
         logits: npt.NDArray[np.float64] = np.log(np.maximum(self.predict_proba(X), 1e-30))
         return logits if logits.shape[1] != 2 else logits[:, 1] - logits[:, 0]
 
     def is_novel(self, X: Iterable[Photo], reject: float | None = None) -> npt.NDArray[np.bool_]:
-        """Whether each photo shows none of the classes, (M,).
+        """Return whether each of M photos shows none of the classes, (M,).
 
         Args:
             X: M photos.
-            reject: the share of one's own photos that may be taken for something else; that of the
-                estimator unless given.
+            reject: the share of one's own photos that may be called novel; None for the
+                estimator's.
         """
-        strangeness = self._answers(X)[1]
-        limit = self.model_.threshold(self.reject if reject is None else reject)
-        novel: npt.NDArray[np.bool_] = strangeness > limit
+        scores = self._answers(X)[1]
+        novel: npt.NDArray[np.bool_] = scores > self.model_.threshold(
+            self.reject if reject is None else reject
+        )
         return novel
 
     def score(
@@ -213,14 +212,14 @@ class FewShotClassifier:
         y: Iterable[Any],
         sample_weight: npt.ArrayLike | None = None,
     ) -> float:
-        """The accuracy: the share of M photos that are named as `y` has it."""
+        """Return the accuracy on M photos with labels `y`."""
         sources = _sources(X)
         right = self.predict(sources) == _labels(y, len(sources))
         weights = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
         return float(np.average(right, weights=weights))
 
     def save(self, path: str | Path, *, force: bool = False) -> Path:
-        """Write the personal model, which the command line takes, too; `load` reads it again.
+        """Write the personal model; `load` and the command line read it.
 
         Raises:
             NotFittedError: before `fit`.
@@ -234,7 +233,7 @@ class FewShotClassifier:
 
     @classmethod
     def load(cls, path: str | Path, *, device: str = "cpu") -> Self:
-        """Read what `save` or `fewshot-lite adapt` wrote.
+        """Read a file of `save` or `fewshot-lite adapt`.
 
         Raises:
             UsageError, FewshotError: as `PersonalModel.load`.
@@ -246,24 +245,24 @@ class FewShotClassifier:
         record = record if isinstance(record, dict) else {}
         known, params = cls().get_params(), record.get("params")
         kept = {k: v for k, v in params.items() if k in known} if isinstance(params, dict) else {}
-        found = cls(**{**kept, "device": device})
+        estimator = cls(**{**kept, "device": device})
         names = model.class_names
         labels = record.get("classes")
         if not isinstance(labels, list) or sorted(map(str, labels)) != sorted(names):
-            labels = list(names)  # the shell's own, or renamed there
-        found.model_, found.classes_ = model, _known(np.array(labels), model)
-        return found
+            labels = list(names)  # adapted, or classes renamed, on the command line
+        estimator.model_, estimator.classes_ = model, _in_model(np.array(labels), model)
+        return estimator
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The arguments of the estimator by name; `deep` changes nothing."""
+        """Return the parameters by name; `deep` has no effect."""
         names = list(inspect.signature(type(self).__init__).parameters)[1:]
         return {name: getattr(self, name) for name in names}
 
     def set_params(self, **params: Any) -> Self:
-        """Change arguments; they count from the next `fit` on.
+        """Set parameters, which take effect at the next `fit`.
 
         Raises:
-            ValueError: there is none of this name.
+            ValueError: no parameter of this name.
         """
         known = self.get_params()
         for name, value in params.items():
@@ -282,7 +281,7 @@ class FewShotClassifier:
         return f"{type(self).__name__}({', '.join(changed)})"
 
     def __getstate__(self) -> dict[str, Any]:
-        """An estimator that is not fitted is a few parameters, which other processes need.
+        """Return the parameters of an unfitted estimator, which other processes need.
 
         Raises:
             UsageError: it is fitted.
@@ -298,7 +297,7 @@ class FewShotClassifier:
         return "model_" in vars(self)
 
     def __sklearn_tags__(self) -> Any:
-        """The tags that scikit-learn from 1.6 on goes by; it alone calls this."""
+        """Return the tags of scikit-learn 1.6 and later, which alone calls this."""
         from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
 
         return Tags(
@@ -308,12 +307,12 @@ class FewShotClassifier:
             classifier_tags=ClassifierTags(),
             regressor_tags=None,
             input_tags=InputTags(two_d_array=False, three_d_array=True, string=True),
-            no_validation=True,  # photos are checked by what reads them
+            no_validation=True,  # photos are checked when they are read
         )
 
     def _fitted(self) -> PersonalModel:
         if not self.__sklearn_is_fitted__():
-            if "sklearn.utils.validation" in sys.modules:  # whose own error is waited for
+            if "sklearn.utils.validation" in sys.modules:  # callers may expect its own error
                 sys.modules["sklearn.utils.validation"].check_is_fitted(self)
             raise NotFittedError(f"This {type(self).__name__} is not fitted. Call fit(X, y) first.")
         return self.model_
@@ -321,13 +320,13 @@ class FewShotClassifier:
     def _answers(
         self, X: Iterable[Photo]
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Probabilities (M, K) and strangeness (M,) of photos."""
+        """Return probabilities (M, K) and novelty scores (M,) of photos."""
         model = self._fitted()
         model.careful = self.careful
         sources = _sources(X)
         column = {str(label): k for k, label in enumerate(self.classes_.tolist())}
         probabilities = np.zeros((len(sources), len(column)))
-        strangeness = np.zeros(len(sources))
+        scores = np.zeros(len(sources))
         frames = FRAMES if self.frames is None else self.frames
         answers = model.classify_stream(sources, top=len(column), reject=None, frames=frames)
         for row, (source, answer) in enumerate(zip(sources, answers, strict=True)):
@@ -335,15 +334,15 @@ class FewShotClassifier:
                 raise FewshotError(f"{source}: {answer.problem}.")
             for name, probability in answer.labels:
                 probabilities[row, column[name]] = probability
-            strangeness[row] = answer.strangeness
-        return probabilities / probabilities.sum(axis=1, keepdims=True), strangeness
+            scores[row] = answer.strangeness
+        return probabilities / probabilities.sum(axis=1, keepdims=True), scores
 
 
 def _sources(X: Any) -> list[Taken]:
-    """Several photos; an array (N, H, W) is N grey ones, as scikit-learn's digits are.
+    """Return several photos; an array (N, H, W) is N grey ones, as scikit-learn's digits are.
 
     Raises:
-        InputError: one.
+        InputError: one photo.
     """
     grey = isinstance(X, np.ndarray) and X.ndim == 3 and X.shape[-1] not in (1, 3, 4)
     if (is_photo(X) and not grey) or not isinstance(X, Iterable):
@@ -352,18 +351,18 @@ def _sources(X: Any) -> list[Taken]:
 
 
 def _labels(y: Any, photos: int) -> npt.NDArray[Any]:
-    """As many labels as photos.
+    """Return a label for each photo, as an array.
 
     Raises:
-        InputError: none or another number, or of a kind that is none.
+        InputError: none, another number of them, or values that are no labels.
     """
     if y is None:
         raise InputError("y: missing. Give a label for each of the photos.")
-    given = y if hasattr(y, "__array__") else list(y)
-    labels = np.asarray(given)
+    values = y if hasattr(y, "__array__") else list(y)
+    labels = np.asarray(values)
     if labels.shape != (photos,):
         raise InputError(f"y: labels of shape {labels.shape} for {photos} photos.")
-    for place, value in enumerate(given if isinstance(given, list) else labels.tolist()):
+    for place, value in enumerate(values if isinstance(values, list) else labels.tolist()):
         if not isinstance(value, str) and str(value) in ("None", "nan", "NaT", "<NA>"):
             raise InputError(f"y: y[{place}] is {value}, no label. Leave such photos out.")
     if labels.dtype.kind not in "iufbUO":
@@ -377,7 +376,7 @@ def _labels(y: Any, photos: int) -> npt.NDArray[Any]:
     return labels
 
 
-def _known(labels: npt.NDArray[Any], model: PersonalModel) -> npt.NDArray[Any]:
-    """The labels that are classes of a model, sorted, each once."""
+def _in_model(labels: npt.NDArray[Any], model: PersonalModel) -> npt.NDArray[Any]:
+    """Return the distinct labels that are classes of a model, sorted."""
     every = np.unique(labels)
     return every[[str(label) in model.class_names for label in every.tolist()]]

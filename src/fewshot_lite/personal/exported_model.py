@@ -1,4 +1,4 @@
-"""A personal model that was exported to ONNX, run by onnxruntime; importing torch is not needed."""
+"""A personal model exported to ONNX, run by onnxruntime; this does not import torch."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fewshot_lite.core import jsons
 from fewshot_lite.core.checksums import CHECKSUM, UNKNOWN, digits, is_whole, place_at_end
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.core.files import READING, check_file, failing_as
 from fewshot_lite.networks.sessions import Bounds, open_session, run_session
-from fewshot_lite.personal.classifier import PhotoClassifier
+from fewshot_lite.personal.classifier import Answers, PhotoClassifier
 from fewshot_lite.personal.prediction import check_reject
+from fewshot_lite.personal.views import Pixels
 
-#: Bytes of an ONNX file: it is one protobuf message.
+#: The largest ONNX file: it is one protobuf message.
 _MOST_BYTES = 2**31
-#: The one entry of the file's metadata, JSON.
+#: The key of the description, JSON, in the file's metadata.
 METADATA_KEY = "fewshot_lite"
-#: Thresholds are kept for 1/1000, 2/1000 ... of one's own photos rejected.
+#: Thresholds are stored for `reject` = 1/1000, 2/1000 ... 999/1000.
 THRESHOLD_STEPS = 1000
 
 
 class ExportedModel(PhotoClassifier):
-    """A classifier of a person's own classes: answers as `PersonalModel`, from an exported file."""
+    """A personal model read from an exported file; it gives the same answers."""
 
     def __init__(self, session: Any, about: dict[str, Any], bounds: Bounds) -> None:
-        """Put together; use `ExportedModel.load`.
+        """Assemble from parts; use `ExportedModel.load`.
 
         Args:
-            session: onnxruntime's, of inputs and outputs as `personal.export` writes them.
+            session: onnxruntime's session, with the inputs and outputs of `personal.export`.
             about: the file's description.
-            bounds: of what the file may cost.
+            bounds: limits of memory and time for a run.
         """
         self._bounds = bounds
         self._session = session
@@ -47,7 +47,7 @@ class ExportedModel(PhotoClassifier):
         self.provenance: dict[str, Any] = about["provenance"]
         self.source_sha256: str | None = about["source"].get("sha256")
         """Hash of the file that it was exported from."""
-        # No photo at 0; beyond the last step as at it.
+        # The first is that of `reject` = 0; above 999/1000 the last one holds.
         self._thresholds = [math.inf, *(math.inf if t is None else t for t in about["thresholds"])]
 
     @classmethod
@@ -55,12 +55,12 @@ class ExportedModel(PhotoClassifier):
         """Read an exported model.
 
         Args:
-            path: what `export` wrote.
+            path: a file written by `export`.
             flag: the flag that named it, for messages.
 
         Raises:
             UsageError: no such file.
-            FewshotError: damaged, or an ONNX file of another kind.
+            FewshotError: a damaged file, or an ONNX file of another kind.
         """
         path, where = Path(path), f"{flag} {path}".strip()
         check_file(path, where)
@@ -90,16 +90,14 @@ class ExportedModel(PhotoClassifier):
             raise FewshotError(f"{where}: damaged, its checksum is wrong. Export it anew.")
         return model
 
-    def outputs(
-        self, pixels: npt.NDArray[np.uint8]
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Class probabilities (B, K) and strangeness (B,) of images, uint8 (B, S, S, 3), RGB.
+    def outputs(self, pixels: Pixels) -> Answers:
+        """Return probabilities (B, K) and novelty scores (B,) of RGB images, uint8 (B, S, S, 3).
 
         Raises:
             FewshotError: the network fails on them.
         """
         try:
-            probabilities, strangeness = run_session(
+            probabilities, scores = run_session(
                 self._session, ["probabilities", "strangeness"], pixels, self._bounds
             )
         except Exception:  # onnxruntime's errors have no base of their own
@@ -107,12 +105,10 @@ class ExportedModel(PhotoClassifier):
                 "The exported model cannot be run: it is damaged, or takes more memory or time "
                 "than it should. Export it anew."
             ) from None
-        return probabilities, strangeness
+        return probabilities, scores
 
     def threshold(self, reject: float) -> float:
-        """The strangeness above which a photo is unknown, as `NoveltyDetector.threshold`.
-
-        Exact at whole thousandths; between them it is interpolated.
+        """Return the threshold of `novelty_threshold`, interpolated between whole thousandths.
 
         Raises:
             UsageError: `reject` is not from 0 to below 1.
@@ -125,17 +121,15 @@ class ExportedModel(PhotoClassifier):
             return low
         return low + (place - below) * (self._thresholds[below + 1] - low)
 
-    def answers_of(
-        self, pixels: npt.NDArray[np.uint8]
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    def answers_of(self, pixels: Pixels) -> Answers:
         return self.outputs(pixels.transpose(0, 2, 3, 1))
 
 
-def checked(graph: bytes, about: dict[str, Any], tail_of: Callable[[str], bytes]) -> bytes:
-    """A file of a graph and its description, with its checksum.
+def with_checksum(graph: bytes, about: dict[str, Any], tail_of: Callable[[str], bytes]) -> bytes:
+    """Return the bytes of a file: a graph, and its description with the checksum of the file.
 
     Args:
-        tail_of: gives the bytes that follow the graph's from the description's JSON.
+        tail_of: makes the bytes that follow the graph from the JSON of the description.
     """
     data = graph + tail_of(json.dumps({CHECKSUM: UNKNOWN, **about}))
     place = place_at_end(data)
@@ -145,9 +139,9 @@ def checked(graph: bytes, about: dict[str, Any], tail_of: Callable[[str], bytes]
 
 
 def _is_whole(about: dict[str, Any], data: bytes) -> bool:
-    """Whether a file has its checksum, which is taken out of the description.
+    """Whether the checksum, which is removed from the description, is right.
 
-    Exports of before have CRC-32 of the graph and then the description, and the first ones none.
+    Older exports have the CRC-32 of the graph and then the description; the first ones have none.
     """
     expected, old = about.pop(CHECKSUM, None), about.pop("crc32", None)
     if expected is not None:
@@ -157,7 +151,7 @@ def _is_whole(about: dict[str, Any], data: bytes) -> bool:
 
 
 def _check(about: dict[str, Any], session: Any) -> None:
-    """Raise ValueError, KeyError or TypeError where description and network do not fit."""
+    """Raise ValueError, KeyError or TypeError if description and network do not fit."""
     size, names, thresholds = about["image_size"], about["class_names"], about["thresholds"]
     shapes = {p.name: p.shape for p in (*session.get_inputs(), *session.get_outputs())}
     whole = (

@@ -1,4 +1,4 @@
-"""A personal model's file: what it has besides network and head, checked and written, in NumPy."""
+"""The contents of a personal model's file besides network and head: checked and written."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from fewshot_lite.images.thumbnails import packed, unpacked
 
 @dataclass(frozen=True)
 class Contents:
-    """N support photos of K classes, in V views with features of width d, and who says so."""
+    """N support photos of K classes: features of width d in V views, names and provenance."""
 
     class_names: tuple[str, ...]
     """K names."""
@@ -37,21 +37,22 @@ class Contents:
     photos: tuple[str, ...] = ()
     """N names, relative to the folder they were in, or none."""
     support_strangeness: npt.NDArray[np.float32] | None = None
-    """(N,), how strange each photo is to the others; NaN for a class's only photo."""
+    """(N,), leave-one-out novelty scores; NaN for a class's only photo."""
     leave_one_out_logits: npt.NDArray[np.float32] | None = None
-    """(N, K), of models adapted by gradient, without each photo; NaN likewise."""
+    """(N, K), of a model adapted by gradient, from models adapted without the photo; NaN
+    likewise."""
     thumbnails: tuple[bytes, ...] = ()
     """N small JPEGs for reports (`images.thumbnails`), or none."""
     groups: npt.NDArray[np.int64] | None = None
-    """(N,), what is left out together (`heads.groups`): one number for the frames of a clip; None
+    """(N,), equal for frames of one clip, which are left out together (`heads.groups`); None
     without clips."""
     digests: npt.NDArray[np.int64] | None = None
-    """(N,), by which `classify` knows the photos again (`images.decoding.digest_of`); None in files
-    of before."""
+    """(N,), by which `classify` recognises the photos (`images.decoding.digest_of`); None in older
+    files."""
 
     @property
     def together(self) -> Array:
-        """What is left out together, int64 (N,): the groups, or each photo alone."""
+        """The groups, int64 (N,); without them a number for each photo."""
         return np.arange(len(self.labels)) if self.groups is None else self.groups
 
     @property
@@ -60,18 +61,14 @@ class Contents:
         return len(set(self.together.tolist())) < len(self.labels)
 
     def rows(self) -> tuple[Array, Array, Array]:
-        """The rows that the head is fitted to: features (N V, d), labels and photos (N V,)."""
+        """Return the rows that the head is fitted to: features (N V, d), labels, photos (N V,)."""
         number, views, width = self.features.shape
         rows = self.features.reshape(number * views, width)
         return rows, self.labels.repeat(views), np.arange(number).repeat(views)
 
 
 def check_there(path: Path) -> None:
-    """Say how a personal model is made where the one of no name is not there.
-
-    Raises:
-        UsageError: it is not.
-    """
+    """Raise a UsageError that says how to make a personal model if the default file is missing."""
     if path == DEFAULT_PERSONAL and not path.exists():
         raise UsageError(
             f"There is no {path} here. Make one with `fewshot-lite adapt FOLDER`, or name "
@@ -82,15 +79,15 @@ def check_there(path: Path) -> None:
 def check_contents(
     meta: dict[str, Any], tensors: Mapping[str, npt.NDArray[Any]], width: int
 ) -> Contents:
-    """The contents of a file, if they belong together.
+    """Return the contents of a file, if they are consistent.
 
     Args:
-        meta: its description.
+        meta: the file's description.
         tensors: those whose names begin with "support.".
         width: d, of the network's features.
 
     Raises:
-        one of `core.errors.DAMAGE`: they do not.
+        one of `core.errors.DAMAGE`: they are not.
     """
     names = meta["class_names"]
     if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
@@ -135,7 +132,7 @@ def check_contents(
 def _numbers(
     tensors: Mapping[str, npt.NDArray[Any]], name: str, number: int
 ) -> npt.NDArray[np.int64] | None:
-    """Whole numbers (N,) of the photos, if the file has them; ValueError if they do not fit."""
+    """Return int64 (N,) if the file has them; ValueError if they do not fit the photos."""
     values = tensors.get(name)
     if values is not None and (values.dtype != np.int64 or values.shape != (number,)):
         raise ValueError(f"{name} does not fit support.labels")
@@ -143,7 +140,7 @@ def _numbers(
 
 
 def _check_groups(groups: npt.NDArray[np.int64] | None, labels: npt.NDArray[np.int64]) -> None:
-    """ValueError for a group in two classes."""
+    """Raise a ValueError for a group in two classes."""
     if groups is not None:
         label_of = dict(zip(groups.tolist(), labels.tolist(), strict=True))
         if [label_of[group] for group in groups.tolist()] != labels.tolist():
@@ -153,7 +150,7 @@ def _check_groups(groups: npt.NDArray[np.int64] | None, labels: npt.NDArray[np.i
 def _check_support(
     features: npt.NDArray[Any], labels: npt.NDArray[Any], classes: int, width: int
 ) -> None:
-    """ValueError if they are not the features and labels of every class's photos."""
+    """Raise a ValueError unless these are features and labels of photos of all classes."""
     if labels.dtype != np.int64 or labels.ndim != 1 or set(labels.tolist()) != set(range(classes)):
         raise ValueError("support.labels do not fit the class names")
     whole = features.ndim == 3 and features.shape[::2] == (len(labels), width)
@@ -164,7 +161,7 @@ def _check_support(
 
 
 def _check_like(name: str, values: npt.NDArray[Any], known: npt.NDArray[np.bool_]) -> None:
-    """ValueError if values have another shape or type, or are finite where none is known."""
+    """Raise a ValueError unless values are float32, and finite exactly where `known` is True."""
     if values.dtype != np.float32 or values.shape != known.shape:
         raise ValueError(f"{name} has another shape or type")
     if not np.array_equal(np.isfinite(values), known):
@@ -172,7 +169,7 @@ def _check_like(name: str, values: npt.NDArray[Any], known: npt.NDArray[np.bool_
 
 
 def _thumbnails(tensors: Mapping[str, npt.NDArray[Any]], number: int) -> tuple[bytes, ...]:
-    """The support photos' thumbnails, if the file has any; ValueError if they do not fit."""
+    """Return the thumbnails, if the file has any; ValueError if they do not fit the photos."""
     if "support.thumbnails" not in tensors:
         return ()
     joined, sizes = tensors["support.thumbnails"], tensors["support.thumbnail_sizes"]
@@ -195,11 +192,12 @@ def write_personal(
     """Write a personal model, whole or not at all.
 
     Args:
-        backbone: what `networks.backbone.describe_backbone` says.
-        network: state of the network.
+        path: the file to write.
+        backbone: as `networks.backbone.describe_backbone` gives it.
+        network: the state of the network.
         head: the head.
-        contents: all else.
-        force: `path` may be there at the end.
+        contents: the rest.
+        force: overwrite a file that is at `path` when the writing ends.
 
     Raises:
         FewshotError: it cannot be written.
@@ -232,7 +230,7 @@ def write_personal(
 
 
 def _narrow(values: Array) -> Array:
-    """Half precision where nothing is lost by it, as for weights that a base stored in half."""
+    """Convert to half precision if that is exact, as for weights that a base stored in half."""
     if values.dtype != np.float32 or values.ndim < 2:
         return values
     with np.errstate(over="ignore"):

@@ -1,9 +1,9 @@
-"""The worth of more photos, from a learning curve of those there are.
+"""Estimate the gain by more photos, from a learning curve of the present ones.
 
 Errors fall about as a power of the number of photos (Hestness et al., "Deep Learning Scaling is
-Predictable, Empirically", 2017), so that doubling from half of the photos to all of them lessens
-errors by the factor by which doubling again would. The first of the two can be measured: the head
-is fitted to random halves, and names the other photos. The frames of a clip are in one half.
+Predictable, Empirically", 2017), so doubling the photos again reduces errors by the same factor as
+going from half of them to all. That factor can be measured: the head is fitted to random halves,
+and classifies the other photos. The frames of a clip are in one half.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from fewshot_lite.personal.with_photos import WithPhotos
 
 #: Random halves.
 _DRAWS = 10
-#: Fewer photos of a class cannot be halved and tell anything.
+#: The fewest photos of a class whose halves tell anything.
 _FEWEST = 4
-#: Doubling lessens errors by no more than this, nor does it add any.
+#: Limits of the factor on errors: doubling at most halves them, and adds none.
 _BEST, _WORST = 0.5, 1.0
 
 
@@ -31,21 +31,21 @@ class Growth:
     half: float
     """Accuracy with half of the photos, measured."""
     now: float
-    """With all of them, as `assess` expects it."""
+    """Accuracy with all of them, as `assess` expects it."""
     doubled: float
-    """With twice as many, extrapolated."""
+    """Accuracy with twice as many, extrapolated."""
 
 
 def expected_growth(personal: WithPhotos, quality: Quality) -> Growth | None:
-    """The accuracy to expect of twice as many photos of each class, taken like those there are.
+    """Estimate the accuracy with twice as many photos of each class, taken like the present ones.
 
     Args:
         personal: the model.
         quality: `assess` of it.
 
     Returns:
-        None where that cannot be told: a class of fewer than four photos or clips, too few photos
-        for an expected accuracy, or a model that was adapted by gradient.
+        The curve; None for a class of fewer than four photos or clips, too few photos for an
+        expected accuracy, or a model that was adapted by gradient.
     """
     enough = quality.accuracy is not None and quality.enough and not personal.adapted_by_gradient
     labels, groups = personal.contents.labels, personal.contents.together
@@ -62,16 +62,16 @@ def expected_growth(personal: WithPhotos, quality: Quality) -> Growth | None:
 
 
 def _half_accuracy(personal: WithPhotos, draws: np.random.Generator) -> float:
-    """The mean over classes of the share of one half that the other names right."""
+    """Fit the head to a random half of each class; return its accuracy, even over classes."""
     contents, classes = personal.contents, len(personal.class_names)
     labels, groups = contents.labels, contents.together
     kept = np.zeros(len(labels), bool)
     for k in range(classes):
         members = draws.permutation(list(dict.fromkeys(groups[labels == k].tolist())))
         kept |= (groups[:, None] == members[: len(members) // 2]).any(1)
-    rows, of_rows, photos = contents.rows()
+    rows, row_labels, photos = contents.rows()
     chosen = kept[photos]
-    logits = personal.array_head.fit((rows[chosen], of_rows[chosen], classes))
+    logits = personal.array_head.fit((rows[chosen], row_labels[chosen], classes))
     answers = logits(contents.features[~kept, 0]).argmax(1)
     weights = even_weights(labels[~kept], classes, groups[~kept])
     return float((weights * (answers == labels[~kept])).sum())

@@ -1,4 +1,4 @@
-"""Opening models: of any kind, and personal ones by the engine that starts fastest."""
+"""Open models of any kind, by the engine that starts fastest."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ def load(
     weights: str | Path | None = None,
     device: str = "cpu",
 ) -> MetaModel | PersonalModel | ExportedModel | TorchFreeModel:
-    """Open a model, whatever its kind.
+    """Open a model of any kind.
 
     Args:
-        base: the file of a personal model (`.safetensors`, or its export, `.onnx`), of a
-            meta-trained one, or what else `MetaModel.load` takes.
-        weights: of a network that is named, as `MetaModel.load` takes them.
-        device: where to.
+        base: the file of a personal model (`.safetensors`, or its export, `.onnx`), or whatever
+            `MetaModel.load` takes.
+        weights: as `MetaModel.load` takes them.
+        device: the device to load it to.
 
     Returns:
-        A personal model for the file of one, to `classify` with; else a `MetaModel`, to `adapt`.
+        A personal model, to `classify` with, for the file of one; else a `MetaModel`, to `adapt`.
 
     Raises:
         UsageError: no such file or name, or a file of another kind.
-        FewshotError: a damaged file, or weights that cannot be had.
+        FewshotError: a damaged file, or weights that cannot be downloaded.
     """
     path = Path(base)
     if weights is None and path.is_file():
@@ -70,25 +70,25 @@ def open_base(
 ) -> MetaModel | TorchFreeBase:
     """Open a base to adapt, by the engine that starts fastest.
 
-    On "auto" and "cpu" onnxruntime and NumPy adapt it where they can (`torch_free_base`), which
-    takes less than importing torch does; torch adapts all others, and on other devices ("cpu:0" is
+    On "auto" and "cpu" onnxruntime and NumPy adapt it if they can (`torch_free_base`), which takes
+    less time than importing torch. Torch adapts all other bases, and on other devices ("cpu:0" is
     one).
 
     Args:
         base: as `MetaModel.load` takes it.
         weights: as `MetaModel.load` takes them.
-        device: as for the command line.
-        without_torch: it will be adapted in one forward pass.
+        device: as on the command line.
+        without_torch: allow a `TorchFreeBase`, which takes no gradient steps.
 
     Raises:
         UsageError: no such file or name, a file of another kind, or no such device.
-        FewshotError: a damaged file, or weights that cannot be had.
+        FewshotError: a damaged file, or weights that cannot be downloaded.
     """
     if without_torch and weights is None and device in ("auto", "cpu"):
         from fewshot_lite.personal.torch_free_base import TorchFreeBase
 
-        if (found := TorchFreeBase.load(base)) is not None:
-            return found
+        if (torch_free := TorchFreeBase.load(base)) is not None:
+            return torch_free
     from fewshot_lite.core.devices import pick_device
     from fewshot_lite.personal.meta_model import MetaModel
 
@@ -104,13 +104,13 @@ def open_personal(
     """Read a personal model, or one that was exported to ONNX.
 
     On "auto" and "cpu" onnxruntime runs it, which starts in a fraction of the time that importing
-    torch takes, and gives the same answers. torch runs it on other devices ("cpu:0" is one), and
-    where its network is none of EfficientNet-Lite's.
+    torch takes, and gives the same answers. Torch runs it on other devices ("cpu:0" is one), and
+    if its network is not an EfficientNet-Lite.
 
     Args:
-        path: what `adapt` or `export` wrote.
-        device: as for the command line.
-        with_photos: as a `PersonalModel`, whose features are tensors; of an export there is none.
+        path: a file written by `adapt` or `export`.
+        device: as on the command line.
+        with_photos: return a `PersonalModel`, whose features are tensors, unless it is an export.
 
     Raises:
         UsageError: no such file, a file of another kind, or no such device.
@@ -137,8 +137,8 @@ def open_personal(
     if on_cpu and not with_photos:
         from fewshot_lite.personal.torch_free_model import TorchFreeModel
 
-        if (found := TorchFreeModel.load(path)) is not None:
-            return found
+        if (torch_free := TorchFreeModel.load(path)) is not None:
+            return torch_free
     from fewshot_lite.core.devices import pick_device
     from fewshot_lite.personal.personal_model import PersonalModel
 
@@ -146,7 +146,7 @@ def open_personal(
 
 
 def describe(file: str | Path) -> dict[str, Any]:
-    """What a file of fewshot-lite says of itself: its kind, where it is from and what it scored.
+    """Return the description in a file of fewshot-lite: its kind, its origin and its scores.
 
     Args:
         file: a checkpoint, a personal model, an ONNX export or a training state.

@@ -1,16 +1,16 @@
-"""Novelty detection: photos of none of the classes, out-of-distribution ones.
+"""Novelty detection: photos of none of the classes (out-of-distribution).
 
-A softmax must share out all of its probability, so it cannot tell them; a distance can. The score,
+A softmax sums to 1 over the classes, so it cannot detect them; a distance can. The novelty score,
 called strangeness in what `classify` writes, is the squared Mahalanobis distance to the nearest
-class (as Lee et al. 2018, "A simple unified framework for detecting out-of-distribution samples"),
-in features scaled to one length, whatever head names the classes. Of the scores compared in
-`benchmarks/accuracy/novelty.py` none is better overall: the energy of the head's logits tells other
-classes of the same data set a little better (AUROC 72 to 75 against 70 to 73 with
+class (Lee et al. 2018, "A simple unified framework for detecting out-of-distribution samples"), in
+features scaled to one length, whatever head names the classes. Of the scores compared in
+`benchmarks/accuracy/novelty.py` none is better overall: the energy of the head's logits detects
+other classes of the same data set a little better (AUROC 72 to 75 against 70 to 73 with
 EfficientNet-Lite0, 5 and 10 shots), and photos of other data sets worse.
 
-From the mean of n photos a new one lies (n + 1) / n as far as from the mean of infinitely many. So
-where classes have different numbers of photos, distances to class k count by n_k / (n_k + 1), over
-what that is for the largest class.
+A new photo lies (n + 1) / n as far from the mean of n photos as from that of infinitely many. So
+where shots differ, the distance to class k is multiplied by n_k / (n_k + 1), relative to that of
+the largest class.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fewshot_lite.personal.novelty_threshold import LENGTH, class_weights
 
 
 class NoveltyDetector:
-    """Scores the novelty of a photo to a support set."""
+    """Novelty scores of photos relative to a support set."""
 
     def __init__(self, features: Tensor, labels: Tensor, classes: int) -> None:
         """Fit to a support set.

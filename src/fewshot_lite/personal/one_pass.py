@@ -1,4 +1,4 @@
-"""Adapting in one pass: views of the support images, their features and the head on them."""
+"""Adapt in one forward pass: views of the support images, their features and the head."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ class OnePass:
     classes: int
     """K."""
     groups: Tensor
-    """int64 (N V,), what is left out together: the views of a photo, the frames of a clip."""
+    """int64 (N V,), equal for the views of a photo and the frames of a clip."""
     as_is: Tensor
     """bool (N V,), the rows that are photos as they are."""
 
     @property
     def support(self) -> SupportSet:
-        """As `choose_head` takes it."""
+        """The support set as `choose_head` takes it."""
         features = self.classifier.support_features
         return SupportSet(features, self.labels, self.classes, self.groups, self.as_is)
 
     def kept(self, rows: Tensor) -> OnePass:
-        """Some of the rows, of which `rows` is True, with the head that all of them chose."""
+        """Return the rows where `rows`, bool (N V,), is True, with the same head."""
         features = self.classifier.support_features[rows]
         return replace(
             self,
@@ -82,15 +82,16 @@ def adapt_in_one_pass(
         images: (N, 3, S, S), uint8 or float in [0, 1].
         labels: int64 (N,) of 0..K-1, on the learner's device, every class present.
         classes: K.
-        options: of which the head and the views have a part here.
-        groups: int64 (N,), one number for the frames of a clip; None if each photo is alone.
-        by_onnxruntime: run the network by that where it can, which is faster and is not counted
-            (`networks.inference`).
+        options: the head and the views.
+        passes: images in a pass, and the cast.
+        groups: int64 (N,), equal for frames of one clip; None if each photo is alone.
+        by_onnxruntime: run the network by onnxruntime if that can, which is faster and is not
+            counted (`networks.inference`).
         on_done: called with (photos that went through the network, photos in all); those that went
             through a part of it count in part.
 
     Raises:
-        UsageError: views that cannot be had.
+        UsageError: views that do not go together.
         FewshotError: values that are not finite.
     """
     names = choose_views(options.views, options.mirror, len(labels))
@@ -110,20 +111,20 @@ def adapt_in_one_pass(
         return count(run or (lambda part: learner.features(part, parameters)))
 
     classifier = learner.adapt_from_maps(x, rows, classes, passes=passes, engine=engine)
-    given = SupportSet(classifier.support_features, rows, classes, together, as_is)
-    choice = choose_head(options.head, learner.head, given)
-    found = OnePass(classifier, choice, names, x, rows, classes, together, as_is)
+    support = SupportSet(classifier.support_features, rows, classes, together, as_is)
+    choice = choose_head(options.head, learner.head, support)
+    adapted = OnePass(classifier, choice, names, x, rows, classes, together, as_is)
     if MIRRORED not in names or options.mirror is not None:
-        return found
-    support, of_rows = given.arrays()
-    assert of_rows is not None
-    kept = without_mirrored(as_array_head(choice.head), support, of_rows, names)
+        return adapted
+    arrays, array_groups = support.arrays()
+    assert array_groups is not None
+    kept = without_mirrored(as_array_head(choice.head), arrays, array_groups, names)
     if kept is None:
-        return found
-    found = found.kept(torch.from_numpy(kept).to(labels.device))
+        return adapted
+    adapted = adapted.kept(torch.from_numpy(kept).to(labels.device))
     names = tuple(name for name in names if name != MIRRORED)
-    choice = choose_head(options.head, learner.head, found.support)
-    return replace(found, choice=choice, views=names)
+    choice = choose_head(options.head, learner.head, adapted.support)
+    return replace(adapted, choice=choice, views=names)
 
 
 def _lower_maps(
@@ -134,10 +135,10 @@ def _lower_maps(
     count: Callable[[Run], Run],
     passes: Passes,
 ) -> Tensor:
-    """The lower maps of views of images, which are made for some photos at a time.
+    """Return the lower maps of all views of images, computed for some photos at a time.
 
     Args:
-        size: side of the images, if onnxruntime may run it.
+        size: side of the images, if onnxruntime may run the stages.
     """
     device = learner.backbone.mean.device
     first = learner.first_stage
@@ -150,7 +151,7 @@ def _lower_maps(
     for start in range(0, len(images), _CHUNK):
         part = in_views(images[start : start + _CHUNK], names).to(device)
         maps = passes.map(run, part)
-        if x is None:  # all of them at once: joined in the end they would be in memory twice
+        if x is None:  # allocated once: joining parts at the end would hold them twice
             x = maps.new_empty(len(images) * len(names), *maps.shape[1:])
         x[start * len(names) :][: len(maps)] = maps
     assert x is not None
@@ -158,11 +159,11 @@ def _lower_maps(
 
 
 def _counting(rows: int, photos: int, on_done: OnDone | None) -> Callable[[Run], Run]:
-    """A decorator of functions of rows that tells how many photos are done."""
+    """Return a decorator that reports the progress of functions of rows to `on_done`."""
     done = 0
 
     def counted(run: Run) -> Run:
-        def one(part: Tensor) -> Tensor:
+        def counting(part: Tensor) -> Tensor:
             nonlocal done
             result = run(part)
             done += len(part)
@@ -170,24 +171,24 @@ def _counting(rows: int, photos: int, on_done: OnDone | None) -> Callable[[Run],
                 on_done(done * photos // rows, photos)
             return result
 
-        return one
+        return counting
 
     return counted
 
 
 def in_views(images: Tensor, names: Sequence[str]) -> Tensor:
-    """All views of a photo, then of the next, (N V, 3, S, S), in the type of the images."""
+    """Return the views of all photos, photo by photo, (N V, 3, S, S) in the images' dtype."""
     if len(names) == 1:
         return images
     pixels = as_bytes(images)
     views = [torch.from_numpy(view(pixels, name)) for name in names if name != AS_IS]
     if images.dtype != torch.uint8:
-        views = [found.to(images.dtype) / 255 for found in views]
+        views = [x.to(images.dtype) / 255 for x in views]
     return torch.stack([images.cpu(), *views], dim=1).flatten(0, 1)
 
 
 def as_bytes(images: Tensor) -> Pixels:
-    """Images in NumPy, uint8 in 0..255."""
+    """Convert images to NumPy arrays, uint8 in 0..255."""
     if images.dtype != torch.uint8:
         images = (images * 255).round().clamp(0, 255).byte()
     pixels: Pixels = images.cpu().numpy()

@@ -1,7 +1,7 @@
 """The personal model: a plain network, the features of its photos and class names, in one file.
 
-FiLM lies folded in the network's norm layers. Of the support set the file keeps the features and
-labels, from which the head is fitted anew at load: N·d numbers; matrices would be d·d a class.
+FiLM is folded into the network's norm layers. The file keeps the features and labels of the support
+set, N·d numbers, and the head is fitted to them at load; its matrices would be d·d a class.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -28,8 +26,10 @@ from fewshot_lite.heads.registry import make_head
 from fewshot_lite.networks.backbone import Backbone, describe_backbone, described_backbone
 from fewshot_lite.networks.inference import compiled
 from fewshot_lite.networks.micro_batches import Passes
+from fewshot_lite.personal.classifier import Answers
 from fewshot_lite.personal.file_contents import Contents, check_contents, check_there
 from fewshot_lite.personal.novelty import NoveltyDetector
+from fewshot_lite.personal.views import Pixels
 from fewshot_lite.personal.with_photos import WithPhotos
 
 
@@ -40,19 +40,19 @@ class ModelOutputs:
     probabilities: Tensor
     """float32 (B, K), among the classes."""
     strangeness: Tensor
-    """float32 (B,): above `PersonalModel.threshold(reject)`, none of the classes."""
+    """Novelty scores, float32 (B,); above `PersonalModel.threshold(reject)` a photo is unknown."""
 
 
 class PersonalModel(WithPhotos):
     """A classifier of a person's own classes, run by torch."""
 
     def __init__(self, backbone: Backbone, head: Head, contents: Contents) -> None:
-        """Put together; use `MetaModel.adapt` or `PersonalModel.load`.
+        """Assemble from parts; use `MetaModel.adapt` or `PersonalModel.load`.
 
         Args:
             backbone: the adapted network.
-            head: to be fitted to the features; lies where the network does.
-            contents: what is known of the photos.
+            head: the head, on the network's device; it is fitted to the features.
+            contents: the photos.
         """
         super().__init__(contents)
         self.backbone = backbone.eval().requires_grad_(False)
@@ -75,17 +75,17 @@ class PersonalModel(WithPhotos):
         with damage_as(f"--model {path}: damaged"):
             networks = {name: v for name, v in tensors.items() if name.startswith("network.")}
             backbone = checkpoint.build(lambda: described_backbone(meta), networks)
-            own = checkpoint.under("head.", tensors)
-            head = checkpoint.build(lambda: make_head(meta["head"]), own)
+            head_state = checkpoint.under("head.", tensors)
+            head = checkpoint.build(lambda: make_head(meta["head"]), head_state)
             check_head_tensors(state_of(head))
             support = {k: v.numpy() for k, v in tensors.items() if k.startswith("support.")}
             contents = check_contents(meta, support, backbone.feature_dim)
             return cls(backbone.to(device), head.to(device), contents)
 
     def _stored(self) -> tuple[Mapping[str, Any], Mapping[str, Array], DescribedHead]:
-        about = describe_backbone(self.backbone, self.image_size)
+        description = describe_backbone(self.backbone, self.image_size)
         head = DescribedHead(self.head.describe(), state_of(self.head))
-        return about, state_of(self.backbone.network), head
+        return description, state_of(self.backbone.network), head
 
     def _tensor(self, values: Array) -> Tensor:
         return torch.from_numpy(values).to(self.backbone.mean.device)
@@ -107,17 +107,17 @@ class PersonalModel(WithPhotos):
 
     @property
     def groups(self) -> Tensor:
-        """int64 (N,), one number for the frames of a clip, which are left out together."""
+        """int64 (N,), equal for frames of one clip, which are left out together."""
         return self._tensor(self.contents.together)
 
     def rows(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The rows that the head is fitted to: features (N V, d), labels and photos (N V,)."""
+        """Return the rows that the head is fitted to; see `Contents.rows`."""
         features, labels, photos = map(self._tensor, self.contents.rows())
         return features, labels, photos
 
     @cached_property
     def novelty(self) -> NoveltyDetector:
-        """Tells photos of none of the classes; made when it is first asked for."""
+        """The novelty detector, fitted at the first access."""
         return NoveltyDetector(self.features, self.labels, len(self.class_names))
 
     @cached_property
@@ -126,34 +126,32 @@ class PersonalModel(WithPhotos):
 
     @torch.no_grad()
     def leave_one_out_logits(self) -> Tensor:
-        """As `WithPhotos.leave_one_out_logits`, in the features' type."""
+        """Return `WithPhotos.leave_one_out_logits` in the features' dtype, on their device."""
         return torch.from_numpy(super().leave_one_out_logits()).to(self.views)
 
     @property
     def network_name(self) -> str:
         return self.backbone.name
 
-    def features_of(self, pixels: npt.NDArray[np.uint8]) -> Array:
+    def features_of(self, pixels: Pixels) -> Array:
         return as_array(self.embed(torch.from_numpy(pixels)))
 
-    def answers_of(
-        self, pixels: npt.NDArray[np.uint8]
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    def answers_of(self, pixels: Pixels) -> Answers:
         outputs = self.outputs(torch.from_numpy(pixels))
         return outputs.probabilities.cpu().numpy(), outputs.strangeness.cpu().numpy()
 
     @torch.no_grad()
     def embed(self, images: Tensor, *, micro_batch: int = 64) -> Tensor:
-        """Features (B, d) of images as `outputs` takes them."""
+        """Return the features (B, d) of images as `outputs` takes them."""
         if self._engine is not None and images.dtype == torch.uint8:
             return Passes(micro_batch).map(self._engine, images)
         return Passes(micro_batch).map(self.backbone, images.to(self.features.device))
 
     def accelerate(self, like: PersonalModel | None = None) -> PersonalModel:
-        """Run the network by onnxruntime from now on, where that can: in a third of the time.
+        """Run the network by onnxruntime from now on, if that can, in a third of the time.
 
         Args:
-            like: an accelerated model; what runs it is taken over if the network is the same.
+            like: an accelerated model, whose session is shared if its network is the same.
 
         Returns:
             The model itself.
@@ -166,7 +164,7 @@ class PersonalModel(WithPhotos):
 
     @torch.no_grad()
     def outputs(self, images: Tensor, *, micro_batch: int = 64) -> ModelOutputs:
-        """Class probabilities and strangeness.
+        """Return class probabilities and novelty scores.
 
         Args:
             images: (B, 3, S, S), uint8 or float in [0, 1], S = `image_size`.
@@ -175,12 +173,12 @@ class PersonalModel(WithPhotos):
         return self.outputs_of(self.embed(images, micro_batch=micro_batch))
 
     def outputs_of(self, features: Tensor) -> ModelOutputs:
-        """As `outputs`, from features (B, d) of the images."""
+        """Return the outputs for images with features (B, d)."""
         logits = self.head.logits(self._statistics, features)
         return ModelOutputs(logits.softmax(dim=1).float(), self.novelty.strangeness(features))
 
     @torch.no_grad()
     def probabilities(self, images: Tensor, *, micro_batch: int = 64) -> Tensor:
-        """Class probabilities alone, float32 (B, K), of images as `outputs` takes."""
+        """Return class probabilities alone, float32 (B, K), for images as `outputs` takes them."""
         features = self.embed(images, micro_batch=micro_batch)
         return self.head.logits(self._statistics, features).softmax(dim=1).float()

@@ -1,4 +1,4 @@
-"""The answer for one photo, whichever engine gave it; importing it does not import torch."""
+"""The answer for one photo; this does not import torch."""
 
 from __future__ import annotations
 
@@ -17,25 +17,24 @@ class Prediction:
     """The answer for one photo, for a video, or for a moment of it."""
 
     path: Path | None
-    """Its file; None of a photo that was handed in otherwise."""
+    """The photo's file; None if it was given in another form."""
     labels: tuple[tuple[str, float], ...]
-    """Class names with probabilities, the likeliest first; empty if the photo was not read.
-
-    Also of an unknown photo: what it would be if it had to be one of the classes."""
+    """Class names with probabilities, the likeliest first; empty if the photo was not read. An
+    unknown photo has those it would have if it had to be one of the classes."""
     problem: str | None = None
     """Why the photo was not read."""
     unknown: bool = False
-    """Whether it shows none of the classes, by the threshold that was asked for."""
+    """Whether it shows none of the classes: its novelty score is above the threshold."""
     strangeness: float | None = None
-    """How unlike all classes it is; None if the photo was not read."""
+    """Its novelty score (`personal.novelty`); None if the photo was not read."""
     adapted_to: bool = False
-    """Whether the model was adapted to this photo, or a frame of this video: no test of it."""
+    """Whether the model was adapted to this photo, or to a frame of this video."""
     frames: int | None = None
-    """Of a video, the frames that were looked at."""
+    """The number of frames that were classified, for a video."""
     seconds: float | None = None
-    """Of a moment in a video, when it is."""
+    """The time of a moment in a video."""
     time_line: tuple[Prediction, ...] = ()
-    """Of a video, its moments, if they were asked for."""
+    """The moments of a video, if they were asked for."""
 
     @property
     def label(self) -> str | None:
@@ -46,16 +45,12 @@ class Prediction:
 
     @property
     def probability(self) -> float | None:
-        """The likeliest class's; None if unknown: probabilities are among the classes alone."""
+        """The probability of the likeliest class; None if unknown."""
         return self.labels[0][1] if self.labels and not self.unknown else None
 
 
 def check_reject(share: float) -> None:
-    """Refuse what is no share of one's own photos that may be called unknown.
-
-    Raises:
-        UsageError: it is not from 0 to below 1.
-    """
+    """Raise a UsageError unless a share of one's own photos is from 0 to below 1."""
     if not 0 <= share < 1:
         raise UsageError(
             f"--reject {share:g}: give the share of your own photos that may be called unknown, "
@@ -64,11 +59,7 @@ def check_reject(share: float) -> None:
 
 
 def check_not_unknown(names: Iterable[str]) -> None:
-    """Refuse a class with the name that novel photos are given.
-
-    Raises:
-        UsageError: there is one.
-    """
+    """Raise a UsageError for a class with the name of novel photos."""
     for name in names:
         if name.strip().lower() == UNKNOWN:
             raise UsageError(

@@ -1,9 +1,9 @@
-"""How good a personal model is, from its own photos: each left out in turn by its head.
+"""Estimate the accuracy of a personal model from its own photos, by leave-one-out.
 
-What is left out is left out of the head alone: the set encoder saw every photo when it modulated
-the backbone, and photos of one session are alike. So it tells what to expect of more photos like
-these. Where gradient steps adapted the network to the labels, it would tell nothing: there photos
-are left out of the whole adaptation, a quarter at a time (`cross_adaptation`).
+A photo is left out of the head alone: the set encoder saw every photo when it modulated the
+backbone, and photos of one session are alike. So the estimate is for more photos like these. Where
+gradient steps adapted the network to the labels, leaving a photo out of the head is not enough:
+there photos are left out of the whole adaptation, a quarter at a time (`cross_adaptation`).
 """
 
 from __future__ import annotations
@@ -19,24 +19,23 @@ from fewshot_lite.heads.calibration import scaled_cross_entropies
 from fewshot_lite.heads.groups import even_weights, group_sizes, groups_per_class
 from fewshot_lite.heads.in_numpy import Array, as_array
 from fewshot_lite.heads.leave_one_out import first_rows
-from fewshot_lite.personal.folds import most_left_out
 from fewshot_lite.personal.with_photos import WithPhotos
 
-#: A photo left out meets a class of m - 1 photos, new photos one of m: errors fall by about this
+#: Folds of `cross_adaptation`: more would cost more, fewer would leave less to adapt to.
+FOLDS = 4
+#: A photo left out meets a class of m - 1 photos, a new photo one of m: errors fall by about this
 #: share over m, the more so as the other classes keep theirs. Fitted to six data sets without FiLM,
-#: 2 to 20 photos a class. Where classes cannot be told apart at all, nothing falls.
+#: 2 to 20 shots. Where classes cannot be told apart at all, errors do not fall.
 _GAIN = 0.6
-#: Left-out photos help to judge one another, so that they count for fewer; fitted likewise.
+#: Left-out photos are in one another's support sets, so they count for fewer; fitted likewise.
 _INDEPENDENT = 0.6
-#: Below so many photos (see `_effective`) the accuracy is hardly more than a guess; a class with
-#: one photo, of which nothing can be told, makes the whole uncertain.
+#: With fewer effective photos (`_effective`) the accuracy is hardly more than a guess; a class with
+#: one photo, which cannot be left out, makes the whole uncertain.
 _ENOUGH = 6
-#: A class of fewer photos is pointed at where another has three times as many.
+#: Classes of fewer photos are listed where another has three times as many.
 _FEW = 5
-#: The share of wrong labels that is expected before looking.
-_WRONG_BEFORE = 0.05
-#: From this probability on a label is suspicious.
-_WRONG_AFTER = 0.25
+#: The prior probability that a label is wrong, and the posterior from which it is suspicious.
+_WRONG_BEFORE, _WRONG_AFTER = 0.05, 0.25
 
 
 @dataclass(frozen=True)
@@ -57,17 +56,17 @@ class FewPhotos:
     name: str
     photos: int
     right: int
-    """Named right when left out; 0 of a class's only photo, which cannot be."""
+    """Photos named right when left out; 0 for a class's only photo, which cannot be."""
 
 
 @dataclass(frozen=True)
 class Suspicion:
-    """A photo that may lie in the wrong class."""
+    """A photo that may have the wrong label."""
 
     index: int
-    """Among the support photos."""
+    """Its index in the support set."""
     photo: str | None
-    """Its name, if the model knows names."""
+    """Its name, if the model has names."""
     label: str
     looks_like: str
     probability: float
@@ -76,7 +75,7 @@ class Suspicion:
 
 @dataclass(frozen=True)
 class Quality:
-    """The quality of a model, from leaving out each photo."""
+    """The leave-one-out estimate of a model's quality."""
 
     accuracy: float | None
     """Expected share of new photos named right, the mean over classes; None if no class has two
@@ -86,38 +85,37 @@ class Quality:
     right: int
     """Photos named right when left out, ..."""
     photos: int
-    """... of so many: those of classes with at least two."""
+    """... of this number: those of classes with at least two."""
     alone: tuple[str, ...]
-    """Classes with one photo, or one clip, of which nothing can be told."""
+    """Classes with one photo, or one clip, which cannot be left out."""
     confused: tuple[Confusion, ...]
-    """Pairs of classes, the most confused first; those never confused are not listed."""
+    """Pairs of classes with confusions, the most confused first."""
     suspicious: tuple[Suspicion, ...]
     """Photos that look mislabelled, the most suspicious first."""
     class_names: tuple[str, ...]
     confusion: tuple[tuple[int, ...], ...]
-    """K rows, the classes that photos are in; K columns, what they were taken for."""
+    """The confusion matrix: K rows of true classes, K columns of predicted ones."""
     clips: int = 0
-    """Clips whose frames those photos are; each was left out with all of its frames."""
+    """Clips among the photos; each was left out with all of its frames."""
     left_out: int = 0
-    """Photos and clips that were left out, one after the other."""
+    """Photos and clips that were left out, each on its own."""
     of_clips: float | None = None
     """Expected share of new clips named right by all of their frames, if there are clips."""
     anew: bool = False
-    """Whether photos were left out of all of the adaptation, a quarter of them at a time."""
+    """Whether photos were left out of the whole adaptation, a quarter of them at a time."""
     enough: bool = True
-    """Whether they are photos enough for the accuracy to be more than a guess."""
+    """Whether there are enough photos for the accuracy to be more than a guess."""
     few: tuple[FewPhotos, ...] = ()
     """Classes with few photos beside one with many, the fewest first."""
 
 
 def assess(personal: WithPhotos) -> Quality:
-    """Leave out each photo and see what the others make of it.
+    """Estimate the quality of a model by leave-one-out.
 
-    The accuracy is that of the photos left out with what one photo more would gain (`_GAIN`): as it
-    stands it is too low, by 5 points at five photos a class. Classes weigh the same, so that one of
-    many photos does not hide another that is never found. The interval is Wilson's for 0.6 times
-    as many photos as a balanced set of this certainty has. Measured by
-    `benchmarks/accuracy/leave_one_out.py`.
+    The accuracy is that of the photos left out, corrected for the one photo fewer (`_GAIN`), which
+    costs 5 points at five photos a class. Classes weigh the same, so that a class of many photos
+    does not hide another that is never found. The interval is Wilson's for 0.6 times the photos of
+    a balanced set of this certainty. Measured by `benchmarks/accuracy/leave_one_out.py`.
 
     A clip is left out as a whole and counts as one photo, each of its frames in part
     (`heads.groups`); measured by `benchmarks/accuracy/videos.py`.
@@ -133,15 +131,15 @@ def assess(personal: WithPhotos) -> Quality:
     confusion = np.zeros((len(names), len(names)), np.int64)
     np.add.at(confusion, (labels[known], answers[known]), 1)
     even = logits if anew else _evened(personal, logits)
-    whole, first = _of_groups(logits, groups), np.zeros(len(labels), bool)
+    of_group, first = _group_means(logits, groups), np.zeros(len(labels), bool)
     first[first_rows(groups)[1]] = True
     clips = int((first & known & (group_sizes(groups) > 1)).sum())
     accuracy = interval = of_clips = None
     if known.any():
-        given = labels[known], groups[known], shots
-        accuracy = _expected(even[known], *given, anew=anew)
-        clip_logits = _of_groups(even, groups)[known]
-        of_clips = _expected(clip_logits, *given, anew=anew) if clips else None
+        targets = labels[known], groups[known], shots
+        accuracy = _expected(even[known], *targets, anew=anew)
+        clip_logits = _group_means(even, groups)[known]
+        of_clips = _expected(clip_logits, *targets, anew=anew) if clips else None
         count = _INDEPENDENT * _effective(shots[shots > 1])
         interval = wilson_interval(accuracy * count, count)
     return Quality(
@@ -151,9 +149,9 @@ def assess(personal: WithPhotos) -> Quality:
         photos=int(known.sum()),
         enough=accuracy is not None and _effective(shots) >= _ENOUGH,
         alone=tuple(name for name, n in zip(names, shots.tolist(), strict=True) if n == 1),
-        few=_few(shots, (whole.argmax(1) == labels) & known & first, labels, names),
+        few=_few(shots, (of_group.argmax(1) == labels) & known & first, labels, names),
         confused=_confused(confusion, names),
-        suspicious=_suspicious(personal, whole, labels, known & first),
+        suspicious=_suspicious(personal, of_group, labels, known & first),
         clips=clips,
         left_out=int((first & known).sum()),
         of_clips=of_clips,
@@ -164,41 +162,41 @@ def assess(personal: WithPhotos) -> Quality:
 
 
 def _evened(personal: WithPhotos, logits: Array) -> Array:
-    """Leave-one-out logits (N, K) that favour a photo's class half as much for having one fewer.
+    """Halve what a photo's class gains in leave-one-out logits (N, K) by having one photo fewer.
 
-    Without the photo its class gains more by its number (`heads.calibrated`), for which photos of
-    other classes would pay; but those are judged with the photo in. So of two photos beside forty
-    both may be named right, and the forty as well, where new photos of one or the other are not.
-    Half is a compromise that was chosen on four data sets: `benchmarks/accuracy/unbalanced.py` has
-    the expected accuracy beside the true one.
+    Without the photo its class gains more by its count (`heads.calibrated`), at the cost of photos
+    of other classes; but those are judged with the photo in. So beside forty photos two may both be
+    named right, and the forty as well, where new photos of one class or the other are not. Half is
+    a compromise chosen on four data sets: `benchmarks/accuracy/unbalanced.py` compares the expected
+    accuracy with the true one.
     """
     labels, views = personal.contents.labels, personal.contents.features.shape[1]
     counts = views * np.bincount(labels)[labels]
     left = counts - views * group_sizes(personal.contents.together)
-    gain, found = personal.array_head.count_gain, logits.copy()
-    found[np.arange(len(labels)), labels] += (gain(counts) - gain(left.clip(1))) / 2
-    return found
+    gain, even = personal.array_head.count_gain, logits.copy()
+    even[np.arange(len(labels)), labels] += (gain(counts) - gain(left.clip(1))) / 2
+    return even
 
 
 def _expected(logits: Array, labels: Array, groups: Array, shots: Array, *, anew: bool) -> float:
-    """The expected accuracy, from logits (N, K) of what was left out."""
+    """Return the expected accuracy, from leave-one-out logits (N, K)."""
     wrong = (logits.argmax(1) != labels) * _still_wrong(shots[labels], anew=anew)
     weights = even_weights(labels, len(shots), groups)
     return min(1.0, float(1 - (weights * wrong).sum()))
 
 
-def _of_groups(logits: Array, groups: Array) -> Array:
-    """For each row the mean of the logits (N, K) of its group, which answers for a clip."""
+def _group_means(logits: Array, groups: Array) -> Array:
+    """Replace each row of logits (N, K) by the mean over its group, the answer for a clip."""
     number = {group: place for place, group in enumerate(dict.fromkeys(groups.tolist()))}
     place = np.array([number[group] for group in groups.tolist()], np.int64)
     sums = np.zeros((len(number), logits.shape[1]))
     np.add.at(sums, place, logits)
-    found: Array = sums[place] / group_sizes(groups)[:, None]
-    return found
+    means: Array = sums[place] / group_sizes(groups)[:, None]
+    return means
 
 
 def _effective(shots: Array) -> float:
-    """Photos of a balanced set whose mean over classes is as certain as with these shots."""
+    """Return the size of a balanced set whose mean over classes is as certain."""
     return float(len(shots) ** 2 / (1 / shots).sum()) if len(shots) else 0.0
 
 
@@ -206,16 +204,16 @@ def _few(
     shots: Array, right: Array, labels: Array, names: tuple[str, ...]
 ) -> tuple[FewPhotos, ...]:
     hits = np.bincount(labels[right], minlength=len(names)).tolist()
-    found = [
+    few = [
         FewPhotos(name, count, hit)
         for name, count, hit in zip(names, shots.tolist(), hits, strict=True)
         if count < _FEW and 3 * count <= int(shots.max())
     ]
-    return tuple(sorted(found, key=lambda item: item.photos))
+    return tuple(sorted(few, key=lambda item: item.photos))
 
 
 def _still_wrong(shots: Array, *, anew: bool) -> Array:
-    """The share of errors that is left with all `shots` photos, float64: see `_GAIN`."""
+    """Return the share of errors that remains with all `shots` photos, float64; see `_GAIN`."""
     if not anew:
         return 1 - _GAIN / shots
     out = most_left_out(shots)
@@ -225,14 +223,20 @@ def _still_wrong(shots: Array, *, anew: bool) -> Array:
     return share
 
 
+def most_left_out(shots: Array) -> Array:
+    """Return the most photos that a fold leaves out of classes with these shots, at least 2."""
+    most: Array = (shots + FOLDS - 1) // FOLDS
+    return most
+
+
 def calibrated(logits: Array, labels: Array) -> Array:
-    """Logits (N, K) times the one factor that makes labels (N,) likeliest: Guo et al. 2017."""
+    """Scale logits (N, K) by the factor that makes labels (N,) likeliest (Guo et al. 2017)."""
     if len(labels) == 0:
         return logits
     factors = np.logspace(-0.7, 1.2, 39)
     costs = scaled_cross_entropies(logits, labels, factors).sum(1)
-    found: Array = logits * factors[costs.argmin()]
-    return found
+    scaled: Array = logits * factors[costs.argmin()]
+    return scaled
 
 
 def _confused(confusion: Array, names: tuple[str, ...]) -> tuple[Confusion, ...]:
@@ -249,7 +253,7 @@ def _confused(confusion: Array, names: tuple[str, ...]) -> tuple[Confusion, ...]
 def _suspicious(
     personal: WithPhotos, logits: Array, labels: Array, known: Array
 ) -> tuple[Suspicion, ...]:
-    """Bayes: a label is wrong with 0.05 before looking, and then any of the others alike."""
+    """Apply Bayes' rule: a label is wrong with prior 0.05, and each other class then as likely."""
     classes = logits.shape[1]
     if classes < 2:
         return ()
@@ -258,17 +262,17 @@ def _suspicious(
     likely = np.exp(calibrated(logits[known] - logits[known].max(1, keepdims=True), labels))
     probabilities = likely / likely.sum(1, keepdims=True)
     rows = np.arange(len(labels))
-    own = probabilities[rows, labels]
+    right = probabilities[rows, labels] * (1 - _WRONG_BEFORE)
     others = probabilities.copy()
     others[rows, labels] = 0
     wrong = others.sum(1) * _WRONG_BEFORE / (classes - 1)
-    after = wrong / (wrong + own * (1 - _WRONG_BEFORE))
-    found = []
+    after = wrong / (wrong + right)
+    suspicions = []
     for row in (-after).argsort(kind="stable").tolist():
         if after[row] < _WRONG_AFTER:
             break
         index = int(positions[row])
-        found.append(
+        suspicions.append(
             Suspicion(
                 index,
                 personal.photos[index] if personal.photos else None,
@@ -277,24 +281,24 @@ def _suspicious(
                 float(after[row]),
             )
         )
-    return tuple(found)
+    return tuple(suspicions)
 
 
-#: From this expected accuracy on there is nothing to advise.
+#: There is no advice from this expected accuracy on.
 _HIGH = 0.9
-#: Pairs of classes, and names of classes with few photos, that are told.
+#: Pairs of classes, and classes with few photos, that advice names.
 _MOST_PAIRS, _MOST_NAMES = 2, 5
 
 
 def advice(quality: Quality, shots: Mapping[str, int]) -> tuple[str, ...]:
-    """Sentences on what to do next, the most promising first.
+    """Return sentences on what to do next, the most promising first.
 
     Args:
-        quality: what leaving out each photo tells.
+        quality: as `assess` gives it.
         shots: photos of each class.
 
     Returns:
-        Nothing where the expected accuracy is high or cannot be told.
+        The sentences; none if the expected accuracy is high or unknown.
     """
     if quality.accuracy is None or quality.accuracy >= _HIGH:
         return ()

@@ -1,11 +1,11 @@
-"""Which unlabelled photos to label next: those whose labels would tell the model most.
+"""Suggest which unlabelled photos to label next (active learning).
 
-Photos are chosen one after the other, by the product of three: the doubt of the model (the root of
-one minus the margin between the two likeliest classes); the distance from what is known or chosen
-already (k-center; Sener and Savarese, "Active Learning for Convolutional Neural Networks: A
-Core-Set Approach", ICLR 2018), so that copies of one photo are not all asked for; and how many
-others lie near (typicality; Hacohen et al., "Active Learning on a Budget", ICML 2022), as few
-labels tell most about what there is most of.
+Photos are chosen one by one, by the product of three numbers: the model's uncertainty (the root of
+one minus the margin between the two likeliest classes); the distance from labelled and chosen
+photos (k-center; Sener and Savarese, "Active Learning for Convolutional Neural Networks: A
+Core-Set Approach", ICLR 2018), so that not all copies of a photo are chosen; and the density around
+the photo (typicality; Hacohen et al., "Active Learning on a Budget", ICML 2022), as with few labels
+typical photos tell most.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from fewshot_lite.personal.bulk.sorting import folder_names
 from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.prediction import UNKNOWN
 
-#: Photos that are chosen from; each is compared with all others.
+#: The most photos to choose from: each is compared with all others.
 MOST_PHOTOS = 20_000
-#: Photos that lie nearest, for how typical one is.
+#: Nearest neighbours that typicality is measured by.
 _NEIGHBOURS = 10
 #: Photos compared with the others at a time.
 _CHUNK = 1024
@@ -44,30 +44,30 @@ class Suggestion:
     """A photo to label."""
 
     path: Path | None
-    """Its file; None of a photo that was handed in otherwise."""
+    """Its file; None if it was given in another form."""
     index: int
-    """Its place among the photos that were given."""
+    """Its index among the photos that were given."""
     label: str
-    """The model's answer; `UNKNOWN` if it is none of its classes."""
+    """The model's answer: the likeliest class, or `UNKNOWN`."""
     nearest: str
-    """The likeliest class, which is the answer unless that is `UNKNOWN`."""
+    """The likeliest class."""
     probability: float
-    """Its probability."""
+    """The probability of the likeliest class."""
     other: str
-    """The class that comes next."""
+    """The second likeliest class."""
     margin: float
-    """Between the two probabilities: 0 where the model cannot tell."""
+    """The difference of their probabilities: 0 where the model cannot decide."""
 
 
 @dataclass(frozen=True)
 class Suggestions:
-    """Photos to label, the most telling first."""
+    """Photos to label, the most useful first."""
 
     photos: tuple[Suggestion, ...]
     looked_at: int
     """Photos that were chosen from."""
     known: int
-    """Photos beside these that the model was adapted to, whose labels it knows."""
+    """Further photos that the model was adapted to, whose labels it has."""
     skipped: tuple[Skipped, ...]
 
 
@@ -82,13 +82,13 @@ def suggest(
     """Choose the photos whose labels would help most.
 
     Args:
-        personal: the model that is to learn from them.
-        photos: unlabelled: a folder of them, files, or what `find_photos` found. A video is one of
-            them, by the mean of its frames' features. Those that the model was adapted to are
-            passed over.
-        number: how many to choose.
+        personal: the model.
+        photos: unlabelled photos: a folder, files, or the result of `find_photos`. A video counts
+            as one, with the mean of its frames' features. Those that the model was adapted to are
+            left out.
+        number: the number of photos to choose.
         reject: as for `PersonalModel.classify`.
-        on_done: called with (photos looked at, photos in all).
+        on_done: called with (photos embedded, photos in all).
 
     Raises:
         UsageError: a number below 1.
@@ -96,7 +96,7 @@ def suggest(
     """
     if number < 1:
         raise UsageError(f"--number {number}: at least 1 photo has to be asked for.")
-    features, found, skipped = [personal.features[:0]], list[tuple[int, Path | None]](), []
+    features, unlabelled, skipped = [personal.features[:0]], list[tuple[int, Path | None]](), []
     position = 0
     digests, known = personal.known_digests, 0
     if isinstance(photos, str | Path):
@@ -114,43 +114,42 @@ def suggest(
                 known += 1
                 del rows_of[offset]
             else:
-                found.append((position + offset, path))
+                unlabelled.append((position + offset, path))
         position += len(batch.paths)
-        if len(found) > MOST_PHOTOS:
+        if len(unlabelled) > MOST_PHOTOS:
             raise FewshotError(f"More than {MOST_PHOTOS:,} photos. Give a part of them.")
         if rows_of:
             embedded = personal.embed(torch.from_numpy(batch.pixels))
             features += [embedded[rows].mean(0, keepdim=True) for rows in rows_of.values()]
         if on_done is not None:
             on_done(position, len(listed))
-    if not found:
+    if not unlabelled:
         if known:
             raise FewshotError(f"The model has all {known} photos that could be read. Give others.")
         why = f" ({skipped[0].path}: {skipped[0].reason})" if skipped else ""
         raise FewshotError(f"No photo to choose from could be read{why}.")
-    every = torch.cat(features)
-    outputs = personal.outputs_of(every)
-    strange = (outputs.strangeness > personal.threshold(reject)).tolist()
-    likeliest = outputs.probabilities.topk(min(2, len(personal.class_names)), dim=1)
-    chosen = choose(personal.features, every, outputs.probabilities, number)
+    rows = torch.cat(features)
+    outputs = personal.outputs_of(rows)
+    novel = (outputs.strangeness > personal.threshold(reject)).tolist()
+    likeliest = outputs.probabilities.topk(2, dim=1)
     suggestions = []
-    for row in chosen:
+    for row in choose(personal.features, rows, outputs.probabilities, number):
         first, second = likeliest.values[row].tolist()
         name, other = (personal.class_names[k] for k in likeliest.indices[row].tolist())
-        label = UNKNOWN if strange[row] else name
-        index, path = found[row]
+        label = UNKNOWN if novel[row] else name
+        index, path = unlabelled[row]
         suggestions.append(Suggestion(path, index, label, name, first, other, first - second))
-    return Suggestions(tuple(suggestions), len(found), known, tuple(skipped))
+    return Suggestions(tuple(suggestions), len(unlabelled), known, tuple(skipped))
 
 
 def copy_for_sorting(found: Suggestions, class_names: Iterable[str], folder: Path) -> None:
     """Copy suggested photos into a new folder, beside an empty folder for each class.
 
-    Dragged into these, they are what `add` takes; what is left lying is passed over. Their names
-    begin with their rank.
+    Sorted into these by hand, they can be given to `add`, which ignores what is left over. Their
+    file names begin with their rank.
 
     Raises:
-        UsageError: the folder is there, or the one it is to lie in is not.
+        UsageError: the folder exists, or its parent does not.
         FewshotError: it cannot be written.
     """
     try:
@@ -170,41 +169,38 @@ def copy_for_sorting(found: Suggestions, class_names: Iterable[str], folder: Pat
 
 @torch.no_grad()
 def choose(known: Tensor, features: Tensor, probabilities: Tensor, number: int) -> list[int]:
-    """Rows to label, one after the other.
+    """Return the rows to label, in the order in which they are chosen.
 
     Args:
-        known: (N, d), features of the photos that have labels.
-        features: (U, d), of those that have none.
+        known: (N, d), features of labelled photos.
+        features: (U, d), features of unlabelled photos.
         probabilities: (U, K), among K > 1 classes.
         number: of rows, or U if there are fewer.
     """
     directions = F.normalize(features.float(), dim=1)
-    apart = _apart(directions, F.normalize(known.float(), dim=1))
-    top = probabilities.topk(min(2, probabilities.shape[1]), dim=1).values
-    doubt = (1 - (top[:, 0] - top[:, 1])).clamp(min=1e-6).sqrt()
-    value = doubt * _typicality(directions)
+    labelled = F.normalize(known.float(), dim=1)
+    parts = directions.split(_CHUNK)
+    distance = torch.cat([1 - (part @ labelled.T).amax(dim=1) for part in parts])  # to the nearest
+    top = probabilities.topk(2, dim=1).values
+    uncertainty = (1 - (top[:, 0] - top[:, 1])).clamp(min=1e-6).sqrt()
+    value = uncertainty * _typicality(directions)
     chosen: list[int] = []
     for _ in range(min(number, len(features))):
-        worth = value * apart.clamp(min=1e-9)
+        worth = value * distance.clamp(min=1e-9)
         worth[chosen] = -1
         row = int(worth.argmax())
         chosen.append(row)
-        apart = torch.minimum(apart, 1 - directions @ directions[row])
+        distance = torch.minimum(distance, 1 - directions @ directions[row])
     return chosen
 
 
-def _apart(directions: Tensor, known: Tensor) -> Tensor:
-    """One minus the cosine to the nearest known photo, (U,)."""
-    return torch.cat([1 - (part @ known.T).amax(dim=1) for part in directions.split(_CHUNK)])
-
-
 def _typicality(directions: Tensor) -> Tensor:
-    """One over the mean distance to the nearest others, (U,); 1 for a photo alone."""
-    near = min(_NEIGHBOURS, len(directions) - 1)
-    if near < 1:
+    """Return one over the mean distance to the nearest neighbours, (U,); 1 for a photo alone."""
+    neighbours = min(_NEIGHBOURS, len(directions) - 1)
+    if neighbours < 1:
         return directions.new_ones(len(directions))
     parts = []
     for part in directions.split(_CHUNK):
-        likest = (part @ directions.T).topk(near + 1, dim=1).values[:, 1:]  # without itself
-        parts.append(1 / (1 - likest.mean(dim=1)).clamp(min=1e-3))
+        cosines = (part @ directions.T).topk(neighbours + 1, dim=1).values[:, 1:]  # without itself
+        parts.append(1 / (1 - cosines.mean(dim=1)).clamp(min=1e-3))
     return torch.cat(parts)

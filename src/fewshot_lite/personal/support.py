@@ -1,4 +1,4 @@
-"""Support sets to adapt to: a folder of class folders read, or images with labels checked."""
+"""Read the support set to adapt to, from a folder of class folders or from images and labels."""
 
 from __future__ import annotations
 
@@ -37,76 +37,75 @@ from fewshot_lite.personal.prediction import check_not_unknown
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Photos that are decoded together where something takes them as they come.
+#: Photos in a batch that is handed to `Reading.take`.
 _BATCH = 16
 
-#: Is given the images (B, 3, S, S) of photos that could be read, in their order, and how many there
-#: are to be read.
+#: Called with images (B, 3, S, S) of readable photos, in order, and the number of photos in all.
 Take: TypeAlias = Callable[[npt.NDArray[np.uint8], int], None]
-#: Is given a photo's place among those to be read, and its square.
+#: Called with the index of a photo and its square.
 Look: TypeAlias = Callable[[int, Square], None]
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How a support set is read."""
+    """Options and callbacks of `read_support`."""
 
     frames: int | None = None
-    """Frames that are drawn of each video (`images.clips`)."""
+    """Frames to draw from each video (`images.clips`)."""
     strict: bool = False
     """Fail if anything is wrong with the photos; `images.preflight` lists what may be."""
     workers: int | None = None
-    """Threads that decode; one a core and two more unless given."""
+    """Threads that decode; None: one a core and two more."""
     on_done: OnDone | None = None
     """Called with (photos decoded, photos in all)."""
     on_video: OnDone | None = None
     """Called with (videos read, videos in all)."""
     check_way: Callable[[str, int], None] | None = None
-    """Called with where they are from and the number of classes, before they are read."""
+    """Called with the name of the source and the number of classes, before photos are read."""
     take: Take | None = None
-    """Takes the images while others are decoded, so that they are not all in memory; squares that
-    are taken as they are do not come to it."""
+    """Takes batches of images while others are decoded, so that not all are in memory; not called
+    for a tensor of squares."""
     look: Look | None = None
-    """Sees each of these photos, in the threads that decode."""
+    """Called for each photo that is decoded, in the decoding threads."""
 
 
 @dataclass(frozen=True)
 class Support:
-    """N images of K classes, and where they come from."""
+    """A support set of N images of K classes, and its origin."""
 
     images: Tensor | npt.NDArray[np.uint8]
-    """(N, 3, S, S), uint8 or float in [0, 1]; none where they were taken as they came."""
+    """(N, 3, S, S), uint8 or float in [0, 1]; empty if `Reading.take` took them."""
     labels: tuple[int, ...]
     """N numbers of 0..K-1, every class present."""
     class_names: tuple[str, ...]
     root: Path | None = None
     """The folder they were read from."""
     paths: tuple[Path, ...] = ()
-    """N files in it; of photos that are none, their places in words."""
+    """N files in it; a description for a photo that is no file."""
     skipped: tuple[Skipped, ...] = ()
     findings: tuple[Finding, ...] = ()
     """The problems of the folder."""
     groups: tuple[int, ...] = ()
-    """N numbers, one for the frames of one clip; none if each photo is alone."""
+    """N numbers, equal for frames of one clip; empty if each photo is alone."""
     whites: Mapping[str, float] = field(default_factory=dict)
-    """What white is in grey photos of more than 8 bits (`images.bit_depths`)."""
+    """The white levels of grey photos of more than 8 bits (`images.bit_depths`)."""
     seconds: float = 0.0
-    """How long adapting to it took; of `PersonalModel.adaptation`, which has no images."""
+    """The duration of adapting to it, in `PersonalModel.adaptation`."""
 
     def adapted_to(self, start: float) -> Support:
-        """What is told of adapting to it, which began at this time of `time.perf_counter`."""
+        """Return `PersonalModel.adaptation`: without images; it began at this `perf_counter`."""
         seconds = time.perf_counter() - start
         return replace(self, images=np.empty((0, 3, 0, 0), np.uint8), seconds=seconds)
 
     @property
     def photos(self) -> tuple[str, ...]:
-        """Names of the photos: class/file, with /, and valid Unicode whatever the disk has."""
+        """Names of the photos: class/file, distinct, with / and in valid Unicode on any system."""
         if self.root is not None:
             names = [path.relative_to(self.root).as_posix() for path in self.paths]
         else:
             homes = [self.class_names[label] for label in self.labels]
             names = [f"{home}/{path.name}" for home, path in zip(homes, self.paths, strict=False)]
-        return unlike(os.fsencode(name).decode(errors="replace") for name in names)
+        return distinct(os.fsencode(name).decode(errors="replace") for name in names)
 
     @cached_property
     def used(self) -> tuple[int, ...]:
@@ -117,11 +116,11 @@ class Support:
     @cached_property
     def clips(self) -> tuple[int, ...]:
         """Clips of each class."""
-        found = [set[int]() for _ in self.class_names]
+        clips = [set[int]() for _ in self.class_names]
         for label, group, path in zip(self.labels, self.groups, self.paths, strict=False):
             if clip_of(path.name) != path.name:
-                found[label].add(group)
-        return tuple(map(len, found))
+                clips[label].add(group)
+        return tuple(map(len, clips))
 
     @cached_property
     def skipped_per_class(self) -> tuple[int, ...]:
@@ -139,13 +138,15 @@ def contents_of(
     thumbnails: tuple[bytes, ...],
     digests: Iterable[int],
 ) -> Contents:
-    """What a personal model keeps of its support set.
+    """Return the contents of a personal model's file for a support set.
 
     Args:
-        features: float32 (N, V, d), as the adapted network sees the views of each photo.
-        record: of base, head and views, JSON-able.
+        support: the support set.
+        image_size: side of the images in pixels.
+        features: float32 (N, V, d), by the adapted network, of the views of each photo.
+        record: JSON-able record of base, head and views.
         thumbnails: N, or none.
-        digests: N, of `images.decoding.digest_of`.
+        digests: N, as `images.decoding.digest_of` gives them.
     """
     whites = {WHITES: dict(support.whites)} if support.whites else {}
     date = datetime.now(UTC).isoformat(timespec="seconds")
@@ -162,50 +163,51 @@ def contents_of(
     )
 
 
-#: A support set to adapt to: a folder of class folders; photos with a label each; the squares.
+#: A folder of class folders; photos that have a label each; or squares.
 Photos: TypeAlias = "str | os.PathLike[str] | Tensor | Iterable[Photo]"
-#: A class for each photo; or the file of a table of them.
+#: A label for each photo; or the file of a table of files and labels.
 Labels: TypeAlias = "Iterable[object] | str | os.PathLike[str]"
 
 
-def read_support(photos: Photos, labels: Labels | None, size: int, how: Reading) -> Support:
-    """Read what is to be adapted to.
+def read_support(photos: Photos, labels: Labels | None, size: int, reading: Reading) -> Support:
+    """Read a support set.
 
     Args:
         photos: a folder, or a ZIP archive, with one folder of photos per class; or N photos in any
-            forms (`images.inputs.Photo`); or their squares, (N, 3, S, S), taken as they are.
-        labels: N class names; what is none, a number, say, is named by its `str`. Of a folder of
-            photos, a table of files and labels (`images.labels_file`); of class folders, None.
+            forms (`images.inputs.Photo`); or their squares, (N, 3, S, S), used as they are.
+        labels: N class names; anything else than a string, e.g. a number, is named by its `str`.
+            For a folder of photos a table of files and labels (`images.labels_file`); None for
+            class folders.
         size: S, side of the images.
-        how: frames, threads and the like.
+        reading: options and callbacks.
 
     Raises:
-        UsageError, FewshotError: no two classes with photos at least, another number of labels,
-            names that will not do, or what is no photo. Files that cannot be read are skipped, and
+        UsageError, FewshotError: fewer than two classes with photos, another number of labels,
+            invalid names, or a value that is no photo. Files that cannot be read are skipped, and
             so are classes without any other.
         StrictError: something is wrong with the photos, and `strict` is set.
     """
-    found: LabelledImages
+    images: LabelledImages
     root = None
-    if how.workers is not None:
-        check_number("--workers", how.workers, COUNT)
+    if reading.workers is not None:
+        check_number("--workers", reading.workers, COUNT)
     if isinstance(photos, str | os.PathLike):
         if labels is not None and not isinstance(labels, str | os.PathLike):
             raise UsageError("labels: for photos only; a folder's class folders name them.")
-        found = find_labelled(Path(photos), None if labels is None else Path(labels))
-        root = found.root if labels is None else None
+        images = find_labelled(Path(photos), None if labels is None else Path(labels))
+        root = images.root if labels is None else None
     elif labels is None:
         raise UsageError("labels: missing. Give a class name for each of the photos.")
     elif _is_tensor(photos) and tuple(photos.shape[1:]) == (3, size, size):
-        return _of_squares(photos, labels)
+        return _from_squares(photos, labels)
     elif is_photo(photos):
         raise UsageError("photos: one photo. Give several, as a list, and their labels.")
     else:
-        found = _labelled(photos, labels)
-    if how.check_way is not None:
-        how.check_way(_spelled(found), len(found.class_names))
-    found = with_frames(found, size, how.frames, on_done=how.on_video)
-    return replace(_read(found, size, how), root=root)
+        images = _labelled(photos, labels)
+    if reading.check_way is not None:
+        reading.check_way(_spelled(images), len(images.class_names))
+    images = with_frames(images, size, reading.frames, on_done=reading.on_video)
+    return replace(_read(images, size, reading), root=root)
 
 
 def _is_tensor(photos: object) -> TypeGuard[Tensor]:
@@ -214,14 +216,14 @@ def _is_tensor(photos: object) -> TypeGuard[Tensor]:
 
 def _labelled(photos: Iterable[Photo], labels: Labels) -> LabelledImages:
     sources = tuple(as_sources(photos))
-    given = class_names_of(labels, len(sources))
-    names = distinct_names(given)
-    numbers = tuple(names.index(name) for name in given)
+    label_of_each = class_names_of(labels, len(sources))
+    names = distinct_names(label_of_each)
+    numbers = tuple(names.index(name) for name in label_of_each)
     return LabelledImages("photos", Path(), names, sources, numbers)
 
 
 def class_names_of(labels: Labels, photos: int) -> list[str]:
-    """Labels of any kind as class names, those of tensors and arrays, too; one for each photo."""
+    """Convert labels of any kind, also tensors and arrays, to a class name for each photo."""
     if isinstance(labels, str | os.PathLike):
         raise UsageError(f"labels: {str(labels)!r} is one. Give as many as there are photos.")
     to_list = getattr(labels, "tolist", None)
@@ -234,10 +236,10 @@ def class_names_of(labels: Labels, photos: int) -> list[str]:
 
 
 def distinct_names(labels: Iterable[str]) -> tuple[str, ...]:
-    """The classes of labels in alphabetical order.
+    """Return the distinct labels in alphabetical order.
 
     Raises:
-        UsageError: one is blank or "unknown", or two cannot be told apart.
+        UsageError: one is blank or "unknown", or two differ only in case, spaces or accents.
     """
     names = tuple(sorted(set(labels)))
     check_not_unknown(names)
@@ -253,17 +255,17 @@ def distinct_names(labels: Iterable[str]) -> tuple[str, ...]:
     return names
 
 
-def unlike(names: Iterable[str]) -> tuple[str, ...]:
-    """The names, numbered where there are several of one."""
+def distinct(names: Iterable[str]) -> tuple[str, ...]:
+    """Number repeated names: "a", "a (2)"."""
     seen: Counter[str] = Counter()
-    found = []
+    numbered = []
     for name in names:
         seen[name] += 1
-        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
-    return tuple(found)
+        numbered.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return tuple(numbered)
 
 
-def _read(folder: LabelledImages, size: int, how: Reading) -> Support:
+def _read(folder: LabelledImages, size: int, reading: Reading) -> Support:
     check_not_unknown(folder.class_names)
     if not folder.class_names:
         raise FewshotError(f"{_spelled(folder)}: none were given. Two classes at least are needed.")
@@ -277,18 +279,20 @@ def _read(folder: LabelledImages, size: int, how: Reading) -> Support:
 
     def look(position: int, square: Square) -> None:
         examiner.look(position, square)
-        if how.look is not None:
-            how.look(position, square)
+        if reading.look is not None:
+            reading.look(position, square)
 
-    images, problems = _decoded(folder.paths, size, how, look, whites)
+    images, problems = _decode(folder.paths, size, reading, look, whites)
     skipped = [*folder.skipped, *(Skipped(places[i], why) for i, why in problems.items())]
     good = [i for i in range(len(places)) if i not in problems]
     kept = sorted({folder.labels[i] for i in good})  # classes with a photo
     for number, name in enumerate(folder.class_names):
         if number not in kept:
             empty = folder.root / name
-            own = {places[i] for i in problems if folder.labels[i] == number}
-            why = next((s for s in skipped if s.path in own or empty in s.path.parents), None)
+            unreadable = {places[i] for i in problems if folder.labels[i] == number}
+            why = next(
+                (s for s in skipped if s.path in unreadable or empty in s.path.parents), None
+            )
             detail = f" ({why.path.name}: {why.reason})" if why else ""
             skipped.append(Skipped(empty, f"no photo in it can be read{detail}: left out"))
     if len(kept) < 2:
@@ -298,10 +302,10 @@ def _read(folder: LabelledImages, size: int, how: Reading) -> Support:
             "needed."
         )
     findings, numbers = examiner.findings(problems), dict[str, int]()
-    if how.strict and findings:
+    if reading.strict and findings:
         raise StrictError(folder.root, findings)
     return Support(
-        images[good] if problems and how.take is None else images,
+        images[good] if problems and reading.take is None else images,
         tuple(kept.index(folder.labels[i]) for i in good),
         tuple(folder.class_names[k] for k in kept),
         folder.root,
@@ -313,13 +317,13 @@ def _read(folder: LabelledImages, size: int, how: Reading) -> Support:
     )
 
 
-def _decoded(
-    paths: Sequence[Source], size: int, how: Reading, look: Look, whites: Mapping[str, float]
+def _decode(
+    paths: Sequence[Source], size: int, reading: Reading, look: Look, whites: Mapping[str, float]
 ) -> tuple[npt.NDArray[np.uint8], dict[int, str]]:
-    """Images by their places, none where they are taken as they come, and why others are not."""
-    total, on_done, workers = len(paths), how.on_done, how.workers
+    """Return all images, or none if `Reading.take` takes them, and the problems of others."""
+    total, on_done, workers = len(paths), reading.on_done, reading.workers
     count = (lambda n: on_done(n, total)) if on_done else None
-    if how.take is None:
+    if reading.take is None:
         return decode_pixels(paths, size, workers=workers, look=look, on_done=count, whites=whites)
     problems: dict[int, str] = {}
     batches = decoded_batches(paths, size, batch=_BATCH, workers=workers, look=look, whites=whites)
@@ -327,32 +331,32 @@ def _decoded(
         for first, batch in zip(range(0, total, _BATCH), batches, strict=True):
             problems |= {first + i: why for i, why in batch.problems.items()}
             if len(batch.pixels):
-                how.take(batch.pixels, total)
+                reading.take(batch.pixels, total)
             if count is not None:
                 count(first + len(batch.paths))
     return np.empty((0, 3, size, size), np.uint8), problems
 
 
 def _spelled(folder: LabelledImages) -> str:
-    """The folder, or the argument, for messages."""
+    """Return the name of the folder, or of the argument, for messages."""
     return str(folder.root) if folder.root != Path() else folder.name
 
 
-def _of_squares(images: Tensor, labels: Labels) -> Support:
-    """Images (N, 3, S, S), uint8 or float in [0, 1], with N class names.
+def _from_squares(images: Tensor, labels: Labels) -> Support:
+    """Make a support set of images (N, 3, S, S), uint8 or float in [0, 1], and N class names.
 
     Raises:
-        UsageError: values out of range, another number of names, or some that will not do.
+        UsageError: values out of range, another number of names, or invalid names.
         FewshotError: one class only.
     """
-    import torch  # there are tensors, so that it was imported already
+    import torch  # the images are tensors, so it was imported already
 
-    given = class_names_of(labels, len(images))
+    label_of_each = class_names_of(labels, len(images))
     if images.dtype != torch.uint8:
         images = images.float()
         if not bool(((images >= -0.5) & (images <= 1.5)).all()):  # resizing may overshoot a little
             raise UsageError("images: give uint8 in 0..255, or floats in [0, 1].")
-    names = distinct_names(given)
+    names = distinct_names(label_of_each)
     if len(names) < 2:
         raise FewshotError("One class only: there is nothing to tell apart. Give at least two.")
-    return Support(images, tuple(names.index(name) for name in given), names)
+    return Support(images, tuple(names.index(name) for name in label_of_each), names)

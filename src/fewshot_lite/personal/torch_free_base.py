@@ -1,8 +1,8 @@
-"""A base that is adapted by onnxruntime and NumPy; importing torch is not needed.
+"""A base adapted by onnxruntime and NumPy, without importing torch.
 
-Of the same photos it makes the same personal model as `MetaModel.adapt`, to rounding. It can do
-what `adapt` does without gradient steps: adapt Simple CNAPs on EfficientNet-Lite whose FiLM acts on
-upper stages, in one forward pass, with any head that `adapt` knows.
+From the same photos it makes the same personal model as `MetaModel.adapt`, up to rounding. It
+adapts Simple CNAPs on EfficientNet-Lite with FiLM in upper stages, in one forward pass, with any
+head that `adapt` knows; it takes no gradient steps.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from fewshot_lite.core.config import HeadName, check_word
 from fewshot_lite.core.errors import NOT_FINITE, FewshotError
 from fewshot_lite.core.files import DEFAULT_BASE, sha256
 from fewshot_lite.core.progress import OnDone
-from fewshot_lite.heads.array_head import DescribedHead
-from fewshot_lite.heads.choosing import Chosen, choose_described
+from fewshot_lite.heads.array_head import ArrayHead, DescribedHead
+from fewshot_lite.heads.choosing import Chosen, choose
 from fewshot_lite.heads.in_numpy import Array, as_array, check_head_tensors
 from fewshot_lite.heads.in_numpy import Support as ArraySupport
 from fewshot_lite.images.decoding import digest_of
@@ -37,7 +37,7 @@ from fewshot_lite.networks.lite_layout import VARIANTS, block_shapes
 from fewshot_lite.networks.sessions import open_session, run_session
 from fewshot_lite.personal.base_argument import parse_base
 from fewshot_lite.personal.mirroring import without_mirrored
-from fewshot_lite.personal.novelty_threshold import strangeness_of_support
+from fewshot_lite.personal.novelty_threshold import novelty_of_support
 from fewshot_lite.personal.support import (
     Labels,
     Photos,
@@ -49,10 +49,10 @@ from fewshot_lite.personal.support import (
 from fewshot_lite.personal.torch_free_model import DESCRIPTION, TorchFreeModel
 from fewshot_lite.personal.views import MIRRORED, choose_views, view
 
-#: Bytes of maps that are kept in memory; more of them wait in a file.
+#: Bytes of maps kept in memory; beyond that they are kept in a temporary file.
 _IN_MEMORY = 16 * 2**20
-#: Rows that go through the upper stages at a time.
-_ROWS = 64
+#: Rows in a batch of the upper stages.
+_BATCH = 64
 
 
 class TorchFreeBase:
@@ -61,18 +61,18 @@ class TorchFreeBase:
     def __init__(
         self, meta: Mapping[str, Any], tensors: Mapping[str, Array], source: dict[str, str]
     ) -> None:
-        """Put together; use `TorchFreeBase.load`.
+        """Assemble from the contents of a file; use `TorchFreeBase.load`.
 
         Args:
-            meta: the file's description.
-            tensors: the file's.
-            source: name and hash of the file.
+            meta: its description.
+            tensors: its tensors.
+            source: its name and hash.
 
         Raises:
-            KeyError, TypeError, ValueError: one that this cannot adapt, or a damaged one.
+            KeyError, TypeError, ValueError: a model that takes torch to adapt, or a damaged one.
         """
-        given = meta["hyperparameters"]
-        stages, self._meta, self._source = given["film_stages"], meta, source
+        hyperparameters = meta["hyperparameters"]
+        stages, self._meta, self._source = hyperparameters["film_stages"], meta, source
         last = len(block_shapes(VARIANTS[meta["backbone"]])) + 2
         if meta["learner"] != "simple-cnaps" or not 1 <= stages < last:
             raise ValueError("it takes torch to adapt this")
@@ -82,12 +82,13 @@ class TorchFreeBase:
         self._network = tensor_files.under("backbone.network.", tensors)
         head = tensor_files.under("head.", tensors)
         check_head_tensors(head)
+        root = hyperparameters["root"]
         self._head = DescribedHead(
-            {"name": "mahalanobis", "root": given["root"], "fixed_temperature": False}, head
+            {"name": "mahalanobis", "root": root, "fixed_temperature": False}, head
         )
-        if given["fixed_temperature"] is not False:
+        if hyperparameters["fixed_temperature"] is not False:
             raise ValueError("it takes torch to adapt this head")
-        # Both are tried now, so that what is wrong with the weights is found before photos are.
+        # Build both graphs now, so that faults of the weights are found before photos are read.
         self._lower = open_session(self._graph_of(self._network, stop=self._first))
         with np.errstate(over="raise", invalid="raise", divide="raise"):
             z = embedded(np.zeros((1, len(tensors["set_encoder.centre"])), np.float32), tensors)
@@ -101,7 +102,7 @@ class TorchFreeBase:
             base: as `MetaModel.load` takes it.
 
         Returns:
-            None if it takes torch to adapt it, or to say what is wrong with it.
+            The base; None if it takes torch to adapt it, or to say what is wrong with it.
 
         Raises:
             UsageError: no such file or name, or a file of another kind.
@@ -115,7 +116,7 @@ class TorchFreeBase:
             return cls(meta, tensors, {"name": path.stem, "sha256": sha256(path)})
         except FewshotError:
             raise
-        except Exception:  # whatever it is, torch has words for it
+        except Exception:  # loading it by torch names the fault
             return None
 
     def adapt(
@@ -134,13 +135,10 @@ class TorchFreeBase:
         on_video: OnDone | None = None,
         on_embedded: OnDone | None = None,
     ) -> TorchFreeModel:
-        """Adapt to a person's classes in one forward pass, as `MetaModel.adapt` does.
+        """Adapt to a support set in one forward pass.
 
-        The lower stages take photos while others are decoded. What is kept of a photo is its
-        features; the maps between the lower and the upper stages lie in a temporary file where they
-        are many.
-
-        Args, and what is raised, are those of `MetaModel.adapt`.
+        Arguments and errors are those of `MetaModel.adapt`. The lower stages run while further
+        photos are decoded; their maps are kept in a temporary file where there are many.
         """
         start = time.perf_counter()
         check_word("--head", head, HeadName)
@@ -150,22 +148,22 @@ class TorchFreeBase:
                 frames, strict, workers, on_done, on_video, take=rows.take, look=rows.look
             )
             support = read_support(photos, labels, self.image_size, reading)
-            if not rows.names:  # squares, which are taken as they are
-                for part in _in_parts(support.images):
-                    rows.take(part, len(support.labels))
-                    for image in part:
+            if not rows.names:  # tensors of squares, which `read_support` does not hand to `take`
+                for batch in _batches(support.images):
+                    rows.take(batch, len(support.labels))
+                    for image in batch:
                         square = Square(image.transpose(1, 2, 0), *image.shape[1:])
                         rows.look(len(rows.digests), square)
             rows.finish()
-            model = self._of(support, rows, head, mirror, on_embedded)
+            model = self._model(support, rows, head, mirror, on_embedded)
         model.adaptation = support.adapted_to(start)
         return model
 
-    def _of(
+    def _model(
         self,
         support: Support,
         rows: _Rows,
-        wanted: HeadName,
+        head: HeadName,
         mirror: bool | None,
         on_embedded: OnDone | None,
     ) -> TorchFreeModel:
@@ -180,20 +178,21 @@ class TorchFreeBase:
             done += len(maps)
             if on_embedded is not None:
                 on_embedded(done // len(names), number)
-        del upper  # its memory, before heads take theirs
+        del upper  # free its memory before heads are fitted
         if not np.isfinite(features).all():
             raise FewshotError(NOT_FINITE)
         groups = np.array(support.groups or range(number), np.int64)
         as_is = features[:: len(names)]
         with ThreadPoolExecutor(1) as beside:  # both leave each photo out, by other features
-            strangeness = beside.submit(strangeness_of_support, as_is, labels, classes, groups)
-            found, names, features = self._fitted(
-                wanted, (features, labels, classes), names, mirror, groups
+            novelty = beside.submit(novelty_of_support, as_is, labels, classes, groups)
+            chosen, names, features = self._choose(
+                head, (features, labels, classes), names, mirror, groups
             )
+        assert isinstance(chosen.head, DescribedHead)
         record = {
             "base": self._source,
             "learner": self._meta["learner"],
-            "head": found.record(),
+            "head": chosen.record(),
             "views": list(names),
         }
         contents = contents_of(
@@ -204,73 +203,75 @@ class TorchFreeBase:
             thumbnails=tuple(jpeg for _, jpeg in sorted(rows.jpegs.items())),
             digests=[digest for _, digest in sorted(rows.digests.items())],
         )
-        contents = replace(contents, support_strangeness=strangeness.result())
+        contents = replace(contents, support_strangeness=novelty.result())
         backbone = {name: self._meta[name] for name in DESCRIPTION}
-        return TorchFreeModel(backbone, network, found.head, contents)
+        return TorchFreeModel(backbone, network, chosen.head, contents)
 
-    def _fitted(
+    def _choose(
         self,
-        wanted: HeadName,
+        head: HeadName,
         photos: ArraySupport,
         names: tuple[str, ...],
         mirror: bool | None,
         groups: Array,
-    ) -> tuple[Chosen[DescribedHead], tuple[str, ...], Array]:
-        """The head, and the views with their features (N V, d) that it is fitted to.
+    ) -> tuple[Chosen[ArrayHead], tuple[str, ...], Array]:
+        """Choose the head and the views; return them with the features (N V, d) of these views.
 
         Args:
-            wanted: as `adapt` takes it.
             photos: features (N V, d), labels (N,) and K.
-            names: of the V views.
-            mirror: as `adapt` takes it.
-            groups: (N,), what is left out together.
+            names: the V views.
+            groups: (N,), rows of one number are left out together.
         """
         features, labels, classes = photos
         together = groups.repeat(len(names))
         as_is = np.arange(len(together)) % len(names) == 0
         support = features, labels.repeat(len(names)), classes
-        found = choose_described(wanted, self._head, support, together, as_is)
+        chosen = choose(head, self._head, support, together, as_is)
         if MIRRORED not in names or mirror is not None:
-            return found, names, features
-        kept = without_mirrored(found.head, support, together, names)
+            return chosen, names, features
+        kept = without_mirrored(chosen.head, support, together, names)
         if kept is None:
-            return found, names, features
+            return chosen, names, features
         names = tuple(name for name in names if name != MIRRORED)
         support = features[kept], support[1][kept], classes
-        found = choose_described(wanted, self._head, support, together[kept], as_is[kept])
-        return found, names, features[kept]
+        chosen = choose(head, self._head, support, together[kept], as_is[kept])
+        return chosen, names, features[kept]
 
     def _adapted(self, z: Array) -> dict[str, Array]:
-        """State of the network with FiLM by a task embedding (Z,)."""
-        found = {
+        """Return the state of the network with FiLM from a task embedding (Z,)."""
+        film = {
             name.removeprefix("network."): value.astype(np.float32)
             for name, value in generated(z, self._state).items()
         }
-        return {**self._network, **found}
+        return {**self._network, **film}
 
     def graph(self) -> bytes:
-        """The network as an ONNX model, before it is adapted."""
+        """Return the network as an ONNX model, before it is adapted."""
         return self._graph_of(self._network)
 
     def _graph_of(
         self, network: dict[str, Array], start: int = 0, stop: int | None = None
     ) -> bytes:
         meta = self._meta
-        given = meta["backbone"], self.image_size, meta["mean"], meta["std"]
-        return lite_graph(*given, network, start, stop)
+        preprocessing = self.image_size, meta["mean"], meta["std"]
+        return lite_graph(meta["backbone"], *preprocessing, network, start, stop)
 
 
-def _in_parts(images: Any) -> Iterator[npt.NDArray[np.uint8]]:
-    """Squares (N, 3, S, S), uint8 or float in [0, 1], some at a time."""
-    for start in range(0, len(images), _ROWS):
-        part = as_array(images[start : start + _ROWS])
-        if part.dtype != np.uint8:
-            part = (part * 255).round().clip(0, 255).astype(np.uint8)
-        yield part
+def _batches(images: Any) -> Iterator[npt.NDArray[np.uint8]]:
+    """Yield squares (N, 3, S, S), uint8 or float in [0, 1], as batches of uint8."""
+    for start in range(0, len(images), _BATCH):
+        batch = as_array(images[start : start + _BATCH])
+        if batch.dtype != np.uint8:
+            batch = (batch * 255).round().clip(0, 255).astype(np.uint8)
+        yield batch
 
 
 class _Rows:
-    """What the lower stages give of photos in their views, as the photos come."""
+    """Output of the lower stages for all views of the photos, computed as the photos are decoded.
+
+    `names` are the views, known once the first photos are. `jpegs` and `digests` are keyed by the
+    places of the photos, which come in any order.
+    """
 
     def __init__(
         self, lower: Any, views: int | None, mirror: bool | None, thumbnails: bool
@@ -278,14 +279,12 @@ class _Rows:
         self._lower, self._views, self._mirror = lower, views, mirror
         self._thumbnails = thumbnails
         self.names: tuple[str, ...] = ()
-        """The views; known when the first photos are."""
         self._file: Any = SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115  # closed by __exit__
         self._shape: tuple[int, ...] = ()
         self._statistics: list[Array] = []
         self._network = ThreadPoolExecutor(1)
         self._running: Future[None] | None = None
         self.jpegs: dict[int, bytes] = {}
-        """Thumbnails by their places among all photos, which come in any order."""
         self.digests: dict[int, int] = {}
 
     def __enter__(self) -> _Rows:
@@ -296,7 +295,7 @@ class _Rows:
         self._file.close()
 
     def take(self, pixels: npt.NDArray[np.uint8], total: int) -> None:
-        """Take images (B, 3, S, S) of so many photos in all; their views are made meanwhile."""
+        """Run the lower stages on images (B, 3, S, S) of `total` photos, in a thread."""
         if not self.names:
             self.names = choose_views(self._views, self._mirror, total)
         views = [view(pixels, name) for name in self.names]
@@ -305,7 +304,7 @@ class _Rows:
         self._running = self._network.submit(self._run, stacked)
 
     def finish(self) -> None:
-        """Wait for the images that were taken last; raises what went wrong with them."""
+        """Wait for the images taken last; raise what failed with them."""
         if self._running is not None:
             self._running.result()
 
@@ -321,19 +320,19 @@ class _Rows:
             ) from None
 
     def look(self, position: int, square: Square) -> None:
-        """Keep digest and thumbnail of one photo; threads may call this at the same time."""
+        """Keep digest and thumbnail of a photo; safe to call from several threads."""
         self.digests[position] = digest_of(square.pixels.transpose(2, 0, 1))
         if self._thumbnails:
             self.jpegs[position] = thumbnail(square.pixels)
 
     @property
     def statistics(self) -> Array:
-        """Of all maps, (N V, 2C)."""
+        """Mean and deviation of all maps, (N V, 2C)."""
         return np.concatenate(self._statistics)
 
     def maps(self) -> Iterator[Array]:
-        """All maps in their order, some rows at a time."""
+        """Yield all maps in order, in batches."""
         self._file.seek(0)
-        size = 4 * _ROWS * math.prod(self._shape)
+        size = 4 * _BATCH * math.prod(self._shape)
         while data := self._file.read(size):
             yield np.frombuffer(data, np.float32).reshape(-1, *self._shape)

@@ -1,8 +1,8 @@
-"""A personal model's own file run by onnxruntime and NumPy; importing torch is not needed.
+"""A personal model run by onnxruntime and NumPy, without importing torch.
 
-The network is written as an ONNX graph from the file's weights when it is opened, and the head and
-the novelty threshold are fitted in NumPy to the file's features, as torch does at load. So
-nothing is kept in the file for it, and files of before are run alike.
+When the file is opened, its network is converted to an ONNX graph, and the head and the novelty
+detector are fitted to its features in NumPy. So the file needs nothing for it, and older files run
+as well.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fewshot_lite.core import tensor_files
 from fewshot_lite.core.errors import FewshotError
@@ -22,18 +21,20 @@ from fewshot_lite.heads.in_numpy import Array, Logits, mahalanobis, scaled
 from fewshot_lite.networks.lite_graph import lite_graph
 from fewshot_lite.networks.lite_layout import HEAD, VARIANTS
 from fewshot_lite.networks.sessions import open_session, run_session
+from fewshot_lite.personal.classifier import Answers
 from fewshot_lite.personal.file_contents import Contents, check_contents, check_there
 from fewshot_lite.personal.novelty_threshold import LENGTH, class_weights
+from fewshot_lite.personal.views import Pixels
 from fewshot_lite.personal.with_photos import WithPhotos
 
-#: What `networks.backbone.describe_backbone` says of a network.
+#: The keys of `networks.backbone.describe_backbone`.
 DESCRIPTION = ("backbone", "image_size", "mean", "std")
-#: Photos that go through the network at a time where many are given.
-_PHOTOS = 64
+#: Photos in a batch of `features_of`.
+_BATCH = 64
 
 
 class TorchFreeModel(WithPhotos):
-    """A classifier of a person's own classes: answers as `PersonalModel`, and starts sooner."""
+    """A personal model that starts sooner than `PersonalModel`, and gives the same answers."""
 
     def __init__(
         self,
@@ -42,13 +43,13 @@ class TorchFreeModel(WithPhotos):
         head: DescribedHead,
         contents: Contents,
     ) -> None:
-        """Put together; use `TorchFreeModel.load` or `TorchFreeBase.adapt`.
+        """Assemble from parts; use `TorchFreeModel.load` or `TorchFreeBase.adapt`.
 
         Args:
-            backbone: what `networks.backbone.describe_backbone` says of the network.
-            network: its state.
-            head: its head.
-            contents: what is known of its photos.
+            backbone: as `networks.backbone.describe_backbone` gives it.
+            network: the network's state.
+            head: the head.
+            contents: the photos.
         """
         super().__init__(contents)
         self._backbone, self._network, self._head = backbone, network, head
@@ -58,7 +59,7 @@ class TorchFreeModel(WithPhotos):
         """Read a personal model.
 
         Returns:
-            None if it takes torch to run it, or to say what is wrong with it.
+            The model; None if it takes torch to run it, or to say what is wrong with it.
 
         Raises:
             UsageError: no such file, or a file of another kind.
@@ -72,16 +73,16 @@ class TorchFreeModel(WithPhotos):
             contents = check_contents(meta, support, HEAD)
             if meta["backbone"] not in VARIANTS or contents.support_strangeness is None:
                 return None
-            network, own = (tensor_files.under(prefix, tensors) for prefix in ("network.", "head."))
-            backbone = {name: meta[name] for name in DESCRIPTION}
-            found = cls(backbone, network, DescribedHead(meta["head"], own), contents)
+            network = tensor_files.under("network.", tensors)
+            head = DescribedHead(meta["head"], tensor_files.under("head.", tensors))
+            model = cls({name: meta[name] for name in DESCRIPTION}, network, head, contents)
             with np.errstate(all="ignore"):
-                _ = found._session, found._logits, found._strangeness  # what is wrong is told now
+                _ = model._session, model._logits, model._novelty  # fail now rather than later
         except FewshotError:
             raise
-        except Exception:  # whatever it is, torch has words for it
+        except Exception:  # loading it by torch names the fault
             return None
-        return found
+        return model
 
     def _stored(self) -> tuple[Mapping[str, Any], Mapping[str, Array], DescribedHead]:
         return self._backbone, self._network, self._head
@@ -92,19 +93,18 @@ class TorchFreeModel(WithPhotos):
 
     @cached_property
     def _session(self) -> Any:
-        """onnxruntime's; made when it is first needed. Who adapts and saves needs none."""
-        about = self._backbone
-        given = about["backbone"], self.image_size, about["mean"], about["std"]
-        return open_session(lite_graph(*given, self._network))
+        """onnxruntime's session, made at the first access: adapting and saving need none."""
+        name, mean, std = (self._backbone[key] for key in ("backbone", "mean", "std"))
+        return open_session(lite_graph(name, self.image_size, mean, std, self._network))
 
     @cached_property
     def _logits(self) -> Logits:
-        """Of the fitted head."""
+        """The fitted head."""
         rows, labels, _ = self.rows()
         return self._head.fit((rows, labels, len(self.class_names)))
 
     @cached_property
-    def _strangeness(self) -> Callable[[Array], Array]:
+    def _novelty(self) -> Callable[[Array], Array]:
         """`NoveltyDetector.strangeness` in NumPy."""
         labels, shots = self.labels, np.bincount(self.labels)
         distances = mahalanobis(scaled(self.features, LENGTH), labels, len(shots), beta=1.0)
@@ -115,28 +115,26 @@ class TorchFreeModel(WithPhotos):
     def network_name(self) -> str:
         return str(self._backbone["backbone"])
 
-    def features_of(self, pixels: npt.NDArray[np.uint8]) -> Array:
-        parts = range(0, len(pixels), _PHOTOS)
-        return np.concatenate([self._run(pixels[start : start + _PHOTOS]) for start in parts])
+    def features_of(self, pixels: Pixels) -> Array:
+        starts = range(0, len(pixels), _BATCH)
+        return np.concatenate([self._run(pixels[start : start + _BATCH]) for start in starts])
 
-    def _run(self, pixels: npt.NDArray[np.uint8]) -> Array:
-        """The network's features (B, d)."""
+    def _run(self, pixels: Pixels) -> Array:
+        """Run the network on a batch; return features (B, d)."""
+        features: Array
         try:
             [features] = run_session(self._session, None, pixels)
         except Exception as error:  # onnxruntime's errors have no base of their own
             raise FewshotError(
                 f"The network cannot be run ({error}). Run it with torch: --device cpu:0."
             ) from None
-        found: Array = features
-        return found
+        return features
 
-    def answers_of(
-        self, pixels: npt.NDArray[np.uint8]
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    def answers_of(self, pixels: Pixels) -> Answers:
         features = self._run(pixels)
-        with np.errstate(all="ignore"):  # what is not finite is told
+        with np.errstate(all="ignore"):  # `classify` reports values that are not finite
             logits = self._logits(features)
             odds = np.exp(logits - logits.max(1, keepdims=True))
             probabilities = odds / odds.sum(1, keepdims=True)
-            strangeness = self._strangeness(features)
-        return probabilities.astype(np.float32), strangeness.astype(np.float32)
+            scores = self._novelty(features)
+        return probabilities.astype(np.float32), scores.astype(np.float32)

@@ -1,7 +1,7 @@
-"""The model that another was written over is kept beside it, once, and can be had back.
+"""Keep one backup of an overwritten model beside it, and restore it.
 
-personal.safetensors            as it is
-.personal.safetensors.before    as it was before `--force`, `add`, `remove` or `rename`
+personal.safetensors            the model
+.personal.safetensors.before    the model before `--force`, `add`, `remove` or `rename`
 """
 
 from __future__ import annotations
@@ -18,40 +18,43 @@ from fewshot_lite.core.tensor_files import read_meta
 
 @dataclass(frozen=True)
 class Undone:
-    """A model that is as it was before."""
+    """A model that was restored."""
 
     path: Path
     shots: dict[str, int]
     """Photos of each class, now."""
     before: dict[str, int] | None
-    """As they were until now, nothing if they cannot be told; None if there was no file."""
+    """Photos of each class until now, empty if unreadable; None if there was no file."""
 
 
 def backup_of(path: Path) -> Path:
-    """Where the model before the one at `path` lies."""
+    """Return the path of the backup of the model at `path`."""
     real = Path(os.path.realpath(path))
     return real.with_name(f".{real.name}.before")
 
 
 def keep_backup(path: Path) -> None:
-    """Keep the file at a path, which is about to be written over, in place of the one kept before.
+    """Back up the file at a path, which is about to be overwritten, in place of the last backup.
 
-    What is no file is not kept: there is none, or it is a device.
+    Nothing is done if there is no regular file.
 
     Raises:
         FewshotError: it cannot be written.
     """
     real = Path(os.path.realpath(path))
     if real.is_file():
-        _put(real, backup_of(path))
+        backup = backup_of(path)
+        reason = "the model before could not be kept"
+        with failing_as(backup, reason), atomic_path(backup) as temporary:
+            shutil.copyfile(real, temporary)
 
 
 def undo(path: str | Path = DEFAULT_PERSONAL) -> Undone:
-    """Put a personal model back as it was before it was written over; another time, forth again.
+    """Restore the backup of a personal model, and back up what it replaces: undo twice is redo.
 
     Raises:
         UsageError: there is nothing to undo.
-        FewshotError: what was kept is no model, or it cannot be written.
+        FewshotError: the backup is no model, or it cannot be written.
     """
     path = Path(path)
     backup = backup_of(path)
@@ -71,21 +74,15 @@ def undo(path: str | Path = DEFAULT_PERSONAL) -> Undone:
         if before is None:
             backup.replace(real)
             return Undone(path, shots, None)
-        with atomic_path(backup) as later:  # takes the backup's place at the end
+        with atomic_path(backup) as later:  # replaces the backup at the end
             shutil.copyfile(real, later)
             with atomic_path(real) as earlier:
                 shutil.copyfile(backup, earlier)
     return Undone(path, shots, before)
 
 
-def _put(source: Path, target: Path) -> None:
-    reason = "the model before could not be kept"
-    with failing_as(target, reason), atomic_path(target) as temporary:
-        shutil.copyfile(source, temporary)
-
-
 def _shots(path: Path) -> dict[str, int] | None:
-    """Photos of each class of a model's file; None if it is none."""
+    """Return the photos of each class in a model's file; None if it is no personal model."""
     try:
         meta = read_meta(path)
         if meta.get("kind") != "personal":

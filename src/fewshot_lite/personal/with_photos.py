@@ -1,4 +1,4 @@
-"""What a personal model knows of its photos, whichever engine runs it; this imports no torch."""
+"""A personal model with the features of its photos, whichever engine runs it; without torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fewshot_lite.heads.groups import groups_per_class
 from fewshot_lite.heads.in_numpy import Array
 from fewshot_lite.personal.classifier import PhotoClassifier
 from fewshot_lite.personal.file_contents import Contents, write_personal
-from fewshot_lite.personal.novelty_threshold import strangeness_of_support, threshold
+from fewshot_lite.personal.novelty_threshold import novelty_of_support, threshold
 from fewshot_lite.personal.undo import keep_backup
 
 if TYPE_CHECKING:
@@ -29,10 +29,9 @@ class WithPhotos(PhotoClassifier):
     """A personal model that keeps the features of its N photos; arrays are NumPy's or torch's."""
 
     adaptation: Support | None = None
-    """What it was adapted to, without the images; None in one that was loaded from a file."""
+    """The support set it was adapted to, without the images; None if it was loaded from a file."""
 
     def __init__(self, contents: Contents) -> None:
-        """Take in all that a file has besides network and head."""
         self.contents = contents
         self.class_names = contents.class_names
         self.image_size = contents.image_size
@@ -41,20 +40,20 @@ class WithPhotos(PhotoClassifier):
     @property
     @abstractmethod
     def array_head(self) -> ArrayHead:
-        """Its head as a function of arrays."""
+        """The head on NumPy arrays."""
 
     @property
     @abstractmethod
     def network_name(self) -> str:
-        """What its network is called."""
+        """The name of the backbone."""
 
     @abstractmethod
     def features_of(self, pixels: npt.NDArray[np.uint8]) -> Array:
-        """Features (B, d) of images (B, 3, S, S)."""
+        """Return the features (B, d) of images (B, 3, S, S)."""
 
     @abstractmethod
     def _stored(self) -> tuple[Mapping[str, Any], Mapping[str, Array], DescribedHead]:
-        """The network and the head, as `write_personal` takes them."""
+        """Return the network and the head as `write_personal` takes them."""
 
     def save(
         self,
@@ -67,13 +66,13 @@ class WithPhotos(PhotoClassifier):
         """Write the model, whole or not at all.
 
         Args:
-            path: where to.
-            force: it may be there.
-            thumbnails: with the small pictures of its photos, if it has any.
-            backup: keep the file that was there; see `personal.undo`.
+            path: the file to write.
+            force: overwrite an existing file.
+            thumbnails: write the thumbnails of its photos, if it has any.
+            backup: keep the overwritten file; see `personal.undo`.
 
         Raises:
-            UsageError: the file exists and `force` is not set, or its folder is not there.
+            UsageError: the file exists and `force` is not set, or its folder does not exist.
         """
         path = Path(path)
         check_output(path, force=force, stream=True)
@@ -90,12 +89,12 @@ class WithPhotos(PhotoClassifier):
 
     @property
     def photos(self) -> tuple[str, ...]:
-        """N names of the photos, or none."""
+        """N names of the photos; empty if they are not known."""
         return self.contents.photos
 
     @property
     def thumbnails(self) -> tuple[bytes, ...]:
-        """N small JPEGs of the photos, or none."""
+        """N small JPEGs of the photos; empty if there are none."""
         return self.contents.thumbnails
 
     @property
@@ -105,12 +104,12 @@ class WithPhotos(PhotoClassifier):
 
     @property
     def features(self) -> Any:
-        """float32 (N, d), of the photos as they are."""
+        """float32 (N, d), features of the photos as they are."""
         return self.contents.features[:, 0]
 
     @property
     def groups(self) -> Any:
-        """int64 (N,), one number for the frames of a clip, which are left out together."""
+        """int64 (N,), equal for frames of one clip, which are left out together."""
         return self.contents.together
 
     @property
@@ -125,7 +124,7 @@ class WithPhotos(PhotoClassifier):
 
     @property
     def examples(self) -> dict[str, int]:
-        """The number of photos and clips of each class, which are left out as one each."""
+        """The number of examples of each class: photos, and clips as one each."""
         return self._per_class(self.contents.together)
 
     def _per_class(self, groups: Array | None) -> dict[str, int]:
@@ -134,7 +133,7 @@ class WithPhotos(PhotoClassifier):
 
     @property
     def adapted_by_gradient(self) -> bool:
-        """Whether gradient steps on the photos made the network."""
+        """Whether gradient steps on the photos adapted the network."""
         return self.contents.leave_one_out_logits is not None
 
     @property
@@ -143,34 +142,33 @@ class WithPhotos(PhotoClassifier):
         return frozenset(() if digests is None else digests.tolist()) - {0}
 
     def rows(self) -> tuple[Any, Any, Any]:
-        """The rows that the head is fitted to: features (N V, d), labels and photos (N V,)."""
+        """Return the rows that the head is fitted to; see `Contents.rows`."""
         return self.contents.rows()
 
     def leave_one_out_logits(self) -> Any:
-        """Leave-one-out logits of the photos, (N, K); NaN for a class's only photo or clip.
+        """Return the leave-one-out logits (N, K) of the photos; NaN for a class's only one.
 
-        Left out of the head alone (`Head.leave_one_out_logits`); where gradient steps adapted the
-        network, of all of the adaptation, a fold at a time (`cross_adaptation`).
+        Photos are left out of the head alone (`Head.leave_one_out_logits`); where gradient steps
+        adapted the network, out of the whole adaptation, a fold at a time (`cross_adaptation`).
         """
         if self.contents.leave_one_out_logits is not None:
             return self.contents.leave_one_out_logits
         rows, labels, photos = self.contents.rows()
         support = rows, labels, len(self.class_names)
-        groups = self.contents.together[photos]
-        found = self.array_head.leave_one_out_logits(support, groups)
-        return found[:: self.contents.features.shape[1]]
+        logits = self.array_head.leave_one_out_logits(support, self.contents.together[photos])
+        return logits[:: self.contents.features.shape[1]]
 
     @cached_property
     def support_strangeness(self) -> Array:
-        """How strange each photo is to the others, float32 (N,); NaN for a class's only one.
+        """The leave-one-out novelty score of each photo, float32 (N,); NaN for a class's only one.
 
-        Computed when it is first asked for, unless the file told.
+        Computed at the first access unless the file has it.
         """
-        known, features = self.contents.support_strangeness, self.contents.features[:, 0]
-        if known is not None:
-            return known
-        given = self.contents.labels, len(self.class_names), self.contents.together
-        return strangeness_of_support(features, *given)
+        contents = self.contents
+        if contents.support_strangeness is not None:
+            return contents.support_strangeness
+        support = contents.features[:, 0], contents.labels, len(self.class_names)
+        return novelty_of_support(*support, contents.together)
 
     def threshold(self, reject: float) -> float:
         groups = self.contents.together.tolist()

@@ -1,4 +1,4 @@
-"""Where answers go besides the terminal: checked before the work, opened together."""
+"""The outputs of a run besides the terminal: checked before the work, opened together."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from fewshot_lite.personal.prediction import Prediction
 from fewshot_lite.personal.report.page import check_page_name
 
 if TYPE_CHECKING:
-    from fewshot_lite.personal.classifier import Asked, PhotoClassifier
+    from fewshot_lite.personal.classifier import ClassifyOptions, PhotoClassifier
 
 
 @dataclass(frozen=True)
@@ -40,17 +40,17 @@ class Outputs:
     json: Path | None = None
     """A file with one JSON array."""
     sort_into: Path | None = None
-    """A folder that photos are copied into, by class."""
+    """A folder to copy photos into, by class."""
     link: bool = False
-    """Symbolic links instead of copies."""
+    """Make symbolic links instead of copies."""
     resort: bool = False
-    """Copies that an earlier run made in `sort_into` are moved to the class they are of now."""
+    """Move copies of an earlier run in `sort_into` whose class has changed."""
     force: bool = False
-    """Files that are there are replaced; in `sort_into` nothing ever is."""
+    """Overwrite existing files; in `sort_into` nothing ever is."""
     report: Path | None = None
-    """A page to look at, with few of the photos; written at the end, also when watching."""
+    """An HTML page with a selection of the photos; written at the end, also when watching."""
     source: Path | None = None
-    """The model's file, for the report to name."""
+    """The model's file, named in the report."""
 
     @property
     def _answers(self) -> dict[str, Path]:
@@ -59,7 +59,7 @@ class Outputs:
 
     @property
     def answer_files(self) -> dict[str, Path]:
-        """The files that have all answers, by their flags."""
+        """The files that get all answers, by their flags."""
         return {flag: path for flag, path in self._answers.items() if path != STDOUT}
 
     @property
@@ -69,20 +69,20 @@ class Outputs:
 
     @property
     def on_stdout(self) -> list[str]:
-        """The flags of what goes to standard output."""
+        """The flags of the outputs on standard output."""
         return [flag for flag, path in self._answers.items() if path == STDOUT]
 
     @property
     def paths(self) -> list[Path]:
-        """All that is written, for the search for photos to leave out."""
+        """All paths that are written, which the search for photos leaves out."""
         return [*self.files.values(), *([self.sort_into] if self.sort_into else [])]
 
     def check(self, inputs: Iterable[Path], model: Path | None = None) -> None:
-        """Refuse what cannot be written, or is needed otherwise.
+        """Refuse outputs that cannot be written, or that would overwrite an input.
 
         Args:
             inputs: photos and folders.
-            model: the file that the model is from.
+            model: the model's file.
 
         Raises:
             UsageError: says what to change.
@@ -130,19 +130,21 @@ class Outputs:
                 )
 
     @contextmanager
-    def open(self, model: PhotoClassifier, asked: Asked, *, live: bool = False) -> Iterator[Sink]:
-        """Open all; files are there, whole, if the block ends well.
+    def open(
+        self, model: PhotoClassifier, options: ClassifyOptions, *, live: bool = False
+    ) -> Iterator[Sink]:
+        """Open all outputs; files appear, complete, if the block ends without an error.
 
         Args:
-            model: what answers.
-            asked: as for `classify_files`.
-            live: write files in place, row by row, for others to read along.
+            model: the model that answers.
+            options: as for `classify_files`.
+            live: write files in place, row by row, so that others can read along.
 
         Raises:
-            FewshotError: one cannot be written.
+            FewshotError: an output cannot be written.
         """
-        pairs = min(asked.get("top", 3), len(model.class_names))
-        moments = asked.get("every") is not None
+        pairs = min(options.get("top", 3), len(model.class_names))
+        moments = options.get("every") is not None
         makers: dict[str, Callable[[Output], Writer]] = {
             "--csv": lambda stream: CsvWriter(stream, pairs, moments=moments),
             "--jsonl": JsonLinesWriter,
@@ -158,8 +160,8 @@ class Outputs:
         with ExitStack() as stack:
             writers = []
             for flag, path in named.items():
-                row_by_row = live and flag != "--report"
-                output = open_output(path, flag, live=row_by_row, force=self.force)
+                in_place = live and flag != "--report"
+                output = open_output(path, flag, live=in_place, force=self.force)
                 writers.append(makers[flag](stack.enter_context(output)))
             sorter = None
             if self.sort_into is not None:
@@ -179,10 +181,10 @@ class Sink:
         self.sorter = sorter
 
     def take(self, prediction: Prediction) -> Prediction:
-        """Put the photo in its folder and the answer in the files.
+        """Sort the photo into its folder and write the answer.
 
         Returns:
-            The answer, with a problem if the photo could not be put in its folder.
+            The answer, with a problem if the photo could not be sorted.
         """
         if self.sorter is not None and prediction.path is not None and prediction.label is not None:
             try:

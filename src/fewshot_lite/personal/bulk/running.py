@@ -1,4 +1,4 @@
-"""From files to answers: once through, or for as long as photos arrive."""
+"""Classify files and write the answers, once or for as long as photos arrive."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from fewshot_lite.images.kinds import NOT_ASKED_FOR
 from fewshot_lite.images.photo import Source
 from fewshot_lite.personal.bulk.outputs import Outputs, Sink
 from fewshot_lite.personal.bulk.watching import Watcher
-from fewshot_lite.personal.classifier import Asked, PhotoClassifier
+from fewshot_lite.personal.classifier import ClassifyOptions, PhotoClassifier
 from fewshot_lite.personal.prediction import Prediction
 
 
 @dataclass
 class Tally:
-    """The outcome of a run."""
+    """Counts of a run."""
 
     files: int = 0
-    """All that had an answer or a problem."""
+    """Files with an answer or a problem."""
     failed: int = 0
-    """Photos with a problem, or named files."""
+    """Photos, and files that were named themselves, with a problem."""
     skipped: int = 0
     """Files in folders that are no photos."""
     labels: Counter[str] = field(default_factory=Counter)
-    """Photos of each class, and of none; those that the model was adapted to are left out."""
+    """Photos of each class, and unknown ones, without those that the model was adapted to."""
     adapted_to: int = 0
     """Photos that the model was adapted to."""
     placed: int = 0
@@ -39,11 +39,11 @@ class Tally:
     left: int = 0
     """Photos that were there already."""
     moved: int = 0
-    """Copies that were moved to the class they are of now."""
+    """Copies that were moved to another class."""
     in_two_classes: int = 0
-    """Copies that lie in another class than the photo is of now; ..."""
+    """Earlier copies that lie in another class than the photo's present one; ..."""
     twice: tuple[tuple[Path, Path], ...] = ()
-    """... the first of them: where the photo was put, and where the earlier copy lies."""
+    """... the first of them: the photo's place in its class, and the earlier copy."""
 
     def add(self, prediction: Prediction) -> None:
         """Count an answer."""
@@ -66,16 +66,16 @@ def classify_files(
     outputs: Outputs | None = None,
     *,
     on_prediction: OnPrediction | None = None,
-    **asked: Unpack[Asked],
+    **options: Unpack[ClassifyOptions],
 ) -> Tally:
-    """Classify files and write the answers, a few batches of them in memory at a time.
+    """Classify files and write the answers, with a few batches in memory at a time.
 
     Args:
-        model: what names them.
-        paths: from `find_photos`, say; taken as they are needed.
-        outputs: where answers go; `Outputs.check` says beforehand what is wrong with them.
-        on_prediction: called with each answer, after it was written.
-        asked: as for `PersonalModel.classify`; with `every` CSV has a row for each moment of a
+        model: the model.
+        paths: photos, e.g. from `find_photos`, read lazily.
+        outputs: the files to write; `Outputs.check` refuses wrong ones beforehand.
+        on_prediction: called with each answer after it was written.
+        options: as for `PersonalModel.classify`; with `every` CSV has a row for each moment of a
             video.
 
     Raises:
@@ -83,9 +83,8 @@ def classify_files(
     """
     outputs = outputs or Outputs()
     tally = Tally()
-    with outputs.open(model, asked) as sink:
-        answers = model.classify_stream(paths, **asked)
-        _pass(answers, sink, tally, on_prediction)
+    with outputs.open(model, options) as sink:
+        _write(model.classify_stream(paths, **options), sink, tally, on_prediction)
     return tally
 
 
@@ -97,17 +96,17 @@ def watch_folders(
     on_prediction: OnPrediction | None = None,
     stopped: Callable[[], bool],
     interval: float = 1.0,
-    **asked: Unpack[Asked],
+    **options: Unpack[ClassifyOptions],
 ) -> Tally:
-    """Classify the photos in folders, and go on with those that arrive; see `Watcher`.
+    """Classify the photos in folders, and those that arrive later; see `Watcher`.
 
     Files are written in place, each answer at once. The other arguments are those of
     `classify_files`.
 
     Args:
-        folders: with all that is below them.
-        stopped: asked often; True ends the run after the photos under way.
-        interval: seconds between looks at least; as long as a look took if that is more.
+        folders: searched with all that is below them.
+        stopped: polled; True ends the run after the photos under way.
+        interval: the least number of seconds between looks; more if a look took longer.
 
     Raises:
         UsageError: one of them is no folder.
@@ -117,12 +116,11 @@ def watch_folders(
     outputs = outputs or Outputs()
     watcher = Watcher(folders, leave_out=outputs.paths)
     tally = Tally()
-    with outputs.open(model, asked, live=True) as sink:
+    with outputs.open(model, options, live=True) as sink:
         while not stopped():
             start = time.monotonic()
             arrived = takewhile(lambda _: not stopped(), watcher.look())
-            answers = model.classify_stream(arrived, **asked)
-            _pass(answers, sink, tally, on_prediction)
+            _write(model.classify_stream(arrived, **options), sink, tally, on_prediction)
             now = time.monotonic()
             until = now + max(interval, now - start)
             while not stopped() and (left := until - time.monotonic()) > 0:
@@ -131,28 +129,23 @@ def watch_folders(
 
 
 def check_watched(paths: Iterable[Path]) -> None:
-    """Refuse to watch what is no folder.
-
-    Raises:
-        UsageError: names it.
-    """
+    """Raise a UsageError for a path that is no folder."""
     for path in paths:
         if not path.is_dir():
             raise UsageError(f"--watch: {path} is no folder. Give folders that photos arrive in.")
 
 
-def _pass(
+def _write(
     answers: Iterable[Prediction],
     sink: Sink,
     tally: Tally,
     on_prediction: OnPrediction | None,
 ) -> None:
-    for prediction in answers:
-        taken = sink.take(prediction)
-        tally.add(taken)
-        if sink.sorter is not None:
-            sorter = sink.sorter
+    for answer in answers:
+        written = sink.take(answer)
+        tally.add(written)
+        if (sorter := sink.sorter) is not None:
             tally.placed, tally.left, tally.moved = sorter.placed, sorter.left, sorter.moved
             tally.in_two_classes, tally.twice = sorter.in_two_classes, tuple(sorter.twice)
         if on_prediction is not None:
-            on_prediction(taken, tally)
+            on_prediction(written, tally)

@@ -35,7 +35,7 @@ from fewshot_lite.personal.exported_model import (
     METADATA_KEY,
     THRESHOLD_STEPS,
     ExportedModel,
-    checked,
+    with_checksum,
 )
 from fewshot_lite.personal.personal_model import PersonalModel
 
@@ -337,7 +337,7 @@ def _described(network: Any, about: dict[str, Any]) -> bytes:
         entry.key, entry.value = METADATA_KEY, text
         return bytes(tail.SerializeToString())  # messages one after another are one message
 
-    return checked(bytes(network.SerializeToString()), about, tail_of)
+    return with_checksum(bytes(network.SerializeToString()), about, tail_of)
 
 
 def _torch_export(traced: ExportedProgram, about: dict[str, Any]) -> bytes:
