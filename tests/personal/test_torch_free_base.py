@@ -136,7 +136,7 @@ def test_maps_wait_in_a_file_where_they_are_many(
 ) -> None:
     expected = opened(base).adapt(things)
     monkeypatch.setattr(torch_free_base, "_IN_MEMORY", 1)
-    monkeypatch.setattr(torch_free_base, "_ROWS", 2)
+    monkeypatch.setattr(torch_free_base, "_BATCH", 2)
     done: list[tuple[int, int]] = []
     found = opened(base).adapt(things, on_embedded=lambda *counts: done.append(counts))
     np.testing.assert_allclose(found.features, expected.features, atol=1e-6)

@@ -95,7 +95,7 @@ def test_photos_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
     found = LabelledPhotos.read(folder, SIZE)
     assert found.labels.tolist() == [0, 0, 1, 1, 1]
     assert found.pixels.shape == (5, 3, SIZE, SIZE)
-    assert found.some().shape == (5, SIZE, SIZE, 3)
+    assert found.sample().shape == (5, SIZE, SIZE, 3)
 
 
 def test_of_many_photos_some_of_each_class_are_read(
@@ -123,7 +123,7 @@ def test_the_file_is_small_answers_alike_and_says_what_changed(tmp_path: Path) -
     assert [value.name for value in network.graph.output] == ["probabilities", "strangeness"]
     whole = [n for n in network.graph.node if n.op_type == "Conv" and "Dequant" not in n.input[1]]
     assert 0 < len(whole) <= 20
-    pixels = LabelledPhotos.read(folder, SIZE).some()
+    pixels = LabelledPhotos.read(folder, SIZE).sample()
     files = tmp_path / "plain.onnx", tmp_path / "int8.onnx"
     answers = [ExportedModel.load(file).outputs(pixels)[0] for file in files]
     assert (answers[0].argmax(1) == answers[1].argmax(1)).mean() > 0.8

@@ -109,7 +109,7 @@ def test_nothing_is_written_where_the_answers_differ(
 ) -> None:
     (tmp_path / name).write_text("mine")
     monkeypatch.setattr(writing, "_onnx", lambda *_: onnx.ModelProto())
-    monkeypatch.setattr(writing, "_described", lambda *_: exported_small_personal())
+    monkeypatch.setattr(writing, "_onnx_bytes", lambda *_: exported_small_personal())
     original = {"onnx": writing._onnx_runner, "torch-export": writing._torch_runner}[format]
 
     def wrong(path: Path) -> object:
@@ -128,7 +128,7 @@ def test_not_a_number_is_no_parity(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         return lambda pixels: (np.full((len(pixels), 2), np.nan), np.full(len(pixels), np.nan))
 
     monkeypatch.setattr(writing, "_onnx", lambda *_: onnx.ModelProto())
-    monkeypatch.setattr(writing, "_described", lambda *_: b"")
+    monkeypatch.setattr(writing, "_onnx_bytes", lambda *_: b"")
     monkeypatch.setattr(writing, "_onnx_runner", not_a_number)
     with pytest.raises(FewshotError, match="does not answer"):
         export_model(small_personal(), tmp_path / "p.onnx")

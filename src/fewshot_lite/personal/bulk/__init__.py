@@ -1,4 +1,4 @@
-"""Classifying as many photos as there are, in constant memory.
+"""Classify any number of photos in constant memory.
 
     from fewshot_lite import PersonalModel
     from fewshot_lite.personal.bulk import Outputs, classify_files, find_photos
@@ -8,7 +8,7 @@
     photos = find_photos([Path("photos")], leave_out=outputs.paths)
     tally = classify_files(model, photos, outputs)
 
-Answers come in the order of the files. Importing this does not import torch.
+Answers come in the order of the files. This does not import torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which files to classify: found as they are needed, never listed as a whole."""
+"""Find the files to classify, lazily: they are never listed as a whole."""
 
 from __future__ import annotations
 
@@ -18,28 +18,29 @@ _LONGEST_PATH = 32_768
 def find_photos(
     paths: Iterable[Path], *, leave_out: Collection[Path] = ()
 ) -> Iterator[Path | Skipped]:
-    """Photos and videos as given, and those of folders, in order.
+    """Yield the photos and videos that were given, and those in folders, in order.
 
     Args:
         paths: photos and folders; a folder's photos come sorted by name, folder by folder.
-        leave_out: files and folders that are passed over inside folders (what this run writes, for
-            one), and that come back as `Skipped` where they are given themselves.
+        leave_out: files and folders, such as those that this run writes, to leave out of folders;
+            given themselves, they come back as `Skipped`.
 
     Yields:
-        A photo, or a file or folder that cannot be one with the reason.
+        A photo; or a file or folder without one, with the reason.
     """
-    apart = frozenset(os.path.realpath(path) for path in leave_out)
-    names = frozenset(os.path.basename(path) for path in apart)  # noqa: PTH119
+    excluded = frozenset(os.path.realpath(path) for path in leave_out)
+    names = frozenset(os.path.basename(path) for path in excluded)  # noqa: PTH119
     for path in paths:
-        if _is_below(path, apart):
+        real = os.path.realpath(path) if excluded else ""
+        if any(real == other or real.startswith(other + os.sep) for other in excluded):
             yield Skipped(path, "written by this run, or in the folder that it sorts into")
             continue
         if not os.path.isdir(path):  # noqa: PTH112  # Path.is_dir raises where one may not look
             yield path
             continue
         empty = True
-        for photo, problem in walk_photos(path, leave_out=apart, videos=True):
-            if photo.name in names and os.path.realpath(photo) in apart:
+        for photo, problem in walk_photos(path, leave_out=excluded, videos=True):
+            if photo.name in names and os.path.realpath(photo) in excluded:
                 continue
             empty = empty and problem in NOT_ASKED_FOR
             yield photo if problem is None else Skipped(photo, problem)
@@ -47,20 +48,15 @@ def find_photos(
             yield Skipped(path, "no photos in this folder")
 
 
-def _is_below(path: Path, apart: Collection[str]) -> bool:
-    real = os.path.realpath(path) if apart else ""
-    return any(real == other or real.startswith(other + os.sep) for other in apart)
-
-
 def read_paths(stream: BufferedIOBase, *, null: bool = False) -> Iterator[Path]:
-    """Paths from a stream, one a line, as they come.
+    """Yield paths from a stream, one a line, as they arrive.
 
     Args:
         stream: bytes, e.g. `sys.stdin.buffer`.
-        null: they are separated by NUL, as `find -print0` writes them, instead.
+        null: paths are separated by NUL, as `find -print0` writes them, not by lines.
 
     Raises:
-        FewshotError: no paths, or bytes that are none.
+        FewshotError: no paths, or bytes that are no path.
     """
     number = 0
     for raw in _records(stream, b"\0" if null else b"\n"):
@@ -89,7 +85,7 @@ def _records(stream: BufferedIOBase, separator: bytes) -> Iterator[bytes]:
     rest = b""
     while True:
         try:
-            block = stream.read1(65_536)  # what there is: a slow writer is not waited for
+            block = stream.read1(65_536)  # returns what there is, without waiting for more
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise FewshotError(f"stdin: cannot be read ({str(reason).lower()}).") from None

@@ -1,7 +1,7 @@
-"""A record of what `--sort-into` put where: it knows its own copies when a photo is sorted again.
+"""A record of the copies that `--sort-into` made, by which it recognises them in later runs.
 
-The list lies in the folder itself, as a hidden SQLite file: memory does not grow with it. A copy
-that was changed, replaced or moved since is nobody's but the user's.
+It is a hidden SQLite file in the folder itself, so memory does not grow with it. A copy that was
+changed, replaced or moved since belongs to the user, and is not recognised.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fewshot_lite.core.errors import FewshotError
 
-#: The list's name in the folder.
+#: The name of the file.
 MANIFEST = ".fewshot-lite-sorted"
 
 _TABLE = """
@@ -27,28 +27,28 @@ class Manifest:
     """The copies, or links, in a folder of class folders."""
 
     def __init__(self, folder: Path) -> None:
-        """Nothing is read or written before it is needed.
+        """Prepare a manifest; the file is opened when it is first needed.
 
         Args:
-            folder: what `--sort-into` names; it is there.
+            folder: the existing folder of `--sort-into`.
         """
         self._folder = folder
         self._path = folder / MANIFEST
         self._opened: sqlite3.Connection | None = None
 
     def copies_of(self, photo: Path) -> list[Path]:
-        """Copies of a photo that lie where they were put, as they were put."""
+        """Return the copies of a photo that are unchanged and in their place."""
         if self._opened is None and not self._path.exists():
             return []
         with self._failing():
             rows = self._table().execute(
                 "SELECT copy, size, changed FROM copies WHERE photo = ?", (_key(photo),)
             )
-            found = [(self._folder / os.fsdecode(copy), (size, at)) for copy, size, at in rows]
-        return [copy for copy, state in found if _state(copy) == state]
+            copies = [(self._folder / os.fsdecode(copy), (size, at)) for copy, size, at in rows]
+        return [copy for copy, state in copies if _state(copy) == state]
 
     def add(self, photo: Path, copy: Path) -> None:
-        """Remember a copy that was put."""
+        """Record a copy."""
         if (state := _state(copy)) is None:  # gone again
             return
         name = os.fsencode(copy.relative_to(self._folder))
@@ -58,7 +58,7 @@ class Manifest:
             )
 
     def forget(self, photo: Path, copy: Path) -> None:
-        """A copy is there no longer."""
+        """Remove a copy from the record."""
         name = os.fsencode(copy.relative_to(self._folder))
         with self._failing():
             self._table().execute(
@@ -66,7 +66,7 @@ class Manifest:
             )
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._opened is not None:
             self._opened.close()
             self._opened = None
@@ -74,7 +74,7 @@ class Manifest:
     def _table(self) -> sqlite3.Connection:
         if self._opened is None:
             self._opened = sqlite3.connect(self._path, timeout=10, isolation_level=None)
-            self._opened.execute("PRAGMA synchronous=OFF")  # what is lost is a copy less of ours
+            self._opened.execute("PRAGMA synchronous=OFF")  # a lost entry does no harm
             self._opened.execute("PRAGMA journal_mode=MEMORY")
             self._opened.execute(_TABLE)
         return self._opened
@@ -96,7 +96,7 @@ def _key(photo: Path) -> bytes:
 
 
 def _state(copy: Path) -> tuple[int, int] | None:
-    """Size and time of a file or a link itself; None if there is none."""
+    """Return size and time of a file, or of a link itself; None if there is none."""
     try:
         status = copy.lstat()
     except OSError:

@@ -104,8 +104,8 @@ class Outputs:
             taken[real] = flag
             check_output(path, force=self.force, flag=flag, stream=True)
         if self.sort_into is None:
-            for flag, given in (("--link", self.link), ("--resort", self.resort)):
-                if given:
+            for flag, is_set in (("--link", self.link), ("--resort", self.resort)):
+                if is_set:
                     raise UsageError(f"{flag}: for --sort-into DIR alone.")
             return
         self._check_folder(self.sort_into, inputs, taken)

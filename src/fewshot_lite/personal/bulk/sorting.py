@@ -1,7 +1,7 @@
-"""Photos copied, or linked, into a folder for each class. Nothing is moved, deleted, overwritten.
+"""Copy or link photos into a folder for each class; no photo is moved, deleted or overwritten.
 
-A photo that is there already is left, so sorting again what was sorted changes nothing. Where many
-photos have one name, each is known by a hash of its bytes: none is compared with all others.
+A photo that is there already is left, so sorting twice changes nothing. Photos of the same name are
+compared by a hash of their bytes.
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ from fewshot_lite.core.text import is_hidden
 from fewshot_lite.personal.bulk.manifest import Manifest
 from fewshot_lite.personal.prediction import UNKNOWN
 
-#: Of which no later photo would be spared.
+#: Errors that every later photo would meet too.
 _FATAL = frozenset([errno.ENOSPC, errno.EDQUOT, errno.EROFS])
 
-#: Names that Windows keeps for devices, with any ending.
+#: Names that Windows reserves for devices, with any extension.
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
-#: How names of copies under way begin.
+#: Prefix of temporary files.
 _TEMPORARY = ".fewshot-lite-"
-#: Photos with copies in two classes that are named.
+#: The most photos with copies in two classes that are listed.
 MOST_NAMED = 20
-#: Bytes of a folder's name; disks take 255.
+#: The longest name of a folder in bytes; file systems take 255.
 _LONGEST_NAME = 200
 
 
 class SortingProblem(Exception):
-    """One photo that could not be put where it belongs; the message is the reason alone."""
+    """A photo that could not be sorted; the message is the reason alone."""
 
 
 @dataclass
 class _Namesakes:
-    """The photos in one folder that have, or would have, one name: with numbers from 2 on."""
+    """The photos in one folder with one name, or with this name and a number from 2 on."""
 
     looked_at: int = 0
     """Numbers up to this one are taken."""
     places: dict[bytes, Path] = field(default_factory=dict)
-    """Where the photo with these bytes lies, by their hash."""
+    """The photos by the hash of their bytes."""
 
 
 class Sorter:
-    """Puts photos into class folders."""
+    """Sorts photos into class folders."""
 
     def __init__(
         self,
@@ -64,16 +64,16 @@ class Sorter:
         link: bool = False,
         resort: bool = False,
     ) -> None:
-        """Make the folder, if it is not there.
+        """Create the folder if it does not exist.
 
         Args:
-            folder: gets a folder for each class that a photo is found of, and for unknown ones.
-            class_names: of the model.
+            folder: gets a folder for each class with a photo, and for unknown photos.
+            class_names: the model's.
             link: make symbolic links instead of copies.
-            resort: move copies of our own that lie in another class.
+            resort: move copies of earlier runs whose class has changed.
 
         Raises:
-            FewshotError: it cannot be made.
+            FewshotError: it cannot be created.
         """
         self.folder = folder
         self.link = link
@@ -82,24 +82,24 @@ class Sorter:
         self.left = 0
         self.moved = 0
         self.twice: list[tuple[Path, Path]] = []
-        """Photos with copies that lie in another class now, the first `MOST_NAMED` of them."""
+        """The first `MOST_NAMED` photos with a copy in another class, and that copy."""
         self.in_two_classes = 0
         self._manifest = Manifest(folder)
         self._folders = folder_names([*class_names, UNKNOWN])
         self._homes: set[Path] = set()
-        self._left_by_copies: set[Path] = set()
-        self._namesakes: dict[Path, _Namesakes] = {}  # only of names that were taken
+        self._emptied: set[Path] = set()
+        self._namesakes: dict[Path, _Namesakes] = {}  # only for names that were taken
         self._make(folder)
 
     def place(self, photo: Path, label: str) -> Path:
-        """Put a photo into the folder of its class.
+        """Copy or link a photo into the folder of its class.
 
         Returns:
-            Where it lies now: under its name, or with a number if another photo had that name.
+            The photo's path there: its name, with a number if another photo had that name.
 
         Raises:
             SortingProblem: this photo could not be copied.
-            FewshotError: nor could any other: the disk is full, say.
+            FewshotError: no photo can be, e.g. as the disk is full.
         """
         home = self.folder / self._folders[label]
         self._make(home)
@@ -119,19 +119,19 @@ class Sorter:
         return target
 
     def close(self) -> None:
-        """Remove the class folders that moving emptied, and let go of the list of copies.
+        """Remove the class folders that moving emptied, and close the manifest.
 
-        Only now, as a photo that comes later may be of such a class. A folder that holds anything
-        else, a hidden file, say, cannot be removed and stays.
+        This waits for the end, as a later photo may be of such a class. A folder with anything else
+        in it, e.g. a hidden file, stays.
         """
-        for folder in self._left_by_copies - {self.folder}:
+        for folder in self._emptied - {self.folder}:
             with contextlib.suppress(OSError):
                 folder.rmdir()
-        self._left_by_copies.clear()
+        self._emptied.clear()
         self._manifest.close()
 
     def _sort(self, photo: Path, home: Path) -> Path:
-        """`place` in a folder that is there, with regard to earlier copies; raises OSError."""
+        """Place a photo in an existing folder, considering earlier copies; raises OSError."""
         earlier = [copy for copy in self._manifest.copies_of(photo) if _same(photo, copy)]
         astray = [copy for copy in earlier if copy.parent != home]
         there = next((copy for copy in earlier if copy.parent == home), None)
@@ -140,7 +140,7 @@ class Sorter:
         elif astray and self.resort:
             copy = astray.pop()
             there = self._place(photo, home, lambda _, target: _move(copy, target))
-            if os.path.lexists(copy):  # the same photo lay there already
+            if os.path.lexists(copy):  # not moved: the same photo was there already
                 copy.unlink()
             else:
                 self.placed -= 1
@@ -153,7 +153,7 @@ class Sorter:
                 self._manifest.add(photo, there)
         for copy in astray:
             if self.resort:
-                copy.unlink()  # one of two of our own copies
+                copy.unlink()  # a second copy of an earlier run
                 self._moved(photo, copy)
                 continue
             self.in_two_classes += 1
@@ -162,16 +162,16 @@ class Sorter:
         return there
 
     def _moved(self, photo: Path, copy: Path) -> None:
-        """Count, and forget, a copy that lies in another class no longer."""
+        """Count a copy that was moved or removed, and forget it."""
         self.moved += 1
-        self._left_by_copies.add(copy.parent)
+        self._emptied.add(copy.parent)
         self._manifest.forget(photo, copy)
 
     def _place(self, photo: Path, home: Path, put: Callable[[Path, Path], None]) -> Path:
         """Put a photo into a folder under a free name, unless it is there; raises OSError."""
         target = home / photo.name
         if not os.path.lexists(target):
-            with contextlib.suppress(FileExistsError):  # another program was quicker
+            with contextlib.suppress(FileExistsError):  # created by another program meanwhile
                 put(photo, target)
                 self.placed += 1
                 return target
@@ -190,7 +190,7 @@ class Sorter:
                     self.placed += 1
                     return target
             namesakes.looked_at = number
-            with contextlib.suppress(OSError):  # a link to nowhere
+            with contextlib.suppress(OSError):  # a broken link
                 if (there := _digest(target)) is not None:
                     namesakes.places.setdefault(there, target)
 
@@ -207,9 +207,9 @@ class Sorter:
 
 
 def folder_names(labels: Iterable[str]) -> dict[str, str]:
-    """A folder's name for each label: safe on any system, and no two that a disk may take for one.
+    """Return a folder name for each label, valid and distinct on any file system.
 
-    Most are the labels themselves; earlier ones keep their names.
+    Most are the labels themselves; of labels that collide the first keeps its name.
     """
     names: dict[str, str] = {}
     taken: set[str] = set()
@@ -229,35 +229,35 @@ def _safe_name(label: str) -> str:
     name = "".join("_" if c in '<>:"/\\|?*' or is_hidden(c) else c for c in label)
     name = name.encode()[:_LONGEST_NAME].decode(errors="ignore")
     name = name.rstrip(". ")  # Windows drops them
-    if name.startswith(".") or _DEVICES.fullmatch(name):  # hidden, or a device
+    if name.startswith(".") or _DEVICES.fullmatch(name):
         name = "_" + name
     return name or "_"
 
 
 def _same(photo: Path, copy: Path) -> bool:
-    """Whether a copy has the bytes that the photo has now."""
+    """Whether a copy has the present bytes of the photo."""
     digest = _digest(photo)
     return digest is not None and digest == _digest(copy)
 
 
 def _digest(photo: Path) -> bytes | None:
-    """A hash that two photos share if they have the same bytes; None of what is no photo."""
+    """Return a hash of the bytes of a photo; None for what cannot be one."""
     from fewshot_lite.images.opening import MAX_BYTES  # Pillow is not needed for help texts
 
     status = photo.stat()
-    if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:  # pipes would be waited for
+    if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:  # reading a pipe would block
         return None
     with photo.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
 
 
 def _move(copy: Path, target: Path) -> None:
-    """Give a copy another place; raises FileExistsError if that is taken."""
+    """Move a copy; raises FileExistsError if the target exists."""
     if copy.is_symlink():
         target.symlink_to(os.readlink(copy))  # noqa: PTH115
     else:
         rename_new(copy, target)
-    copy.unlink(missing_ok=True)  # it has two names where the disk has hard links
+    copy.unlink(missing_ok=True)  # `rename_new` leaves a second hard link where there are any
 
 
 def _link(photo: Path, target: Path) -> None:
@@ -265,13 +265,13 @@ def _link(photo: Path, target: Path) -> None:
 
 
 def _copy(photo: Path, target: Path) -> None:
-    """Copy under another name first: `target` is whole, or is not there.
+    """Copy to a temporary file first, so that `target` is complete or missing.
 
     Raises:
-        FileExistsError: `target` is there.
+        FileExistsError: `target` exists.
     """
     with locked_temporary(target.parent, _TEMPORARY) as temporary:
         shutil.copyfile(photo, temporary)
-        with contextlib.suppress(PermissionError):  # of times; disks of other systems
+        with contextlib.suppress(PermissionError):  # some file systems refuse to set times
             shutil.copystat(photo, temporary)
         rename_new(temporary, target)

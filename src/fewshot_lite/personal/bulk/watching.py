@@ -1,4 +1,4 @@
-"""Photos as they arrive in folders, by looking again and again."""
+"""Watch folders for new photos, by polling."""
 
 from __future__ import annotations
 
@@ -9,25 +9,24 @@ from pathlib import Path
 
 from fewshot_lite.images.folders import Skipped, walk_photos
 
-#: Seconds since a file was written after which the first look takes it for whole.
+#: Seconds since a file was written after which the first look takes it for complete.
 _OLD = 60.0
 
 
 class Watcher:
-    """Hands out each photo once, when it is no longer being written.
+    """Yields each photo once, when it is no longer being written.
 
-    A photo is whole when its size and time are those of the look before; at the first look, when
-    it is a minute old. One that is replaced later is another photo. Files without a photo's ending
-    are passed over: they may be downloads under way. What was handed out is remembered, about 100
-    bytes a photo.
+    A photo is complete when its size and time are those of the look before; at the first look, when
+    it is a minute old. A photo that is replaced later is another photo. Files without a photo's
+    extension are ignored: they may be downloads under way. About 100 bytes are kept of each photo.
     """
 
     def __init__(self, folders: Iterable[Path], *, leave_out: Collection[Path] = ()) -> None:
-        """Nothing is looked at yet.
+        """Prepare to watch.
 
         Args:
-            folders: with all that is below them.
-            leave_out: folders in them that are passed over.
+            folders: searched with all that is below them.
+            leave_out: folders in them to ignore.
         """
         self._folders = tuple(folders)
         self._leave_out = frozenset(os.path.realpath(path) for path in leave_out)
@@ -36,7 +35,7 @@ class Watcher:
         self._old: float | None = None
 
     def look(self) -> Iterator[Path | Skipped]:
-        """The files that became whole since the last look, folder by folder, sorted by name."""
+        """Yield the files that were completed since the last look, folder by folder, by name."""
         before, self._growing = self._growing, {}
         old = time.time() - _OLD if self._old is None else self._old
         self._old = 0.0
@@ -48,7 +47,7 @@ class Watcher:
                     continue
                 try:
                     status = os.stat(path)  # noqa: PTH116
-                except OSError:  # gone again, or a link to nowhere
+                except OSError:  # gone again, or a broken link
                     continue
                 state = (status.st_mtime_ns, status.st_size)
                 if hash((path, state)) in self._seen:

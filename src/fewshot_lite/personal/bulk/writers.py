@@ -1,4 +1,4 @@
-"""Answers as CSV, JSON lines or one JSON array, each written as it comes."""
+"""Write answers one by one as CSV, JSON lines or a JSON array."""
 
 from __future__ import annotations
 
@@ -15,46 +15,41 @@ from fewshot_lite.core.jsons import dumps_for
 from fewshot_lite.core.text import csv_cell
 from fewshot_lite.personal.prediction import Prediction
 
-#: As a path: standard output.
+#: The path that stands for standard output.
 STDOUT = Path("-")
 
 
 class Writer(ABC):
-    """Takes in answers one by one."""
+    """Writes answers one by one."""
 
     def __init__(self, stream: Output) -> None:
         self.stream = stream
 
     @abstractmethod
     def write(self, prediction: Prediction) -> None:
-        """One answer."""
+        """Write an answer."""
 
     def end(self) -> None:  # noqa: B027  # most have nothing to add
-        """There are no more."""
+        """Finish after the last answer."""
 
 
 class CsvWriter(Writer):
-    """A header and a row for each file; what is not known is empty, probabilities have 6 digits."""
+    """Writes a header and a row for each file; unknown values are empty, numbers have 6 digits."""
 
     def __init__(self, stream: Output, pairs: int, *, moments: bool = False) -> None:
         """Write the header.
 
         Args:
-            stream: where to.
-            pairs: how many class names a row has, each with its probability.
-            moments: after a video, a row for each of its moments, and a column for when that is.
+            stream: the output.
+            pairs: class names in a row, each with its probability.
+            moments: add a column for the time, and after a video a row for each of its moments.
         """
         self._pairs, self._moments = pairs, moments
         self._rows = csv.writer(stream, lineterminator="\n")
         ranks = range(1, pairs + 1)
         pair_names = [name for k in ranks for name in (f"label_{k}", f"probability_{k}")]
-        when = ["seconds"] if moments else []
-        self._rows.writerow(
-            [
-                *("path", *when, "label", "probability", "strangeness", *pair_names),
-                *("problem", "adapted_to"),
-            ]
-        )
+        columns = ["path", *["seconds"] * moments, "label", "probability", "strangeness"]
+        self._rows.writerow([*columns, *pair_names, "problem", "adapted_to"])
 
     def write(self, prediction: Prediction) -> None:
         pairs = [cell for name, p in prediction.labels for cell in (csv_cell(name), _number(p))]
@@ -76,14 +71,14 @@ class CsvWriter(Writer):
 
 
 class JsonLinesWriter(Writer):
-    """One JSON object a line."""
+    """Writes a JSON object a line."""
 
     def write(self, prediction: Prediction) -> None:
         self.stream.write(dumps_for(self.stream.encoding, as_record(prediction)) + "\n")
 
 
 class JsonWriter(Writer):
-    """One JSON array; until `end` it is open, so what was cut off cannot pass for whole."""
+    """Writes one JSON array; without `end` it is invalid, so a truncated file is recognised."""
 
     _before = "[\n"
 
@@ -97,7 +92,7 @@ class JsonWriter(Writer):
 
 
 def as_record(prediction: Prediction) -> dict[str, Any]:
-    """An answer as JSON-able values."""
+    """Convert an answer to JSON-able values."""
     return {
         "path": None if prediction.path is None else str(prediction.path),
         "label": prediction.label,
@@ -112,11 +107,11 @@ def as_record(prediction: Prediction) -> dict[str, Any]:
 
 
 def _moment(prediction: Prediction) -> dict[str, Any]:
-    """One of a video's moments as JSON-able values."""
-    found = as_record(prediction)
+    """Convert the answer for a moment of a video to JSON-able values."""
+    record = as_record(prediction)
     for name in ("path", "problem", "adapted_to"):
-        del found[name]
-    return {"seconds": prediction.seconds, **found}
+        del record[name]
+    return {"seconds": prediction.seconds, **record}
 
 
 def _number(value: float | None) -> str:
@@ -126,15 +121,15 @@ def _number(value: float | None) -> str:
 
 
 class Output:
-    """A text stream whose failures are one line that names it."""
+    """A text stream whose errors name it."""
 
     def __init__(self, stream: TextIO, name: str, *, live: bool = False) -> None:
         """Wrap a stream.
 
         Args:
-            stream: what to write to.
-            name: what to call it.
-            live: let others read each piece at once.
+            stream: the stream to write to.
+            name: its name in errors.
+            live: flush after each write.
         """
         self._stream = stream
         self._name = name
@@ -142,11 +137,11 @@ class Output:
         self.encoding = getattr(stream, "encoding", None) or "utf-8"
 
     def write(self, text: str) -> None:
-        """Write a piece of text.
+        """Write text.
 
         Raises:
             FewshotError: it could not be written.
-            BrokenPipeError: the reader has left.
+            BrokenPipeError: the reader has closed the pipe.
         """
         with failing_as(self._name):
             self._stream.write(text)
@@ -158,13 +153,13 @@ class Output:
 def open_output(
     path: Path, flag: str, *, live: bool = False, force: bool = True
 ) -> Iterator[Output]:
-    """A file that is there, whole, only if the block ends well; or standard output.
+    """Open a file that appears, complete, only if the block ends without an error; or stdout.
 
     Args:
-        path: where to; `STDOUT`.
-        flag: of the command line, for messages.
+        path: the file, or `STDOUT`.
+        flag: the flag that named it, for messages.
         live: write in place, so that others can read along; what was written stays.
-        force: the file may be there.
+        force: overwrite an existing file.
     """
     if path == STDOUT:
         yield Output(sys.stdout, "stdout", live=live)
@@ -174,8 +169,8 @@ def open_output(
     name = f"{flag} {path}"
     with ExitStack() as stack:
         with failing_as(name):
-            whole = nullcontext(path) if live else atomic_path(path, force=force)
-            target = stack.enter_context(whole)
+            writable = nullcontext(path) if live else atomic_path(path, force=force)
+            target = stack.enter_context(writable)
             new = live and not force and not target.exists()
             file = target.open(
                 "x" if new else "w", encoding="utf-8", errors="backslashreplace", newline=""

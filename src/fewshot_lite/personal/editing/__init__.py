@@ -1,13 +1,12 @@
-"""Classes and photos come and go in a personal model, without the photos it was made from.
+"""Edit the classes and photos of a personal model, without the photos it was made from.
 
-FiLM, folded in the network, stays as it is. The model keeps the features of its photos, so that
-after any change the head is fitted on those there are, and its temperature: exactly what adapting
-the head anew on all of the photos gives. (A head that `adapt` was told to choose stays the one
-that was chosen.) The functions leave the model as it is and give a changed one, which shares
-its network.
+FiLM, folded into the network, stays as it is. The model keeps the features of its photos, to which
+the head and its temperature are fitted anew after each change: exactly what adapting the head to
+all of the photos gives. (A head that was chosen by `--head auto` is not chosen again.) The
+functions return a changed model, which shares the network, and leave the original as it is.
 
-Where gradient steps on the photos made the network and the head, there is no such equality: their
-classes can be renamed, and no more.
+Where gradient steps on the photos adapted network and head, this does not hold: classes of such a
+model can be renamed, and no more.
 """
 
 from fewshot_lite.personal.editing.adding import add, add_features

@@ -1,4 +1,4 @@
-"""Photos are added to classes that there are, and new classes."""
+"""Add photos to present classes, and new classes."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ from fewshot_lite.personal.support import distinct_names
 
 #: Photos that are compared with all others at a time.
 _CHUNK = 256
-#: Features this near, as a share of their length, are of the same pixels. Measured at 96 px: the
-#: same photo in another batch 4e-7, saved again as JPEG at quality 98 from 1e-3 up, other photos of
-#: the same thing 0.07 and more.
+#: Features this close, relative to their norm, are of the same pixels. Measured at 96 px: the same
+#: photo in another batch 4e-7, saved again as JPEG at quality 98 from 1e-3 up, other photos of the
+#: same thing 0.07 and more.
 _SAME = 5e-4
 
 
@@ -54,23 +54,23 @@ def add(
     on_done: OnDone | None = None,
     on_embedded: OnDone | None = None,
 ) -> Edit:
-    """Add photos to classes that there are, and new classes.
+    """Add photos to present classes, and new classes.
 
     Args:
         personal: the model; it is not changed.
         photos: a folder, or a ZIP archive, of class folders; or, with a name, photos or folders of
             photos; or, with labels, photos in any forms (`images.inputs.Photo`). Videos count as
             photos.
-        name: the class that they show.
+        name: the class of all photos.
         labels: a class for each of the photos.
-        frames: that are drawn of each video, as for `MetaModel.adapt`.
-        strict: fail if a file is skipped, or a class left out of which no photo can be read.
+        frames: frames to draw from each video, as for `MetaModel.adapt`.
+        strict: fail if a file is skipped, or a class of which no photo can be read.
         on_done: called with (photos decoded, photos in all).
         on_embedded: called with (photos that went through the network, photos in all).
 
     Raises:
-        UsageError: a path that is missing, or needs a name; a class name that will not do; a model
-            that was adapted by gradient.
+        UsageError: a path that is missing, or needs a name; an invalid class name; a model that was
+            adapted by gradient.
         FewshotError: something was skipped, and `strict` is set.
         NothingNew: the model has all of the photos already.
     """
@@ -78,38 +78,39 @@ def add(
     if labels is not None:
         if name is not None or isinstance(photos, str | Path):
             raise UsageError("labels: for a list of photos without a name for all of them.")
-        found = label_additions(photos, labels)
+        additions = label_additions(photos, labels)
     else:
-        given = [photos] if isinstance(photos, str | Path) else list(photos)
-        paths = [Path(path) for path in given if isinstance(path, str | Path)]
-        if len(paths) < len(given):
+        listed = [photos] if isinstance(photos, str | Path) else list(photos)
+        paths = [Path(path) for path in listed if isinstance(path, str | Path)]
+        if len(paths) < len(listed):
             raise UsageError("photos: with paths a name will do; in other forms they need labels.")
         if not paths:
             raise FewshotError("photos: none were given.")
         if name is not None:
             check_name(name, personal.class_names)
-        found = find_additions(paths, name)
+        additions = find_additions(paths, name)
     names = list(personal.class_names)
-    for label, _ in found.homes if labels is None else ():
-        check_name(label, names)
-        names.append(label)
     if labels is not None:
-        distinct_names([*names, *(label for label, _ in found.homes)])
+        distinct_names([*names, *(label for label, _ in additions.homes)])
+    else:
+        for label, _ in additions.homes:
+            check_name(label, names)
+            names.append(label)
     if frames is not None:
         check_frames(frames)
-    every = with_frames(found.photos, personal.image_size, frames)
-    sources = [photo.source for photo in every]
+    images = with_frames(additions.photos, personal.image_size, frames)
+    sources = [image.source for image in images]
     whites = find_whites(sources, recorded_whites(personal.provenance))
     embedded = embed_photos(personal, sources, whites, on_done=on_done, on_embedded=on_embedded)
-    read, places, skipped = list[Placed](), list[str](), list(found.skipped)
-    for photo, outcome in zip(every, embedded, strict=True):
+    read, places, skipped = list[Placed](), list[str](), list(additions.skipped)
+    for image, outcome in zip(images, embedded, strict=True):
         if isinstance(outcome, str):
-            skipped.append(Skipped(place_of(photo.source), outcome))
+            skipped.append(Skipped(place_of(image.source), outcome))
         else:
-            read.append(Placed(photo.label, photo.name, outcome, clip=photo.clip))
-            places.append(str(photo.source))
+            read.append(Placed(image.label, image.name, outcome, clip=image.clip))
+            places.append(str(image.source))
     skipped.sort(key=lambda item: str(item.path))
-    skipped += _without_photos(personal, found, {photo.label for photo in read}, skipped)
+    skipped += _without_photos(personal, additions, {photo.label for photo in read}, skipped)
     if strict and skipped:
         raise FewshotError(f"{skipped[0].path}: {skipped[0].reason}; --strict allows no such file.")
     return add_placed(personal, read, places, skipped)
@@ -118,12 +119,14 @@ def add(
 def add_features(
     personal: PersonalModel, features: Tensor, labels: Sequence[str], photos: Sequence[str]
 ) -> Edit:
-    """As `add`, of features that the model's network gave.
+    """Add photos by their features.
 
     Args:
-        features: (M, d), or (M, V, d) of each view that the model has (`personal.views`).
+        personal: the model; it is not changed.
+        features: (M, d), or (M, V, d) of each view that the model has (`personal.views`), by the
+            model's network.
         labels: M class names.
-        photos: M names for the model; one that it has already is numbered.
+        photos: M names of the photos; one that the model has already is numbered.
 
     Raises:
         UsageError, FewshotError, ValueError: as `add_placed`.
@@ -139,13 +142,14 @@ def add_placed(
     paths: Sequence[str],
     skipped: Iterable[Skipped] = (),
 ) -> Edit:
-    """As `add`, for photos that have gone through the model's network.
+    """Add photos that were embedded by the model's network.
 
     Args:
-        photos: M, new to the model; a name that it has already is numbered. A model without
-            thumbnails takes none.
-        paths: M places to name duplicates by.
-        skipped: files that were not read, for the outcome.
+        personal: the model; it is not changed.
+        photos: M new photos; a name that the model has already is numbered. Their thumbnails are
+            dropped if the model has none.
+        paths: M paths that duplicates are reported by.
+        skipped: files that were not read, for the result.
 
     Raises:
         UsageError: a model that was adapted by gradient.
@@ -154,16 +158,21 @@ def add_placed(
     """
     check_photos_may_change(personal)
     features = torch.stack([photo.embedded.features for photo in photos])
-    _check(features, personal.views)
+    if features.shape[1] != personal.views.shape[1]:
+        raise ValueError(f"{features.shape[1]} views of {personal.views.shape[1]}")
+    if not bool(features.isfinite().all()):
+        raise FewshotError(
+            "The model's values for these photos are not finite: it is damaged. Adapt anew."
+        )
     chosen = placed(personal)
-    every = [*chosen, *photos]
+    candidates = [*chosen, *photos]
     kept, duplicates = list[Placed](), list[Duplicate]()
-    twins = _twins(personal.features, features[:, 0])
-    for photo, path, twin in zip(photos, paths, twins, strict=True):
-        if twin is None:
+    originals = _find_duplicates(personal.features, features[:, 0])
+    for photo, path, original in zip(photos, paths, originals, strict=True):
+        if original is None:
             kept.append(photo)
         else:
-            same = every[twin]
+            same = candidates[original]
             duplicates.append(Duplicate(path, same.name, same.label, photo.label))
     new = tuple(sorted({photo.label for photo in photos} - set(personal.class_names)))
     added = Counter(photo.label for photo in kept)
@@ -179,36 +188,27 @@ def add_placed(
     taken = {photo.name for photo in chosen}
     for photo in kept:
         picture = photo.embedded.thumbnail if personal.thumbnails else b""
-        name, own = _free(photo.name, taken), replace(photo.embedded, thumbnail=picture)
-        chosen.append(replace(photo, name=name, embedded=own))
+        name = _free_name(photo.name, taken)
+        embedded = replace(photo.embedded, thumbnail=picture)
+        chosen.append(replace(photo, name=name, embedded=embedded))
         taken.add(name)
     model = arrange(personal, chosen, {"add": dict(added)})
     return Edit(model, dict(added), new, tuple(skipped), tuple(duplicates))
 
 
-def _check(features: Tensor, views: Tensor) -> None:
-    """Refuse features (M, V, d) that are none for a model of these views (N, V, d)."""
-    if features.shape[1] != views.shape[1]:
-        raise ValueError(f"{features.shape[1]} views of {views.shape[1]}")
-    if not bool(features.isfinite().all()):
-        raise FewshotError(
-            "The model's values for these photos are not finite: it is damaged. Adapt anew."
-        )
-
-
 def _without_photos(
-    personal: PersonalModel, found: Additions, read: Set[str], skipped: Sequence[Skipped]
+    personal: PersonalModel, additions: Additions, read: Set[str], skipped: Sequence[Skipped]
 ) -> list[Skipped]:
-    """New classes of which no photo can be read, which are left out.
+    """Return the new classes without a readable photo, which are left out.
 
     Args:
         read: classes of which some photo was read.
 
     Raises:
-        FewshotError: there are none.
+        FewshotError: no class has a readable photo.
     """
     empty = []
-    for label, home in found.homes:
+    for label, home in additions.homes:
         if label in read or (label in personal.class_names and read):
             continue
         why = next((s for s in skipped if s.path == home or home in s.path.parents), None)
@@ -223,28 +223,26 @@ def _without_photos(
     return empty
 
 
-def _twins(old: Tensor, new: Tensor) -> list[int | None]:
-    """For each new row (M, d) the row that it repeats, of the old ones (N, d) and new ones before.
+def _find_duplicates(old: Tensor, new: Tensor) -> list[int | None]:
+    """Return for each new row (M, d) the index of the earlier row that it repeats, if any.
 
-    New rows are counted from N.
+    Earlier rows are the old ones (N, d), with indices from 0, and new ones before, from N.
     """
-    every = torch.cat([old, new]).cpu()
-    positions = torch.arange(len(every))
-    found: list[int | None] = []
-    for start in range(0, len(new), _CHUNK):
-        rows = every[len(old) + start :][:_CHUNK]
-        # Not by way of a product of matrices, which leaves small distances to rounding.
-        distances = torch.cdist(rows, every, compute_mode="donot_use_mm_for_euclid_dist")
-        mine = len(old) + start + torch.arange(len(rows))
-        near = distances <= _SAME * rows.norm(dim=1, keepdim=True)
-        near &= positions < mine[:, None]
-        first = near.float().argmax(dim=1)
-        found += [int(first[i]) if hit else None for i, hit in enumerate(near.any(dim=1).tolist())]
-    return found
+    rows = torch.cat([old, new]).cpu()
+    indices = torch.arange(len(rows))
+    originals: list[int | None] = []
+    for part in indices[len(old) :].split(_CHUNK):
+        # A matrix product would leave small distances to rounding.
+        distances = torch.cdist(rows[part], rows, compute_mode="donot_use_mm_for_euclid_dist")
+        near = distances <= _SAME * rows[part].norm(dim=1, keepdim=True)
+        near &= indices < part[:, None]
+        first, any_near = near.float().argmax(dim=1).tolist(), near.any(dim=1).tolist()
+        originals += [i if hit else None for i, hit in zip(first, any_near, strict=True)]
+    return originals
 
 
-def _free(name: str, taken: set[str]) -> str:
-    """The name, or the name numbered if it is taken: other photos may have the same file name."""
+def _free_name(name: str, taken: set[str]) -> str:
+    """Number a name if it is taken: other photos may have the same file name."""
     candidate, number = name, 1
     while candidate in taken:
         number += 1

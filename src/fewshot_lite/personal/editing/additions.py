@@ -1,4 +1,4 @@
-"""Photos on disk to add to a personal model, each with its class."""
+"""Find the photos to add to a personal model, each with its class."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from fewshot_lite.personal.support import class_names_of
 
 @dataclass(frozen=True)
 class Addition:
-    """A photo to add (not decoded yet)."""
+    """A photo to add, not decoded yet."""
 
     source: Source
     label: str
     """Its class."""
     name: str
-    """Its name in the model: its class, then its place in the class's folder."""
+    """Its name in the model: class/path in the class's folder."""
     clip: str = ""
-    """What it has in common with other frames of its clip; empty for a photo."""
+    """Equal for frames of one clip; empty for a photo."""
 
 
 @dataclass(frozen=True)
 class Additions:
-    """The photos that were found."""
+    """The photos to add, and what was skipped."""
 
     photos: tuple[Addition, ...]
     homes: tuple[tuple[str, Path], ...]
@@ -47,18 +47,18 @@ class Additions:
 
 
 def find_additions(paths: Sequence[Path], name: str | None = None) -> Additions:
-    """Look for photos in what was given.
+    """Find photos on disk.
 
     Args:
         paths: folders of class folders, or ZIP archives of such; or, with a name, photos and
             folders of photos.
-        name: the class that all of them show.
+        name: the class of all photos.
 
     Raises:
         UsageError: a path that is missing or of the other kind.
-        FewshotError: nothing there, or class folders as `scan_classes` refuses them.
+        FewshotError: no photos, or class folders as `scan_classes` refuses them.
     """
-    found: list[Addition] = []
+    additions: list[Addition] = []
     homes: list[tuple[str, Path]] = []
     skipped: list[Skipped] = []
     for path in paths:
@@ -73,21 +73,23 @@ def find_additions(paths: Sequence[Path], name: str | None = None) -> Additions:
                 for label in folder.class_names
                 if label not in labels
             ]
-            for photo, label in zip(folder.paths, labels, strict=True):
-                found.append(Addition(photo, label, _spelled(place_of(photo).relative_to(path))))
+            additions += [
+                Addition(photo, label, _posix(place_of(photo).relative_to(path)))
+                for photo, label in zip(folder.paths, labels, strict=True)
+            ]
             continue
         homes.append((name, path))
         root = path if path.is_dir() else path.parent
         for photo, problem in _photos(path):
             if problem is None:
-                found.append(Addition(photo, name, f"{name}/{_spelled(photo.relative_to(root))}"))
+                additions.append(Addition(photo, name, f"{name}/{_posix(photo.relative_to(root))}"))
             else:
                 skipped.append(Skipped(photo, problem))
-    return Additions(tuple(found), tuple(homes), tuple(skipped))
+    return Additions(tuple(additions), tuple(homes), tuple(skipped))
 
 
 def label_additions(photos: Iterable[Photo], labels: Iterable[object]) -> Additions:
-    """Photos in any forms (`images.inputs.Photo`), N of them, with N class names.
+    """Combine N photos in any forms (`images.inputs.Photo`) with N class names.
 
     Raises:
         UsageError: another number of labels, or what is no photo.
@@ -97,30 +99,30 @@ def label_additions(photos: Iterable[Photo], labels: Iterable[object]) -> Additi
     names = class_names_of(labels, len(sources))
     if not sources:
         raise FewshotError("photos: none were given.")
-    found = [
-        Addition(source, name, f"{name}/{_spelled(place_of(source).name)}")
+    additions = [
+        Addition(source, name, f"{name}/{_posix(place_of(source).name)}")
         for source, name in zip(sources, names, strict=True)
     ]
     homes = [(name, Path(name)) for name in sorted(set(names))]
-    return Additions(tuple(found), tuple(homes), ())
+    return Additions(tuple(additions), tuple(homes), ())
 
 
 def with_frames(additions: Sequence[Addition], size: int, number: int | None) -> list[Addition]:
-    """The same, with frames in the place of videos (`images.clips`)."""
-    found = []
+    """Replace videos by their frames (`images.clips`)."""
+    images = []
     for addition in additions:
         if not is_video(addition.source):
-            found.append(addition)
+            images.append(addition)
             continue
         for frame in frames_of(addition.source, size, number):
             name = addition.name + str(frame).removeprefix(str(addition.source))
             clip = f"{addition.label} {addition.source}"
-            found.append(Addition(frame, addition.label, name, clip))
-    return found
+            images.append(Addition(frame, addition.label, name, clip))
+    return images
 
 
 def _check_class_folders(path: Path) -> None:
-    """Refuse what needs --class."""
+    """Refuse paths that need --class."""
     if path.is_file() and zipfile.is_zipfile(path):
         return
     if path.is_file():
@@ -135,7 +137,7 @@ def _check_class_folders(path: Path) -> None:
 
 
 def _photos(path: Path) -> Iterator[tuple[Path, str | None]]:
-    """A photo, or those of a folder of one class; each with what keeps it from being read."""
+    """Yield a photo, or those in a folder of one class, each with its problem, if any."""
     if not path.is_dir():
         if not os.path.lexists(path):
             raise UsageError(f"{path}: no such file or folder.")
@@ -155,6 +157,6 @@ def _photos(path: Path) -> Iterator[tuple[Path, str | None]]:
     yield from found
 
 
-def _spelled(path: str | Path) -> str:
-    """As `adapt` names photos: with /, and valid Unicode whatever the disk has."""
+def _posix(path: str | Path) -> str:
+    """Spell a path with / and in valid Unicode, as `adapt` does."""
     return os.fsencode(Path(path).as_posix()).decode(errors="replace")

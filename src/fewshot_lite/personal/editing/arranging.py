@@ -1,4 +1,4 @@
-"""A model brought to another choice of photos at once: added, taken out, in other classes."""
+"""Rebuild a model from another selection of photos: added, removed, or in other classes."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from fewshot_lite.personal.personal_model import PersonalModel
 
 @dataclass(frozen=True)
 class Placed:
-    """A photo and the class that it is to be in."""
+    """A photo with its class in the changed model."""
 
     label: str
     name: str
     """Its name in the model."""
     embedded: Embedded
     row: int | None = None
-    """Its row in the model as it is; None of a photo that is new to it."""
+    """Its row in the present model; None for a new photo."""
     clip: str = ""
-    """What a new photo has in common with other frames of its clip; empty if it is alone."""
+    """Equal for new frames of one clip; empty for a photo."""
 
 
 def placed(personal: PersonalModel) -> list[Placed]:
-    """The photos of a model as they are in it."""
+    """Return the photos of a model, as they are."""
     contents, number = personal.contents, len(personal.contents.labels)
     digests = [0] * number if contents.digests is None else contents.digests.tolist()
     photos = map(Embedded, personal.views, contents.thumbnails or [b""] * number, digests)
@@ -47,13 +47,13 @@ def placed(personal: PersonalModel) -> list[Placed]:
 def arrange(
     personal: PersonalModel, photos: Sequence[Placed], edit: dict[str, Any]
 ) -> PersonalModel:
-    """The model with these photos and no others, as adapting its head to them gives it.
+    """Return the model with exactly these photos, and its head adapted to them.
 
     Args:
         personal: the model; it is not changed.
-        photos: of two classes at least. The model's order is theirs, but for those that FiLM was
-            made from, which stand first.
-        edit: JSON-able, for the model's record of its edits.
+        photos: photos of two classes at least; the order is kept, but those that FiLM was made from
+            come first.
+        edit: JSON-able entry of the model's record of its edits.
 
     Raises:
         UsageError: a model that was adapted by gradient.
@@ -67,7 +67,7 @@ def arrange(
     def is_new(photo: Placed) -> bool:
         return photo.row is None or photo.row >= first
 
-    chosen = sorted(photos, key=is_new)  # those that FiLM was made from stand first
+    chosen = sorted(photos, key=is_new)
     features = torch.stack([photo.embedded.features for photo in chosen])
     if not bool(features.isfinite().all()):
         raise FewshotError("The model's values for a photo are not finite. Adapt anew.")

@@ -1,6 +1,6 @@
-"""An edit of a personal model, and what the model remembers of its edits.
+"""An edit of a personal model, and the model's record of its edits.
 
-Photos that FiLM was made from stand before those added later, so that their number tells which.
+Photos that FiLM was made from come before those added later, so their number says which they are.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from fewshot_lite.images.folders import Skipped
 from fewshot_lite.personal.file_contents import Contents
 from fewshot_lite.personal.personal_model import PersonalModel
 
-#: Below this share of photos that FiLM was made from, adapting anew is suggested.
+#: The share of photos that FiLM was made from below which adapting anew is suggested.
 _ENOUGH = 0.5
-#: Edits that a file remembers.
+#: The most edits in a file's record.
 _HISTORY = 50
 
 
 @dataclass(frozen=True)
 class Duplicate:
-    """A photo that was not added: the model has it already."""
+    """A photo that was not added, as the model has it already."""
 
     path: str
     photo: str
@@ -61,35 +61,31 @@ class Edit:
 
     model: PersonalModel
     changes: dict[str, int]
-    """Photos more (or, negative, fewer) of each class, where it has others now."""
+    """Photos added to each class (negative: removed), where there are any."""
     new: tuple[str, ...] = ()
-    """Classes that were not there before."""
+    """New classes."""
     skipped: tuple[Skipped, ...] = ()
     """Files that were not read, and why."""
     duplicates: tuple[Duplicate, ...] = ()
     renamed: dict[str, str] = field(default_factory=dict)
-    """Names that were, and what they are now."""
+    """Old to new names of classes."""
 
 
 def film_share(personal: PersonalModel) -> float:
-    """The share of the model's photos that FiLM was made from: 1 until others are added."""
+    """Return the share of the model's photos that FiLM was made from: 1 until others are added."""
     return film_kept(personal) / len(personal.contents.labels)
 
 
 def worth_readapting(personal: PersonalModel) -> bool:
-    """Whether adapting anew on all photos may be worth it: FiLM is from less than half of them.
+    """Whether adapting anew may be worth it, as FiLM is from less than half of the photos.
 
-    The task embedding is a mean over photos, so the share is how far it can have moved.
+    The task embedding is a mean over photos, so the share bounds how far it can have moved.
     """
     return film_share(personal) < _ENOUGH
 
 
 def check_photos_may_change(personal: PersonalModel) -> None:
-    """Refuse a model whose network knows its photos by more than what is kept of them.
-
-    Raises:
-        UsageError: gradient steps on all of its photos made it.
-    """
+    """Raise a UsageError if gradient steps on its photos adapted the model."""
     if personal.adapted_by_gradient:
         base = _recorded(personal, "base", {}).get("name", "not recorded")
         raise UsageError(
@@ -106,34 +102,36 @@ def rebuilt(
     film_kept: int,
     edit: dict[str, Any],
 ) -> PersonalModel:
-    """The model with other photos; classes in alphabetical order, as `adapt` has them.
+    """Return the model with other photos; classes are in alphabetical order, as after `adapt`.
 
-    One that was adapted by gradient has the same photos in the same order, in classes renamed.
+    For a model that was adapted by gradient they must be the same photos in the same order, with
+    classes renamed.
 
     Args:
-        contents: the photos; numbers and names of classes, and the record, are made anew.
+        personal: the model; it is not changed.
+        contents: the photos; their class numbers, class names and provenance are made anew.
         labels: N names of classes.
         film_kept: the number of photos that FiLM was made from; they are the first.
-        edit: JSON-able, for the model's record of its edits.
+        edit: JSON-able entry of the model's record of its edits.
     """
     names = tuple(sorted(set(labels)))
     number = {name: k for k, name in enumerate(names)}
     targets = np.array([number[label] for label in labels])
-    strangeness = logits = None
+    novelty = logits = None
     head: Head
     if personal.adapted_by_gradient:
         order = [int(personal.contents.labels[targets == k][0]) for k in range(len(names))]
-        head, chosen = personal.head.reordered(order), dict[str, Any]()
-        strangeness = personal.support_strangeness
+        head, head_record = personal.head.reordered(order), dict[str, Any]()
+        novelty = personal.support_strangeness
         logits = as_array(personal.leave_one_out_logits())[:, order]
     else:
-        head, chosen = _calibrated(personal, replace(contents, labels=targets), len(names))
+        head, head_record = _recalibrate(personal, replace(contents, labels=targets), len(names))
     film = _recorded(personal, "film", {"made_from": len(personal.contents.labels)})
     date = datetime.now(UTC).isoformat(timespec="seconds")
     history = [*_recorded(personal, "edits", []), {"date": date, **edit}]
     provenance = {
         **personal.provenance,
-        **chosen,
+        **head_record,
         "film": {**film, "still_here": film_kept},
         "edits": history[-_HISTORY:],
     }
@@ -142,16 +140,16 @@ def rebuilt(
         class_names=names,
         labels=targets,
         provenance=provenance,
-        support_strangeness=strangeness,
+        support_strangeness=novelty,
         leave_one_out_logits=logits,
     )
     return PersonalModel(personal.backbone, head, changed)
 
 
-def _calibrated(
+def _recalibrate(
     personal: PersonalModel, contents: Contents, classes: int
 ) -> tuple[Head, dict[str, Any]]:
-    """The head calibrated as `adapt` would calibrate it for these photos, and its new record."""
+    """Calibrate the head on these photos, as `adapt` would; return it and its provenance."""
     features, labels, photos = map(torch.from_numpy, contents.rows())
     groups = torch.from_numpy(contents.together)[photos]
     as_is = torch.arange(len(labels)) % contents.features.shape[1] == 0
@@ -161,20 +159,20 @@ def _calibrated(
 
 
 def film_kept(personal: PersonalModel) -> int:
-    """How many of the model's photos FiLM was made from; they are the first."""
+    """Return the number of photos that FiLM was made from; they are the first."""
     number = len(personal.contents.labels)
     still_here = _recorded(personal, "film", {}).get("still_here")
     return min(number, max(0, still_here)) if isinstance(still_here, int) else number
 
 
 def _recorded(personal: PersonalModel, key: str, default: Any) -> Any:
-    """An entry of the model's record, unless it is of another type than it has to be."""
+    """Return an entry of the provenance, or the default if it has another type."""
     value = personal.provenance.get(key)
     return value if isinstance(value, type(default)) else default
 
 
 def named(personal: PersonalModel) -> list[str]:
-    """The photos' names; where the model does not know them, their class and number in it."""
+    """Return the names of the photos; class/#number if the model has none."""
     if personal.photos:
         return list(personal.photos)
     seen: Counter[int] = Counter()
@@ -186,5 +184,5 @@ def named(personal: PersonalModel) -> list[str]:
 
 
 def labels_of(personal: PersonalModel) -> list[str]:
-    """The name of each photo's class."""
+    """Return the class name of each photo."""
     return [personal.class_names[k] for k in personal.contents.labels.tolist()]

@@ -1,4 +1,4 @@
-"""Names of classes and photos: which there are, and what a class can be called."""
+"""Check names of classes and photos."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from fewshot_lite.personal.prediction import check_not_unknown
 
 
 def check_known(name: str, known: Sequence[str], what: str) -> None:
+    """Raise a UsageError, with the closest name, if a class or photo is not in the model."""
     if name in known:
         return
     close = get_close_matches(name, known, n=1)
@@ -19,7 +20,7 @@ def check_known(name: str, known: Sequence[str], what: str) -> None:
 
 
 def check_name(name: str, others: Iterable[str]) -> None:
-    """Refuse what could not be a class folder's name, and names that cannot be told apart."""
+    """Raise a UsageError for an invalid class name, or one too similar to another."""
     if not isinstance(name, str):
         raise UsageError(f"{name!r}: a class name must be a text.")
     try:

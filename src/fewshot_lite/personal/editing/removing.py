@@ -1,4 +1,4 @@
-"""Classes and photos are taken out, and classes get other names."""
+"""Remove classes and photos, and rename classes."""
 
 from __future__ import annotations
 
@@ -22,11 +22,10 @@ from fewshot_lite.personal.personal_model import PersonalModel
 def remove(
     personal: PersonalModel, classes: Sequence[str] = (), photos: Sequence[str] = ()
 ) -> Edit:
-    """Take out classes, and single photos or clips by their names in the model.
+    """Remove classes, and single photos or clips by their names in the model.
 
     Raises:
-        UsageError: a class or photo that there is not; nothing named; a model that was adapted by
-            gradient.
+        UsageError: an unknown class or photo; no names; a model that was adapted by gradient.
         FewshotError: fewer than two classes would be left, or a class without photos.
     """
     check_photos_may_change(personal)
@@ -36,8 +35,8 @@ def remove(
         raise UsageError("Name a class to remove, or a photo with --photo.")
     for name in classes:
         check_known(name, personal.class_names, "class")
-    every = placed(personal)
-    names = [photo.name for photo in every]
+    present = placed(personal)
+    names = [photo.name for photo in present]
     clips = {clip_of(name) for name in names}
     for name in photos:
         if name not in clips:
@@ -51,7 +50,7 @@ def remove(
     gone = set(photos)
     kept = [
         photo
-        for photo in every
+        for photo in present
         if photo.label in left and gone.isdisjoint((photo.name, clip_of(photo.name)))
     ]
     for name in left:
@@ -59,7 +58,7 @@ def remove(
             raise FewshotError(
                 f"{name!r}: no photo of it would be left. To remove the class, name it itself."
             )
-    removed = Counter(photo.label for photo in every)
+    removed = Counter(photo.label for photo in present)
     removed.subtract(photo.label for photo in kept)
     changes = {name: -number for name, number in removed.items() if number}
     edit = {"remove": {name: -number for name, number in changes.items()}}
@@ -67,10 +66,10 @@ def remove(
 
 
 def rename(personal: PersonalModel, old: str, new: str) -> Edit:
-    """Give a class another name. Its photos keep theirs: they are files.
+    """Rename a class. Its photos keep their names, which are those of files.
 
     Raises:
-        UsageError: no such class; a name that is taken or will not do.
+        UsageError: no such class; a name that is taken or invalid.
     """
     check_known(old, personal.class_names, "class")
     others = [name for name in personal.class_names if name != old]

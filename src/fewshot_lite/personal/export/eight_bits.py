@@ -1,13 +1,13 @@
-"""Eight-bit weights and activations in an exported network, and what they change.
+"""Quantise an exported network to eight bits, and measure what that changes.
 
 Convolutions are quantised after training, by onnxruntime's static quantisation: each channel of the
-weights by its largest value, activations by the range that they take on photos (Jacob et al. 2018,
+weights by its largest value, activations by their range on photos (Jacob et al. 2018,
 "Quantization and training of neural networks for efficient integer-arithmetic-only inference").
-Two things matter to EfficientNet-Lite. What ReLU6 cuts off is no part of a range: with ranges from
-before it a fifth of the answers change. And the first convolutions, whose weights range most
-widely, stay as they are. Weights take seven of the eight bits, as sums of products can overflow on
-processors without VNNI. The head stays in single precision. What answers and time become is
-measured by `benchmarks/accuracy/eight_bits.py`.
+Two things matter to EfficientNet-Lite. Ranges are those after ReLU6: with those before it a fifth
+of the answers change. And the first convolutions, whose weights range most widely, are not
+quantised. Weights take seven of the eight bits, as sums of products can overflow on processors
+without VNNI. The head stays in single precision. `benchmarks/accuracy/eight_bits.py` measures
+accuracy and time.
 """
 
 from __future__ import annotations
@@ -27,34 +27,34 @@ from fewshot_lite.images.folders import scan_classes
 from fewshot_lite.personal.cross_adaptation import deal
 from fewshot_lite.personal.personal_model import PersonalModel
 
-#: One convolution in so many, from the images up, is left as it is.
+#: The first 1/8 of the convolutions are not quantised.
 _KEPT = 8
-#: A network of fewer convolutions spends its time elsewhere.
+#: The fewest convolutions that a network must have: with fewer it spends its time elsewhere.
 _FEWEST = 4
-#: Photos of a folder that are read, at most, and those of them by which ranges are found.
-_MOST_READ, _MOST = 512, 128
-#: Photos that go through the network at a time.
+#: The most photos of a folder that are read, and that are used for the ranges.
+_MOST_READ, _MOST_RANGES = 512, 128
+#: Photos in a batch.
 _BATCH = 8
-#: The share of answers that may change, and of right ones that may be lost, ...
+#: The largest share of answers that may change, and of right answers that may be lost, ...
 _MAY_CHANGE, _MAY_LOSE = 0.15, 0.05
-#: ... where they are more photos than this.
+#: ... if more photos than this change.
 _CHANCE = 3
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """What eight bits change, on labelled photos that the head did not learn from."""
+    """The agreement of eight bits with single precision, by cross-validation on labelled photos."""
 
     photos: int
-    """Photos that were named by the others, a quarter of them at a time."""
+    """Photos that were left out, a quarter of them at a time."""
     changed: int
-    """Photos of those that are named otherwise."""
+    """Photos of those whose answer changes."""
     accuracy: float
-    """Share of them that are named right by the network in single precision, ..."""
+    """Accuracy on them in single precision, ..."""
     accuracy_in_eight_bits: float
     """... and in eight bits."""
     error: float
-    """Norm of the difference of all features, as a share of theirs."""
+    """Norm of the difference of the features, relative to the norm of the features."""
 
 
 @dataclass(frozen=True)
@@ -68,16 +68,16 @@ class LabelledPhotos:
 
     @classmethod
     def read(cls, folder: Path, size: int) -> LabelledPhotos:
-        """Read a folder of class folders at a side of `size` pixels, or evenly spaced ones of many.
+        """Read a folder of class folders at `size` pixels; evenly spaced photos if there are many.
 
         Raises:
-            UsageError, FewshotError: there is none, or no class in it has two photos.
+            UsageError, FewshotError: no such folder, or no class in it has two photos.
         """
-        found = scan_classes(folder)
-        chosen = _evenly(len(found.paths), _MOST_READ)
-        pixels, problems = decode_pixels([found.paths[row] for row in chosen], size)
+        images = scan_classes(folder)
+        chosen = _evenly(len(images.paths), _MOST_READ)
+        pixels, problems = decode_pixels([images.paths[row] for row in chosen], size)
         good = [place for place in range(len(pixels)) if place not in problems]
-        _, labels = np.unique(np.array(found.labels)[chosen[good]], return_inverse=True)
+        _, labels = np.unique(np.array(images.labels)[chosen[good]], return_inverse=True)
         if not good or np.bincount(labels).max() < 2:
             raise UsageError(
                 f"--int8 {folder}: has no class of two photos that can be read, and answers are "
@@ -85,27 +85,27 @@ class LabelledPhotos:
             )
         return cls(pixels[good], labels.astype(np.int64))
 
-    def some(self) -> npt.NDArray[np.uint8]:
-        """Evenly spaced ones, (B, S, S, 3), to find ranges by."""
-        chosen = self.pixels[_evenly(len(self.pixels), _MOST)]
+    def sample(self) -> npt.NDArray[np.uint8]:
+        """Return evenly spaced photos, (B, S, S, 3), for the ranges of activations."""
+        chosen = self.pixels[_evenly(len(self.pixels), _MOST_RANGES)]
         return np.ascontiguousarray(chosen.transpose(0, 2, 3, 1))
 
 
 def _evenly(number: int, most: int) -> npt.NDArray[np.int64]:
-    """Evenly spaced places among `number`, in order: `most` of them, or all."""
+    """Return at most `most` evenly spaced indices below `number`."""
     return np.linspace(0, number - 1, min(number, most)).round().astype(np.int64)
 
 
 def quantised(network: Any, pixels: npt.NDArray[np.uint8]) -> Any:
-    """A network with convolutions in eight bits.
+    """Quantise the convolutions of a network.
 
     Args:
-        network: ONNX's ModelProto, of an input "pixels".
-        pixels: uint8 (B, S, S, 3), by which the ranges of activations are found.
+        network: ONNX's ModelProto, with an input "pixels".
+        pixels: uint8 (B, S, S, 3), which the ranges of activations are taken from.
 
     Raises:
         UsageError: it has too few convolutions.
-        Exception: of onnxruntime, whose errors have no base of their own.
+        Exception: any of onnxruntime's errors, which have no common base.
     """
     import onnx
     from onnxruntime import quantization
@@ -114,9 +114,9 @@ def quantised(network: Any, pixels: npt.NDArray[np.uint8]) -> Any:
     with tempfile.TemporaryDirectory(prefix="fewshot-lite-") as home:
         plain, ready, output = (Path(home) / f"{name}.onnx" for name in ("plain", "ready", "int8"))
         onnx.save(network, plain)
-        quant_pre_process(plain, ready, skip_symbolic_shape=True)  # joins norms and convolutions
+        quant_pre_process(plain, ready, skip_symbolic_shape=True)  # folds norms into convolutions
         prepared = onnx.load(ready)
-        for number, node in enumerate(prepared.graph.node):  # they are told apart by their names
+        for number, node in enumerate(prepared.graph.node):  # nodes are selected by name below
             node.name = f"{node.op_type} {number}"
         onnx.save(prepared, ready)
         quantization.quantize_static(
@@ -130,28 +130,28 @@ def quantised(network: Any, pixels: npt.NDArray[np.uint8]) -> Any:
             op_types_to_quantize=["Conv", "Clip", "Relu", "Add"],
             nodes_to_quantize=_to_quantise(prepared.graph),
         )
-        found = onnx.load(output)
-    del found.metadata_props[:]  # how it was made
-    return found
+        quantised_network = onnx.load(output)
+    del quantised_network.metadata_props[:]  # how it was made
+    return quantised_network
 
 
 def _reader(pixels: npt.NDArray[np.uint8]) -> Any:
-    """Photos as onnxruntime's calibration takes them."""
+    """Return photos as a data reader of onnxruntime's calibration."""
     from onnxruntime import quantization
 
     class Photos(quantization.CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self._rest = (pixels[i : i + _BATCH] for i in range(0, len(pixels), _BATCH))
+            self._batches = (pixels[i : i + _BATCH] for i in range(0, len(pixels), _BATCH))
 
         def get_next(self) -> dict[str, npt.NDArray[np.uint8]] | None:
-            part = next(self._rest, None)
-            return None if part is None else {"pixels": part}
+            batch = next(self._batches, None)
+            return None if batch is None else {"pixels": batch}
 
     return Photos()
 
 
 def _to_quantise(graph: Any) -> list[str]:
-    """Names of the convolutions but for the first ones, and of the sums and ReLUs among them.
+    """Return the names of all convolutions but the first, and of the sums and ReLUs after them.
 
     Raises:
         UsageError: there are too few convolutions.
@@ -175,28 +175,32 @@ def _to_quantise(graph: Any) -> list[str]:
 def compare(
     model: PersonalModel, photos: LabelledPhotos, features: npt.NDArray[np.float32]
 ) -> Agreement:
-    """Name each fold of the photos by the others' features in single precision, in both ways.
+    """Classify each fold of the photos in both precisions, by a head fitted to the other folds.
+
+    The head is fitted to features in single precision.
 
     Args:
+        model: the model in single precision.
+        photos: the photos.
         features: float32 (N, d) of the photos, in eight bits.
 
     Raises:
         FewshotError: too many answers change, or too many right ones are lost.
     """
-    own, labels = model.features_of(photos.pixels), photos.labels
+    exact, labels = model.features_of(photos.pixels), photos.labels
     classes = int(labels.max()) + 1
-    place = deal(torch.from_numpy(labels), classes).numpy()
+    fold_of = deal(torch.from_numpy(labels), classes).numpy()
     answers = np.zeros((2, len(labels)), np.int64)
-    for fold in set(place[place >= 0].tolist()):
-        out = place == fold
-        logits = model.array_head.fit((own[~out], labels[~out], classes))
-        answers[:, out] = [logits(own[out]).argmax(1), logits(features[out]).argmax(1)]
-    known = place >= 0
+    for fold in set(fold_of[fold_of >= 0].tolist()):
+        out = fold_of == fold
+        logits = model.array_head.fit((exact[~out], labels[~out], classes))
+        answers[:, out] = [logits(exact[out]).argmax(1), logits(features[out]).argmax(1)]
+    known = fold_of >= 0
     before, after = answers[:, known]
     right = (answers == labels)[:, known]
     count, changed = int(known.sum()), int((before != after).sum())
     lost = int(right[0].sum()) - int(right[1].sum())
-    error = float(np.linalg.norm(features - own) / np.linalg.norm(own))
+    error = float(np.linalg.norm(features - exact) / np.linalg.norm(exact))
     if max(changed - _MAY_CHANGE * count, lost - _MAY_LOSE * count) > 0 and changed > _CHANCE:
         raise FewshotError(
             f"--int8: in eight bits {changed} of {count} photos are named otherwise, and {lost} "

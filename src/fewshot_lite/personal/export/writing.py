@@ -1,4 +1,4 @@
-"""Writing an exported model: traced, written, run and compared before it takes its name."""
+"""Write an exported model: trace it, write it, run it and compare it with the original."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from fewshot_lite import __version__
 from fewshot_lite.core.errors import FewshotError, UsageError, first_line
 from fewshot_lite.core.files import atomic_path, failing_as, sha256
 from fewshot_lite.networks.sessions import open_session, run_session
+from fewshot_lite.personal.classifier import Answers
 from fewshot_lite.personal.export.eight_bits import (
     Agreement,
     LabelledPhotos,
@@ -38,20 +39,18 @@ from fewshot_lite.personal.exported_model import (
     with_checksum,
 )
 from fewshot_lite.personal.personal_model import PersonalModel
+from fewshot_lite.personal.views import Pixels
 
 _OUTPUTS = ("probabilities", "strangeness")
-#: Largest difference of a probability.
+#: Largest difference of a probability that is allowed.
 PROBABILITY_TOLERANCE = 1e-4
-#: Largest difference of strangeness, as a share of it (of 1 where it is less).
+#: Largest difference of a novelty score that is allowed, relative to the score, or to 1 if smaller.
 STRANGENESS_TOLERANCE = 1e-4
-
-_Pixels = npt.NDArray[np.uint8]
-_Answers = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
 class Parity:
-    """The largest differences found."""
+    """The largest differences between an exported file and the model."""
 
     images: int
     probability: float
@@ -59,11 +58,11 @@ class Parity:
     """The largest relative difference of the novelty score."""
 
 
-def probe_images(size: int) -> _Pixels:
-    """Noise at every scale, black and white: uint8 (B, size, size, 3), always the same."""
+def probe_images(size: int) -> Pixels:
+    """Return fixed images of noise at several scales, black and white: uint8 (B, size, size, 3)."""
     noise = np.random.default_rng(0)
     images = []
-    for side in (2, 4, 8, 16, 32, size):  # coarse noise enlarged is as smooth as photos are
+    for side in (2, 4, 8, 16, 32, size):  # enlarged coarse noise is smooth, like photos
         for _ in range(3):
             spots = Image.fromarray(noise.integers(0, 256, (side, side, 3), np.uint8))
             images.append(np.asarray(spots.resize((size, size), Image.Resampling.BICUBIC)))
@@ -71,73 +70,63 @@ def probe_images(size: int) -> _Pixels:
     return np.stack([*images, *plain])
 
 
-def check_parity(program: PixelProgram, run: Callable[[_Pixels], _Answers], size: int) -> Parity:
+def check_parity(program: PixelProgram, run: Callable[[Pixels], Answers], size: int) -> Parity:
     """Compare an exported file with the model, on all probe images at once and on one alone.
 
     Args:
         program: the model.
-        run: what the file gives for pixels (B, S, S, 3).
+        run: runs the file on pixels (B, S, S, 3).
         size: S.
 
     Raises:
-        FewshotError: it differs by more than the tolerances.
+        FewshotError: they differ by more than the tolerances.
     """
     images = probe_images(size)
     with torch.no_grad():
-        probabilities, strangeness, *_ = (t.numpy() for t in program(torch.from_numpy(images)))
-    found = Parity(len(images), 0.0, 0.0)
+        expected, expected_scores, *_ = (t.numpy() for t in program(torch.from_numpy(images)))
+    differences = []
     for count in (len(images), 1):
-        got = run(images[:count])
-        difference = np.abs(got[0] - probabilities[:count]).max()
-        expected = strangeness[:count]
-        share = (np.abs(got[1] - expected) / np.maximum(expected, 1)).max()
-        found = Parity(
-            len(images),
-            float(np.maximum(found.probability, difference)),
-            float(np.maximum(found.strangeness, share)),
-        )
-    within = (  # NaN is not
-        found.probability <= PROBABILITY_TOLERANCE and found.strangeness <= STRANGENESS_TOLERANCE
-    )
-    if not within:
+        probabilities, scores = run(images[:count])
+        error = np.abs(scores - expected_scores[:count]) / np.maximum(expected_scores[:count], 1)
+        differences.append((np.abs(probabilities - expected[:count]).max(), error.max()))
+    probability, strangeness = np.max(differences, axis=0).tolist()  # NaN if one is
+    if not (probability <= PROBABILITY_TOLERANCE and strangeness <= STRANGENESS_TOLERANCE):
         raise FewshotError(
             "The exported model does not answer as the one it was made from: probabilities differ "
-            f"by up to {found.probability:.1e} ({PROBABILITY_TOLERANCE:.0e} is allowed), "
-            f"strangeness by {found.strangeness:.1e} of it ({STRANGENESS_TOLERANCE:.0e}). "
+            f"by up to {probability:.1e} ({PROBABILITY_TOLERANCE:.0e} is allowed), "
+            f"strangeness by {strangeness:.1e} of it ({STRANGENESS_TOLERANCE:.0e}). "
             "Nothing was written."
         )
-    return found
+    return Parity(len(images), probability, strangeness)
 
 
 class PixelProgram(nn.Module):
-    """Pixels to probabilities and strangeness, with nothing left to be prepared outside."""
+    """A module from pixels to probabilities and novelty scores, with all preprocessing."""
 
     def __init__(self, personal: PersonalModel, *, features: bool = False) -> None:
-        """Put together.
+        """Assemble the module.
 
         Args:
-            features: give the network's features as well.
+            personal: the model.
+            features: return the network's features as well.
         """
         super().__init__()
         self._features = features
         self.backbone = personal.backbone
         self.head = personal.head
         self._outputs_of = personal.outputs_of
-        _ = personal.novelty  # fitted now, not while it is traced
+        _ = personal.novelty  # fitted now, not while tracing
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """The names of what it gives."""
+        """The names of the outputs."""
         return (*_OUTPUTS, "features") if self._features else _OUTPUTS
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        """Answers.
-
-        Args:
-            pixels: uint8 (B, S, S, 3), RGB.
+        """Classify RGB images, uint8 (B, S, S, 3).
 
         Returns:
-            Probabilities (B, K) and strangeness (B,), float32, and features (B, d) if wanted.
+            Probabilities (B, K) and novelty scores (B,), float32, and features (B, d) if asked for.
         """
         features = self.backbone(pixels.permute(0, 3, 1, 2))
         outputs = self._outputs_of(features)
@@ -146,35 +135,36 @@ class PixelProgram(nn.Module):
 
 
 def trace(program: PixelProgram, pixels: Tensor) -> ExportedProgram:
-    """The program for any number of images of this size.
+    """Trace the program for any number of images of one size.
 
     Args:
-        pixels: an example, uint8 (2, S, S, 3): torch takes 0 and 1 for fixed.
+        program: the program.
+        pixels: an example, uint8 (2, S, S, 3); torch would take 0 or 1 images for a fixed number.
 
     Raises:
-        FewshotError: a network that torch.export cannot follow.
+        FewshotError: a network that torch.export cannot trace.
     """
     try:
         with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about torch's own workings
+            warnings.simplefilter("ignore")  # about torch's internals
             traced = torch.export.export(
                 program, (pixels,), dynamic_shapes={"pixels": {0: Dim("batch")}}
             )
-    except Exception as error:  # whatever tracing comes upon
+    except Exception as error:  # tracing may raise anything
         raise FewshotError(
             f"The network cannot be exported: torch.export failed ({first_line(error)})."
         ) from None
-    for node in traced.graph.nodes:  # where things lie on this computer is nobody's business
+    for node in traced.graph.nodes:  # paths on this computer are private
         node.meta.pop("stack_trace", None)
     return traced
 
 
-#: The share of one's own photos that `threshold` rejects.
+#: The share of one's own photos that the entry "threshold" rejects.
 _REJECT = 0.05
 
 
 def describe_export(personal: PersonalModel, source: Path | None) -> dict[str, Any]:
-    """All that one needs to make use of the outputs, and where they are from.
+    """Return the description in an exported file: how to use the outputs, and their origin.
 
     "threshold" rejects 5 % of one's own photos, "thresholds" are those for 0.1, 0.2 ... 99.9 %;
     None where no photo is rejected.
@@ -208,7 +198,7 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-#: Above this the protocol buffers of ONNX cannot have the weights in one file.
+#: The most bytes of weights that fit into one file of ONNX's protocol buffers.
 _MOST_ONNX_BYTES = 2**31 - 2**20
 
 
@@ -222,9 +212,9 @@ class Exported:
     class_names: tuple[str, ...]
     image_size: int
     parity: Parity
-    """Of the network in single precision."""
+    """The parity of the network in single precision."""
     int8: Agreement | None = None
-    """What eight bits change, if they were asked for."""
+    """The agreement of eight bits with single precision, if they were asked for."""
 
 
 def export_model(
@@ -235,61 +225,64 @@ def export_model(
     int8: str | Path | None = None,
     force: bool = False,
 ) -> Exported:
-    """Write a personal model for elsewhere; nothing is written unless it answers the same there.
+    """Export a personal model; nothing is written unless the file gives the same answers.
 
     Args:
-        personal: the model, or its file. Only of a file the export can say which one it is from.
-        output: what to write, ending in .onnx or .pt2.
+        personal: the model, or its file, whose name and hash are then stored in the export.
+        output: the file to write, ending in .onnx or .pt2.
         format: "onnx", for onnxruntime and others (extra `onnx`), or "torch-export", for
             `torch.export.load`.
-        int8: a folder of class folders, such as the model was adapted to: convolutions are written
-            in eight bits, by the ranges that activations take on its photos, unless too many
+        int8: a folder of class folders, such as the model was adapted to: convolutions are
+            quantised to eight bits, by the ranges of activations on its photos, unless too many
             answers change; see `personal.export.eight_bits`. For "onnx" alone.
-        force: overwrite `output`.
+        force: overwrite an existing `output`.
 
     Raises:
-        UsageError: an unknown format, an extra that is missing, an output that exists and `force`
-            is not set, or a model that is not on the CPU.
+        UsageError: an unknown format, a missing extra, an output that exists and `force` is not
+            set, or a model that is not on the CPU.
         FewshotError: the network cannot be exported, or the exported one answers differently.
     """
     output = Path(output)
     source = None if isinstance(personal, PersonalModel) else Path(personal)
-    wanted = check_export(output, format, source=source, int8=int8 is not None, force=force)
+    checked = check_export(output, format, source=source, int8=int8 is not None, force=force)
     model = personal if isinstance(personal, PersonalModel) else PersonalModel.load(personal)
     if model.features.device.type != "cpu":
         raise UsageError("Models are exported from the CPU. Load it with device='cpu'.")
-    about = describe_export(model, source)
+    description = describe_export(model, source)
     size = model.image_size
     photos = None if int8 is None else LabelledPhotos.read(Path(int8), size)
     program = PixelProgram(model, features=photos is not None).eval()
     traced = trace(program, torch.zeros(2, size, size, 3, dtype=torch.uint8))
-    network = _onnx(traced, program.outputs) if wanted == "onnx" else None
+    network = _onnx(traced, program.outputs) if checked == "onnx" else None
     agreement = None
     with failing_as(output), atomic_path(output, force=force) as temporary:
-        data = _torch_export(traced, about) if network is None else _described(network, about)
+        if network is None:
+            data = _torch_bytes(traced, description)
+        else:
+            data = _onnx_bytes(network, description)
         temporary.write_bytes(data)
-        run = (_onnx_runner if wanted == "onnx" else _torch_runner)(temporary)
+        run = (_onnx_runner if checked == "onnx" else _torch_runner)(temporary)
         parity = check_parity(program, run, size)
         if photos is not None:
             network, agreement = _in_eight_bits(network, model, photos)
-            data = _described(network, {**about, "int8": asdict(agreement)})
+            data = _onnx_bytes(network, {**description, "int8": asdict(agreement)})
             temporary.write_bytes(data)
-    return Exported(output, wanted, len(data), model.class_names, size, parity, agreement)
+    return Exported(output, checked, len(data), model.class_names, size, parity, agreement)
 
 
 def _in_eight_bits(
     network: Any, model: PersonalModel, photos: LabelledPhotos
 ) -> tuple[Any, Agreement]:
-    """The network in eight bits, without its third output, by which it was compared.
+    """Quantise a network and compare it; the features, its third output, are then removed.
 
     Raises:
         UsageError, FewshotError: it has too few convolutions, cannot be quantised, or answers
-            otherwise.
+            differently.
     """
     try:
         with _quiet():
-            found = quantised(network, photos.some())
-            session = open_session(found.SerializeToString())
+            int8_network = quantised(network, photos.sample())
+            session = open_session(int8_network.SerializeToString())
             (features,) = run_session(session, ["features"], photos.pixels.transpose(0, 2, 3, 1))
     except FewshotError:
         raise
@@ -298,12 +291,12 @@ def _in_eight_bits(
             f"--int8: the network cannot be quantised ({first_line(error)}). Export it without."
         ) from None
     agreement = compare(model, photos, features)
-    del found.graph.output[len(_OUTPUTS) :]
-    return found, agreement
+    del int8_network.graph.output[len(_OUTPUTS) :]
+    return int8_network, agreement
 
 
 def _onnx(traced: ExportedProgram, outputs: Sequence[str]) -> Any:
-    """The program as ONNX's ModelProto."""
+    """Convert the program to ONNX's ModelProto."""
     if sum(t.nbytes for t in traced.state_dict.values()) > _MOST_ONNX_BYTES:
         raise FewshotError("ONNX files end at 2 GB, and this network is larger.")
     try:
@@ -317,33 +310,33 @@ def _onnx(traced: ExportedProgram, outputs: Sequence[str]) -> Any:
             )
             assert exported is not None
             proto = exported.model_proto
-    except Exception as error:  # whatever the conversion comes upon
+    except Exception as error:  # the conversion may raise anything
         raise FewshotError(
             f"The network cannot be converted to ONNX ({first_line(error)})."
         ) from None
     for value in (*proto.graph.input, *proto.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     for node in proto.graph.node:
-        del node.metadata_props[:]  # how torch came to it
+        del node.metadata_props[:]  # torch's notes on the conversion
     return proto
 
 
-def _described(network: Any, about: dict[str, Any]) -> bytes:
-    """A file of ONNX's ModelProto and a description."""
+def _onnx_bytes(network: Any, description: dict[str, Any]) -> bytes:
+    """Serialise ONNX's ModelProto with a description."""
 
     def tail_of(text: str) -> bytes:
         tail = type(network)()
         entry = tail.metadata_props.add()
         entry.key, entry.value = METADATA_KEY, text
-        return bytes(tail.SerializeToString())  # messages one after another are one message
+        return bytes(tail.SerializeToString())  # concatenated messages are one message
 
-    return with_checksum(bytes(network.SerializeToString()), about, tail_of)
+    return with_checksum(bytes(network.SerializeToString()), description, tail_of)
 
 
-def _torch_export(traced: ExportedProgram, about: dict[str, Any]) -> bytes:
-    buffer = io.BytesIO()
+def _torch_bytes(traced: ExportedProgram, description: dict[str, Any]) -> bytes:
+    buffer, files = io.BytesIO(), {f"{METADATA_KEY}.json": json.dumps(description)}
     with _quiet():
-        torch.export.save(traced, buffer, extra_files={f"{METADATA_KEY}.json": json.dumps(about)})
+        torch.export.save(traced, buffer, extra_files=files)
     return buffer.getvalue()
 
 
@@ -356,7 +349,7 @@ def _torch_runner(path: Path) -> Any:
         module = torch.export.load(io.BytesIO(file.read())).module()
 
     @torch.no_grad()
-    def run(pixels: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[Any], ...]:
+    def run(pixels: Pixels) -> tuple[npt.NDArray[Any], ...]:
         return tuple(t.numpy() for t in module(torch.from_numpy(pixels)))
 
     return run
@@ -364,7 +357,7 @@ def _torch_runner(path: Path) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """No warnings about the workings of exporters: what comes of them is checked."""
+    """Silence the warnings and log messages of exporters, whose output is checked."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:

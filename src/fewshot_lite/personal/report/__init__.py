@@ -1,4 +1,4 @@
-"""Reports to look at: one HTML page each, with everything in it; nothing is loaded or run.
+"""HTML reports: one self-contained page each, without scripts.
 
     from fewshot_lite.personal.report.adapting import write_adapt_report
     from fewshot_lite.personal.report.classifying import write_classify_report
@@ -7,5 +7,5 @@
     write_adapt_report(personal, "report.html")
     write_classify_report(personal, personal.classify_stream(paths), "answers.html")
 
-What is on a page is gathered here as plain values; how it looks is in the Jinja2 templates.
+The modules gather the values on a page; the Jinja2 templates lay them out.
 """

@@ -1,4 +1,4 @@
-"""The report on adapting: how good, what to look at, what is taken for what, the classes."""
+"""The report on adapting: expected accuracy, doubtful photos, confusions, and the classes."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from fewshot_lite.personal.report.photos import Photo, SupportPhotos
 from fewshot_lite.personal.report.reasons import left_out_answers, typical_photos
 from fewshot_lite.personal.with_photos import WithPhotos
 
-#: Pictures in the section of classes, and classes in it.
+#: The most pictures, and classes, in the section of classes.
 _MOST_PICTURES, _MOST_SHOWN = 1000, 200
-#: Pictures of a class: no fewer and no more.
+#: The fewest and the most pictures of a class.
 _FEWEST, _MOST = 3, 40
-#: Doubtful photos, groups of copies, pictures of a group and files in a list that are shown.
+#: The most doubtful photos, groups of copies, pictures of a group, and files in a list.
 _MOST_PHOTOS, _MOST_GROUPS, _MOST_COPIES, _MOST_FILES = 24, 24, 8, 200
-#: Classes of which the whole matrix can be read, and pairs that are listed of more.
+#: The most classes for which the whole matrix is readable; for more, the pairs that are listed.
 _MOST_CLASSES, MOST_PAIRS = 30, 30
-#: Shades of the matrix go up to this, so that numbers stay readable on them.
+#: The darkest shade of the matrix on which numbers are readable.
 _DARKEST = 0.6
 
-#: Kinds of findings that are shown with their photos, and those that are about classes.
+#: Kinds of findings that are shown with their photos, and kinds that are about classes.
 _COPIES: tuple[Kind, ...] = ("two-labels", "same-file", "near-copy", "tiny")
 _CLASSES: tuple[Kind, ...] = ("one-photo", "imbalance")
 
@@ -47,14 +47,14 @@ def write_adapt_report(
     quality: Quality | None = None,
     force: bool = False,
 ) -> Path:
-    """Write what `adapt_page` makes, whole or not at all; it has the other arguments.
+    """Write `adapt_page`, whose arguments the others are, whole or not at all.
 
     Args:
-        path: ends in .html.
-        force: it may be there.
+        path: the page, ending in .html.
+        force: overwrite an existing file.
 
     Raises:
-        UsageError: the path will not do.
+        UsageError: an invalid path.
         FewshotError: the page cannot be written.
     """
     path = Path(path)
@@ -66,15 +66,15 @@ def write_adapt_report(
 def adapt_page(
     personal: WithPhotos, *, model: str | Path | None = None, quality: Quality | None = None
 ) -> str:
-    """One HTML page on a personal model.
+    """Return an HTML page on a personal model.
 
-    Of one that was just made it tells what was skipped and found in the folder; of one that was
-    loaded, what its own photos tell.
+    The files that were skipped and the findings in the folder are on it only if the model was just
+    adapted, not loaded.
 
     Args:
         personal: the model, whose thumbnails are shown.
         model: its file.
-        quality: `quality.assess` of it, if that is known already.
+        quality: `quality.assess` of it, if that was computed already.
     """
     quality = quality or assess(personal)
     support, adaptation = SupportPhotos(personal), personal.adaptation
@@ -92,8 +92,8 @@ def adapt_page(
             "number_of_photos": len(support.labels),
             "doubtful": len(quality.suspicious) + len(findings),
             "suspicious": _suspicious(support, quality),
-            "copies": _of_kinds(findings, _COPIES),
-            "class_findings": _of_kinds(findings, _CLASSES),
+            "copies": _by_kind(findings, _COPIES),
+            "class_findings": _by_kind(findings, _CLASSES),
             "file": support.file,
             "skipped": [
                 (support.spelled(item.path), item.reason)
@@ -112,7 +112,7 @@ def adapt_page(
 
 
 def _suspicious(support: SupportPhotos, quality: Quality) -> list[dict[str, Any]]:
-    """Photos that may lie in the wrong class, beside typical ones of both classes."""
+    """Return the photos that may have the wrong label, with typical ones of both classes."""
     suspicious = frozenset(item.index for item in quality.suspicious)
     typical = typical_photos(support.personal, leave_out=suspicious)
     classes = support.personal.class_names
@@ -130,14 +130,14 @@ def _suspicious(support: SupportPhotos, quality: Quality) -> list[dict[str, Any]
     ]
 
 
-def _of_kinds(findings: Sequence[Finding], kinds: Sequence[Kind]) -> list[list[Finding]]:
-    """Findings of each kind of which there are any."""
-    every = ([finding for finding in findings if finding.kind == kind] for kind in kinds)
-    return [own for own in every if own]
+def _by_kind(findings: Sequence[Finding], kinds: Sequence[Kind]) -> list[list[Finding]]:
+    """Group findings by kind, without empty groups."""
+    groups = ([finding for finding in findings if finding.kind == kind] for kind in kinds)
+    return [group for group in groups if group]
 
 
 def matrix(quality: Quality) -> list[tuple[str, list[tuple[int, str, float]]]]:
-    """Rows of the confusion matrix: a class, and count, colour and shade of each of its cells.
+    """Return the rows of the confusion matrix: a class, and count, colour and shade of its cells.
 
     A class of which no photo could be left out has no cells.
     """
@@ -152,23 +152,23 @@ def matrix(quality: Quality) -> list[tuple[str, list[tuple[int, str, float]]]]:
 
 
 def confused_pairs(quality: Quality) -> list[tuple[str, str, int, int]]:
-    """All mistakes, the most frequent first: class, what it was taken for, how often, of how many.
+    """Return all confusions, the most frequent first: true and predicted class, count, total.
 
-    For more classes than a matrix can show.
+    They replace the matrix where there are more classes than it can show.
     """
     names, counts = quality.class_names, quality.confusion
-    found = [
+    pairs = [
         (count, a, b)
         for a, row in enumerate(counts)
         for b, count in enumerate(row)
         if a != b and count
     ]
-    found.sort(key=lambda item: (-item[0] / sum(counts[item[1]]), -item[0], item[1:]))
-    return [(names[a], names[b], count, sum(counts[a])) for count, a, b in found]
+    pairs.sort(key=lambda item: (-item[0] / sum(counts[item[1]]), -item[0], item[1:]))
+    return [(names[a], names[b], count, sum(counts[a])) for count, a, b in pairs]
 
 
 def _classes(support: SupportPhotos, quality: Quality) -> list[dict[str, Any]]:
-    """A card for each class; photos that were named wrong come first, so that none is hidden."""
+    """Return a card for each class; photos that were named wrong come first, so none is hidden."""
     personal = support.personal
     names, answers = personal.class_names, left_out_answers(personal)
     members: dict[int, list[int]] = defaultdict(list)
@@ -185,18 +185,18 @@ def _classes(support: SupportPhotos, quality: Quality) -> list[dict[str, Any]]:
     for k, name in enumerate(names[:_MOST_SHOWN]):
         order = sorted(members[k], key=lambda i, k=k: answers[i] in (k, None))  # type: ignore[misc]
         total, right = sum(quality.confusion[k]), quality.confusion[k][k]
-        told = [counted(len(members[k]), "photo")]
+        caption = [counted(len(members[k]), "photo")]
         if total:
-            told.append(f"{right} of {total} named right when left out")
+            caption.append(f"{right} of {total} named right when left out")
         if len(members[k]) > limit:
-            told.append(f"{limit} are shown")
+            caption.append(f"{limit} are shown")
         photos = [shown(i) for i in order[:limit]]
-        cards.append({"name": name, "told": ", ".join(told), "photos": photos})
+        cards.append({"name": name, "caption": ", ".join(caption), "photos": photos})
     return cards
 
 
 def _origin(personal: WithPhotos) -> list[tuple[str, str]]:
-    """Where the model is from, as far as it is recorded."""
+    """Return the origin of the model, as far as it is recorded, as pairs of name and value."""
     record: dict[str, Any] = personal.provenance
     base, head = record.get("base"), record.get("head")
     pairs = []

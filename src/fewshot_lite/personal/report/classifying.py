@@ -1,31 +1,29 @@
-"""The report on classifying: counts, the least and the most sure answers, unknowns, failures.
+"""The report on classifying: counts, the least and the most certain answers, unknowns, failures.
 
-Answers pass one by one and few are kept, so that memory and the page do not grow with the number of
-files. Importing this does not import torch.
+Answers are added one by one and few are kept, so memory and the page do not grow with the number of
+files. This does not import torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fewshot_lite.personal.bulk.writers import Output, Writer
 from fewshot_lite.personal.classifier import PhotoClassifier
 from fewshot_lite.personal.prediction import UNKNOWN, Prediction
 from fewshot_lite.personal.report.page import check_report, render, write_page
-from fewshot_lite.personal.report.photos import Answer, read_again, support_of
+from fewshot_lite.personal.report.photos import Answer, SupportPhotos, read_again
 from fewshot_lite.personal.report.selection import MOST_FAILED, SHOWN, Selection
+from fewshot_lite.personal.with_photos import WithPhotos
 
-if TYPE_CHECKING:
-    from fewshot_lite.personal.report.photos import SupportPhotos
-
-#: Classes of which counts are listed.
+#: The most classes whose counts are listed.
 _MOST_COUNTS = 200
 
 
 class ClassifyReport:
-    """Takes in answers, and then is a page.
+    """Collects answers for a page.
 
     report = ClassifyReport(personal)
     for prediction in personal.classify_stream(paths):
@@ -34,10 +32,10 @@ class ClassifyReport:
     """
 
     def __init__(self, model: PhotoClassifier, *, source: str | Path | None = None) -> None:
-        """Empty.
+        """Start an empty report.
 
         Args:
-            model: what answers.
+            model: the model that answers.
             source: its file.
         """
         self.model = model
@@ -45,21 +43,22 @@ class ClassifyReport:
         self.selection = Selection(model.class_names)
 
     def add(self, prediction: Prediction) -> None:
-        """Take in an answer."""
+        """Add an answer."""
         self.selection.add(prediction)
 
     def page(self) -> str:
-        """The page. Photos that it shows are read again, for their pictures and for reasons."""
-        chosen, support = self.selection, support_of(self.model)
+        """Return the page; the photos on it are read again, for pictures and reasons."""
+        chosen, model = self.selection, self.model
+        support = SupportPhotos(model) if isinstance(model, WithPhotos) else None  # not of exports
         groups = {"unsure": chosen.unsure, "unknown": chosen.unknowns, "sure": chosen.sure}
-        every = [prediction for group in groups.values() for prediction in group]
-        answers = iter(read_again(self.model, support, every))
+        shown = [prediction for group in groups.values() for prediction in group]
+        answers = iter(read_again(model, support, shown))
         return render(
             "classify.html",
             {
                 "chosen": chosen,
                 "source": str(self.source) if self.source else None,
-                "number_of_classes": len(self.model.class_names),
+                "number_of_classes": len(model.class_names),
                 "shown": SHOWN,
                 "most_failed": MOST_FAILED,
                 "common": ", ".join(f"{why} ({n:,})" for why, n in chosen.reasons.most_common(5)),
@@ -76,7 +75,7 @@ class ClassifyReport:
         )
 
     def _counts(self) -> list[tuple[str, int, bool]]:
-        """Answers with how often they came, and whether they are classes."""
+        """Return answers with their counts, and whether they are classes."""
         chosen = self.selection
         rows = [(label, count, True) for label, count in chosen.counts.most_common(_MOST_COUNTS)]
         others = [(UNKNOWN, chosen.unknown, False), ("failed", chosen.failed, False)]
@@ -84,7 +83,7 @@ class ClassifyReport:
 
 
 def _card(answer: Answer, support: SupportPhotos | None) -> dict[str, Any]:
-    """An answer: the photo, what it is, what else it might be, and what it is like."""
+    """Return a card for an answer: the photo, its label, other classes and similar photos."""
     prediction = answer.prediction
     label = None if prediction.unknown else prediction.labels[0][0]
     reasons = [support[i] for i in answer.reasons] if support else []
@@ -99,7 +98,7 @@ def _card(answer: Answer, support: SupportPhotos | None) -> dict[str, Any]:
 
 
 class PageWriter(Writer):
-    """Makes a report of answers that are written one by one."""
+    """Writes a report on the answers."""
 
     def __init__(self, report: ClassifyReport, stream: Output) -> None:
         super().__init__(stream)
@@ -120,17 +119,17 @@ def write_classify_report(
     source: str | Path | None = None,
     force: bool = False,
 ) -> Path:
-    """Write one HTML page on answers, whole or not at all.
+    """Write an HTML page on answers, whole or not at all.
 
     Args:
-        model: what answered.
-        predictions: the answers, taken one by one.
-        path: ends in .html.
+        model: the model that answered.
+        predictions: the answers, read one by one.
+        path: the page, ending in .html.
         source: the model's file.
-        force: `path` may be there.
+        force: overwrite an existing file.
 
     Raises:
-        UsageError: the path will not do.
+        UsageError: an invalid path.
         FewshotError: the page cannot be written.
     """
     path = Path(path)

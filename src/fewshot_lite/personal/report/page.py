@@ -1,4 +1,4 @@
-"""A page from a template: all text escaped, everything in one file that is written whole."""
+"""Render a template to one self-contained page, with all text escaped, and write it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 def render(template: str, values: dict[str, Any]) -> str:
-    """A page.
+    """Render a page.
 
     Args:
-        template: a file of `templates/`.
-        values: what it names; a name that is not there is an error.
+        template: a file in `templates/`.
+        values: the template's variables; a missing one is an error.
     """
     made = date_in_words(datetime.now())
     return _environment().get_template(template).render(values, made=made, version=__version__)
@@ -38,7 +38,7 @@ def _environment() -> Environment:
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_shown,
+        finalize=_escape_invisible,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -47,33 +47,33 @@ def _environment() -> Environment:
     return environment
 
 
-def _shown(value: object) -> object:
-    """Text with what cannot be seen as escapes; markup of the templates as it stands."""
+def _escape_invisible(value: object) -> object:
+    """Escape invisible characters of text, but not of the templates' own markup."""
     return visible(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
-    """A number with its noun."""
+    """Return a number with its noun."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def percent(share: float) -> str:
-    """As the command line prints it; never 100% of what is less."""
+    """Format a share as the command line does; 100% is 1 alone."""
     return f"{min(share, 0.999):.1%}" if 0.995 <= share < 1 else f"{share:.0%}"
 
 
 def date_in_words(date: datetime) -> str:
-    """A date and the time of day here."""
+    """Format a date with the local time of day."""
     return date.astimezone().strftime("%d %B %Y, %H:%M").lstrip("0")
 
 
 def check_report(path: Path, *, force: bool, others: Iterable[tuple[str, Path]] = ()) -> None:
-    """Refuse a report before the work is done that it is about.
+    """Refuse an invalid path of a report, before the work that it is about.
 
     Args:
         path: the page to write.
-        force: it may be there.
-        others: what else is read and written: flag and path.
+        force: overwrite an existing file.
+        others: flags and paths of the other files that are read and written.
 
     Raises:
         UsageError: it does not end in .html, exists and `force` is not set, is one of the others or
@@ -87,11 +87,7 @@ def check_report(path: Path, *, force: bool, others: Iterable[tuple[str, Path]] 
 
 
 def check_page_name(path: Path) -> None:
-    """Refuse what is no name of a page, and may be that of a photo or a model.
-
-    Raises:
-        UsageError: it does not end in .html.
-    """
+    """Raise a UsageError unless the path ends in .html, as that of a photo or model does not."""
     if path.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--report {path}: a page for a browser. End it in .html.")
 

@@ -1,4 +1,4 @@
-"""Photos as a page shows them: those of a model, and those that were classified."""
+"""Photos as a page shows them: support photos, and classified photos."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Photo:
     label: str = ""
     """The class that it is in."""
     taken_for: str | None = None
-    """The class that it was taken for wrongly."""
+    """The wrong class that was predicted, if any."""
 
     @property
     def in_class(self) -> str:
@@ -38,7 +38,7 @@ class Photo:
 
 
 class SupportPhotos:
-    """The photos of a model by their indices, and files of the folder that it was adapted to."""
+    """The support photos of a model by index, and files of the folder that it was adapted to."""
 
     def __init__(self, personal: WithPhotos) -> None:
         self.personal = personal
@@ -55,12 +55,12 @@ class SupportPhotos:
         return Photo(name, thumbnails[index] if thumbnails else b"", label)
 
     def file(self, path: Path) -> Photo:
-        """A file of the folder, with its picture if it is one of the photos."""
+        """Return a file of the folder, with its thumbnail if it is a support photo."""
         index = self._indices.get(path)
         return Photo(self.spelled(path)) if index is None else self[index]
 
     def spelled(self, path: Path) -> str:
-        """A file's name, without the folder that all are in."""
+        """Return a file's path relative to the folder, or as it is outside."""
         if self._root is not None and path.is_relative_to(self._root):
             return path.relative_to(self._root).as_posix()
         return str(path)
@@ -73,18 +73,13 @@ class Answer:
     prediction: Prediction
     photo: Photo
     reasons: tuple[int, ...] = ()
-    """Support photos that it is like, the likest first."""
-
-
-def support_of(model: PhotoClassifier) -> SupportPhotos | None:
-    """The photos of a model; one that was exported keeps none."""
-    return SupportPhotos(model) if isinstance(model, WithPhotos) else None
+    """Indices of the most similar support photos, the most similar first."""
 
 
 def read_again(
     model: PhotoClassifier, support: SupportPhotos | None, predictions: Sequence[Prediction]
 ) -> list[Answer]:
-    """Answers in the order given: photos are read once more, for pictures and for reasons."""
+    """Read photos again for thumbnails and similar support photos; return answers in order."""
     tried = [i for i, prediction in enumerate(predictions) if prediction.path is not None]
     paths = [path for prediction in predictions if (path := prediction.path) is not None]
     size = model.image_size
@@ -92,13 +87,13 @@ def read_again(
     pixels, problems = decode_pixels(stills, size, whites=model.whites)
     answers = [Answer(p, Photo(str(p.path))) for p in predictions]
     good = [j for j in range(len(tried)) if j not in problems]
-    likest: list[list[int]] = [[] for _ in good]
+    similar: list[list[int]] = [[] for _ in good]
     if support is not None and good:
         personal = support.personal
         classes = [personal.class_names.index(predictions[tried[j]].labels[0][0]) for j in good]
-        likest = nearest_photos(personal, personal.features_of(pixels[good]), classes)
-    for j, like in zip(good, likest, strict=True):
+        similar = nearest_photos(personal, personal.features_of(pixels[good]), classes)
+    for j, reasons in zip(good, similar, strict=True):
         prediction = predictions[tried[j]]
         jpeg = thumbnail(np.ascontiguousarray(pixels[j].transpose(1, 2, 0)))
-        answers[tried[j]] = Answer(prediction, Photo(str(prediction.path), jpeg), tuple(like))
+        answers[tried[j]] = Answer(prediction, Photo(str(prediction.path), jpeg), tuple(reasons))
     return answers

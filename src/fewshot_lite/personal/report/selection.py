@@ -1,19 +1,19 @@
-"""The few of any number of answers that a report shows, chosen in passing, in constant memory."""
+"""Select the few answers that a report shows out of any number, in constant memory."""
 
 from __future__ import annotations
 
 import heapq
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 
 from fewshot_lite.personal.prediction import Prediction
 
-#: Photos shown in each section, files listed that failed, and reasons told apart.
+#: Photos shown in each section, failed files listed, and reasons counted apart.
 SHOWN, MOST_FAILED, _MOST_REASONS = 24, 200, 50
-#: Answers remembered of each class, for the surest ones to be of many.
+#: Answers kept of each class, so that the most certain ones are of many classes.
 _OF_A_CLASS = 6
 
 
@@ -35,13 +35,13 @@ class Best:
             heapq.heapreplace(self._heap, item)
 
     def ranked(self) -> list[Prediction]:
-        """The best first."""
+        """Return the predictions, the best first."""
         return [item[2] for item in sorted(self._heap, key=lambda item: item[:2], reverse=True)]
 
 
 @dataclass
 class Selection:
-    """Counts of the answers that pass, and the few that are kept."""
+    """Counts of all answers, and the few that are kept."""
 
     class_names: Sequence[str]
     files: int = 0
@@ -50,17 +50,17 @@ class Selection:
     unknown: int = 0
     failed: int = 0
     failures: list[Prediction] = field(default_factory=list)
-    """The first that failed."""
+    """The first files that failed."""
     reasons: Counter[str] = field(default_factory=Counter)
-    """Files that failed, by why; rare reasons beyond the first 50 are counted together."""
+    """Failed files by reason; reasons after the first 50 are counted together."""
 
     def __post_init__(self) -> None:
         self._unsure = Best(SHOWN)
         self._sure = {name: Best(_OF_A_CLASS) for name in self.class_names}
-        self._strange, self._nearly = Best(SHOWN // 2), Best(SHOWN // 2)
+        self._most_novel, self._least_novel = Best(SHOWN // 2), Best(SHOWN // 2)
 
     def add(self, prediction: Prediction) -> None:
-        """Take in an answer."""
+        """Count an answer, and keep it if it belongs to those shown."""
         self.files += 1
         if prediction.problem is not None:
             self.failed += 1
@@ -69,11 +69,11 @@ class Selection:
             known = prediction.problem in self.reasons or len(self.reasons) < _MOST_REASONS
             self.reasons[prediction.problem if known else "other reasons"] += 1
             return
-        strangeness = prediction.strangeness or 0.0
+        score = prediction.strangeness or 0.0
         if prediction.unknown:
             self.unknown += 1
-            self._strange.add(strangeness, prediction)
-            self._nearly.add(-strangeness, prediction)
+            self._most_novel.add(score, prediction)
+            self._least_novel.add(-score, prediction)
         elif prediction.labels:
             label, probability = prediction.labels[0]
             self.counts[label] += 1
@@ -82,20 +82,19 @@ class Selection:
 
     @property
     def unsure(self) -> list[Prediction]:
-        """The least sure answers, the least sure first."""
+        """The least certain answers, the least certain first."""
         return self._unsure.ranked()
 
     @property
     def sure(self) -> list[Prediction]:
-        """The surest of each class in turn, of those that are not among the least sure."""
+        """The most certain answers of each class in turn, without those in `unsure`."""
         taken = {id(prediction) for prediction in self.unsure}
         ranked = [best.ranked() for best in self._sure.values()]
         in_turn = chain.from_iterable(zip_longest(*ranked))
-        found = [p for p in in_turn if p is not None and id(p) not in taken]
-        return found[:SHOWN]
+        return [p for p in in_turn if p is not None and id(p) not in taken][:SHOWN]
 
     @property
     def unknowns(self) -> list[Prediction]:
-        """Unknown photos: those that are nearest to being known, then the strangest."""
-        found: Iterable[Prediction] = (*self._nearly.ranked(), *reversed(self._strange.ranked()))
-        return list({id(prediction): prediction for prediction in found}.values())
+        """Unknown photos: those just above the threshold, then the most novel."""
+        shown = [*self._least_novel.ranked(), *reversed(self._most_novel.ranked())]
+        return list({id(prediction): prediction for prediction in shown}.values())
