@@ -1,5 +1,5 @@
-"""Heads: support features and labels to statistics, statistics and query features to logits.
+"""Heads: classifiers on features, one file each, all subclasses of `base.Head`.
 
-One file a head, each behind `base.Head`; `registry` knows them by name, `choice` picks the one of a
-personal model and `calibrated` sets its temperature.
+`registry` has them by name, `choice` chooses the head of a personal model, and `calibrated` sets
+its temperature.
 """

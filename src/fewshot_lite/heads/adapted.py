@@ -1,4 +1,4 @@
-"""A linear head that was adapted together with the backbone, so that features cannot refit it."""
+"""A linear head adapted together with the backbone, which cannot be refitted to features alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fewshot_lite.heads.base import Head, Statistics
 
 
 class AdaptedHead(Head):
-    """logit_k(q) = τ (q·w_k + b_k), as gradient steps left it; of q/‖q‖ if `normalised`."""
+    """logit_k(q) = τ (q·w_k + b_k), with fixed w and b; on q/‖q‖ if `normalised`."""
 
     kind: ClassVar[str] = "adapted"
     refits: ClassVar[bool] = False
@@ -21,7 +21,7 @@ class AdaptedHead(Head):
     bias: Tensor
 
     def __init__(self, classes: int, feature_dim: int, normalised: bool = False) -> None:
-        """A head of zeros, to be loaded."""
+        """Make a head of zeros, to load a state into."""
         super().__init__()
         self.normalised = normalised
         self.register_buffer("weight", torch.zeros(classes, feature_dim))
@@ -32,7 +32,7 @@ class AdaptedHead(Head):
     def of(
         cls, weight: Tensor, bias: Tensor, temperature: float = 1.0, *, normalised: bool = False
     ) -> AdaptedHead:
-        """The head of these weights (K, d), biases (K,) and temperature τ."""
+        """Make a head from weights (K, d), biases (K,) and temperature τ."""
         head = cls(len(bias), weight.shape[1], normalised)
         head.weight, head.bias = weight.detach().clone(), bias.detach().clone()
         nn.init.constant_(head.log_temperature, torch.tensor(temperature).log().item())
@@ -44,8 +44,8 @@ class AdaptedHead(Head):
 
     def options(self) -> dict[str, Any]:
         classes, feature_dim = self.weight.shape
-        found = {"classes": classes, "feature_dim": feature_dim}
-        return found | ({"normalised": True} if self.normalised else {})
+        normalised = {"normalised": True} if self.normalised else {}
+        return {"classes": classes, "feature_dim": feature_dim, **normalised}
 
     def reordered(self, order: Sequence[int]) -> AdaptedHead:
         temperature = float(self.log_temperature.detach().exp())
@@ -53,7 +53,7 @@ class AdaptedHead(Head):
         return AdaptedHead.of(weight, bias, temperature, normalised=self.normalised)
 
     def fit(self, features: Tensor, labels: Tensor, classes: int) -> Statistics:
-        """The weights (K, d) and biases (K,) as they are.
+        """Return the fixed weights (K, d) and biases (K,).
 
         Raises:
             ValueError: another number of classes.

@@ -1,4 +1,4 @@
-"""How a head is made to fit its own support set, in NumPy; `calibrated` says what and why."""
+"""Calibrate a head on its own support set, in NumPy; `calibrated` has the formulas and reasons."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from fewshot_lite.heads.in_numpy import COUNT_POWER, Array, Support
 from fewshot_lite.heads.leave_one_out import first_rows
 
 _SIGMA = 0.5
-#: Factors that are tried: to e^±2 in steps of 2.5 %.
+#: Factors that are tried: e^-2 to e^2 in steps of 2.5 %.
 _GRID = np.exp(np.linspace(-2, 2, 161))
-#: Fits to reduced classes, of all classes and of one: they cost as much as leaving out.
-_REFITS, _OF_A_CLASS = 16, 8
+#: The most fits to reduced classes, in all and for one class: they cost as much as leaving out.
+_REFITS, _REFITS_OF_CLASS = 16, 8
 
 
 def calibrate(
     head: ArrayHead, support: Support, groups: Array | None, queries: Array | None = None
 ) -> tuple[float, float]:
-    """The factor t and the count offset c of a head for a support set.
+    """Return the factor t and the count offset c of a head for a support set.
 
     Args:
         head: as it was learned.
         support: features (N, d), labels int64 (N,) of 0..K-1, every class present, and K.
-        groups: int64 (N,), what is left out together; see `leave_one_out`.
-        queries: bool (N,), rows that are as queries are seen, of which t is; None for the first of
-            each group, and all of them without groups.
+        groups: int64 (N,), rows of one number are left out together; see `leave_one_out`.
+        queries: bool (N,), rows in the view in which queries are seen, to which t is fitted; None
+            for the first row of each group, or all rows without groups.
 
     Raises:
         ValueError: a class without images.
@@ -37,18 +37,18 @@ def calibrate(
     if offset:
         left_out = head.calibrated(1.0, offset).leave_one_out_logits(support, groups)
     if groups is not None:
-        seen = first_rows(groups)[1] if queries is None else np.flatnonzero(queries)
-        left_out, labels, groups = left_out[seen], labels[seen], groups[seen]
+        rows = first_rows(groups)[1] if queries is None else np.flatnonzero(queries)
+        left_out, labels, groups = left_out[rows], labels[rows], groups[rows]
     return likeliest_factor(left_out, labels, groups), offset
 
 
 def likeliest_factor(logits: Array, labels: Array, groups: Array | None = None) -> float:
-    """t, from logits (N, K) of photos left out, NaN for those that were not.
+    """Return the factor t that fits leave-one-out logits; 1 if none is known.
 
     Args:
-        logits: (N, K).
+        logits: (N, K); NaN in the rows of photos that were not left out.
         labels: int64 (N,).
-        groups: int64 (N,), what was left out together, and counts as one.
+        groups: int64 (N,), rows of one number were left out together, and count as one.
     """
     known = np.isfinite(logits).all(1)
     if not known.any():
@@ -56,30 +56,29 @@ def likeliest_factor(logits: Array, labels: Array, groups: Array | None = None) 
     logits, labels = logits[known].astype(np.float64), labels[known]
     groups = None if groups is None else groups[known]
     shots = groups_per_class(labels, logits.shape[1], groups)
-    certain = len(shots) ** 2 / (1 / shots.clip(1)).sum()
-    weights = certain * even_weights(labels, logits.shape[1], groups)  # (N,)
+    effective = len(shots) ** 2 / (1 / shots.clip(1)).sum()  # N'
+    weights = effective * even_weights(labels, logits.shape[1], groups)  # (N,)
     costs = scaled_cross_entropies(logits, labels, _GRID) @ weights
     return float(_GRID[(costs + np.square(np.log(_GRID)) / (2 * _SIGMA**2)).argmin()])
 
 
 def scaled_cross_entropies(logits: Array, labels: Array, factors: Array) -> Array:
-    """Cross-entropies (F, N) of logits (N, K) times each of F factors above 0, labels int64 (N,).
+    """Return cross-entropies (F, N) of logits (N, K) times F positive factors; labels int64 (N,).
 
-    All products have one place in memory: a new one for each factor made the process as large as
-    all of them together (3 GB at 1,000 classes of 2 photos), as the allocator did not find the
-    places of earlier ones fit.
+    All products share one buffer: with a new one for each factor the allocator kept all of them (3
+    GB at 1,000 classes of 2 photos).
     """
     logits = logits - logits.max(1, keepdims=True)  # so that no exponential overflows
-    own = logits[np.arange(len(labels)), labels]
-    scaled, found = np.empty_like(logits), np.empty((len(factors), len(labels)))
-    for row, factor in zip(found, factors.tolist(), strict=True):
+    target = logits[np.arange(len(labels)), labels]
+    scaled, entropies = np.empty_like(logits), np.empty((len(factors), len(labels)))
+    for row, factor in zip(entropies, factors.tolist(), strict=True):
         np.exp(np.multiply(logits, factor, out=scaled), out=scaled)
-        row[:] = np.log(scaled.sum(1)) - factor * own
-    return found
+        row[:] = np.log(scaled.sum(1)) - factor * target
+    return entropies
 
 
 def leave_one_out_accuracy(head: ArrayHead, support: Support, groups: Array | None = None) -> float:
-    """Share of support photos named right when left out, each class weighing the same.
+    """Return the leave-one-out accuracy on the support photos, each class weighing the same.
 
     Groups that are their class's only one do not count; NaN if all are.
     """
@@ -96,17 +95,17 @@ def leave_one_out_accuracy(head: ArrayHead, support: Support, groups: Array | No
 def _count_offset(
     head: ArrayHead, support: Support, groups: Array | None, left_out: Array
 ) -> float:
-    """c by least squares over the classes that have more photos than the rarest, 0 without any."""
+    """Fit c by least squares over the classes with more photos than the rarest; 0 without any."""
     features, labels, classes = support
     if groups is None:
         groups = np.arange(len(labels))
     photos = [np.array(sorted(set(groups[labels == k].tolist()))) for k in range(classes)]
-    fewest = min(len(numbers) for numbers in photos)
+    fewest = min(len(members) for members in photos)
     larger = [k for k in range(classes) if len(photos[k]) > fewest + 1]
     larger = sorted(larger, key=lambda k: -len(photos[k]))[:_REFITS]
     product = square = 0.0
     for k in larger:
-        times = min(_OF_A_CLASS, _REFITS // len(larger), len(photos[k]) // fewest) or 1
+        times = min(_REFITS_OF_CLASS, _REFITS // len(larger), len(photos[k]) // fewest) or 1
         of_class = labels == k
         for start in range(times):
             kept = photos[k][start::times][:fewest]
@@ -116,11 +115,11 @@ def _count_offset(
             logits = head.fit((features[rows], labels[rows], classes))
             change = logits(features[out]) - left_out[out]
             rise = (change.sum(1) - change[:, k]) / (classes - 1)  # of the other classes
-            less = rise / 2 - change[:, k]
-            # A photo left out leaves the rows of the class without its own.
-            own = (groups[out][:, None] == groups[of_class]).sum(1)
-            few, many = float((of_class & inside).sum()), of_class.sum() - own
+            loss = rise / 2 - change[:, k]
+            # Leaving a photo out leaves its class without all rows of the photo.
+            lost_rows = (groups[out][:, None] == groups[of_class]).sum(1)
+            few, many = float((of_class & inside).sum()), of_class.sum() - lost_rows
             gap = few**-COUNT_POWER - many**-COUNT_POWER
-            product += float((less * gap).mean())
+            product += float((loss * gap).mean())
             square += float(np.square(gap).mean())
     return max(0.0, product / square) if square else 0.0

@@ -1,4 +1,4 @@
-"""Features as heads compare them."""
+"""Transforms and class means of features."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from fewshot_lite.heads.in_numpy import ROOT_EPSILON, ROOT_LENGTH
 
 
 def at_least_float32(features: Tensor) -> Tensor:
-    """The features in float32 or better, for statistics."""
+    """Convert features to float32, or leave a wider dtype as it is."""
     return features.to(torch.promote_types(features.dtype, torch.float32))
 
 
 def root_features(features: Tensor) -> Tensor:
-    """Signed square roots, scaled to length 10: (B, d) to (B, d), float32 or better.
+    """Take signed square roots, scaled to length 10: (B, d) to (B, d), float32 or better.
 
-    Square roots of histogram-like features make distances care less for the few largest of them
+    Square roots of histogram-like features keep the few largest from dominating distances
     (Hellinger distance; Arandjelović & Zisserman 2012, "RootSIFT").
     """
     features = at_least_float32(features)
@@ -26,7 +26,7 @@ def root_features(features: Tensor) -> Tensor:
 
 
 def class_means(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Mean feature and number of images of each class.
+    """Return the mean feature and the number of images of each class.
 
     Args:
         features: (N, d).

@@ -26,7 +26,7 @@ class GeneratedLinearHead(Head):
     log_temperature: Tensor
 
     def __init__(self, feature_dim: int, *, fixed_temperature: bool = False) -> None:
-        """Generators for features of this width; `fixed_temperature` keeps τ at 1, as published."""
+        """Make generators for a feature width; `fixed_temperature` keeps τ at 1, as published."""
         super().__init__()
         self.feature_dim, self.fixed_temperature = feature_dim, fixed_temperature
         self.weight = _mlp(feature_dim, feature_dim)
@@ -38,7 +38,7 @@ class GeneratedLinearHead(Head):
         return {"feature_dim": self.feature_dim, "fixed_temperature": self.fixed_temperature}
 
     def fit(self, features: Tensor, labels: Tensor, classes: int) -> Statistics:
-        """Weights (K, d) and biases (K,) from support features (N, d) with labels (N,).
+        """Generate weights (K, d) and biases (K,) from support features (N, d) and labels (N,).
 
         Raises:
             ValueError: a class without images.
@@ -53,7 +53,7 @@ class GeneratedLinearHead(Head):
 
 
 def _mlp(inputs: int, outputs: int) -> nn.Sequential:
-    """Three layers with ELU, as published; the last begins small, so class means rule at first."""
+    """Three layers with ELU, as published; the last starts small, so that class means dominate."""
     last = nn.Linear(outputs, outputs)
     with torch.no_grad():
         last.weight.mul_(0.1)

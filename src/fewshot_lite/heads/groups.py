@@ -1,8 +1,8 @@
-"""Rows that are left out together: the views of a photo, and of all frames of one clip.
+"""Groups of rows that are left out together: all views of a photo, or of the frames of a clip.
 
-Frames of a clip are nearly alike. With some of them left in, the others would be named right by
-them, and whatever is learned from leaving out would be too sure. So a group counts as one, however
-many rows it has. This does not import torch.
+Frames of a clip are nearly alike: with some of them left in, the others would be classified by
+them, and leave-one-out would be over-confident. A group counts as one example, however many rows it
+has. This does not import torch.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from fewshot_lite.heads.in_numpy import Array
 
 
 def group_sizes(groups: Array) -> Array:
-    """How many rows the group of each row has, int64 (N,), of groups int64 (N,)."""
+    """Return the size of each row's group, int64 (N,), for groups int64 (N,)."""
     counts = Counter(groups.tolist())
     return np.array([counts[group] for group in groups.tolist()], np.int64)
 
 
 def groups_per_class(labels: Array, classes: int, groups: Array | None) -> Array:
-    """Groups of each class, int64 (K,), of labels (N,); without groups, rows."""
+    """Return the number of groups of each class, or of rows without groups, int64 (K,)."""
     if groups is not None:
         labels = np.array(list(dict(zip(groups.tolist(), labels.tolist(), strict=True)).values()))
     counts: Array = np.bincount(labels.astype(np.int64), minlength=classes)
@@ -29,7 +29,7 @@ def groups_per_class(labels: Array, classes: int, groups: Array | None) -> Array
 
 
 def even_weights(labels: Array, classes: int, groups: Array | None) -> Array:
-    """Weights of rows that add up to 1, float64 (N,).
+    """Return weights of rows with sum 1, float64 (N,).
 
     Classes weigh the same, and so do the groups of a class and the rows of a group.
     """

@@ -1,6 +1,6 @@
-"""The heads of personal models in NumPy, fitted and asked without importing torch.
+"""The heads of personal models in NumPy, without importing torch.
 
-Each is what its class in this package is, which says where it is from; gradients need torch.
+Each function is the counterpart of a class in this package, which has the formulas and sources.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-#: Length that root features are scaled to, so that β = 1 is neither negligible nor all there is.
+#: Length that root features are scaled to, so that β = 1 neither vanishes nor dominates.
 ROOT_LENGTH = 10.0
-#: Keeps the root's slope finite at zero, where features after a ReLU often are.
+#: Keeps the slope of the root finite at zero, where features after a ReLU often are.
 ROOT_EPSILON = 1e-3
 
-#: Strength and temperature of ridge regression, and temperature of cosines, that were chosen on
-#: validation sets.
+#: Strength and temperature of ridge regression, and temperature of cosines, chosen on validation
+#: sets.
 RIDGE, COSINE = (0.1, 8.0), 9.0
-#: The power of its number of photos by which a class gains (`calibrated`), and that in old files.
+#: The power of the number of photos in the count offset (`calibrated`), and that in old files.
 COUNT_POWER, OLD_COUNT_POWER = 0.5, 1.0
 
-#: Rows of a triangular matrix that is inverted as a whole.
+#: The largest triangular matrix that is inverted as a whole.
 _SMALL = 64
 
-#: That are averaged: a file can describe thousands, each of which is fitted.
+#: The most heads that are averaged: a damaged file could describe thousands.
 MOST_HEADS = 16
 
 Array = npt.NDArray[Any]
@@ -42,16 +42,19 @@ Logits = Callable[[Array], Array]
 def fit_head(
     description: Mapping[str, Any], tensors: Mapping[str, Array], support: Support
 ) -> Logits:
-    """The logits of the head of a description.
+    """Fit the head of a description to a support set.
 
     Args:
-        description: what `Head.describe` said of it.
-        tensors: its state.
+        description: as `Head.describe` gives it.
+        tensors: the head's state.
         support: features (N, d), labels int64 (N,) of 0..K-1, every class present, and K.
 
+    Returns:
+        A function of features (Q, d) that gives logits (Q, K).
+
     Raises:
-        KeyError: a head that has no form here.
-        TypeError, ValueError: other options or tensors than it has.
+        KeyError: a head that has no form in NumPy.
+        TypeError, ValueError: options or tensors that the head does not have.
     """
     options, state = dict(description), dict(tensors)
     logits = _KINDS[options.pop("name")](options, state, support)
@@ -62,23 +65,19 @@ def fit_head(
 
 
 def check_head_tensors(tensors: Mapping[str, Array]) -> None:
-    """Refuse tensors of a head that no training gives.
-
-    Raises:
-        ValueError: one is not finite, or is the logarithm of a constant that is not, or is 0.
-    """
+    """Raise a ValueError for a tensor that is not finite, or the logarithm of 0 or infinity."""
     for name, value in tensors.items():
-        # float32's range: beyond it a logarithm is none of a number that a head can work with.
+        # Beyond 87 the exponential is outside the range of float32.
         most = 87.0 if name.rpartition(".")[2].startswith("log_") else math.inf
         if not (np.isfinite(value).all() and (np.abs(value) <= most).all()):
             raise ValueError(f"{name} of the head is not finite, or too large")
 
 
 def mahalanobis(features: Array, labels: Array, classes: int, beta: float) -> Logits:
-    """Squared distances (Q, K) to classes, as `heads.mahalanobis`, of features as they are.
+    """Return a function of features (Q, d) that gives squared distances (Q, K) to the classes.
 
-    As there nothing is d × d where N < d: with X the centred features, (a XᵀX + β I)⁻¹ is then
-    I/β - Xᵀ P X with P = (β X Xᵀ + β²/a I)⁻¹.
+    As in `heads.mahalanobis`, nothing is d × d where N < d: with X the centred features,
+    (a XᵀX + β I)⁻¹ is then I/β - Xᵀ P X with P = (β X Xᵀ + β²/a I)⁻¹.
     """
     number, width = features.shape
     centre = features.mean(0)
@@ -86,66 +85,62 @@ def mahalanobis(features: Array, labels: Array, classes: int, beta: float) -> Lo
     means, shots = class_means(x, labels, classes)
     by_class = np.argsort(labels, kind="stable")
     inverses: dict[int, Callable[[Array], Array]] = {}
-    rows, of_rows = [], []
+    rows, row_classes = [], []
     for n in sorted(set(shots.tolist())):  # np.unique imports half of NumPy
         weight = n / (n + 1)
         inverses[n] = _inverse(x, (1 - weight) / max(number - 1, 1), beta)
         if n > 1:
-            alike = np.flatnonzero(shots == n)  # the classes of n rows, all at once
-            places = by_class[shots.cumsum()[alike, None] - n + np.arange(n)]
-            u = (x[places] - means[alike, None]) * math.sqrt(weight / (n - 1))  # (K_n, n, d)
+            of_size = np.flatnonzero(shots == n)  # the classes of n rows, all at once
+            members = by_class[shots.cumsum()[of_size, None] - n + np.arange(n)]
+            u = (x[members] - means[of_size, None]) * math.sqrt(weight / (n - 1))  # (K_n, n, d)
             u_inverse = inverses[n](u.reshape(-1, width)).reshape(u.shape)
             c = np.linalg.cholesky(u_inverse @ u.swapaxes(1, 2) + np.eye(n))
             rows.append(np.linalg.solve(c, u_inverse).reshape(-1, width))
-            of_rows += alike.repeat(n).tolist()
-    own = np.concatenate([np.empty((0, width), x.dtype), *rows])
-    sums = np.eye(classes, dtype=x.dtype)[of_rows].reshape(-1, classes)  # (N', K)
-    offsets = (own * means[of_rows]).sum(1)
+            row_classes += of_size.repeat(n).tolist()
+    v = np.concatenate([np.empty((0, width), x.dtype), *rows])
+    indicators = np.eye(classes, dtype=x.dtype)[row_classes].reshape(-1, classes)  # (N', K)
+    offsets = (v * means[row_classes]).sum(1)
 
     def distances(features: Array) -> Array:
         q = features - centre
-        found = np.empty((len(q), classes), q.dtype)
+        squares = np.empty((len(q), classes), q.dtype)
         for n, inverse in inverses.items():
-            alike = shots == n
-            mu = means[alike]
+            of_size = shots == n
+            mu = means[of_size]
             q_inverse = inverse(q)
-            found[:, alike] = (q_inverse * q).sum(1)[:, None] - 2 * q_inverse @ mu.T
-            found[:, alike] += (inverse(mu) * mu).sum(1)
-        found -= np.square(q @ own.T - offsets) @ sums
-        return found.clip(0)  # below zero by rounding only
+            squares[:, of_size] = (q_inverse * q).sum(1)[:, None] - 2 * q_inverse @ mu.T
+            squares[:, of_size] += (inverse(mu) * mu).sum(1)
+        squares -= np.square(q @ v.T - offsets) @ indicators
+        return squares.clip(0)  # negative by rounding only
 
     return distances
 
 
 def checked_power(value: Any) -> float:
-    """A power as `calibrated` has one.
-
-    Raises:
-        ValueError: not a number from 0 to 1.
-    """
+    """Return a power of `calibrated`; raise a ValueError unless it is a number from 0 to 1."""
     if not isinstance(value, int | float) or not 0 <= value <= 1:
         raise ValueError(f"count_power {value!r}")
     return float(value)
 
 
 def as_array(values: Any) -> Array:
-    """An array, or a tensor of torch's without its gradient, as an array; None stays None."""
-    found: Array = values.detach().cpu().numpy() if hasattr(values, "detach") else values
-    return found
+    """Convert a tensor to an array, without its gradient; arrays and None stay as they are."""
+    array: Array = values.detach().cpu().numpy() if hasattr(values, "detach") else values
+    return array
 
 
 def state_of(module: Any) -> dict[str, Array]:
-    """The state of a module of torch's in arrays, by its names."""
+    """Return the state of a torch module as arrays."""
     return {name: as_array(value) for name, value in module.state_dict().items()}
 
 
 def scaled(features: Array, length: float) -> Array:
-    """Features of one length, in double precision."""
+    """Scale features to one length, in double precision."""
     return _scale(features.astype(np.float64), length)
 
 
 def _scale(features: Array, length: float) -> Array:
-    """As `scaled`, in place: of many photos each copy is large."""
+    """Scale features in place, as copies of many photos are large."""
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     features *= length
     features /= np.maximum(lengths, 1e-12)
@@ -153,7 +148,7 @@ def _scale(features: Array, length: float) -> Array:
 
 
 def _inverse(x: Array, a: float, beta: float) -> Callable[[Array], Array]:
-    """A function of rows (R, d) that multiplies them by (a xᵀx + β I)⁻¹."""
+    """Return a function that multiplies rows (R, d) by (a xᵀx + β I)⁻¹."""
     number, width = x.shape
     if number >= width:
         whole = np.linalg.inv(a * x.T @ x + beta * np.eye(width))
@@ -165,11 +160,10 @@ def _inverse(x: Array, a: float, beta: float) -> Callable[[Array], Array]:
 
 
 def _mahalanobis(options: Options, state: State, support: Support) -> Logits:
-    root = _flag(options, "root")
+    prepared = rooted if _flag(options, "root") else as_doubles
     _flag(options, "fixed_temperature")
     _no_more(options)
     beta, temperature = _exp(state, "log_beta"), _exp(state, "log_temperature")
-    prepared = rooted if root else as_doubles
     features, labels, classes = support
     distances = mahalanobis(prepared(features), labels, classes, beta)
     return lambda q: -temperature * distances(prepared(q))
@@ -227,14 +221,14 @@ def _prototypes(options: Options, state: State, support: Support) -> Logits:
 def _mean(options: Options, state: State, support: Support) -> Logits:
     heads, temperature = options.pop("heads"), options.pop("temperature", 1.0)
     _no_more(options)
-    apart = any(head["name"] in ("adapted", "calibrated", "mean") for head in heads)
-    if apart or not (0 < len(heads) <= MOST_HEADS and 0 < temperature < math.inf):
+    nested = any(head["name"] in ("adapted", "calibrated", "mean") for head in heads)
+    if nested or not (0 < len(heads) <= MOST_HEADS and 0 < temperature < math.inf):
         raise ValueError("no heads that could be averaged")
     members = [fit_head(h, under(f"heads.{n}.", state), support) for n, h in enumerate(heads)]
 
     def logits(q: Array) -> Array:
-        found: Array = float(temperature) * np.mean([member(q) for member in members], axis=0)
-        return found
+        mean: Array = float(temperature) * np.mean([member(q) for member in members], axis=0)
+        return mean
 
     return logits
 
@@ -263,32 +257,32 @@ def _adapted(options: Options, state: State, support: Support) -> Logits:
 
     def logits(q: Array) -> Array:
         q = scaled(q, 1.0) if normalised else as_doubles(q)
-        found: Array = temperature * (q @ weight.T + bias)
-        return found
+        scores: Array = temperature * (q @ weight.T + bias)
+        return scores
 
     return logits
 
 
 def class_means(features: Array, labels: Array, classes: int) -> tuple[Array, Array]:
-    """Means (K, d) and numbers (K,) of each class's rows."""
+    """Return the means (K, d) and the numbers (K,) of the rows of each class."""
     shots = np.bincount(labels, minlength=classes)
     rows = features[np.argsort(labels, kind="stable")]
     return np.add.reduceat(rows, np.cumsum(shots) - shots) / shots[:, None], shots
 
 
 def inverse_of_lower(factor: Array) -> Array:
-    """The inverse of a lower triangular matrix, by halves: by products of matrices for the most.
+    """Invert a lower triangular matrix, by recursive halving into matrix products.
 
-    NumPy has no solver that knows of triangles, and its general one takes several times as long.
+    NumPy has no triangular solver, and its general one takes several times as long.
     """
     if len(factor) <= _SMALL:
         return np.linalg.inv(factor)
     half = len(factor) // 2
     first, last = inverse_of_lower(factor[:half, :half]), inverse_of_lower(factor[half:, half:])
-    found = np.zeros_like(factor)
-    found[:half, :half], found[half:, half:] = first, last
-    found[half:, :half] = -last @ (factor[half:, :half] @ first)
-    return found
+    inverse = np.zeros_like(factor)
+    inverse[:half, :half], inverse[half:, half:] = first, last
+    inverse[half:, :half] = -last @ (factor[half:, :half] @ first)
+    return inverse
 
 
 def as_doubles(features: Array) -> Array:
@@ -296,7 +290,7 @@ def as_doubles(features: Array) -> Array:
 
 
 def rooted(features: Array) -> Array:
-    """As `features.root_features`."""
+    """`features.root_features` in double precision."""
     roots = as_doubles(features)
     np.abs(roots, out=roots)
     roots += ROOT_EPSILON
@@ -329,7 +323,7 @@ def _exp(state: State, name: str) -> float:
 
 
 def under(prefix: str, state: State) -> State:
-    """Take out the tensors whose names begin with a prefix, by the rest of their names."""
+    """Remove the tensors with a prefix from a state, and return them without the prefix."""
     names = [name for name in state if name.startswith(prefix)]
     return {name.removeprefix(prefix): state.pop(name) for name in names}
 

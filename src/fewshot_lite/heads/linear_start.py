@@ -1,8 +1,8 @@
-"""Where a linear head stands before gradient steps: learned for a fixed way, or from class means.
+"""The linear head before gradient steps: learned for a fixed way, or made from class means.
 
-Learned is what Finn et al. 2017 and Rajeswaran et al. 2019 do. From class means (Proto-MAML,
-Triantafillou et al. 2020, section 3.2) it serves any number of classes: w_k = 2τ c_k and
-b_k = -τ ‖c_k‖² make the squared distances to class means of ProtoNets its logits, τ learned.
+A learned head is that of Finn et al. 2017 and Rajeswaran et al. 2019. One from class means
+(Proto-MAML, Triantafillou et al. 2020, section 3.2) serves any way: w_k = 2τ c_k and
+b_k = -τ ‖c_k‖² give the logits of ProtoNets, the squared distances to class means, with τ learned.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ class LinearStart(Head):
     refits: ClassVar[bool] = False
 
     def __init__(self, feature_dim: int, way: int | None = None) -> None:
-        """A start.
+        """Initialise the head.
 
         Args:
             feature_dim: d.
-            way: K, for a learned layer; None to begin at class means.
+            way: K, for a learned layer; None to start from class means.
         """
         super().__init__()
         self.feature_dim = feature_dim
         self._way = way
         if way is None:
-            # Distances grow with the width; so logits begin at a few units whatever it is.
+            # Distances grow with the width: so logits start at a few units for any width.
             start = 4 / max(feature_dim, 1)
             self.log_temperature = nn.Parameter(torch.tensor(math.log(start)))
         else:
@@ -53,11 +53,7 @@ class LinearStart(Head):
         return {"feature_dim": self.feature_dim, "way": self.way}
 
     def check_way(self, classes: int) -> None:
-        """Refuse a number of classes that a learned layer is not made for.
-
-        Raises:
-            UsageError: it is not.
-        """
+        """Raise a UsageError if the layer was learned for another number of classes."""
         if self.way is not None and classes != self.way:
             raise UsageError(
                 f"This model's head was learned for {self.way} classes, but there are {classes}. "
@@ -65,24 +61,25 @@ class LinearStart(Head):
             )
 
     def fit(self, features: Tensor, labels: Tensor, classes: int) -> Statistics:
-        """ "weight" (K, d) and "bias" (K,) from support features (N, d) with labels (N,)."""
+        """Return "weight" (K, d) and "bias" (K,) for support features (N, d) and labels (N,)."""
         if self.way is not None:
             return {"weight": self.weight, "bias": self.bias}
-        # A product with indicators, not an index: this runs under vmap.
+        # A product with indicators rather than an index, to run under vmap.
         members = (labels[:, None] == torch.arange(classes, device=labels.device)).to(features)
         means = (members / members.sum(0).clamp(min=1)).mT @ features
         temperature = self.log_temperature.exp()
         return {"weight": 2 * temperature * means, "bias": -temperature * means.square().sum(1)}
 
     def fit_with(
-        self, own: Mapping[str, Tensor], features: Tensor, labels: Tensor, classes: int
+        self, parameters: Mapping[str, Tensor], features: Tensor, labels: Tensor, classes: int
     ) -> Statistics:
-        """`fit` with other values of the head's own parameters."""
-        found: Statistics = functional_call(self, dict(own), (features, labels, classes))
-        return found
+        """Run `fit` with other values of the head's parameters."""
+        arguments = features, labels, classes
+        statistics: Statistics = functional_call(self, dict(parameters), arguments)
+        return statistics
 
     def forward(self, features: Tensor, labels: Tensor, classes: int) -> Statistics:
-        """`fit`, by the name that `functional_call` knows."""
+        """Run `fit`, for `functional_call`."""
         return self.fit(features, labels, classes)
 
     def logits(self, statistics: Statistics, features: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ class LogisticHead(Head):
     kind: ClassVar[str] = "logistic"
 
     def __init__(self, c: float = 1.0) -> None:
-        """A head whose C weighs the images against the penalty."""
+        """Set C, the weight of the images relative to the penalty."""
         super().__init__()
         self.c = c
 
@@ -32,9 +32,9 @@ class LogisticHead(Head):
         return {"c": self.c}
 
     def fit(self, features: Tensor, labels: Tensor, classes: int) -> Statistics:
-        """ "weight" (K, d) and "bias" (K,) from support features (N, d) with labels (N,).
+        """Return "weight" (K, d) and "bias" (K,) for support features (N, d) and labels (N,).
 
-        The best W lies in the span of the features, so that at most N coordinates are fitted.
+        The best W lies in the span of the features, so at most N coordinates are fitted.
         """
         x = F.normalize(features.double(), dim=1)
         _, values, directions = torch.linalg.svd(x, full_matrices=False)

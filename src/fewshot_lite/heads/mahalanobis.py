@@ -48,7 +48,7 @@ class MahalanobisHead(Head):
         root: bool = False,
         fixed_temperature: bool = False,
     ) -> None:
-        """A head at the start of training.
+        """Initialise the head.
 
         Args:
             beta: β, the weight of the identity in Q_k.
@@ -74,20 +74,12 @@ class MahalanobisHead(Head):
         return self.log_beta.exp()
 
     def fit(self, features: Tensor, labels: Tensor, classes: int) -> Statistics:
-        """Means and factors of a support set.
-
-        Args:
-            features: (N, d).
-            labels: int64 (N,) of 0..K-1, every class present.
-            classes: K.
+        """Compute means and factors of a support set; arguments and errors as `Head.fit`.
 
         Returns:
             "centre" (d,), "means" (K, d) relative to it; for each count n of images a class,
             "shared.n" (r, d) (the E of its classes); "own" (N', d) (the rows V of all classes),
             "own_class" int64 (N',), "shots" int64 (K,).
-
-        Raises:
-            ValueError: a class without images.
         """
         features = self.prepared(features)
         number, _ = features.shape
@@ -120,7 +112,7 @@ class MahalanobisHead(Head):
         return statistics
 
     def distances(self, statistics: Statistics, features: Tensor) -> Tensor:
-        """Squared Mahalanobis distances (Q, K) of query features (Q, d) to the classes."""
+        """Return squared Mahalanobis distances (Q, K) of query features (Q, d) to the classes."""
         means, shots = statistics["means"], statistics["shots"]
         q = self.prepared(features) - statistics["centre"]
         euclidean = _squared_distances(q, means)  # (Q, K)
@@ -136,14 +128,13 @@ class MahalanobisHead(Head):
         offsets = (own * means[own_class]).sum(1)  # V_k μ_k, (N',)
         squares = (q @ own.mT - offsets).square()  # (Q, N')
         distances = distances.index_add(1, own_class, -squares)
-        return distances.clamp(min=0)  # below zero by rounding only
+        return distances.clamp(min=0)  # negative by rounding only
 
     def logits(self, statistics: Statistics, features: Tensor) -> Tensor:
-        """-τ times the squared distances, (Q, K)."""
         return -self.log_temperature.exp() * self.distances(statistics, features)
 
     def prepared(self, features: Tensor) -> Tensor:
-        """Features (B, d) as distances are measured in them."""
+        """Transform features (B, d) to the space of the distances."""
         return root_features(features) if self.root else at_least_float32(features)
 
     def _shared_factor(self, x: Tensor, a: float) -> Tensor:
@@ -151,12 +142,11 @@ class MahalanobisHead(Head):
         number, width = x.shape
         if number < width:
             factor = _cholesky(_plus_identity(a * x @ x.mT, self.beta))
-            scaled = x * (a / self.beta) ** 0.5
-            e: Tensor = torch.linalg.solve_triangular(factor, scaled, upper=False)
-            return e
-        factor = _cholesky(_plus_identity(a * x.mT @ x, self.beta))
-        eye = torch.eye(width, dtype=x.dtype, device=x.device)
-        e = torch.linalg.solve_triangular(factor, eye, upper=False)
+            rows = x * (a / self.beta) ** 0.5
+        else:
+            factor = _cholesky(_plus_identity(a * x.mT @ x, self.beta))
+            rows = torch.eye(width, dtype=x.dtype, device=x.device)
+        e: Tensor = torch.linalg.solve_triangular(factor, rows, upper=False)
         return e
 
     def _apply_inverse(self, u: Tensor, shared: Tensor) -> Tensor:
@@ -175,19 +165,19 @@ class MahalanobisHead(Head):
 
 
 def _is_low_rank(shared: Tensor) -> bool:
-    """Which of the two forms a factor E has: square means the dense one."""
+    """Whether a factor E is of the low-rank form; the dense form is square."""
     return shared.shape[0] < shared.shape[1]
 
 
 def _cholesky(matrix: Tensor) -> Tensor:
     """L of matrices (..., n, n); NaN where overflow or rounding left them without one.
 
-    So the loss is not finite, which training can skip, as with features that are not; and a GPU
-    need not be waited for, as it must to raise.
+    Then the loss is not finite, as with features that are not, and training skips the step. Raising
+    an error would have to wait for the GPU.
     """
     factor, failed = torch.linalg.cholesky_ex(matrix)
-    whole: Tensor = factor.masked_fill((failed != 0)[..., None, None], torch.nan)
-    return whole
+    checked: Tensor = factor.masked_fill((failed != 0)[..., None, None], torch.nan)
+    return checked
 
 
 def _plus_identity(matrix: Tensor, scale: Tensor | float) -> Tensor:

@@ -39,14 +39,14 @@ _NUMBERS = 1 << 20
 def leave_one_out_distances(
     features: Array, labels: Array, classes: int, rows: Array, beta: float
 ) -> Array:
-    """Squared distances of photos to the classes without them.
+    """Return squared distances of photos to the classes fitted without them.
 
     Args:
-        features: float64 (N, d), as the head measures in them; overwritten, as of many photos a
-            copy is large.
+        features: float64 (N, d), as `MahalanobisHead.prepared` gives them; overwritten, as a copy
+            of many photos is large.
         labels: int64 (N,) of 0..K-1, every class present.
         classes: K.
-        rows: int64 (P, g), the rows of each photo, no photo alone in its class.
+        rows: int64 (P, g), the rows of each photo; no photo is alone in its class.
         beta: β.
 
     Returns:
@@ -57,7 +57,7 @@ def leave_one_out_distances(
     own = labels[rows[:, 0]]
     for k in sorted(set(own.tolist())):
         distances[own == k, :, k] = support.to_own(k, rows[own == k])
-    return distances.clip(0)  # below zero by rounding only
+    return distances.clip(0)  # negative by rounding only
 
 
 @dataclass(frozen=True)
@@ -81,13 +81,13 @@ class _Support:
         x = np.subtract(features, features.mean(0), out=features)
         few = x.shape[0] < x.shape[1]
         spectrum, axes = np.linalg.eigh(x @ x.T if few else x.T @ x)
-        spectrum = spectrum.clip(0)  # below by rounding only
+        spectrum = spectrum.clip(0)  # negative by rounding only
         x = axes * np.sqrt(spectrum) if few else x @ axes
         means, shots = class_means(x, labels, classes)
         return cls(x, spectrum, labels, means, shots, size, beta)
 
     def to_others(self, rows: Array) -> Array:
-        """Distances (P, g, K) of photos (P, g) to all classes as if none were their own."""
+        """Return distances (P, g, K) of photos (P, g) to all classes, as if none was their own."""
         distances = np.empty((*rows.shape, len(self.shots)))
         for m in sorted(set(self.shots.tolist())):
             weight = m / (m + 1)
@@ -109,7 +109,7 @@ class _Support:
         return distances
 
     def to_own(self, k: int, rows: Array) -> Array:
-        """Distances (P, g) of photos (P, g) of class k, each to the class without it."""
+        """Return distances (P, g) of photos (P, g) of class k to the class without the photo."""
         m, g = int(self.shots[k]), self.size
         weight = (m - g) / (m - g + 1)
         scale = weight / (m - g - 1) if m - g > 1 else 0.0
@@ -132,33 +132,33 @@ class _Support:
     def _products(
         self, rows: Array, means: Array, root: Array, v: Array
     ) -> tuple[Array, Array, Array]:
-        """X A⁻¹ Xᵀ, X A⁻¹ Yᵀ and Y A⁻¹ Yᵀ, each (P, K', g, g), of photos (P, g) and some classes.
+        """Return X A⁻¹ Xᵀ, X A⁻¹ Yᵀ and Y A⁻¹ Yᵀ, each (P, K', g, g), of photos (P, g).
 
         Y is X less the mean of a class, (K', r) in all, and A⁻¹ = D² - VᵀV with D = diag(root) and
         V of `v`, (K', m', r).
         """
         x = self.x[rows]  # (P, g, r)
-        own = x.reshape(-1, x.shape[2]) @ v.reshape(-1, v.shape[2]).T  # in one
-        own = own.reshape(*x.shape[:2], *v.shape[:2]).swapaxes(1, 2)  # (P, K', g, m')
-        own_means = v @ means[:, :, None]  # (K', m', 1)
+        xv = x.reshape(-1, x.shape[2]) @ v.reshape(-1, v.shape[2]).T  # one product for all classes
+        xv = xv.reshape(*x.shape[:2], *v.shape[:2]).swapaxes(1, 2)  # (P, K', g, m')
+        v_means = v @ means[:, :, None]  # (K', m', 1)
         x, means = x * root, means * root
-        xx = (x @ x.swapaxes(1, 2))[:, None] - own @ own.swapaxes(2, 3)
-        x_mean = (x @ means.T).swapaxes(1, 2)[..., None] - own @ own_means  # (P, K', g, 1)
-        squares = np.square(means).sum(1) - np.square(own_means).sum((1, 2))
+        xx = (x @ x.swapaxes(1, 2))[:, None] - xv @ xv.swapaxes(2, 3)
+        x_mean = (x @ means.T).swapaxes(1, 2)[..., None] - xv @ v_means  # (P, K', g, 1)
+        squares = np.square(means).sum(1) - np.square(v_means).sum((1, 2))
         xy = xx - x_mean
         return xx, xy, xy - x_mean.swapaxes(2, 3) + squares[:, None, None]
 
     def _lost(self, number: int) -> Array:
-        """P of a photo that is left out of this many rows, (g, g)."""
+        """Return P of a photo left out of `number` rows, (g, g)."""
         return np.eye(self.size) + 1 / (number - self.size)
 
     def _shared(self, weight: float) -> tuple[float, Array]:
-        """The number a, and D (r,) of D² = (a S + β I)⁻¹."""
+        """Return a, and D (r,) of D² = (a S + β I)⁻¹."""
         share = (1 - weight) / max(len(self.x) - self.size - 1, 1)
         return share, 1 / np.sqrt(share * self.spectrum + self.beta)
 
     def _own(self, k: int, root: Array, scale: float) -> Array:
-        """V, (m, r), of A⁻¹ = D² - VᵀV, A = scale·S_k + a S + β I; no rows where scale is 0."""
+        """Return V (m, r) of A⁻¹ = D² - VᵀV, A = scale·S_k + a S + β I; no rows if scale is 0."""
         if scale == 0:
             return self.x[:0]
         u = (self.x[self.labels == k] - self.means[k]) * (root * scale**0.5)

@@ -1,8 +1,8 @@
-"""Several heads as one: the mean of their logits, that is, the geometric mean of probabilities.
+"""An ensemble of heads: the mean of their logits, that is, the geometric mean of probabilities.
 
-Heads that err differently, as distances to classes, a linear layer between them and angles to their
-means do, are better together than each alone (Hinton 1999, "Products of experts"), and all read the
-same features: the backbone is passed once.
+Heads that err differently, such as distances to classes, a linear layer and angles to class means,
+are better together than each alone (Hinton 1999, "Products of experts"). All read the same
+features: the backbone is passed once.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ class MeanHead(Head):
     kind: ClassVar[str] = "mean"
 
     def __init__(self, heads: Sequence[Head], temperature: float = 1.0) -> None:
-        """The mean of these heads, at least one and at most `MOST_HEADS`; τ is not learned.
+        """Average at least one and at most `MOST_HEADS` heads; τ is not learned.
 
         Raises:
-            ValueError: none or too many, one that fits no features or not any number of classes, or
-                one with a mean in it.
+            ValueError: none or too many heads, one that cannot be refitted or has a fixed way, or
+                one that contains a mean.
         """
         super().__init__()
-        apart = any(isinstance(part, MeanHead) for head in heads for part in head.modules())
-        if not heads or not all(head.refits and head.way is None for head in heads) or apart:
+        nested = any(isinstance(part, MeanHead) for head in heads for part in head.modules())
+        if not heads or not all(head.refits and head.way is None for head in heads) or nested:
             raise ValueError("no heads that could be averaged")
         if len(heads) > MOST_HEADS:
             raise ValueError(f"{len(heads)} heads to average")
@@ -53,11 +53,7 @@ class MeanHead(Head):
         }
 
     def fit(self, features: Tensor, labels: Tensor, classes: int) -> Statistics:
-        """Statistics of each head, those of head i under "i.", from (N, d) with labels (N,).
-
-        Raises:
-            ValueError: a class without images.
-        """
+        """Return the statistics of all heads, those of head i with the prefix "i."."""
         return {
             f"{number}.{name}": value
             for number, head in enumerate(self.members)
@@ -65,9 +61,9 @@ class MeanHead(Head):
         }
 
     def logits(self, statistics: Statistics, features: Tensor) -> Tensor:
-        found = []
+        logits = []
         for number, head in enumerate(self.members):
-            start = f"{number}."
-            own = {k.removeprefix(start): v for k, v in statistics.items() if k.startswith(start)}
-            found.append(head.logits(own, features))
-        return self.temperature * torch.stack(found).mean(0)
+            prefix = f"{number}."
+            own = {k.removeprefix(prefix): v for k, v in statistics.items() if k.startswith(prefix)}
+            logits.append(head.logits(own, features))
+        return self.temperature * torch.stack(logits).mean(0)

@@ -1,4 +1,4 @@
-"""Nearest neighbours, weighted by how near they are (Wu et al. 2018, section 3.4).
+"""Weighted nearest neighbours (Wu et al. 2018, section 3.4).
 
 "Unsupervised feature learning via non-parametric instance discrimination": each of the nearest
 support images votes for its class with exp(cos / τ), τ = 0.07. So neighbours of different classes
@@ -24,7 +24,7 @@ class NearestHead(Head):
     kind: ClassVar[str] = "knn"
 
     def __init__(self, neighbours: int = 5) -> None:
-        """A head that asks this many support images, or all if there are fewer."""
+        """Set the number of neighbours; all support images vote if there are fewer."""
         super().__init__()
         self.neighbours = neighbours
 
@@ -32,7 +32,7 @@ class NearestHead(Head):
         return {"neighbours": self.neighbours}
 
     def fit(self, features: Tensor, labels: Tensor, classes: int) -> Statistics:
-        """The normalised support features (N, d) and the one-hot labels (N, K)."""
+        """Return normalised support features (N, d) and one-hot labels (N, K)."""
         return {
             "features": F.normalize(features.float(), dim=1),
             "votes": F.one_hot(labels, classes).float(),

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar, get_args
 
-import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from fewshot_lite.core.config import Metric
 from fewshot_lite.heads.base import Head, Statistics
@@ -18,13 +16,14 @@ class PrototypeHead(Head):
     """logit_k(q) = -τ ‖q - μ_k‖², or τ cos(q, μ_k) with features normalised before the mean."""
 
     kind: ClassVar[str] = "prototypes"
+    log_temperature: Tensor
 
     def __init__(self, metric: Metric = "euclidean", temperature: float | None = None) -> None:
-        """A head at the start of training.
+        """Initialise the head.
 
         Args:
-            metric: of the distance to class means.
-            temperature: τ, learned from there on; None for 0.1, or 10 with cosines.
+            metric: the distance to class means.
+            temperature: initial τ; None for 0.1, or 10 with cosines.
 
         Raises:
             ValueError: no such metric.
@@ -33,8 +32,7 @@ class PrototypeHead(Head):
         if metric not in get_args(Metric):
             raise ValueError(f"metric {metric!r}")
         self.metric = metric
-        start = temperature or (0.1 if metric == "euclidean" else 10.0)
-        self.log_temperature = nn.Parameter(torch.tensor(math.log(start)))
+        self._hold(temperature=temperature or (0.1 if metric == "euclidean" else 10.0))
 
     @property
     def name(self) -> str:
@@ -44,7 +42,7 @@ class PrototypeHead(Head):
         return {"metric": self.metric}
 
     def fit(self, features: Tensor, labels: Tensor, classes: int) -> Statistics:
-        """Class means (K, d) of support features (N, d) with labels (N,).
+        """Return the class means (K, d) of support features (N, d) with labels (N,).
 
         Raises:
             ValueError: a class without images.

@@ -1,4 +1,4 @@
-"""Heads by name: those that files describe, and those that people ask for."""
+"""Heads by name: those in files, and those that users name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fewshot_lite.heads.nearest import NearestHead
 from fewshot_lite.heads.prototypes import PrototypeHead
 from fewshot_lite.heads.ridge import RidgeHead
 
-#: By `Head.kind`; what files before 0.2 call "linear" is ridge regression.
+#: By `Head.kind`; "linear" in files before 0.2 is ridge regression.
 _KINDS: Mapping[str, type[Head]] = {
     head.kind: head
     for head in (
@@ -33,8 +33,8 @@ _KINDS: Mapping[str, type[Head]] = {
 } | {"linear": RidgeHead}
 
 #: By `Head.name`: estimators for features of a network that was not meta-trained. Constants were
-#: chosen on validation sets with features of the model of 0.1.0, over 1 to 10 shots. Those that
-#: `adapt` knows are in `defaults`, too.
+#: chosen on validation sets with features of the model of 0.1.0, over 1 to 10 shots. `defaults` has
+#: those that `adapt` knows, without torch.
 NAMED_HEADS: Mapping[str, Callable[[], Head]] = {
     "ridge": RidgeHead,
     "mahalanobis": lambda: MahalanobisHead(*PLAIN),
@@ -47,7 +47,7 @@ NAMED_HEADS: Mapping[str, Callable[[], Head]] = {
 
 
 def make_head(description: dict[str, Any]) -> Head:
-    """A head of what `Head.describe` said of one, with its tensors still to be loaded.
+    """Make a head from its description by `Head.describe`; its state is still to be loaded.
 
     Raises:
         ValueError: no such head.

@@ -8,29 +8,28 @@ with one-hot labels y_n and features x_n of length 1. It is the linear layer tha
 gradient steps, without the steps. Each class weighs the same however many photos it has,
 v_n = N / (K n_k). The smaller of the two systems is solved, N × N or d × d.
 
-Leave-one-out is the block form of the hat matrix. Let a photo of g of the m rows of class c be left
-out. The fit to the others has, but for a common factor, the weights u_k = 1 / n_k of other classes,
+Leave-one-out uses blocks of the hat matrix. Let a photo with g of the m rows of class c be left
+out. Up to a common factor, the fit to the others has the weights u_k = 1 / n_k of other classes,
 1 / (m - g) of its own, and λ' = λ K / (N - g). With X the rows (x_n, 1), U the weights as if class
 c still had m rows, and the class's block of the hat matrix
 
     D = I - U_c^½ X_c (Xᵀ U X + λ' diag(1, .., 1, 0))⁻¹ X_cᵀ U_c^½    (m, m),
 
-the larger weight of class c is a change of U_c of rank m, and leaving out is a block of rows more:
+the larger weight of class c is a change of U_c of rank m, and leaving the photo out one of g rows:
 with S = (I - g/m D)⁻¹, and R the (m, K) residuals at the weights U,
 
     y_i - prediction of i left out = ((D S)_ii)⁻¹ (S R)_i,    i the photo's g rows.
 
-So one factor serves all photos of g rows, and m × m systems the rest.
+So one factor serves all photos of g rows, with an m × m system for each class.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from fewshot_lite.heads.base import Head, Statistics
 from fewshot_lite.heads.features import at_least_float32, class_means, root_features
@@ -41,28 +40,29 @@ class RidgeHead(Head):
     """A linear layer fitted by least squares; see the module's text."""
 
     kind: ClassVar[str] = "ridge"
+    log_strength: Tensor
+    log_temperature: Tensor
 
     def __init__(
         self, strength: float = RIDGE[0], temperature: float = RIDGE[1], *, root: bool = True
     ) -> None:
-        """A head with these constants.
+        """Initialise the head.
 
         Args:
             strength: λ. Chosen, with the temperature, on the validation sets of the model card over
                 1 to 10 shots, where λ = 0.03 to 0.2 are much the same.
-            temperature: τ, which makes probabilities of scores that are about 0 to 1.
+            temperature: τ; scores range from about 0 to 1.
             root: fit to `root_features`; False fits to the features themselves.
         """
         super().__init__()
         self.root = root
-        self.log_strength = nn.Parameter(torch.tensor(math.log(strength)))
-        self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
+        self._hold(strength=strength, temperature=temperature)
 
     def options(self) -> dict[str, Any]:
         return {"root": self.root}
 
     def fit(self, features: Tensor, labels: Tensor, classes: int) -> Statistics:
-        """ "weight" (K, d) and "bias" (K,) on features at length 1, from (N, d) with labels (N,).
+        """Return "weight" (K, d) and "bias" (K,) for support features (N, d) and labels (N,).
 
         Raises:
             ValueError: a class without images.
@@ -81,7 +81,7 @@ class RidgeHead(Head):
         return self.log_temperature.exp() * F.linear(x, statistics["weight"], statistics["bias"])
 
     def prepared(self, features: Tensor) -> Tensor:
-        """Features (B, d) as the layer takes them."""
+        """Transform features (B, d) to the input of the layer, of length 1."""
         if self.root:
             features = root_features(features)
         return F.normalize(at_least_float32(features), dim=1)
