@@ -30,7 +30,7 @@ from fewshot_lite.heads.in_numpy import (
 )
 from fewshot_lite.heads.mahalanobis_leave_one_out import leave_one_out_distances
 
-#: Options, state, support set and rows (P, g) of P photos, each left out alone, to logits (P, g, K).
+#: Options, state, support set and rows (P, g) of P photos, each left out alone: logits (P, g, K).
 _LeaveOut = Callable[[Options, State, Support, Array], Array]
 
 #: Results of `_cached` by a hash of their inputs, the oldest first.
