@@ -23,7 +23,7 @@ from photos import draw_classes, tiny_model
 
 @pytest.fixture
 def of_python(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(errors, "_of_flags", False)
+    monkeypatch.setattr(errors, "_naming_flags", False)
 
 
 @pytest.fixture(scope="module")

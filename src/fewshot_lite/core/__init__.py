@@ -1,1 +1,1 @@
-"""The foundation of every room: errors, files written whole, checkpoints, devices."""
+"""Foundation of the other packages: errors, atomic writes, checkpoints, devices, random streams."""

@@ -1,6 +1,6 @@
-"""Files with torch's tensors: written whole or not, and modules built from them.
+"""Write torch tensors to safetensors files atomically, read them, and build modules from them.
 
-See `tensor_files` for what is in a file and how it is read.
+The file format is described in `tensor_files`.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from fewshot_lite.core.tensor_files import under as under
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The contents of a file: named tensors and a JSON-able description."""
+    """Contents of a file: named tensors and a JSON-able description."""
 
     kind: str
     tensors: dict[str, Tensor]
     meta: dict[str, Any]
     halved: frozenset[str] = frozenset()
-    """Names of those that the file has in half precision, and that were read as float32."""
+    """Names of tensors stored in half precision, which were converted to float32."""
 
 
 def save(
@@ -47,55 +47,49 @@ def save(
     halved: Collection[str] = (),
     force: bool = True,
 ) -> None:
-    """Write a checkpoint.
+    """Write a checkpoint atomically.
 
     Args:
-        force: `path` may be there at the end.
-        half: store matrices and kernels as float16 (statistics and norm parameters stay float32:
-            a running variance does not fit float16's range, nor may a weight).
-        halved: names of tensors to store as float16 if they lose nothing by it, as those that were
-            read from such a file and are as they were.
+        half: store matrices and kernels as float16 (vectors stay float32: a running variance may
+            exceed float16's range).
+        halved: names of tensors to store as float16 if that is lossless, e.g. those that were
+            float16 in the file they came from.
+        force: overwrite a file at `path`.
 
     Raises:
-        FewshotError: it cannot be written (the previous file, if any, is untouched).
+        FewshotError: `path` cannot be written; an existing file is left unchanged.
     """
-    ready = {
-        name: (
-            tensor.half()
-            if (half and _fits_half(tensor)) or (name in halved and _is_half(tensor))
-            else tensor
-        )
-        .detach()
-        .cpu()
-        .contiguous()
-        for name, tensor in tensors.items()
-    }
+
+    def stored(name: str, tensor: Tensor) -> Tensor:
+        to_half = (half and _fits_half(tensor)) or (name in halved and _lossless_in_half(tensor))
+        return (tensor.half() if to_half else tensor).detach().cpu().contiguous()
+
+    contents = {name: stored(name, tensor) for name, tensor in tensors.items()}
     entry = tensor_files.metadata(kind, meta)
     with tensor_files.written(path, force=force) as temporary:
-        save_file(ready, temporary, metadata=entry)
+        save_file(contents, temporary, metadata=entry)
 
 
 def _fits_half(tensor: Tensor) -> bool:
-    """Whether to store in half precision: matrices and kernels, unless it would overflow."""
+    """Return True for matrices and kernels without values beyond float16's range."""
     if not tensor.is_floating_point() or tensor.ndim < 2:
         return False
     return bool((tensor.abs() <= torch.finfo(torch.float16).max).all())
 
 
-def _is_half(tensor: Tensor) -> bool:
-    """Whether half precision has room for all that a tensor is; not for what is no number."""
+def _lossless_in_half(tensor: Tensor) -> bool:
     return tensor.is_floating_point() and torch.equal(tensor.half().to(tensor.dtype), tensor)
 
 
 def load(path: Path, *kinds: str, flag: str = "") -> Checkpoint:
-    """Read a checkpoint of one of these kinds; half-precision tensors come back as float32.
+    """Read a checkpoint of one of these kinds; float16 tensors are returned as float32.
 
     Args:
-        flag: the flag or argument that named the file, for messages.
+        flag: the flag or argument that named the file, for error messages.
 
     Raises:
-        UsageError: no such file, or a file of another kind.
-        FewshotError: truncated, foreign, or of a newer format.
+        UsageError: the file does not exist, or is of another kind.
+        FewshotError: it is truncated, not ours, or in a newer format.
     """
     tensors, meta = tensor_files.read(path, *kinds, flag=flag, framework="pt")
     halved: frozenset[str] = frozenset()
@@ -106,9 +100,9 @@ def load(path: Path, *kinds: str, flag: str = "") -> Checkpoint:
 
 
 class Uninitialised(TorchFunctionMode):
-    """While it is entered, modules are built without drawing weights.
+    """Context in which modules are built without drawing random weights.
 
-    On the "meta" device, where nothing can be drawn, torch would import its compiler to do so.
+    On the "meta" device torch would import its compiler to draw them.
     """
 
     _DRAWS = frozenset({Tensor.normal_, Tensor.uniform_, Tensor.erfinv_})
@@ -116,7 +110,6 @@ class Uninitialised(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Leave out what draws; do all else."""
         return args[0] if func in self._DRAWS else func(*args, **(kwargs or {}))
 
 
@@ -124,27 +117,27 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def build(make: Callable[[], Module], tensors: Mapping[str, Tensor]) -> Module:
-    """Make a module as a description says and give it a file's tensors.
+    """Construct a module and load copies of a file's tensors into it.
 
-    It is made on torch's "meta" device, where nothing is allocated, so a description that asks for
-    more than the file holds costs nothing; the tensors then take their places, copied.
+    The module is constructed on torch's "meta" device, which allocates nothing, so a description
+    that asks for more than the file holds costs no memory.
 
     Args:
-        make: calls the constructors; what is computed there and not loaded has to name its device.
-        tensors: by the names of the module's state.
+        make: calls the constructors; a tensor computed there and not loaded must name its device.
+        tensors: the module's state dict.
 
     Raises:
-        RuntimeError: names or shapes differ, or types so that values would be lost.
+        RuntimeError: names or shapes differ, or a dtype cannot be converted.
     """
     with torch.device("meta"), Uninitialised(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Initializing zero-element")  # will not be loaded
         module = make()
-    kinds = {name: value.dtype for name, value in module.state_dict().items()}
-    copied = {}
+    dtypes = {name: value.dtype for name, value in module.state_dict().items()}
+    state = {}
     for name, value in tensors.items():
-        kind = kinds.get(name, value.dtype)
-        if not torch.can_cast(value.dtype, kind):  # complex numbers to real ones, say
+        dtype = dtypes.get(name, value.dtype)
+        if not torch.can_cast(value.dtype, dtype):  # e.g. complex to real
             raise RuntimeError(f"{name} has another type")
-        copied[name] = value.to(kind, copy=True)
-    module.load_state_dict(copied, assign=True)
+        state[name] = value.to(dtype, copy=True)
+    module.load_state_dict(state, assign=True)
     return module

@@ -1,8 +1,8 @@
-"""Configurations whose fields are also flags: one field says its help, its default and its limits.
+"""Configurations whose fields are also command-line flags: a field holds help, default and limits.
 
-A configuration is a frozen dataclass of `setting`s; its `PANELS` are headings of the flags, each by
-the first field under it. `check_settings` refuses values outside of
-their limits, by the name of the flag; `cli.settings` makes the flags. Torch is not imported.
+A configuration is a frozen dataclass of `setting`s; its `PANELS` map the first field of each help
+panel to the panel's heading. `check_settings` rejects values out of range and names the flag;
+`cli.settings` makes the flags. This module does not import torch.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ Gradient = Literal["lite", "full", "small-task"]
 Metric = Literal["euclidean", "cosine"]
 Schedule = Literal["cosine", "constant"]
 OptimizerName = Literal["adam", "adamw"]
-#: Which norm layers FiLM modulates; see `networks.film.modulated_layers`.
+#: The norm layers that FiLM modulates; see `networks.film.modulated_layers`.
 FilmLayers = Literal["all", "depthwise"]
-#: Settings of learners that adapt by gradient; see `maml.gradient_learner` and `maml.imaml`.
+#: Settings of gradient learners; see `maml.gradient_learner` and `maml.imaml`.
 InnerHead = Literal["means", "learned"]
 NormStatistics = Literal["running", "support"]
 InnerSolver = Literal["gd", "hessian-free"]
-#: The matrix of second derivatives that iMAML multiplies with; see `maml.objective`.
+#: The second-derivative matrix in iMAML's linear system; see `maml.objective`.
 Curvature = Literal["hessian", "gauss-newton"]
 #: The head of a personal model; see `heads.choice`.
 HeadName = Literal[
@@ -35,18 +35,13 @@ HeadName = Literal[
 #: Whether `adapt` takes gradient steps from the one-pass solution; see `personal.refining`.
 Refine = Literal["off", "auto", "on"]
 
-#: More would take longer than anybody waits.
 MOST_INNER_STEPS = 10_000
-#: No count, rate or period is larger; torch could not take all that are.
+#: Upper limit of counts, rates and periods.
 HUGE = 1e9
 
 
 def check_word(flag: str, word: object, words: object) -> None:
-    """Refuse what is none of a `Literal`'s words; the command line has done so before.
-
-    Raises:
-        InputError: it is none.
-    """
+    """Raise InputError unless `word` is one of the `Literal` type `words`."""
     if word not in get_args(words):
         known = ", ".join(map(repr, get_args(words)))
         raise InputError(f"{flag}: {word!r} is none of {known}.")
@@ -54,12 +49,11 @@ def check_word(flag: str, word: object, words: object) -> None:
 
 @dataclass(frozen=True)
 class Limits:
-    """An interval of numbers."""
+    """An interval of numbers; `open_low` and `open_high` exclude the ends."""
 
     low: float = -math.inf
     high: float = HUGE
     open_low: bool = False
-    """Whether `low` itself is outside."""
     open_high: bool = False
 
     def __contains__(self, value: float) -> bool:
@@ -82,26 +76,25 @@ WORKERS = Limits(0, 1024)
 
 @dataclass(frozen=True)
 class Setting:
-    """A field of a configuration as a flag."""
+    """How a configuration field appears on the command line."""
 
     help: str
     limits: Limits | None = None
     panel: str | None = None
-    """Heading of the flags that it is listed with: that of the last field in the configuration's
-    `PANELS`, if it has such."""
+    """Heading of its help panel; `settings_of` fills it in from `PANELS`."""
     metavar: str | None = None
     shown: str | None = None
-    """The default as help shows it, where that is None."""
+    """How help shows a default of None."""
     word: str | None = None
-    """The word that is typed for None, where None is not the default."""
+    """The word that stands for None on the command line, where None is not the default."""
     parse: Callable[[str], Any] | None = None
-    """Makes the value of what is typed, where its type alone does not tell how."""
+    """Converts the argument, where the field's type alone does not determine how."""
     only: tuple[str, tuple[str, ...]] | None = None
-    """Another field and the values of it with which this one may be given."""
+    """Another field, and the values of it with which this field may be set."""
 
 
 def setting(default: Any, help: str, limits: Limits | None = None, **more: Any) -> Any:
-    """A field of a configuration; the arguments are those of `Setting`."""
+    """Declare a configuration field; `more` are the other fields of `Setting`."""
     metadata = {"setting": Setting(help, limits, **more)}
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=metadata)
@@ -109,13 +102,13 @@ def setting(default: Any, help: str, limits: Limits | None = None, **more: Any) 
 
 
 def same_setting(config: type[Any], name: str) -> Any:
-    """A field of a configuration that is as another one's."""
-    found = config.__dataclass_fields__[name]
-    return field(default=found.default, metadata=found.metadata)
+    """Declare a field like the field `name` of another configuration."""
+    original = config.__dataclass_fields__[name]
+    return field(default=original.default, metadata=original.metadata)
 
 
 def settings_of(config: Any) -> Iterator[tuple[str, Any, Setting]]:
-    """Name, type and `Setting` of each field of a configuration, or of its class."""
+    """Yield name, type and `Setting` of each field of a configuration or configuration class."""
     hints = get_type_hints(config if isinstance(config, type) else type(config))
     panels, panel = getattr(config, "PANELS", {}), None
     for item in fields(config):
@@ -124,11 +117,11 @@ def settings_of(config: Any) -> Iterator[tuple[str, Any, Setting]]:
 
 
 def check_settings(config: Any) -> None:
-    """Refuse a configuration of which a field is outside of what it may be.
+    """Check each field of a configuration.
 
     Raises:
-        UsageError: a number outside of its limits, a word that is no choice, or a field that other
-            settings have no use for.
+        UsageError: a number is out of range, a word is not among its choices, or a field is set
+            that does not apply to another setting (`Setting.only`).
     """
     for name, kind, item in settings_of(config):
         value = getattr(config, name)
@@ -145,10 +138,10 @@ def check_settings(config: Any) -> None:
 
 
 def check_number(label: str, value: float, limits: Limits) -> None:
-    """Refuse a number outside of its limits; NaN is outside of all.
+    """Raise UsageError for a number outside its limits, NaN included.
 
     Args:
-        label: its flag, or its flag and what it is given to: "--lr-factor head=".
+        label: the flag, or the flag with a key: "--lr-factor head=".
     """
     if value not in limits:
         separator = "" if label.endswith("=") else " "
@@ -156,7 +149,7 @@ def check_number(label: str, value: float, limits: Limits) -> None:
 
 
 def check_seed(seed: int) -> None:
-    """Refuse seeds that torch cannot take."""
+    """Raise UsageError for seeds that torch does not accept."""
     if abs(seed) >= 2**63:
         raise UsageError(f"--seed {seed}: must fit in 64 bits.")
 
@@ -170,18 +163,18 @@ def _numbers(name: str, value: Any) -> Iterator[tuple[str, float]]:
         yield flag(name), value
 
 
-def _check_use(config: Any, name: str, other: str, takers: tuple[str, ...]) -> None:
-    """Refuse a field that has no part where another is as it is."""
-    value, given = getattr(config, name), getattr(config, other)
-    if given not in takers:
+def _check_use(config: Any, name: str, other: str, allowed: tuple[str, ...]) -> None:
+    """Raise UsageError if the field `name` is set while `other` has no value that allows it."""
+    value, other_value = getattr(config, name), getattr(config, other)
+    if other_value not in allowed:
         raise UsageError(
             f"{flag(name)}{'' if value is True else f' {value}'}: must be left out with "
-            f"{flag(other)} {given}; it belongs to {' and '.join(takers)}."
+            f"{flag(other)} {other_value}; it belongs to {' and '.join(allowed)}."
         )
 
 
 def choices_of(kind: Any) -> tuple[str, ...]:
-    """The words of a type that is a choice of some, or of some and None; else none."""
+    """Return the words of a `Literal` type or an optional one, else ()."""
     for part in (kind, *get_args(kind)):
         if get_origin(part) is Literal:
             return get_args(part)
@@ -189,5 +182,5 @@ def choices_of(kind: Any) -> tuple[str, ...]:
 
 
 def flag(name: str) -> str:
-    """The flag of a field of a configuration."""
+    """Return the command-line flag of a configuration field."""
     return "--lambda" if name == "lam" else f"--{name.replace('_', '-')}"

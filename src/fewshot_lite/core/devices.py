@@ -1,4 +1,4 @@
-"""Which device to run on and in which precision."""
+"""Choose the device, the micro-batch and the precision to run in."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from fewshot_lite.core.errors import UsageError
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of this name; "auto" takes CUDA, then Apple's MPS, then the CPU.
+    """Return the device of this name; "auto" prefers CUDA, then Apple's MPS, then the CPU.
 
     Raises:
-        UsageError: the name means nothing to torch, or there is no such device here.
+        UsageError: unknown to torch, or not available.
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -28,15 +28,15 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-#: Bytes that a forward pass with graph keeps for a pixel of input, about: EfficientNet-B0 in
-#: float32 (`benchmarks/cost/lite_step.py`).
+#: Memory of a forward pass with its graph, in bytes per input pixel: EfficientNet-B0 in float32
+#: (`benchmarks/cost/lite_step.py`).
 _BYTES_PER_PIXEL = 2048
 
 
 def pick_micro_batch(device: torch.device, image_size: int) -> int:
-    """How many images to pass at once: 16 at 224 pixels on a CPU.
+    """Return the number of images per pass: 16 at 224 pixels on a CPU.
 
-    On CUDA devices as many as fit into a quarter of the memory that is free.
+    On CUDA, as many as fit into a quarter of the free memory.
     """
     room, most = 1.6 * 2**30, 64
     if device.type == "cuda":
@@ -47,10 +47,10 @@ def pick_micro_batch(device: torch.device, image_size: int) -> int:
 def autocast(
     device: torch.device, precision: Precision, *, depthwise: bool
 ) -> contextlib.AbstractContextManager[None]:
-    """Mixed precision for the networks (heads and statistics stay in float32).
+    """Return the autocast context for networks (heads and statistics stay in float32).
 
-    "auto" is bfloat16 where it is faster: on CUDA devices that have it, and on CPUs with bfloat16
-    matrix instructions unless the network has depthwise convolutions, which are slower in it.
+    "auto" is bfloat16 where it is faster: on CUDA devices that support it, and on CPUs with
+    bfloat16 matrix instructions unless the network has depthwise convolutions, which are slower.
     """
     if precision_of(device, precision, depthwise=depthwise) == "float32":
         return contextlib.nullcontext()
@@ -58,7 +58,7 @@ def autocast(
 
 
 def precision_of(device: torch.device, precision: Precision, *, depthwise: bool) -> Precision:
-    """The precision that "auto" stands for, see `autocast`; others are as they are."""
+    """Resolve "auto" as `autocast` does; return other precisions unchanged."""
     if precision != "auto":
         return precision
     if device.type == "cuda":
@@ -69,7 +69,7 @@ def precision_of(device: torch.device, precision: Precision, *, depthwise: bool)
 
 
 def cpu_has_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16 matrices in hardware (AVX-512 BF16 or AMX)."""
+    """Return whether this CPU multiplies bfloat16 matrices in hardware (AVX-512 BF16 or AMX)."""
     # No public query covers every supported version of torch.
     query = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return bool(query is not None and query())

@@ -1,7 +1,7 @@
-"""Errors a person can act on: one line that names the file or flag and the remedy.
+"""Error classes: a message is one line that names the file or flag at fault and a remedy.
 
-Messages are written for the command line: `--force`. From Python they speak of the arguments that
-stand for the flags: `force=True`.
+Messages are written for the command line (`--force`). Outside of it, flags are replaced by the
+corresponding Python arguments (`force=True`).
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-#: Flags whose arguments are called otherwise, or are switches.
+#: Flags whose Python arguments have another name, or are switches.
 _ARGUMENTS = {"model": "path", "class": "name"} | {
     switch: f"{switch}=True" for switch in ("force", "strict", "link", "all-frames")
 }
-#: Commands, which are typed as they stand, and flags outside of them.
+#: Quoted commands, which stay as they are, and flags outside of them.
 _FLAG = re.compile(
     r"`[^`]*`|(?:pip install|meta-train|pretrain|torchrun) --[\w-]+|(?<![\w/-])--([a-z][a-z0-9-]*)"
 )
 
-_of_flags = False
+_naming_flags = False
 
 
 class FewshotError(Exception):
-    """Something failed that the message explains. The command line exits with code 1."""
+    """A failure that the message explains. The command line exits with code 1."""
 
     exit_code = 1
 
     def __init__(self, problem: str, remedy: str = "") -> None:
-        """Say what is wrong, and what to do about it, if those who catch it may know better."""
+        """Keep problem and remedy apart, for callers that know a better remedy."""
         super().__init__(f"{problem} {remedy}".rstrip())
         self._problem = problem
 
@@ -38,74 +38,64 @@ class FewshotError(Exception):
 
     @property
     def problem(self) -> str:
-        """The message without the remedy, where the two were given apart."""
+        """The message without the remedy."""
         return worded(self._problem)
 
 
 class UsageError(FewshotError):
-    """A flag, an argument or a path that cannot be. Exits with code 2."""
+    """An invalid flag, argument or path. The command line exits with code 2."""
 
     exit_code = 2
 
 
 class InputError(UsageError, ValueError):
-    """An argument in Python that cannot be; a ValueError, too, for those who catch these."""
+    """An invalid argument of a Python call; also a ValueError."""
 
 
 @contextmanager
 def speaking_of_flags() -> Iterator[None]:
-    """Within, messages name flags; outside they name the arguments of Python's functions.
-
-    It holds for the process: one is a command or a program that calls us.
-    """
-    global _of_flags
-    before, _of_flags = _of_flags, True
+    """Context in which messages name flags rather than Python arguments; process-wide."""
+    global _naming_flags
+    before, _naming_flags = _naming_flags, True
     try:
         yield
     finally:
-        _of_flags = before
+        _naming_flags = before
 
 
 def worded(message: str) -> str:
-    """A message that was written for the command line, in the words of whoever reads it."""
-    return message if _of_flags else _FLAG.sub(_argument, message)
+    """Return a message with Python arguments for flags, unless within `speaking_of_flags`."""
+    return message if _naming_flags else _FLAG.sub(_argument, message)
 
 
-def _argument(found: re.Match[str]) -> str:
-    flag = found[1]
-    return found[0] if flag is None else _ARGUMENTS.get(flag, flag.replace("-", "_"))
+def _argument(match: re.Match[str]) -> str:
+    flag = match[1]
+    return match[0] if flag is None else _ARGUMENTS.get(flag, flag.replace("-", "_"))
 
 
-#: Said of a base whose features or statistics are not finite.
+#: Message for a base model whose features or statistics are not finite.
 NOT_FINITE = (
     "The model's values for these images are not finite: its weights are damaged, or grew without "
     "bounds in training. Use another, or train with a lower --lr."
 )
 
-#: What to do about a damaged file.
+#: Remedy for a damaged file.
 TAKE_ANOTHER = "Take another copy, or make the file anew."
-#: Raised by building a model from a file's contents that do not belong together.
+#: Exceptions from building a model from inconsistent file contents.
 DAMAGE = (AttributeError, KeyError, OverflowError, RuntimeError, TypeError, UsageError, ValueError)
 
 
 @contextlib.contextmanager
 def damage_as(headline: str) -> Iterator[None]:
-    """While entered, a model is built from a file's contents.
-
-    Args:
-        headline: names the file and says that it is damaged.
-
-    Raises:
-        FewshotError: the headline with what is wrong, for any `DAMAGE`.
-    """
+    """Convert any `DAMAGE` within into a FewshotError: `headline`, then the reason."""
     try:
         yield
     except DAMAGE as error:
-        raise FewshotError(f"{headline} ({_what_is_damaged(error)}). {TAKE_ANOTHER}") from None
+        raise FewshotError(f"{headline} ({_damage_reason(error)}). {TAKE_ANOTHER}") from None
 
 
-def _what_is_damaged(error: Exception) -> str:
-    """One line for a `DAMAGE` error; torch puts a headline above the first thing that is wrong."""
+def _damage_reason(error: Exception) -> str:
+    """Return one line for a `DAMAGE` error: of torch's, the second, as the first is a headline."""
     if isinstance(error, KeyError):
         return f"{error} is missing"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -113,6 +103,6 @@ def _what_is_damaged(error: Exception) -> str:
 
 
 def first_line(error: object) -> str:
-    """The first line of what an error says, without its full stop; its kind if it says nothing."""
+    """Return the first line of an error's message without its full stop, or else its type."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__

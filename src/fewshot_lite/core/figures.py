@@ -1,4 +1,4 @@
-"""Common parts of figures: matplotlib is an extra, files are whole and carry no date."""
+"""Shared helpers for matplotlib figures; matplotlib is an optional extra."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.files import atomic_path
 from fewshot_lite.core.text import visible
 
-#: Endings that matplotlib is asked for.
 ENDINGS = (".png", ".svg", ".pdf")
 
 
 def check_figure(path: Path, *others: Path) -> None:
-    """Raise UsageError for another ending, or for a file that is another output as well."""
+    """Raise UsageError for an unsupported ending, or a path that is another output as well."""
     if path.suffix.lower() not in ENDINGS:
         raise UsageError(f"--plot {path}: must end in {', '.join(ENDINGS)}.")
     for other in others:
@@ -24,7 +23,7 @@ def check_figure(path: Path, *others: Path) -> None:
 
 
 def require_matplotlib() -> None:
-    """Raise FewshotError if matplotlib is not there: before the work is done, not after it."""
+    """Raise FewshotError if matplotlib is not installed; to be called before the work."""
     try:
         import matplotlib  # type: ignore[import-not-found, unused-ignore]  # noqa: F401
     except ImportError:
@@ -32,16 +31,16 @@ def require_matplotlib() -> None:
 
 
 def to_draw(text: str) -> str:
-    """Text as matplotlib draws it as it is, not as a formula: names are whatever users like."""
+    """Escape user-chosen text so that matplotlib draws it literally, not as a formula."""
     return visible(text).replace("$", r"\$")
 
 
 def save_figure(canvas: Any, path: Path) -> None:
-    """Write a matplotlib figure in the format of the file's ending."""
-    # Without the date, the same figures give the same file.
+    """Write a matplotlib figure atomically, in the format of the file's ending."""
+    # Without the date, the same figure gives the same file.
     undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
     with atomic_path(path) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph ")  # a script that its font has not
+        warnings.filterwarnings("ignore", message="Glyph ")  # a script missing in its font
         canvas.savefig(
             temporary,
             format=path.suffix[1:].lower(),

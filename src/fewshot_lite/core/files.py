@@ -1,4 +1,4 @@
-"""Paths: outputs checked before the work and written whole, and where the shipped models lie."""
+"""Check output paths before the work, write files atomically, and find the shipped models."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from pathlib import Path
 
 from fewshot_lite.core.errors import FewshotError, UsageError
 
-#: The model that is taken unless told otherwise, by the name that `--base` takes, and its own.
+#: The default of `--base`, and the shipped model that it stands for.
 DEFAULT_BASE, DEFAULT_MODEL = "default", "simple-cnaps-lite0"
 
-#: The file that `adapt` writes and `classify` reads unless told otherwise.
+#: The default output of `adapt`, which `classify` reads.
 DEFAULT_PERSONAL = Path("personal.safetensors")
 
-#: What the disk may not do.
+#: Failures, for `failing_as`.
 WRITING, READING = "could not be written", "cannot be read"
 
-#: What to do where a file is not there, and where a folder is given for it.
+#: Remedies for a missing file, and for a folder in place of a file.
 _LOOK_FOR_IT, _NO_FOLDER = "Check its name and its folder.", "Give the file itself."
 
-#: Endings of what `export` writes, and what to do where it is given for the model itself.
+#: Endings of exported models, and the message where one is given in place of a model.
 EXPORTED = (".onnx", ".pt2")
 AN_EXPORT = "an export of a model. Give the .safetensors file that it was exported from."
 
 
 def check_output(path: Path, *, force: bool, flag: str = "--output", stream: bool = False) -> None:
-    """Refuse an output before the work is done that it is for.
+    """Check an output path before the work begins.
 
     Args:
         path: the file to write.
-        force: it may be there.
-        flag: what to call it in messages.
-        stream: it may be a device or a pipe, which is written to and never replaced.
+        force: allow an existing file.
+        flag: the flag that named it, for error messages.
+        stream: allow a device or a pipe, which is written to and never replaced.
 
     Raises:
         UsageError: it exists and `force` is not set, is a folder or, unless `stream` is set, a
-            device, or its folder cannot be written.
+            device, or its folder is missing or not writable.
     """
     if os.path.isdir(path):  # noqa: PTH112  # Path.is_dir raises for names that are too long
         raise UsageError(f"{flag} {path}: a folder. Give the name of a file in it.")
@@ -59,7 +59,7 @@ def check_output(path: Path, *, force: bool, flag: str = "--output", stream: boo
 
 
 def _is_stream(path: Path) -> bool:
-    """Whether a path is a device or a pipe, or another name for a file that is open already."""
+    """Return whether a path is a device, a pipe, or an open file descriptor."""
     if str(path.absolute().parent) in ("/dev", "/dev/fd", "/proc/self/fd"):
         return True
     with contextlib.suppress(OSError):
@@ -71,13 +71,9 @@ def _is_stream(path: Path) -> bool:
 def failing_as(
     name: object, failure: str = WRITING, kind: type[FewshotError] = FewshotError
 ) -> Iterator[None]:
-    """While entered, what the disk does not do is one line that names the file, with the reason.
+    """Convert OSErrors within into a `kind` with name and reason, and a remedy if `READING` failed.
 
-    Of a file that cannot be read (`READING`) it says what to look at, too.
-
-    Raises:
-        FewshotError: of `kind`, for any OSError but BrokenPipeError, which is a reader that has
-            left.
+    A BrokenPipeError passes through: the reader of a pipe has left.
     """
     try:
         yield
@@ -90,7 +86,6 @@ def failing_as(
 
 
 def _remedy(error: OSError) -> str:
-    """What to do about a file that cannot be read."""
     if isinstance(error, FileNotFoundError):
         return _LOOK_FOR_IT
     if isinstance(error, IsADirectoryError):
@@ -100,20 +95,19 @@ def _remedy(error: OSError) -> str:
 
 @contextlib.contextmanager
 def atomic_path(path: Path, *, prefix: str = "", force: bool = True) -> Iterator[Path]:
-    """A temporary path that takes the place of `path` at the end: that is whole or untouched.
+    """Yield a temporary path that replaces `path` on success, so `path` is whole or unchanged.
 
-    A file that was there hands on its mode and, where that is permitted, its owner; of a symbolic
-    link the target is rewritten. A device or a pipe is written to at the end. What an earlier
-    process left when it was killed is removed.
+    An existing file's mode and, if permitted, owner are kept; a symbolic link stays and its target
+    is replaced. A device or a pipe is written to at the end. Temporary files of killed processes
+    are removed.
 
     Args:
-        path: where to.
-        prefix: how the temporary name begins, by which what a killed program leaves is known; as
-            `remove_leftovers` looks for unless given.
-        force: `path` may be there at the end.
+        path: the file to write.
+        prefix: of the temporary file's name; the default is the one of `remove_leftovers`.
+        force: replace a file that exists at the end.
 
     Raises:
-        FewshotError: something appeared at `path` meanwhile, and `force` is not set.
+        FewshotError: a file appeared at `path` meanwhile and `force` is not set.
     """
     import tempfile  # not needed for help texts, and not cheap
 
@@ -125,7 +119,7 @@ def atomic_path(path: Path, *, prefix: str = "", force: bool = True) -> Iterator
         return
     path = Path(os.path.realpath(path))
     remove_leftovers(path)
-    with locked_temporary(path.parent, prefix or _temporary(path)) as temporary:
+    with locked_temporary(path.parent, prefix or _temporary_prefix(path)) as temporary:
         yield temporary
         with temporary.open("r+b") as file:
             os.fsync(file.fileno())
@@ -140,16 +134,16 @@ def atomic_path(path: Path, *, prefix: str = "", force: bool = True) -> Iterator
 
 @contextlib.contextmanager
 def locked_temporary(folder: Path, prefix: str) -> Iterator[Path]:
-    """A new file in a folder, removed at the end unless it was renamed.
+    """Create a temporary file, removed at the end unless it was renamed.
 
-    It is locked, so that `remove_leftovers` of other processes can tell that it is in use.
+    It is locked, so that `remove_leftovers` in other processes sees that it is in use.
     """
     import tempfile
 
     handle, name = tempfile.mkstemp(dir=folder, prefix=prefix)
     temporary = Path(name)
     try:
-        with contextlib.suppress(ImportError, OSError):  # Windows; disks without locks
+        with contextlib.suppress(ImportError, OSError):  # Windows; file systems without locks
             import fcntl
 
             fcntl.flock(handle, fcntl.LOCK_EX)
@@ -163,60 +157,53 @@ def locked_temporary(folder: Path, prefix: str) -> Iterator[Path]:
 
 
 def rename_new(temporary: Path, path: Path) -> None:
-    """Give a file another name in its folder, which must be free.
-
-    Raises:
-        FileExistsError: it is not.
-    """
+    """Rename a file within its folder; raise FileExistsError if the new name is taken."""
     try:
         os.link(temporary, path)  # unlike a rename it never overwrites
     except FileExistsError:
         raise
-    except OSError:  # a disk without hard links
+    except OSError:  # a file system without hard links
         if os.path.lexists(path):
             raise FileExistsError(errno.EEXIST, "exists", str(path)) from None
         temporary.rename(path)
 
 
 def _hand_on_access(path: Path, temporary: Path) -> None:
-    """Let a file be as readable as the one it replaces; a new one as the umask says."""
+    """Copy mode and owner of the file that is replaced; for a new file, apply the umask."""
     try:
-        before = path.stat()
+        replaced = path.stat()
     except OSError:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp makes files private
         return
-    for owner in ((before.st_uid, before.st_gid), (-1, before.st_gid)):
-        with contextlib.suppress(OSError, AttributeError):  # not ours to give; Windows
+    for owner in ((replaced.st_uid, replaced.st_gid), (-1, replaced.st_gid)):
+        with contextlib.suppress(OSError, AttributeError):  # not permitted; Windows
             os.chown(temporary, *owner)
             break
-    temporary.chmod(stat.S_IMODE(before.st_mode))
+    temporary.chmod(stat.S_IMODE(replaced.st_mode))
 
 
-def _temporary(path: Path) -> str:
-    """The prefix of the names of temporary files for `path`."""
-    return f".fewshot-lite-{path.name[:100]}-"  # names are 255 characters at most
+def _temporary_prefix(path: Path) -> str:
+    return f".fewshot-lite-{path.name[:100]}-"  # file names are limited to 255 characters
 
 
 def remove_leftovers(path: Path, prefix: str = "") -> None:
-    """Remove temporary files that processes left beside `path` when they were killed.
-
-    Those that another process is writing are left.
+    """Remove temporary files that killed processes left beside `path`, except locked ones.
 
     Args:
-        path: a file.
-        prefix: how their names begin; as `atomic_path` has them unless given.
+        path: the file that was being written.
+        prefix: of the temporary files' names, if `atomic_path` was given one.
     """
-    name = re.compile(re.escape(prefix or _temporary(path)) + "[a-z0-9_]{8}")  # as tempfile has it
-    with contextlib.suppress(OSError):  # a folder that may not be listed
+    name = re.compile(re.escape(prefix or _temporary_prefix(path)) + "[a-z0-9_]{8}")
+    with contextlib.suppress(OSError):  # a folder that cannot be listed
         for entry in path.absolute().parent.iterdir():
             if name.fullmatch(entry.name) and entry.is_file() and _is_abandoned(entry):
                 entry.unlink(missing_ok=True)
 
 
 def _is_abandoned(temporary: Path) -> bool:
-    """Whether no process has a lock on a file. Windows keeps what is open, without one."""
+    """Return whether no process has locked a file; Windows does not delete open files anyway."""
     try:
         import fcntl
     except ImportError:
@@ -230,14 +217,7 @@ def _is_abandoned(temporary: Path) -> bool:
 
 
 def check_file(path: Path, where: str) -> None:
-    """Refuse what is no file to be read.
-
-    Args:
-        where: how messages name it.
-
-    Raises:
-        UsageError: it is not there, or a folder.
-    """
+    """Raise UsageError, which names the file as `where`, if it does not exist or is a folder."""
     if not path.exists():
         raise UsageError(f"{where}: no such file. {_LOOK_FOR_IT}")
     if path.is_dir():
@@ -245,11 +225,7 @@ def check_file(path: Path, where: str) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Hash of a file's bytes, in hex.
-
-    Raises:
-        FewshotError: it cannot be read.
-    """
+    """Return the hash of a file in hex; raise FewshotError if it cannot be read."""
     import hashlib  # not needed for help texts
 
     with failing_as(path, READING), path.open("rb") as file:
@@ -257,17 +233,17 @@ def sha256(path: Path) -> str:
 
 
 def models_folder() -> Path:
-    """Where the checkpoints lie that ship: inside the package, or beside it in a checkout."""
+    """Return the folder of the shipped checkpoints: in the package, or beside it in a checkout."""
     package = Path(__file__).parents[1]
     packaged = package / "models"
     return packaged if packaged.is_dir() else package.parents[1] / "models"
 
 
 def find_base(base: str | Path) -> Path:
-    """The file of a base: a path, or a shipped model's name.
+    """Return the file of a base, given by path or by a shipped model's name.
 
     Raises:
-        UsageError: neither.
+        UsageError: it is neither.
     """
     shipped = {path.stem: path for path in sorted(models_folder().glob("*.safetensors"))}
     name = DEFAULT_MODEL if str(base) == DEFAULT_BASE else str(base)

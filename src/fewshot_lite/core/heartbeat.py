@@ -1,8 +1,8 @@
-"""Signs of life among ranks: one that is killed, frozen or cut off ends the job, not hangs it.
+"""Heartbeats between ranks: one that is killed, frozen or cut off ends the job, not hangs it.
 
-Communication itself notices a process that ends, but not a machine that is gone, nor a process that
-is stopped, and NCCL waits for its time limit. So a thread of each rank counts up a number in the
-job's key-value store once a second and looks at those of the others.
+Collectives notice a process that ends, but not a machine that is gone or a process that is stopped,
+and NCCL waits for its time limit. So a thread of each rank increments a counter in the job's
+key-value store once a second and watches those of the others.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from typing import NoReturn
 
 import torch.distributed as dist
 
-#: Seconds between beats, without a beat until a rank is given up, and until it is a suspect when
-#: communication has failed.
+#: Seconds between beats, of silence until a rank counts as lost, and until it is the suspect after
+#: a collective has failed.
 _PERIOD, _LIMIT, _SUSPECT = 1.0, 30.0, 4.0
 
 
 class Heartbeat:
-    """Beats for one rank, and listens to the others."""
+    """Sends the heartbeat of one rank and watches those of the others."""
 
     def __init__(self, rank: int, size: int) -> None:
-        """Connect to the job's store, by what torchrun put into the environment."""
+        """Connect to the job's store, which torchrun's environment variables name."""
         self.rank, self.size = rank, size
         host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         # A connection of its own: a store serves one request at a time.
@@ -36,16 +36,16 @@ class Heartbeat:
         self._stop = threading.Event()
         self._beats = 0
         self._heard: dict[int, tuple[str, float]] = {}
-        """By rank: the last beat and when it was first heard."""
+        """Rank -> its last beat, and when that was first seen."""
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self._beat()
 
     def start(self) -> None:
-        """Beat and listen until `stop`."""
+        """Beat and watch in a thread until `stop`."""
         self._thread.start()
 
     def stop(self, failure: str | None = None) -> None:
-        """Stop beating; tell the others of a failure, if that is why."""
+        """Stop beating; publish the failure that is the reason, if any."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(5 * _PERIOD)
@@ -56,12 +56,12 @@ class Heartbeat:
                 return
 
     def who_is_silent(self) -> str:
-        """The rank that is no longer heard, in words; waits some seconds to find out."""
+        """Describe the rank that is lost, for a message; wait some seconds to find out."""
         deadline = time.monotonic() + _SUSPECT + 2 * _PERIOD
         while time.monotonic() < deadline:
             for rank, (beat, since) in list(self._heard.items()):
                 if json.loads(beat)["failed"] or time.monotonic() - since > _SUSPECT:
-                    return self._in_words(rank, beat)
+                    return self._describe(rank, beat)
             time.sleep(0.1)
         return "Another rank"
 
@@ -69,14 +69,14 @@ class Heartbeat:
         while not self._stop.wait(_PERIOD):
             try:
                 self._beat()
-                self._listen()
+                self._watch()
             except RuntimeError:
                 if not self._stop.is_set():
                     self._give_up(0, "The process that keeps the ranks together")
                 return
             for rank, (beat, since) in self._heard.items():
                 if time.monotonic() - since > _LIMIT and not self._stop.is_set():
-                    self._give_up(rank, self._in_words(rank, beat))
+                    self._give_up(rank, self._describe(rank, beat))
 
     def _beat(self, failure: str | None = None) -> None:
         self._beats += 1
@@ -84,21 +84,21 @@ class Heartbeat:
         beat = {"beat": self._beats, "place": place, "failed": failure}
         self._store.set(f"heart/{self.rank}", json.dumps(beat))
 
-    def _listen(self) -> None:
+    def _watch(self) -> None:
         others = [rank for rank in range(self.size) if rank != self.rank]
         beats = self._store.multi_get([f"heart/{rank}" for rank in others])
         for rank, beat in zip(others, (value.decode() for value in beats), strict=True):
             if self._heard.get(rank, ("", 0.0))[0] != beat:
                 self._heard[rank] = (beat, time.monotonic())
 
-    def _in_words(self, rank: int, beat: str) -> str:
-        said = json.loads(beat)
-        failed = f" failed ({said['failed']}) and" if said["failed"] else ""
-        return f"Rank {rank} of {self.size} ({said['place']}){failed}"
+    def _describe(self, rank: int, beat: str) -> str:
+        status = json.loads(beat)
+        failed = f" failed ({status['failed']}) and" if status["failed"] else ""
+        return f"Rank {rank} of {self.size} ({status['place']}){failed}"
 
     def _give_up(self, rank: int, who: str) -> NoReturn:
-        """End this process: its main thread may wait for the lost rank without end."""
-        if self.rank == (1 if rank == 0 else 0):  # one of those that are left speaks
+        """End this process, as its main thread may wait for the lost rank forever."""
+        if self.rank == (1 if rank == 0 else 0):  # one of the remaining ranks prints
             sys.stderr.write(
                 f"Error: {who} has not been heard of for {_LIMIT:.0f} s. The last checkpoint, if "
                 "there is one, is whole: go on with --resume, on any number of ranks.\n"

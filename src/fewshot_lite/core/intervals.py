@@ -7,27 +7,25 @@ from collections.abc import Sequence
 from functools import lru_cache
 from statistics import fmean, stdev
 
-#: The 97.5 % quantile of the normal distribution, as published protocols round it.
+#: The 97.5 % quantile of the normal distribution, rounded as in published protocols.
 NORMAL = 1.96
-
 #: Values closer than this are equal but for rounding.
 _SPREAD = 1e-12
-
-#: From so many values on, Student's t and the normal distribution are close enough.
+#: From this many values on, the normal distribution replaces Student's t.
 MANY = 100
 
 
 def half_width(values: Sequence[float], *, normal: bool = False) -> float:
-    """Half of the 95 % interval of a mean, t·std/√n with the variance over n - 1.
+    """Return half the 95 % interval of a mean, t·std/√n with the variance over n - 1.
 
-    Below `MANY` values t is Student's: 1.96 covers 81 % at 3 values and 93 % at 15.
+    Below `MANY` values t is Student's, as 1.96 would cover only 81 % at 3 values and 93 % at 15.
 
     Args:
         values: independent measurements, e.g. the accuracies of tasks.
-        normal: take 1.96 for t, as ORBIT and Meta-Dataset do, however few values there are.
+        normal: use t = 1.96 for any number of values, as ORBIT and Meta-Dataset do.
 
     Returns:
-        NaN where the values say nothing about their spread: one value, or all equal.
+        The half-width; NaN for a single value, or if all are equal.
     """
     if len(values) < 2 or max(values) - min(values) < _SPREAD:
         return math.nan
@@ -38,9 +36,9 @@ def half_width(values: Sequence[float], *, normal: bool = False) -> float:
 def mean_of_means(
     groups: Sequence[Sequence[float]], *, normal: bool = False
 ) -> tuple[float, float]:
-    """Mean of the means of independent groups, and half of its 95 % interval.
+    """Return the mean of independent groups' means, and half its 95 % interval.
 
-    NaN for both without values; NaN for the latter where a group has no interval of its own.
+    Both are NaN without groups; the latter is NaN if a group has no interval (see `half_width`).
     """
     if not groups:
         return math.nan, math.nan
@@ -50,7 +48,7 @@ def mean_of_means(
 
 @lru_cache
 def t_quantile(freedom: int) -> float:
-    """The 97.5 % quantile of Student's t distribution, by bisection."""
+    """Return the 97.5 % quantile of Student's t distribution, by bisection."""
     low, high = 1.0, 13.0  # 12.706 at one degree of freedom
     for _ in range(60):
         middle = (low + high) / 2
@@ -59,10 +57,7 @@ def t_quantile(freedom: int) -> float:
 
 
 def _within(t: float, freedom: int) -> float:
-    """P(|T| < t): the finite series for whole degrees of freedom.
-
-    Abramowitz and Stegun 1964, 26.7.3 and 26.7.4.
-    """
+    """Return P(|T| < t) by a finite series (Abramowitz and Stegun 1964, 26.7.3 and 26.7.4)."""
     angle = math.atan(t / math.sqrt(freedom))
     odd = freedom % 2
     term = math.cos(angle) if odd else 1.0
@@ -75,13 +70,13 @@ def _within(t: float, freedom: int) -> float:
 
 
 def wilson_interval(correct: float, total: float) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927), sound for few photos and for shares near 0 and 1."""
+    """Return the 95 % interval of a share (Wilson 1927), valid for few photos and near 0 and 1."""
     if total == 0:
         return (0.0, 1.0)
     share, z = correct / total, NORMAL
     centre = (share + z**2 / (2 * total)) / (1 + z**2 / total)
     half = z / (1 + z**2 / total) * math.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
-    # At the ends of the scale the formula gives them exactly, and rounding does not.
+    # Exact at 0 and 1, where the formula would suffer from rounding.
     low = 0.0 if correct == 0 else centre - half
     high = 1.0 if correct == total else centre + half
     return (low, high)

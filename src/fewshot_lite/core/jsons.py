@@ -1,4 +1,4 @@
-"""JSON as every reader takes it: numbers that are not finite become null, nesting has an end."""
+"""Portable JSON: non-finite numbers become null, and nesting depth is limited when reading."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from fewshot_lite.core.text import is_hidden
 
 
 def dumps(value: Any, *, indent: int | None = None, ascii_only: bool = True) -> str:
-    """The JSON of a value; what JSON does not know (a path, a date) is written as text."""
+    """Serialise a value; types that JSON lacks (paths, dates) are written as text."""
     return json.dumps(
         _finite(value), indent=indent, ensure_ascii=ascii_only, default=str, allow_nan=False
     )
 
 
 def dumps_for(encoding: str | None, value: Any, *, indent: int | None = None) -> str:
-    """As `dumps`, with names as they are spelled where a stream's encoding has all of them.
+    """Serialise like `dumps`, without ASCII escapes if the stream's encoding has all characters.
 
-    What a terminal would not show as it is (`core.text.is_hidden`) is escaped all the same.
+    Characters that a terminal would hide (`core.text.is_hidden`) are always escaped.
     """
     text = dumps(value, indent=indent, ascii_only=False)
     try:
@@ -39,26 +39,20 @@ def _finite(value: Any) -> Any:
     return value
 
 
-#: Levels of lists and objects within each other; what is nested deeper is nobody's description.
+#: Levels of nested lists and objects that are accepted.
 _DEEPEST = 100
 
 
 def loads(text: str | bytes) -> Any:
-    """The value of JSON from a file that anybody may have written.
+    """Parse JSON from an untrusted file.
 
     Raises:
-        ValueError: no JSON, or nested so deep that walking through it would exhaust the stack.
+        ValueError: not JSON, or nested so deeply that recursion over it would exhaust the stack.
     """
     try:
         value = json.loads(text)
     except RecursionError:
         raise ValueError("nested too deep") from None
-    check_depth(value)
-    return value
-
-
-def check_depth(value: Any) -> None:
-    """Raise ValueError for lists and dictionaries that are nested too deep to be walked through."""
     level = [value]
     for _ in range(_DEEPEST):
         level = [
@@ -69,3 +63,4 @@ def check_depth(value: Any) -> None:
         ]
     if level:
         raise ValueError("nested too deep")
+    return value

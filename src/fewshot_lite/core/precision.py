@@ -1,4 +1,4 @@
-"""How networks compute, besides their precision: compiled, and in TF32."""
+"""Optional speed-ups of networks: torch.compile, and TF32 convolutions on CUDA."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import nn
 
 from fewshot_lite.core.errors import FewshotError, UsageError, first_line
 
-#: The modules that torch.compile is made of.
+#: The modules that make up torch.compile.
 _COMPILER = (
     "torch._dynamo",
     "torch._functorch",
@@ -29,31 +29,31 @@ _COMPILER = (
 )
 
 
-def check_tf32(device: torch.device, wanted: bool | None) -> None:
-    """Raise UsageError if something is wanted of a device that is not CUDA."""
-    if wanted is not None and device.type != "cuda":
-        flag = "--tf32" if wanted else "--no-tf32"
+def check_tf32(device: torch.device, enabled: bool | None) -> None:
+    """Raise UsageError if TF32 is set either way for a device that is not CUDA."""
+    if enabled is not None and device.type != "cuda":
+        flag = "--tf32" if enabled else "--no-tf32"
         raise UsageError(f"{flag}: for CUDA devices alone, and this run is on {device.type}.")
 
 
 @contextlib.contextmanager
-def tf32(device: torch.device, wanted: bool | None) -> Iterator[None]:
-    """Within, convolutions in float32 round their factors to TF32 (10 bits), or do not.
+def tf32(device: torch.device, enabled: bool | None) -> Iterator[None]:
+    """Context in which float32 convolutions use TF32 (10-bit mantissas), or do not.
 
-    Torch's own setting, TF32 for convolutions, holds where nothing is wanted. Matrix products,
-    which heads and their statistics are made of, are in full float32 either way.
+    None keeps torch's default, TF32 for convolutions. Matrix products, which heads and their
+    statistics consist of, always use full float32.
 
     Raises:
         UsageError: as `check_tf32`.
     """
-    check_tf32(device, wanted)
-    if wanted is None:
+    check_tf32(device, enabled)
+    if enabled is None:
         yield
         return
     cudnn: Any = torch.backends.cudnn
     convolutions = cudnn.conv
     before = convolutions.fp32_precision
-    convolutions.fp32_precision = "tf32" if wanted else "ieee"
+    convolutions.fp32_precision = "tf32" if enabled else "ieee"
     try:
         yield
     finally:
@@ -61,44 +61,40 @@ def tf32(device: torch.device, wanted: bool | None) -> Iterator[None]:
 
 
 def compile_network(network: nn.Module, device: torch.device) -> None:
-    """Have torch.compile make kernels of a network's passes; names of parameters stay.
+    """Compile a network with torch.compile, in place; parameter names do not change.
 
     Raises:
-        UsageError: it does not work here, e.g. for want of a compiler.
+        UsageError: torch.compile does not work here, e.g. as there is no C++ compiler.
     """
     try:
         with _quiet_compiler():
             trial = torch.compile(nn.ReLU().to(device))
             trial(torch.zeros(8, device=device))
-    except Exception as error:  # of many kinds: no compiler, no Triton, an unsupported system
+    except Exception as error:  # no compiler, no Triton, an unsupported system: many types
         raise UsageError(
             f"--compile: torch.compile does not work on {device.type} here "
             f"({first_line(error)}). Install a C++ compiler, or leave --compile out."
         ) from None
-    # Passes differ in size, and in whether they keep a graph: few kernels for all of them.
+    # Passes differ in batch size and in whether they keep a graph: share kernels among them.
     network.compile(dynamic=True)
 
 
 @contextlib.contextmanager
-def compiling(wanted: bool) -> Iterator[None]:
-    """While entered, networks of `compile_network` are run, which compiles them at their first use.
+def compiling(enabled: bool) -> Iterator[None]:
+    """Context to run networks of `compile_network` in, which are compiled at their first use.
 
-    What torch's compiler notes of itself is not shown, as nobody can act on it here; it is where
-    `TORCH_LOGS` asks for it.
-
-    Args:
-        wanted: whether there are such networks.
+    The compiler's warnings and notes are hidden, unless `TORCH_LOGS` is set.
 
     Raises:
-        FewshotError: it fails on a network.
+        FewshotError: compiling a network fails.
     """
-    if not wanted:
+    if not enabled:
         yield
         return
     try:
         with _quiet_compiler():
             yield
-    except Exception as error:  # its errors have no base of their own
+    except Exception as error:  # the compiler's errors have no common base class
         if not type(error).__module__.startswith(_COMPILER):
             raise
         raise FewshotError(
@@ -109,7 +105,7 @@ def compiling(wanted: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet_compiler() -> Iterator[None]:
-    """While entered, warnings and notes of torch's compiler are not shown; its errors are."""
+    """Context that hides the warnings and notes of torch's compiler, but not its errors."""
     if os.environ.get("TORCH_LOGS"):
         yield
         return
@@ -117,7 +113,8 @@ def _quiet_compiler() -> Iterator[None]:
     def shown(record: logging.LogRecord) -> bool:
         return record.levelno >= logging.ERROR or not record.name.startswith(_COMPILER)
 
-    loggers = [logging.getLogger(name) for name in _torchs_loggers()]
+    names = [name for name in logging.Logger.manager.loggerDict if name.startswith("torch.")]
+    loggers = [logging.getLogger(name) for name in ("torch", *names)]
     handlers = {id(handler): handler for logger in loggers for handler in logger.handlers}
     for handler in handlers.values():
         handler.addFilter(shown)
@@ -129,8 +126,3 @@ def _quiet_compiler() -> Iterator[None]:
     finally:
         for handler in handlers.values():
             handler.removeFilter(shown)
-
-
-def _torchs_loggers() -> list[str]:
-    names = logging.Logger.manager.loggerDict
-    return ["torch", *(name for name in names if name.startswith("torch."))]

@@ -1,4 +1,4 @@
-"""How far long work has come, as it is reported to a progress bar."""
+"""Progress reports of long work."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands: one line of the log, one refresh of the bar."""
+    """The state of a run, for one refresh of a progress bar."""
 
     step: int
     """Units of work done, e.g. steps of `pretrain` or tasks of `meta-train`."""
@@ -21,7 +21,7 @@ Report = Callable[[Progress], None]
 
 
 def counting(report: Report | None, total: int, phase: str) -> Callable[[int], None]:
-    """A function of how many photos are done, which reports every hundredth and the last."""
+    """Return a function of the number of photos done that reports every hundredth and the last."""
 
     def count(done: int) -> None:
         if report is not None and (done % 100 == 0 or done == total):
@@ -30,5 +30,5 @@ def counting(report: Report | None, total: int, phase: str) -> Callable[[int], N
     return count
 
 
-#: Called with (how many are done, how many there are).
+#: Called with (number done, total).
 OnDone = Callable[[int, int], None]

@@ -1,4 +1,4 @@
-"""Named streams of random numbers, so that no two uses of one seed draw the same ones."""
+"""Named random streams: each use of a seed draws from a generator of its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _T = TypeVar("_T")
 
 @unique
 class Stream(IntEnum):
-    """The uses of random numbers; the values are part of what a seed means."""
+    """The uses of random numbers. Changing a value changes the results of every seed."""
 
     PRETRAIN_ORDER = 0
     """The order of the images in an epoch, by epoch."""
@@ -49,19 +49,19 @@ class Stream(IntEnum):
 
 
 def generator(seed: int, stream: Stream, *numbers: int) -> torch.Generator:
-    """A CPU generator for one use of a seed, e.g. `generator(seed, Stream.TRAINING_TASKS, 17)`.
+    """Return a CPU generator, e.g. `generator(seed, Stream.TRAINING_TASKS, 17)`.
 
-    Torch seeds a generator well from one 64-bit number only; a hash mixes several into one.
+    The arguments are hashed into the one 64-bit number that torch takes as a seed.
     """
     digest = hashlib.sha256(repr((seed, int(stream), *numbers)).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
 def integer(low: int, high: int, random: torch.Generator) -> int:
-    """A whole number between two that can be drawn as well."""
+    """Draw an integer from low..high, both included."""
     return int(torch.randint(low, high + 1, (), generator=random))
 
 
 def shuffled(items: Sequence[_T], random: torch.Generator, most: int | None = None) -> list[_T]:
-    """Items in a random order; the first of them alone if there is a `most`."""
+    """Return items in random order, at most `most` of them."""
     return [items[i] for i in torch.randperm(len(items), generator=random)[:most].tolist()]

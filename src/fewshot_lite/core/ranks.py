@@ -1,8 +1,8 @@
-"""Several processes as one run: `torchrun --nproc-per-node N -m fewshot_lite meta-train ...`.
+"""Distributed runs: `torchrun --nproc-per-node N -m fewshot_lite meta-train ...`.
 
-The loop asks for little: its share of the work, sums over all ranks, and that a failure on one rank
-ends all. Without torchrun there is one rank, and all of that is nothing. Counts and texts travel
-over gloo on the CPU, where a rank that dies is noticed at once; gradients over NCCL on GPUs.
+`Ranks` gives a training loop its share of the work and sums over all ranks, and ends all ranks when
+one fails. Without torchrun there is a single rank and nothing to communicate. Counts and texts
+travel over gloo on the CPU, which notices a dead rank at once; gradients over NCCL on GPUs.
 
 Reading the environment does not import torch.
 """
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
     from fewshot_lite.core.heartbeat import Heartbeat
 
 T = TypeVar("T")
-#: Minutes to wait for all ranks to start, and for the slowest at any later point; a rank that has
-#: died is noticed much sooner.
+#: Timeouts in minutes: for all ranks to start, and of any later collective; a rank that has died is
+#: noticed much sooner.
 _START, _WAIT = 5, 120
-#: Seconds that a rank with an error gives another one to say it first.
+#: Seconds for which a rank with an error leaves printing it to another one.
 _SILENCE = 60
-#: Characters of a fact that a message can hold.
+#: Characters up to which a differing value is shown in a message.
 _LONGEST = 80
 
 
 class LostRankError(FewshotError):
-    """Another rank has died: whichever is left says so."""
+    """Another rank has died."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """A process's place as torchrun gives it; the defaults are those of a process on its own."""
+    """This process's position in the job, as set by torchrun; by default the only process."""
 
     rank: int = 0
     size: int = 1
@@ -50,62 +50,56 @@ class Place:
 
     @property
     def first(self) -> bool:
-        """Whether this process writes and speaks for all."""
+        """Whether this is rank 0, which writes and reports for all."""
         return self.rank == 0
 
 
 def place() -> Place:
-    """This process among the ranks of its job.
+    """Read this process's position from the environment.
 
     Raises:
-        UsageError: the environment is of no launcher that we know.
+        UsageError: WORLD_SIZE is set, but not torchrun's other variables.
     """
-    names = {"RANK": "rank", "WORLD_SIZE": "size"}
-    names |= {"LOCAL_RANK": "local_rank", "LOCAL_WORLD_SIZE": "local_size"}
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")  # in the order of `Place`
     if os.environ.get("WORLD_SIZE", "1") in ("", "1"):
         return Place()
     try:
-        found = Place(**{field: int(os.environ[name]) for name, field in names.items()})
+        here = Place(*(int(os.environ[name]) for name in names))
         _ = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     except (KeyError, ValueError) as error:
         raise UsageError(
             f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, but the environment lacks what torchrun "
             f"sets ({error}). Start with torchrun, or unset WORLD_SIZE."
         ) from None
-    return found
+    return here
 
 
 def speaks(error: FewshotError) -> bool:
-    """Whether this process prints an error that all ranks have: one of a machine does."""
+    """Return whether this process prints an error that all ranks raise: one per machine does."""
     local_rank = os.environ.get("LOCAL_RANK", "0") if "WORLD_SIZE" in os.environ else "0"
-    # Of a rank that was lost, its neighbour tells too: it may have been the one that speaks.
+    # After a rank was lost the second one prints too, as the first may be the lost one.
     return local_rank in (("0", "1") if isinstance(error, LostRankError) else ("0",))
 
 
 def let_another_speak() -> None:
-    """Wait for torchrun to end this process, as it does once the rank that speaks has ended.
+    """Wait for torchrun to end this process, which happens once the rank that prints has ended.
 
-    Were this one to end first, torchrun would end the other before it has said what is wrong. It
-    comes back if the other has nothing to say.
+    If this process ended first, torchrun would kill the other one before it has printed its error.
     """
     time.sleep(_SILENCE)
 
 
 def refuse_ranks(command: str) -> None:
-    """Refuse to run a command that knows one process alone in several.
-
-    Raises:
-        UsageError: it was started by torchrun.
-    """
+    """Raise UsageError if a single-process command was started by torchrun."""
     if place().size > 1:
         raise UsageError(f"{command}: runs in one process. Start it without torchrun.")
 
 
 def device_name(device: str) -> str:
-    """The device of this rank, as `devices.pick_device` takes it.
+    """Return the name of this rank's device, for `devices.pick_device`.
 
     Raises:
-        UsageError: a GPU is named that all ranks would share, or there are too few.
+        UsageError: one GPU is named for all ranks, or there are fewer GPUs than ranks.
     """
     here = place()
     if here.size == 1 or device == "cpu":
@@ -128,25 +122,25 @@ class Ranks:
     """All ranks of a run, seen from one of them."""
 
     def __init__(self, at: Place = Place(), heart: Heartbeat | None = None) -> None:
-        """Without arguments, a process on its own."""
+        """By default, a single process."""
         self.rank, self.size, self.first = at.rank, at.size, at.first
         self._heart = heart
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
-        """The items that this rank is to do, dealt out one by one."""
+        """Return this rank's items, every `size`-th one."""
         return items[self.rank :: self.size]
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
-        """The sum over all ranks, in place; the same to the bit on all."""
+        """Sum over all ranks in place; the result is bit-identical on all."""
         if self.size > 1:
             import torch.distributed
 
-            with self._noticing():
+            with self._describing_losses():
                 torch.distributed.all_reduce(values)
         return values
 
     def any(self, value: bool) -> bool:
-        """Whether it is true on any rank."""
+        """Return whether `value` is true on any rank."""
         if self.size == 1:
             return value
         import torch
@@ -154,31 +148,29 @@ class Ranks:
         return float(self.sum(torch.tensor([float(value)]))) > 0
 
     def everyone(self, value: T) -> list[T]:
-        """A value of each rank, in their order; anything that can be pickled."""
+        """Gather a picklable value from all ranks, in rank order."""
         if self.size == 1:
             return [value]
         import torch.distributed
 
         values: list[Any] = [None] * self.size
-        with self._noticing():
+        with self._describing_losses():
             torch.distributed.all_gather_object(values, value)
         return values
 
     def from_first(self, data: bytes) -> bytes:
-        """Bytes of the first rank, on all; what the others give is not looked at."""
+        """Broadcast the first rank's bytes to all; those of other ranks are ignored."""
         if self.size == 1:
             return data
-        import numpy
-        import torch
+        import torch.distributed
 
-        data = data if self.first else b""
-        values = torch.zeros(int(self.sum(torch.tensor([len(data)]))), dtype=torch.uint8)
-        if self.first:
-            values.copy_(torch.from_numpy(numpy.frombuffer(data, numpy.uint8).copy()))
-        return self.sum(values).numpy().tobytes()
+        values = [data if self.first else b""]
+        with self._describing_losses():
+            torch.distributed.broadcast_object_list(values)
+        return values[0]
 
     def together(self, work: Callable[[], T]) -> T:
-        """Do something that may fail; what fails on one rank fails on all, in one message."""
+        """Call `work` on all ranks; a failure on one is raised on all, with the same message."""
         if self.size == 1:
             return work()
         result, failure = None, None
@@ -190,35 +182,31 @@ class Ranks:
             failure = error
         if not self.any(failure is not None):
             return result  # type: ignore[return-value]
-        reasons = self.everyone("" if failure is None else _in_words(failure))
+        reasons = self.everyone("" if failure is None else _describe(failure))
         if failure is not None:
             raise failure
         rank, reason = next((n, text) for n, text in enumerate(reasons) if text)
         raise FewshotError(f"Rank {rank} of {self.size}: {reason}")
 
     def check_same(self, facts: dict[str, Any], remedy: str) -> None:
-        """Refuse ranks that differ in something that all must have alike.
-
-        Args:
-            facts: by what to call them; JSON-able.
-            remedy: what to do about a difference.
+        """Check that facts, JSON-able values by name, are the same on all ranks.
 
         Raises:
-            UsageError: on all ranks, with the first difference; its values, if they are short.
+            UsageError: on all ranks, naming the first difference and `remedy`.
         """
-        found = [json.loads(text) for text in self.everyone(plain_json.dumps(facts))]
-        for rank, other in enumerate(found):
-            for name, value in found[0].items():
-                theirs = other.get(name)
-                if theirs != value:
-                    short = max(len(str(theirs)), len(str(value))) <= _LONGEST
-                    what = f"{name} {theirs}, rank 0 has {value}"
-                    what = what if short else f"other {name} than rank 0"
-                    raise UsageError(f"Rank {rank} of {self.size} has {what}. {remedy}")
+        every = [json.loads(text) for text in self.everyone(plain_json.dumps(facts))]
+        for rank, other in enumerate(every):
+            for name, expected in every[0].items():
+                value = other.get(name)
+                if value != expected:
+                    difference = f"{name} {value}, rank 0 has {expected}"
+                    if max(len(str(value)), len(str(expected))) > _LONGEST:
+                        difference = f"other {name} than rank 0"
+                    raise UsageError(f"Rank {rank} of {self.size} has {difference}. {remedy}")
 
     @contextlib.contextmanager
-    def _noticing(self) -> Iterator[None]:
-        """Errors of communication in words."""
+    def _describing_losses(self) -> Iterator[None]:
+        """Convert errors of collectives into a LostRankError that names the lost rank."""
         try:
             yield
         except RuntimeError as error:
@@ -230,17 +218,17 @@ class Ranks:
             ) from None
 
 
-def _in_words(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return text if isinstance(error, FewshotError) else f"{type(error).__name__}: {text}"
 
 
 @contextlib.contextmanager
 def join() -> Iterator[Ranks]:
-    """All ranks of this job as one; without torchrun, one rank.
+    """Connect to the other ranks of this job, if it was started by torchrun.
 
     Raises:
-        FewshotError: the others could not be reached.
+        FewshotError: the other ranks could not be reached.
     """
     here = place()
     if here.size == 1:
@@ -275,9 +263,9 @@ def join() -> Iterator[Ranks]:
     try:
         heart.start()
         yield ranks
-        ranks.everyone(None)  # the first rank may be writing still: its store must outlive the rest
+        ranks.everyone(None)  # wait for the first rank, whose store must outlive the others
     except BaseException as error:
-        heart.stop(_in_words(error)[:300])
+        heart.stop(_describe(error)[:300])
         raise
     heart.stop()
     with contextlib.suppress(RuntimeError):

@@ -1,4 +1,4 @@
-"""Ending long runs politely; importing it does not import torch."""
+"""Graceful stops of long runs; importing this does not import torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class StopRequest:
-    """Ctrl-C and SIGTERM ask for a stop at the next step; a second Ctrl-C stops at once.
+    """Context that turns Ctrl-C and SIGTERM into a request; a second Ctrl-C stops at once.
 
     `with StopRequest() as stop: ... if stop: save and leave`.
     """
@@ -16,7 +16,7 @@ class StopRequest:
     def __init__(self) -> None:
         self._asked = False
         self.terminated = False
-        """Whether it was SIGTERM that asked: a cluster that wants its machine back."""
+        """Whether the request was SIGTERM, as clusters send it."""
         self._previous: dict[signal.Signals, Any] = {}
 
     def __bool__(self) -> bool:
@@ -26,7 +26,7 @@ class StopRequest:
         for number in (signal.SIGINT, signal.SIGTERM):
             try:
                 self._previous[number] = signal.signal(number, self._ask)
-            except ValueError:  # not the main thread: the caller's signals are not ours to take
+            except ValueError:  # not the main thread: leave the caller's signal handlers alone
                 return self
         return self
 

@@ -1,11 +1,10 @@
-"""Reading files: safetensors with one JSON entry, every claim checked; this does not import torch.
+"""Read and write safetensors files with one JSON metadata entry, without importing torch.
 
 Kinds: "backbone" (pretrain), "meta" (meta-train), "personal" (adapt), "state" (to resume training).
 
-Every file carries a checksum of itself (see `checksums`). It finds what disks, cables and copies
-do to a file: of changes in one place, all but one of four billion. It is no protection from
-somebody who means to change a file and its checksum. Files of before have another one, of their
-tensors one by one, and the first files none; they are read all the same.
+Every file carries its own checksum (see `checksums`), which detects accidental damage: of changes
+in one place, all but one in four billion. It does not protect from deliberate changes. Older files
+have a checksum of their tensors one by one, the first files none; both are still read.
 """
 
 from __future__ import annotations
@@ -33,18 +32,18 @@ from fewshot_lite.core.files import (
     failing_as,
 )
 
-#: Raised with every change that older versions could not read; all up to it are read.
+#: Format version, incremented when older versions cannot read the change; 1 to FORMAT are read.
 FORMAT = 2
-#: Sides of images in pixels that models are made for.
+#: Smallest and largest image size in pixels of models.
 SMALLEST, LARGEST = 16, 1024
-#: The one entry of a file's metadata.
+#: The file's one metadata entry.
 KEY = "fewshot_lite"
-#: Bytes of a file whose tensors are read, but for states to resume from. No model comes near it,
-#: and a sparse file costs nothing to make.
+#: Bytes from which on a file is rejected, except for training states: far beyond any model, while
+#: a sparse file of this size costs nothing to make.
 _LARGEST_FILE = 4 * 2**30
 
 T = TypeVar("T")
-#: The library whose tensors are read: torch, or NumPy, whose arrays have no bfloat16.
+#: Read torch tensors or NumPy arrays; NumPy has no bfloat16.
 Framework = Literal["pt", "np"]
 
 _FOREIGN = "a safetensors file, but not one of fewshot-lite's"
@@ -57,22 +56,23 @@ _MAKERS = {
 
 
 def describe(kind: str) -> str:
-    """A kind in words, for messages."""
-    article = {"meta": "a meta-trained model", "personal": "a personal model"}
-    return article.get(kind, f"a {kind} file")
+    """Return a noun phrase for a kind of file, for messages."""
+    phrases = {"meta": "a meta-trained model", "personal": "a personal model"}
+    return phrases.get(kind, f"a {kind} file")
 
 
 def read(
     path: Path, *kinds: str, flag: str = "", framework: Framework
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Tensors, as they are stored, and description of a file of one of these kinds.
+    """Return the tensors, with their stored dtypes, and the description of a file.
 
     Args:
-        flag: the flag or argument that named the file, for messages.
+        kinds: the kinds of file that are accepted.
+        flag: the flag or argument that named the file, for error messages.
 
     Raises:
-        UsageError: no such file, or a file of another kind.
-        FewshotError: truncated, foreign, or of a newer format.
+        UsageError: the file does not exist, or is of another kind.
+        FewshotError: it is truncated, not ours, or in a newer format.
     """
     where = f"{flag} {path}".strip()
     check_file(path, where)
@@ -84,8 +84,8 @@ def read(
             remedy += "; weights of a network go with its name: --base NAME --weights FILE"
         raise FewshotError(f"{where}: {_FOREIGN}.", f"{remedy}.")
     if meta["kind"] not in kinds:
-        wanted = " or ".join(f"{describe(k)} (made by {_MAKERS[k]})" for k in kinds)
-        raise UsageError(f"{where}: {describe(meta['kind'])}; {wanted} is needed here.")
+        needed = " or ".join(f"{describe(k)} (made by {_MAKERS[k]})" for k in kinds)
+        raise UsageError(f"{where}: {describe(meta['kind'])}; {needed} is needed here.")
     return tensors, meta
 
 
@@ -97,13 +97,10 @@ def write(
     *,
     force: bool = True,
 ) -> None:
-    """Write a file, whole or not at all.
-
-    Args:
-        force: `path` may be there at the end.
+    """Write NumPy arrays and their description atomically; `force` overwrites an existing file.
 
     Raises:
-        FewshotError: it cannot be written (the previous file, if any, is untouched).
+        FewshotError: `path` cannot be written; an existing file is left unchanged.
     """
     from safetensors.numpy import save_file
 
@@ -114,14 +111,13 @@ def write(
 
 
 def metadata(kind: str, meta: Mapping[str, Any]) -> dict[str, str]:
-    """That of a file of this kind, whose checksum `written` puts in."""
-    beginning = {CHECKSUM: UNKNOWN, "format": FORMAT, "kind": kind}
-    return {KEY: json.dumps({**beginning, **meta})}
+    """Return the metadata of a file of this kind; `written` fills in the checksum."""
+    return {KEY: json.dumps({CHECKSUM: UNKNOWN, "format": FORMAT, "kind": kind, **meta})}
 
 
 @contextlib.contextmanager
 def written(path: Path, *, force: bool) -> Iterator[Path]:
-    """A temporary file of safetensors that has its checksum and the place of `path` in the end.
+    """Yield a temporary path whose safetensors file gets its checksum, then replaces `path`.
 
     Raises:
         FewshotError: it cannot be written.
@@ -136,10 +132,10 @@ def written(path: Path, *, force: bool) -> Iterator[Path]:
 
 
 def read_meta(path: Path) -> dict[str, Any]:
-    """The description alone, without reading the tensors.
+    """Return a file's description without reading its tensors.
 
     Raises:
-        UsageError: no such file.
+        UsageError: the file does not exist.
         FewshotError: as `read`.
     """
     check_file(path, str(path))
@@ -152,18 +148,18 @@ def read_meta(path: Path) -> dict[str, Any]:
 def read_any(
     path: Path, *, tensors: bool = True, framework: Framework = "pt", bounded: bool = True
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Tensors and description of any safetensors file; the description is None in foreign ones.
+    """Return tensors and description of any safetensors file; the description is None if not ours.
 
     Args:
-        tensors: read them, and compare the checksum with them; without, there are none.
-        framework: what as.
-        bounded: refuse a file of more than 4 GB before its tensors are read.
+        tensors: read the tensors and verify the checksum; if False, the dict is empty.
+        framework: the library whose tensors are returned.
+        bounded: reject a file of more than 4 GB before reading its tensors.
 
     Raises:
-        UsageError: an export of a model.
-        FewshotError: truncated, damaged, no safetensors file, or of a newer format.
+        UsageError: the file is an exported model.
+        FewshotError: it is truncated, damaged, not a safetensors file, or in a newer format.
     """
-    found: dict[str, Any] = {}
+    contents: dict[str, Any] = {}
     try:
         with (
             failing_as(path, READING),
@@ -173,7 +169,7 @@ def read_any(
             if tensors and bounded and path.stat().st_size > _LARGEST_FILE:
                 raise FewshotError(f"{path}: larger than 4 GB, which no model is. Give another.")
             if tensors:
-                found = {name: file.get_tensor(name) for name in list(file.keys())}
+                contents = {name: file.get_tensor(name) for name in list(file.keys())}
     except SafetensorError as error:
         if "ncomplete" in str(error):
             raise FewshotError(f"{path}: truncated or damaged.", TAKE_ANOTHER) from None
@@ -183,7 +179,7 @@ def read_any(
             f"{path}: not a safetensors file, as models are.", "Give one, or another copy of it."
         ) from None
     if entry is None:
-        return found, None
+        return contents, None
     try:
         meta = jsons.loads(entry)
         version, kind = meta["format"], meta["kind"]
@@ -200,55 +196,45 @@ def read_any(
     if has_checksum:
         whole = not tensors or is_whole(data := mapped(path), place_at_start(data))
     else:
-        whole = not tensors or old is None or old == old_checksum(meta, found)
+        whole = not tensors or old is None or old == _old_checksum(meta, contents)
     if not whole:
         raise FewshotError(f"{path}: damaged, its checksum is wrong.", TAKE_ANOTHER)
-    return found, meta
+    return contents, meta
 
 
-def old_checksum(meta: dict[str, Any], tensors: Mapping[str, Any]) -> int:
-    """The checksum that files had before: CRC-32 of a description and of tensors.
-
-    It counts their names, types, shapes and values.
-
-    Args:
-        tensors: torch's, or NumPy's arrays: the same values have the same checksum.
-    """
+def _old_checksum(meta: dict[str, Any], tensors: Mapping[str, Any]) -> int:
+    """Return older files' checksum: CRC-32 of the description, names, dtypes, shapes and values."""
     value = zlib.crc32(json.dumps(meta).encode())
-    kinds: dict[Any, str] = {}  # writing the name of a type takes as long as the sum of a layer
+    dtypes: dict[Any, str] = {}  # formatting a dtype takes as long as the checksum of a layer
     for name in sorted(tensors):
         tensor = tensors[name]
-        kind = kinds.get(tensor.dtype)
-        if kind is None:
-            numpys = isinstance(tensor, np.ndarray)
-            kind = kinds[tensor.dtype] = f"torch.{tensor.dtype}" if numpys else str(tensor.dtype)
-        value = zlib.crc32(f"{name} {kind} {[*tensor.shape]}".encode(), value)
-        value = zlib.crc32(_contiguous(tensor).data, value)
+        dtype = dtypes.get(tensor.dtype)
+        if dtype is None:
+            prefix = "torch." if isinstance(tensor, np.ndarray) else ""
+            dtype = dtypes[tensor.dtype] = f"{prefix}{tensor.dtype}"
+        value = zlib.crc32(f"{name} {dtype} {[*tensor.shape]}".encode(), value)
+        value = zlib.crc32(_raw_bytes(tensor).data, value)
     return value
 
 
-def _contiguous(tensor: Any) -> npt.NDArray[Any]:
-    """The values of a tensor as they lie in memory, row by row."""
+def _raw_bytes(tensor: Any) -> npt.NDArray[Any]:
+    """Return the values of a tensor or array as contiguous memory."""
     if isinstance(tensor, np.ndarray):
         return np.ascontiguousarray(tensor)
     import torch
 
-    if tensor.dtype in (torch.float32, torch.float16) and tensor.is_contiguous():  # most, at once
+    if tensor.dtype in (torch.float32, torch.float16) and tensor.is_contiguous():  # the fast path
         return tensor.numpy()  # type: ignore[no-any-return]
     return tensor.contiguous().flatten().view(torch.uint8).numpy()  # type: ignore[no-any-return]
 
 
 def under(prefix: str, tensors: Mapping[str, T]) -> dict[str, T]:
-    """The tensors whose names begin with a prefix, by the rest of their names."""
+    """Return the tensors whose names begin with a prefix, with the prefix removed."""
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def image_size(meta: dict[str, Any]) -> int:
-    """The image size that a description names.
-
-    Raises:
-        ValueError: it names none that `pretrain` or `meta-train` could have written.
-    """
+    """Return the image size in a description; raise ValueError if it is not a valid one."""
     size = meta["image_size"]
     if type(size) is not int or not SMALLEST <= size <= LARGEST:
         raise ValueError(f"image_size {size!r}")

@@ -1,9 +1,8 @@
-"""Text from files is data: names and descriptions, made harmless before they are shown or written.
+"""Sanitise untrusted text before it is shown or written.
 
-Names of files and classes, and strings in a model's description, are whatever their author liked:
-escape sequences that clear a terminal, marks that turn the direction of writing, formulas that a
-spreadsheet computes. All text that reaches a terminal or a page passes through `visible`, all that
-reaches a CSV file through `csv_cell`.
+Names of files and classes, and strings in a model's description, may hold anything: escape
+sequences that clear a terminal, marks that reverse the writing direction, spreadsheet formulas. All
+text for a terminal or a page passes through `visible`, all text for a CSV file through `csv_cell`.
 """
 
 from __future__ import annotations
@@ -12,22 +11,22 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import PurePath
 
-#: Marks that change the direction of what follows, and a zero-width no-break space.
+#: Marks that change the writing direction, and the zero-width no-break space.
 _TURNING = frozenset(
     "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff"
 )
-#: Characters that spreadsheets take for the beginning of a formula.
+#: Characters that start a formula in spreadsheets.
 _FORMULA = ("=", "+", "-", "@")
 
 
 def is_hidden(character: str) -> bool:
-    """Whether a character is not seen as it is: controls, line ends, bytes that are no Unicode."""
+    """Return whether a character is a control, line end, direction mark, or not valid Unicode."""
     return character in _TURNING or unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
 
 
 def visible(text: str) -> str:
-    """Text whose hidden characters are Python's escapes, so that it is one line and encodable."""
-    if text.isprintable():  # as most is: no hidden character would be
+    """Replace hidden characters by Python escapes, so that the text is one line and encodable."""
+    if text.isprintable():
         return text
     return "".join(
         c.encode("unicode_escape", "surrogatepass").decode() if is_hidden(c) else c for c in text
@@ -35,25 +34,24 @@ def visible(text: str) -> str:
 
 
 def as_disks_see(name: str) -> str:
-    """What names have in common that some disks take for one.
+    """Normalise a name, so that names that some file systems treat as one become equal.
 
-    Windows and macOS pass over case, Windows over spaces at the end, and macOS stores an accent
-    apart from its letter.
+    Windows and macOS ignore case, Windows ignores trailing spaces, and macOS decomposes accents.
     """
     return unicodedata.normalize("NFC", name).lower().strip()
 
 
 def some_of(names: Sequence[str], most: int = 5) -> str:
-    """The first of some names, quoted, and how many more there are."""
+    """Return the first `most` names, quoted, and the number of further ones."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(map(repr, names[:most])) + more
 
 
 def csv_cell(value: object) -> str:
-    """A cell of a CSV file, empty for None: `visible`, and never a formula.
+    """Return a CSV cell: empty for None, else `visible` text that is never a formula.
 
-    A path that begins as a formula does gets "./" before it and names the same file; any other text
-    gets an apostrophe, as spreadsheets have it.
+    A path that would begin a formula gets "./" in front and names the same file; any other text
+    gets an apostrophe, as is usual in spreadsheets.
     """
     text = "" if value is None else visible(str(value))
     if not text.lstrip().startswith(_FORMULA):
