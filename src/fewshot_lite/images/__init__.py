@@ -1,1 +1,1 @@
-"""From one photo file to one square of pixels; folders of photos, and what is wrong with them."""
+"""Photos and videos decoded to square RGB images; class folders, and checks of them."""

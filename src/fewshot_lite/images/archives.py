@@ -1,7 +1,7 @@
-"""A ZIP archive of class folders, read where it lies: nothing of it is written to a disk.
+"""Read class folders from a ZIP archive without writing its contents to disk.
 
-Names in it are never used as paths, so none can lead out of it. What a file claims to hold is
-bounded before it is unpacked, and while it is.
+Member names are never used as paths, so none can lead out of the archive. Sizes are limited before
+unpacking, and while unpacking.
 """
 
 from __future__ import annotations
@@ -22,14 +22,13 @@ from fewshot_lite.images.folders import (
 from fewshot_lite.images.kinds import why_not
 from fewshot_lite.images.opening import PhotoError, one_line
 
-#: Bytes of one photo, unpacked: they are in memory while it is read.
+#: Largest unpacked photo in bytes: it is in memory while it is read.
 MOST_BYTES = 200_000_000
-#: Files in an archive.
 _MOST_FILES = 1_000_000
-#: An archive may hold so many times its own bytes, or so many in all: photos hardly shrink, and
-#: some kilobytes can be made to unpack to terabytes.
+#: Largest ratio of unpacked to packed size (photos hardly shrink; ZIP bombs do), and unpacked bytes
+#: up to which any ratio is accepted.
 _MOST_TIMES, _FREE_BYTES = 100, 1_000_000_000
-#: Characters of a name with its folders.
+#: Longest member name, folders included.
 _LONGEST_NAME = 4096
 
 
@@ -40,10 +39,10 @@ class ZippedPhoto:
     archive: zipfile.ZipFile
     member: zipfile.ZipInfo
     place: str
-    """Where it lies, the archive's own path first."""
+    """The archive's path and the path in it."""
 
     def read(self) -> bytes:
-        """Its bytes.
+        """Return the photo's bytes.
 
         Raises:
             PhotoError: it is encrypted or too large, or the archive is damaged.
@@ -57,7 +56,7 @@ class ZippedPhoto:
         return data
 
     def head(self) -> bytes:
-        """Its first 16 bytes; none if it cannot be read."""
+        """Return the first 16 bytes; b"" if the member cannot be read."""
         try:
             with one_line():
                 return self._first(16)
@@ -78,13 +77,14 @@ class ZippedPhoto:
 
 
 def scan_zip(path: Path) -> LabelledImages:
-    """Find the class folders of an archive and their photos (nothing is decoded).
+    """Find the class folders of an archive and their photos; nothing is decoded.
 
-    One folder around all class folders, as archives often have it, is passed over.
+    Enclosing folders around all class folders, as archives often have, are ignored.
 
     Raises:
-        UsageError: no such file, or no archive.
-        FewshotError: it has no class folders, or names that cannot be told apart.
+        UsageError: the file does not exist, or is not an archive.
+        FewshotError: it has no class folders, class names that cannot be told apart, or exceeds the
+            limits.
     """
     try:
         archive = zipfile.ZipFile(path)
@@ -149,9 +149,9 @@ def scan_zip(path: Path) -> LabelledImages:
 
 
 def _folders_around(names: list[tuple[str, ...]]) -> int:
-    """How many folders lie around all class folders, each the only one at its level."""
+    """Return the number of nested folders that enclose all class folders."""
     most = min((len(parts) - 2 for parts in names), default=0)
     if most <= 0:
         return 0
-    pairs = zip(min(names)[:most], max(names)[:most], strict=True)  # all others lie between
+    pairs = zip(min(names)[:most], max(names)[:most], strict=True)  # all others sort between them
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1] not in ("/", ".."), pairs))

@@ -1,11 +1,11 @@
-"""What white is in grey photos of more than 8 bits: one value for all photos of a folder.
+"""Determine the white level of grey photos of more than 8 bits, one for all photos of a folder.
 
-Cameras, microscopes and scanners keep 10, 12 or 14 bits in files of 16, and a file does not say how
-many. The largest value of one photo tells too little: a dark photo of 16 bits has none beyond
-4,095, and would come out as bright as if it had 12. So white is the largest of what photos of one
-folder seem to have, and a personal model keeps that of the photos it was adapted to.
+Cameras, microscopes and scanners store 10, 12 or 14 bits in 16-bit files, which do not record how
+many. One photo's largest value is not enough: a dark 16-bit photo may have none above 4,095, and
+would be brightened as if it had 12 bits. So the white level is the largest estimate over a folder's
+photos, and a personal model stores that of its support photos.
 
-A photo with larger values than the others were found to have is read by its own.
+A photo with values above this level is scaled by its own estimate.
 """
 
 from __future__ import annotations
@@ -21,43 +21,47 @@ from fewshot_lite.images.kinds import PHOTO_ENDINGS, VIDEO_ENDINGS
 from fewshot_lite.images.opening import PhotoError
 from fewshot_lite.images.photo import NO_WHITES, Source, Whites, place_of, read_white
 
-#: In a personal model's record.
+#: Key in a personal model's record.
 WHITES = "whites"
 
-#: Photos that are looked at.
+#: Photos that are sampled.
 _SAMPLE = 64
-#: Those that are read at a time: nothing more can be learned from a folder that has all 16 bits.
+#: Photos read at a time; reading stops once all 16 bits are in use.
 _TOGETHER = 8
-#: Endings of files that can have more than 8 bits of grey; others that are usual cannot.
+#: Endings of formats that may hold more than 8 bits of grey, and the common ones that cannot.
 _DEEP = frozenset([".png", ".tif", ".tiff", ".pgm", ".ppm", ".pnm", ".jp2"])
 _SHALLOW = (PHOTO_ENDINGS | VIDEO_ENDINGS) - _DEEP
 _SIXTEEN_BITS = 65535.0
 
 
 def find_whites(sources: Sequence[Source | Skipped], known: Whites = NO_WHITES) -> dict[str, float]:
-    """White in grey photos of more than 8 bits, by a sample of them.
+    """Estimate the white level of grey photos of more than 8 bits from a sample.
 
     Args:
-        sources: the photos; what cannot be read tells nothing.
-        known: what white is at least.
+        sources: the photos; unreadable ones are ignored.
+        known: lower bounds of the result.
     """
-    found = dict(known)
-    deep = [source for source in sources if _may_be_deep(source)]
+    whites = dict(known)
+    deep = [
+        source
+        for source in sources
+        if not isinstance(source, Skipped) and place_of(source).suffix.lower() not in _SHALLOW
+    ]
     step = max(1.0, len(deep) / _SAMPLE)
     sample = [deep[int(i * step)] for i in range(min(len(deep), _SAMPLE))]
     with ThreadPoolExecutor(_TOGETHER) as pool:
         for start in range(0, len(sample), _TOGETHER):
-            for kind, white in pool.map(_read_white, sample[start : start + _TOGETHER]):
-                found[kind] = max(white, found.get(kind, 0.0))
-            if found.get("I", 0.0) >= _SIXTEEN_BITS:
+            for kind, white in filter(None, pool.map(_read_white, sample[start:][:_TOGETHER])):
+                whites[kind] = max(white, whites.get(kind, 0.0))
+            if whites.get("I", 0.0) >= _SIXTEEN_BITS:
                 break
-    return {kind: white for kind, white in found.items() if kind}
+    return whites
 
 
 def with_whites(
     sources: Iterable[Source | Skipped], known: Whites = NO_WHITES, first: int = 192
 ) -> tuple[Iterable[Source | Skipped], dict[str, float]]:
-    """The photos, and `find_whites` of them; of a stream, of so many of the first."""
+    """Return the photos and their `find_whites`; of a stream, those of the first `first` photos."""
     if isinstance(sources, Sequence):
         return sources, find_whites(sources, known)
     stream: Iterator[Source | Skipped] = iter(sources)
@@ -66,33 +70,29 @@ def with_whites(
 
 
 def recorded_whites(provenance: Mapping[str, Any]) -> dict[str, float]:
-    """White in the photos that a personal model was adapted to."""
-    found = provenance.get(WHITES)
-    if not isinstance(found, dict):
+    """Return the white levels in a personal model's record, those of its support photos."""
+    whites = provenance.get(WHITES)
+    if not isinstance(whites, dict):
         return {}
     return {
         kind: float(white)
-        for kind, white in found.items()
+        for kind, white in whites.items()
         if kind in ("F", "I") and isinstance(white, int | float) and 0 < white < 1e38
     }
 
 
 def in_words(whites: Whites, known: Whites = NO_WHITES) -> str:
-    """One line where white is another than was known, or else than 16 bits hold; or nothing."""
+    """Return a one-line notice if white differs from the known level, by default 16 bits; or ""."""
     white = whites.get("I", _SIXTEEN_BITS)
     if white == known.get("I", _SIXTEEN_BITS):
         return ""
     bits = math.log2(white + 1)
-    held = f" ({bits:.0f} bits)" if bits.is_integer() else ""
-    return f"Grey photos of more than 8 bits: white is taken to be {white:,.0f}{held} in all."
+    depth = f" ({bits:.0f} bits)" if bits.is_integer() else ""
+    return f"Grey photos of more than 8 bits: white is taken to be {white:,.0f}{depth} in all."
 
 
-def _may_be_deep(source: Source | Skipped) -> bool:
-    return not isinstance(source, Skipped) and place_of(source).suffix.lower() not in _SHALLOW
-
-
-def _read_white(source: Source) -> tuple[str, float]:
+def _read_white(source: Source) -> tuple[str, float] | None:
     try:
-        return read_white(source) or ("", 0.0)
+        return read_white(source)
     except PhotoError:
-        return "", 0.0
+        return None

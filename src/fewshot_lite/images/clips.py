@@ -1,4 +1,4 @@
-"""Videos among the photos of classes: each in place of its frames, which belong together."""
+"""Replace videos among labelled photos by their frames, grouped by video."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fewshot_lite.images.opening import PhotoError
 from fewshot_lite.images.photo import Source, place_of
 from fewshot_lite.images.videos import FRAMES, Frame, Unread, check_frames, draw_frames, is_video
 
-#: What `frame_name` puts between a clip's name and the time of a frame.
+#: Between a clip's name and a frame's time, as `Frame.__str__` writes it.
 _AT = " at "
 
 
@@ -20,23 +20,23 @@ def with_frames(
     *,
     on_done: Callable[[int, int], None] | None = None,
 ) -> LabelledImages:
-    """The same photos, with frames in the place of videos.
+    """Replace each video by frames of it.
 
-    Frames of one video are one group. So are a video and the photo of the same name beside it,
-    which telephones take together.
+    Frames of one video form a group, together with the photo of the same name beside it, as phones
+    take both at once.
 
     Args:
         data: photos and videos.
         size: side of the frames in pixels.
-        number: of frames of each video, nearly alike ones among them left out; `FRAMES` if None.
-        on_done: called with (videos read, videos in all).
+        number: frames drawn from each video, near-duplicates then left out; `FRAMES` if None.
+        on_done: called with (videos read, videos in total).
 
     Returns:
-        `data` itself if there is no video in it. One that cannot be read has an entry that says
-        why when it is read.
+        `data` itself if it has no videos. An unreadable video becomes a source that raises the
+        reason when it is read.
 
     Raises:
-        UsageError: a number of frames that cannot be drawn.
+        UsageError: `number` is out of range.
     """
     if number is not None:
         check_frames(number)
@@ -48,30 +48,25 @@ def with_frames(
     labels, groups = [], []
     done = 0
     for i, source in enumerate(data.paths):
-        found: Sequence[Source] = (source,)
+        images: Sequence[Source] = (source,)
         key = _key(source)
         group = str(source) if key not in keys else key
         if i in videos:
-            found, group = frames_of(source, size, number), key
+            images, group = frames_of(source, size, number), key
             done += 1
             if on_done is not None:
                 on_done(done, len(videos))
-        paths += found
-        labels += [data.labels[i]] * len(found)
-        groups += [f"{data.labels[i]} {group}"] * len(found)
+        paths += images
+        labels += [data.labels[i]] * len(images)
+        groups += [f"{data.labels[i]} {group}"] * len(images)
+    names, places = data.class_names, tuple(paths)
     return LabelledImages(
-        data.name,
-        data.root,
-        data.class_names,
-        tuple(paths),
-        tuple(labels),
-        data.skipped,
-        tuple(groups),
+        data.name, data.root, names, places, tuple(labels), data.skipped, tuple(groups)
     )
 
 
 def frames_of(source: Source, size: int, number: int | None = None) -> list[Source]:
-    """Frames of a video as sources, near copies left out; if it cannot be read, what says why."""
+    """Return distinct frames of a video as sources, or an `Unread` if it cannot be read."""
     try:
         drawn = draw_frames(source, size, number or FRAMES, distinct=True)
     except PhotoError as error:
@@ -80,11 +75,11 @@ def frames_of(source: Source, size: int, number: int | None = None) -> list[Sour
 
 
 def clip_of(name: str) -> str:
-    """The name of the clip that a frame is of, by the frame's own; a photo's is its own."""
+    """Return the clip's name from a frame's name; a photo's name unchanged."""
     clip, at, seconds = name.rpartition(_AT)
     return clip if at and seconds.endswith(" s") else name
 
 
 def _key(source: Source) -> str:
-    """What a video and the photo beside it have in common: the place without the ending."""
+    """Return the path without its ending, which a video shares with the photo beside it."""
     return str(place_of(source).with_suffix("")) if place_of(source).name else str(source)

@@ -1,4 +1,4 @@
-"""Copies among the photos of a folder: the same bytes, or fingerprints that are nearly the same."""
+"""Find duplicates among photos: identical bytes, or nearly identical fingerprints."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from fewshot_lite.images.fingerprints import Fingerprints, similar_pairs
 
 @dataclass(frozen=True)
 class Group:
-    """Photos that are one, by their positions in increasing order."""
+    """Copies of one photo."""
 
     members: tuple[int, ...]
+    """Positions of the photos, increasing."""
     exact: bool
-    """They are the same bytes."""
+    """Whether their bytes are identical."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,11 @@ class Copies:
     """The groups of copies that `find_copies` found."""
 
     across: tuple[Group, ...]
-    """Photos that have a copy in another class, together with it."""
+    """Groups that span several classes."""
     within: tuple[Group, ...]
-    """Photos of one class each; of those with the same bytes, near copies name the first alone."""
+    """Groups within one class; a group of near copies has only the first of identical files."""
     distinct: tuple[int, ...]
-    """Photos of each class, copies of one another counted once."""
+    """Number of photos of each class, counting copies once."""
 
 
 def find_copies(
@@ -43,17 +44,16 @@ def find_copies(
 ) -> Copies:
     """Find exact and near copies.
 
-    Bytes are compared of files alone that look alike and are of one length, so hardly any file is
-    read again.
+    Only files with equal fingerprints and lengths are compared byte by byte, so few are read again.
 
     Args:
         paths: N photos.
         labels: N class numbers 0..K-1.
         fingerprints: of the N photos.
-        rows: which of them could be read.
+        rows: positions of the photos that could be read.
         classes: K.
     """
-    alike: dict[bytes, list[int]] = defaultdict(list)  # what looks the same in every pixel
+    alike: dict[bytes, list[int]] = defaultdict(list)  # rows by fingerprint
     for row in rows:
         alike[fingerprints.key(row)].append(row)
     by_first = {group[0]: group for group in alike.values()}
@@ -65,8 +65,8 @@ def find_copies(
         by_label: dict[int, list[int]] = defaultdict(list)
         for row in members:
             by_label[labels[row]].append(row)
-        for own in by_label.values():
-            within.join(own)
+        for same_label in by_label.values():
+            within.join(same_label)
         if len(by_label) > 1:
             across.join(members)
 
@@ -94,7 +94,7 @@ def find_copies(
 
 
 def _files(paths: Sequence[Path], groups: Iterable[Sequence[int]]) -> dict[int, int]:
-    """Position -> the first position whose file has the same bytes."""
+    """Map each position in `groups` to the first of its group whose file has the same bytes."""
     file_of: dict[int, int] = {}
     for group in groups:
         seen: dict[object, int] = {}
@@ -108,39 +108,39 @@ def _files(paths: Sequence[Path], groups: Iterable[Sequence[int]]) -> dict[int, 
 def _length(path: Path) -> int | None:
     try:
         return path.stat().st_size
-    except OSError:  # gone since it was read
+    except OSError:  # removed meanwhile
         return None
 
 
-def _digest(path: Path, otherwise: object) -> object:
+def _digest(path: Path, default: object) -> object:
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest()
     except OSError:
-        return otherwise
+        return default
 
 
 class _Joined:
     """Disjoint sets of numbers (union-find)."""
 
     def __init__(self) -> None:
-        self._above: dict[int, int] = {}
+        self._parents: dict[int, int] = {}
 
-    def _top(self, number: int) -> int:
-        above = self._above.setdefault(number, number)
-        while above != number:
-            self._above[number] = self._above[above]  # halves the way for the next to come
-            number, above = above, self._above[above]
+    def _root(self, number: int) -> int:
+        parent = self._parents.setdefault(number, number)
+        while parent != number:
+            self._parents[number] = self._parents[parent]  # path halving
+            number, parent = parent, self._parents[parent]
         return number
 
     def join(self, numbers: Sequence[int]) -> None:
-        top = self._top(numbers[0])
+        root = self._root(numbers[0])
         for number in numbers[1:]:
-            self._above[self._top(number)] = top
+            self._parents[self._root(number)] = root
 
     def groups(self) -> list[list[int]]:
-        """The sets of two and more."""
-        found: dict[int, list[int]] = defaultdict(list)
-        for number in list(self._above):
-            found[self._top(number)].append(number)
-        return [members for members in found.values() if len(members) > 1]
+        """Return the sets of two or more numbers."""
+        members: dict[int, list[int]] = defaultdict(list)
+        for number in list(self._parents):
+            members[self._root(number)].append(number)
+        return [group for group in members.values() if len(group) > 1]

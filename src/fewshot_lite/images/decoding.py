@@ -1,4 +1,4 @@
-"""Many photos decoded side by side into one array, without torch."""
+"""Decode many photos in parallel, without torch."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from fewshot_lite.images.photo import NO_WHITES, PhotoError, Source, Square, Whi
 
 
 def worker_count() -> int:
-    """Threads to decode with: one for each core this process may use, and two that wait for disks.
+    """Return the number of decoding threads: one per usable core, and two more that wait for disks.
 
-    Pillow lets go of the interpreter while it decodes and resizes, so threads are enough.
+    Pillow releases the interpreter lock while it decodes and resizes, so threads suffice.
     """
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0)) + 2
@@ -23,9 +23,9 @@ def worker_count() -> int:
 
 
 def digest_of(pixels: npt.NDArray[np.uint8]) -> int:
-    """A number by which a decoded photo, uint8 (3, S, S), is known again: 63 bits, never 0.
+    """Return a 63-bit hash, never 0, of a decoded photo, uint8 (3, S, S).
 
-    It tells no more of the photo than its features do, which a personal model keeps as well.
+    It reveals no more of the photo than its features, which a personal model stores as well.
     """
     from hashlib import blake2b
 
@@ -45,16 +45,16 @@ def decode_pixels(
     """Decode photos in parallel.
 
     Args:
-        paths: B files, or images stored otherwise.
+        paths: B files or other sources.
         size: side of the results in pixels.
-        workers: threads; `worker_count` unless given.
+        workers: number of threads; `worker_count()` by default.
         on_done: called with the number of photos decoded, in the calling thread.
-        look: called with each photo's position in `paths` and its square, in the threads.
-        whites: as for `read_square`; see `images.bit_depths`.
+        look: called with each photo's position in `paths` and its square, in a worker thread.
+        whites: white levels, as for `read_square`.
 
     Returns:
-        pixels: uint8 (B, 3, size, size); those that could not be read are black.
-        problems: position in `paths` -> reason, for those.
+        pixels: uint8 (B, 3, size, size); unreadable photos are black.
+        problems: position of an unreadable photo -> reason.
     """
     pixels = np.zeros((len(paths), 3, size, size), dtype=np.uint8)
 
@@ -76,10 +76,10 @@ def look_through(
     on_done: Callable[[int], None] | None = None,
     whites: Whites = NO_WHITES,
 ) -> dict[int, str]:
-    """As `decode_pixels`, but nothing is kept: `look` takes from each photo what it needs."""
+    """Decode photos as `decode_pixels` does and pass each to `look`, without keeping them."""
     problems: dict[int, str] = {}
 
-    def one(position: int) -> None:
+    def decode(position: int) -> None:
         try:
             square = read_square(paths[position], size, whites=whites)
         except PhotoError as error:
@@ -89,7 +89,7 @@ def look_through(
 
     pool = ThreadPoolExecutor(max_workers=workers or worker_count())
     try:
-        for count, _ in enumerate(pool.map(one, range(len(paths))), start=1):
+        for count, _ in enumerate(pool.map(decode, range(len(paths))), start=1):
             if on_done is not None:
                 on_done(count)
     finally:

@@ -1,10 +1,10 @@
-"""Whether two photos are one: re-saved, resized, brightened or slightly cropped.
+"""Perceptual fingerprints that match re-saved, resized, brightened or slightly cropped photos.
 
-Two stages, both on grey thumbnails. Frequencies of a discrete cosine transform, weighted so that
-fine detail counts as much as light and shade, are compared by correlation. A crop shifts and
-enlarges what is left, so before that one thumbnail is moved onto the other: by how much comes from
-least squares on its tangents (shift, scale, contrast), the tangent distance of Simard, LeCun and
-Denker, "Efficient Pattern Recognition Using a New Transformation Distance" (NIPS 1992), iterated.
+Two stages, both on grey thumbnails. Low frequencies of a discrete cosine transform, weighted so
+that fine detail counts as much as light and shade, are compared by correlation. A crop shifts and
+enlarges the rest, so pairs that do not match are first aligned by least squares on one thumbnail's
+tangents (shift, scale, contrast): the tangent distance of Simard, LeCun and Denker, "Efficient
+Pattern Recognition Using a New Transformation Distance" (NIPS 1992), iterated.
 """
 
 from __future__ import annotations
@@ -15,29 +15,26 @@ from PIL import Image
 
 Floats = npt.NDArray[np.float32]
 
-#: Side of the thumbnails in pixels, and of those that keep the colours.
+#: Side of the grey and of the colour thumbnails in pixels.
 SIDE, COLOUR_SIDE = 32, 4
 
-#: Copies correlate as much; see docs/benchmarks.md.
+#: Least correlation of copies; see docs/benchmarks.md.
 SAME = 0.97
-#: Correlation of coarse features below which a pair is not looked at again.
+#: Least correlation of coarse features of pairs that are compared in full.
 _WORTH_A_LOOK = 0.7
-#: Share of the coarse features' energy that tangents explain; less cannot be moved into place.
+#: Least share of the coarse features' energy that the tangents explain, for pairs worth aligning.
 _WORTH_MOVING = 0.8
-#: Root mean square difference of colours (Cb, Cr) of copies, in grey levels, at most.
+#: Largest root-mean-square difference of the colours (Cb, Cr) of copies, in grey levels.
 _COLOURS_APART = 8.0
-#: Grey levels (standard deviation) below which there is nothing to compare.
+#: Standard deviation in grey levels below which a photo is too uniform to compare.
 _FLAT = 1.5
-_COARSE, _FINE = (8, 0.5), (12, 1.0)  # frequencies each way, exponent of their weights
-#: Largest shift (share of the side) and change of scale.
+_COARSE, _FINE = (8, 0.5), (12, 1.0)  # frequencies in each direction, exponent of their weights
+#: Largest shifts in pixels and largest change of scale.
 _FARTHEST = np.array([0.06 * SIDE, 0.06 * SIDE, 0.08], dtype=np.float32)
 
 
 class Fingerprints:
-    """Fingerprints of N photos to compare them by: about a kilobyte each.
-
-    Rows may be set from several threads, each its own.
-    """
+    """Fingerprints of N photos, about a kilobyte each; threads may set different rows at once."""
 
     def __init__(self, number: int) -> None:
         self.grey = np.zeros((number, SIDE, SIDE), dtype=np.uint8)
@@ -47,7 +44,7 @@ class Fingerprints:
         return len(self.grey)
 
     def set(self, row: int, pixels: npt.NDArray[np.uint8]) -> None:
-        """Keep the fingerprint of one photo, uint8 (S, S, 3)."""
+        """Store the fingerprint of one photo, uint8 (S, S, 3)."""
         box = Image.Resampling.BOX
         image = Image.fromarray(pixels).resize((SIDE, SIDE), box).convert("YCbCr")
         self.grey[row] = np.asarray(image)[..., 0]
@@ -55,24 +52,24 @@ class Fingerprints:
         self.colour[row] = small[..., 1:].transpose(2, 0, 1)
 
     def key(self, row: int) -> bytes:
-        """Equal for photos that look exactly alike."""
+        """Return a key that is equal for photos with equal thumbnails."""
         return bytes(self.grey[row].tobytes() + self.colour[row].tobytes())
 
 
 def similar_pairs(
     fingerprints: Fingerprints, rows: npt.NDArray[np.int64], *, most: int = 16, chunk: int = 512
 ) -> list[tuple[int, int, float]]:
-    """Pairs of photos that are copies of one another.
+    """Find pairs of photos that are copies of one another.
 
-    Memory grows with the number of photos, not with that of pairs: rows are compared `chunk` at a
-    time, and each goes on with its `most` likeliest partners.
+    Rows are compared `chunk` at a time, each in full with its `most` likeliest partners only, so
+    memory is linear in the number of photos.
 
     Args:
         fingerprints: of all photos.
-        rows: which of them to compare, int64 (M,).
+        rows: int64 (M,), the photos to compare.
 
     Returns:
-        (row, row, correlation) with the smaller row first, sorted.
+        Sorted tuples (row, row, correlation) with the smaller row first.
     """
     grey = fingerprints.grey[rows]
     varied = grey.reshape(len(rows), SIDE * SIDE).std(axis=1) >= _FLAT
@@ -80,9 +77,9 @@ def similar_pairs(
     parts = [grey[start : start + chunk] for start in range(0, max(1, len(grey)), chunk)]
     tangents = np.concatenate([tangents_of(part) for part in parts])
     coarse = _unit(tangents[:, 0])
-    found: list[tuple[int, int, float]] = []
+    pairs: list[tuple[int, int, float]] = []
     for start in range(0, len(rows), chunk):
-        likeness = coarse[start : start + chunk] @ coarse[start:].T  # (chunk, later)
+        likeness = coarse[start : start + chunk] @ coarse[start:].T  # (chunk, M - start)
         first, second = _likeliest(likeness, most)
         first, second = first + start, second + start
         same_colours = _colours_apart(fingerprints, rows[first], rows[second]) <= _COLOURS_APART
@@ -92,8 +89,8 @@ def similar_pairs(
             score = similarity(grey, tangents, i, j)
             for k in np.flatnonzero(score >= SAME):
                 a, b = sorted((int(rows[i[k]]), int(rows[j[k]])))
-                found.append((a, b, float(score[k])))
-    return sorted(found)
+                pairs.append((a, b, float(score[k])))
+    return sorted(pairs)
 
 
 def similarity(
@@ -102,15 +99,12 @@ def similarity(
     i: npt.NDArray[np.int64],
     j: npt.NDArray[np.int64],
 ) -> Floats:
-    """Correlation of pairs of thumbnails as they are or moved, float32 (P,).
-
-    Pairs that moving cannot help keep the correlation they have as they are.
+    """Return the correlation of pairs of thumbnails, aligned where that helps, float32 (P,).
 
     Args:
         grey: uint8 (M, SIDE, SIDE).
-        tangents: their `tangents_of`.
-        i: P rows of these.
-        j: P rows, their partners.
+        tangents: `tangents_of(grey)`.
+        i, j: int64 (P,), rows of the first and of the second of each pair.
     """
     best = _correlation(grey[i], grey[j])
     for moving, still in ((i, j), (j, i)):
@@ -124,9 +118,9 @@ def similarity(
 
 
 def _likeliest(likeness: Floats, most: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """For each row, the columns to the right of the diagonal that are worth a look."""
+    """Return (rows, columns) of the likeliest pairs above the diagonal, at most `most` per row."""
     height = len(likeness)
-    likeness[:, :height][np.tri(height, dtype=bool)] = 0  # itself, and pairs seen before
+    likeness[:, :height][np.tri(height, dtype=bool)] = 0  # the photo itself, and earlier pairs
     if likeness.shape[1] > most:
         columns = np.argpartition(-likeness, most - 1, axis=1)[:, :most]
         values = np.take_along_axis(likeness, columns, axis=1)
@@ -145,7 +139,7 @@ def _colours_apart(
 
 
 def _cosines(number: int) -> Floats:
-    """The lowest rows of the orthonormal DCT-II of SIDE points, (number, SIDE)."""
+    """Return the lowest frequencies of the orthonormal DCT-II of SIDE points, (number, SIDE)."""
     k, x = np.arange(number)[:, None], np.arange(SIDE)
     rows = np.cos(np.pi * k * (2 * x + 1) / (2 * SIDE)) * np.sqrt(2 / SIDE)
     rows[0] /= np.sqrt(2)
@@ -153,7 +147,7 @@ def _cosines(number: int) -> Floats:
 
 
 def _features(grey: npt.NDArray[np.generic], number: int, exponent: float) -> Floats:
-    """Weighted low frequencies without the mean: (..., SIDE, SIDE) -> (..., number² - 1)."""
+    """Return weighted low frequencies without the mean: (..., SIDE, SIDE) -> (..., number² - 1)."""
     cosines = _cosines(number)
     k = np.arange(number, dtype=np.float32)
     weights = (k[:, None] ** 2 + k**2) ** (exponent / 2)
@@ -172,9 +166,9 @@ def _correlation(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic]) -> Floa
 
 
 def tangents_of(grey: npt.NDArray[np.generic]) -> Floats:
-    """Features of thumbnails (M, SIDE, SIDE) by contrast, shift x, shift y and scale: (M, 4, k).
+    """Return the derivatives of features by contrast, shift x, shift y and scale: (M, 4, k).
 
-    The first are those of the thumbnails as they are.
+    Those by contrast are the features of the thumbnails (M, SIDE, SIDE) themselves.
     """
     values = grey.astype(np.float32)
     down, right = np.gradient(values, axis=(1, 2))
@@ -184,14 +178,14 @@ def tangents_of(grey: npt.NDArray[np.generic]) -> Floats:
 
 
 def _fit(basis: Floats, target: Floats) -> tuple[Floats, Floats]:
-    """By how much of each tangent (P, 4, k) photos of features (P, k) come about, to first order.
+    """Fit features (P, k) as combinations of tangents (P, 4, k) by least squares.
 
     Returns:
-        (P, 4), and the share of the energy of `target` that they explain, (P,).
+        The coefficients, (P, 4), and the share of the energy of `target` they explain, (P,).
     """
     target = target[..., None]
     gram = basis @ basis.transpose(0, 2, 1)
-    # A ridge for each unknown in its own unit: the scale's tangent is far longer than the shifts'.
+    # Each coefficient has its own ridge, as the tangent of scale is far longer than the shifts'.
     ridge = 1e-4 * np.einsum("pii->pi", gram)[:, :, None] + 1e-3
     factors = np.linalg.solve(gram + ridge * np.eye(4, dtype=np.float32), basis @ target)
     rest = ((target - basis.transpose(0, 2, 1) @ factors) ** 2).sum(axis=(1, 2))
@@ -200,7 +194,7 @@ def _fit(basis: Floats, target: Floats) -> tuple[Floats, Floats]:
 
 
 def _moved_onto(moving: npt.NDArray[np.uint8], still: npt.NDArray[np.uint8]) -> Floats:
-    """`moving`, shifted and scaled onto `still` by three Gauss-Newton steps."""
+    """Shift and scale `moving` onto `still` by three Gauss-Newton steps."""
     target = _features(still, *_COARSE)
     moves = np.zeros((len(moving), 3), dtype=np.float32)
     moved = moving.astype(np.float32)
@@ -213,7 +207,7 @@ def _moved_onto(moving: npt.NDArray[np.uint8], still: npt.NDArray[np.uint8]) -> 
 
 
 def _warped(grey: Floats, moves: Floats) -> Floats:
-    """Thumbnails (P, SIDE, SIDE) looked up at places shifted and scaled about the centre."""
+    """Resample thumbnails (P, SIDE, SIDE), shifted x, y and scaled about the centre by (P, 3)."""
     centre = (SIDE - 1) / 2
     place = (np.arange(SIDE, dtype=np.float32) - centre) * (1 + moves[:, 2:]) + centre
     across = _interpolation(place + moves[:, :1])
@@ -222,7 +216,7 @@ def _warped(grey: Floats, moves: Floats) -> Floats:
 
 
 def _interpolation(places: Floats) -> Floats:
-    """Linear interpolation as matrices, (P, SIDE, SIDE), the edge going on beyond itself."""
+    """Return linear interpolation matrices, (P, SIDE, SIDE), with the edges replicated."""
     places = np.clip(places, 0, SIDE - 1)
     distance = np.abs(places[:, :, None] - np.arange(SIDE, dtype=np.float32))
     return np.asarray(np.maximum(0, 1 - distance), dtype=np.float32)

@@ -1,10 +1,10 @@
-"""Class folders on disk: which photos there are and what they show.
+"""Scan class folders for photos and their labels.
 
     my_objects/            an image folder: one folder per class
         mug/  a.jpg b.jpg
         keys/ c.jpg
 
-A *collection* is a folder of such image folders; tasks then come from one of them at a time.
+A *collection* is a folder of such image folders; each task is drawn from one of them.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from fewshot_lite.core.errors import FewshotError, InputError, UsageError
 from fewshot_lite.core.text import as_disks_see
 from fewshot_lite.images.kinds import why_no_photo
 
-if TYPE_CHECKING:  # `--help` does without numpy
+if TYPE_CHECKING:  # `--help` must not import numpy
     from fewshot_lite.images.photo import Source
 
-#: Files that cameras' cards, file managers and NAS boxes leave: never photos, never named.
+#: Files of cameras' cards, file managers and NAS boxes, which are ignored silently.
 _SYSTEM_NAMES = frozenset(
     [
         *("thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "icon\r"),
@@ -32,7 +32,7 @@ _SYSTEM_NAMES = frozenset(
     ]
 )
 
-#: Names of the parts of a data set, which are no classes: train, Test, val2017, test_set, held-out.
+#: Names of data-set splits, which are not classes: train, Test, val2017, test_set, held-out.
 _PART = re.compile(
     r"(images[-_ ]?)?(train(ing)?|trn|val(id(ation)?)?|dev|eval(uation)?|te?st(ing)?|"
     r"h[eo]ld[-_ ]?(out|back)|support|query)([-_ ]?(set|data|split|images))?([-_ ]?\d+)?"
@@ -41,7 +41,7 @@ _PART = re.compile(
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file that was left out and why."""
+    """A file that was left out, and the reason."""
 
     path: Path
     reason: str
@@ -49,7 +49,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """A data set: `paths[i]` shows `class_names[labels[i]]`, wherever it is stored."""
+    """A data set: the image `paths[i]` is of class `class_names[labels[i]]`."""
 
     name: str
     root: Path
@@ -58,44 +58,41 @@ class LabelledImages:
     labels: tuple[int, ...]
     skipped: tuple[Skipped, ...] = field(default=())
     groups: tuple[str, ...] = ()
-    """The video that each image is a frame of, where the format tells: one side of a task only."""
+    """The video or track that each image belongs to, if known; a group is never on both sides of a
+    task."""
     query_groups: frozenset[str] = frozenset()
-    """Groups for queries alone; where there are any, the others are for the support alone."""
+    """Groups for the query set only; if there are any, the others are for the support set only."""
 
     def indices_by_class(self) -> list[list[int]]:
-        """Indices into `paths` for each class, in order."""
+        """Return the indices into `paths` for each class, in order."""
         groups: list[list[int]] = [[] for _ in self.class_names]
         for index, label in enumerate(self.labels):
             groups[label].append(index)
         return groups
 
     def select(self, names: set[str]) -> Self:
-        """The same data set with these classes alone, labels renumbered."""
+        """Return the data set restricted to these classes, with labels renumbered."""
         kept = [name for name in self.class_names if name in names]
-        number = {self.class_names.index(name): i for i, name in enumerate(kept)}
-        chosen = [i for i, label in enumerate(self.labels) if label in number]
+        new_label = {self.class_names.index(name): i for i, name in enumerate(kept)}
+        indices = [i for i, label in enumerate(self.labels) if label in new_label]
         return replace(
             self,
             class_names=tuple(kept),
-            paths=tuple(self.paths[i] for i in chosen),
-            labels=tuple(number[self.labels[i]] for i in chosen),
-            groups=tuple(self.groups[i] for i in chosen) if self.groups else (),
+            paths=tuple(self.paths[i] for i in indices),
+            labels=tuple(new_label[self.labels[i]] for i in indices),
+            groups=tuple(self.groups[i] for i in indices) if self.groups else (),
         )
 
 
 @dataclass(frozen=True)
 class ImageFolder(LabelledImages):
-    """The photos of a folder of class folders.
-
-    Classes are in alphabetical order and their photos too, so the same folder gives the same
-    indices anywhere.
-    """
+    """The photos of a folder of class folders, both in alphabetical order on every system."""
 
     paths: tuple[Path, ...]
 
 
 def is_system_name(name: str) -> bool:
-    """True for hidden files and what operating systems leave behind."""
+    """Return whether a name is that of a hidden file or one that operating systems create."""
     return name.startswith(".") or name.lower() in _SYSTEM_NAMES
 
 
@@ -106,19 +103,19 @@ def walk_photos(
     above: frozenset[str] = frozenset(),
     videos: bool = False,
 ) -> Iterator[tuple[Path, str | None]]:
-    """All files under a folder, sorted, as (path, None) or (path, why it is no photo).
+    """Yield all files under a folder, sorted, as (path, None) or (path, why it is not a photo).
 
-    Hidden and system files are passed over. A sub-folder that cannot be read and a link that leads
-    back to a folder already being walked are named and not entered. The names in one folder and in
-    those above it are in memory, no more; folders may lie within each other to any depth.
+    Hidden and system files are ignored. A sub-folder that cannot be read, and a link back to an
+    enclosing folder, are yielded with the reason and not entered. Memory is bounded by the names in
+    one folder and its parents; nesting may be of any depth.
 
     Args:
-        folder: where to begin.
-        leave_out: folders to pass over, as `os.path.realpath` spells them.
-        above: folders that no link may lead back to, spelled so.
-        videos: take videos as well.
+        folder: the root.
+        leave_out: real paths of folders to ignore.
+        above: real paths of further folders that links must not lead back to.
+        videos: accept videos as well.
     """
-    inside = set(above)  # the folders that are being walked, as `real` has them
+    inside = set(above)  # real paths of the folders being walked
     levels: list[tuple[Iterator[Path], str]] = [(iter([folder]), "")]
     while levels:
         entries, parent = levels[-1]
@@ -146,10 +143,9 @@ def walk_photos(
 
 
 def _real(entry: Path, parent: str) -> str:
-    """As `os.path.realpath`, of an entry of a folder whose real path is known, or "".
+    """Return the real path of an entry, given that of its folder, or "".
 
-    The system looks at every level of a path; from the top at each level, a folder 2,000 levels
-    deep would take minutes.
+    `os.path.realpath` looks up every level, which takes minutes for 2,000 nested folders.
     """
     if not parent or os.name == "nt" or os.path.islink(entry):  # noqa: PTH114
         return os.path.realpath(entry)
@@ -157,23 +153,19 @@ def _real(entry: Path, parent: str) -> str:
 
 
 def _visible(folder: Path) -> list[Path]:
-    """The names directly in a folder, sorted, without system files.
-
-    Raises:
-        OSError: the folder cannot be read.
-    """
+    """Return the entries of a folder, sorted, without system files; raise OSError."""
     return [folder / name for name in _visible_names(folder)]
 
 
 def _visible_names(folder: Path) -> list[str]:
-    """As `_visible`: names take a quarter of the memory that paths do."""
-    if not os.access(folder, os.R_OK | os.X_OK):  # names alone can be listed without X_OK
+    """Return the names of `_visible`, which take a quarter of the memory of paths."""
+    if not os.access(folder, os.R_OK | os.X_OK):  # without X_OK names can be listed, not opened
         raise PermissionError
     return sorted(name for name in os.listdir(folder) if not is_system_name(name))  # noqa: PTH208
 
 
 def _is_folder(path: Path) -> bool:
-    """As `Path.is_dir`, which raises for a link to where one may not look."""
+    """Return `Path.is_dir`, but False where that raises, e.g. for a link to a private folder."""
     try:
         return path.is_dir()
     except OSError:
@@ -181,19 +173,15 @@ def _is_folder(path: Path) -> bool:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The visible folders directly inside a folder, by name.
-
-    Raises:
-        OSError: the folder cannot be read.
-    """
+    """Return the visible sub-folders of a folder, sorted; raise OSError if it cannot be read."""
     return [path for path in _visible(folder) if _is_folder(path)]
 
 
 def require_folder(folder: Path) -> Path:
-    """The folder itself, or a usage error that says what is wrong with it."""
+    """Return the folder; raise UsageError if it is missing, a file or unreadable."""
     try:
         exists = folder.exists()
-    except OSError as error:  # within a folder that may not be searched, a name too long
+    except OSError as error:  # inside a private folder, or a name too long
         raise UsageError(f"{folder}: {error.strerror}.") from None
     if not exists:
         raise UsageError(f"{folder}: no such folder.")
@@ -209,11 +197,14 @@ def require_folder(folder: Path) -> Path:
 
 
 def scan_classes(folder: Path, name: str | None = None, *, videos: bool = False) -> ImageFolder:
-    """Find the class folders of a folder and their photos (nothing is decoded).
+    """Find the class folders of a folder and their photos; nothing is decoded.
 
-    With `videos` these are found as well.
+    A class folder without photos is a class as well.
 
-    A class folder without photos is a class all the same; the caller knows whether that will do.
+    Args:
+        folder: of the class folders.
+        name: of the data set; by default that of the folder.
+        videos: accept videos as well.
 
     Raises:
         UsageError: the folder is missing, a file or unreadable.
@@ -260,11 +251,7 @@ def scan_classes(folder: Path, name: str | None = None, *, videos: bool = False)
 
 
 def _check_level(folder: Path, folders: list[Path], *, videos: bool) -> None:
-    """Refuse folders that hold class folders themselves, where it can be told.
-
-    Raises:
-        FewshotError: they are the parts of a data set, or there is one that holds several.
-    """
+    """Raise FewshotError if folders are data-set splits, or a single one with several inside."""
     if not _is_collection(folders, videos=videos):
         return
     check_parts(folder, [path.name for path in folders], f"Give {folder}{os.sep}{{}}, e.g.,")
@@ -276,20 +263,20 @@ def _check_level(folder: Path, folders: list[Path], *, videos: bool) -> None:
 
 
 def is_part(name: str) -> bool:
-    """Whether parts of data sets are called so."""
+    """Return whether a name is that of a data-set split."""
     return _PART.fullmatch(name.lower()) is not None
 
 
 def check_parts(where: Path, names: Sequence[str], remedy: str) -> None:
-    """Refuse the parts of a data set in the place of classes.
+    """Check that class names are not data-set splits.
 
     Args:
-        where: whose they are.
-        names: what lies in it.
-        remedy: says with {} what to give.
+        where: the folder or archive, for the message.
+        names: of the classes.
+        remedy: says what to give instead, with {} for the training split.
 
     Raises:
-        FewshotError: all are called as parts are.
+        FewshotError: all names are those of splits.
     """
     if len(names) < 2 or not all(map(is_part, names)):
         return
@@ -301,20 +288,16 @@ def check_parts(where: Path, names: Sequence[str], remedy: str) -> None:
 
 
 def check_class_names(folder: Path, names: Iterable[str]) -> None:
-    """Refuse class names that no file can hold, or that some disks take for one.
-
-    Args:
-        folder: whose they are, or the file that lists them.
-        names: the classes.
+    """Check class names of a folder, archive or table.
 
     Raises:
-        FewshotError: there are some.
+        FewshotError: a name is not valid Unicode, or some file systems treat two as the same.
     """
     seen: dict[str, str] = {}
     for name in names:
         try:
             name.encode()
-        except UnicodeEncodeError:  # e.g. umlauts out of an old ZIP file
+        except UnicodeEncodeError:  # e.g. umlauts from an old ZIP file
             raise FewshotError(
                 f"{folder}: the name of the class folder {name!r} is not valid Unicode. Rename it."
             ) from None
@@ -327,32 +310,28 @@ def check_class_names(folder: Path, names: Iterable[str]) -> None:
 
 
 def scan_collection(folder: Path) -> list[ImageFolder]:
-    """An image folder, or each image folder of a collection, for training.
+    """Scan an image folder, or each image folder of a collection, for training.
 
-    A folder is a collection if its sub-folders hold folders and no photos of their own. Empty and
-    unreadable sub-folders tell nothing either way.
+    A folder is a collection if its sub-folders contain folders and no photos directly. Empty and
+    unreadable sub-folders are disregarded.
 
     Raises:
         UsageError: as `scan_classes`.
-        FewshotError: as `scan_classes`, or nothing in the folder holds photos.
+        FewshotError: as `scan_classes`, or the folder holds no photos.
     """
     require_folder(folder)
     inner = subfolders(folder)
     if _is_collection(inner):
-        found = [scan_classes(path, path.name) for path in inner]
+        data_sets = [scan_classes(path, path.name) for path in inner]
     else:
-        found = [scan_classes(folder)]
-    if not any(data.paths for data in found):
+        data_sets = [scan_classes(folder)]
+    if not any(data.paths for data in data_sets):
         raise FewshotError(f"{folder}: no photos in its class folders.")
-    return found
+    return data_sets
 
 
 def some_folders(data: str | Path | Iterable[str | Path]) -> list[Path]:
-    """The folders of one or several given from Python.
-
-    Raises:
-        InputError: there is none.
-    """
+    """Return one or several folders as a list; raise InputError if there is none."""
     folders = [Path(x) for x in ([data] if isinstance(data, str | Path) else data)]
     if not folders:
         raise InputError("data: there is none. Give a folder or more.")
@@ -360,19 +339,19 @@ def some_folders(data: str | Path | Iterable[str | Path]) -> list[Path]:
 
 
 def scan_collections(folders: Iterable[Path]) -> list[ImageFolder]:
-    """The data sets of several folders, each as `scan_collection` takes it.
+    """Scan several folders, each as `scan_collection` does.
 
     Raises:
-        UsageError, FewshotError: as `scan_collection`; UsageError if two are called alike.
+        UsageError, FewshotError: as `scan_collection`; UsageError if two data sets share a name.
     """
-    found: dict[str, ImageFolder] = {}
+    by_name: dict[str, ImageFolder] = {}
     for data in chain.from_iterable(map(scan_collection, folders)):
-        if found.setdefault(data.name, data) is not data:
+        if by_name.setdefault(data.name, data) is not data:
             raise UsageError(
                 f"{data.root}: there is a data set {data.name!r} before it, and figures go by "
                 "names. Give each once, or rename one."
             )
-    return list(found.values())
+    return list(by_name.values())
 
 
 def _is_collection(inner: list[Path], *, videos: bool = False) -> bool:

@@ -1,4 +1,4 @@
-"""Widths and heights of images from their headers, without decoding them."""
+"""Read the widths and heights of images from their headers, without decoding them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from fewshot_lite.images.opening import PhotoError, opened
 
 Sizes = tuple[tuple[int, int], tuple[int, int]]
 
-#: Most unreadable files that are named one by one.
+#: Unreadable files named individually.
 _MOST_NAMED = 5
 
 
 def size_range(paths: Sequence[Path]) -> tuple[Sizes | None, list[str]]:
-    """Smallest and largest (width, height) by area, and what is wrong with files that are.
+    """Return the smallest and largest (width, height) by area, and messages about unreadable files.
 
-    The sizes are those stored: a photo that is to be turned upright counts as it lies.
+    Sizes are those stored, before EXIF orientation is applied.
     """
     sizes: list[tuple[int, int]] = []
     unreadable: list[str] = []

@@ -1,10 +1,10 @@
-"""Photos in any form that a person may hand in, as sources that can be read.
+"""Convert photos in any supported form (paths, bytes, Pillow images, arrays, tensors) to sources.
 
     read_square(as_source(photo), 224)
 
-Everything goes the way of files (`images.photo`): turned upright where EXIF says so, cut to the
-central square, transparency laid on white, grey values of more than 8 bits scaled by their own
-white. Importing this does not import torch, nor does reading a tensor.
+All are processed like files (`images.photo`): EXIF orientation is applied, the central square is
+taken, transparency is laid on white, and grey values of more than 8 bits are scaled by their white
+level. Neither importing this nor reading a tensor imports torch.
 """
 
 from __future__ import annotations
@@ -27,68 +27,69 @@ from fewshot_lite.images.regions import Region, as_box
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: One photo: the path of a file, a video's too; the bytes of one; an image of Pillow's; a NumPy
-#: array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8, uint16, bool or float in [0, 1]; a torch
-#: tensor of the same kinds with its channels first, (H, W), (1, H, W), (3, H, W) or (4, H, W); or
-#: any of these as a source already, or a region of it.
+#: One photo: the path of a photo or video, or its bytes; a Pillow image; a NumPy array (H, W),
+#: (H, W, 1), (H, W, 3) or (H, W, 4), uint8, uint16, bool or float in [0, 1]; a torch tensor of the
+#: same types with its channels first, (H, W), (1, H, W), (3, H, W) or (4, H, W); a source; or a
+#: region of any of these.
 Photo: TypeAlias = (
     "str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[Any] | Tensor | InMemory | Region"
 )
 
-#: A photo as a source.
+#: A photo converted to a source.
 Taken: TypeAlias = "Path | InMemory | Region"
 
-#: Floats may be so far beyond [0, 1], as resizing leaves them, and are cut off.
+#: Floats outside [0, 1] by no more than this, as resizing produces them, are clipped.
 _OVERSHOOT = 0.5
 
 _ONE = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image, Region)
 
-#: Pillow's images are read one at a time: two threads may have been given the same.
+#: Pillow images are read one at a time, as several threads may have been given the same one.
 _lock = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
 class InMemory:
-    """A photo that is no file; an image source (`StoredImage`)."""
+    """A photo that is not a file; an image source (`StoredImage`)."""
 
     content: bytes | Image.Image | npt.NDArray[np.generic]
     name: str
-    """The argument it came in, for messages, e.g. "photos[3]"."""
+    """Its argument, for messages, e.g. "photos[3]"."""
 
     def read(self) -> bytes | Image.Image | npt.NDArray[Any]:
         if not isinstance(self.content, Image.Image):
             return self.content
         with _lock:
-            return self.content.copy()  # reading changes it, and it is somebody else's
+            return self.content.copy()  # as reading changes it
 
     def __str__(self) -> str:
         return self.name
 
 
 def is_photo(photos: object) -> bool:
-    """Whether something is one photo by its type; if not, it may be several."""
+    """Return whether the type is that of a single photo, not of several."""
     if isinstance(photos, _ONE):
         return True
-    kind = getattr(getattr(photos, "dtype", None), "kind", "")  # paths or images, not pixels
-    return getattr(photos, "ndim", None) in (1, 2, 3) and kind not in ("O", "U", "S", "T")
+    kind = getattr(getattr(photos, "dtype", None), "kind", "")
+    paths_or_images = ("O", "U", "S", "T")  # kinds of arrays that do not hold pixels
+    return getattr(photos, "ndim", None) in (1, 2, 3) and kind not in paths_or_images
 
 
 def as_sources(photos: Iterable[Any], name: str = "photos") -> Iterator[Taken]:
-    """Each of several photos as a source, as they are needed; see `as_source`."""
+    """Convert several photos lazily; see `as_source`."""
     for number, photo in enumerate(photos):
         yield as_source(photo, f"{name}[{number}]")
 
 
 def as_source(photo: Any, name: str = "photo") -> Taken:
-    """One photo (`Photo`) as a source.
+    """Convert one photo (`Photo`) to a source; a source is returned unchanged.
 
     Args:
-        photo: what was handed in; a source that this gave comes back as it is.
-        name: what to call it in messages.
+        photo: the photo.
+        name: of the argument, for error messages.
 
     Raises:
-        InputError: no photo by its type, shape or values. What is wrong with a file or its bytes
-            is found when they are read.
+        InputError: not a photo by its type, shape or values. Problems of files and encoded bytes
+            are found when they are read.
     """
     if isinstance(photo, InMemory):
         return photo
@@ -97,7 +98,7 @@ def as_source(photo: Any, name: str = "photo") -> Taken:
             raise InputError(f"{name}: a region of a region. Give one of the whole photo.")
         return Region(as_source(photo.photo, name), as_box(photo.box, f"{name}: box"))
     if isinstance(photo, str | os.PathLike):
-        if photo == "":  # not the folder one is in
+        if photo == "":  # `Path` would make it the current folder
             raise InputError(f"{name}: an empty text. Give a path.")
         return Path(photo)
     if isinstance(photo, bytes | bytearray | memoryview):
@@ -121,7 +122,7 @@ def as_source(photo: Any, name: str = "photo") -> Taken:
 
 
 def _unread_file(image: Image.Image) -> Path | None:
-    """The file of an image that was opened and no more, which is read as all files are."""
+    """Return the file of a Pillow image that was opened but not loaded, else None."""
     opened = isinstance(image, ImageFile.ImageFile) and image.tile and image.tell() == 0
     name = getattr(image, "filename", "")
     if opened and isinstance(name, str) and name and os.path.isfile(name):  # noqa: PTH113
@@ -144,6 +145,7 @@ def _from_tensor(tensor: Tensor, name: str) -> npt.NDArray[Any]:
 
 
 def _remedy(photo: Any, call: str, channels: int) -> str:
+    """Return the end of a message about a wrong shape: `call` if the channels are misplaced."""
     if photo.ndim == 3 and photo.shape[channels] in (1, 3, 4):
         return f": put the channels in their place with .{call}"
     if photo.ndim == 4:
@@ -152,7 +154,7 @@ def _remedy(photo: Any, call: str, channels: int) -> str:
 
 
 def _eight_bits(array: npt.NDArray[Any], name: str) -> npt.NDArray[np.generic]:
-    """Pixels (H, W[, 3 or 4]) that Pillow takes: uint8, or uint16 of one channel."""
+    """Return pixels (H, W[, 3 or 4]) in a type that Pillow takes: uint8, or uint16 if grey."""
     if array.ndim == 3 and array.shape[-1] == 1:
         array = array[..., 0]
     if 0 in array.shape:

@@ -1,4 +1,4 @@
-"""What files are, by their endings and first bytes: photos, videos, or neither."""
+"""Recognise photos and videos by file ending and first bytes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-#: Endings taken for photos when a folder is searched; a file of another one, by its first bytes.
+#: Endings that make a file a photo; files with other endings are recognised by their first bytes.
 PHOTO_ENDINGS = frozenset(
     [
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".webp", ".bmp", ".dib", ".tif"),
@@ -14,8 +14,8 @@ PHOTO_ENDINGS = frozenset(
         *(".ico", ".jp2"),
     ]
 )
-#: Endings of what begins like a photo and is none to be read: raw data of cameras, which are TIFF
-#: files with a thumbnail in front, and downloads under way.
+#: Endings of files that begin like a photo but are not read: camera raw data, which are TIFF files
+#: with a thumbnail in front, and unfinished downloads.
 _RAW = frozenset(
     [
         *(".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".nef", ".nrw"),
@@ -23,70 +23,69 @@ _RAW = frozenset(
     ]
 )
 _UNDER_WAY = frozenset([".crdownload", ".download", ".part", ".partial", ".tmp"])
-#: How files of `opening.FORMATS` begin, those alone that no text begins like.
+#: First bytes of the `opening.FORMATS` that cannot be confused with text.
 _PHOTO_STARTS = re.compile(
     rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF.{4}WEBP|II[*+]\0|MM\0[*+]|BM.{4}\0{4}"
     rb"|.{4}ftyp(hei|hev|mif1|msf1|avi[fs])|\0\0\0\x0cjP  \r\n|\xff\x4f\xff\x51",
     re.DOTALL,
 )
 
-#: Endings taken for videos; a file of none, by its first bytes.
+#: Endings that make a file a video; files without an ending are recognised by their first bytes.
 VIDEO_ENDINGS = frozenset([".mp4", ".m4v", ".mov", ".qt", ".webm", ".mkv", ".avi", ".3gp"])
-#: How their files begin. What begins with the same box as MP4, HEIC and AVIF, is a photo.
+#: First bytes of videos. HEIC and AVIF photos begin with the same box as MP4.
 _VIDEO_STARTS = re.compile(
     rb".{4}(ftyp(?!hei|hev|mif1|msf1|avi[fs])|moov|mdat|wide)|\x1a\x45\xdf\xa3|RIFF.{4}AVI ",
     re.DOTALL,
 )
 
-#: Why a file is skipped that is called and begins like none.
 NOT_A_PHOTO = "not a photo"
 RAW_DATA = "raw data of a camera: export it as JPEG"
-#: What reads videos where nothing does, and why one in a folder is then passed over.
+#: Reasons for not reading a video without PyAV: one asked for, and one found in a folder.
 READS_VIDEOS = 'a video, which takes PyAV: pip install "fewshot-lite[video]"'
 SKIPPED_VIDEO = f"passed over: {READS_VIDEOS}"
-#: Files that nobody asked for, in a folder: they are no failure.
+#: Reasons that do not count as failures for files found in a folder.
 NOT_ASKED_FOR = frozenset([NOT_A_PHOTO, RAW_DATA, SKIPPED_VIDEO])
 
 
 def is_raw_data(path: Path, head: bytes) -> bool:
-    """Whether a file is raw data of a camera, by its ending; a JPEG is none, whatever its ending.
+    """Return whether a file is camera raw data by its ending, unless it begins as a JPEG.
 
-    It may well open, as the small picture in front of the data.
+    Pillow may open such a file, but as the thumbnail in front of the data.
     """
     return path.suffix.lower() in _RAW and not head.startswith(b"\xff\xd8")
 
 
 def begins_as_photo(head: bytes) -> bool:
-    """Whether the first 16 bytes of a file are a photo's."""
+    """Return whether the first 16 bytes of a file are a photo's."""
     return _PHOTO_STARTS.match(head) is not None
 
 
 def begins_as_video(head: bytes) -> bool:
-    """Whether the first 16 bytes of a file are a video's."""
+    """Return whether the first 16 bytes of a file are a video's."""
     return _VIDEO_STARTS.match(head) is not None
 
 
 def head_of(path: Path) -> bytes:
-    """The first 16 bytes of a file; none of what is no file, or cannot be read."""
+    """Return the first 16 bytes of a file; b"" if it is not a file or cannot be read."""
     try:
-        if not path.is_file():  # opening a pipe would wait for ever
+        if not path.is_file():  # opening a pipe would block
             return b""
         with path.open("rb") as file:
             return file.read(16)
-    except OSError:  # not for us to read, or gone
+    except OSError:  # no permission, or removed meanwhile
         return b""
 
 
 def why_no_photo(path: Path, *, videos: bool = False) -> str | None:
-    """None for a photo, by its ending or else by its first bytes; so for a video if these do."""
+    """Return why a file is not a photo (or, with `videos`, a video); None if it is."""
     return why_not(path.suffix, lambda: head_of(path), videos=videos)
 
 
 def why_not(ending: str, head: Callable[[], bytes], *, videos: bool) -> str | None:
-    """As `why_no_photo`, of a file with this ending.
+    """Return the answer of `why_no_photo` for a file with this ending.
 
     Args:
-        head: gives its first 16 bytes, if they are asked for; none if it cannot be read.
+        head: returns its first 16 bytes, b"" if it cannot be read; called only if needed.
     """
     ending = ending.lower()
     if ending in PHOTO_ENDINGS:

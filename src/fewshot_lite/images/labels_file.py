@@ -1,13 +1,13 @@
-"""Photos whose classes a table tells, in the place of class folders.
+"""Read labelled photos from a CSV table instead of class folders.
 
     file,label                  IMG_1.jpg,mug,120,80,400,300
     IMG_1.jpg,mug       or      IMG_1.jpg,keys,10,600,200,150
     IMG_2.jpg,keys              IMG_2.jpg,keys,,,,
 
-The header may be left out; with it, columns may stand in any order and others are passed over. Four
-more columns are a box around the thing (`images.regions`), by x, y, w, h or by its corners (xmin,
-ymin, xmax, ymax); a row without it is the whole photo. Where a column says which part of a data set
-a row is of, the rows have to be of one.
+The header is optional; with it, columns may be in any order and unknown ones are ignored. Four more
+columns give a box around the object (`images.regions`), as x, y, w, h or as corners (xmin, ymin,
+xmax, ymax); a row without a box is the whole photo. If a column names the data-set split, all rows
+must be of the same one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fewshot_lite.images.folders import LabelledImages, check_class_names, is_pa
 from fewshot_lite.images.photo import Source, place_of
 from fewshot_lite.images.regions import Region, as_box
 
-#: Names that the columns may have, whatever the case.
+#: Accepted names of the columns, in any case.
 _NAMES = {
     "file": ("file", "filename", "file_name", "path", "image", "photo"),
     "label": ("label", "class", "category", "name"),
@@ -32,23 +32,23 @@ _NAMES = {
     "w": ("w", "width"),
     "h": ("h", "height"),
 }
-#: The corner across from (x, y), which is taken before width and height: these may be the photo's.
+#: The corner opposite (x, y). It has priority over width and height, which may be the photo's.
 _CORNER = {
     "right": ("xmax", "x_max", "x2", "right"),
     "bottom": ("ymax", "y_max", "y2", "bottom"),
 }
 _PART = {"part": ("split", "subset", "partition", "set", "fold")}
-#: Bytes of a table: a line is read as a whole, and a file need not have line ends.
+#: Largest table in bytes: a line is read as a whole, and a file need not have line ends.
 _MOST_BYTES = 100_000_000
 
 
 def scan_labels(folder: Path, labels: Path) -> LabelledImages:
-    """The photos that a table names (nothing is decoded); others in the folder are passed over.
+    """Return the photos listed in a table; nothing is decoded, and other photos are ignored.
 
     Args:
-        folder: where relative paths begin.
-        labels: a CSV file in UTF-8, or in UTF-16 with its mark, separated by commas, semicolons or
-            tabs.
+        folder: base of relative paths.
+        labels: a CSV file in UTF-8, or UTF-16 with a byte order mark, separated by commas,
+            semicolons or tabs.
 
     Raises:
         UsageError: one of the two is missing.
@@ -61,7 +61,7 @@ def scan_labels(folder: Path, labels: Path) -> LabelledImages:
     if labels.stat().st_size > _MOST_BYTES:
         raise FewshotError(f"{labels}: larger than {_MOST_BYTES // 10**6} MB, as no table is.")
     sources: list[Source] = []
-    given: list[str] = []
+    row_labels: list[str] = []
     parts = set[str]()
     for line, cells in _rows(labels):
         where = f"{labels}, line {line}"
@@ -72,7 +72,7 @@ def scan_labels(folder: Path, labels: Path) -> LabelledImages:
             sources.append(_source(_place(folder, cells["file"]), cells))
         except UsageError as error:
             raise FewshotError(f"{where}: {error.args[0]}") from None
-        given.append(cells["label"])
+        row_labels.append(cells["label"])
         parts.add(cells.get("part", ""))
     if not sources:
         raise FewshotError(f"{labels}: no rows. It needs a file and a label in each.")
@@ -81,7 +81,7 @@ def scan_labels(folder: Path, labels: Path) -> LabelledImages:
             f"{labels}: its rows are of several parts of a data set ({', '.join(sorted(parts))}). "
             "Give a table of one, and try the model on another."
         )
-    names = tuple(sorted(set(given)))
+    names = tuple(sorted(set(row_labels)))
     check_class_names(labels, names)
     if not any(map(_is_there, map(place_of, sources))):
         raise FewshotError(
@@ -89,16 +89,12 @@ def scan_labels(folder: Path, labels: Path) -> LabelledImages:
             f"at {str(folder)!r}."
         )
     number = {name: k for k, name in enumerate(names)}
-    numbers = tuple(number[label] for label in given)
+    numbers = tuple(number[label] for label in row_labels)
     return LabelledImages(labels.name, folder, names, tuple(sources), numbers)
 
 
 def _source(file: Path, cells: Mapping[str, str]) -> Source:
-    """A photo, or the part of it that cells x, y and w, h or right, bottom are a box of.
-
-    Raises:
-        UsageError: they are none.
-    """
+    """Return the photo, or the region given by x, y and w, h or right, bottom; raise UsageError."""
     corner = "right" in cells
     box = [cells.get(name, "") for name in ("x", "y", *(_CORNER if corner else "wh"))]
     if not any(box):
@@ -108,7 +104,7 @@ def _source(file: Path, cells: Mapping[str, str]) -> Source:
 
 
 def _place(folder: Path, file: str) -> Path:
-    """Where a file of a table lies; tables from Windows have \\ between folders."""
+    """Return the path of a file in a table, which may use Windows' \\ between folders."""
     place = folder / file
     return place if "\\" not in file or _is_there(place) else folder / file.replace("\\", "/")
 
@@ -118,12 +114,12 @@ def _is_there(place: Path) -> bool:
 
 
 def _rows(labels: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line numbers and cells by name: file, label, and what else there is."""
+    """Yield line numbers and cells by column name: file, label and others."""
     columns: dict[str, int] | None = None
     try:
         with labels.open("rb") as raw:
-            wide = raw.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # as Excel's text is
-        with labels.open(encoding="utf-16" if wide else "utf-8-sig", newline="") as file:
+            utf16 = raw.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # Excel's text files
+        with labels.open(encoding="utf-16" if utf16 else "utf-8-sig", newline="") as file:
             first = file.readline()
             file.seek(0)
             reader = csv.reader(file, delimiter=max(",;\t", key=first.count))
@@ -151,16 +147,16 @@ def _rows(labels: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def _header(row: Sequence[str]) -> dict[str, int]:
-    """The places of the columns in a header by name; none if the row is no header."""
+    """Return the index of each column by name; {} if the row is not a header."""
     cells = [cell.strip().lower() for cell in row]
     every = (_NAMES | _CORNER | _PART).items()
-    found = ((name, word) for name, words in every for word in words[::-1] if word in cells)
-    places = {name: cells.index(word) for name, word in found}
-    if not {"file", "label"} <= places.keys():
+    present = ((name, word) for name, words in every for word in words[::-1] if word in cells)
+    columns = {name: cells.index(word) for name, word in present}
+    if not {"file", "label"} <= columns.keys():
         return {}
-    kept = {"file", "label", "part"}
+    used = {"file", "label", "part"}
     for box in ({"x", "y", *_CORNER}, {"x", "y", "w", "h"}):
-        if box <= places.keys():
-            kept |= box
+        if box <= columns.keys():
+            used |= box
             break
-    return {name: place for name, place in places.items() if name in kept}
+    return {name: index for name, index in columns.items() if name in used}

@@ -1,10 +1,10 @@
-"""The formats that Pillow may open, and the cost at which a file is refused.
+"""Open image files safely: a short list of formats, and limits on the cost of decoding.
 
-Pillow reads some forty formats. Several hand a file to another program (Ghostscript for EPS, also
-from inside an IPTC container), are read by slow Python, or are never photos: only `FORMATS` are
-opened, wherever an image is opened. A file of some kilobytes can claim gigapixels and one of some
-megabytes can take minutes, so pixels, bytes and scans are counted before anything is decoded, and
-what all threads decode at the same time has a limit in common.
+Pillow reads some forty formats. Several start another program (Ghostscript for EPS, even inside an
+IPTC container), are decoded by slow Python code, or are never photos; only `FORMATS` are opened. A
+file of a few kilobytes can claim gigapixels and one of a few megabytes can take minutes to decode,
+so pixels, bytes and JPEG scans are checked before decoding, and all threads together share a memory
+limit.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from PIL import Image, UnidentifiedImageError, features
 from fewshot_lite.core.errors import worded
 from fewshot_lite.images.kinds import RAW_DATA, begins_as_video, is_raw_data
 
-# What Pillow logs of damaged files goes to who asks for it, not to stderr: it is raised as well.
+# Pillow logs damaged files as well as raising: keep the log off stderr, unless a handler is set.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
-#: Formats that are opened, by Pillow's names, and the module of Pillow that reads each (HEIF is
-#: read by another package); what a file is, is told by its first bytes.
+#: Pillow's names of the accepted formats, and the Pillow module of each (HEIF has another package).
+#: A file's format is determined by its first bytes.
 FORMATS: Mapping[str, str | None] = {
     "JPEG": "Jpeg",
     "MPO": "Mpo",
@@ -50,33 +50,29 @@ FORMATS: Mapping[str, str | None] = {
     "JPEG2000": "Jpeg2K",
 }
 
-#: Larger images are refused, and images that take as much memory as one of so many pixels.
+#: Largest image in pixels; fewer for formats that take more memory per pixel.
 MAX_PIXELS = 250_000_000
-#: Larger files are refused.
+#: Largest file in bytes.
 MAX_BYTES = 1_000_000_000
 
-#: Bytes of memory that a pixel takes while it is decoded: Pillow's own four, and those of the
-#: decoder (estimates on the safe side).
+#: Memory per pixel while decoding: Pillow's four bytes, and upper estimates of other decoders'.
 _PILLOWS_BYTES = 4
 _BYTES = {"TIFF": 12, "WEBP": 16, "AVIF": 16, "HEIF": 16, "JPEG2000": 24}
-#: Bytes a pixel of a JPEG in several passes: the frequencies of three channels, two bytes each.
+#: Additional bytes per pixel of a progressive JPEG: coefficients of three channels, two bytes each.
 _PROGRESSIVE_BYTES = 6
-#: Passes over the largest image that a progressive JPEG may take; cameras and editors need 10.
+#: Most scans of a progressive JPEG of the largest size; cameras and editors write up to 10.
 _MOST_SCANS = 20
-#: Start-of-scan markers of one photo with a thumbnail and a gain map, in one pass each.
+#: Start-of-scan markers of a baseline JPEG with a thumbnail and a gain map.
 _FEW_SCANS = 4
 
 
 class PhotoError(Exception):
-    """A file that cannot be read as a photo; the message is the reason alone, without the path."""
+    """A file cannot be read as a photo. The message is the reason, without the path."""
 
 
 @contextlib.contextmanager
 def pixel_limit(max_pixels: int | None) -> Iterator[None]:
-    """Within, images of up to `max_pixels` are read by whatever reads photos; None changes nothing.
-
-    The limit belongs to the process, as Pillow's own does.
-    """
+    """Context that sets the process's pixel limit of all reads; None leaves it unchanged."""
     global _limit
     before = _limit
     if max_pixels is not None:
@@ -88,20 +84,20 @@ def pixel_limit(max_pixels: int | None) -> Iterator[None]:
 
 
 def current_limit() -> int:
-    """The limit that holds now, to hand on to another process."""
+    """Return the current pixel limit, to pass on to another process."""
     return _limit
 
 
 @contextlib.contextmanager
 def opened(source: Path | BinaryIO) -> Iterator[Image.Image]:
-    """An image whose pixels are not decoded yet; decode it within `memory_for`.
+    """Open an image without decoding its pixels; decode it within `memory_for`.
 
     Args:
-        source: a file of one of `FORMATS`, whatever its ending.
+        source: a file of one of `FORMATS`, with any ending.
 
     Raises:
-        PhotoError: no image, one that costs too much (`MAX_PIXELS` unless `pixel_limit` is set), or
-            whatever is raised within.
+        PhotoError: not an image, or it exceeds the limits (`MAX_PIXELS` unless `pixel_limit` is
+            set). Any exception raised within becomes a PhotoError, too.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(one_line())
@@ -141,14 +137,14 @@ def _too_large(what: str, limit: int, kind: str = "") -> str:
 
 @contextlib.contextmanager
 def memory_for(image: Image.Image) -> Iterator[None]:
-    """Wait until the images that other threads decode leave enough memory for this one."""
+    """Context to decode an image in: waits until other threads' images leave enough memory."""
     global _in_use
     needed = image.width * image.height * _BYTES.get(image.format or "", _PILLOWS_BYTES)
     if image.info.get("progressive") or image.info.get("scans", 0) > _FEW_SCANS:
-        width, height = image.info.get("whole", image.size)  # a reduced scale does not help
+        width, height = image.info.get("whole", image.size)  # draft mode does not reduce these
         needed += width * height * _PROGRESSIVE_BYTES
     most = MAX_PIXELS * _PILLOWS_BYTES
-    needed = min(needed, most)  # what needs more, by --max-pixels, is decoded alone
+    needed = min(needed, most)  # an image beyond the limit, by --max-pixels, is decoded alone
     with _memory:
         _memory.wait_for(lambda: _in_use + needed <= most)
         _in_use += needed
@@ -162,12 +158,12 @@ def memory_for(image: Image.Image) -> Iterator[None]:
 
 @functools.cache
 def _silence_libtiff() -> None:
-    """No messages of libtiff's on stderr: what is wrong with a file is raised as well.
+    """Stop libtiff from printing errors to stderr, as they are raised as well.
 
-    It has one handler for the process, which Pillow leaves as it is. The library that Pillow has
-    loaded is looked for, and never another loaded; where it is not found, messages are printed.
+    Its error handler is process-wide and Pillow does not set it. Only the library that Pillow has
+    loaded is used; if it is not found, libtiff keeps printing.
     """
-    import ctypes  # of TIFF files alone
+    import ctypes  # needed for TIFF files only
 
     folder = Path(PIL.__file__).parent
     bundled = [*folder.parent.glob("pillow.libs/libtiff*"), *folder.glob(".dylibs/libtiff*")]
@@ -177,16 +173,15 @@ def _silence_libtiff() -> None:
 
 
 def check_file(path: Path, most: int = MAX_BYTES) -> None:
-    """Refuse what is no file, an empty one, and one of more than so many bytes.
+    """Raise PhotoError unless `path` is a regular, non-empty file of at most `most` bytes.
 
     Raises:
-        PhotoError: it is one.
-        OSError: it cannot be looked at.
+        OSError: the file does not exist or cannot be accessed.
     """
     status = path.stat()
     if stat.S_ISDIR(status.st_mode):
         raise PhotoError("a folder, not a photo")
-    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe would block
         raise PhotoError("not a file")
     if status.st_size == 0:
         raise PhotoError("empty file (0 bytes)")
@@ -195,7 +190,7 @@ def check_file(path: Path, most: int = MAX_BYTES) -> None:
 
 
 def _count_scans(file: BinaryIO) -> int:
-    """Start-of-scan markers in a JPEG: hundreds of empty scans are a few kilobytes."""
+    """Count the start-of-scan markers of a JPEG; hundreds of empty scans take a few kilobytes."""
     file.seek(0)
     count, last = 0, b""
     while part := file.read(2**20):
@@ -206,10 +201,10 @@ def _count_scans(file: BinaryIO) -> int:
 
 
 def _check_container(head: bytes) -> None:
-    """See to it that HEIC and AVIF can be read; phones send HEIC under other endings too.
+    """Reject videos and archives, and make sure that HEIC and AVIF can be read.
 
     Args:
-        head: the first bytes of the file. HEIC and AVIF begin with a box that lists their brands.
+        head: first bytes of the file. HEIC and AVIF begin with a box that lists their brands.
     """
     if begins_as_video(head):
         raise PhotoError("a video, not a photo: give its name the ending .mp4 or .mov, say")
@@ -224,7 +219,7 @@ def _check_container(head: bytes) -> None:
     elif any(brand in brands for brand in (b"hei", b"hev", b"mif1", b"msf1")):
         try:
             import pillow_heif
-        except ImportError:  # no wheel for this system, e.g. a processor that few people have
+        except ImportError:  # no wheel for this system
             raise PhotoError(
                 "HEIC photos need pillow-heif, which cannot be imported here: "
                 "pip install pillow-heif, or export the photo as JPEG"
@@ -235,27 +230,27 @@ def _check_container(head: bytes) -> None:
 
 _limit = MAX_PIXELS
 _memory = threading.Condition()
-_in_use = 0  # bytes that images being decoded take, about
+_in_use = 0  # estimated bytes of the images being decoded
 _lock = threading.Lock()
-_reads = 0  # under way
-_pillow_limit: int | None = None  # Pillow's own, while ours holds
-_silence: object = None  # the entry of `warnings.filters` that keeps Pillow quiet
+_reads = 0  # in progress
+_pillow_limit: int | None = None  # Pillow's pixel limit, to be restored
+_silence: object = None  # our entry in `warnings.filters`
 
 
 @functools.cache
 def _load_plugins() -> None:
-    """All at once: threads that load them side by side can miss some."""
+    """Load Pillow's plugins at once: threads that load them concurrently can miss some."""
     for name in filter(None, FORMATS.values()):
         import_module(f"PIL.{name}ImagePlugin")
 
 
 @contextlib.contextmanager
 def _pillow_settings() -> Iterator[None]:
-    """Our pixel limit in place of Pillow's, and no warnings of Pillow's (damaged EXIF, say).
+    """Context with our pixel limit in place of Pillow's, and without Pillow's warnings.
 
-    Both belong to the process, not to a thread: threads that each save and restore them, as
-    `warnings.catch_warnings` does, undo one another's. So the first read to begin sets them, and
-    the last one to end puts back what was there.
+    Both are process-wide: threads that each save and restore them, as `warnings.catch_warnings`
+    does, would undo each other's changes. So the first concurrent read sets them, and the last one
+    restores them.
     """
     global _reads, _pillow_limit, _silence
     with _lock:
@@ -263,7 +258,7 @@ def _pillow_settings() -> Iterator[None]:
             _load_plugins()
             _pillow_limit = Image.MAX_IMAGE_PIXELS
         _reads += 1
-        # Pillow refuses images of more than twice its limit, also those inside an icon.
+        # Pillow rejects images of more than twice its limit, also those inside an icon.
         Image.MAX_IMAGE_PIXELS = (_limit + 1) // 2
         if _reads == 1 or _silence not in warnings.filters:
             warnings.filterwarnings("ignore", module=r"PIL\.|pillow_heif")
@@ -275,25 +270,25 @@ def _pillow_settings() -> Iterator[None]:
             _reads -= 1
             if not _reads:
                 Image.MAX_IMAGE_PIXELS = _pillow_limit
-                with contextlib.suppress(ValueError):  # another part of the program has reset them
+                with contextlib.suppress(ValueError):  # the program has reset its filters
                     warnings.filters.remove(_silence)  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager
 def one_line() -> Iterator[None]:
-    """While entered, an image is read: whatever is raised comes out as PhotoError."""
+    """Convert any exception raised within into a PhotoError."""
     try:
         yield
     except PhotoError:
         raise
     except Image.DecompressionBombError:
         raise PhotoError(_too_large("", _limit)) from None
-    except Exception as error:  # Pillow's decoders raise whatever their format's parser does
+    except Exception as error:  # Pillow's decoders raise many types
         raise PhotoError(_reason(error)) from None
 
 
 def _reason(error: Exception) -> str:
-    """One short line without the path."""
+    """Return a short one-line reason without the path."""
     if isinstance(error, UnidentifiedImageError):
         return "not an image, or badly damaged"
     if isinstance(error, FileNotFoundError):

@@ -1,6 +1,6 @@
-"""One photo file to one square RGB image: the only way pixels enter, in training and in use.
+"""Read one photo as a square RGB image: the only entry of pixels, in training and in use.
 
-A photo is opened, its central square is reduced and brought to RGB band by band, turned upright
+A photo is opened, its central square is reduced and converted to RGB in bands, turned upright
 (EXIF) and resized. Large JPEGs are decoded at a reduced scale (`Image.draft`), which costs a
 fraction of a full decode.
 """
@@ -21,32 +21,30 @@ from fewshot_lite.images.opening import PhotoError as PhotoError
 from fewshot_lite.images.opening import check_size, memory_for, one_line, opened
 from fewshot_lite.images.regions import Box, Region, square_around
 
-#: EXIF orientation -> what turns the photo upright.
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 _T = Image.Transpose
-#: Those that keep width and height; and those where columns, or rows, count from the other end.
+#: EXIF orientation -> transposition that turns the photo upright.
+_TURNS = {
+    2: _T.FLIP_LEFT_RIGHT,
+    3: _T.ROTATE_180,
+    4: _T.FLIP_TOP_BOTTOM,
+    5: _T.TRANSPOSE,
+    6: _T.ROTATE_270,
+    7: _T.TRANSVERSE,
+    8: _T.ROTATE_90,
+}
+#: Transpositions that keep width and height, and those that reverse the columns or the rows.
 _UNSWAPPED = (_T.FLIP_LEFT_RIGHT, _T.FLIP_TOP_BOTTOM, _T.ROTATE_180)
 _FROM_RIGHT = (_T.FLIP_LEFT_RIGHT, _T.ROTATE_180, _T.ROTATE_90, _T.TRANSVERSE)
 _FROM_BELOW = (_T.FLIP_TOP_BOTTOM, _T.ROTATE_180, _T.ROTATE_270, _T.TRANSVERSE)
 #: Left, top, right and bottom.
 Area: TypeAlias = tuple[int, int, int, int]
-#: Pixels that are brought to RGB at a time: copies of a whole photo would take gigabytes.
+#: Pixels converted to RGB at a time: copies of a whole photo would take gigabytes.
 _BAND = 2**20
-#: Values of white in grey photos of more than 8 bits, by the kind of numbers ("F": floats, "I":
-#: whole ones) of which there are any; see `images.bit_depths`.
+#: White levels of grey photos of more than 8 bits, by number type ("F": floats, "I": integers); see
+#: `images.bit_depths`.
 Whites: TypeAlias = Mapping[str, float]
-#: Those that are usual: cameras, microscopes and scanners keep 10, 12 or 14 bits in files of 16,
-#: and a file does not say how many.
+#: Common white levels, those of 8, 10, 12, 14 and 16 bits among them.
 _WHITES = {"F": (1.0, 255.0, 65535.0), "I": (255.0, 1023.0, 4095.0, 16383.0, 65535.0)}
-#: What is known of photos that nothing is known of.
 NO_WHITES: Whites = {}
 
 
@@ -54,17 +52,17 @@ class StoredImage(Protocol):
     """An image that is not a file of its own: a record, a row of an array. Hashable and small."""
 
     def read(self) -> bytes | Image.Image | npt.NDArray[Any] | Square:
-        """An encoded image, one of Pillow's to keep, or pixels (height, width[, 3 or 4]), uint8,
-        or uint16 if grey; or its square, if it is of the size asked for. Raises PhotoError or
-        OSError."""
+        """Return an encoded image, a Pillow image that the caller may change, pixels (height,
+        width[, 3 or 4]), uint8, or uint16 if grey, or a square of the requested size. Raises
+        PhotoError or OSError."""
         ...
 
     def __str__(self) -> str:
-        """Where it lies, for messages: the file, and where in it."""
+        """Return the place of the image for messages: the file, and where in it."""
         ...
 
 
-#: Where the pixels of one image come from.
+#: A place from which one image can be read.
 Source: TypeAlias = Path | StoredImage | Region
 
 
@@ -74,28 +72,28 @@ class Square(NamedTuple):
     pixels: npt.NDArray[np.uint8]
     """(size, size, 3), RGB."""
     width: int
-    """The size of the whole photo as it is stored, in pixels."""
+    """Width of the whole photo as stored, in pixels; `height` likewise."""
     height: int
     white: int | None = None
-    """What white would be in a grey photo of more than 8 bits by its own values."""
+    """White level of a grey photo of more than 8 bits, estimated from its own values."""
 
 
 def load_square(source: Source, size: int) -> npt.NDArray[np.uint8]:
-    """As `read_square`, the pixels alone."""
+    """Return the pixels of `read_square`, uint8 (size, size, 3)."""
     return read_square(source, size).pixels
 
 
 def read_square(source: Source, size: int, *, whites: Whites = NO_WHITES) -> Square:
-    """Read a photo and resize its central square. Threads may call this at the same time.
+    """Read a photo and resize its central square. Thread-safe.
 
     Args:
-        source: a file of any of `opening.FORMATS`, whatever its ending; of animated files the first
-            frame is taken. Or an image stored otherwise, or a region of any of these.
+        source: a file of any of `opening.FORMATS` (the first frame of animated ones), an image
+            stored otherwise, or a region of either.
         size: side of the result in pixels.
-        whites: of grey photos of more than 8 bits, what white is at least.
+        whites: lower bounds of the white level of grey photos of more than 8 bits.
 
     Raises:
-        PhotoError: the file is missing, unreadable, truncated, too large or no image.
+        PhotoError: the file is missing, unreadable, truncated, too large or not an image.
     """
     photo, box = (source.photo, source.box) if isinstance(source, Region) else (source, None)
     with _image_of(photo) as image:
@@ -103,10 +101,9 @@ def read_square(source: Source, size: int, *, whites: Whites = NO_WHITES) -> Squ
 
 
 def read_white(source: Source) -> tuple[str, float] | None:
-    """The kind of numbers and the white of a grey photo of more than 8 bits, by its own values.
+    """Return number type and white level of a grey photo of more than 8 bits, from its own values.
 
-    Returns:
-        None for other photos, of which no pixel is decoded.
+    For other photos it returns None, without decoding them.
 
     Raises:
         PhotoError: as `read_square`.
@@ -122,7 +119,7 @@ def read_white(source: Source) -> tuple[str, float] | None:
 
 @contextlib.contextmanager
 def _image_of(photo: Path | StoredImage) -> Iterator[Image.Image | Square]:
-    """A photo opened, or its square where that is stored; raises PhotoError."""
+    """Open a photo, or yield its square if that is stored; raises PhotoError."""
     file: Path | BytesIO
     with one_line():
         if isinstance(photo, Path):
@@ -144,16 +141,20 @@ def _image_of(photo: Path | StoredImage) -> Iterator[Image.Image | Square]:
 def square_of(
     image: Image.Image, size: int, box: Box | None = None, whites: Whites = NO_WHITES
 ) -> Square:
-    """The central square of an opened image, or of what lies in a box; raises PhotoError."""
+    """Return the central square of an opened image, or the square around a box of it.
+
+    Raises:
+        PhotoError: the image cannot be decoded, or the box lies outside of it.
+    """
     width, height = image.size
     if image.format in ("JPEG", "MPO") and box is None:
-        # Twice the wanted size keeps the resize below well-sampled. A side may not be scaled
-        # below the wanted square, so draft is given the shape of the whole image.
+        # Twice the target size keeps the resize below well-sampled. No side may be scaled below the
+        # target square, so draft is given the aspect ratio of the whole image.
         scale = max(1.0, min(width, height) / (2 * size))
         image.draft(None, (int(width / scale), int(height / scale)))
         image.info["whole"] = (width, height)
     with memory_for(image):
-        image.load()  # before the orientation is looked up: a TIFF is turned upright as it loads
+        image.load()  # before reading the orientation: Pillow turns a TIFF upright on loading
         white = _white(image)
         turn = _TURNS.get(_orientation(image))
         area = (0, 0, *image.size) if box is None else _area(image.size, turn, box)
@@ -169,7 +170,7 @@ def square_of(
 
 
 def _area(size: tuple[int, int], turn: Image.Transpose | None, box: Box) -> Area:
-    """The pixels of a region (`images.regions`) in a photo as it is stored; raises PhotoError."""
+    """Return the pixels of a box (`images.regions`) in the photo as stored; raises PhotoError."""
     width, height = size
     swapped = turn is not None and turn not in _UNSWAPPED
     upright = (height, width) if swapped else (width, height)
@@ -187,27 +188,27 @@ def _area(size: tuple[int, int], turn: Image.Transpose | None, box: Box) -> Area
 
 
 def _reduced(image: Image.Image, area: Area, size: int, white: float | None) -> Image.Image:
-    """The central square of an area in RGB, at least three times `size` a side if it was larger.
+    """Return the central square of an area in RGB, reduced to no less than 3 `size` a side.
 
-    Means of whole blocks of pixels come before the resize, as `reducing_gap` has it. A square that
-    begins in the middle of a pixel has half a pixel more on both sides.
+    Blocks of pixels are averaged before the resize, like Pillow's `reducing_gap`. A square that
+    would begin at half a pixel is extended by half a pixel on both sides.
     """
-    wholes = area[2] - area[0], area[3] - area[1]
-    side = min(wholes)
+    sides = area[2] - area[0], area[3] - area[1]
+    side = min(sides)
     factor = max(1, side // (3 * size))
     if factor > 1:
         width = height = side - side % factor
     else:
-        width, height = (side + (whole - side) % 2 for whole in wholes)
-    left, top = area[0] + (wholes[0] - width) // 2, area[1] + (wholes[1] - height) // 2
+        width, height = (side + (length - side) % 2 for length in sides)
+    left, top = area[0] + (sides[0] - width) // 2, area[1] + (sides[1] - height) // 2
     if factor == 1 and image.mode == "RGB" and not image.has_transparency_data:
-        return image.crop((left, top, left + width, top + height))  # as it is
+        return image.crop((left, top, left + width, top + height))
     rows = factor * max(1, _BAND // (width * factor))
     square = Image.new("RGB", (width // factor, height // factor))
     for row in range(0, height, rows):
         box = (left, top + row, left + width, top + min(row + rows, height))
         band = image.crop(box)
-        if image.mode == "LAB":  # the fewer pixels, as converting one takes a microsecond
+        if image.mode == "LAB":  # reduce first, as converting a pixel takes a microsecond
             band = _rgb(band.reduce(factor), white)
         else:
             band = _rgb(band, white).reduce(factor)
@@ -216,9 +217,9 @@ def _reduced(image: Image.Image, area: Area, size: int, white: float | None) -> 
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation; 1, upright, where damaged data do not tell.
+    """Return the EXIF orientation; 1, upright, if the data are damaged.
 
-    ImageOps.exif_transpose would give up the photo then: it reads and rewrites all of the data.
+    ImageOps.exif_transpose would raise then, as it reads and rewrites all EXIF data.
     """
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
@@ -227,11 +228,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _rgb(image: Image.Image, white: float | None) -> Image.Image:
-    """RGB of any mode; transparency is laid on white.
-
-    Args:
-        white: of grey values of more than 8 bits, the one that becomes 255.
-    """
+    """Convert any mode to RGB, transparency laid on white; `white` maps grey values to 255."""
     if white is not None:
         values = np.asarray(image, dtype=np.float32)
         values = np.nan_to_num(np.clip(values, 0, white) / white)  # infinity is clipped to white
@@ -246,17 +243,14 @@ def _rgb(image: Image.Image, white: float | None) -> Image.Image:
 
 
 def _kind(image: Image.Image) -> str | None:
-    """The kind of numbers of a grey image of more than 8 bits, as `Whites` has it."""
+    """Return the number type of a grey image of more than 8 bits, as in `Whites`, else None."""
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         return image.mode[:1]
     return None
 
 
 def _white(image: Image.Image) -> float | None:
-    """The value that is white in grey images of more than 8 bits; None for others.
-
-    It is the largest that the fewest usual bits can hold, or else the largest there is.
-    """
+    """Estimate the white level of a grey image of more than 8 bits; None for others."""
     if _kind(image) is None:
         return None
     peak = max((float(v.max(initial=0, where=np.isfinite(v))) for v in _bands(image)), default=0.0)
@@ -264,24 +258,24 @@ def _white(image: Image.Image) -> float | None:
 
 
 def usual_white(peak: float, mode: str = "I;16") -> float:
-    """The value of white by the largest value there is: as many bits as are usual and hold it."""
+    """Return the least common white level that is not below `peak`, or else `peak`."""
     usual = _WHITES.get(mode, _WHITES["I"][1:])
     return next((value for value in usual if peak <= value), peak)
 
 
 def file_of(source: Source) -> Path | None:
-    """The file of an image; None of one stored otherwise."""
+    """Return the file of a source; None if it is stored otherwise."""
     photo = source.photo if isinstance(source, Region) else source
     return photo if isinstance(photo, Path) else None
 
 
 def place_of(source: Source) -> Path:
-    """The file of an image; of one stored otherwise, where it lies in words."""
+    """Return the file of a source, or a path made of its description if it is stored otherwise."""
     return file_of(source) or Path(str(source))
 
 
 def _bands(image: Image.Image) -> Iterator[npt.NDArray[np.float32]]:
-    """The values of a grey image, some rows at a time."""
+    """Yield the values of a grey image, some rows at a time."""
     rows = max(1, _BAND // image.width)
     for top in range(0, image.height, rows):
         box = (0, top, image.width, min(top + rows, image.height))
@@ -289,7 +283,7 @@ def _bands(image: Image.Image) -> Iterator[npt.NDArray[np.float32]]:
 
 
 _D50 = np.array([0.96422, 1.0, 0.82521], dtype=np.float32)
-#: XYZ (D50) to linear sRGB, Lindbloom's.
+#: XYZ (D50) to linear sRGB, by Lindbloom.
 _TO_RGB = np.array(
     [
         [3.1338561, -1.6168667, -0.4906146],
@@ -298,12 +292,12 @@ _TO_RGB = np.array(
     ],
     dtype=np.float32,
 )
-#: Where the cube root of L*a*b* becomes a line, 6/29.
+#: Below this the cube root in L*a*b* is replaced by a line.
 _KNEE = np.float32(6 / 29)
 
 
 def lab_to_rgb(image: Image.Image) -> Image.Image:
-    """An image of mode LAB in mode RGB; colours that sRGB lacks are clipped."""
+    """Convert an image of mode LAB to RGB, clipping colours outside sRGB."""
     values = np.asarray(image)
     lightness = (values[..., 0] * np.float32(100 / 255) + 16) / 116
     a, b = values[..., 1:].astype(np.int8).transpose(2, 0, 1).astype(np.float32)  # signed

@@ -1,4 +1,4 @@
-"""Batches of photos decoded in threads while the network is busy with an earlier one."""
+"""Decode batches of photos in threads while the network processes an earlier batch."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from fewshot_lite.images.videos import FRAMES, as_pixels, draw_frames, is_video
 
 @dataclass(frozen=True)
 class DecodedBatch:
-    """Some photos in order; B of them could be read."""
+    """A batch of photos and videos, decoded."""
 
     paths: tuple[Source, ...]
     problems: dict[int, str]
-    """Position in `paths` -> why it was not read."""
+    """Position in `paths` of an unreadable item -> reason."""
     pixels: npt.NDArray[np.uint8]
-    """(B, 3, S, S), of the others; of a video there are several, one after the other."""
+    """(B, 3, S, S), the readable photos in order, and the frames of each video in its place."""
     videos: dict[int, tuple[float, ...]] = field(default_factory=dict)
     """Position in `paths` of a video -> the times of its frames in seconds."""
 
     def rows(self) -> dict[int, slice]:
-        """Position in `paths` of what was read -> its rows of `pixels`."""
-        found, row = {}, 0
+        """Map the position in `paths` of each readable item to its rows of `pixels`."""
+        rows, row = {}, 0
         for position in range(len(self.paths)):
             if position not in self.problems:
-                found[position] = slice(row, row + len(self.videos.get(position, (0.0,))))
-                row = found[position].stop
-        return found
+                rows[position] = slice(row, row + len(self.videos.get(position, (0.0,))))
+                row = rows[position].stop
+        return rows
 
 
 def decoded_batches(
@@ -51,21 +51,19 @@ def decoded_batches(
     frames: int = FRAMES,
     whites: Whites = NO_WHITES,
 ) -> Generator[DecodedBatch]:
-    """Decode photos, some batches ahead of the one that is being worked on.
+    """Decode photos and videos in batches, ahead of the consumer.
 
-    At most `(1 + ahead) * batch` paths are taken that have not been answered, so memory does not
-    depend on how many there are.
+    At most `(1 + ahead) * batch` paths are in progress, so memory does not depend on their number.
 
     Args:
-        paths: photos, files or stored otherwise, and files that are known to be none: they are not
-            opened.
+        paths: sources, and skipped files, which are reported but not opened.
         size: side S of the images.
-        batch: paths to a batch.
-        ahead: batches that are decoded, or being decoded, beyond the one handed out.
-        workers: threads; `decoding.worker_count` unless given.
-        look: as `decoding.decode_pixels` takes it, with positions in `paths`.
-        frames: that are drawn of a video (`images.videos`); it counts as one path.
-        whites: as for `read_square`; see `images.bit_depths`.
+        batch: paths per batch.
+        ahead: batches that are decoded beyond the one yielded last.
+        workers: number of threads; `decoding.worker_count()` by default.
+        look: as for `decoding.decode_pixels`, with positions in `paths`.
+        frames: number drawn from each video, which counts as one path.
+        whites: white levels, as for `read_square`.
     """
     rest = iter(paths)
     waiting: deque[Future[DecodedBatch]] = deque()
@@ -74,8 +72,8 @@ def decoded_batches(
     try:
         while True:
             while len(waiting) <= ahead and (chunk := tuple(islice(rest, batch))):
-                given = first, workers, look, frames, whites
-                waiting.append(pool.submit(_decoded, chunk, size, *given))
+                options = first, workers, look, frames, whites
+                waiting.append(pool.submit(_decode_batch, chunk, size, *options))
                 first += len(chunk)
             if not waiting:
                 return
@@ -84,7 +82,7 @@ def decoded_batches(
         pool.shutdown(cancel_futures=True)
 
 
-def _decoded(
+def _decode_batch(
     chunk: tuple[Source | Skipped, ...],
     size: int,
     first: int,
@@ -94,13 +92,13 @@ def _decoded(
     whites: Whites,
 ) -> DecodedBatch:
     problems = {i: item.reason for i, item in enumerate(chunk) if isinstance(item, Skipped)}
-    tried = [i for i in range(len(chunk)) if i not in problems]
+    to_read = [i for i in range(len(chunk)) if i not in problems]
     paths = tuple(item.path if isinstance(item, Skipped) else item for item in chunk)
-    clips = [i for i in tried if is_video(paths[i])]
-    photos = [i for i in tried if i not in clips] if clips else tried
-    seen = None if look is None else (lambda i, square: look(first + photos[i], square))
+    clips = [i for i in to_read if is_video(paths[i])]
+    photos = [i for i in to_read if i not in clips] if clips else to_read
+    callback = None if look is None else (lambda i, square: look(first + photos[i], square))
     sources = [paths[i] for i in photos]
-    pixels, unreadable = decode_pixels(sources, size, workers=workers, look=seen, whites=whites)
+    pixels, unreadable = decode_pixels(sources, size, workers=workers, look=callback, whites=whites)
     good = [i for i in range(len(photos)) if i not in unreadable]
     problems |= {photos[i]: reason for i, reason in unreadable.items()}
     if len(good) < len(photos):

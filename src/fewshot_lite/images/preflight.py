@@ -1,4 +1,4 @@
-"""Checks of a folder of photos before anything is learned from it.
+"""Check a folder of photos before adapting to it.
 
     for finding in check("my_objects"):
         print(finding.kind, finding.detail, *finding.paths)
@@ -27,43 +27,43 @@ from fewshot_lite.images.folders import LabelledImages, Skipped
 from fewshot_lite.images.photo import Square, place_of
 
 Kind = Literal[
-    "skipped",  # a file that is not read, or no photo
-    "no-photo",  # a class without any that can be read
-    "one-class",  # nothing to tell apart
+    "skipped",  # an unreadable file, or not a photo
+    "no-photo",  # a class without readable photos
+    "one-class",  # nothing to distinguish
     "two-labels",  # one photo, or copies of it, in folders of different classes
-    "same-file",  # the same bytes within a class
+    "same-file",  # identical bytes within a class
     "near-copy",  # re-saved, resized or slightly cropped copies within a class
-    "tiny",  # far smaller than what the model sees
+    "tiny",  # far smaller than the model's input
     "one-photo",  # a class with one photo, or copies of one
-    "level",  # class folders that hold the same folders, which may be the classes
+    "level",  # class folders that contain the same folders, which may be the classes
     "imbalance",  # many times as many photos of one class as of another
-    "bit-depth",  # grey photos of more than 8 bits that seem to have white at different values
+    "bit-depth",  # grey photos of more than 8 bits with different estimated white levels
 ]
 
-#: With these `adapt` leaves out files or fails; the others are for a person to judge.
+#: With these `adapt` leaves out files or fails; the others are for the user to judge.
 SERIOUS = frozenset[Kind](["skipped", "no-photo", "one-class"])
 
-#: A photo whose shorter side is enlarged more than so many times is tiny.
+#: A photo whose shorter side has to be enlarged by more than this factor is tiny.
 _MOST_ENLARGED = 2
-#: Photos of the largest class to one of the smallest.
+#: Ratio of the largest to the smallest class from which on they are imbalanced.
 _IMBALANCE = 10
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing to look at."""
+    """One problem of a folder."""
 
     kind: Kind
     paths: tuple[Path, ...]
-    """The files, or the folders of the classes, that it is about."""
+    """The files or class folders concerned."""
     classes: tuple[str, ...]
-    """The classes, without repetition; empty for files outside of all."""
+    """The classes concerned, each once; empty for files outside all class folders."""
     detail: str
-    """The finding in words, without the paths."""
+    """A description without the paths."""
 
 
 class StrictError(FewshotError):
-    """Something was found where nothing may be."""
+    """A folder has problems where `--strict` allows none."""
 
     def __init__(self, root: Path, findings: Sequence[Finding]) -> None:
         counts = Counter(finding.kind for finding in findings)
@@ -78,22 +78,17 @@ class StrictError(FewshotError):
 
 
 class Examiner:
-    """Looks at the photos of a folder as they are decoded, and then tells what it found.
+    """Collects facts of a folder's photos as they are decoded, and then reports its findings.
 
         examiner = Examiner(folder, size)
         images, problems = decode_pixels(folder.paths, size, look=examiner.look)
         findings = examiner.findings(problems)
 
-    It keeps about a kilobyte of each photo.
+    It keeps about a kilobyte per photo.
     """
 
     def __init__(self, folder: LabelledImages, size: int) -> None:
-        """Nothing was seen yet.
-
-        Args:
-            folder: the photos; those that are no files are named by their places (`place_of`).
-            size: side in pixels of what the model sees.
-        """
+        """Begin without photos; `size` is the side of the model's input in pixels."""
         self.folder = folder
         self._places = tuple(map(place_of, folder.paths))
         self.size = size
@@ -103,7 +98,7 @@ class Examiner:
         self._lock = threading.Lock()
 
     def look(self, position: int, square: Square) -> None:
-        """See one photo; threads may call this at the same time."""
+        """Take in one photo. Thread-safe."""
         self._fingerprints.set(position, square.pixels)
         with self._lock:
             if min(square.width, square.height) * _MOST_ENLARGED < self.size:
@@ -112,24 +107,24 @@ class Examiner:
                 self._white[position] = square.white
 
     def findings(self, problems: dict[int, str]) -> tuple[Finding, ...]:
-        """All that was found, the most serious first.
+        """Return all findings, the most serious first.
 
         Args:
-            problems: position in the folder's paths -> why it was not read.
+            problems: position in the folder's paths of an unreadable photo -> reason.
         """
         folder = self.folder
         good = [i for i in range(len(folder.paths)) if i not in problems]
         classes = len(folder.class_names)
         copies = find_copies(self._places, folder.labels, self._fingerprints, good, classes)
         found: list[Finding] = []
-        skipped = [(item, self._home(item.path)) for item in folder.skipped]
+        skipped = [(item, self._class_of(item.path)) for item in folder.skipped]
         skipped += [(Skipped(self._places[i], problems[i]), self._names((i,))) for i in problems]
         for item, names in sorted(skipped, key=lambda pair: str(pair[0].path)):
             found.append(Finding("skipped", (item.path,), names, item.reason))
         counts = [0] * classes
         for i in good:
             counts[folder.labels[i]] += 1
-        found += self._few_photos(counts, self._alone(good, copies.distinct))
+        found += self._few_photos(counts, self._independent(good, copies.distinct))
         for group in copies.across:
             exact = "the same file" if group.exact else "one photo or nearly"
             names = self._names(group.members)
@@ -146,9 +141,9 @@ class Examiner:
         return (*found, *self._level(), *self._bit_depths())
 
     def _level(self) -> list[Finding]:
-        """Class folders of folders alone that have the same names: these may be the classes.
+        """Report class folders that contain equally named folders and no photos.
 
-        They need not be: photos of each thing by days look the same.
+        These may be the classes, but need not: photos of each object sorted by day look the same.
         """
         root, inner = self.folder.root, dict[str, Counter[str]]()
         for place, label in zip(self._places, self.folder.labels, strict=True):
@@ -158,23 +153,21 @@ class Examiner:
                 return []
             inner.setdefault(name, Counter())[parts[1]] += 1
         times = Counter(name for names in inner.values() for name in names)
-        again = sorted(name for name, number in times.items() if number > 1)
-        meant = max(inner, key=lambda k: (len(inner[k]), inner[k].total()), default="")
-        if (
-            not again
-            or len(inner[meant]) < 2
-            or not all(set(again) & set(k) for k in inner.values())
-        ):
+        shared = sorted(name for name, number in times.items() if number > 1)
+        largest = max(inner, key=lambda k: (len(inner[k]), inner[k].total()), default="")
+        if not shared or len(inner[largest]) < 2:
             return []
-        names = ", ".join(map(repr, again[:3])) + ", …" * (len(again) > 3)
-        command = f"fewshot-lite adapt {shlex.quote(str(root / meant))}"
+        if not all(set(shared) & set(names) for names in inner.values()):
+            return []
+        names = ", ".join(map(repr, shared[:3])) + ", …" * (len(shared) > 3)
+        command = f"fewshot-lite adapt {shlex.quote(str(root / largest))}"
         if root.is_file():
-            command = f"unpack the archive and give the folder {meant!r}"
+            command = f"unpack the archive and give the folder {largest!r}"
         detail = f"have folders of the same names ({names}); if those are the classes: {command}"
         return [Finding("level", tuple(root / name for name in inner), tuple(inner), detail)]
 
     def _bit_depths(self) -> list[Finding]:
-        """Grey photos that seem to have different bits: those of fewer come out dark."""
+        """Report grey photos with different white levels: those with lower ones come out dark."""
         whites = Counter(self._white.values())
         if len(whites) < 2:
             return []
@@ -184,16 +177,16 @@ class Examiner:
         detail += "all with one"
         return [self._on_photos("bit-depth", tuple(sorted(self._white)), detail)]
 
-    def _alone(self, good: Sequence[int], distinct: Sequence[int]) -> Sequence[int]:
-        """Photos of each class, copies counted once; 1 of a class of one clip and nothing else."""
+    def _independent(self, good: Sequence[int], distinct: Sequence[int]) -> Sequence[int]:
+        """Return the distinct photos of each class, but 1 for a class of a single clip."""
         if not self.folder.groups:
             return distinct
-        seen = {(self.folder.labels[i], self.folder.groups[i]) for i in good}
-        clips = Counter(label for label, _ in seen)
+        groups = {(self.folder.labels[i], self.folder.groups[i]) for i in good}
+        clips = Counter(label for label, _ in groups)
         return [1 if clips[k] == 1 else number for k, number in enumerate(distinct)]
 
     def _few_photos(self, counts: Sequence[int], distinct: Sequence[int]) -> list[Finding]:
-        """Classes without photos or with one, and imbalance; of each class its photos."""
+        """Report classes with no photo or one, and imbalance, from the photos of each class."""
         names, root = self.folder.class_names, self.folder.root
         found = []
         if len(names) < 2:
@@ -207,9 +200,10 @@ class Examiner:
                 if count > 1 and self.folder.groups:
                     detail = f"one video only, {count} frames of it"
                 found.append(Finding("one-photo", (root / name,), (name,), detail))
-        shown = [k for k, count in enumerate(counts) if count]
-        if shown:
-            most, fewest = max(shown, key=counts.__getitem__), min(shown, key=counts.__getitem__)
+        present = [k for k, count in enumerate(counts) if count]
+        if present:
+            most = max(present, key=counts.__getitem__)
+            fewest = min(present, key=counts.__getitem__)
             if counts[most] >= _IMBALANCE * counts[fewest]:
                 detail = f"{counts[most]} photos of {names[most]!r}, "
                 detail += f"{counts[fewest]} of {names[fewest]!r}"
@@ -225,11 +219,10 @@ class Examiner:
         labels = sorted({self.folder.labels[i] for i in members})
         return tuple(self.folder.class_names[label] for label in labels)
 
-    def _home(self, path: Path) -> tuple[str, ...]:
-        """The class in whose folder a file lies."""
-        inside = path.relative_to(self.folder.root).parts
-        known = inside[0] in self.folder.class_names
-        return inside[:1] if known else ()
+    def _class_of(self, path: Path) -> tuple[str, ...]:
+        """Return the class in whose folder a file lies, or ()."""
+        parts = path.relative_to(self.folder.root).parts
+        return parts[:1] if parts[0] in self.folder.class_names else ()
 
 
 def check(
@@ -240,18 +233,17 @@ def check(
     on_done: OnDone | None = None,
     on_video: OnDone | None = None,
 ) -> tuple[Finding, ...]:
-    """Look at a folder of photos and learn nothing from it.
+    """Check a folder of photos without adapting to it.
 
     Args:
-        folder: one folder of photos per class, or a ZIP archive of such; or what `find_labelled`
-            found in it.
-        size: side in pixels of what the model sees, for what is tiny.
-        labels: a table of the photos in the folder instead (`images.labels_file`).
-        on_done: called with (photos decoded, photos in all).
-        on_video: called with (videos read, videos in all).
+        folder: one folder of photos per class, a ZIP archive of such, or `find_labelled`'s result.
+        size: side of the model's input in pixels; far smaller photos are reported.
+        labels: a table of the photos in the folder and their classes (`images.labels_file`).
+        on_done: called with (photos decoded, photos in total).
+        on_video: called with (videos read, videos in total).
 
     Returns:
-        What was found, the most serious first; empty if all is well.
+        The findings, the most serious first; empty if there are none.
 
     Raises:
         UsageError: the folder is missing, a file or unreadable.

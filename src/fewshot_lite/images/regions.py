@@ -1,4 +1,4 @@
-"""A part of a photo in the place of a photo: where the thing is, by a box around it."""
+"""Regions of photos, given by a box around an object."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 
 from fewshot_lite.core.errors import InputError
 
-#: Left, top, width and height in pixels of the photo as it is seen, that is upright.
+#: Left, top, width and height in pixels of the upright photo.
 Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
 class Region:
-    """A box of a photo; it is read as the smallest square around the box.
+    """A box of a photo, read as the smallest square around it.
 
-    Where that would reach beyond the photo it is moved into it, and cut to it if it is larger.
+    A square that reaches beyond the photo is moved into it, and cropped if it is larger.
     """
 
     photo: Any
-    """A photo in any form (`images.inputs.Photo`); where it is read, a source that is no region."""
+    """A photo in any form (`images.inputs.Photo`); for reading, a source that is not a region."""
     box: Box
 
     def __str__(self) -> str:
@@ -29,27 +29,23 @@ class Region:
 
 
 def as_box(values: Sequence[object], name: str = "box") -> Box:
-    """Four numbers, or what spells them, as a box.
-
-    Args:
-        values: x, y, width and height.
-        name: what to call it in messages.
+    """Convert x, y, width and height, numbers or their text, to a box.
 
     Raises:
-        InputError: they are none.
+        InputError: they are not a box; the message begins with `name`.
     """
     try:
         x, y, width, height = (float(str(value)) for value in values)
     except ValueError:
         x = y = width = height = math.nan
     if not (math.isfinite(x + y) and 0 < width < math.inf and 0 < height < math.inf):
-        given = ",".join(map(str, values))
-        raise InputError(f"{name} {given}: give x,y,w,h in pixels, e.g. {name} 120,80,400,300.")
+        text = ",".join(map(str, values))
+        raise InputError(f"{name} {text}: give x,y,w,h in pixels, e.g. {name} 120,80,400,300.")
     return x, y, width, height
 
 
 def square_around(box: Box, width: int, height: int) -> tuple[int, int, int, int] | None:
-    """The pixels to read of a photo: left, top, right and bottom; None if the box is outside."""
+    """Return left, top, right and bottom of the square to read; None if the box is outside."""
     left, right = max(0.0, box[0]), min(float(width), box[0] + box[2])
     top, bottom = max(0.0, box[1]), min(float(height), box[1] + box[3])
     if right - left < 1 or bottom - top < 1:

@@ -1,12 +1,12 @@
-"""Frames of videos, turned upright, as squares: what PyAV reads, as photos are read.
+"""Draw frames from videos with PyAV, as upright squares like those of photos.
 
     for frame in draw_frames(Path("clip.mp4"), 224):
         print(frame.seconds, frame.square.pixels.shape)
 
-A first look at the packets, undecoded, tells which frames there are, when each is shown and from
-where it can be decoded. So frames are drawn evenly over time whatever the rate, and of a long video
-no more is decoded than leads from a key frame to each of them. Only the containers named in
-`_CONTAINERS` are opened, from bytes that Python reads: no file can name another, or an address.
+The packets are scanned first, without decoding, for the time of each frame and the key frames. So
+frames are drawn evenly over time at any frame rate, and only the packets from a key frame to each
+of them are decoded. Only the containers in `_CONTAINERS` are opened, from bytes that Python reads,
+so a file cannot refer to another file or an address.
 """
 
 from __future__ import annotations
@@ -40,24 +40,24 @@ from fewshot_lite.images.opening import PhotoError, check_file, current_limit, o
 from fewshot_lite.images.photo import Source, Square, square_of
 from fewshot_lite.images.regions import Box, Region
 
-#: Frames drawn of a clip; `benchmarks/accuracy/videos.py` has the accuracy with others.
+#: Frames drawn from a clip; `benchmarks/accuracy/videos.py` compares other numbers.
 FRAMES = 8
-#: More are neither drawn of a clip nor points of its time line.
+#: Most frames drawn from a clip, and most points of its time line.
 MOST_FRAMES, MOST_POINTS = 1000, 100_000
 
-#: Larger files, and frames of more pixels (8K has 33 million), are refused.
+#: Largest file in bytes, and largest frame in pixels (8K has 33 million).
 MAX_BYTES, MAX_PIXELS = 4_000_000_000, 40_000_000
-#: Packets of a video: ten hours of 50 frames a second.
+#: Most packets of a video: ten hours of 50 frames a second.
 _MOST_PACKETS = 2_000_000
-#: Pixels that are decoded to draw frames: 4,800 frames of 4K, one key frame in ten seconds.
+#: Most pixels decoded to draw frames: 4,800 frames of 4K, one key frame in ten seconds.
 _MOST_DECODED = 40_000_000_000
-#: Seconds after which a video that is decoded too slowly is given up.
+#: Time limit of decoding a video, in seconds.
 _MOST_SECONDS = 120.0
-#: What is opened, by FFmpeg's names.
+#: FFmpeg's names of the accepted containers.
 _CONTAINERS = "mov,mp4,matroska,webm,avi"
 
 _NOT_A_VIDEO = "not a video, or badly damaged"
-#: What FFmpeg's errors are; one that is raised in `_Video.frames` is of one frame.
+#: Base classes of FFmpeg's errors; one raised in `_Video.frames` concerns a single frame.
 _ERRORS = (OSError, ValueError, EOFError, ArithmeticError, LookupError)
 _TURNS = {
     90: Image.Transpose.ROTATE_90,
@@ -65,7 +65,7 @@ _TURNS = {
     270: Image.Transpose.ROTATE_270,
 }
 
-#: One clip at a time is decoded, by as many threads as the decoder takes: memory has a bound.
+#: Clips are decoded one at a time, each by the decoder's own threads, which bounds memory.
 _one_at_a_time = threading.Lock()
 
 
@@ -73,28 +73,24 @@ class Drawn(NamedTuple):
     """A frame of a video."""
 
     seconds: float
-    """When it is shown, from the beginning."""
+    """Its time from the beginning of the video."""
     square: Square
 
 
 @functools.cache
 def can_read() -> bool:
-    """Whether PyAV is installed; it is not imported."""
+    """Return whether PyAV is installed, without importing it."""
     return find_spec("av") is not None
 
 
 def check_frames(number: int) -> None:
-    """Refuse a number of frames that cannot be drawn.
-
-    Raises:
-        UsageError: it is below 1 or above `MOST_FRAMES`.
-    """
+    """Raise UsageError for a number of frames below 1 or above `MOST_FRAMES`."""
     if not 1 <= number <= MOST_FRAMES:
         raise UsageError(f"--frames {number}: give a number from 1 to {MOST_FRAMES:,}.")
 
 
 def is_video(source: Source) -> bool:
-    """Whether a source is a video by its ending or first bytes; what begins as a photo is none."""
+    """Return whether a source is a video by its ending or first bytes, and not a photo by these."""
     photo = source.photo if isinstance(source, Region) else source
     if isinstance(photo, Path):
         ending = photo.suffix.lower()
@@ -110,17 +106,16 @@ def is_video(source: Source) -> bool:
 def draw_frames(
     source: Source, size: int, number: int = FRAMES, *, distinct: bool = False
 ) -> list[Drawn]:
-    """Frames drawn evenly over the time of a video.
+    """Draw frames evenly over the duration of a video.
 
     Args:
-        source: a file, or a video stored otherwise (its bytes), or a region of one, which is then
-            the same in each frame.
+        source: a file, a video stored as bytes, or a region of one, the same in each frame.
         size: side of the squares in pixels.
-        number: of frames; fewer come of a video that has fewer.
-        distinct: leave out frames that are nearly copies of one drawn before.
+        number: frames to draw; fewer are returned if the video has fewer.
+        distinct: leave out near copies of earlier frames.
 
     Raises:
-        PhotoError: no video, or one that cannot be read or costs too much.
+        PhotoError: not a video, or it cannot be read or exceeds the limits.
     """
     with _one_at_a_time, _opened(source) as video:
         times = video.evenly(number)
@@ -134,15 +129,10 @@ def draw_frames(
 
 
 def time_line(source: Source, size: int, every: float) -> Iterator[Drawn]:
-    """The frames that are shown at 0, `every`, 2 `every`, ... seconds, as they are needed.
-
-    Args:
-        source: as for `draw_frames`.
-        size: as for `draw_frames`.
-        every: seconds.
+    """Yield the frames at 0, `every`, 2 `every`, ... seconds; `source` and `size` as `draw_frames`.
 
     Raises:
-        PhotoError: as `draw_frames`, or more than `MOST_POINTS` points.
+        PhotoError: as `draw_frames`, or there are more than `MOST_POINTS` frames.
     """
     with _opened(source) as video:
         for row, square in video.frames(video.at_every(every), size, None):
@@ -150,25 +140,25 @@ def time_line(source: Source, size: int, every: float) -> Iterator[Drawn]:
 
 
 def as_pixels(drawn: Sequence[Drawn]) -> npt.NDArray[np.uint8]:
-    """Frames as the network takes them, uint8 (F, 3, S, S)."""
+    """Return the pixels of F frames, uint8 (F, 3, S, S)."""
     return np.stack([frame.square.pixels.transpose(2, 0, 1) for frame in drawn])
 
 
 def as_seconds(text: str, flag: str = "--every") -> float:
-    """Seconds of "0.5", "0.5s", "500ms" or "2min".
+    """Parse a duration such as "0.5", "0.5s", "500ms" or "2min".
 
     Raises:
-        UsageError: it is no such time above 0.
+        UsageError: not a duration, or too short or long.
     """
-    found = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*(ms|s|min|)", text.strip().lower())
-    seconds = float(found[1]) * {"ms": 0.001, "min": 60}.get(found[2], 1) if found else 0.0
+    match = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*(ms|s|min|)", text.strip().lower())
+    seconds = float(match[1]) * {"ms": 0.001, "min": 60}.get(match[2], 1) if match else 0.0
     if not 0.001 <= seconds < 1e9:
         raise UsageError(f"{flag} {text}: give a time from one frame to the next, e.g. 0.5s.")
     return seconds
 
 
 class _Video:
-    """An opened video; its frames in the order in which they are shown."""
+    """An opened video."""
 
     def __init__(self, container: Any, stream: Any, box: Box | None) -> None:
         self._container, self._stream, self._box = container, stream, box
@@ -195,67 +185,66 @@ class _Video:
             raise PhotoError("a video without frames")
 
     def evenly(self, number: int) -> list[int]:
-        """Times of so many frames, in the middles of as many equal parts of the whole."""
+        """Return the times of the frames nearest the middles of `number` equal parts."""
         start, end = self._times[0], self._times[-1]
         step = (end - start) / number
-        wanted = [start + (k + 0.5) * step for k in range(number)]
-        return sorted({self._nearest(at) for at in wanted})
+        return sorted({self._nearest(start + (k + 0.5) * step) for k in range(number)})
 
     def at_every(self, seconds: float) -> list[int]:
-        """Times of the frames that are shown at multiples of so many seconds."""
+        """Return the times of the frames shown at multiples of `seconds`."""
         start, end = self._times[0], self._times[-1]
         step = seconds / self._unit
         points = int((end - start) / step) + 1
         if points > MOST_POINTS:
             raise PhotoError(f"more than {MOST_POINTS:,} points of time: give a longer --every")
-        wanted = [start + k * step for k in range(points)]
-        return [self._times[bisect_right(self._times, at) - 1] for at in wanted]
+        marks = [start + k * step for k in range(points)]
+        return [self._times[bisect_right(self._times, at) - 1] for at in marks]
 
     def seconds(self, shown: int) -> float:
-        """Of a frame's time, from the first frame on."""
+        """Convert a frame's time to seconds since the first frame."""
         return float((shown - self._times[0]) * self._unit)
 
     def frames(
         self, times: Sequence[int], size: int, most: int | None
     ) -> Iterator[tuple[int, Square]]:
-        """The frames of these times, with their places among them; damaged ones are passed over.
+        """Yield (index in `times`, frame) for each of these times, except for damaged frames.
 
         Raises:
             PhotoError: more pixels than `most` were decoded, or it took too long.
         """
         decoder: Iterator[Any] = iter(())
-        reached: int | None = None  # time of the frame decoded last
+        reached: int | None = None  # time of the last decoded frame
         decoded, until = 0, time.monotonic() + _MOST_SECONDS
         square: Square | None = None
-        for row, wanted in enumerate(times):
-            if row and wanted == times[row - 1]:  # it is shown for long
+        for row, target in enumerate(times):
+            if row and target == times[row - 1]:  # the same frame again
                 if square is not None:
                     yield row, square
                 continue
-            key = self._keys[max(0, bisect_right(self._keys, wanted) - 1)] if self._keys else None
+            key = self._keys[max(0, bisect_right(self._keys, target) - 1)] if self._keys else None
             if reached is None or (key is not None and reached < key):
                 decoder = self._decoder(key)
             frame = square = None
             try:
                 for frame in decoder:
-                    reached = frame.pts if frame.pts is not None else wanted
+                    reached = frame.pts if frame.pts is not None else target
                     decoded += frame.width * frame.height
                     if most is not None and decoded > most:
                         raise PhotoError("too few key frames in a video so large: cut it up")
                     if most is not None and time.monotonic() > until:
                         raise PhotoError(f"takes more than {_MOST_SECONDS:.0f} s to decode")
-                    if reached >= wanted:
+                    if reached >= target:
                         break
                 else:
                     frame = None
-            except _ERRORS:  # go on behind the damage
-                decoder, frame, reached = iter(()), None, wanted
+            except _ERRORS:  # continue after the damage
+                decoder, frame, reached = iter(()), None, target
             if frame is not None:
                 square = self._square(frame, size)
                 yield row, square
 
     def _decoder(self, key: int | None) -> Iterator[Any]:
-        with contextlib.suppress(*_ERRORS):  # what cannot be sought in is at its beginning
+        with contextlib.suppress(*_ERRORS):  # an unseekable video is at its beginning
             target = self._times[0] if key is None else key
             self._container.seek(target, stream=self._stream, backward=True)
         decoder: Iterator[Any] = self._container.decode(self._stream)
@@ -283,7 +272,7 @@ class _Video:
 
 @contextlib.contextmanager
 def _opened(source: Source) -> Iterator[_Video]:
-    """A video, its packets counted; raises PhotoError, whatever goes wrong within."""
+    """Open a video and scan its packets; any exception within becomes a PhotoError."""
     if not can_read():
         raise PhotoError(READS_VIDEOS)
     photo, box = (source.photo, source.box) if isinstance(source, Region) else (source, None)
@@ -307,7 +296,7 @@ def _opened(source: Source) -> Iterator[_Video]:
                     "no video in it, only sound" if container.streams else _NOT_A_VIDEO
                 )
             yield _Video(container, pictures[0], box)
-        except _ERRORS:  # of FFmpeg, in its own words
+        except _ERRORS:  # FFmpeg's
             raise PhotoError(_NOT_A_VIDEO) from None
 
 
@@ -316,44 +305,43 @@ def _av() -> Any:
     import av
     import av.logging
 
-    av.logging.set_libav_level(av.logging.PANIC)  # what is wrong with a file is raised as well
+    av.logging.set_libav_level(av.logging.PANIC)  # errors are raised as well
     return av
 
 
 def _packets(container: Any, stream: Any) -> Iterator[Any]:
-    """The packets of a stream up to the first that cannot be read, as of a file cut off."""
+    """Yield the packets of a stream up to the first unreadable one, as in a truncated file."""
     with contextlib.suppress(*_ERRORS):
         yield from container.demux(stream)
 
 
 def _is_cover(stream: Any) -> bool:
-    """Whether it is the picture of a piece of music."""
+    """Return whether a video stream is the cover picture of a music file."""
     return bool(getattr(stream.disposition, "attached_pic", 0) & stream.disposition)
 
 
 def _distinct(drawn: Sequence[Drawn]) -> list[Drawn]:
-    """The frames that are no copies, or nearly, of one before (`images.fingerprints`)."""
+    """Return the frames that are not copies or near copies of an earlier one."""
     from fewshot_lite.images.fingerprints import Fingerprints, similar_pairs  # classify needs none
 
-    looks = Fingerprints(len(drawn))
+    prints = Fingerprints(len(drawn))
     for row, frame in enumerate(drawn):
-        looks.set(row, frame.square.pixels)
+        prints.set(row, frame.square.pixels)
     first: dict[bytes, int] = {}
-    copies = {row for row in range(len(drawn)) if first.setdefault(looks.key(row), row) != row}
+    copies = {row for row in range(len(drawn)) if first.setdefault(prints.key(row), row) != row}
     rows = np.array([row for row in range(len(drawn)) if row not in copies], dtype=np.int64)
-    for one, other, _ in similar_pairs(looks, rows, most=len(rows)):
-        if one not in copies:  # pairs come sorted, so whether `one` stays is known
-            copies.add(other)
+    for earlier, later, _ in similar_pairs(prints, rows, most=len(rows)):
+        if earlier not in copies:  # pairs are sorted, so this is decided already
+            copies.add(later)
     return [frame for row, frame in enumerate(drawn) if row not in copies]
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """A frame that was drawn; an image source (`photo.StoredImage`)."""
+    """A drawn frame of the video `clip`; an image source (`photo.StoredImage`)."""
 
     drawn: Drawn
     clip: str
-    """Where its video lies."""
 
     def read(self) -> Square:
         return self.drawn.square
@@ -364,7 +352,7 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class Unread:
-    """A video that could not be read; an image source whose reading says why."""
+    """A video that could not be read; an image source that raises the reason when read."""
 
     clip: str
     reason: str
