@@ -1,1 +1,1 @@
-"""Backbones and their weights, FiLM in norm layers, set encoders, and networks cut in stages."""
+"""Backbones and their weights, FiLM, set encoders, and backbones run in stages."""

@@ -1,4 +1,4 @@
-"""Networks by name, from torchvision, timm and here: built without their classification layer."""
+"""Build networks of torchvision, timm and this package by name, without classification layer."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ from fewshot_lite.networks.names import TIMM, near
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
-#: Networks with classifiers inside besides the last one, and slow to initialise at random.
+#: Networks with auxiliary classifiers, which are also slow to initialise.
 _UNSUPPORTED = frozenset({"googlenet", "inception_v3"})
-#: Networks whose state is more than its tensors, which is all that safetensors keeps.
+#: Networks whose state is more than tensors, so that safetensors cannot hold it.
 _VERSIONED = "mnasnet"
 
-#: The small network of the papers on MAML; see `conv4`.
+#: The small network of the MAML papers; see `networks.conv4`.
 CONV4 = "conv4"
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a network's published weights expect images."""
+    """The images that a network's published weights expect."""
 
     size: int = 224
     """Side in pixels."""
     mean: tuple[float, ...] = MEAN
-    """One value for each of the three channels, which are in [0, 1]."""
+    """Mean of each of the three channels, of images in [0, 1]."""
     std: tuple[float, ...] = STD
 
 
 def preprocessing(name: str) -> Preprocessing:
-    """The preprocessing that a network's published weights were evaluated with.
+    """Return the preprocessing that a network's published weights were evaluated with.
 
     Raises:
-        UsageError: no such network.
+        UsageError: the network does not exist.
     """
     if name.startswith(TIMM):
-        found = timm_models.configuration(name)
-        return Preprocessing(found.input_size[-1], found.mean, found.std)
+        config = timm_models.configuration(name)
+        return Preprocessing(config.input_size[-1], config.mean, config.std)
     _check(name)
     if name == CONV4:
         return Preprocessing(84)
@@ -63,20 +63,20 @@ def preprocessing(name: str) -> Preprocessing:
 
 
 def build(name: str, image_size: int, seed: int, *, initialise: bool) -> tuple[nn.Module, int]:
-    """A network that ends in features, and their width d.
+    """Build a network without its classification layer; return it and its feature width d.
 
     Args:
-        name: as `Backbone` takes it.
-        image_size: side of the images; matters to fixed grids alone.
-        seed: of the weights; torch's own random state is left as it is.
-        initialise: draw the weights; False saves the time where all of them are loaded next.
+        name: as for `Backbone`.
+        image_size: side of the images; used by networks with a fixed grid only.
+        seed: of the random weights; torch's global random state is restored.
+        initialise: draw random weights; False saves time if all weights are loaded afterwards.
 
     Raises:
-        UsageError: no such network, one that is not supported, or not at this size.
+        UsageError: the network does not exist, or is not supported at all or at this size.
     """
     try:
-        drawing = contextlib.nullcontext() if initialise else Uninitialised()
-        with torch.random.fork_rng(devices=[]), drawing:
+        context = contextlib.nullcontext() if initialise else Uninitialised()
+        with torch.random.fork_rng(devices=[]), context:
             torch.manual_seed(seed)
             if name.startswith(TIMM):
                 return timm_models.build(name, image_size)
@@ -84,14 +84,14 @@ def build(name: str, image_size: int, seed: int, *, initialise: bool) -> tuple[n
             network = _build(name, image_size)
     except (ValueError, AssertionError) as error:  # the grid does not divide the image size
         raise UsageError(f"backbone {name!r} at {image_size} px: {first_line(error)}.") from None
-    return network, _take_off_last_linear(network, name)
+    return network, _remove_last_linear(network, name)
 
 
 def _check(name: str) -> None:
-    """Refuse names of networks that there are not, or that cannot be backbones."""
+    """Raise UsageError for unknown and unsupported networks."""
     if name == CONV4 or name in VARIANTS:
         return
-    from fewshot_lite.networks.torchvision_models import models  # not cheap
+    from fewshot_lite.networks.torchvision_models import models  # slow to import
 
     if name not in models.list_models(module=models):
         raise UsageError(
@@ -116,7 +116,7 @@ def _build(name: str, image_size: int) -> nn.Module:
 
 
 def _fixed_grid(name: str, image_size: int) -> dict[str, Any]:
-    """Arguments for networks that are built for one image size."""
+    """Return constructor arguments of networks that are built for one image size."""
     if name.startswith("vit_"):
         return {"image_size": image_size}
     return {"input_size": (image_size, image_size)} if name.startswith("maxvit_") else {}
@@ -126,8 +126,8 @@ def _not_supported(name: str) -> UsageError:
     return UsageError(f"backbone {name!r}: not supported. Choose another, e.g. resnet18.")
 
 
-def _take_off_last_linear(network: nn.Module, name: str) -> int:
-    """Replace the classification layer by the identity; return the width of what it was given."""
+def _remove_last_linear(network: nn.Module, name: str) -> int:
+    """Replace the classification layer by the identity; return the width of its input."""
     linear = [(path, m) for path, m in network.named_modules() if isinstance(m, nn.Linear)]
     if not linear:
         raise _not_supported(name)

@@ -1,9 +1,8 @@
-"""Networks as backbones: images in, features out, norm layers found.
+"""Backbones: networks that map images to features, with access to their norm layers.
 
-A backbone is the network as `architectures` builds it, without its last linear layer. It always
-runs in evaluation mode (except in `pretrain`): batch statistics would couple the images of a task
-with each other, and dropout or stochastic depth would make LITE's second pass over a support image
-differ from its first.
+A backbone is a network without its last linear layer. It always runs in evaluation mode (except in
+`pretrain`): batch statistics would couple the images of a task, and dropout or stochastic depth
+would make LITE's second pass over a support image differ from its first.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ class Backbone(nn.Module):
     """A network without its last linear layer.
 
     Attributes:
-        name: of the architecture.
+        name: the architecture.
         feature_dim: d, the width of the features.
         image_size: side of the images it was built for.
     """
@@ -47,13 +46,13 @@ class Backbone(nn.Module):
         Args:
             name: "efficientnet_lite0", "conv4", or any classification network with norm layers of
                 torchvision, e.g. "resnet18", or of timm, e.g. "timm:resnet18".
-            image_size: side of the images; matters to fixed grids (vit_*, maxvit_t, conv4) alone.
-            seed: of the weights; torch's own random state is left as it is.
-            initialise: draw the weights; False saves the time where all of them are loaded next.
+            image_size: side of the images; used by fixed grids (vit_*, maxvit_t, conv4) only.
+            seed: of the random weights; torch's global random state is restored.
+            initialise: draw random weights; False saves time if all weights are loaded afterwards.
 
         Raises:
-            UsageError: unknown name, a network without norm layers to adapt, or an image size that
-                a fixed grid does not divide.
+            UsageError: the name is unknown, the network has no norm layers, or its fixed grid does
+                not divide the image size.
         """
         super().__init__()
         self.name = name
@@ -66,11 +65,11 @@ class Backbone(nn.Module):
             )
         expected = preprocessing(name)
         for kind, values in (("mean", expected.mean), ("std", expected.std)):
-            constants = torch.tensor(values, device="cpu")  # no file has them: see `build`
+            constants = torch.tensor(values, device="cpu")  # not loaded: see `checkpoint.build`
             self.register_buffer(kind, constants.view(1, 3, 1, 1), persistent=False)
 
     def norm_layers(self) -> dict[str, NormLayer]:
-        """Normalisation layers with affine parameters, by their name in this module."""
+        """Return the normalisation layers with affine parameters, by name in this module."""
         return {
             name: module
             for name, module in self.named_modules()
@@ -78,10 +77,10 @@ class Backbone(nn.Module):
         }
 
     def standardise(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        """Take the channel means and standard deviations of the data that weights are from.
+        """Set the channel means and standard deviations that images are standardised by.
 
         Raises:
-            ValueError: not three numbers each, or a deviation that is not above 0.
+            ValueError: not three numbers each, or a standard deviation is not above 0.
         """
         for buffer, values in ((self.mean, mean), (self.std, std)):
             buffer.copy_(
@@ -91,29 +90,26 @@ class Backbone(nn.Module):
             raise ValueError(f"mean {mean}, std {std}")
 
     def prepared(self, images: Tensor) -> Tensor:
-        """Images as the network takes them, of those that `forward` takes."""
+        """Standardise images as `forward` takes them for the network."""
         images = (as_float(images) - self.mean) / self.std
         return images.contiguous(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features of images.
+        """Return features (B, d), float32 or better even under autocast.
 
         Args:
             images: (B, 3, S, S) RGB, uint8 or float in [0, 1].
-
-        Returns:
-            (B, d); float32 or better whatever autocast does inside.
         """
         features = cast(Tensor, self.network(self.prepared(images))).flatten(1)
         return features.to(torch.promote_types(features.dtype, torch.float32))
 
 
 def check_images_apart(network: nn.Module) -> None:
-    """Refuse networks in which the images of a batch change each other's features.
+    """Check that an image's features do not depend on the rest of its batch, as LITE requires.
 
     Raises:
-        UsageError: a BatchNorm layer without running statistics takes the batch's even in
-            evaluation mode. LITE and folding need features that depend on their own image alone.
+        UsageError: a BatchNorm layer has no running statistics, so it uses the batch's even in
+            evaluation mode.
     """
     for name, module in network.named_modules():
         if isinstance(module, _BatchNorm) and module.running_mean is None:
@@ -124,22 +120,18 @@ def check_images_apart(network: nn.Module) -> None:
 
 
 def has_depthwise_convolutions(backbone: nn.Module) -> bool:
-    """True for efficientnet, mobilenet and their like, whose bfloat16 kernels are slow on CPUs."""
+    """Return True for EfficientNet, MobileNet etc., whose bfloat16 kernels are slow on CPUs."""
     return any(isinstance(m, nn.Conv2d) and m.groups > 1 for m in backbone.modules())
 
 
 def cast_for(backbone: Backbone, device: torch.device, precision: Precision) -> Cast:
-    """Makes the context in which a backbone runs on a device, in that precision; see `autocast`."""
+    """Return the factory of the `autocast` context of a backbone on a device."""
     depthwise = has_depthwise_convolutions(backbone)
     return functools.partial(autocast, device, precision, depthwise=depthwise)
 
 
 def describe_backbone(backbone: Backbone, size: int) -> dict[str, Any]:
-    """JSON-able; what `described_backbone` builds it anew from.
-
-    Args:
-        size: side of the images it is used with.
-    """
+    """Return a JSON-able description for `described_backbone`; `size` is the image size in use."""
     return {
         "backbone": backbone.name,
         "image_size": size,
@@ -149,10 +141,10 @@ def describe_backbone(backbone: Backbone, size: int) -> dict[str, Any]:
 
 
 def described_backbone(meta: dict[str, Any]) -> Backbone:
-    """The backbone of a description, its weights still to be loaded.
+    """Build the backbone of a description; its weights are still to be loaded.
 
     Raises:
-        one of `core.errors.DAMAGE`: what no `describe_backbone` wrote.
+        one of `core.errors.DAMAGE`: the description is invalid.
     """
     backbone = Backbone(meta["backbone"], image_size(meta), initialise=False)
     backbone.standardise(meta["mean"], meta["std"])

@@ -1,12 +1,12 @@
-"""Conv-4: the small network that MAML, ProtoNets and iMAML were published with.
+"""Conv-4: the small network of the MAML, ProtoNets and iMAML papers.
 
 Four blocks of a 3 × 3 convolution with 64 channels, batch normalisation, ReLU and 2 × 2 max-pooling
 (Vinyals et al. 2016, section 4.1). Finn et al. 2017 use strided convolutions on Omniglot instead of
-pooling; Snell et al. 2017 and the rest of the literature pool. Images have three channels here, as
-everywhere in this project; characters have three alike.
+pooling; Snell et al. 2017 and the rest of the literature pool. Images have three channels, equal
+ones for characters.
 
-The papers normalise by the statistics of whatever batch comes. Here the layers are ordinary ones,
-with running statistics; learners that adapt by gradient put others in (`support_norm`).
+The papers normalise by the statistics of each batch. Here BatchNorm has running statistics, as
+usual; gradient learners replace it (`support_norm`).
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ CHANNELS = 64
 
 
 class Conv4(nn.Module):
-    """The network, with a linear layer at the end as torchvision's have."""
+    """The network, with a final linear layer like torchvision's."""
 
     def __init__(self, image_size: int) -> None:
-        """Build with random weights, as torch initialises them.
+        """Build with torch's default initialisation.
 
         Args:
             image_size: side of the images in pixels; features are 64 · (side // 16)² wide.
 
         Raises:
-            ValueError: images of fewer than 16 pixels a side.
+            ValueError: `image_size` is below 16.
         """
         super().__init__()
         if image_size < 16:
@@ -39,11 +39,7 @@ class Conv4(nn.Module):
         self.classifier = nn.Linear(CHANNELS * (image_size // 16) ** 2, 1000)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, classes) of images (B, 3, S, S).
-
-        Raises:
-            ValueError: images of another size than the network was built for.
-        """
+        """Return logits (B, classes) of images (B, 3, S, S); raise ValueError for another size."""
         if images.shape[-1] // 16 != self.image_size // 16:
             raise ValueError(f"built for images of {self.image_size} px")
         return cast(Tensor, self.classifier(self.features(images).flatten(1)))

@@ -1,9 +1,8 @@
-"""torchvision's ImageNet weights: downloaded once, with a bar, and checked by hash at every use."""
+"""Download torchvision's ImageNet weights once, and check their hash at every use."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import http.client
 import re
 import socket
@@ -17,34 +16,35 @@ import torch
 from torch import Tensor
 
 from fewshot_lite.core.errors import FewshotError, first_line
+from fewshot_lite.core.files import sha256
 
 if TYPE_CHECKING:
     from fewshot_lite.networks.torchvision_models import models
 
-#: Seconds without a byte after which a server counts as out of reach.
-_PATIENCE = 30.0
-#: torchvision's files end in the first digits of their own SHA-256, as resnet18-f37072fd.pth does.
+#: Socket timeout in seconds.
+_TIMEOUT = 30.0
+#: torchvision's file names end in the first digits of their SHA-256, e.g. resnet18-f37072fd.pth.
 _HASH = re.compile(r"-([a-f0-9]{8,})\.")
 
 
 def published_weights(name: str) -> models.WeightsEnum:
-    """The entry of torchvision's best weights of a network."""
-    from fewshot_lite.networks.torchvision_models import models  # not cheap
+    """Return torchvision's entry of a network's best weights."""
+    from fewshot_lite.networks.torchvision_models import models  # slow to import
 
     entry: models.WeightsEnum = models.get_model_weights(name).DEFAULT
     return entry
 
 
 def fetch(name: str) -> dict[str, Tensor]:
-    """The state dict of a network's weights, from torch's cache or downloaded.
+    """Return the state dict of a network's weights, from torch's cache or downloaded.
 
     Raises:
-        FewshotError: it cannot be had, or is not what torchvision published.
+        FewshotError: the download fails, or the file's hash is wrong.
     """
     entry = published_weights(name)
     _check_cached(entry.url)
     try:
-        with contextlib.redirect_stdout(sys.stderr), _patience():
+        with contextlib.redirect_stdout(sys.stderr), _socket_timeout():
             state: dict[str, Tensor] = entry.get_state_dict(
                 progress=sys.stderr.isatty(), check_hash=True, weights_only=True
             )
@@ -61,14 +61,12 @@ def fetch(name: str) -> dict[str, Tensor]:
 
 
 def _check_cached(url: str) -> None:
-    """Refuse a damaged file in the cache: torch checks what it downloads, not what it finds."""
+    """Raise FewshotError for a damaged file in the cache; torch checks only its downloads."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
-    found = _HASH.search(path.name)
-    if found is None or not path.is_file():
+    match = _HASH.search(path.name)
+    if match is None or not path.is_file():
         return
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if not digest.startswith(found[1]):
+    if not sha256(path).startswith(match[1]):
         raise FewshotError(
             f"{path}: damaged, by its hash it is not the file that torchvision publishes. "
             "Delete it, and it will be downloaded again."
@@ -76,10 +74,10 @@ def _check_cached(url: str) -> None:
 
 
 @contextlib.contextmanager
-def _patience() -> Iterator[None]:
-    """torch's download waits for ever for a server that does not answer."""
+def _socket_timeout() -> Iterator[None]:
+    """Context with a socket timeout, as torch's download would wait for a silent server forever."""
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_PATIENCE)
+    socket.setdefaulttimeout(_TIMEOUT)
     try:
         yield
     finally:

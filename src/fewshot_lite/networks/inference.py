@@ -1,5 +1,4 @@
-"""Stages of a backbone without gradients, by onnxruntime where that can run them: in a third of
-the time that torch takes on a CPU."""
+"""Run stages of a backbone by onnxruntime, in a third of torch's time on a CPU."""
 
 from __future__ import annotations
 
@@ -22,18 +21,18 @@ def compiled(
     stop: int | None = None,
     parameters: Mapping[str, Tensor] | None = None,
 ) -> Callable[[Tensor], Tensor] | None:
-    """Stages of a backbone as they are now, for images of a size; see `stages.Staged`.
+    """Compile stages of a backbone, with its current weights, for inference; see `stages.Staged`.
 
     Args:
-        backbone: which is not changed by later changes of it.
+        backbone: its weights are copied.
         size: side of the images.
         start: first stage.
-        stop: the stage before which to stop; None to go on to the features (B, d).
-        parameters: those of the backbone that have other values, by their names in it.
+        stop: the stage to stop before; None runs up to the features (B, d).
+        parameters: replacements of parameters, by name in the backbone.
 
     Returns:
-        Takes images, uint8 (B, 3, size, size), or what stage `start - 1` gave. None where torch has
-        to run it: another network than EfficientNet-Lite, another device than the CPU, other types.
+        A function of images, uint8 (B, 3, size, size), or of the output of stage `start - 1`; None
+        if only torch can run it: not an EfficientNet-Lite, not on the CPU, or unsupported values.
     """
     if not isinstance(backbone.network, EfficientNetLite) or backbone.mean.device.type != "cpu":
         return None
@@ -43,11 +42,11 @@ def compiled(
     mean, std = (values.flatten().tolist() for values in (backbone.mean, backbone.std))
     try:
         session = open_session(lite_graph(backbone.name, size, mean, std, weights, start, stop))
-    except Exception:  # values that are not finite, no onnxruntime: torch does it, or says so
+    except Exception:  # values that are not finite, no onnxruntime: leave it to torch
         return None
 
     def run(x: Tensor) -> Tensor:
-        [found] = run_session(session, None, x.numpy())
-        return torch.from_numpy(found)
+        [output] = run_session(session, None, x.numpy())
+        return torch.from_numpy(output)
 
     return run

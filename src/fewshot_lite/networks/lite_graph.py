@@ -1,4 +1,4 @@
-"""EfficientNet-Lite as an ONNX model, from stored weights alone; this does not import torch."""
+"""Build an ONNX model of EfficientNet-Lite from stored weights, without importing torch."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ def lite_graph(
     start: int = 0,
     stop: int | None = None,
 ) -> bytes:
-    """A network that gives features, float32 (B, 1280), of "pixels", uint8 (B, 3, size, size).
+    """Return an ONNX model from "pixels", uint8 (B, 3, size, size), to features, float32 (B, 1280).
 
-    Or a part of it, as `stages.Staged` counts: the stem, the blocks and the head are a stage each.
-    Below a stage there are maps, float32 (B, C, H, W), "maps" of a part that takes them. Batch
-    normalisation is part of the convolutions before it.
+    Or of some stages, as in `stages.Staged`: stem, blocks and head are a stage each. Between stages
+    there are maps, float32 (B, C, H, W); the input of a part is then called "maps". Batch
+    normalisation is folded into the convolutions.
 
     Args:
-        name: as `VARIANTS` has it.
+        name: a key of `VARIANTS`.
         size: side of the images.
-        mean: of the channels, of images in [0, 1].
-        std: likewise.
-        weights: state of `EfficientNetLite` without its classifier.
+        mean: of each channel, of images in [0, 1].
+        std: standard deviation of each channel.
+        weights: state dict of `EfficientNetLite` without its classifier.
         start: first stage.
-        stop: the stage before which to stop; None to go on to the features.
+        stop: the stage to stop before; None runs up to the features.
 
     Raises:
-        KeyError, ValueError: there is no such network, or other weights than it has, or such as
-            are not finite.
+        KeyError, ValueError: the network is unknown, or the weights do not fit it or are not
+            finite.
     """
     net = _Net(size, dict(weights))
     shapes = block_shapes(VARIANTS[name])
@@ -70,29 +70,29 @@ def lite_graph(
 
 
 class _Net:
-    """The graph as far as it is written, and the weights that it has not taken yet."""
+    """The graph being built, and the weights that it has not used yet."""
 
     def __init__(self, size: int, weights: dict[str, _Array]) -> None:
         self.graph = OnnxGraph()
         self.written = True
-        """Whether what comes next is part of the graph."""
+        """Whether the current stage is part of the graph."""
         self.size, self.channels = size, 3
-        """The shape of the map so far."""
+        """Side and channels of the current map."""
         self.weights = weights
         self._bounds = self.graph.weight(0.0), self.graph.weight(6.0)
 
     def standardised(self, pixels: str, mean: Sequence[float], std: Sequence[float]) -> str:
-        """Append what makes of pixels what the network takes; its name."""
+        """Append the standardisation of pixels; return the output's name."""
         scale, shift = 1 / (255 * np.array(std)), -np.array(mean) / np.array(std)
-        whole = scale.shape == shift.shape == (3,) and (scale > 0).all()
-        if not (whole and np.isfinite(shift).all()):
+        valid = scale.shape == shift.shape == (3,) and (scale > 0).all()
+        if not (valid and np.isfinite(shift).all()):
             raise ValueError(f"mean {mean}, std {std}")
         scaled = self.graph.add("Cast", pixels, to=1)
         scaled = self.graph.add("Mul", scaled, self.graph.weight(scale[:, None, None]))
         return self.graph.add("Add", scaled, self.graph.weight(shift[:, None, None]))
 
     def stage(self, x: str, number: int, shapes: Sequence[BlockShape]) -> str:
-        """Append the stem, a block or the head; the output's name."""
+        """Append the stem, a block or the head; return the output's name."""
         name = f"features.{number}"
         if number == 0:
             return self.convolved(x, name, STEM, 3, 2)
@@ -119,7 +119,7 @@ class _Net:
         groups: int = 1,
         clipped: bool = True,
     ) -> str:
-        """Append convolution, batch normalisation and, if `clipped`, ReLU6; the output's name."""
+        """Append convolution with batch norm and, if `clipped`, ReLU6; return the output's name."""
         inputs, self.channels = self.channels, outputs
         before, after = same_padding(self.size, kernel, stride)
         self.size = math.ceil(self.size / stride)
@@ -149,7 +149,7 @@ class _Net:
         return self.graph.add("Clip", x, *self._bounds) if clipped else x
 
     def _take(self, name: str, shape: tuple[int, ...]) -> _Array:
-        found = self.weights.pop(name)
-        if found.shape != shape or found.dtype not in (np.float16, np.float32):
+        weight = self.weights.pop(name)
+        if weight.shape != shape or weight.dtype not in (np.float16, np.float32):
             raise ValueError(f"{name} has another shape or type")
-        return found
+        return weight

@@ -1,4 +1,4 @@
-"""The layers of EfficientNet-Lite as numbers, without importing torch; see `efficientnet_lite`."""
+"""Layer dimensions of EfficientNet-Lite, without importing torch; see `efficientnet_lite`."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Variant:
-    """One size of the family."""
+    """One network of the family."""
 
     width: float
-    """Factor of the channels, except those of stem and head."""
+    """Factor on the channels, except in stem and head."""
     depth: float
-    """Factor of the repeats of a block, except in the first and the last group."""
+    """Factor on the blocks of a group, except in the first and last group."""
     image_size: int
     sha256: str
-    """SHA-256 of the file in the package of its weights."""
+    """SHA-256 of the packaged file of weights."""
 
 
 VARIANTS = {
@@ -31,12 +31,12 @@ VARIANTS = {
     ),
 }
 
-#: Channels of the first and the last convolution in all sizes.
+#: Channels of the first and the last convolution in all variants.
 STEM, HEAD = 32, 1280
 #: Added to the variance in batch normalisation.
 EPSILON = 1e-3
 
-#: Groups of blocks: repeats, kernel size, stride of the first, expansion, output channels.
+#: Groups of blocks: number of blocks, kernel, stride of the first, expansion, output channels.
 _GROUPS = (
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
@@ -50,7 +50,7 @@ _GROUPS = (
 
 @dataclass(frozen=True)
 class BlockShape:
-    """An inverted residual: its channels, and the kernel and stride of its depthwise part."""
+    """Dimensions of an inverted residual; `kernel` and `stride` of its depthwise convolution."""
 
     inputs: int
     outputs: int
@@ -60,7 +60,7 @@ class BlockShape:
 
 
 def block_shapes(variant: Variant) -> list[BlockShape]:
-    """The blocks of a size in their order: 16 in Lite0, 21 in Lite1 and Lite2."""
+    """Return the blocks of a variant in order: 16 in Lite0, 21 in Lite1 and Lite2."""
     shapes = []
     inputs = STEM
     for group, (repeats, kernel, stride, expansion, outputs) in enumerate(_GROUPS):
@@ -74,12 +74,12 @@ def block_shapes(variant: Variant) -> list[BlockShape]:
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Rows to add before and after `size` of them."""
+    """Return TensorFlow's "SAME" padding before and after `size` pixels."""
     total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
 
 
 def _rounded(channels: float) -> int:
-    """The nearest multiple of 8, not more than a tenth below (`round_filters` of EfficientNet)."""
+    """Round to a multiple of 8, no more than 10 % down (`round_filters` of EfficientNet)."""
     rounded = max(8, int(channels + 4) // 8 * 8)
     return rounded if rounded >= 0.9 * channels else rounded + 8

@@ -1,4 +1,4 @@
-"""Many images through a network, a few at a time."""
+"""Pass many images through a network in micro-batches."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-#: Makes the context that networks run in.
+#: Factory of the context that networks run in.
 Cast = Callable[[], contextlib.AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
 class Passes:
-    """How images go through networks."""
+    """Size and precision of the passes through networks."""
 
     micro_batch: int = 64
-    """Images in a pass; does not change results."""
+    """Images per pass; does not change results."""
     cast: Cast = contextlib.nullcontext
-    """Makes the context that networks run in, e.g. autocast. Heads run in float32 or better."""
+    """Factory of the context of networks, e.g. autocast. Heads run in float32 or better."""
 
     def map(self, function: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-        """A function of images, pass by pass, as one tensor in float32 or better."""
+        """Apply a function to micro-batches of images; return one tensor in float32 or better."""
         results = []
         for batch in images.split(self.micro_batch):
             with self.cast():
@@ -32,5 +32,5 @@ class Passes:
         return torch.cat(results)
 
     def split(self, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-        """The rows of each pass, of tensors of as many rows."""
+        """Split tensors with equally many rows into micro-batches."""
         return zip(*(tensor.split(self.micro_batch) for tensor in tensors), strict=True)

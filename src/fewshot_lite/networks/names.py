@@ -1,7 +1,7 @@
-"""Networks by name, without importing torch: what a `--base` may be called.
+"""Names of the networks that `--base` accepts, without importing torch.
 
-Left out are those without normalisation layers (AlexNet, SqueezeNet, plain VGG) and those that
-`networks.backbone` does not take (GoogLeNet, Inception v3, MNASNet).
+Networks without normalisation layers (AlexNet, SqueezeNet, plain VGG) and those that
+`networks.architectures` does not support (GoogLeNet, Inception v3, MNASNet) are left out.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-#: The beginning of names of timm's networks, e.g. timm:resnet18.
+#: Prefix of the names of timm's networks, e.g. timm:resnet18.
 TIMM = "timm:"
 
-#: Families of networks, and how their members' names go on.
+#: Families of networks, and the rest of their members' names.
 _FAMILIES = {
     "convnext_": "tiny small base large",
     "densenet": "121 161 169 201",
@@ -37,6 +37,6 @@ NETWORKS = tuple(
 
 
 def near(name: str, others: Iterable[str] = ()) -> str:
-    """A hint for an unknown name: " Did you mean …?", or nothing."""
+    """Return a hint for an unknown name: " Did you mean …?", or ""."""
     close = get_close_matches(name.lower(), [*others, *NETWORKS], n=2, cutoff=0.7)
     return f" Did you mean {' or '.join(close)}?" if close else ""

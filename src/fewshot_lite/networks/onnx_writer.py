@@ -1,8 +1,8 @@
-"""Networks as ONNX models, written by hand: neither `onnx` nor torch is needed to run them.
+"""Write ONNX models without the packages `onnx` and torch.
 
-A model is a protocol buffer: fields of a number and a wire type, each either a variable-length
-integer, 4 bytes, or a length and as many bytes. Field numbers are those of onnx.proto3
-(https://github.com/onnx/onnx/blob/main/onnx/onnx.proto3).
+A model is a protocol buffer: a sequence of fields, each with a number and a wire type: a
+variable-length integer, 4 bytes, or a length and as many bytes. Field numbers are those of
+onnx.proto3 (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto3).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-#: Versions of the format (10 is that of ONNX 1.16) and of the operators that all runtimes have.
+#: Version of the format (10 is that of ONNX 1.16) and of the operator set.
 _IR_VERSION, _OPSET = 10, 17
 #: TensorProto.DataType.
 _TYPES = {"float32": 1, "uint8": 2, "int64": 7}
@@ -23,15 +23,15 @@ _FLOAT, _INT, _INTS = 1, 2, 7
 
 
 class OnnxGraph:
-    """Nodes in the order of their computation, with their weights."""
+    """A graph of nodes, in the order of computation, and their weights."""
 
     def __init__(self) -> None:
         self._nodes: list[bytes] = []
-        self._weights: list[bytes | memoryview] = []  # copied once, at the end: they are large
+        self._weights: list[bytes | memoryview] = []  # large, so copied only once, at the end
         self._count = 0
 
     def weight(self, values: npt.ArrayLike) -> str:
-        """Keep values, as float32; their name."""
+        """Add weights, as float32; return their name."""
         array = np.ascontiguousarray(values, np.float32)
         name = self._new_name()
         tensor = b"".join(_integer(1, size) for size in np.shape(values))
@@ -40,12 +40,12 @@ class OnnxGraph:
         return name
 
     def add(self, operator: str, *inputs: str, **attributes: float | int | Sequence[int]) -> str:
-        """Append a node of one output; its name.
+        """Append a node with one output; return the output's name.
 
         Args:
-            operator: of ONNX, e.g. "Conv".
-            inputs: names of outputs and weights.
-            attributes: as the operator has them.
+            operator: an ONNX operator, e.g. "Conv".
+            inputs: names of other nodes' outputs and of weights.
+            attributes: of the operator.
         """
         name = self._new_name()
         node = b"".join(_bytes(1, source.encode()) for source in inputs)
@@ -62,13 +62,13 @@ class OnnxGraph:
         output: str,
         output_sizes: Sequence[int | str],
     ) -> bytes:
-        """The whole, of one input and one output.
+        """Serialise the model, with one input and one output.
 
         Args:
             source: name of the input.
             kind: its type, "uint8" or "float32".
-            sizes: its shape, with names for sizes that may be any.
-            output: name of the last node, float32.
+            sizes: its shape, with names for variable dimensions.
+            output: name of the output, float32.
             output_sizes: its shape.
         """
         nodes = b"".join(_bytes(1, node) for node in self._nodes) + _bytes(2, b"network")
@@ -93,7 +93,7 @@ def _attribute(name: str, value: Any) -> bytes:
 
 
 def _value(name: str, kind: str, sizes: Iterable[int | str]) -> bytes:
-    """ValueInfoProto of a tensor."""
+    """Return the ValueInfoProto of a tensor."""
     dims = [_integer(1, n) if isinstance(n, int) else _bytes(2, n.encode()) for n in sizes]
     shape = b"".join(_bytes(1, dim) for dim in dims)
     tensor = _integer(1, _TYPES[kind]) + _bytes(2, shape)
@@ -109,14 +109,14 @@ def _bytes(field: int, data: bytes) -> bytes:
 
 
 def _tag(field: int, length: int) -> bytes:
-    """The tag and the length that stand before a field of bytes."""
+    """Return the tag and the length in front of a field of bytes."""
     return _varint(field << 3 | 2) + _varint(length)
 
 
 def _varint(value: int) -> bytes:
-    """Seven bits a byte, the lowest first; the eighth says that more follow."""
-    found = bytearray()
+    """Encode seven bits per byte, lowest first; the eighth bit marks that more follow."""
+    encoded = bytearray()
     while value > 127:
-        found.append(value & 127 | 128)
+        encoded.append(value & 127 | 128)
         value >>= 7
-    return bytes([*found, value])
+    return bytes([*encoded, value])

@@ -1,4 +1,4 @@
-"""Networks run by onnxruntime, on the CPU."""
+"""Run ONNX models by onnxruntime on the CPU."""
 
 from __future__ import annotations
 
@@ -12,47 +12,47 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-# Before onnxruntime is imported, by whomever: it would report its use over the network.
+# Must be set before onnxruntime is imported, which would report its use over the network.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-#: Images that go through a network at a time.
+#: Images per pass.
 _MICRO_BATCH = 8
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a model may cost that somebody else may have written: its graph can be any program."""
+    """Resource limits of an untrusted model, whose graph can be any program."""
 
     memory: int
-    """Bytes, beyond which it fails."""
+    """Bytes it may allocate."""
     seconds: float
-    """Seconds of one pass of some images, after which it is ended."""
+    """Time limit of one pass."""
 
     @classmethod
     def of(cls, model: bytes) -> Bounds:
-        """Far more than networks with as many weights need."""
+        """Return limits far above the needs of networks with as many weights."""
         return cls(1_500_000_000 + 50 * len(model), 60 + len(model) / 1e6)
 
 
 def open_session(model: bytes, bounds: Bounds | None = None) -> Any:
-    """onnxruntime's session of a model.
+    """Open an onnxruntime session of a model.
 
     Args:
         model: the file's bytes.
-        bounds: of its memory; None where this program wrote it.
+        bounds: memory limit for an untrusted model; None for one written by this program.
 
     Raises:
-        Exception: of onnxruntime, whose errors have no base of their own: no model that it can run.
+        Exception: onnxruntime cannot run the model; its errors have no common base class.
     """
     import onnxruntime
 
-    onnxruntime.set_default_logger_severity(4)  # what is wrong is raised as well
+    onnxruntime.set_default_logger_severity(4)  # errors are raised as well
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = _threads()
-    # Threads that wait by spinning take the cores from those that decode.
+    # Spinning threads would take the cores from those that decode photos.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if bounds is not None:  # an allocator of the process can have a limit, and one of a session not
+    if bounds is not None:  # only the process's allocator can have a limit, not a session's
         onnxruntime.create_and_register_allocator(
             onnxruntime.OrtMemoryInfo(
                 "Cpu",
@@ -67,7 +67,7 @@ def open_session(model: bytes, bounds: Bounds | None = None) -> Any:
         model,
         options,
         providers=["CPUExecutionProvider"],
-        enable_fallback=0,  # it would print to stdout, and try the same again
+        enable_fallback=0,  # the fallback would print to stdout and retry the same provider
     )
 
 
@@ -77,29 +77,29 @@ def run_session(
     images: npt.NDArray[Any],
     bounds: Bounds | None = None,
 ) -> list[npt.NDArray[np.float32]]:
-    """Outputs of a network of one input, some images at a time.
+    """Run a network with one input on micro-batches and return its outputs.
 
     Args:
-        session: as `open_session` gives it.
-        outputs: names; None for all.
+        session: from `open_session`.
+        outputs: names of the outputs; None for all.
         images: (B, ...), B at least 1.
-        bounds: of its time; None where this program wrote it.
+        bounds: time limit for an untrusted model; None for one written by this program.
 
     Raises:
-        Exception: of onnxruntime: it cannot be run.
+        Exception: onnxruntime cannot run the model.
     """
     name = session.get_inputs()[0].name
-    batches = [images[i : i + _MICRO_BATCH] for i in range(0, len(images), _MICRO_BATCH)]
     parts = []
-    for batch in batches:
-        with _ended_after(bounds) as options:
+    for start in range(0, len(images), _MICRO_BATCH):
+        with _time_limit(bounds) as options:
+            batch = images[start : start + _MICRO_BATCH]
             parts.append(session.run(outputs, {name: batch}, options))
     return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
 
 @contextlib.contextmanager
-def _ended_after(bounds: Bounds | None) -> Iterator[Any]:
-    """Options of a run that is told to end when its time is over."""
+def _time_limit(bounds: Bounds | None) -> Iterator[Any]:
+    """Yield run options that terminate the run when its time is up."""
     if bounds is None:
         yield None
         return
@@ -116,6 +116,6 @@ def _ended_after(bounds: Bounds | None) -> Iterator[Any]:
 
 
 def _threads() -> int:
-    """As many as OMP_NUM_THREADS says, which torch heeds too; 0, one a core, if it says nothing."""
-    words = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    return int(words) if words.isdecimal() else 0
+    """Return OMP_NUM_THREADS, which torch respects too; if unset 0, one thread per core."""
+    number = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    return int(number) if number.isdecimal() else 0

@@ -1,13 +1,14 @@
-"""The set encoder: a task's support images to its embedding z, at a cost that does not show.
+"""Set encoders: map a task's support images to its embedding z, at a negligible cost.
 
 The published one (five convolutions of 64 channels on the full image) costs more than the backbone
 it adapts: 0.70 against 0.39 GMAC an image for efficientnet_b0 at 224 px. Ours resizes the images
-first. It has no batch statistics: e(x) depends on x alone, or LITE would not be unbiased.
+first. It has no batch statistics: LITE is unbiased only if e(x) depends on x alone.
 
-Left to itself, z is nearly the same for all tasks, drifts as one, and FiLM learns one modulation
-for all tasks. So embeddings are centred and scaled by constants, taken anew after each step from
-the same few images (Salimans et al. 2016, "Improved techniques for training GANs", section 3.5,
-virtual batch normalisation); within a step they are constants, and the gradient stays unbiased.
+Without further measures z is nearly the same for all tasks and drifts with training, and FiLM
+learns one modulation for all tasks. So embeddings are centred and scaled by constants, recomputed
+after each step from the same few images (virtual batch normalisation: Salimans et al. 2016,
+"Improved techniques for training GANs", section 3.5); within a step they are constants, so the
+gradient stays unbiased.
 """
 
 from __future__ import annotations
@@ -22,21 +23,21 @@ from fewshot_lite.images.pixels import as_float
 
 
 class SetEncoder(nn.Module):
-    """e(x; φ): an image to its contribution to z = mean_n e(x_n; φ) (Zaheer et al. 2017)."""
+    """e(x; φ): maps an image to its contribution to z = mean_n e(x_n; φ) (Zaheer et al. 2017)."""
 
     centre: Tensor
     spread: Tensor
 
     def __init__(self, embedding_dim: int = 64, image_size: int = 48) -> None:
-        """Four convolutions with group normalisation.
+        """Build four convolutions with group normalisation.
 
         Args:
             embedding_dim: Z.
             image_size: side that images are resized to first.
 
         Raises:
-            ValueError: an image size that the convolutions cannot halve four times, or so large
-                that the set encoder would cost more than the backbone.
+            ValueError: `image_size` cannot be halved four times, or is so large that the set
+                encoder would cost more than the backbone.
         """
         super().__init__()
         if not (type(image_size) is int and 16 <= image_size <= 256):
@@ -56,13 +57,10 @@ class SetEncoder(nn.Module):
         self.register_buffer("spread", torch.ones(embedding_dim))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Embeddings of images.
+        """Return embeddings (B, Z), float32 or better.
 
         Args:
             images: (B, 3, S, S) RGB, uint8 or float in [0, 1].
-
-        Returns:
-            (B, Z), float32 or better.
         """
         size = (self.image_size, self.image_size)
         images = as_float(images)
@@ -74,34 +72,29 @@ class SetEncoder(nn.Module):
 
     @torch.no_grad()
     def standardise(self, images: Tensor) -> None:
-        """Make embeddings of images like these, (B, 3, S, S), of mean 0 and deviation 1."""
+        """Set the constants so that embeddings of these images (B, 3, S, S) have mean 0, std 1."""
         self.centre.zero_()
         self.spread.fill_(1)
         embeddings = torch.cat([self(part).float() for part in images.split(64)])
         self.centre.copy_(embeddings.mean(0))
-        # A dimension that is the same for all images stays so, instead of being blown up.
+        # A dimension that hardly differs between images is not scaled up.
         deviation = embeddings.std(0, correction=0)
         self.spread.copy_(torch.where(deviation > 1e-3 * deviation.max(), deviation, 1.0))
 
 
 class MapEncoder(nn.Module):
-    """e(x; φ) of a map of the backbone's own, below the layers that FiLM acts on.
+    """e(x; φ) of a feature map x of the backbone, below the layers that FiLM modulates.
 
-    The backbone has seen the image already, so this costs nothing; and its map, unlike pixels, is
-    of a network that knows many images. The statistics of each channel over the map, standardised
-    by constants, go through a small network.
+    The map is computed anyway, so this costs next to nothing, and unlike pixels it comes from a
+    pre-trained network. Mean and standard deviation of each channel, standardised by constants,
+    are the input of a small network.
     """
 
     centre: Tensor
     spread: Tensor
 
     def __init__(self, channels: int, embedding_dim: int = 64) -> None:
-        """Two linear layers.
-
-        Args:
-            channels: C of the map.
-            embedding_dim: Z.
-        """
+        """Build two linear layers for maps of C `channels`; `embedding_dim` is Z."""
         super().__init__()
         self.embedding_dim = embedding_dim
         self.layers = nn.Sequential(
@@ -113,19 +106,19 @@ class MapEncoder(nn.Module):
         self.register_buffer("spread", torch.ones(2 * channels))
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Embeddings (B, Z) of maps (B, C, H, W)."""
+        """Return embeddings (B, Z) of maps (B, C, H, W)."""
         embeddings: Tensor = self.layers((_statistics(maps) - self.centre) / self.spread)
         return embeddings
 
     @torch.no_grad()
     def standardise(self, maps: Tensor) -> None:
-        """Make the statistics of maps like these, (B, C, H, W), of mean 0 and deviation 1."""
+        """Set the constants so that statistics of these maps (B, C, H, W) have mean 0, std 1."""
         statistics = _statistics(maps)
         self.centre.copy_(statistics.mean(0))
         self.spread.copy_(statistics.std(0, correction=0).clamp(min=1e-6))
 
 
 def _statistics(maps: Tensor) -> Tensor:
-    """Mean and deviation of each channel over the map, (B, 2C)."""
+    """Return mean and standard deviation of each channel over the map, (B, 2C)."""
     variance, mean = torch.var_mean(maps, dim=(2, 3), correction=0)
     return torch.cat([mean, variance.sqrt()], dim=1)

@@ -1,7 +1,7 @@
-"""A backbone cut into stages, one after the other, so that it can be run from one on.
+"""Split a backbone into consecutive stages that can be run separately.
 
-What adapts only the upper stages computes the lower ones once, however many steps it takes, and
-needs no graph through them. Networks whose forward pass is not known here are one stage.
+A learner that adapts only the upper stages computes the lower ones once for any number of steps,
+and without a graph. Networks whose forward pass is not known here are a single stage.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from fewshot_lite.networks.efficientnet_lite import EfficientNetLite
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of a network."""
+    """A stage of a network."""
 
     name: str
     modules: tuple[str, ...]
-    """Names in the network of the modules whose parameters are this stage's."""
+    """Names in the network of this stage's modules."""
     run: Callable[[Tensor], Tensor]
 
 
 class Staged(nn.Module):
-    """A backbone to be run in part; shares its modules, parameters are named "backbone.…"."""
+    """A backbone that can be run in part; its parameters are shared and named "backbone.…"."""
 
     def __init__(self, backbone: Backbone) -> None:
-        """Cut a backbone, which is used as it is, not copied."""
+        """Split a backbone, without copying it."""
         super().__init__()
         self.backbone = backbone
         self.stages = stages_of(backbone.network)
 
     def forward(self, x: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
-        """Run stages `start` to before `stop`.
+        """Run the stages from `start` up to, not including, `stop`.
 
         Args:
-            x: `backbone.prepared(images)` if `start` is 0, else what stage `start - 1` gave.
+            x: `backbone.prepared(images)` if `start` is 0, else the output of stage `start - 1`.
             start: first stage.
-            stop: the stage before which to stop; None to go on to the features (B, d).
+            stop: the stage to stop before; None runs up to the features (B, d).
         """
         for stage in self.stages[start:stop]:
             x = stage.run(x)
@@ -50,35 +50,31 @@ class Staged(nn.Module):
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """The layers that a pattern has digits for: stages, from the images up, and the head."""
+        """The layers of a Lambda pattern: the stages, from the images up, and the head."""
         return (*(stage.name for stage in self.stages), "head")
 
     def parameter_names(self) -> list[list[str]]:
-        """Names of each stage's parameters, "backbone.network.…", every parameter once."""
+        """Return the names of each stage's parameters, "backbone.network.…", each once."""
         names: list[list[str]] = []
         for stage in self.stages:
             prefixes = tuple(f"backbone.network.{module}." for module in stage.modules)
-            names.append(
-                [
-                    name
-                    for name, _ in self.named_parameters()
-                    if name.startswith(prefixes) or stage.modules == ("",)
-                ]
-            )
+            whole = stage.modules == ("",)  # the network is a single stage
+            parameters = [name for name, _ in self.named_parameters()]
+            names.append([name for name in parameters if whole or name.startswith(prefixes)])
         return names
 
     def norm_layers(self, start: int) -> list[str]:
-        """Names in the backbone of the norm layers from stage `start` on."""
+        """Return the names in the backbone of the norm layers from stage `start` on."""
         modules = [module for stage in self.stages[start:] for module in stage.modules]
         prefixes = tuple(f"network.{module}." for module in modules)
         return [name for name in self.backbone.norm_layers() if f"{name}.".startswith(prefixes)]
 
 
 def stages_of(network: nn.Module) -> list[Stage]:
-    """The stages of a network whose last linear layer was taken off; together they are it.
+    """Return the stages of a network without its last linear layer.
 
-    Modules without parameters join the stage before, and so does batch normalisation, which in VGG
-    and in ResNet's stem stands beside its convolution and elsewhere inside blocks.
+    Modules without parameters belong to the stage before them. So does batch normalisation at the
+    top level, as in VGG and in ResNet's stem.
     """
     parts, tail = _parts(network)
     groups: list[tuple[str, list[nn.Module]]] = []
@@ -97,14 +93,14 @@ def stages_of(network: nn.Module) -> list[Stage]:
 
 
 def _parts(network: Any) -> tuple[list[tuple[str, nn.Module]], list[nn.Module]]:
-    """Modules one after the other, each with what its stage is called; and what comes after."""
+    """Return consecutive (stage name, module) pairs, and the modules after them."""
     flat = nn.Flatten()
     if isinstance(network, Conv4):
         blocks = enumerate(network.features, start=1)
         return [(f"block{number}", block) for number, block in blocks], [flat]
     if isinstance(network, EfficientNetLite):
         return _features(network), [network.avgpool, flat, network.classifier]
-    from fewshot_lite.networks.torchvision_models import models  # not cheap, and seldom needed
+    from fewshot_lite.networks.torchvision_models import models  # slow to import
 
     if isinstance(network, models.ResNet):
         stem = (network.conv1, network.bn1, network.relu, network.maxpool)

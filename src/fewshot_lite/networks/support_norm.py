@@ -1,9 +1,9 @@
 """Batch normalisation by the statistics of the support set.
 
-The papers on MAML normalise each batch by its own statistics: support images by the support set's,
-queries by the other queries', so that what a photo is called depends on which others are asked
-about. Here queries are normalised by the support set's statistics too (MetaBN of Bronskill et al.
-2020, "TaskNorm", section 3): an adapted network then has fixed statistics, and is an ordinary one.
+The MAML papers normalise each batch by its own statistics: support images by the support set's,
+queries by those of all queries, so that the answer for a photo depends on the other queries. Here
+queries are normalised by the support set's statistics as well (MetaBN of Bronskill et al. 2020,
+"TaskNorm", section 3), so an adapted network is an ordinary one with fixed statistics.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-#: Means and variances by the names of the layers' buffers.
+#: Means and variances by buffer name.
 Recorded = dict[str, Tensor]
 
 
 class SupportNorm(nn.BatchNorm2d):
-    """An ordinary layer, until it is told which of the images are the support set."""
+    """BatchNorm2d that normalises by the support set within `support_rows`."""
 
-    #: The first so many images of a batch are the support set; None: the running statistics.
+    #: N, the support images at the beginning of a batch; None uses the running statistics.
     rows: int | None = None
     record: Recorded | None = None
     name: str = ""
 
     @classmethod
     def of(cls, layer: nn.BatchNorm2d) -> SupportNorm:
-        """A layer that shares the parameters and buffers of another."""
+        """Return a layer that shares the parameters and buffers of another."""
         new = cls(layer.num_features, layer.eps, layer.momentum)
         new.weight, new.bias = layer.weight, layer.bias
         new.running_mean, new.running_var = layer.running_mean, layer.running_var
@@ -52,7 +52,7 @@ class SupportNorm(nn.BatchNorm2d):
 
 
 def use_support_norm(network: nn.Module) -> None:
-    """Put `SupportNorm` in the place of each `BatchNorm2d`, but not of those with an activation."""
+    """Replace each `BatchNorm2d` by `SupportNorm`, but not subclasses with an activation."""
     for path, module in list(network.named_modules()):
         if type(module) is nn.BatchNorm2d:
             parent, _, leaf = path.rpartition(".")
@@ -61,12 +61,12 @@ def use_support_norm(network: nn.Module) -> None:
 
 @contextlib.contextmanager
 def support_rows(network: nn.Module, rows: int, record: Recorded | None = None) -> Iterator[None]:
-    """While entered, the first `rows` images of each batch give the statistics of all.
+    """Context in which the first `rows` images of each batch determine the norm statistics.
 
     Args:
-        network: with `SupportNorm` layers; without, nothing happens.
+        network: its `SupportNorm` layers are affected, if any.
         rows: N.
-        record: take down means and variances here, by the buffers' names in `network`.
+        record: receives the means and variances, by buffer name in `network`.
     """
     layers = [(n, m) for n, m in network.named_modules() if isinstance(m, SupportNorm)]
     for name, layer in layers:

@@ -1,7 +1,7 @@
-"""Any network of timm (PyTorch Image Models) as a backbone: `timm:NAME`, with the extra `timm`.
+"""Networks of timm (PyTorch Image Models) as backbones: `timm:NAME`, with the extra `timm`.
 
-timm cuts off the classification layer itself, and says what images its weights expect. Weights come
-from the Hugging Face hub, as safetensors, when they are asked for and not in its cache yet.
+timm removes the classification layer itself, and describes the images that its weights expect.
+Weights are downloaded from the Hugging Face hub, as safetensors, unless they are in its cache.
 """
 
 from __future__ import annotations
@@ -19,24 +19,20 @@ from fewshot_lite.core.errors import FewshotError, UsageError, first_line
 from fewshot_lite.core.files import sha256
 from fewshot_lite.networks.names import TIMM
 
-#: Seconds without a byte after which the hub counts as out of reach.
-_PATIENCE = 10.0
-#: Characters of a reason that a message has.
+#: Timeout of the hub in seconds.
+_TIMEOUT = 10.0
+#: Characters of a reason shown in a message.
 _LONGEST = 200
-#: Files on the hub that are pickles, and the same weights as safetensors.
+#: Pickled files on the hub -> the same weights as safetensors.
 _SAFE = {None: "model.safetensors", "open_clip_pytorch_model.bin": "open_clip_model.safetensors"}
 
 
 def _timm(name: str) -> Any:
-    """The library.
-
-    Raises:
-        FewshotError: it is not installed, or cannot be used as it is.
-    """
+    """Import timm; raise FewshotError if it is not installed or not usable."""
     try:
         timm = importlib.import_module("timm")
-        timm.get_pretrained_cfg  # noqa: B018  # which old ones do not have
-    except Exception as error:  # one that does not fit torch fails in any way
+        timm.get_pretrained_cfg  # noqa: B018  # missing in old versions
+    except Exception as error:  # versions that do not fit torch fail in many ways
         if isinstance(error, ModuleNotFoundError) and error.name == "timm":
             raise FewshotError(
                 f"backbone {name!r}: needs timm, which is not installed. Install it: "
@@ -50,33 +46,33 @@ def _timm(name: str) -> Any:
 
 
 def configuration(name: str) -> Any:
-    """timm's `PretrainedCfg` of a network: size, mean and deviation of its images, its weights.
+    """Return timm's `PretrainedCfg` of a network: its images' size, mean and std, its weights.
 
     Raises:
         FewshotError: timm is not installed.
-        UsageError: it has no such network, or no such weights of it.
+        UsageError: timm does not have the network, or these weights of it.
     """
     timm = _timm(name)
-    own = name.removeprefix(TIMM)
-    known = timm.list_models() if "." not in own else timm.list_pretrained()
-    if own not in known:
-        close = get_close_matches(own.lower(), known, n=2, cutoff=0.6)
+    timm_name = name.removeprefix(TIMM)
+    known = timm.list_models() if "." not in timm_name else timm.list_pretrained()
+    if timm_name not in known:
+        close = get_close_matches(timm_name.lower(), known, n=2, cutoff=0.6)
         near = " or ".join(TIMM + name for name in close)
         raise UsageError(
             f"backbone {name!r}: timm {timm.__version__} has no such network. "
             + (f"Did you mean {near}?" if near else "timm.list_models() has their names.")
         )
-    return timm.get_pretrained_cfg(own)
+    return timm.get_pretrained_cfg(timm_name)
 
 
 def build(name: str, image_size: int, classes: int = 0, **options: Any) -> tuple[nn.Module, int]:
-    """A network that ends in features, and their width.
+    """Build a network; return it and its feature width.
 
     Args:
         name: `timm:NAME`.
-        image_size: of its images, in pixels.
-        classes: with a classifier of so many on the features, if there are any.
-        options: what else `timm.create_model` takes.
+        image_size: side of the images in pixels.
+        classes: outputs of its classifier; 0 removes the classifier.
+        options: of `timm.create_model`.
 
     Raises:
         FewshotError, UsageError: as `configuration`.
@@ -87,39 +83,39 @@ def build(name: str, image_size: int, classes: int = 0, **options: Any) -> tuple
     try:
         create = _timm(name).create_model
         network: Any = create(name.removeprefix(TIMM), num_classes=classes, **options)
-    except TypeError as error:  # of networks that have one size only
+    except TypeError as error:  # raised by networks that support a single size
         raise ValueError(str(error)) from None
     return network, int(getattr(network, "head_hidden_size", None) or network.num_features)
 
 
 def fetch(name: str, image_size: int) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The state dict of a network's published weights, for images of a size, and a record of them.
+    """Return the state dict of a network's published weights, and a record of their origin.
 
-    The classifier is in it: only where that stays does timm refuse weights that are not whole.
+    It includes the classifier, as timm loads strictly only if that is kept.
 
     Raises:
-        FewshotError: they cannot be had, or are not whole.
+        FewshotError: the weights cannot be downloaded, or are damaged.
     """
-    found = configuration(name)
-    path = _download(name, found.hf_hub_id, found.hf_hub_filename)
+    config = configuration(name)
+    path = _download(name, config.hf_hub_id, config.hf_hub_filename)
     try:
         overlay = {"file": path}
         network, _ = build(
-            name, image_size, found.num_classes, pretrained=True, pretrained_cfg_overlay=overlay
+            name, image_size, config.num_classes, pretrained=True, pretrained_cfg_overlay=overlay
         )
     except (SafetensorError, OSError, RuntimeError) as error:
-        # Of strict loading the first lines, as the first alone names no tensor, and others many.
+        # Strict loading names the tensors after its first line, and may name many.
         reason = shorten(str(error), _LONGEST, placeholder=" …").rstrip(".") or first_line(error)
         raise FewshotError(
             f"{path}: damaged, or not the weights of {name} ({reason}). Delete it, and it will be "
             "downloaded again."
         ) from None
-    record = {"weights": f"timm {found.architecture}.{found.tag}", "sha256": sha256(Path(path))}
+    record = {"weights": f"timm {config.architecture}.{config.tag}", "sha256": sha256(Path(path))}
     return network.state_dict(), record
 
 
 def _download(name: str, repository: str | None, file: str | None) -> str:
-    """The path of a file of weights in the hub's cache, downloaded if it is not there yet."""
+    """Return the path of a file of weights in the hub's cache, after downloading it if missing."""
     if repository is None:
         raise FewshotError(
             f"backbone {name!r}: timm has no weights of it. Give a file (--weights FILE), or "
@@ -131,10 +127,10 @@ def _download(name: str, repository: str | None, file: str | None) -> str:
         cached = hub.try_to_load_from_cache(repository, file)
         if isinstance(cached, str):
             return cached
-        # A short question first: without a network the download itself retries for a minute.
-        hub.get_hf_file_metadata(hub.hf_hub_url(repository, file), timeout=_PATIENCE)
+        # Ask for metadata first, as the download would retry for a minute without a network.
+        hub.get_hf_file_metadata(hub.hf_hub_url(repository, file), timeout=_TIMEOUT)
         return str(hub.hf_hub_download(repository, file))
-    except Exception as error:  # of the hub, of its client, of the system
+    except Exception as error:  # of the hub, its client or the system
         raise FewshotError(
             f"The weights of {name} could not be had from the Hugging Face hub "
             f"({first_line(error)}). Without a network use the shipped model (leave --base out), a "

@@ -1,9 +1,9 @@
-"""torchvision's networks, imported without torch's compiler.
+"""Import torchvision's networks without importing torch's compiler.
 
-`torchvision.ops.roi_align`, which detectors need and nothing here does, asks torch._dynamo for one
-function when it is imported, and that takes about as long as importing torch itself. So while
-torchvision is imported, a stand-in is there for `torch._dynamo.utils`: the function in it imports
-the real one when it is called, and so does whatever else is asked of the stand-in.
+`torchvision.ops.roi_align`, which only detectors use, imports a function of torch._dynamo, which
+takes about as long as importing torch itself. So while torchvision is imported, a stand-in replaces
+`torch._dynamo.utils`; it imports the real module when the function is called or any other attribute
+is used.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _COMPILER = "torch._dynamo.utils"
 
 class _StandIn(ModuleType):
     def is_compile_supported(self, device_type: str) -> bool:
-        """As the function of this name in the real module."""
+        """Call the function of this name in the real module."""
         return bool(import_module(_COMPILER).is_compile_supported(device_type))
 
     def __getattr__(self, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Weights of backbones: published ones, files of one's own, or none."""
+"""Load the weights of backbones: published ones, a file, or random ones."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from fewshot_lite.networks.efficientnet_lite import (
 from fewshot_lite.networks.lite_layout import VARIANTS
 from fewshot_lite.networks.names import TIMM
 
-#: The network where nothing names one.
+#: The default network.
 DEFAULT = "resnet18"
-#: Tensors that a message names.
+#: Tensors named in a message.
 _NAMED = 3
 
 
@@ -39,22 +39,21 @@ def load_backbone(
     foreign_size: int | None = 96,
     flag: str = "--weights",
 ) -> tuple[Backbone, dict[str, Any]]:
-    """Build a backbone with the weights asked for.
+    """Build a backbone and load its weights.
 
     Args:
-        name: as `Backbone` takes it; None takes what a checkpoint says, or resnet18.
+        name: as for `Backbone`; None for the one in the checkpoint, or resnet18.
         weights: "default" (the published ones, from a package or downloaded once, and checked by
-            hash), "none" (random) or a file: a checkpoint of `pretrain`, safetensors or .pth of a
-            state dict.
-        image_size: side of the images that the backbone will see; None takes what a checkpoint
-            says, else the size that published weights are for, and `foreign_size` for others.
+            hash), "none" (random), or a file: a checkpoint of `pretrain`, or a state dict as
+            safetensors or .pth.
+        image_size: side of the images; None for that of the checkpoint, of the published weights,
+            or else `foreign_size`.
         seed: of random weights.
-        foreign_size: for weights that do not say what size they are for; None takes the size of the
-            published ones.
-        flag: what the weights were given to, as errors name it.
+        foreign_size: for weights without a recorded size; None for that of the published weights.
+        flag: the flag that named the weights, for error messages.
 
     Returns:
-        The backbone in evaluation mode and a JSON-able record of where it is from.
+        The backbone in evaluation mode, and a JSON-able record of the weights' origin.
     """
     if weights == "none":
         name = name or DEFAULT
@@ -75,7 +74,7 @@ def load_backbone(
 
 
 def _published(name: str, image_size: int) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The state dict of a network's published weights, and a record of them."""
+    """Return the state dict of a network's published weights, and a record of their origin."""
     if name.startswith(TIMM):
         return timm_models.fetch(name, image_size)
     if name in VARIANTS:
@@ -119,10 +118,10 @@ def _load_from_file(
 
 
 def _read_pth(path: Path, flag: str = "--weights") -> dict[str, Tensor]:
-    """A state dict saved by torch.save, without unpickling anything but tensors."""
+    """Read a state dict saved by torch.save, unpickling only tensors."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # whatever zip, pickle and storage code raise, with advice not to be followed
+    except Exception:  # many types, and torch's messages advise unsafe loading
         raise FewshotError(
             f"{flag} {path}: damaged, or it holds more than tensors and is not safe to read. "
             "Save the network's state_dict() with torch.save, or use safetensors."
@@ -142,33 +141,30 @@ def _read_pth(path: Path, flag: str = "--weights") -> dict[str, Tensor]:
 
 
 def _load_state(backbone: Backbone, tensors: dict[str, Tensor], source: str) -> None:
-    """Load tensors into the network, leaving out a classification layer it no longer has."""
-    wanted = backbone.network.state_dict()
+    """Load a state dict into the network, ignoring its classification layer."""
+    expected = backbone.network.state_dict()
     if isinstance(backbone.network, EfficientNetLite):
         tensors = renamed(tensors, last=len(backbone.network.features) - 1)
-    given = {key.removeprefix("network."): value for key, value in tensors.items()}
-    problem = _problem(wanted, given)
+    state = {key.removeprefix("network."): value for key, value in tensors.items()}
+    problem = _mismatch(expected, state)
     if problem:
         raise FewshotError(
             f"{source}: not the weights of a {backbone.name} ({problem}). Give this network's, "
             f"made for images of {backbone.image_size} px, or name the network that they are of."
         )
-    kept = {key: value for key, value in given.items() if key in wanted}
+    kept = {key: value for key, value in state.items() if key in expected}
     backbone.network.load_state_dict(kept, strict=False)
 
 
-def _problem(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
-    """Which of the tensors that a network has are missing or have other shapes; "" if none.
-
-    Counts of batches may be missing, as nothing depends on them.
-    """
-    missing = [key for key in wanted if key not in given and "num_batches" not in key]
+def _mismatch(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    """Describe tensors that are missing or of another shape; "" if none, batch counters aside."""
+    missing = [key for key in expected if key not in state and "num_batches" not in key]
     if missing:
         return f"{some_of(missing, _NAMED)} {'is' if len(missing) == 1 else 'are'} missing"
-    other = [key for key in wanted if key in given and given[key].shape != wanted[key].shape]
+    other = [key for key in expected if key in state and state[key].shape != expected[key].shape]
     if not other:
         return ""
-    shapes = f"{[*given[other[0]].shape]}, not {[*wanted[other[0]].shape]}"
+    shapes = f"{[*state[other[0]].shape]}, not {[*expected[other[0]].shape]}"
     if len(other) == 1:
         return f"{other[0]!r} has another shape: {shapes}"
     return f"{some_of(other, _NAMED)} have other shapes, the first {shapes}"
