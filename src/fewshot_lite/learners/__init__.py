@@ -1,4 +1,4 @@
-"""The learners that adapt in one forward pass, one file each; see `maml` for the others."""
+"""Learners that adapt in one forward pass, one file each; gradient learners are in `maml`."""
 
 from fewshot_lite.learners.base import Learner, TaskClassifier
 from fewshot_lite.learners.cnaps import Cnaps

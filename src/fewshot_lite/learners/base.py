@@ -1,9 +1,9 @@
-"""The base class of learners: adapt to a support set, then give logits for queries.
+"""Base class of learners: adapt to a support set, then return logits for queries.
 
-A learner is put together from the functions that LITE cuts the graph between:
+A learner consists of the functions between which LITE cuts the graph:
 
-    x = of the image       lower          (what no task changes; most learners: the image itself)
-    z = mean_n e(x_n)      embed          (learners without a set encoder have no z)
+    x                      lower_maps       (fixed lower layers; of most learners, the image itself)
+    z = mean_n e(x_n)      embed            (learners without a set encoder have no z)
     θ = g(z)               norm_parameters
     f = b(x; θ, ψ)         features
     statistics, logits     head
@@ -29,7 +29,7 @@ from fewshot_lite.networks.micro_batches import Cast, Passes
 from fewshot_lite.networks.stages import Staged
 
 Run = Callable[[Tensor], Tensor]
-#: Gives for norm parameters the function from x to features.
+#: Returns, for norm parameters, the function from x to features.
 Engine = Callable[[NormParameters], Run]
 
 
@@ -41,10 +41,10 @@ class Learner(nn.Module, ABC):
     head: Head
 
     def __init__(self, backbone: Backbone, backbone_lr: float) -> None:
-        """Take in a backbone, as it is, not copied; the subclass adds the rest.
+        """Store a backbone, without copying it; the subclass adds the rest.
 
         Args:
-            backbone: its images must not be coupled.
+            backbone: the features of an image must depend on that image only.
             backbone_lr: learning rate of its weights as a share of the learner's; 0 freezes them.
 
         Raises:
@@ -59,32 +59,32 @@ class Learner(nn.Module, ABC):
 
     @property
     def has_set_encoder(self) -> bool:
-        """Whether the backbone is modulated by a task embedding."""
+        """Whether a task embedding modulates the backbone."""
         return False
 
     @property
     def first_stage(self) -> int:
-        """The first stage that `lower_maps` leaves to `features`; 0 for the whole backbone."""
+        """The first stage that `features` runs, after those of `lower_maps`; 0 for all."""
         return 0
 
     @torch.no_grad()
     def lower_maps(self, images: Tensor) -> Tensor:
-        """x of images (B, 3, S, S): what is neither adapted nor learned, computed once an image."""
+        """Return x of images (B, 3, S, S), by the stages that are neither adapted nor learned."""
         if not self.first_stage:
             return images
         maps: Tensor = Staged(self.backbone)(self.backbone.prepared(images), 0, self.first_stage)
         return maps
 
     def embed(self, x: Tensor) -> Tensor:
-        """e(x), (B, Z), of what `lower_maps` gave."""
+        """Return e(x), (B, Z), for x from `lower_maps`."""
         raise NotImplementedError(f"{self.name} has no set encoder")
 
     def norm_parameters(self, z: Tensor | None) -> NormParameters:
-        """θ = g(z); empty for learners that leave the backbone as it is."""
+        """Return θ = g(z); empty for learners that do not modulate the backbone."""
         return {}
 
     def features(self, x: Tensor, parameters: NormParameters) -> Tensor:
-        """f = b(x; θ, ψ), (B, d), of what `lower_maps` gave."""
+        """Return f = b(x; θ, ψ), (B, d), for x from `lower_maps`."""
         if not self.first_stage:
             features: Tensor = functional_call(self.backbone, parameters, (x,))
             return features
@@ -93,18 +93,18 @@ class Learner(nn.Module, ABC):
         return features.to(torch.promote_types(features.dtype, torch.float32))
 
     def penalty(self) -> Tensor:
-        """A regulariser that is added to the loss of the queries, ()."""
+        """Return a regulariser, (), that is added to the loss of the queries."""
         return torch.zeros((), device=self.backbone.mean.device)
 
     @abstractmethod
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        """The learned parameters with their learning rates, as optimisers take them.
+        """Return the learned parameters and their learning rates as groups for an optimiser.
 
         Each group has a "name", which `--lr-factor` takes.
         """
 
     def backbone_groups(self, lr: float) -> list[dict[str, Any]]:
-        """The backbone's share of `parameter_groups`; none if it is frozen."""
+        """Return the groups of the backbone's parameters; none if it is frozen."""
         if self.backbone_lr <= 0:
             return []
         parameters = [p for p in self.backbone.parameters() if p.requires_grad]
@@ -112,18 +112,14 @@ class Learner(nn.Module, ABC):
 
     @abstractmethod
     def hyperparameters(self) -> dict[str, Any]:
-        """The constructor's arguments besides the backbone that build this learner again."""
+        """Return the constructor's arguments, besides the backbone, that rebuild this learner."""
 
     def train(self, mode: bool = True) -> Learner:
-        """Stay in evaluation mode: batch statistics and dropout have no place in LITE."""
+        """Stay in evaluation mode, as LITE allows neither batch statistics nor dropout."""
         return super().train(False)
 
     def check_evaluation_mode(self) -> None:
-        """Refuse a part that was put into training mode by itself, past `train`.
-
-        Raises:
-            ValueError: there is one; the message names it.
-        """
+        """Raise ValueError if a submodule was put into training mode directly."""
         for name, module in self.named_modules():
             if module.training:
                 raise ValueError(
@@ -147,12 +143,12 @@ class Learner(nn.Module, ABC):
             images: (N, 3, S, S), uint8 or float in [0, 1].
             labels: int64 (N,) of 0..K-1, every class present.
             classes: K.
-            micro_batch: images in a pass; does not change the result.
-            cast: makes the context that networks run in. Heads run in float32 or better.
+            micro_batch: images per pass; does not change the result.
+            cast: factory of the context of networks, e.g. autocast. Heads run in float32 or better.
 
         Raises:
             ValueError: a part of the learner is in training mode, or a class has no image.
-            FewshotError: what comes out is not finite.
+            FewshotError: the head's statistics are not finite.
         """
         passes = Passes(micro_batch, cast)
         x = lower_maps_of(self, images, passes)
@@ -168,15 +164,13 @@ class Learner(nn.Module, ABC):
         passes: Passes = Passes(),
         engine: Engine | None = None,
     ) -> TaskClassifier:
-        """As `adapt`, from what `lower_maps` gave of the support set, N rows.
+        """Adapt as `adapt` does, to a support set given as `lower_maps` of its N images.
 
         Args:
-            engine: computes their features in the place of `features`.
+            engine: computes the features in place of `self.features`.
         """
         self.check_evaluation_mode()
-        z = None
-        if self.has_set_encoder:
-            z = task_embedding(self, x, passes)
+        z = task_embedding(self, x, passes) if self.has_set_encoder else None
         parameters = self.norm_parameters(z)
         run = engine(parameters) if engine else lambda part: self.features(part, parameters)
         features = passes.map(run, x)
@@ -194,38 +188,33 @@ class TaskClassifier:
     parameters: NormParameters
     statistics: Statistics
     support_features: Tensor
-    """(N, d), as the adapted backbone sees the support images."""
+    """(N, d), features of the support images by the adapted backbone."""
     passes: Passes
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
-        """Features (Q, d) of images (Q, 3, S, S)."""
-
-        def of_batch(x: Tensor) -> Tensor:
-            return self.learner.features(self.learner.lower_maps(x), self.parameters)
-
-        return self.passes.map(of_batch, images)
+        """Return features (Q, d) of images (Q, 3, S, S)."""
+        learner, parameters = self.learner, self.parameters
+        return self.passes.map(
+            lambda x: learner.features(learner.lower_maps(x), parameters), images
+        )
 
     @torch.no_grad()
     def features_from_maps(self, x: Tensor) -> Tensor:
-        """As `features`, from what `Learner.lower_maps` gave of the images."""
-
-        def of_batch(part: Tensor) -> Tensor:
-            return self.learner.features(part, self.parameters)
-
-        return self.passes.map(of_batch, x)
+        """Return features (Q, d) of x from `Learner.lower_maps`."""
+        return self.passes.map(lambda part: self.learner.features(part, self.parameters), x)
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
-        """Logits (Q, K) of images (Q, 3, S, S)."""
+        """Return logits (Q, K) of images (Q, 3, S, S)."""
         return self.learner.head.logits(self.statistics, self.features(images))
 
 
 def lower_maps_of(learner: Learner, images: Tensor, passes: Passes = Passes()) -> Tensor:
-    """`Learner.lower_maps` of images, pass by pass; the images if there are none."""
+    """Return `Learner.lower_maps` of images, in micro-batches; the images if there are no maps."""
     return passes.map(learner.lower_maps, images) if learner.first_stage else images
 
 
 def task_embedding(learner: Learner, x: Tensor, passes: Passes) -> Tensor:
-    """z = mean_n e(x_n), (Z,), of what `lower_maps` gave of the support set."""
+    """Return z = mean_n e(x_n), (Z,), for x from `lower_maps` of the support set."""
     return passes.map(learner.embed, x).mean(0)

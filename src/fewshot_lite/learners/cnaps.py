@@ -16,19 +16,16 @@ class Cnaps(FilmLearner):
     head: GeneratedLinearHead
 
     def __init__(self, backbone: Backbone, *, fixed_temperature: bool = False, **film: Any) -> None:
-        """Assemble around a backbone.
+        """Build around a backbone.
 
         Args:
-            backbone: used as it is, not copied.
-            fixed_temperature: whether the head has none, as published.
-            film: as `FilmLearner` takes.
+            backbone: used without copying it.
+            fixed_temperature: do not learn a temperature, as published.
+            film: arguments of `FilmLearner`.
         """
         super().__init__(backbone, **film)
         self.head = GeneratedLinearHead(backbone.feature_dim, fixed_temperature=fixed_temperature)
         self.eval()
 
     def hyperparameters(self) -> dict[str, Any]:
-        return {
-            **super().hyperparameters(),
-            "fixed_temperature": self.head.fixed_temperature,
-        }
+        return {**super().hyperparameters(), "fixed_temperature": self.head.fixed_temperature}

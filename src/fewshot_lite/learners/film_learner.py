@@ -1,4 +1,4 @@
-"""The common part of CNAPs and Simple CNAPs, FiLM from a set encoder; their heads differ."""
+"""FiLM from a set encoder, the common part of CNAPs and Simple CNAPs; their heads differ."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ from fewshot_lite.networks.stages import Staged
 
 
 class FilmLearner(Learner):
-    """A backbone modulated for a task through its norm layers.
+    """A learner that modulates the norm layers of a backbone for each task.
 
-    The backbone's own weights are frozen unless `backbone_lr` is above 0; what is learned is how to
-    modulate it.
+    It learns the modulation; the backbone's weights are frozen unless `backbone_lr` is above 0.
     """
 
     #: Learning rate of the head as a multiple of the learner's.
@@ -37,22 +36,22 @@ class FilmLearner(Learner):
         backbone_lr: float = 0.0,
         film_layers: FilmLayers = "all",
     ) -> None:
-        """Assemble around a backbone; the subclass adds its head.
+        """Build around a backbone; the subclass adds its head.
 
         Args:
-            backbone: used as it is, not copied.
+            backbone: used without copying it.
             embedding_dim: Z.
-            hidden_dim: width inside FiLM's generator; Z if not given.
+            hidden_dim: hidden width of FiLM's generator; Z by default.
             encoder_size: side in pixels of the set encoder's images.
-            film_stages: FiLM acts on this many stages of the backbone from the top, and the set
-                encoder reads the map below them, which is computed once an image and not learned;
-                None: FiLM acts on all of the backbone, and the set encoder sees the image.
+            film_stages: FiLM modulates this many stages of the backbone, from the top, and the set
+                encoder reads the map below them, which is computed once per image and not learned.
+                None: FiLM modulates the whole backbone, and the set encoder reads the image.
             backbone_lr: learning rate of the backbone's weights as a share of the learner's.
-            film_layers: the norm layers that are modulated; see `networks.film.modulated_layers`.
+            film_layers: the norm layers to modulate; see `networks.film.modulated_layers`.
 
         Raises:
-            UsageError: FiLM has no norm layer to act through, or one without a bias; or the
-                backbone has not so many stages, or no map below them.
+            UsageError: there is no norm layer to modulate, or one without a bias; or the backbone
+                has fewer stages, or no map below them.
             ValueError: unknown `film_layers`.
         """
         super().__init__(backbone, backbone_lr)
@@ -67,15 +66,15 @@ class FilmLearner(Learner):
             self.set_encoder = SetEncoder(embedding_dim, encoder_size)
         else:
             staged = Staged(backbone)
-            self._start = first_of(staged, film_stages)
+            self._start = first_film_stage(staged, film_stages)
             for stage in staged.parameter_names()[: self._start]:
                 for name in stage:
                     staged.get_parameter(name).requires_grad_(False)
             upper = staged.norm_layers(self._start)
             self.set_encoder = MapEncoder(_channels(staged, self._start), embedding_dim)
         check_norm_layers(backbone, upper)
-        chosen = modulated_layers(backbone, film_layers)
-        names = [name for name in chosen if upper is None or name in upper]
+        layers = modulated_layers(backbone, film_layers)
+        names = [name for name in layers if upper is None or name in upper]
         self.film = FilmGenerator(backbone, embedding_dim, hidden_dim, names)
 
     @property
@@ -118,11 +117,11 @@ class FilmLearner(Learner):
         }
 
 
-def first_of(staged: Staged, film_stages: int) -> int:
-    """The first of so many upper stages.
+def first_film_stage(staged: Staged, film_stages: int) -> int:
+    """Return the index of the first of the upper `film_stages` stages.
 
     Raises:
-        UsageError: the backbone has not so many, or no map below them.
+        UsageError: the backbone has fewer stages, or no map below them.
     """
     number = len(staged.stages)
     if not 1 <= film_stages < number:
@@ -136,9 +135,9 @@ def first_of(staged: Staged, film_stages: int) -> int:
 
 
 def _channels(staged: Staged, start: int) -> int:
-    """C of the map below a stage: what the stage's first convolution takes.
+    """Return C of the map below a stage, from the input of the stage's first convolution.
 
-    It is not run to find out: on the "meta" device torch imports its compiler for that.
+    Running the stage on the "meta" device would import torch's compiler.
     """
     network = staged.backbone.network
     parts = (network.get_submodule(name) for name in staged.stages[start].modules)
@@ -147,10 +146,10 @@ def _channels(staged: Staged, start: int) -> int:
 
 
 def check_norm_layers(backbone: Backbone, names: Collection[str] | None) -> None:
-    """Refuse norm layers that FiLM cannot act through: those of these names, or all.
+    """Check that there are norm layers of these names (None: any), each with a bias for FiLM.
 
     Raises:
-        UsageError: there is none, or one without a bias.
+        UsageError: there are none, or one has no bias.
     """
     layers = {
         name: layer

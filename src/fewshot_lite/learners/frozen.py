@@ -1,4 +1,4 @@
-"""No meta-learning: a head on a backbone as it was pre-trained (FiLM is the identity)."""
+"""A head on a pre-trained backbone, without meta-learning (FiLM is the identity)."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from fewshot_lite.networks.backbone import Backbone
 
 
 class Frozen(Learner):
-    """A network pre-trained elsewhere, e.g. on ImageNet, that adapts with its head alone."""
+    """A pre-trained network, e.g. on ImageNet, of which only the head adapts."""
 
     name: ClassVar[str] = "frozen"
 
     def __init__(self, backbone: Backbone, *, head: Head | dict[str, Any]) -> None:
-        """Assemble around a backbone.
+        """Build around a backbone, without copying it.
 
         Args:
-            backbone: used as it is, not copied.
-            head: the head, or what `Head.describe` says of it.
+            backbone: the backbone.
+            head: the head, or its `Head.describe()`.
         """
         super().__init__(backbone, backbone_lr=0.0)
         self.head = make_head(head) if isinstance(head, dict) else head

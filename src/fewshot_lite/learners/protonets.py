@@ -1,4 +1,4 @@
-"""ProtoNets (Snell et al. 2017): class means on a backbone that itself is learned, through LITE."""
+"""ProtoNets (Snell et al. 2017): class means on a backbone that is learned through LITE."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fewshot_lite.networks.backbone import Backbone
 
 
 class ProtoNets(Learner):
-    """Nothing is adapted but the class means; meta-training learns all of the backbone."""
+    """Adapts only the class means; meta-training learns the whole backbone."""
 
     name: ClassVar[str] = "protonets"
     head: PrototypeHead
@@ -19,11 +19,11 @@ class ProtoNets(Learner):
     def __init__(
         self, backbone: Backbone, *, metric: Metric = "euclidean", backbone_lr: float = 0.05
     ) -> None:
-        """Assemble around a backbone.
+        """Build around a backbone.
 
         Args:
-            backbone: used as it is, not copied.
-            metric: of the distance to class means.
+            backbone: used without copying it.
+            metric: distance to the class means.
             backbone_lr: learning rate of the backbone's weights as a share of the learner's.
         """
         super().__init__(backbone, backbone_lr)

@@ -14,7 +14,7 @@ class SimpleCnaps(FilmLearner):
 
     name: ClassVar[str] = "simple-cnaps"
     head: MahalanobisHead
-    #: Temperature and β move faster than networks: a few hundred steps must be enough for them.
+    #: Temperature and β need a higher rate than networks, to be learned in a few hundred steps.
     head_lr: ClassVar[float] = 20.0
 
     def __init__(
@@ -25,13 +25,13 @@ class SimpleCnaps(FilmLearner):
         fixed_temperature: bool = False,
         **film: Any,
     ) -> None:
-        """Assemble around a backbone.
+        """Build around a backbone.
 
         Args:
-            backbone: used as it is, not copied.
-            root: whether the head measures in root features; False is the paper's.
-            fixed_temperature: whether the head learns neither temperature nor β, as in the paper.
-            film: as `FilmLearner` takes.
+            backbone: used without copying it.
+            root: let the head measure in signed square roots of features; the paper does not.
+            fixed_temperature: learn neither temperature nor β, as in the paper.
+            film: arguments of `FilmLearner`.
         """
         super().__init__(backbone, **film)
         self.head = MahalanobisHead(root=root, fixed_temperature=fixed_temperature)

@@ -1,4 +1,4 @@
-"""A task (episode): support images to adapt with, query images to be judged on."""
+"""Tasks (episodes): a support set to adapt to, and a query set to evaluate on."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ class Task:
     """K, the way."""
 
     def check(self) -> None:
-        """Refuse a task that has no loss, in words: on a GPU a wrong label ends the process.
+        """Check the labels; on a GPU an invalid label would abort the process.
 
         Raises:
-            ValueError: images without labels or labels without images, no queries, a label that is
-                none of 0..K-1 (of queries: a class that the support does not have), or a class
-                without a support image.
+            ValueError: images and labels differ in number, a side is empty, a label is not in
+                0..K-1, or a class has no support image.
         """
         sides = (
             ("support", self.support, self.support_labels),
@@ -34,10 +33,10 @@ class Task:
         for name, images, labels in sides:
             if len(images) != len(labels) or len(labels) == 0:
                 raise ValueError(f"{name}: {len(images)} images with {len(labels)} labels")
-            strange = set(labels.tolist()) - set(range(self.classes))
-            if strange:
+            invalid = set(labels.tolist()) - set(range(self.classes))
+            if invalid:
                 raise ValueError(
-                    f"{name}: label {min(strange)} is no class of this task; "
+                    f"{name}: label {min(invalid)} is no class of this task; "
                     f"its {self.classes} classes are 0 to {self.classes - 1}"
                 )
         missing = set(range(self.classes)) - set(self.support_labels.tolist())
@@ -45,7 +44,7 @@ class Task:
             raise ValueError(f"class {min(missing)}: every class needs a support image")
 
     def to(self, device: torch.device) -> Task:
-        """The same task on a device."""
+        """Return the task with its tensors on a device."""
         return Task(
             self.support.to(device, non_blocking=True),
             self.support_labels.to(device, non_blocking=True),

@@ -1,8 +1,7 @@
-"""The baselines of LITE: plain back-propagation, and small tasks.
+"""Baselines of LITE: plain back-propagation, and small tasks (Bronskill et al. 2021, section 5.3).
 
-Bronskill et al. 2021, section 5.3: plain back-propagation through the whole task needs memory for
-all of it at once; a small task, the support set sub-sampled to H images, has a gradient of low
-variance, but of another task.
+Plain back-propagation needs memory for the whole task at once; a small task, the support set
+sub-sampled to H images, has a gradient of low variance, but of a different task.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ def full_step(
     scale: float = 1.0,
     cast: Cast = contextlib.nullcontext,
 ) -> LiteStep:
-    """Add a task's exact gradient to the `.grad`s, through one graph of all its images.
+    """Add a task's exact gradient to the `.grad`s, in one pass with one graph of all images.
 
-    Arguments as `lite.step.lite_step`; all images are in one pass.
+    Arguments as for `lite.step.lite_step`.
 
     Raises:
-        ValueError: a part of the learner is in training mode, or `task.check` refuses the task.
+        ValueError: a part of the learner is in training mode, or `task.check` rejects the task.
     """
     learner.check_evaluation_mode()
     task.check()
@@ -52,10 +51,10 @@ def full_step(
 
 
 def small_task(task: Task, h: int, generator: torch.Generator) -> Task:
-    """The task with its support set sub-sampled to H images, at least one of each class.
+    """Sub-sample a task's support set to H images, at least one of each class.
 
     Raises:
-        ValueError: `task.check` refuses the task.
+        ValueError: `task.check` rejects the task.
     """
     task.check()
     order = torch.randperm(len(task.support), generator=generator).to(task.support_labels.device)

@@ -1,8 +1,8 @@
-"""Which support images are back-propagated, and the weights that keep the gradient unbiased.
+"""Sample the support images to back-propagate, with weights that keep the gradient unbiased.
 
-Each sampler returns H of N indices and the Horvitz–Thompson weight 1/π_n of each: the weighted sum
-over the chosen has the sum over all as its expectation, whatever is summed. To this
-`balanced` adds corrections of mean zero.
+Each sampler returns H of N indices with Horvitz–Thompson weights 1/π_n: the expectation of the
+weighted sum over the sample is the sum over all images, whatever is summed. `balanced` adds
+corrections of mean zero.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Chosen:
-    """The images to back-propagate."""
+    """The support images to back-propagate."""
 
     indices: Tensor
-    """int64 (H,), of 0..N-1, each once."""
+    """int64 (H,), distinct, of 0..N-1."""
     weights: Tensor
     """float64 (H,), 1/π_n of each."""
     correction: Tensor | None = None
-    """float64 (H, d), added to the weighted v_n of each; its part in the sum has mean zero."""
+    """float64 (H, d), added to each weighted v_n; its contribution to the sum has mean zero."""
 
 
 def everything(number: int) -> Chosen:
-    """All N images: the exact gradient."""
+    """Choose all N images, for the exact gradient."""
     return Chosen(torch.arange(number), torch.ones(number, dtype=torch.float64))
 
 
 def uniform(number: int, h: int, generator: torch.Generator) -> Chosen:
-    """H of N without replacement, each with the weight N/H (Bronskill et al. 2021, section 3)."""
+    """Draw H of N without replacement, with weights N/H (Bronskill et al. 2021, section 3)."""
     if h >= number:
         return everything(number)
     indices = torch.randperm(number, generator=generator)[:h].sort().values
@@ -40,10 +40,10 @@ def uniform(number: int, h: int, generator: torch.Generator) -> Chosen:
 
 
 def informed(v: Tensor, labels: Tensor, h: int, generator: torch.Generator) -> Chosen:
-    """About H of N with π_n ∝ ‖v_n‖, capped at 1: images that move the loss more are seen more.
+    """Draw about H of N with π_n ∝ ‖v_n‖, capped at 1: images that affect the loss more.
 
     Args:
-        v: (N, d), v_n = ∂L/∂f_n of each image. All zero falls back to `uniform`.
+        v: (N, d), v_n = ∂L/∂f_n of each image. If all are zero, `uniform` is used.
         labels: int64 (N,), classes of the images; the sample is spread over them.
     """
     number = len(v)
@@ -59,18 +59,18 @@ def informed(v: Tensor, labels: Tensor, h: int, generator: torch.Generator) -> C
 
 
 def spread(v: Tensor, labels: Tensor) -> Tensor:
-    """An order in which neighbours are alike, int64 (N,): systematic sampling takes of every kind.
+    """Order images so that neighbours are similar, int64 (N,), for systematic sampling.
 
-    By class, and within a class along the first principal direction of its v_n, up and down in
-    turn. The order decides nothing but the variance: in random order about half of what informed
-    sampling gains over uniform is lost (`benchmarks/accuracy/gradient_noise.py`).
+    Images are ordered by class, and within a class along the first principal direction of its v_n,
+    alternately up and down. The order affects the variance only: random order loses about half of
+    informed sampling's gain over uniform (`benchmarks/accuracy/gradient_noise.py`).
     """
     v, labels = v.detach().to("cpu", torch.float64), labels.cpu()
     parts = []
     for position, label in enumerate(labels.unique()):
         members = (labels == label).nonzero().flatten()
         centred = v[members] - v[members].mean(0)
-        # The largest eigenvector of the Gram matrix holds the projections, up to scale.
+        # The leading eigenvector of the Gram matrix holds the projections, up to scale.
         along = torch.linalg.eigh(centred @ centred.mT).eigenvectors[:, -1]
         parts.append(members[along.argsort(descending=position % 2 == 1)])
     return torch.cat(parts)
@@ -78,22 +78,22 @@ def spread(v: Tensor, labels: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Stratum:
-    """Images of which some are drawn, each as likely as any other."""
+    """Images from which a number is drawn uniformly."""
 
     members: Tensor
-    """int64 (n,)."""
+    """int64 (n,), indices of the images."""
     take: int
-    """How many, 1..n."""
+    """The number to draw, 1..n."""
 
 
 def balanced(v: Tensor, h: int, generator: torch.Generator) -> Chosen:
-    """About H of N, informed, with what the sample misses of Σ v_n made up for.
+    """Draw about H of N as `informed` does, and correct for the sample's error of Σ v_n.
 
-    As far as the Jacobians of different images resemble each other, the error of a sample is that
-    its Σ v_n / π_n is not Σ v_n, which is known. See `balance`.
+    As far as the Jacobians of different images are similar, a sample's error comes from
+    Σ v_n / π_n differing from Σ v_n, which is known. See `balance`.
 
     Args:
-        v: (N, d), v_n = ∂L/∂f_n of each image. All zero falls back to `uniform`.
+        v: (N, d), v_n = ∂L/∂f_n of each image. If all are zero, `uniform` is used.
     """
     number = len(v)
     if h >= number:
@@ -109,10 +109,10 @@ def balanced(v: Tensor, h: int, generator: torch.Generator) -> Chosen:
 
 
 def strata_by_size(sizes: Tensor, h: int) -> list[Stratum] | None:
-    """Images of like size together, two or three drawn of each stratum; None if all sizes are 0.
+    """Group images of similar size, with two or three drawn per stratum; None if all sizes are 0.
 
-    Strata are cut so that images are taken about in proportion to their size, as in `informed`;
-    those that are certain to be taken form a stratum of their own, which comes first.
+    Strata are cut so that inclusion is about proportional to size, as in `informed`; images that
+    are certain to be drawn form the first stratum.
     """
     probabilities = inclusion_probabilities(sizes, h)
     if probabilities is None:
@@ -139,12 +139,12 @@ def strata_by_size(sizes: Tensor, h: int) -> list[Stratum] | None:
 
 
 def balance(v: Tensor, strata: Sequence[Stratum], picks: Sequence[Tensor]) -> Chosen:
-    """Weights n/take, and corrections that balance the sample.
+    """Return the sample with weights n/take and corrections that balance it.
 
-    To w_m v_m of a drawn image m is added (w_m / N) Δ_m, where Δ_m is the sum of the others' v_n
-    minus its estimate from the others drawn. Given that m is drawn Δ_m has mean zero, so the sum
-    stays unbiased; and were all Jacobians equal, it would be exact. The others of m's stratum are
-    take - 1 of n - 1; where take is 1 < n they tell nothing, and are left out of Δ_m.
+    The term w_m v_m of a drawn image m gets (w_m / N) Δ_m added, where Δ_m is the sum of all other
+    v_n minus its estimate from the other drawn images. Given that m is drawn, Δ_m has mean zero, so
+    the sum stays unbiased; if all Jacobians were equal, it would be exact. Of the n - 1 others in
+    m's stratum take - 1 are drawn; if take is 1 < n they give no estimate and are left out of Δ_m.
 
     Args:
         v: (N, d).
@@ -155,34 +155,34 @@ def balance(v: Tensor, strata: Sequence[Stratum], picks: Sequence[Tensor]) -> Ch
     drawn = torch.cat(list(picks))
     sums = [(v[s.members].sum(0), v[pick].sum(0)) for s, pick in zip(strata, picks, strict=True)]
     ratios = [len(stratum.members) / stratum.take for stratum in strata]
-    missed = [total - r * found for (total, found), r in zip(sums, ratios, strict=True)]
-    everywhere = torch.stack(missed).sum(0)
+    errors = [total - r * partial for (total, partial), r in zip(sums, ratios, strict=True)]
+    error = torch.stack(errors).sum(0)
     weights, corrections = [], []
     for k, (stratum, pick) in enumerate(zip(strata, picks, strict=True)):
         weight, number = ratios[k], len(stratum.members)
-        total, found = sums[k]
-        delta = (everywhere - missed[k]).expand(len(pick), -1)  # what other strata miss
+        total, partial = sums[k]
+        delta = (error - errors[k]).expand(len(pick), -1)  # the other strata's error
         if stratum.take > 1:
             inner = (number - 1) / (stratum.take - 1)
-            delta = delta + (total - v[pick]) - inner * (found - v[pick])
+            delta = delta + (total - v[pick]) - inner * (partial - v[pick])
         weights.append(torch.full((len(pick),), weight, dtype=torch.float64))
         corrections.append(weight / len(v) * delta)
     return Chosen(drawn, torch.cat(weights), torch.cat(corrections))
 
 
 def inclusion_probabilities(sizes: Tensor, h: int) -> Tensor | None:
-    """π_n ∝ size_n with Σ π_n = H, capped at 1: float64 (N,). None if no image has a size.
+    """Return π_n ∝ size_n with Σ π_n = H, capped at 1: float64 (N,). None if all sizes are 0.
 
-    With fewer than H images of positive size, those are certain and the rest have π_n = 0, which
-    biases nothing: what they would add is zero.
+    With fewer than H images of positive size, these are certain and the rest have π_n = 0, which
+    causes no bias, as they contribute zero.
     """
     sizes = sizes.detach().to("cpu", torch.float64)
     if not bool(torch.isfinite(sizes).all()) or float(sizes.sum()) == 0.0:
         return None
     certain = torch.zeros_like(sizes, dtype=torch.bool)
     while True:
-        left, room = sizes[~certain].sum(), h - int(certain.sum())
-        scaled = torch.where(certain, 1.0, sizes * (room / left if float(left) > 0 else 0.0))
+        total, room = sizes[~certain].sum(), h - int(certain.sum())
+        scaled = torch.where(certain, 1.0, sizes * (room / total if float(total) > 0 else 0.0))
         over = ~certain & (scaled >= 1)
         if not bool(over.any()):
             return scaled
@@ -190,18 +190,18 @@ def inclusion_probabilities(sizes: Tensor, h: int) -> Tensor | None:
 
 
 def systematic(probabilities: Tensor, start: float) -> Chosen:
-    """Systematic sampling (Madow 1949): image n is taken once for each of start, start + 1, ...
+    """Draw a systematic sample (Madow 1949).
 
-    that falls into its interval of the cumulated probabilities, so each is taken with exactly π_n
-    and the number taken is Σ π_n.
+    Image n is drawn if one of start, start + 1, ... falls into its interval of the cumulative
+    probabilities, so it is drawn with probability exactly π_n, and the sample size is Σ π_n.
 
     Args:
         probabilities: float64 (N,), each at most 1.
         start: uniform in [0, 1).
     """
     ends = probabilities.cumsum(0)
-    # Marks start, start + 1, ... that lie below x: ceil(x - start).
+    # The number of marks start, start + 1, ... below x is ceil(x - start).
     below = (ends - start).ceil()
-    taken = torch.diff(below, prepend=torch.tensor([-start], dtype=torch.float64).ceil()) > 0
-    indices = (taken & (probabilities > 0)).nonzero().flatten()
+    drawn = torch.diff(below, prepend=torch.tensor([-start], dtype=torch.float64).ceil()) > 0
+    indices = (drawn & (probabilities > 0)).nonzero().flatten()
     return Chosen(indices, 1 / probabilities[indices])

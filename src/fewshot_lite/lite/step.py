@@ -5,8 +5,8 @@ whole support set, back-propagate a random subset, keep the gradient unbiased.
 
 For support images x_1..x_N, z = mean_n e(x_n; φ), θ = g(z), f_n = b(x_n; θ, ψ), F = (f_1..f_N):
 
-  0. `task_of_maps`         what lies below all that is adapted or learned, once an image: from here
-                            on this is x_n. (Of most learners nothing does, and x_n is the image.)
+  0. `task_of_maps`         run the layers below all that is adapted or learned once per image; from
+                            here on x_n is their output. (Of most learners x_n is the image itself.)
   1. `forward_support`      no graph: all e(x_n) -> z -> θ -> F. Keep z, θ and F as leaves.
   2. `backward_queries`     L, the mean loss over queries: v_n = ∂L/∂f_n, ∂L/∂θ, ψ.grad.
   3. `backward_support`     for a subset H with inclusion probabilities π_n, recompute f_n with a
@@ -14,13 +14,13 @@ For support images x_1..x_N, z = mean_n e(x_n; φ), θ = g(z), f_n = b(x_n; θ, 
   4. `backward_set_encoder` ∂L/∂θ -> g -> u = ∂L/∂z; for an independent subset H', back-propagate
                             Σ_{m∈H'} uᵀ e(x_m) / (N π'_m) into φ.
 
-Any loss depends on the support images through f_n and e(x_m) alone, each of which depends on its
-own image, so every step is linear in what is sampled given what is not, and the expectation is the
-exact gradient. (To a balanced sample corrections of mean zero are added, see `sampling.balance`.)
-Two departures from the published code make that so: each sum is scaled at its own node, by 1/π,
-rather than the gradient as a whole or not at all; and the subsets are independent, as ∂L/∂θ of
-step 3 multiplies ∂e/∂φ of step 4. With every image back-propagated (`h=None`) the gradient is
-exact, at the same memory.
+The loss depends on the support images through f_n and e(x_m) only, each of which depends on its own
+image, so every step is linear in what is sampled given what is not, and the expectation is the
+exact gradient. (A balanced sample has corrections of mean zero added, see `sampling.balance`.) This
+needs two departures from the published code: each sum is scaled at its own node, by 1/π, rather
+than the gradient as a whole or not at all; and the subsets are independent, as ∂L/∂θ of step 3
+multiplies ∂e/∂φ of step 4. With every image back-propagated (`h=None`) the gradient is exact, at
+the same memory.
 
 Images of a task must not be coupled inside e or b: no batch statistics (learners stay in evaluation
 mode). Dropout and stochastic depth are off for the same reason: the second pass over an image must
@@ -47,14 +47,14 @@ from fewshot_lite.networks.micro_batches import Cast, Passes
 
 @dataclass(frozen=True)
 class LiteStep:
-    """The outcome of a step, besides what it adds to `.grad`."""
+    """The result of a step, apart from the gradients."""
 
     loss: float
     """Mean cross-entropy of the queries."""
     accuracy: float
-    """Share of the queries that were right."""
+    """Share of the queries classified correctly."""
     negative_curvature: int = 0
-    """The number of iMAML's solutions that stopped at negative curvature."""
+    """Number of iMAML solutions that stopped at negative curvature."""
 
 
 @dataclass(frozen=True)
@@ -82,23 +82,23 @@ def lite_step(
     """Add an unbiased estimate of a task's gradient to the `.grad` of the learner's parameters.
 
     Args:
-        learner: its `.grad`s are added to, its state is not touched.
-        task: support and queries, on the learner's device.
+        learner: only its `.grad`s are changed.
+        task: support and query set, on the learner's device.
         generator: CPU generator that the subsets are drawn from.
-        h: H, support images back-propagated; None for all, the exact gradient.
+        h: H, the number of support images back-propagated; None for all, the exact gradient.
         sampler: "uniform" without replacement (the paper's), "informed", π_n ∝ ‖v_n‖, or
-            "balanced", informed with what the sample misses of Σ v_n made up for.
-        micro_batch: images in a pass; does not change the result.
-        penalty_weight: of the learner's penalty.
-        scale: of the whole gradient; 1/T for a step of T tasks.
-        cast: makes the context that networks run in. Heads run in float32 or better.
+            "balanced", informed with a correction for the sample's error of Σ v_n.
+        micro_batch: images per pass; does not change the result.
+        penalty_weight: weight of the learner's penalty.
+        scale: factor on the whole gradient; 1/T for a step of T tasks.
+        cast: factory of the context of networks, e.g. autocast. Heads run in float32 or better.
 
     Returns:
-        Loss and accuracy on the queries. If the loss is not finite the step stopped half-way, and
-        the `.grad`s must be dropped. They may overflow where the loss does not: look at them too.
+        Loss and accuracy on the queries. If the loss is not finite, the step stopped half-way and
+        the `.grad`s must be discarded. They may overflow even if the loss is finite: check both.
 
     Raises:
-        ValueError: a part of the learner is in training mode, `task.check` refuses the task, or H
+        ValueError: a part of the learner is in training mode, `task.check` rejects the task, or H
             or the micro-batch is less than 1.
     """
     learner.check_evaluation_mode()
@@ -115,7 +115,7 @@ def lite_step(
         return LiteStep(float(loss), accuracy)
     chosen = _choose(v, task.support_labels, h, sampler, generator)
     backward_support(learner, task, forward, v, chosen, passes)
-    # ‖u‖ is the same for all images, so there is nothing to inform the second subset.
+    # u is the same for all images, so the second subset is drawn uniformly.
     chosen = sampling.uniform(number, number if h is None else h, generator)
     backward_set_encoder(learner, task, forward, chosen, passes)
     penalty = scale * penalty_weight * learner.penalty()
@@ -126,13 +126,13 @@ def lite_step(
 
 @torch.no_grad()
 def task_of_maps(learner: Learner, task: Task, passes: Passes) -> Task:
-    """Step 0: the task with what `Learner.lower_maps` gives in the place of its images."""
+    """Step 0: replace the task's images by `Learner.lower_maps` of them."""
     support, query = (lower_maps_of(learner, x, passes) for x in (task.support, task.query))
     return replace(task, support=support, query=query)
 
 
 def forward_support(learner: Learner, task: Task, passes: Passes) -> SupportPass:
-    """Step 1: z (Z,), θ and F (N, d) without a graph over images; the graph z -> θ is kept."""
+    """Step 1: compute z (Z,), θ and F (N, d) without a graph over images; keep that of z -> θ."""
     z = None
     if learner.has_set_encoder:
         with torch.no_grad():
@@ -148,10 +148,10 @@ def forward_support(learner: Learner, task: Task, passes: Passes) -> SupportPass
 def backward_queries(
     learner: Learner, task: Task, forward: SupportPass, scale: float, passes: Passes
 ) -> tuple[Tensor, float]:
-    """Step 2: the queries' loss, and its gradient into F, θ, ψ and the head.
+    """Step 2: back-propagate the queries' loss into F, θ, ψ and the head; return loss and accuracy.
 
-    The head's statistics are computed once and cut off as leaves of their own, so that the graph of
-    a micro-batch does not reach behind them.
+    The head's statistics are computed once and detached as leaves, so that the graph of a
+    micro-batch ends at them.
     """
     statistics = learner.head.fit(forward.features, task.support_labels, task.classes)
     leaves = {
@@ -181,12 +181,12 @@ def backward_support(
     chosen: Chosen,
     passes: Passes,
 ) -> None:
-    """Step 3: Σ_{n∈H} v_nᵀ f_n / π_n into θ and ψ; v is (N, d)."""
-    of_images = chosen.indices.to(v.device)
-    weighted = v[of_images] * chosen.weights.to(v)[:, None]  # (H, d)
+    """Step 3: back-propagate Σ_{n∈H} v_nᵀ f_n / π_n into θ and ψ; v is (N, d)."""
+    sample = chosen.indices.to(v.device)
+    weighted = v[sample] * chosen.weights.to(v)[:, None]  # (H, d)
     if chosen.correction is not None:
         weighted = weighted + chosen.correction.to(v)
-    for indices, gradients in passes.split(of_images, weighted):
+    for indices, gradients in passes.split(sample, weighted):
         with passes.cast():
             features = learner.features(task.support[indices], forward.theta)  # (B, d)
         if not features.requires_grad:  # nothing in the backbone is adapted or learned
@@ -197,7 +197,7 @@ def backward_support(
 def backward_set_encoder(
     learner: Learner, task: Task, forward: SupportPass, chosen: Chosen, passes: Passes
 ) -> None:
-    """Step 4: ∂L/∂θ through g to u = ∂L/∂z, then Σ_{m∈H'} uᵀ e(x_m) / (N π'_m) into φ."""
+    """Step 4: back-propagate ∂L/∂θ to u = ∂L/∂z, then Σ_{m∈H'} uᵀ e(x_m) / (N π'_m) into φ."""
     pairs = [
         (forward.generated[name], leaf.grad)
         for name, leaf in forward.theta.items()
@@ -218,7 +218,7 @@ def backward_set_encoder(
 def _choose(
     v: Tensor, labels: Tensor, h: int | None, sampler: Sampling, generator: torch.Generator
 ) -> Chosen:
-    """The support images of step 3, with their weights."""
+    """Draw the support images of step 3."""
     if h is None:
         return sampling.everything(len(v))
     if sampler == "informed":

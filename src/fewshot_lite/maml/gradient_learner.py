@@ -25,7 +25,7 @@ from fewshot_lite.core.config import MOST_INNER_STEPS, InnerHead, NormStatistics
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.heads.linear_start import LinearStart
 from fewshot_lite.learners.base import Engine, Learner, TaskClassifier, lower_maps_of
-from fewshot_lite.learners.film_learner import check_norm_layers, first_of
+from fewshot_lite.learners.film_learner import check_norm_layers, first_film_stage
 from fewshot_lite.lite.sampling import Chosen
 from fewshot_lite.maml.objective import Objective
 from fewshot_lite.maml.params import Params
@@ -325,7 +325,7 @@ class GradientLearner(Learner):
                 f"--film-stages {film_stages}: must be left out with --statistics support, which "
                 "change what lies below. Give the --weights of a trained backbone."
             )
-        self._start = first_of(self._staged, film_stages)
+        self._start = first_film_stage(self._staged, film_stages)
         layers = self._staged.norm_layers(self._start)
         check_norm_layers(self.backbone, layers)
         names = (f"backbone.{layer}" for layer in layers)
