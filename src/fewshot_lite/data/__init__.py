@@ -1,1 +1,1 @@
-"""Data sets and episodes: resized images in memory or on disk, augmentation, sampling of tasks."""
+"""Data sets and episodes: stores of resized images, augmentation, sampling of tasks."""

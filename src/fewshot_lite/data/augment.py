@@ -1,11 +1,11 @@
-"""Random crops, flips and colours of a whole batch at once, on the device the images are on.
+"""Random crops, flips and colour jitter of a whole batch at once, on the images' device.
 
-torchvision's transforms draw one crop for a batch or work image by image; one `grid_sample` draws
-a crop of its own for each image at a cost that does not show beside a training step.
+torchvision's transforms draw one crop per batch or process one image at a time; a single
+`grid_sample` takes a different crop of each image, at a cost negligible beside a training step.
 
-What is random is drawn on the CPU, by itself (`draw_views`, `draw_shift`): a few numbers an image,
-which travel beside the uint8 images to the device that applies them. The same numbers give the same
-views on the CPU wherever they were drawn; a GPU's interpolation rounds otherwise, to about 1e-6.
+The random numbers, a few per image, are drawn separately on the CPU (`draw_views`, `draw_shift`)
+and travel with the uint8 images to the device that applies them. On CPUs the same numbers always
+give the same views; a GPU's interpolation differs by about 1e-6.
 """
 
 from __future__ import annotations
@@ -20,35 +20,35 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far random views go; `Augmentation(1, 1, 0, 0)` leaves the images as they are."""
+    """Strength of the augmentation; `Augmentation(1, 1, 0, 0)` leaves images unchanged."""
 
     min_area: float = 0.35
-    """Smallest share of the area that a crop keeps (random resized crop); 1 keeps it all."""
+    """Smallest share of the area that a random resized crop keeps; 1 keeps it all."""
     aspect: float = 4 / 3
-    """Largest stretch of a crop's sides against each other; 1 for none."""
+    """Largest aspect ratio of a crop; 1 for none."""
     rotation: float = 0.0
-    """Largest rotation, in degrees, either way."""
+    """Largest rotation in degrees, in either direction."""
     colour: float = 0.3
     """Largest relative change of brightness, contrast and saturation."""
 
 
 @dataclass(frozen=True)
 class Views:
-    """The random numbers behind the views of B images."""
+    """The random numbers of the views of B images."""
 
     crops: Tensor
-    """(B, 2, 3), from places in a view to places in the image, as `affine_grid` takes them."""
+    """(B, 2, 3), affine maps from a view to its image, for `affine_grid`."""
     colours: Tensor | None
-    """(3, B, 1, 1, 1), factors of brightness, contrast and saturation; None leaves colours."""
+    """(3, B, 1, 1, 1), factors of brightness, contrast and saturation; None for no change."""
 
     def __getitem__(self, part: slice) -> Views:
-        """The views of some of the images."""
+        """Return the views of a slice of the images."""
         return Views(self.crops[part], None if self.colours is None else self.colours[:, part])
 
 
 @dataclass(frozen=True)
 class Shift:
-    """The random numbers behind a task's change of appearance; see `draw_shift`."""
+    """The random numbers of a task's domain shift; see `draw_shift`."""
 
     kind: int
     numbers: tuple[float, ...] = ()
@@ -59,7 +59,7 @@ def draw_views(augmentation: Augmentation, flip: Tensor, generator: torch.Genera
 
     Args:
         flip: bool (B,), on the CPU: which images may be mirrored (characters and signs may not).
-        generator: CPU generator that all randomness comes from.
+        generator: CPU generator.
     """
     batch = len(flip)
 
@@ -68,13 +68,13 @@ def draw_views(augmentation: Augmentation, flip: Tensor, generator: torch.Genera
 
     area = uniform(augmentation.min_area, 1.0)
     stretch = torch.exp(uniform(-1.0, 1.0) * math.log(augmentation.aspect) / 2)
-    # Where a side is cut off at 1 the crop would lose area: the other stays at min_area or more.
+    # If one side is clamped to 1, the other must stay at min_area or more.
     width = (area.sqrt() * stretch).clamp(augmentation.min_area, 1.0)
     height = (area.sqrt() / stretch).clamp(augmentation.min_area, 1.0)
     angle = uniform(-1.0, 1.0) * math.radians(augmentation.rotation)
     mirror = torch.where(flip & (torch.rand(batch, generator=generator) < 0.5), -1.0, 1.0)
-    # In grid_sample's coordinates the image is [-1, 1]²: a crop of half-width w stays inside if
-    # its centre lies within ±(1 - w).
+    # In grid_sample's coordinates the image is [-1, 1]²: a crop of half-width w stays inside if its
+    # centre lies within ±(1 - w).
     shift_x = uniform(-1.0, 1.0) * (1 - width)
     shift_y = uniform(-1.0, 1.0) * (1 - height)
     cos, sin = torch.cos(angle), torch.sin(angle)
@@ -92,11 +92,7 @@ def draw_views(augmentation: Augmentation, flip: Tensor, generator: torch.Genera
 
 
 def apply_views(images: Tensor, size: int, views: Views) -> Tensor:
-    """The views that were drawn, on the device of the images.
-
-    Args:
-        images: uint8 (B, 3, S, S).
-        size: side of the views.
+    """Apply drawn views to uint8 images (B, 3, S, S), on their device.
 
     Returns:
         float32 (B, 3, size, size) in [0, 1].
@@ -122,22 +118,15 @@ def random_views(
     flip: Tensor,
     generator: torch.Generator,
 ) -> Tensor:
-    """A random view of each image: drawn and applied; the arguments are those of both.
-
-    Returns:
-        float32 (B, 3, size, size) in [0, 1].
-    """
+    """Draw and apply a random view of each image; arguments of `draw_views` and `apply_views`."""
     return apply_views(images, size, draw_views(augmentation, flip, generator))
 
 
 def draw_shift(generator: torch.Generator) -> Shift:
-    """Draw one change of appearance for all images of a task, as if it came from another domain.
+    """Draw one domain shift for all images of a task, from a CPU generator.
 
-    Grey, inverted, other colour channels or low contrast: what makes a backbone's features need
-    adapting, where tasks of the data that it was trained on teach FiLM nothing.
-
-    Args:
-        generator: CPU generator that all randomness comes from.
+    Grey, inverted, permuted channels or low contrast: shifted tasks need adapted features, while
+    tasks from the backbone's training data teach FiLM nothing.
     """
     kind = int(torch.randint(4, (), generator=generator))
     if kind == 2:
@@ -148,7 +137,7 @@ def draw_shift(generator: torch.Generator) -> Shift:
 
 
 def apply_shift(views: Tensor, shift: Shift) -> Tensor:
-    """The change that was drawn; views are float (B, 3, S, S) in [0, 1]."""
+    """Apply a drawn domain shift to views, float (B, 3, S, S) in [0, 1]."""
     if shift.kind == 0:
         return views.mean(dim=1, keepdim=True).expand_as(views)
     if shift.kind == 1:
@@ -161,16 +150,13 @@ def apply_shift(views: Tensor, shift: Shift) -> Tensor:
 
 
 def quarter_turns(images: Tensor, turns: Tensor) -> Tensor:
-    """Each image turned by so many quarter turns: of characters, other characters.
+    """Rotate images (B, 3, S, S) by quarter turns, int64 (B,) of 0..3.
 
-    Santoro et al. 2016, section 4.1, make new classes of Omniglot that way.
-
-    Args:
-        images: (B, 3, S, S).
-        turns: int64 (B,) of 0..3.
+    Rotated characters are other characters: new classes of Omniglot (Santoro et al. 2016, section
+    4.1).
     """
     turned = images.clone()
     for count in (1, 2, 3):
-        chosen = (turns == count).to(images.device)
-        turned[chosen] = images[chosen].rot90(count, (2, 3))
+        rows = (turns == count).to(images.device)
+        turned[rows] = images[rows].rot90(count, (2, 3))
     return turned

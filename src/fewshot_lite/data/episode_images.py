@@ -1,8 +1,8 @@
-"""The images of an episode, also where some can no longer be read: a run does not end for them.
+"""Read the images of an episode and replace those that cannot be read, so that a run goes on.
 
-An image that fails is replaced by another of its class that the episode does not have; where there
-is none it is left out, as long as its class keeps an image on each side. Which one it is depends on
-the episode's own generator and on what can be read, not on what other episodes met with.
+An unreadable image is replaced by another of its class that is not in the episode, or else left
+out, as long as its class keeps an image on each side. The replacement depends on the episode's own
+generator and on which images can be read, not on other episodes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fewshot_lite.data.store import ImageStore
 
 @dataclass(frozen=True)
 class Replaced:
-    """An image that could not be read when it was to be used."""
+    """An image that could not be read, and the reason."""
 
     source: str
     reason: str
@@ -33,73 +33,72 @@ def read_episode(
 
     Args:
         store: the images that the episode indexes.
-        pool: what it was drawn from.
-        episode: which images are wanted.
-        generator: makes the generator of replacements, if it comes to that.
+        pool: the pool that it was drawn from.
+        episode: the images to read.
+        generator: factory of the generator of replacements; called only if needed.
 
     Returns:
         images: uint8 (N + Q, 3, S, S), support first.
-        episode: the images that they are.
-        replaced: those that could not be read.
+        episode: the indices and labels of these images.
+        replaced: the images that could not be read.
 
     Raises:
-        FewshotError: a class has too few images left that can be read.
+        FewshotError: a class has too few readable images left.
     """
-    wanted = episode.support + episode.query
-    images, problems = store.read(wanted)
+    indices = episode.support + episode.query
+    images, problems = store.read(indices)
     if not problems:
         return images, episode, ()
     random, split = generator(), len(episode.support)
     failed: dict[int, str] = {}
-    skipped: set[int] = set()  # positions
+    left_out: set[int] = set()  # positions
     while problems:
-        failed |= {wanted[position]: reason for position, reason in problems.items()}
-        again: list[int] = []
+        failed |= {indices[position]: reason for position, reason in problems.items()}
+        retried: list[int] = []
         for position in problems:
-            opposite = wanted[split:] if position < split else wanted[:split]
-            others = [
+            opposite = indices[split:] if position < split else indices[:split]
+            candidates = [
                 other
-                for other in pool.others(wanted[position], opposite)
-                if other not in failed and other not in wanted
+                for other in pool.others(indices[position], opposite)
+                if other not in failed and other not in indices
             ]
-            if others:
-                chosen = int(torch.randint(len(others), (), generator=random))
-                wanted[position] = others[chosen]
-                again.append(position)
+            if candidates:
+                choice = int(torch.randint(len(candidates), (), generator=random))
+                indices[position] = candidates[choice]
+                retried.append(position)
             else:
-                skipped.add(position)
-        fresh, bad = store.read([wanted[position] for position in again])
-        images[again] = fresh
-        problems = {again[number]: reason for number, reason in bad.items()}
-    kept = [position for position in range(len(wanted)) if position not in skipped]
-    found = _with_images(episode, wanted, kept)
-    for labels in (found.support_labels, found.query_labels)[: 1 + bool(episode.query)]:
+                left_out.add(position)
+        images[retried], failures = store.read([indices[position] for position in retried])
+        problems = {retried[number]: reason for number, reason in failures.items()}
+    kept = [position for position in range(len(indices)) if position not in left_out]
+    result = _with_images(episode, indices, kept)
+    for labels in (result.support_labels, result.query_labels)[: 1 + bool(episode.query)]:
         if missing := set(range(episode.classes)) - set(labels):
             first = (episode.support_labels + episode.query_labels).index(min(missing))
-            raise _too_few(store, pool, pool.class_of(wanted[first]), failed)
-    named = tuple(Replaced(str(store.paths[i]), reason) for i, reason in failed.items())
-    return images[kept], found, named
+            raise _too_few(store, pool, pool.class_of(indices[first]), failed)
+    replaced = tuple(Replaced(str(store.paths[i]), reason) for i, reason in failed.items())
+    return images[kept], result, replaced
 
 
-def _with_images(episode: Episode, wanted: Sequence[int], kept: Sequence[int]) -> Episode:
-    """The episode with other images, of which those at the positions `kept` are taken."""
+def _with_images(episode: Episode, indices: Sequence[int], kept: Sequence[int]) -> Episode:
+    """Return the episode with other images, restricted to the positions `kept`."""
     labels, split = episode.support_labels + episode.query_labels, len(episode.support)
     support = [position for position in kept if position < split]
     query = [position for position in kept if position >= split]
     return replace(
         episode,
-        support=[wanted[position] for position in support],
+        support=[indices[position] for position in support],
         support_labels=[labels[position] for position in support],
-        query=[wanted[position] for position in query],
+        query=[indices[position] for position in query],
         query_labels=[labels[position] for position in query],
     )
 
 
 def _too_few(store: ImageStore, pool: Pool, number: int, failed: dict[int, str]) -> FewshotError:
-    mine = {index: reason for index, reason in failed.items() if pool.class_of(index) == number}
-    index, reason = next(iter(mine.items()))
+    in_class = [index for index in failed if pool.class_of(index) == number]
+    index = in_class[0]
     return FewshotError(
         f"{pool.name}: too few photos of class {pool.class_names[number]!r} can still be read: "
-        f"{len(mine)} failed, e.g. {store.paths[index]} ({reason}). Put them back, and go on with "
-        "--resume."
+        f"{len(in_class)} failed, e.g. {store.paths[index]} ({failed[index]}). Put them back, and "
+        "go on with --resume."
     )

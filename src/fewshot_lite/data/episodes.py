@@ -1,8 +1,8 @@
-"""Episodes: which images of a data set make up a task.
+"""Sample episodes: the images of a data set that make up a task.
 
-Training draws way and shots as Meta-Dataset does (Triantafillou et al. 2020, appendix A.2):
-variable way, a support set of variable size shared out unevenly. Evaluation draws fixed ways and
-shots.
+Training samples way and shots as in Meta-Dataset (Triantafillou et al. 2020, appendix A.2): a
+variable way, and a support set of variable size with uneven classes. Evaluation uses a fixed way
+and shot.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ from fewshot_lite.core.random_streams import integer, shuffled
 from fewshot_lite.images.folders import LabelledImages
 from fewshot_lite.learners.task import Task
 
-#: Images of a class in a task whose classes are single images.
+#: Most images from one class in a task whose classes are single images.
 _ALIKE = 3
-#: Views of an image in a task whose classes are single images: more are much the same.
+#: Most views per image in such a task; more would be redundant.
 _MOST_VIEWS = 5
 
 
 @dataclass(frozen=True)
 class EpisodeConfig:
-    """The range of tasks to draw."""
+    """The range of tasks to sample."""
 
     min_way: int = 5
     max_way: int = 20
     max_support: int = 100
     """Largest support set, all classes together."""
     max_shot: int = 20
-    """Most support images of one class."""
+    """Most support images per class."""
     queries: int = 10
-    """Most query images of one class."""
+    """Most query images per class."""
     shot: int | None = None
-    """Exactly so many support images of each class, and exactly `queries` query images."""
+    """If set, exactly this many support images per class, and exactly `queries` query images."""
 
 
 @dataclass(frozen=True)
 class Episode:
-    """Indices of images in one data set, and labels 0..K-1 of this task's classes."""
+    """Indices of images in one data set, with their labels 0..K-1 in the task."""
 
     data_set: int
     support: list[int]
@@ -54,23 +54,23 @@ class Episode:
     classes: int
 
     def task(self, images: Tensor) -> Task:
-        """The task of its images (N + Q, 3, S, S), support first."""
+        """Return the task made of this episode's images (N + Q, 3, S, S), support first."""
         split = len(self.support)
         labels = torch.tensor(self.support_labels), torch.tensor(self.query_labels)
         return Task(images[:split], labels[0], images[split:], labels[1], self.classes)
 
 
 class Pool:
-    """The images of one data set that episodes can be drawn from, by class and by group.
+    """The images of one data set to sample episodes from, by class and by group.
 
-    Images of one group (frames of one track or video, views of one object) never lie on both sides
-    of an episode. Without groups each image is one of its own.
+    Images of one group (frames of one track or video, views of one object) are never on both sides
+    of an episode. Without groups each image is a group of its own.
     """
 
     def __init__(
         self, folder: LabelledImages, *, unreadable: Sequence[int] = (), tracks: bool = False
     ) -> None:
-        """Sort the images.
+        """Group the images.
 
         Args:
             folder: the data set.
@@ -87,25 +87,25 @@ class Pool:
             for index in indices:
                 if index not in skipped:
                     by_group.setdefault(_group(folder, index, tracks), []).append(index)
-            apart = [key for key in by_group if key in folder.query_groups]
-            query = [index for key in apart for index in by_group.pop(key)]
+            query_keys = [key for key in by_group if key in folder.query_groups]
+            query = [index for key in query_keys for index in by_group.pop(key)]
             groups = list(by_group.values())
-            # At least one for the support and one for the queries.
+            # At least one group for the support set and one for the queries.
             if (groups and query) if folder.query_groups else len(groups) >= 2:
                 self.groups.append(groups)
                 self.query_only.append(query)
                 self.class_names.append(name)
 
     def most_queries(self, number: int) -> int:
-        """Queries of a class that leave it at least as much support."""
-        if self.query_only[number]:  # which take nothing from the support
+        """Return the most queries of a class that leave it at least as many support images."""
+        if self.query_only[number]:  # these are no support images
             return len(self.query_only[number])
         return len(self.groups[number]) // 2
 
     def two_sides(
         self, number: int, queries: int, generator: torch.Generator
     ) -> tuple[list[int], list[int]]:
-        """Images of a class for support and for queries, shuffled, no group on both sides."""
+        """Split a class into shuffled support and query images, with no group on both sides."""
         groups, query = self.groups[number], self.query_only[number]
         if not query:
             groups = shuffled(groups, generator)
@@ -115,24 +115,26 @@ class Pool:
         return shuffled(support, generator), shuffled(query, generator, queries)
 
     def class_of(self, index: int) -> int:
-        """Number of the class that an image is of."""
+        """Return the number of an image's class."""
         for number, groups in enumerate(self.groups):
             if index in self.query_only[number] or any(index in group for group in groups):
                 return number
         raise ValueError(f"image {index} is in no episode of {self.name}")
 
     def others(self, index: int, opposite: Collection[int]) -> list[int]:
-        """Images that may stand for one in an episode: of its class, none of a group on the
-        opposite side."""
+        """Return images of the same class that may replace one in an episode.
+
+        None is of a group that has images on the `opposite` side.
+        """
         number = self.class_of(index)
         if index in self.query_only[number]:
             return [other for other in self.query_only[number] if other != index]
-        apart = set(opposite)
-        free = [group for group in self.groups[number] if apart.isdisjoint(group)]
+        blocked = set(opposite)
+        free = [group for group in self.groups[number] if blocked.isdisjoint(group)]
         return [other for group in free for other in group if other != index]
 
     def leave_out_small(self, shot: int, queries: int) -> list[str]:
-        """Leave out classes that may lack images for such tasks; return their names."""
+        """Remove classes that may have too few images for such tasks; return their names."""
         small = [k for k in range(self.classes) if not self._has(k, shot, queries)]
         names = [self.class_names[k] for k in small]
         for values in (self.groups, self.query_only, self.class_names):
@@ -141,7 +143,7 @@ class Pool:
         return names
 
     def _has(self, number: int, shot: int, queries: int) -> bool:
-        """Whether `two_sides` gives a class enough of both, in whatever order groups are drawn."""
+        """Return whether `two_sides` gives a class enough of both for any order of its groups."""
         sizes = [len(group) for group in self.groups[number]]
         if self.query_only[number]:
             return sum(sizes) >= shot and len(self.query_only[number]) >= queries
@@ -150,16 +152,12 @@ class Pool:
 
     @property
     def classes(self) -> int:
-        """Classes with enough images for both sides of an episode."""
+        """Number of classes with images for both sides of an episode."""
         return len(self.groups)
 
 
 def usable_pools(pools: Sequence[Pool], config: EpisodeConfig) -> list[Pool]:
-    """The pools with enough classes.
-
-    Raises:
-        FewshotError: none has.
-    """
+    """Return the pools with enough classes; raise FewshotError if there are none."""
     if config.shot is not None:
         for pool in pools:
             pool.leave_out_small(config.shot, config.queries)
@@ -179,14 +177,14 @@ def usable_pools(pools: Sequence[Pool], config: EpisodeConfig) -> list[Pool]:
 def sample_training_episode(
     pools: Sequence[Pool], config: EpisodeConfig, generator: torch.Generator
 ) -> Episode:
-    """An episode of random way and shots from a random data set."""
+    """Sample an episode of random way and shots from a random data set."""
     number = integer(0, len(pools) - 1, generator)
     pool = pools[number]
     way = integer(config.min_way, min(config.max_way, pool.classes), generator)
     if config.shot is not None:
         return sample_fixed_episode(pool, way, config.shot, config.queries, generator, number)
     classes = shuffled(range(pool.classes), generator, way)
-    # The fewest images of any class bound the queries of all: half of it at most.
+    # The smallest class limits the queries of all classes to half of its images.
     queries = max(1, min(config.queries, *(pool.most_queries(c) for c in classes)))
     sides = [pool.two_sides(c, queries, generator) for c in classes]
     available = [min(len(support), config.max_shot) for support, _ in sides]
@@ -203,14 +201,14 @@ def sample_training_episode(
 def sample_instances(
     pools: Sequence[Pool], config: EpisodeConfig, generator: torch.Generator
 ) -> tuple[Episode, int, int]:
-    """A task whose classes are single images, as one's own things are; its images are their views.
+    """Sample a task whose classes are single images and whose images are views of them.
 
-    Up to three images come from a class of the pool, so that some resemble each other, of different
-    groups: two frames of one track are no two things.
+    Up to three images, of different groups, come from the same class of the pool, so that some of
+    the task's classes resemble each other.
 
     Returns:
-        episode: its support has one image of each of 0..K-1, and no queries.
-        shot, queries: how many views of each image the support set and the queries have.
+        episode: one support image of each class 0..K-1, and no queries.
+        shot, queries: views of each image in the support and in the query set.
     """
     number = integer(0, len(pools) - 1, generator)
     pool = pools[number]
@@ -232,10 +230,10 @@ def sample_instances(
 def sample_fixed_episode(
     pool: Pool, way: int, shot: int, queries: int, generator: torch.Generator, number: int = 0
 ) -> Episode:
-    """An episode of `way` classes with `shot` support and `queries` query images each.
+    """Sample an episode of `way` classes with `shot` support and `queries` query images each.
 
     Raises:
-        FewshotError: too few classes, or a class with too few images.
+        FewshotError: there are too few classes, or a class has too few images.
     """
     if pool.classes < way:
         raise FewshotError(
@@ -254,7 +252,7 @@ def sample_fixed_episode(
 
 
 def _group(folder: LabelledImages, index: int, tracks: bool) -> str:
-    """The thing that an image is one of several views of; the image itself, if nothing tells."""
+    """Return the group of an image; one of its own if there is no information about groups."""
     if folder.groups:
         return folder.groups[index]
     if not tracks:
@@ -266,21 +264,21 @@ def _group(folder: LabelledImages, index: int, tracks: bool) -> str:
 
 
 def least_images(groups: Sequence[int], queries: int) -> tuple[int, int]:
-    """The images that a class has for support and for queries in the worst order of its groups.
+    """Return a class's support and query images for the worst order of its groups.
 
-    Groups are taken for queries in random order until there are enough, or one is left: see
-    `Pool.two_sides`.
+    `Pool.two_sides` takes groups for the queries in random order, until there are enough or a
+    single group is left.
 
     Args:
-        groups: images of each group.
-        queries: how many are wanted.
+        groups: number of images of each group.
+        queries: number of query images needed.
     """
     total = sum(groups)
-    most = 0  # that can be taken: nearly enough, and then one group more
+    most = 0  # images taken for queries: just too few, and then one group more
     for last in set(groups):
         others = list(groups)
         others.remove(last)
-        sums = 1  # bit n: some of the other groups have n images together
+        sums = 1  # bit n is set if a subset of the other groups has n images
         for other in others:
             sums |= sums << other & (1 << queries) - 1
         most = max(most, last + sums.bit_length() - 1)
@@ -295,24 +293,24 @@ def uneven_shots(
     max_contribution: int,
     generator: torch.Generator,
 ) -> list[int]:
-    """Support images of each class as Meta-Dataset draws them.
+    """Sample the number of support images of each class as in Meta-Dataset.
 
-    After sample_support_set_size and sample_num_support_per_class of
-    meta_dataset/data/sampling.py: a uniform share of what the classes can contribute is the size of
-    the support set; each class gets one image, and the rest goes by weights n_k · exp(a_k), a_k
-    uniform in [log ½, log 2], rounded down.
+    After sample_support_set_size and sample_num_support_per_class of meta_dataset/data/sampling.py:
+    the support set's size is a uniform share of what the classes can contribute; each class gets
+    one image, and the rest is divided by weights n_k · exp(a_k), a_k uniform in [log ½, log 2],
+    rounded down.
 
     Args:
         images: n_k, images of each class, queries included.
-        available: images of each class that are left for the support.
-        max_support: largest size (at least one image a class is drawn all the same).
-        max_contribution: most that a class adds to the size; it may get more.
-        generator: the randomness.
+        available: images of each class that remain for the support set.
+        max_support: largest size; each class still gets at least one image.
+        max_contribution: most that a class adds to the size; it may get more images.
+        generator: CPU generator.
     """
     way = len(available)
     share = 1 - float(torch.rand((), generator=generator))  # (0, 1]
-    wanted = sum(math.ceil(share * min(n, max_contribution)) for n in available)
-    total = max(way, min(max_support, wanted))
+    size = sum(math.ceil(share * min(n, max_contribution)) for n in available)
+    total = max(way, min(max_support, size))
     noise = math.log(2) * (2 * torch.rand(way, generator=generator) - 1)
     weights = torch.tensor(images, dtype=torch.float32) * noise.exp()
     shares = (weights / weights.sum()).tolist()

@@ -1,12 +1,12 @@
-"""Resized images on disk, so that the next run decodes nothing: raw uint8 and an index.
+"""Cache of resized images on disk, raw uint8 with an index, so that later runs decode nothing.
 
-    FOLDER/birds-224px-3f2a9c1e.json             what lies in the other file
+    FOLDER/birds-224px-3f2a9c1e.json             the index
     FOLDER/birds-224px-3f2a9c1e-77d0e4b1.uint8   (N, 3, 224, 224)
 
-The first hash is of where the data set lies and of its classes; the second of its files: names,
-sizes and times of change. A data set that changed has another second hash and is read anew. Both
-files are written whole or not at all, the index last. One run builds, others wait for it; where the
-system has no locks they build side by side, the same files, and the last one's stay.
+The first hash is of the data set's location and classes, the second of its files' names, sizes and
+modification times; a data set that changed is read again. Both files are written atomically, the
+index last. One run builds while others wait; on systems without locks they build the same files
+concurrently, and the last ones stay.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from fewshot_lite.core.files import atomic_path
 from fewshot_lite.images.decoding import decode_pixels
 from fewshot_lite.images.folders import LabelledImages
 
-#: Raised when the pixels of the same photo change, or the format does.
+#: Incremented when decoding or the format changes.
 _FORMAT = 1
-#: Images decoded at a time, and how many are compared with their checksums when a file is opened.
-_CHUNK, _LOOKED_AT = 256, 64
+#: Images decoded at a time, and images whose checksums are verified when a file is opened.
+_CHUNK, _VERIFIED = 256, 64
 
 Notify = Callable[[str], None]
 
@@ -45,15 +45,11 @@ class CachedImages:
     images: int
     size: int
     problems: dict[int, str]
-    """Position -> why the image is black."""
+    """Position of an unreadable image, which is black -> reason."""
 
 
 def check_cache_folder(folder: Path) -> None:
-    """Make the folder, before the work is done that it is for.
-
-    Raises:
-        UsageError: a file of that name, or it cannot be made.
-    """
+    """Create the cache folder before the work begins; raise UsageError if that is impossible."""
     try:
         folder.mkdir(exist_ok=True)
     except FileExistsError:
@@ -74,33 +70,33 @@ def cached_images(
     on_done: Callable[[int], None] | None = None,
     notify: Notify | None = None,
 ) -> CachedImages:
-    """The images of a data set in a cache; they are read and put there if they are not.
+    """Return the cached images of a data set, after decoding and caching them if necessary.
 
     Args:
-        folder: of the cache.
+        folder: the cache.
         data: the data set.
         size: side of the images in pixels.
         on_done: called with the number of photos decoded, if any have to be.
-        notify: told why what lay there was not used.
+        notify: called with the reason why an existing cache file was not used.
 
     Raises:
-        FewshotError: it cannot be written; nothing half-written is left.
+        FewshotError: the cache cannot be written; no partial files are left.
     """
     entry = _Entry(folder, data, size)
     notify = notify or (lambda notice: None)
     try:
-        found = entry.open()
-        if isinstance(found, CachedImages):
-            return found
+        cached = entry.open()
+        if isinstance(cached, CachedImages):
+            return cached
         waits = f"--cache {folder}: another process builds {entry.stem}; waiting for it."
-        with _alone(folder / f"{entry.stem}.lock", lambda: notify(waits)) as alone:
-            found = entry.open()  # while this one waited
-            if isinstance(found, CachedImages):
-                return found
-            if found:
-                notify(f"--cache {folder}: {entry.stem}: {found}; read anew.")
-            for left in folder.glob(f"{entry.part}*") if alone else ():  # by a run that was killed
-                left.unlink(missing_ok=True)
+        with _lock(folder / f"{entry.stem}.lock", lambda: notify(waits)) as locked:
+            cached = entry.open()  # the other process may have built it
+            if isinstance(cached, CachedImages):
+                return cached
+            if cached:
+                notify(f"--cache {folder}: {entry.stem}: {cached}; read anew.")
+            for partial in folder.glob(f"{entry.part}*") if locked else ():  # of a killed run
+                partial.unlink(missing_ok=True)
             return entry.build(on_done)
     except OSError as error:
         raise FewshotError(
@@ -109,25 +105,25 @@ def cached_images(
 
 
 class _Entry:
-    """What a cache has, or is to have, of a data set."""
+    """The files of a data set in a cache, present or to be built."""
 
     def __init__(self, folder: Path, data: LabelledImages, size: int) -> None:
         self.folder, self.paths, self.size = folder, data.paths, size
         self.shape = (len(data.paths), 3, size, size)
         self.bytes = int(np.prod(self.shape, dtype=np.int64))
         self.digest = _digest(data)
-        # Classes are part of the name, as some may be held out of a run.
-        where = repr((str(data.root.resolve()), data.name, data.class_names))
-        mark = hashlib.sha256(where.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-        plain = re.sub(r"[^\w-]", "_", data.name)[:40]
-        self.stem = f"{plain}-{size}px-{mark}"
+        # Classes are part of the key, as a run may hold some out.
+        key = repr((str(data.root.resolve()), data.name, data.class_names))
+        key_hash = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+        safe_name = re.sub(r"[^\w-]", "_", data.name)[:40]
+        self.stem = f"{safe_name}-{size}px-{key_hash}"
         self.index = folder / f"{self.stem}.json"
         self.file = folder / f"{self.stem}-{self.digest[:8]}.uint8"
         self.part = f".{self.stem}-"
-        """How the names of unfinished files begin."""
+        """Prefix of the names of unfinished files."""
 
     def open(self) -> CachedImages | str:
-        """What lies there, or the reason why it cannot be used; neither if nothing does."""
+        """Return the cached images, or why they cannot be used; "" if there are none."""
         try:
             index: dict[str, Any] = json.loads(self.index.read_text("utf-8"))
         except FileNotFoundError:
@@ -142,12 +138,12 @@ class _Entry:
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             return "its index is damaged"
         images = len(self.paths)
-        whole = self.file.is_file() and self.file.stat().st_size == self.bytes
-        if len(checksums) != images or not whole:
+        complete = self.file.is_file() and self.file.stat().st_size == self.bytes
+        if len(checksums) != images or not complete:
             return "its images are missing or cut off"
         if images:
             mapped = np.memmap(self.file, dtype=np.uint8, mode="r", shape=self.shape)
-            for position in sorted({int(i) for i in np.linspace(0, images - 1, _LOOKED_AT)}):
+            for position in sorted({int(i) for i in np.linspace(0, images - 1, _VERIFIED)}):
                 if zlib.crc32(mapped[position].tobytes()) != checksums[position]:
                     return "its images are damaged"
         return CachedImages(self.file, images, self.size, problems)
@@ -181,25 +177,25 @@ class _Entry:
             temporary.write_text(json.dumps({**index, "checksums": checksums}), "utf-8")
         for old in self.folder.glob(f"{self.stem}-*.uint8"):
             if old != self.file:
-                with contextlib.suppress(OSError):  # Windows: while another run has it open
+                with contextlib.suppress(OSError):  # Windows: another run has it open
                     old.unlink()
         return CachedImages(self.file, len(self.paths), self.size, problems)
 
 
 def _digest(data: LabelledImages) -> str:
-    """Hash of all images: where each lies, and size and time of change of its file."""
-    seen: dict[Path, tuple[int, int]] = {}
+    """Return a hash of all images: their names, and size and modification time of their files."""
+    stats: dict[Path, tuple[int, int]] = {}
     digest = hashlib.sha256(repr(_FORMAT).encode())
     for source in data.paths:
         path = source if isinstance(source, Path) else getattr(source, "path", None)
-        if isinstance(path, Path) and path not in seen:
-            seen[path] = _state(path)
-        name = str(source).replace(str(data.root), "", 1)  # as typed: ./images is images
-        digest.update(repr((name, seen.get(path) if path else None)).encode())
+        if isinstance(path, Path) and path not in stats:
+            stats[path] = _size_and_time(path)
+        name = str(source).replace(str(data.root), "", 1)  # the root as typed: ./images or images
+        digest.update(repr((name, stats.get(path) if path else None)).encode())
     return digest.hexdigest()
 
 
-def _state(path: Path) -> tuple[int, int]:
+def _size_and_time(path: Path) -> tuple[int, int]:
     try:
         status = path.stat()
     except OSError:
@@ -208,17 +204,17 @@ def _state(path: Path) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def _alone(path: Path, on_wait: Callable[[], None]) -> Iterator[bool]:
-    """Hold a lock that the system lets go of however this process ends; False if it has none."""
+def _lock(path: Path, on_wait: Callable[[], None]) -> Iterator[bool]:
+    """Hold a lock that the system releases if the process dies; yield False if it has no locks."""
     try:
         with path.open("a+b") as file:
-            yield _lock(file, on_wait)
+            yield _lock_file(file, on_wait)
     finally:
-        with contextlib.suppress(OSError):  # Windows: someone waits for it
+        with contextlib.suppress(OSError):  # Windows: another process waits for it
             path.unlink()
 
 
-def _lock(file: BinaryIO, on_wait: Callable[[], None]) -> bool:
+def _lock_file(file: BinaryIO, on_wait: Callable[[], None]) -> bool:
     try:
         import fcntl
     except ImportError:
@@ -241,7 +237,7 @@ def _lock_on_windows(file: BinaryIO, on_wait: Callable[[], None]) -> bool:
     while True:
         try:
             locking(file.fileno(), vars(msvcrt)["LK_LOCK"], 1)
-        except OSError:  # ten seconds passed
+        except OSError:  # timed out after ten seconds
             if not waiting:
                 on_wait()
             waiting = True

@@ -1,7 +1,7 @@
-"""A task on its way to the device: images as uint8, and the few numbers their views are made by.
+"""A task before augmentation: uint8 images, and the random numbers of their views.
 
-Whoever prepares it does no arithmetic on pixels, and a quarter of the bytes travels; crops, colours
-and normalisation are the device's work.
+Workers that prepare it do no arithmetic on pixels, and a quarter of the bytes is transferred; the
+device computes crops, colours and normalisation.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from fewshot_lite.data.augment import Shift, Views, apply_shift, apply_views, qu
 from fewshot_lite.data.episode_images import Replaced
 from fewshot_lite.learners.task import Task
 
-#: Images whose views are made at a time: beyond the views themselves, what that takes is small.
+#: Images augmented at a time, which limits temporary memory.
 _CHUNK = 64
 
 
 @dataclass(frozen=True)
 class PreparedTask:
-    """N support images and Q queries, not augmented yet."""
+    """N support and Q query images, not augmented yet."""
 
     pixels: Tensor
     """uint8 (N + Q, 3, S, S), support first."""
@@ -33,19 +33,19 @@ class PreparedTask:
     size: int
     """Side of the views."""
     views: Views | None
-    """None leaves images as they are."""
+    """None for no augmentation."""
     shift: Shift | None
     turns: Tensor | None = None
-    """int64 (N + Q,): quarter turns of each image, before anything else; None for none."""
+    """int64 (N + Q,): quarter turns of each image, applied first; None for none."""
     replaced: tuple[Replaced, ...] = ()
-    """Images that could not be read, and were replaced."""
+    """Images that could not be read and were replaced."""
 
     def pin_memory(self) -> PreparedTask:
-        """With images where a CUDA device fetches them by itself."""
+        """Return the task with its images in pinned memory."""
         return replace(self, pixels=self.pixels.pin_memory())
 
     def on(self, device: torch.device) -> Task:
-        """The task on a device: float32 images in [0, 1], augmented there."""
+        """Return the task on a device, augmented there: float32 images in [0, 1]."""
         pixels = self.pixels.to(device, non_blocking=True)
         result = torch.empty(len(pixels), 3, self.size, self.size, device=device)
         for start in range(0, len(pixels), _CHUNK):

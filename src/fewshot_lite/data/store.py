@@ -1,7 +1,7 @@
-"""Decoded images of a data set, in memory as uint8 where they fit, or in a file of a cache.
+"""Decoded images of a data set: uint8 in memory if they fit, in a cache file, or decoded per use.
 
 Training visits every image many times: at 64 to 96 pixels a data set of 100,000 images fits in a
-few gigabytes, and decoding once is what keeps two cores busy with the network instead.
+few gigabytes, and decoding once leaves the cores to the network.
 """
 
 from __future__ import annotations
@@ -27,12 +27,7 @@ def decode(
     workers: int | None = None,
     on_done: Callable[[int], None] | None = None,
 ) -> tuple[Tensor, dict[int, str]]:
-    """Decode photos in parallel; the arguments are those of `decode_pixels`.
-
-    Returns:
-        images: uint8 (B, 3, size, size); those that could not be read are black.
-        problems: position in `paths` -> reason, for those.
-    """
+    """Decode photos to a tensor; see `decode_pixels`."""
     pixels, problems = decode_pixels(paths, size, workers=workers, on_done=on_done)
     return torch.from_numpy(pixels), problems
 
@@ -40,11 +35,11 @@ def decode(
 class ImageStore:
     """The images of `paths` at one size, by index: `store[[3, 5]]` is uint8 (2, 3, size, size).
 
-    All images are decoded and kept at construction if they need at most `memory_limit` bytes, or
-    lie in a file of a cache, and are read from disk at each use otherwise. Unreadable files raise
-    `FewshotError` at use, and are listed in `problems` if they were found at construction.
+    Images are read from a cache file if there is one. Otherwise all are decoded at construction and
+    kept if they need at most `memory_limit` bytes, or else decoded at each use. Unreadable files
+    raise `FewshotError` at use; those found at construction are listed in `problems`.
 
-    Processes that a store is sent to share its images with this one.
+    A store that is sent to another process shares its images with this one.
     """
 
     def __init__(
@@ -60,10 +55,10 @@ class ImageStore:
         self.size = size
         self.problems: dict[int, str] = {}
         self.threads = worker_count()
-        """How many read from disk."""
+        """Number of threads that decode at each use."""
         self._cached = cached
         self._kept: Tensor | None = None
-        self._given_up: dict[int, str] = {}
+        self._timed_out: dict[int, str] = {}
         if cached is not None:
             self._kept, self.problems = _mapped(cached), cached.problems
         elif len(self.paths) * 3 * size * size <= memory_limit:
@@ -74,20 +69,16 @@ class ImageStore:
 
     @property
     def unreadable(self) -> list[tuple[Source, str]]:
-        """The images of `problems`, each with its reason."""
+        """The unreadable images found at construction, each with its reason."""
         return [(self.paths[index], reason) for index, reason in self.problems.items()]
 
     @property
     def kept(self) -> bool:
-        """Whether images are there without decoding."""
+        """Whether images are available without decoding."""
         return self._kept is not None
 
     def share(self) -> None:
-        """Move images in memory to where other processes can see them.
-
-        Raises:
-            UsageError: there is not enough of such memory.
-        """
+        """Move images to shared memory; raise UsageError if it is too small."""
         if self._kept is None or self._cached is not None:
             return
         try:
@@ -100,25 +91,28 @@ class ImageStore:
             ) from None
 
     def read(self, indices: Sequence[int]) -> tuple[Tensor, dict[int, str]]:
-        """Images, uint8 (B, 3, size, size), and position in `indices` -> why it is black."""
+        """Return images, uint8 (B, 3, size, size), and reasons for unreadable (black) ones.
+
+        The reasons are by position in `indices`.
+        """
         problems = {
             position: reason
             for position, index in enumerate(indices)
-            if (reason := self.problems.get(index) or self._given_up.get(index))
+            if (reason := self.problems.get(index) or self._timed_out.get(index))
         }
         if self._kept is not None:
             return self._kept[torch.tensor(indices, dtype=torch.long)], problems
         pixels = np.zeros((len(indices), 3, self.size, self.size), dtype=np.uint8)
-        tried = [position for position in range(len(indices)) if position not in problems]
+        positions = [position for position in range(len(indices)) if position not in problems]
 
         def keep(number: int, square: Square) -> None:
-            pixels[tried[number]] = square.pixels.transpose(2, 0, 1)
+            pixels[positions[number]] = square.pixels.transpose(2, 0, 1)
 
-        sources = [self.paths[indices[position]] for position in tried]
+        sources = [self.paths[indices[position]] for position in positions]
         failed, slow = read_in_time(sources, self.size, keep, threads=self.threads)
-        problems |= {tried[number]: reason for number, reason in failed.items()}
-        # Not to be waited for again; what else is wrong may be mended.
-        self._given_up |= {indices[tried[number]]: failed[number] for number in slow}
+        problems |= {positions[number]: reason for number, reason in failed.items()}
+        # Do not wait for these again; other failures may be temporary.
+        self._timed_out |= {indices[positions[number]]: failed[number] for number in slow}
         return torch.from_numpy(pixels), problems
 
     def __getitem__(self, indices: Sequence[int]) -> Tensor:
@@ -128,7 +122,7 @@ class ImageStore:
         return images
 
     def __getstate__(self) -> dict[str, Any]:
-        """A file is mapped again where the store arrives; what is shared is not copied."""
+        """Leave out the images of a cache file, which the receiving process maps again."""
         state = dict(self.__dict__)
         if self._cached is not None:
             state["_kept"] = None
@@ -141,7 +135,7 @@ class ImageStore:
 
 
 def _mapped(cached: CachedImages) -> Tensor:
-    """Pages of the file are in memory as they are used; what is written to them stays here."""
+    """Map the file copy-on-write: pages are loaded as they are used."""
     count = cached.images * 3 * cached.size**2
     if not count:
         return torch.zeros(0, 3, cached.size, cached.size, dtype=torch.uint8)

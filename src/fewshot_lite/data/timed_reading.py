@@ -1,4 +1,4 @@
-"""Photos read during a run: one that never comes is given up, and holds nothing up at the end."""
+"""Read photos in threads with a time limit, so that a hanging disk does not block a run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from fewshot_lite.images.photo import PhotoError, Source, Square, read_square
 
-#: Seconds in which not one of the photos being read came: a disk or a network that hangs.
+#: Seconds without any photo after which those being read are given up.
 PATIENCE = 60.0
 
 
@@ -20,18 +20,18 @@ def read_in_time(
     threads: int,
     patience: float = PATIENCE,
 ) -> tuple[dict[int, str], set[int]]:
-    """Read photos side by side.
+    """Read photos in parallel.
 
     Args:
-        paths: what to read.
+        paths: the photos.
         size: side of the squares.
-        keep: called with the position and the square of each, in the calling thread.
-        threads: how many read at a time.
+        keep: called with each photo's position and square, in the calling thread.
+        threads: number of threads.
         patience: seconds without any photo after which those being read are given up.
 
     Returns:
-        problems: position in `paths` -> why it was not read.
-        slow: which of them were given up.
+        problems: position in `paths` of a photo that was not read -> reason.
+        slow: positions of those that were given up.
     """
     readers = _Readers(paths, size)
     problems: dict[int, str] = {}
@@ -61,8 +61,7 @@ def read_in_time(
 
 
 class _Readers:
-    """Threads that read photos; they are daemons, as a pool's are waited for when the program ends,
-    also those that hang."""
+    """Daemon threads that read photos: the threads of a pool would block the program's exit."""
 
     def __init__(self, paths: Sequence[Source], size: int) -> None:
         self._paths, self._size = paths, size
@@ -85,5 +84,5 @@ class _Readers:
             self.begun.add(position)
             try:
                 self.done.put((position, read_square(self._paths[position], self._size)))
-            except BaseException as error:  # the caller's to raise, or to name
+            except BaseException as error:  # raised or recorded by the caller
                 self.done.put((position, error))
