@@ -229,7 +229,7 @@ def test_of_two_runs_at_a_time_one_builds(shapes: Path, folder: Path) -> None:
 def test_without_locks_the_last_one_to_build_wins(
     shapes: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_cache, "_lock", lambda file, on_wait: False)
+    monkeypatch.setattr(image_cache, "_lock_file", lambda file, on_wait: False)
     data = scan_classes(shapes)
     threads = [threading.Thread(target=cached_images, args=(folder, data, SIZE)) for _ in range(3)]
     for thread in threads:
