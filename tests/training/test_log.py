@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from fewshot_lite.core.ranks import Place, Ranks
@@ -26,7 +25,7 @@ class First(Ranks):
         self.others = others
 
     def everyone(self, value: Any) -> list[Any]:
-        return [value, json.dumps(self.others)]
+        return [value, self.others]
 
 
 def test_each_is_named_once_whichever_rank_met_with_it() -> None:
@@ -38,4 +37,4 @@ def test_each_is_named_once_whichever_rank_met_with_it() -> None:
         replaced.exchange()
     assert [line["path"] for line in log.lines] == ["a.jpg", "b.jpg"]
     assert log.lines[1] == {"event": "replaced", "task": 8, "path": "b.jpg", "reason": "torn"}
-    assert replaced.found == {"a.jpg": "gone", "b.jpg": "torn"}
+    assert replaced.reasons == {"a.jpg": "gone", "b.jpg": "torn"}

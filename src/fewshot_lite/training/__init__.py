@@ -1,1 +1,1 @@
-"""Meta-training and supervised pre-training: configuration, loop, state, log and ranks."""
+"""Meta-training, supervised pre-training and tuning: configuration, loop, state and log."""

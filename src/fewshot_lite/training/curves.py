@@ -1,4 +1,4 @@
-"""How meta-training went: its log as curves, plotted (`--plot`) or followed in TensorBoard."""
+"""Curves from the log of meta-training, for plots (`--plot`) and TensorBoard."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.figures import check_figure, require_matplotlib, save_figure, to_draw
 from fewshot_lite.core.files import READING, failing_as
 
-#: The values of a "step" line that are curves.
+#: The values of a "step" line that are plotted.
 STEP_VALUES = ("loss", "accuracy", "gradient_norm", "waiting", "tasks_per_second")
-#: What to do about a file that is none.
+#: Remedy for a file that is not a log.
 _GIVE = "Give the log, .jsonl, that `meta-train` wrote beside its model."
 
-#: Values by the number of tasks done.
+#: Number of tasks done -> value.
 Curve = dict[int, float]
 
 
 def scalars(line: dict[str, Any]) -> Iterator[tuple[str, str, float]]:
-    """The points that a line of the log adds to curves: "train" or "validation", name and value."""
+    """Yield the points in a line of the log as ("train" or "validation", name, value)."""
     if not isinstance(line.get("task"), int):
         return
     if line.get("event") == "step":
-        found, kind = {name: line.get(name) for name in STEP_VALUES}, "train"
+        values, kind = {name: line.get(name) for name in STEP_VALUES}, "train"
     elif line.get("event") == "validation" and isinstance(line.get("accuracy"), dict):
-        found, kind = line["accuracy"], "validation"
+        values, kind = line["accuracy"], "validation"
     else:
         return
-    for name, value in found.items():
+    for name, value in values.items():
         if isinstance(value, int | float) and not abs(value) > sys.float_info.max:
             yield kind, str(name), float(value)
 
 
 def read_curves(log: Path) -> dict[tuple[str, str], Curve]:
-    """The curves of a log of `meta-train` by kind and name, see `scalars`.
+    """Read the curves from a log of `meta-train`, by kind and name as in `scalars`.
 
-    Of tasks that a resumed run did again the last count.
+    Values of tasks that a resumed run repeated are replaced by the later ones.
 
     Raises:
-        UsageError: no such file, or no such log.
+        UsageError: the file does not exist, or is not such a log.
         FewshotError: it cannot be read.
     """
     if not log.exists():
@@ -73,14 +73,14 @@ def read_curves(log: Path) -> dict[tuple[str, str], Curve]:
 
 
 def plot_curves(log: Path, path: Path) -> None:
-    """Plot a log of meta-training: loss, accuracy (also of validation) and the gradient's norm.
+    """Plot a log of meta-training: loss, accuracy (also of validation) and gradient norm.
 
     Args:
-        log: what a run wrote beside its output, finished or not.
+        log: the log of a run, finished or not.
         path: the figure, .png, .svg or .pdf; it is overwritten.
 
     Raises:
-        UsageError: another ending, or no such log.
+        UsageError: `path` has another ending, or `log` is not such a log.
         FewshotError: matplotlib is not installed.
     """
     check_figure(path)
@@ -102,7 +102,7 @@ def plot_curves(log: Path, path: Path) -> None:
         if name == "gradient_norm" and any(value > 0 for value in values):
             axes.set_yscale("log")
     validation = {name: curve for (kind, name), curve in curves.items() if kind == "validation"}
-    if len(validation) == 2:  # the mean says the same as the only data set
+    if len(validation) == 2:  # a single data set, which equals the mean
         del validation["mean"]
     for name, curve in validation.items():
         values = [100 * value for value in curve.values()]

@@ -1,11 +1,10 @@
-"""The sum of the gradients of a step's tasks, whichever ranks they were computed on.
+"""Sum the gradients of a step's tasks over all ranks, reproducibly.
 
-Each task's gradient is added in float64 and the sum rounded to float32 once. The order in which
-tasks are added still changes the float64 sum, by some 1e-16 of the largest that is added: far below
-what float32 resolves (6e-8 of the sum), so the rounded sum is as good as always the same, and a run
-on several ranks goes the way of a run on one. Added in float32 it would not: Adam divides small
-gradients by their own size, rounding errors and all. (Apple's GPUs have no float64; there it does
-depend on the order.)
+Gradients are added in float64, and the sum is rounded to float32 once. The order of addition
+changes the float64 sum by some 1e-16 of the largest term, far below float32's resolution (6e-8 of
+the sum), so the rounded sum is practically always the same, and a run on several ranks equals a run
+on one. With float32 sums it would not, as Adam divides small gradients, rounding errors included,
+by their own size. (Apple's GPUs have no float64; there the order matters.)
 """
 
 from __future__ import annotations
@@ -17,65 +16,54 @@ from fewshot_lite.core.ranks import Ranks
 
 
 class GradientSum:
-    """Collects the `.grad`s that tasks leave on a module, and puts their sum in their place."""
+    """Accumulates the `.grad`s of a module's parameters over tasks, and writes their sum back."""
 
     def __init__(self, module: nn.Module) -> None:
-        """Begin with no gradients.
-
-        Args:
-            module: whose parameters that require gradients are looked at.
-        """
+        """Clear the gradients of the parameters that require them."""
         self._parameters = [p for p in module.parameters() if p.requires_grad]
         self._sums: dict[int, Tensor] = {}
         self._take()
 
     def add(self) -> None:
-        """Take in the gradients of one task, and clear them for the next."""
+        """Add the gradients of one task, and clear them for the next."""
         for position, gradient in self._take().items():
             if position in self._sums:
                 self._sums[position].add_(gradient)
             else:
-                self._sums[position] = gradient.to(_precise(gradient))
+                self._sums[position] = gradient.to(_sum_dtype(gradient))
 
     def finish(self, ranks: Ranks) -> None:
-        """Sum over all ranks, in one message, and leave the result in the `.grad`s.
+        """Sum over all ranks in one message, and write the result to the `.grad`s.
 
-        A parameter that has no gradient on any rank keeps none.
+        A parameter without a gradient on any rank keeps none.
         """
         parameters = self._parameters
         present = torch.zeros(len(parameters))
         present[list(self._sums)] = 1
         positions = ranks.sum(present).nonzero().flatten().tolist()
-        parts = [
-            self._sums[position].flatten()
-            if position in self._sums
-            else torch.zeros(
-                parameters[position].numel(),
-                dtype=_precise(parameters[position]),
-                device=parameters[position].device,
-            )
-            for position in positions
-        ]
-        if not parts:
+        if not positions:
             return
-        total = ranks.sum(torch.cat(parts)) if ranks.size > 1 else None
-        sizes = [parameters[position].numel() for position in positions]
-        summed = parts if total is None else total.split(sizes)
-        for position, value in zip(positions, summed, strict=True):
+        for position in positions:
+            if position not in self._sums:
+                parameter = parameters[position].detach()
+                self._sums[position] = torch.zeros_like(parameter, dtype=_sum_dtype(parameter))
+        parts = [self._sums[position].flatten() for position in positions]
+        if ranks.size > 1:
+            parts = list(ranks.sum(torch.cat(parts)).split([len(part) for part in parts]))
+        for position, value in zip(positions, parts, strict=True):
             parameter = parameters[position]
             parameter.grad = torch.empty_like(parameter).copy_(value.view_as(parameter))
         self._sums.clear()
 
     def _take(self) -> dict[int, Tensor]:
-        """The gradients by parameter, which have none then."""
-        found = {}
+        """Return the gradients by the parameters' positions, and clear them."""
+        gradients = {}
         for position, parameter in enumerate(self._parameters):
             if parameter.grad is not None:
-                found[position] = parameter.grad.contiguous()
+                gradients[position] = parameter.grad.contiguous()
                 parameter.grad = None
-        return found
+        return gradients
 
 
-def _precise(tensor: Tensor) -> torch.dtype:
-    """Apple's GPUs have no float64."""
+def _sum_dtype(tensor: Tensor) -> torch.dtype:
     return torch.float32 if tensor.device.type == "mps" else torch.float64

@@ -1,9 +1,8 @@
-"""The log of a run: one JSON object a line, and TensorBoard's curves from the same lines."""
+"""The log of a run, one JSON object per line, which also feeds TensorBoard."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,22 +19,22 @@ from fewshot_lite.training.curves import scalars
 
 @dataclass
 class Averages:
-    """Exponential averages over about the last 100 additions, plain ones over the first."""
+    """Exponential averages over about the last 100 values; plain averages over the first ones."""
 
     values: dict[str, float] = field(default_factory=dict)
     count: int = 0
 
     def add(self, **values: float) -> None:
-        """Take in one value of each."""
+        """Add one value of each."""
         self.count += 1
         weight = max(0.01, 1 / self.count)
         for name, value in values.items():
-            before = self.values.get(name, value)
-            self.values[name] = before + weight * (value - before)
+            average = self.values.get(name, value)
+            self.values[name] = average + weight * (value - average)
 
 
 class Log:
-    """A log of one JSON object a line, flushed at each; a resumed run appends."""
+    """A log of one JSON object per line, flushed after each; a resumed run appends."""
 
     def __init__(
         self, path: Path | None, *, begun: int = 0, append: bool = False, board: Path | None = None
@@ -43,11 +42,11 @@ class Log:
         """Open the files.
 
         Args:
-            path: of the log; None takes in nothing, as on all ranks but the first.
-            begun: steps or tasks done so far; what TensorBoard shows beyond them, of a run that was
-                killed, is struck out.
-            append: go on with the log that is there.
-            board: folder of TensorBoard; None for none.
+            path: the log file; None discards all lines, as on all ranks but the first.
+            begun: steps or tasks done before; later points of a killed run are purged from
+                TensorBoard.
+            append: continue an existing log.
+            board: TensorBoard's folder; None for none.
 
         Raises:
             UsageError, FewshotError: a file cannot be written.
@@ -57,14 +56,14 @@ class Log:
         if path is None:
             return
         with failing_as(path, "the log cannot be written"):
-            if append:  # what a run that was killed while writing left is no line
+            if append:  # remove the incomplete last line of a killed run
                 with contextlib.suppress(FileNotFoundError), path.open("rb+") as file:
                     file.truncate(file.read().rfind(b"\n") + 1)
             self._file = path.open("a" if append else "w", encoding="utf-8")
         self._board = None if board is None else _open_board(board, begun)
 
     def write(self, **values: Any) -> None:
-        """Append a line; the seconds since the start are added.
+        """Append a line, with the seconds since the start.
 
         Raises:
             FewshotError: it cannot be written, e.g. as the disk is full.
@@ -88,7 +87,7 @@ class Log:
 
     def close(self) -> None:
         """Close the files."""
-        with contextlib.suppress(OSError):  # of a line that could not be written, and was said so
+        with contextlib.suppress(OSError):  # `write` has raised it already
             if self._file is not None:
                 self._file.close()
         if self._board is not None:
@@ -96,11 +95,11 @@ class Log:
 
 
 def check_tensorboard(folder: Path) -> None:
-    """Refuse a folder, or that TensorBoard is not there, before the work is done.
+    """Check for TensorBoard and its folder before the work begins.
 
     Raises:
-        UsageError: a file of that name.
-        FewshotError: not installed.
+        UsageError: `folder` is a file.
+        FewshotError: TensorBoard is not installed.
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--tensorboard {folder}: a file, not a folder.")
@@ -120,34 +119,29 @@ def _open_board(folder: Path, begun: int) -> Any:
 
 
 class Replacements:
-    """Photos that could no longer be read when they were to be used, by whichever rank."""
+    """Collects, over all ranks, the photos that could not be read during a run."""
 
     def __init__(self, log: Log, ranks: Ranks, done: Callable[[], int]) -> None:
-        """Begin with none.
-
-        Args:
-            log: in which each is named once.
-            done: how many tasks are.
-        """
+        """Log each photo once, with the number of tasks that `done` returns."""
         self._log, self._ranks, self._done = log, ranks, done
         self._new: dict[str, str] = {}
-        self.found: dict[str, str] = {}
-        """Reasons by path."""
+        self.reasons: dict[str, str] = {}
+        """Path -> reason."""
 
     def note(self, item: Replaced) -> None:
-        """Take in one that this rank met with."""
+        """Record a photo that this rank could not read."""
         self._new[item.source] = item.reason
         if self._ranks.first:
-            self._name(item.source, item.reason)
+            self._record(item.source, item.reason)
 
     def exchange(self) -> None:
-        """Take in what the other ranks met with."""
-        for text in self._ranks.everyone(json.dumps(self._new)):
-            for path, reason in json.loads(text).items():
-                self._name(path, reason)
+        """Record the photos that other ranks could not read."""
+        for new in self._ranks.everyone(self._new):
+            for path, reason in new.items():
+                self._record(path, reason)
         self._new.clear()
 
-    def _name(self, path: str, reason: str) -> None:
-        if path not in self.found:
+    def _record(self, path: str, reason: str) -> None:
+        if path not in self.reasons:
             self._log.write(event="replaced", task=self._done(), path=path, reason=reason)
-            self.found[path] = reason
+            self.reasons[path] = reason

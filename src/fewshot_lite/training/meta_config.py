@@ -1,4 +1,4 @@
-"""Settings of meta-training besides the images; checked without importing torch."""
+"""Configuration of meta-training; checked without importing torch."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ _SIMPLE_CNAPS = ("learner", ("simple-cnaps",))
 _WITH_FILM = ("learner", ("simple-cnaps", "cnaps"))
 _STEPS = Limits(1, MOST_INNER_STEPS)
 
-#: Headings of flags, of those of the command itself as well.
+#: Headings of the help panels of training commands.
 MODEL, DATA, OPTIMISATION, VALIDATION = "Model", "Data", "Optimisation", "Validation"
 OUTPUT, DEVICES = "Output", "Devices, distributed"
 
 
 @dataclass(frozen=True)
 class MetaTrainConfig:
-    """All that a run depends on besides the images; fields are flags of `meta-train`."""
+    """Settings of a run; the fields are flags of `meta-train`."""
 
     PANELS: ClassVar[Mapping[str, str]] = {
         "learner": MODEL,
@@ -283,7 +283,7 @@ class MetaTrainConfig:
     compile: bool = setting(False, "Compile the backbone with torch.compile.")
 
     def check(self) -> None:
-        """Raise UsageError for values that no run can have."""
+        """Raise UsageError for invalid or conflicting values."""
         check_seed(self.seed)
         check_settings(self)
         for message in (*conflicts(self), *gradient_conflicts(self)):
@@ -307,6 +307,6 @@ _PAPER = MetaTrainConfig(
     shifts=0.0,
 )
 #: The values of `--preset`. "paper" is Bronskill et al. 2021, appendix: Simple CNAPs with LITE and
-#: the plain Mahalanobis head (τ = 1, β = 1) and FiLM on 18 layers. What still departs is the set
-#: encoder, which sees smaller images and has no batch statistics; see `networks.set_encoder`.
+#: the plain Mahalanobis head (τ = 1, β = 1) and FiLM on 18 layers. It still differs in the set
+#: encoder, which reads smaller images and has no batch statistics; see `networks.set_encoder`.
 PRESETS = {"default": MetaTrainConfig(), "paper": _PAPER}

@@ -1,4 +1,4 @@
-"""Settings of meta-training that cannot be given together; torch is not imported."""
+"""Settings of meta-training that conflict with each other; this does not import torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BY_GRADIENT = ("maml", "fomaml", "imaml")
 
 
 def conflicts(config: MetaTrainConfig) -> Iterator[str]:
-    """The conflicts among settings that are fine one by one."""
+    """Yield a message for each conflict between settings that are valid on their own."""
     if config.sampling != "uniform" and config.gradient != "lite":
         yield (
             f"--sampling {config.sampling}: must be left out with --gradient {config.gradient}; "
@@ -50,7 +50,7 @@ def conflicts(config: MetaTrainConfig) -> Iterator[str]:
 
 
 def gradient_conflicts(config: MetaTrainConfig) -> Iterator[str]:
-    """Conflicts of learners that adapt by gradient."""
+    """Yield a message for each conflict of the gradient learners' settings."""
     if config.inner_head == "learned" and config.min_way != config.max_way:
         yield (
             f"--inner-head learned: serves one way, but --min-way is {config.min_way} and "
@@ -73,11 +73,11 @@ def gradient_conflicts(config: MetaTrainConfig) -> Iterator[str]:
             "search has no derivative."
         )
     subset = config.h not in (40, None) and config.learner != "maml" and config.gradient == "lite"
-    for wrong, what, why in (
+    for conflict, setting, reason in (
         (config.precision == "bfloat16", "--precision bfloat16", "it needs float32"),
         (config.compile, "--compile", "compiled kernels have no second derivatives"),
         (config.sampling != "uniform", f"--sampling {config.sampling}", "it samples uniformly"),
         (subset, f"--h {config.h}", "of part of the images its gradient would be biased"),
     ):
-        if wrong:
-            yield f"{what}: must be left out with --learner {config.learner}; {why}."
+        if conflict:
+            yield f"{setting}: must be left out with --learner {config.learner}; {reason}."

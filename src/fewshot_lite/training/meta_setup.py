@@ -1,4 +1,4 @@
-"""The parts of a meta-training run: data and learner, made ready before the first task."""
+"""Set up a meta-training run: open its data and build its learner."""
 
 from __future__ import annotations
 
@@ -31,37 +31,34 @@ from fewshot_lite.training.optimisation import make_optimizer
 from fewshot_lite.training.tasks import Cache, TrainingTasks, hold_out_classes, unseen_classes
 from fewshot_lite.training.validation import ValidationTasks
 
-#: The first tasks, and how many of their images the set encoder's constants are taken from.
+#: The set encoder's constants are computed from this many images of this many first tasks.
 _REFERENCE_TASKS, _REFERENCE_IMAGES = 8, 256
 
 
 @dataclass(frozen=True)
 class Setup:
-    """Data and learner, in place."""
+    """Data and learner of a run."""
 
     learner: Learner
     image_size: int
     source: dict[str, Any]
-    """Where the backbone comes from."""
+    """The origin of the backbone's weights."""
     train: TrainingTasks
     validation: ValidationTasks
     folders: Sequence[LabelledImages]
-    """All data sets of the run, of training and of validation."""
+    """All data sets of the run, for training and validation."""
     where: torch.device
     passes: Passes
     reference: torch.Tensor | None
-    """Images that the set encoder's constants are taken from, if there is one."""
+    """Images, or maps of them, for the set encoder's constants; None without a set encoder."""
 
     def standardise(self, learner: Learner) -> None:
-        """Take the set encoder's constants anew, so that embeddings stay centred.
-
-        It is called after each step; see `SetEncoder`.
-        """
+        """Recompute the set encoder's constants, so that embeddings stay centred after a step."""
         if isinstance(learner, FilmLearner) and self.reference is not None:
             learner.set_encoder.standardise(self.reference)
 
     def fingerprint(self) -> str:
-        """A hash of the files by name and class, and of which could be read."""
+        """Return a hash of the file names, their classes, and the number of readable files."""
         digest = hashlib.sha256()
         for folder in self.folders:
             names = [str(path).replace(str(folder.root), "") for path in folder.paths]
@@ -73,7 +70,7 @@ class Setup:
 
 
 def facts(config: MetaTrainConfig, where: torch.device) -> dict[str, Any]:
-    """The facts that all ranks must have alike before they look at the data."""
+    """Return the facts that must be the same on all ranks, data aside."""
     flags = {flag(name): value for name, value in asdict(config).items()}
     del flags["--save-every"], flags["--micro-batch"]
     return {"fewshot-lite": __version__, "torch": torch.__version__, "device": where.type} | flags
@@ -88,10 +85,10 @@ def prepare(
     cache: Cache | None = None,
     report: Report | None = None,
 ) -> Setup:
-    """Open the data and make the learner; the arguments are those of `meta_train`.
+    """Open the data and build the learner; arguments as for `meta_train`.
 
     Raises:
-        UsageError, FewshotError: a configuration or data that no run can have.
+        UsageError, FewshotError: invalid configuration or data.
     """
     if validate is not None and not config.validate_every:
         raise UsageError(f"--validate {validate}: say how often with --validate-every.")
@@ -103,7 +100,7 @@ def prepare(
     learner, source = _make_learner(config, where)
     if isinstance(learner, GradientLearner) and config.gradient == "lite":
         check_subset(learner, config.h, MetaTrainConfig.h)
-    make_optimizer(learner, config)  # refuses what it cannot take before photos are read
+    make_optimizer(learner, config)  # raises for invalid settings before photos are read
     if config.unseen_only:
         seen = source.get("pretrained", {}).get("classes")
         folders = [unseen_classes(folder, seen) for folder in folders]
@@ -133,14 +130,14 @@ def prepare(
 def check_sets(
     folders: Sequence[LabelledImages], data: Path, flag: str, names: Sequence[str]
 ) -> None:
-    """Refuse names that no data set has."""
+    """Raise UsageError if a name given to a flag is not that of a data set."""
     unknown = set(names) - {folder.name for folder in folders}
     if unknown:
         raise UsageError(f"{flag} {min(unknown)}: there is no such data set in {data}.")
 
 
 def _make_learner(config: MetaTrainConfig, where: torch.device) -> tuple[Learner, dict[str, Any]]:
-    """The learner, its random weights drawn from the seed, and where its backbone comes from."""
+    """Return the learner, with random weights drawn from the seed, and its backbone's origin."""
     backbone, source = load_backbone(
         config.backbone, config.weights, config.image_size, seed=config.seed
     )
@@ -153,23 +150,23 @@ def _make_learner(config: MetaTrainConfig, where: torch.device) -> tuple[Learner
 
 
 def _hyperparameters(config: MetaTrainConfig) -> dict[str, Any]:
-    """The learner's arguments, as far as they were given."""
+    """Return the learner's arguments that are set."""
     names = ["backbone_lr", "metric", "inner_steps", "inner_lr", "inner_head", "pattern"]
     names += ["film_stages", "lam", "cg_steps", "inner_solver", "curvature", "statistics"]
     names += ["film_layers"] if config.learner in ("simple-cnaps", "cnaps") else []
     names += ["root", "fixed_temperature"] if config.learner == "simple-cnaps" else []
-    found = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
+    arguments = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
     if config.inner_head == "learned":
-        found["way"] = config.max_way
+        arguments["way"] = config.max_way
     if config.layer_rates:
-        found["layer_rates"] = True
+        arguments["layer_rates"] = True
     if config.learner in BY_GRADIENT and config.weights == "none":
-        found.setdefault("statistics", "support")  # random weights have no statistics
-    return found
+        arguments.setdefault("statistics", "support")  # random weights have no running statistics
+    return arguments
 
 
 def _reference(learner: Learner, train: TrainingTasks, where: torch.device) -> torch.Tensor | None:
-    """Support images of the first tasks, evenly spaced, as the set encoder sees them."""
+    """Return evenly spaced support images of the first tasks, as the set encoder reads them."""
     if not isinstance(learner, FilmLearner):
         return None
     images = torch.cat([train.task(number).support for number in range(_REFERENCE_TASKS)])
@@ -178,7 +175,7 @@ def _reference(learner: Learner, train: TrainingTasks, where: torch.device) -> t
 
 
 def check_image_size(backbone: Backbone, size: int, flag: str = "--image-size") -> None:
-    """Refuse a size that the network cannot take, by one image of it, before photos are read."""
+    """Raise UsageError if the network cannot process one image of this size."""
     try:
         with torch.no_grad():
             backbone.eval()(torch.zeros(1, 3, size, size))
@@ -188,5 +185,5 @@ def check_image_size(backbone: Backbone, size: int, flag: str = "--image-size") 
 
 
 def without_paths(config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration as a file that is passed on records it: files by name, not where they lay."""
+    """Return a configuration to be stored in a file, with the folder of `weights` removed."""
     return config | {"weights": Path(config["weights"]).name}

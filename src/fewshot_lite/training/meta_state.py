@@ -1,4 +1,4 @@
-"""How far a run of meta-training has come, and what of it is written: its state and its model."""
+"""The state of a meta-training run, and the files that it is saved to: state and model."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _MOST_FAILURES = 5
 
 
 def averaged_learner(learner: Learner, decay: float) -> AveragedModel:
-    """An exponential average of a learner's weights (Polyak & Juditsky 1992).
+    """Return an exponential average of a learner's weights (Polyak & Juditsky 1992).
 
-    The decay grows to its full value over the first updates, min(decay, (1 + n) / (10 + n)), so
-    that the first weights do not weigh on a short run.
+    The decay increases over the first updates, min(decay, (1 + n) / (10 + n)), so that the initial
+    weights do not dominate a short run.
     """
 
     def average(mean: Tensor, weights: Tensor, n: Tensor | int) -> Tensor:
@@ -45,18 +45,18 @@ def averaged_learner(learner: Learner, decay: float) -> AveragedModel:
 
 @dataclass
 class BestWeights:
-    """The best validation so far, with the weights that were validated."""
+    """The best validation so far, with its weights."""
 
     task: int = 0
-    """Tasks done then."""
+    """Tasks done at that time."""
     scores: dict[str, float] = field(default_factory=dict)
-    """Accuracy by data set, and their mean, which decides; empty before the first validation."""
+    """Accuracy by data set, and "mean", the criterion; empty before the first validation."""
     waited: int = 0
     """Validations since."""
     tensors: dict[str, Tensor] = field(default_factory=dict)
 
     def offer(self, task: int, scores: dict[str, float], tensors: Mapping[str, Tensor]) -> bool:
-        """Take in a validation; True if it is the best so far (of equals, the first is)."""
+        """Store a validation and return True if it is better than the best so far."""
         if self.scores and not scores["mean"] > self.scores["mean"]:
             self.waited += 1
             return False
@@ -71,51 +71,51 @@ class RunState:
 
     config: MetaTrainConfig
     averaged: AveragedModel | None = None
-    """The average of the learner's weights, if there is one."""
+    """The average of the learner's weights (`--ema`)."""
     done: int = 0
-    """Tasks."""
+    """Number of tasks done."""
     averages: Averages = field(default_factory=Averages)
     best: BestWeights = field(default_factory=BestWeights)
     exact: int = 0
     skipped: int = 0
     negative_curvature: int = 0
     failures: int = 0
-    """Steps that were skipped, in a row."""
+    """Skipped steps in a row."""
 
     @classmethod
     def begin(cls, learner: Learner, config: MetaTrainConfig) -> RunState:
-        """A run that has not taken a step."""
+        """Return the state before the first step."""
         return cls(config, None if config.ema is None else averaged_learner(learner, config.ema))
 
     @property
     def gave_up(self) -> bool:
-        """Whether validations have not become better for too long."""
+        """Whether the last `--patience` validations were no improvement."""
         return 0 < self.config.patience <= self.best.waited
 
     @property
     def finished(self) -> bool:
-        """Whether there is nothing left to do."""
+        """Whether all tasks are done, or the run gave up."""
         return self.done >= self.config.tasks or self.gave_up
 
     def steps(self) -> Iterator[range]:
-        """Numbers of the tasks of each step to come."""
+        """Return the task numbers of each remaining step."""
         size, tasks = self.config.tasks_per_step, self.config.tasks
         return (range(n, min(n + size, tasks)) for n in range(self.done, tasks, size))
 
     def validation_due(self, tasks: int) -> bool:
-        """Whether it is time to validate, after a step of so many tasks; also at the end."""
+        """Return whether to validate after a step of `tasks` tasks: periodically and at the end."""
         every = self.config.validate_every
         return every > 0 and (self._passed(every, tasks) or self.done == self.config.tasks)
 
     def save_due(self, tasks: int) -> bool:
-        """Whether to save after a step of so many tasks; at the end it is in any case."""
+        """Return whether to save after a step of `tasks` tasks, other than the last."""
         return self._passed(self.config.save_every, tasks) and self.done < self.config.tasks
 
     def _passed(self, period: int, tasks: int) -> bool:
         return self.done // period > (self.done - tasks) // period
 
     def count(self, result: StepResult, learner: Learner, *, learned: bool) -> None:
-        """Take in a step; `learned` tells whether it was used, or skipped."""
+        """Record a step; `learned` is False if it was skipped."""
         self.done += len(result.losses)
         self.exact += result.exact
         self.negative_curvature += result.negative_curvature
@@ -141,7 +141,7 @@ class RunState:
             )
 
     def restore(self, state: State) -> None:
-        """Go on from what `save` wrote."""
+        """Restore the counts and weights that `save` wrote."""
         notes = state.notes
         self.done, self.averages = state.step, Averages(**notes["averages"])
         self.exact, self.skipped = notes["exact"], notes["skipped"]
@@ -153,14 +153,14 @@ class RunState:
 
 
 def settings(setup: Setup, config: MetaTrainConfig) -> dict[str, Any]:
-    """The facts that must be the same when the run goes on."""
-    found = asdict(config) | {"images": setup.train.images, "classes": setup.train.classes}
-    del found["save_every"], found["micro_batch"]  # do not change what is learned
-    return found
+    """Return the settings and data sizes that must be the same when the run is resumed."""
+    facts = asdict(config) | {"images": setup.train.images, "classes": setup.train.classes}
+    del facts["save_every"], facts["micro_batch"]  # these do not affect the result
+    return facts
 
 
 def weights_to_keep(setup: Setup, run: RunState) -> Learner:
-    """The weights to validate, and to save where nothing is validated: the average, if any."""
+    """Return the learner to validate and to save: the average, if there is one."""
     if run.averaged is None:
         return setup.learner
     averaged = cast(Learner, run.averaged.module)
@@ -169,10 +169,10 @@ def weights_to_keep(setup: Setup, run: RunState) -> Learner:
 
 
 def save(output: Path, setup: Setup, optimizer: Optimizer, run: RunState) -> None:
-    """Write the state, then the model: the best one, if there was a validation.
+    """Write the state, then the model: that of the best validation, if there was one.
 
     Raises:
-        FewshotError: they cannot be written; what is there is whole.
+        FewshotError: they cannot be written; existing files stay whole.
     """
     best, config = run.best, run.config
     kept = {"task": best.task, "scores": best.scores, "waited": best.waited}
@@ -181,15 +181,8 @@ def save(output: Path, setup: Setup, optimizer: Optimizer, run: RunState) -> Non
     tensors = {f"best.{name}": tensor for name, tensor in best.tensors.items()}
     if run.averaged is not None:
         tensors |= {f"average.{k}": tensor for k, tensor in run.averaged.state_dict().items()}
-    save_state(
-        state_path(output),
-        setup.learner,
-        optimizer,
-        run.done,
-        settings(setup, config),
-        notes,
-        tensors,
-    )
+    path, facts = state_path(output), settings(setup, config)
+    save_state(path, setup.learner, optimizer, run.done, facts, notes, tensors)
     depthwise = has_depthwise_convolutions(setup.learner.backbone)
     record = {
         "training": without_paths(asdict(config)),
@@ -214,9 +207,9 @@ def save(output: Path, setup: Setup, optimizer: Optimizer, run: RunState) -> Non
 
 
 def with_weights(learner: Learner, tensors: Mapping[str, Tensor]) -> Learner:
-    """A copy of a learner, with other weights."""
+    """Return a copy of a learner with other weights."""
     gradients = {name: p.grad for name, p in learner.named_parameters()}
-    learner.zero_grad(set_to_none=True)  # copies would have them
+    learner.zero_grad(set_to_none=True)  # not to be copied
     other = copy.deepcopy(learner)
     for name, parameter in learner.named_parameters():
         parameter.grad = gradients[name]

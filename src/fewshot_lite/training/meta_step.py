@@ -1,4 +1,4 @@
-"""One step of meta-training: tasks in, the sum of their gradients over all ranks out."""
+"""One step of meta-training: compute the mean gradient of its tasks over all ranks."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from fewshot_lite.training.prefetch import Prefetch
 
 @dataclass(frozen=True)
 class StepResult:
-    """Figures of all tasks of a step, the same on all ranks."""
+    """Results of all tasks of a step, the same on all ranks."""
 
     losses: list[float]
     accuracies: list[float]
     exact: int
-    """Tasks with no more than H support images, all of which LITE back-propagated."""
+    """Tasks with at most H support images, all of which LITE back-propagated."""
     negative_curvature: int
-    """The number of iMAML's tasks whose solution stopped at negative curvature."""
+    """Tasks of iMAML whose solution stopped at negative curvature."""
 
     @property
     def finite(self) -> bool:
-        """Whether all are numbers."""
+        """Whether all losses and accuracies are finite."""
         return all(map(math.isfinite, [*self.losses, *self.accuracies]))
 
 
@@ -50,35 +50,35 @@ def step_gradients(
     gradients: GradientSum,
     ranks: Ranks,
 ) -> StepResult:
-    """Leave the mean gradient of the tasks of these numbers in the learner's `.grad`s.
+    """Write the mean gradient of the tasks with these numbers to the learner's `.grad`s.
 
     Args:
-        tasks: hands out this rank's share of the tasks, in order.
-        gradients: sums up those of the learner.
+        tasks: yields this rank's share of the tasks, in order.
+        gradients: accumulates the learner's gradients.
 
     Raises:
-        FewshotError: on all ranks, for what failed on one.
+        FewshotError: on all ranks, for a failure on one.
     """
     learner, scale = setup.learner, 1 / len(numbers)
     learner.zero_grad(set_to_none=True)
     table = torch.zeros(len(numbers), 4, dtype=torch.float64)
-    mine = ranks.share(range(len(numbers)))
+    positions = ranks.share(range(len(numbers)))
 
     def work() -> None:
-        together = []
+        vectorised = []
         if isinstance(learner, GradientLearner) and config.vectorise:
-            together = vectorised_gradients(learner, [tasks.next() for _ in mine])
-        for row, position in enumerate(mine):
+            vectorised = vectorised_gradients(learner, [tasks.next() for _ in positions])
+        for row, position in enumerate(positions):
             exact = False
             if isinstance(learner, GradientLearner) and config.vectorise:
-                done = gradient_step(learner, together[row], scale=scale)
+                step = gradient_step(learner, vectorised[row], scale=scale)
             else:
                 task = tasks.next()
                 exact = all_back_propagated(setup, config, task)
-                done = task_step(setup, config, task, numbers[position], scale)
+                step = task_step(setup, config, task, numbers[position], scale)
             gradients.add()
-            row_of = [done.loss, done.accuracy, exact, done.negative_curvature]
-            table[position] = torch.tensor(row_of, dtype=torch.float64)
+            values = [step.loss, step.accuracy, exact, step.negative_curvature]
+            table[position] = torch.tensor(values, dtype=torch.float64)
 
     ranks.together(work)
     gradients.finish(ranks)
@@ -100,8 +100,8 @@ def task_step(
         if config.gradient == "full":
             return gradient_step(learner, unrolled_gradient(learner, task), scale=scale)
         h = config.h if config.gradient == "lite" else None
-        found = meta_gradient(learner, task, random, h=h, micro_batch=passes.micro_batch)
-        return gradient_step(learner, found, scale=scale)
+        gradient = meta_gradient(learner, task, random, h=h, micro_batch=passes.micro_batch)
+        return gradient_step(learner, gradient, scale=scale)
     if config.gradient != "lite":
         return full_step(
             learner, task, penalty_weight=config.penalty, scale=scale, cast=passes.cast
@@ -120,9 +120,9 @@ def task_step(
 
 
 def all_back_propagated(setup: Setup, config: MetaTrainConfig, task: Task) -> bool:
-    """Whether H images would be sampled, but a task has no more than that."""
+    """Return whether the learner samples H support images, but the task has no more than H."""
     learner = setup.learner
     sampled = config.gradient == "lite"
-    if isinstance(learner, GradientLearner):  # the others look at all images in any case
+    if isinstance(learner, GradientLearner):  # others than MAML use all images anyway
         sampled = sampled and learner.name == "maml" and not learner.coupled
     return sampled and config.h is not None and len(task.support) <= config.h

@@ -1,12 +1,12 @@
-"""Meta-training: tasks in, gradients through LITE, a checkpoint that adapts out.
+"""Meta-training: learn from tasks, with gradients through LITE, a model that adapts to new ones.
 
-What is random in a task comes from (seed, number of the task) alone, so a run that was killed and
-resumed ends as one that was not. Weights repeat to the bit under the same versions, device,
-precision and number of threads only: sums over threads round otherwise, and Adam magnifies that.
-The checkpoint records all of these.
+All randomness of a task is derived from (seed, task number), so a run that was killed and resumed
+ends like one that was not. Weights are bit-identical only for the same versions, device, precision
+and number of threads, which the checkpoint records: sums over threads round differently, and Adam
+magnifies that.
 
-Started by torchrun, all ranks call `meta_train` alike; the first writes, and the result does not
-depend on their number.
+Started by torchrun, all ranks call `meta_train` alike; the first one writes, and the result does
+not depend on their number.
 """
 
 from __future__ import annotations
@@ -50,34 +50,35 @@ from fewshot_lite.training.tasks import Cache
 
 @dataclass(frozen=True)
 class MetaTrainResult:
-    """How a run ended."""
+    """The result of a run."""
 
     output: Path
     finished: bool
     tasks: int
+    """Tasks done, of `total`."""
     total: int
     loss: float
-    """Averages over about the last 100 tasks."""
+    """Average over about the last 100 tasks; `accuracy` likewise."""
     accuracy: float
     validation: dict[str, float] = field(default_factory=dict)
-    """Accuracy of the best validation, by data set; the weights in `output` are those of it."""
+    """Accuracy by data set in the best validation, whose weights are in `output`."""
     exact: int = 0
-    """Tasks with no more than H support images, all of which LITE back-propagated."""
+    """Tasks with at most H support images, all of which LITE back-propagated."""
     skipped: int = 0
-    """Steps left out because their loss or gradient was not finite. This count and that of `exact`
-    are of the whole run, however often it was resumed."""
+    """Steps skipped as their loss or gradient was not finite. Like `exact`, counted over all
+    resumptions of the run."""
     unreadable: int = 0
     """Photos that were left out; the log names them."""
     replaced: tuple[str, ...] = ()
-    """Photos that could no longer be read when they were to be used, and why: others took their
-    place. Of this run alone, where it was resumed; the log names all."""
+    """Photos that could not be read during the run and were replaced, with the reasons; since the
+    last resumption only, while the log names all."""
     not_validated: int = 0
-    """Classes of validation that were left out as they have too few photos; the log names them."""
+    """Classes with too few photos for validation; the log names them."""
     log: Path | None = None
     best_after: int | None = None
     """Tasks done at the best validation."""
     terminated: bool = False
-    """Stopped by SIGTERM, before it was finished."""
+    """Whether SIGTERM stopped it before it was finished."""
 
 
 def meta_train(
@@ -100,24 +101,24 @@ def meta_train(
 
     Args:
         data: an image folder or a collection of them (see `images.folders`), or converted data sets
-            of Meta-Dataset, of which the TRAIN classes are taken, or ORBIT, with its train users.
-        output: the checkpoint; its state to resume from and its log lie beside it. With validation
-            it holds the weights that scored best, else the last ones.
-        validate: image folder(s) for validation, Meta-Dataset's VALID classes or ORBIT's
-            validation users; without, those of `data`, or every tenth of its classes, if
+            of Meta-Dataset (the TRAIN classes are used) or ORBIT (its train users).
+        output: the checkpoint, with the weights of the best validation, or else the last ones. The
+            state to resume from and the log are written beside it.
+        validate: image folder(s) for validation, Meta-Dataset's VALID classes or ORBIT's validation
+            users; by default those of `data`, or every tenth of its classes, if
             `config.validate_every` is set.
-        resume: go on with the run that wrote `output`'s state.
-        workers: processes that prepare tasks, see `prefetch`; None for what pays. What is learned
-            does not depend on it, nor on the cache.
+        resume: continue the run that wrote `output`'s state.
+        workers: processes that prepare tasks; None chooses a number, see `training.prefetch`. Does
+            not affect the result, nor does the cache.
         cache: folder of resized images, see `data.image_cache`.
         tensorboard: folder that curves are written to as well.
         plot: figure of the curves, .png, .svg or .pdf, written at the end.
         report: called with progress.
-        notice: called with what a person should know, e.g. that a state was damaged.
+        notice: called with messages for the user, e.g. that a state was damaged.
 
     Raises:
-        UsageError, FewshotError: bad configuration, data or output; too many losses in a row that
-            are not finite; ranks that differ, or one that died.
+        UsageError, FewshotError: invalid configuration, data or output; too many consecutive steps
+            with a loss that is not finite; ranks that differ, or one that died.
     """
     config.check()
     if workers is not None:
@@ -125,12 +126,20 @@ def meta_train(
     with join() as group:
         if not group.first:
             report = notice = None
-        where = _agree(config, device, group)
-        files = _Files(output, tensorboard, plot, cache)
-        group.together(lambda: files.check(first=group.first, resume=resume, force=force))
-        kept = None if cache is None else Cache(cache, notice)
+        where = _agree_on_device(config, device, group)
+
+        def check_files() -> None:
+            if group.first:
+                _check_outputs(output, tensorboard, plot, resume=resume, force=force)
+            if cache is not None:
+                check_cache_folder(cache)
+
+        group.together(check_files)
+        image_cache = None if cache is None else Cache(cache, notice)
         setup = group.together(
-            lambda: prepare(data, config, where, validate=validate, cache=kept, report=report)
+            lambda: prepare(
+                data, config, where, validate=validate, cache=image_cache, report=report
+            )
         )
         group.check_same({"data": setup.fingerprint()}, "All ranks must see the same files.")
         run = _Run(setup, config, output, group)
@@ -143,8 +152,8 @@ def meta_train(
         return result
 
 
-def _agree(config: MetaTrainConfig, device: str, group: Ranks) -> torch.device:
-    """Check that all ranks have the same settings; the device of this one."""
+def _agree_on_device(config: MetaTrainConfig, device: str, group: Ranks) -> torch.device:
+    """Check that all ranks have the same settings; return the device of this one."""
     where = group.together(lambda: pick_device(device_name(device)))
     if where.type == "cuda" and group.size > 1:
         torch.cuda.set_device(where)
@@ -152,33 +161,24 @@ def _agree(config: MetaTrainConfig, device: str, group: Ranks) -> torch.device:
     return where
 
 
-@dataclass(frozen=True)
-class _Files:
-    """The files that a run writes, as `meta_train` takes them."""
-
-    output: Path
-    tensorboard: Path | None
-    plot: Path | None
-    cache: Path | None
-
-    def check(self, *, first: bool, resume: bool, force: bool) -> None:
-        """Refuse what cannot be written or must not be overwritten, before photos are read."""
-        if first and resume:
-            state_files.check_resume(self.output)
-        elif first:
-            state_files.check_new_run(self.output, force=force)
-        if first and self.tensorboard is not None:
-            check_tensorboard(self.tensorboard)
-        if first and self.plot is not None:
-            check_figure(self.plot, self.output)
-            check_output(self.plot, force=force or resume, flag="--plot")
-            require_matplotlib()
-        if self.cache is not None:
-            check_cache_folder(self.cache)
+def _check_outputs(
+    output: Path, tensorboard: Path | None, plot: Path | None, *, resume: bool, force: bool
+) -> None:
+    """Raise UsageError for files that cannot be written or must not be overwritten."""
+    if resume:
+        state_files.check_resume(output)
+    else:
+        state_files.check_new_run(output, force=force)
+    if tensorboard is not None:
+        check_tensorboard(tensorboard)
+    if plot is not None:
+        check_figure(plot, output)
+        check_output(plot, force=force or resume, flag="--plot")
+        require_matplotlib()
 
 
 class _Run:
-    """A run on one of its ranks, from its first step or from its last checkpoint on."""
+    """A run on one of its ranks, new or resumed."""
 
     def __init__(self, setup: Setup, config: MetaTrainConfig, output: Path, group: Ranks) -> None:
         self.setup, self.config, self.output, self.group = setup, config, output, group
@@ -189,15 +189,15 @@ class _Run:
     def begin(
         self, *, resume: bool, tensorboard: Path | None, notice: Callable[[str], None] | None
     ) -> None:
-        """Go on from the last checkpoint, if that is wanted and there is one; open the log."""
+        """Restore the last checkpoint, if `resume` is set and there is one; open the log."""
         setup, group, settings = self.setup, self.group, states.settings(self.setup, self.config)
         damaged = ""
         if resume:
-            found, damaged = state_files.resume(
+            state, damaged = state_files.resume(
                 self.output, group, setup.learner, self.optimizer, settings
             )
-            if found is not None:
-                self.state.restore(found)
+            if state is not None:
+                self.state.restore(state)
         begun = self.state.done
         path = state_files.log_path(self.output) if group.first else None
         self.log = log = Log(path, begun=begun, append=begun > 0, board=tensorboard)
@@ -215,16 +215,16 @@ class _Run:
             log.write(event="left out", data_set=name, classes=classes, reason=problem)
 
     def train(self, workers: int | None, report: Report | None) -> MetaTrainResult:
-        """The loop."""
+        """Run the training loop."""
         setup, config, group, state, log = self.setup, self.config, self.group, self.state, self.log
         learner, optimizer, replaced = setup.learner, self.optimizer, self.replaced
         gradients = GradientSum(learner)
-        mine = [number for numbers in state.steps() for number in group.share(numbers)]
+        own_tasks = [number for numbers in state.steps() for number in group.share(numbers)]
         started, begun = time.perf_counter(), state.done
         with (
             contextlib.closing(log),
             StopRequest() as stop,
-            Prefetch(setup.train, mine, setup.where, workers, replaced.note) as tasks,
+            Prefetch(setup.train, own_tasks, setup.where, workers, replaced.note) as tasks,
         ):
             for numbers in state.steps():
                 if state.gave_up or group.any(bool(stop)):
@@ -238,9 +238,8 @@ class _Run:
                     setup.standardise(learner)
                 state.count(result, learner, learned=learned)
                 if not learned:
-                    log.write(
-                        event="skipped", task=state.done, reason="loss or gradient not finite"
-                    )
+                    reason = "loss or gradient not finite"
+                    log.write(event="skipped", task=state.done, reason=reason)
                     state.check()
                 speed = (state.done - begun) / (time.perf_counter() - started)
                 log.write(
@@ -267,7 +266,7 @@ class _Run:
         return self._result(terminated)
 
     def _validate(self, report: Report | None) -> None:
-        """Score the weights, and keep them if they are the best so far."""
+        """Evaluate the weights, and keep them if they are the best so far."""
         setup, state, validation = self.setup, self.state, self.setup.validation
         validation.on_replaced = self.replaced.note
         learner = states.weights_to_keep(setup, state)
@@ -276,7 +275,7 @@ class _Run:
         self.log.write(event="validation", task=state.done, accuracy=scores, best=best)
 
     def _save(self) -> None:
-        """Write state and model, on the first rank."""
+        """Write state and model on the first rank."""
         self.replaced.exchange()
 
         def save() -> None:
@@ -298,7 +297,7 @@ class _Run:
             exact=state.exact,
             skipped=state.skipped,
             unreadable=len(setup.train.unreadable),
-            replaced=tuple(f"{path}: {why}" for path, why in self.replaced.found.items()),
+            replaced=tuple(f"{path}: {why}" for path, why in self.replaced.reasons.items()),
             not_validated=sum(len(classes) for _, classes in setup.validation.not_validated),
             log=state_files.log_path(self.output),
             best_after=state.best.task or None,

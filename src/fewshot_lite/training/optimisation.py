@@ -1,4 +1,4 @@
-"""How training moves the weights: optimisers, learning rates, clipping."""
+"""Optimisers, learning-rate schedules and gradient clipping."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from fewshot_lite.training.meta_config import MetaTrainConfig
 
 
 def make_optimizer(learner: Learner, config: MetaTrainConfig) -> Optimizer:
-    """Adam or AdamW (Loshchilov & Hutter 2019) over a learner's groups of parameters.
+    """Return Adam or AdamW (Loshchilov & Hutter 2019) over a learner's parameter groups.
 
-    Each group keeps its peak learning rate as "peak", and its name.
+    Each group stores its peak learning rate as "peak", and its name.
 
     Raises:
-        UsageError: a factor for a group that the learner does not have.
+        UsageError: `lr_factor` names a group that the learner does not have.
     """
     groups = learner.parameter_groups(config.lr)
     names = [str(group.get("name", "other")) for group in groups]
@@ -44,7 +44,7 @@ def make_optimizer(learner: Learner, config: MetaTrainConfig) -> Optimizer:
 
 
 def split_decay(group: dict[str, Any], weight_decay: float) -> list[dict[str, Any]]:
-    """A group as two: norms, biases and the head's scalars are not decayed."""
+    """Split a group in two: norms, biases and the head's scalars get no weight decay."""
     parameters = list(group["params"])
     return [
         group | {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
@@ -53,40 +53,40 @@ def split_decay(group: dict[str, Any], weight_decay: float) -> list[dict[str, An
 
 
 def set_learning_rate(optimizer: Optimizer, share: float) -> None:
-    """Set the learning rates of all groups to a share of their peaks."""
+    """Set the learning rate of each group to a share of its peak."""
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * share
 
 
 def schedule(task: int, config: MetaTrainConfig) -> float:
-    """Share of the learning rate for the step that begins with this task.
+    """Return the share of the peak learning rate for the step that begins with this task.
 
-    Linear warm-up, (task + tasks_per_step) / (warmup + tasks_per_step), then constant, or a cosine
+    Linear warm-up, (task + tasks_per_step) / (warmup + tasks_per_step), then constant or a cosine
     to zero.
     """
     warmup = 0
     if config.warmup > 0:
         tasks = config.warmup if config.warmup >= 1 else config.warmup * config.tasks
-        warmup = max(1, int(tasks + 1e-9))  # 0.07 * 100 is a little more than 7, 0.29 * 100 less
+        warmup = max(1, int(tasks + 1e-9))  # in floats, 0.29 * 100 is slightly less than 29
     if task < warmup:
         return (task + config.tasks_per_step) / (warmup + config.tasks_per_step)
     return 1.0 if config.schedule == "constant" else cosine(task - warmup, config.tasks - warmup)
 
 
 def warmed_up_cosine(step: int, warmup: int, total: int) -> float:
-    """Share of the learning rate: linear over the first `warmup` steps, then a cosine to zero."""
+    """Return the share of the peak rate: linear over `warmup` steps, then a cosine to zero."""
     return (step + 1) / warmup if step < warmup else cosine(step - warmup, total - warmup)
 
 
 def cosine(done: int, total: int) -> float:
-    """From 1 to 0 along half a cosine (Loshchilov & Hutter 2017)."""
+    """Return a value from 1 to 0 along half a cosine (Loshchilov & Hutter 2017)."""
     return 0.5 * (1 + math.cos(math.pi * done / max(1, total)))
 
 
 def gradient_norm(module: nn.Module, *, clip: float | None) -> Tensor:
-    """Norm of all gradients together, (), before they are shortened to `clip`, if they are longer.
+    """Return the norm of all gradients, (), and scale them down to norm `clip` if it is larger.
 
-    Gradients whose norm is not finite are left as they are.
+    Gradients whose norm is not finite are left unchanged.
     """
     parameters = [p for p in module.parameters() if p.grad is not None]
     norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])

@@ -1,7 +1,7 @@
-"""Tasks for a training loop in time: the next ones are prepared while one is learned from.
+"""Prepare the next tasks of a training loop in the background.
 
-Task t is a function of (seed, t), so who prepares it changes nothing: this process, a thread of it
-or other processes (DataLoader workers; forked, forked from a server or spawned).
+Task t is a function of (seed, t), so it is the same whether this process prepares it, a thread, or
+other processes (DataLoader workers: forked, forked from a server or spawned).
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import time
 import warnings
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -28,9 +27,9 @@ from fewshot_lite.images.opening import current_limit, pixel_limit
 from fewshot_lite.learners.task import Task
 from fewshot_lite.training.tasks import TrainingTasks
 
-#: Tasks that each worker holds ready, and threads it reads photos with.
+#: Tasks that each worker prepares ahead, and threads that it reads photos with.
 _AHEAD, _WORKER_THREADS = 2, 2
-#: "auto" takes no more processes: one task's images are a few hundred photos.
+#: Most workers chosen automatically: a task has only a few hundred photos.
 _MOST_WORKERS = 8
 _DIED = (
     "A worker that prepares tasks died; memory (or /dev/shm) may have run out. Use fewer "
@@ -39,9 +38,9 @@ _DIED = (
 
 
 class Prefetch:
-    """Tasks in order, on the device. `with Prefetch(...) as feed: ... task = feed.next()`.
+    """Yields tasks in order, on the device. `with Prefetch(...) as tasks: ... task = tasks.next()`.
 
-    A worker that dies ends the block with a FewshotError.
+    If a worker dies, the block raises a FewshotError.
     """
 
     def __init__(
@@ -54,19 +53,18 @@ class Prefetch:
         *,
         start_method: str | None = None,
     ) -> None:
-        """Begin to prepare.
+        """Begin to prepare tasks.
 
         Args:
             source: the tasks.
-            numbers: which of them, in order.
-            device: where they go; memory is pinned for CUDA.
-            workers: processes that prepare; 0 for this one alone, None for what pays
-                (`pick_workers`).
-            on_replaced: called with an image that could not be read, each time.
-            start_method: of workers; the system's own unless given.
+            numbers: of the tasks to prepare, in order.
+            device: the device to move them to; memory is pinned for CUDA.
+            workers: number of processes; 0 for none, None for `pick_workers`.
+            on_replaced: called with each image that could not be read.
+            start_method: of the workers; the system's default if None.
 
         Raises:
-            UsageError: images do not fit into memory that processes share.
+            UsageError: the images do not fit into shared memory.
         """
         self._device, self._on_replaced = device, on_replaced
         self._pin = device.type == "cuda"
@@ -75,7 +73,7 @@ class Prefetch:
         if workers:
             self._tasks = self._from_workers(source, numbers, workers, start_method)
         elif source.kept and not self._pin:
-            # What is left to do is to copy some megabytes: a thread would only share the cores.
+            # This only copies some megabytes: a thread would compete for the cores.
             self._tasks = (source.prepare(number) for number in numbers)
         else:
             self._tasks = self._from_thread(source, numbers)
@@ -85,34 +83,29 @@ class Prefetch:
     def __enter__(self) -> Prefetch:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with contextlib.suppress(RuntimeError):  # of a worker that dies at last
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        with contextlib.suppress(RuntimeError):  # a worker dies while it is shut down
             self._tasks.close()
-        # Torch tells of a worker's end by a signal: this may come from anywhere in the loop.
+        # Torch reports a worker's death by a signal, so it may be raised anywhere in the loop.
         if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
             raise FewshotError(_DIED) from None
 
     def next(self) -> Task:
-        """The next task.
+        """Return the next task.
 
         Raises:
-            StopIteration: all were handed out.
+            StopIteration: there are no more tasks.
             FewshotError: a class has too few images left.
         """
-        asked = time.perf_counter()
+        start = time.perf_counter()
         prepared = next(self._tasks)
-        self._waited += time.perf_counter() - asked
+        self._waited += time.perf_counter() - start
         for replaced in prepared.replaced:
             self._on_replaced(replaced)
         return prepared.on(self._device)
 
     def share_waited(self) -> float:
-        """Share of the time since this was last asked that went into waiting for `next`."""
+        """Return the share of time spent waiting in `next` since the last call of this method."""
         now = time.perf_counter()
         share = self._waited / max(now - self._begun, 1e-9)
         self._begun, self._waited = now, 0.0
@@ -126,11 +119,11 @@ class Prefetch:
             return task.pin_memory() if self._pin else task
 
         with ThreadPoolExecutor(max_workers=1) as thread:
-            coming = [thread.submit(prepare, number) for number in numbers[:1]]
+            pending = [thread.submit(prepare, number) for number in numbers[:1]]
             for number in [*numbers[1:], None]:
-                task = coming.pop().result()
+                task = pending.pop().result()
                 if number is not None:
-                    coming.append(thread.submit(prepare, number))
+                    pending.append(thread.submit(prepare, number))
                 yield task
 
     def _from_workers(
@@ -138,7 +131,7 @@ class Prefetch:
     ) -> Generator[PreparedTask]:
         source.share()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # more processes than cores: as was asked for
+            warnings.simplefilter("ignore")  # about more processes than cores
             loader: DataLoader[PreparedTask | str] = DataLoader(
                 _Prepared(source),
                 batch_size=None,
@@ -148,7 +141,7 @@ class Prefetch:
                 pin_memory=self._pin,
                 multiprocessing_context=start_method,
                 worker_init_fn=functools.partial(_begin_worker, current_limit()),
-                generator=torch.Generator(),  # or the caller's randomness would move on
+                generator=torch.Generator(),  # otherwise the global random state would change
             )
             items: Any = iter(loader)
         try:
@@ -156,15 +149,15 @@ class Prefetch:
                 if isinstance(item, str):
                     raise FewshotError(item)
                 yield item
-        except (ConnectionError, EOFError, FileNotFoundError):  # its end of a socket is gone
+        except (ConnectionError, EOFError, FileNotFoundError):  # the worker's socket is gone
             raise FewshotError(_DIED) from None
         finally:
-            # Now: an exception's frames hold it, and until then any worker's end raises anywhere.
+            # At once: exceptions keep frames alive, and until then a dying worker raises anywhere.
             items._shutdown_workers()
 
 
 class _Prepared(Dataset["PreparedTask | str"]):
-    """Tasks by number, or the message of why there is none: exceptions change on their way."""
+    """Tasks by number, or the message of a failure, as exceptions change on the way."""
 
     def __init__(self, source: TrainingTasks) -> None:
         self._source = source
@@ -173,35 +166,35 @@ class _Prepared(Dataset["PreparedTask | str"]):
         try:
             return self._source.prepare(number)
         except FewshotError as error:
-            return str(error.args[0])  # as it was written: another process tells it
+            return str(error.args[0])  # with flags, which the main process may replace
 
     def begin(self) -> None:
-        """Prepare a worker."""
+        """Set up a worker."""
         self._source.read_with(_WORKER_THREADS)
 
 
-#: Contexts that hold for as long as a worker lives: one that nobody keeps is left at once.
-_until_it_ends = contextlib.ExitStack()
+#: Keeps contexts entered for the lifetime of a worker.
+_worker_contexts = contextlib.ExitStack()
 
 
 def _begin_worker(max_pixels: int, number: int) -> None:
-    """Torch has seen to it that a worker has one thread.
+    """Ignore Ctrl-C and the first SIGTERM in a worker, and set its limits.
 
-    Ctrl-C and a cluster's SIGTERM go to workers too, while the run goes on to the end of a step and
-    saves. A second SIGTERM is the run's own, to a worker that does not end by itself.
+    Both reach workers too, while the run continues to the end of a step and saves. A second SIGTERM
+    comes from the run itself, for a worker that does not end.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
-    _until_it_ends.enter_context(pixel_limit(max_pixels))
+    _worker_contexts.enter_context(pixel_limit(max_pixels))
     info: Any = torch.utils.data.get_worker_info()
     info.dataset.begin()
 
 
 def pick_workers(device: torch.device, *, kept: bool) -> int:
-    """How many processes prepare tasks: none where images need no decoding, or on a CPU.
+    """Return the number of workers: none on a CPU, or if images need no decoding (`kept`).
 
-    There a thread decodes as well, as Pillow lets go of the interpreter, and the cores are busy.
-    Ranks of one machine share its cores.
+    On a CPU the cores are busy, and a thread decodes as well, as Pillow releases the interpreter
+    lock. The ranks of a machine share its cores.
     """
     if kept or device.type == "cpu":
         return 0

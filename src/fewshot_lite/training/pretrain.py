@@ -1,8 +1,8 @@
-"""Supervised pre-training: a backbone from pixels where none can be downloaded.
+"""Supervised pre-training of a backbone, where no pre-trained weights are available.
 
 Several data sets share the backbone and have one linear head each. The image size grows during the
-run (Tan & Le 2021, "EfficientNetV2", section 4): early epochs at small sizes cost a fraction. Or it
-is drawn for each step, so that the backbone is good at several sizes.
+run (Tan & Le 2021, "EfficientNetV2", section 4), which makes early epochs cheap, or is drawn for
+each step, so that the backbone works at several sizes.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ def pretrain(
     report: Report | None = None,
     notice: Callable[[str], None] | None = None,
 ) -> SupervisedResult:
-    """Train a backbone to classify the images of a folder, or of several.
+    """Train a backbone to classify the images of one or several data sets.
 
     Args:
-        data: as `open_sets` takes it.
+        data: as for `open_sets`.
         output: the backbone, written at the end of each epoch.
-        resume: go on with the run that wrote `output`'s state.
+        resume: continue the run that wrote `output`'s state.
         report: called with progress.
-        notice: called with what a person should know, e.g. that a state was damaged.
+        notice: called with messages for the user, e.g. that a state was damaged.
 
     Raises:
-        UsageError, FewshotError: bad configuration, data or output.
+        UsageError, FewshotError: invalid configuration, data or output.
     """
     config.check()
     resume = begin_run(output, resume=resume, force=force)
@@ -70,18 +70,18 @@ def pretrain(
 
 
 class _Supervised(nn.Module):
-    """Backbone and the heads of all data sets, side by side in one layer."""
+    """A backbone, and the heads of all data sets in one linear layer."""
 
     def __init__(self, backbone: Backbone, classes: Sequence[int]) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = nn.Linear(backbone.feature_dim, sum(classes))
-        nn.init.zeros_(self.head.weight)  # deterministic, and as good a start as any for one layer
+        nn.init.zeros_(self.head.weight)  # deterministic, and sufficient for a single layer
         nn.init.zeros_(self.head.bias)
 
 
 class _Pretraining:
-    """All weights, by SGD, in epochs."""
+    """Trains all weights by SGD, in epochs."""
 
     title = "Pre-training"
 
@@ -108,7 +108,7 @@ class _Pretraining:
         self.epoch = -1
 
     def take_step(self, step: int) -> tuple[dict[str, float], dict[str, float]]:
-        """Learn from a batch of images of the epoch's order."""
+        """Train on the next batch of the epoch."""
         config, module = self.config, self.module
         epoch, position = divmod(step, self.save_every)
         if epoch != self.epoch:
@@ -131,13 +131,13 @@ class _Pretraining:
         return values, {"epoch": epoch, "px": size}
 
     def weights(self) -> tuple[Backbone, dict[str, Tensor], dict[str, Any]]:
-        """As they are."""
+        """Return the backbone with its current weights."""
         backbone = self.module.backbone
         return backbone, backbone.network.state_dict(), {"start": self.source.get("weights")}
 
 
 def _image_size(config: PretrainConfig, epoch: int, random: torch.Generator) -> int:
-    """Grows linearly over the epochs, in steps of 16 pixels, or is drawn, in steps of 32."""
+    """Return a size that grows linearly over epochs in steps of 16, or is drawn in steps of 32."""
     if config.mixed_sizes:
         choices = (config.image_size - config.min_image_size) // 32 + 1
         return config.image_size - 32 * int(torch.randint(choices, (), generator=random))

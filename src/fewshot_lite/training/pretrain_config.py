@@ -1,4 +1,4 @@
-"""Settings of pre-training besides the images; checked without importing torch."""
+"""Configuration of pre-training; checked without importing torch."""
 
 from __future__ import annotations
 
@@ -21,13 +21,12 @@ from fewshot_lite.core.config import (
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.training.meta_config import DATA, DEVICES, MODEL, OPTIMISATION, MetaTrainConfig
 
-#: From 0 to below 1.
 _PART = Limits(0, 1, open_high=True)
 
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """All that a run depends on besides the images; fields are flags of `pretrain`."""
+    """Settings of a run; the fields are flags of `pretrain`."""
 
     PANELS: ClassVar[Mapping[str, str]] = {
         "backbone": MODEL,
@@ -60,7 +59,7 @@ class PretrainConfig:
     precision: Precision = same_setting(MetaTrainConfig, "precision")
 
     def check(self) -> None:
-        """Raise UsageError for values that no run can have."""
+        """Raise UsageError for invalid or conflicting values."""
         check_seed(self.seed)
         check_settings(self)
         if self.min_image_size > self.image_size:

@@ -1,7 +1,7 @@
-"""The states that a training run goes on from: the last two, each written whole.
+"""Save and restore the state of a training run; the last two states are kept.
 
-The newest may be lost to a failing disk; the one before it is then gone on from. Weights, optimiser
-and whatever else a run carries are in one safetensors file with its checksum; there is no pickle.
+If a failing disk damages the newest, the run is resumed from the one before. A state, with weights,
+optimiser and anything else a run needs, is a safetensors file with a checksum, written atomically.
 """
 
 from __future__ import annotations
@@ -25,27 +25,26 @@ from fewshot_lite.training.run_files import log_path as log_path
 from fewshot_lite.training.run_files import previous as previous
 from fewshot_lite.training.run_files import state_path as state_path
 
-#: What to do where no state can be gone on from.
+#: Remedy if no state can be resumed from.
 _ANEW = "Begin anew with --force."
 
 
 @dataclass(frozen=True)
 class State:
-    """The facts that a run goes on with, besides its weights and optimiser, which are in place."""
+    """The part of a loaded state that is not weights or optimiser; arguments of `save_state`."""
 
     step: int
     notes: dict[str, Any]
     tensors: dict[str, Tensor] = field(default_factory=dict)
-    """The facts that `save_state` was given."""
 
 
 def _new(state: Path) -> Path:
-    """Where a state is written before it takes the place of the newest."""
+    """Return the path that a state is written to before it replaces the newest."""
     return state.with_name(state.name.removesuffix(".safetensors") + ".new.safetensors")
 
 
 def check_new_run(output: Path, *, force: bool) -> None:
-    """Refuse to begin a run over the files of another, or over files that only look like them.
+    """Check that a new run would not overwrite the files of another.
 
     Raises:
         UsageError: the output, its state or its log exists, and `force` is not set; or as
@@ -62,10 +61,10 @@ def check_new_run(output: Path, *, force: bool) -> None:
 
 
 def check_resume(output: Path) -> bool:
-    """Whether there is a state to go on from; a run killed before its first has begun, no more.
+    """Return whether there is a state to resume from; False for a run killed before its first.
 
     Raises:
-        UsageError: no run that writes `output` was interrupted.
+        UsageError: there is no interrupted run that writes `output`.
     """
     path = state_path(output)
     if path.exists() or previous(path).exists():
@@ -76,9 +75,9 @@ def check_resume(output: Path) -> bool:
 
 
 def find_state(path: Path) -> tuple[Path, str]:
-    """The state to go on from, and why it is not the newest ("" if it is).
+    """Return the state to resume from, and why it is not the newest ("" if it is).
 
-    What a run that was killed while it wrote a state left behind is removed.
+    An incomplete state that a killed run left is removed.
 
     Args:
         path: from `state_path`, where `check_resume` found a state.
@@ -89,7 +88,7 @@ def find_state(path: Path) -> tuple[Path, str]:
     remove_leftovers(_new(path))
     _new(path).unlink(missing_ok=True)
     older = previous(path)
-    if not path.exists():  # killed between the two renamings of `save_state`
+    if not path.exists():  # killed between the two renames of `save_state`
         return older, ""
     try:
         _read(path)
@@ -113,16 +112,16 @@ def save_state(
     notes: dict[str, Any],
     tensors: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write everything a run needs to go on; the newest state so far becomes the previous one.
+    """Write all that is needed to resume a run; the newest state so far becomes the previous one.
 
     Args:
         path: from `state_path`.
-        config: what must be the same when the run goes on.
-        notes: anything that JSON can hold.
-        tensors: whatever else the run carries.
+        config: settings that must be the same when the run is resumed.
+        notes: further JSON-able values.
+        tensors: further tensors.
 
     Raises:
-        FewshotError: it cannot be written; the states so far are whole.
+        FewshotError: it cannot be written; earlier states stay whole.
     """
     kept = {f"weights.{name}": tensor for name, tensor in module.state_dict().items()}
     for index, slots in optimizer.state_dict()["state"].items():
@@ -160,11 +159,11 @@ def load_state(
         FewshotError: the file is damaged or does not fit.
     """
     state = _read(path)
-    then = state.meta["config"]
+    stored = state.meta["config"]
     for name, value in json.loads(json.dumps(config)).items():
-        if then.get(name) != value:
+        if stored.get(name) != value:
             raise UsageError(
-                f"--resume: the run in {path} had {_as_typed(name, then.get(name))}, not "
+                f"--resume: the run in {path} had {_as_typed(name, stored.get(name))}, not "
                 f"{_as_typed(name, value)}. Give the same, or start anew."
             )
     slots: dict[int, dict[str, Tensor]] = {}
@@ -182,10 +181,10 @@ def load_state(
 def resume(
     output: Path, ranks: Ranks, module: nn.Module, optimizer: Optimizer, config: dict[str, Any]
 ) -> tuple[State | None, str]:
-    """Load the newest whole state on all ranks, of which the first alone has the files.
+    """Load the newest undamaged state on all ranks; only the first one needs the files.
 
     Returns:
-        The state, None if the run was killed before it had one; and why it is not the newest.
+        The state, None if the run was killed before its first; and why it is not the newest.
 
     Raises:
         UsageError, FewshotError: as `check_resume`, `find_state` and `load_state`; on all ranks.
@@ -197,38 +196,38 @@ def resume(
         remove_leftovers(output)
         return find_state(state_path(output)) if check_resume(output) else None
 
-    found = ranks.together(find)
+    newest = ranks.together(find)
     content = b""
     if ranks.size > 1:
-        content = ranks.from_first(found[0].read_bytes() if found else b"")
-    if not found and not content:
+        content = ranks.from_first(newest[0].read_bytes() if newest else b"")
+    if not newest and not content:
         return None, ""
 
     def load() -> State:
-        if found:
-            return load_state(found[0], module, optimizer, config)
+        if newest:
+            return load_state(newest[0], module, optimizer, config)
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / state_path(output).name
             copy.write_bytes(content)
             return load_state(copy, module, optimizer, config)
 
-    return ranks.together(load), found[1] if found else ""
+    return ranks.together(load), newest[1] if newest else ""
 
 
 def clear(output: Path) -> None:
-    """Remove the states of a run that has ended."""
+    """Remove the states of a finished run."""
     for path in (previous(state_path(output)), state_path(output)):
         path.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> checkpoint.Checkpoint:
-    """A state file with a description that holds what it must."""
+    """Read a state file and check its description."""
     try:
         state = checkpoint.load(path, "state", flag="--resume")
     except FewshotError as error:
         if error.problem == str(error):
             raise
-        raise FewshotError(error.problem, _ANEW) from None  # there is no other copy of it
+        raise FewshotError(error.problem, _ANEW) from None  # "take another copy" would not help
     kinds = {"config": dict, "step": int, "notes": dict}
     if not all(isinstance(state.meta.get(key), kind) for key, kind in kinds.items()):
         raise FewshotError(f"--resume: {path}: its description is damaged.", _ANEW)
@@ -236,7 +235,7 @@ def _read(path: Path) -> checkpoint.Checkpoint:
 
 
 def _as_typed(name: str, value: Any) -> str:
-    """A setting as its flag, and what the data count as such."""
+    """Return a setting as its flag, or a count of the data in words."""
     if name in ("images", "classes"):
         return f"{value} {name}"
     flag = flag_of(name)

@@ -1,7 +1,7 @@
-"""What both ways of supervised training share: images of several sets, the loop, its states.
+"""Supervised training on images of several data sets: the images, the loop and its states.
 
-`training.pretrain` trains a backbone from random weights, `training.tuning` the upper stages of one
-that is trained already.
+`training.pretrain` trains a backbone from random weights, `training.tuning` the upper stages of a
+trained one.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from fewshot_lite.training.meta_setup import check_sets, without_paths
 
 @dataclass(frozen=True)
 class SupervisedResult:
-    """How a run ended."""
+    """The result of a run."""
 
     output: Path
     finished: bool
@@ -43,19 +43,19 @@ class SupervisedResult:
     total: int
     loss: float
     accuracy: float
-    """On the last images trained on, all data sets together."""
+    """On the last training images, all data sets together."""
     unreadable: int = 0
     """Photos that were left out; the log names them."""
     log: Path | None = None
     terminated: bool = False
-    """Stopped by SIGTERM."""
+    """Whether SIGTERM stopped it before it was finished."""
 
 
 def begin_run(output: Path, *, resume: bool, force: bool) -> bool:
-    """Whether there is a state to go on from, for a run that may write its output.
+    """Check that a run may write its output, and return whether there is a state to resume from.
 
     Raises:
-        UsageError: there is none, though `resume` asks for it, or something is in the way.
+        UsageError: as `state.check_resume` with `resume`, else as `state.check_new_run`.
     """
     if resume:
         return files.check_resume(output)
@@ -64,18 +64,18 @@ def begin_run(output: Path, *, resume: bool, force: bool) -> bool:
 
 
 def open_sets(data: Path, no_flip: Sequence[str], leave_out: float) -> list[LabelledImages]:
-    """The classes to train on, by data set.
+    """Open the data sets, restricted to the classes to train on.
 
     Args:
         data: an image folder or a collection of them (see `images.folders`), or converted data sets
-            of Meta-Dataset, of which the TRAIN classes are taken.
-        no_flip: data sets that may not be mirrored.
-        leave_out: share of the classes, evenly spaced, that are left out.
+            of Meta-Dataset, of which the TRAIN classes are used.
+        no_flip: names of data sets that must not be mirrored.
+        leave_out: share of the classes, evenly spaced, to leave out.
 
     Raises:
-        UsageError, FewshotError: there is no such data set, or there are too few classes.
+        UsageError, FewshotError: a data set does not exist, or there are too few classes.
     """
-    folders = [_trained_on(folder, leave_out) for folder in scan_data_sets(data)]
+    folders = [_training_classes(folder, leave_out) for folder in scan_data_sets(data)]
     check_sets(folders, data, "--no-flip", no_flip)
     if all(len(folder.class_names) < 2 for folder in folders):
         raise FewshotError(
@@ -95,7 +95,7 @@ class TrainingImages:
         no_flip: Sequence[str],
         report: Report | None,
     ) -> None:
-        """Read them at a side of `size` pixels."""
+        """Read the images at `size` pixels a side."""
         self.folders = folders
         total = sum(len(folder.paths) for folder in folders)
         paths = [path for folder in folders for path in folder.paths]
@@ -121,69 +121,70 @@ class TrainingImages:
         return [len(folder.class_names) for folder in self.folders]
 
     def pixels(self, batch: Tensor) -> Tensor:
-        """The images of a batch, uint8 (B, 3, S, S)."""
+        """Return the images of a batch, uint8 (B, 3, S, S)."""
         return self.store[self.index[batch].tolist()]
 
     def views(
         self, batch: Tensor, size: int, random: torch.Generator, device: torch.device
     ) -> Tensor:
-        """Augmented images of a batch: float (B, 3, size, size) in [0, 1]."""
+        """Return augmented images of a batch, float (B, 3, size, size) in [0, 1]."""
         pixels = self.pixels(batch).to(device)
         return random_views(pixels, size, Augmentation(), self.flip[batch], random)
 
     def cross_entropy(
         self, logits: Tensor, batch: Tensor, smoothing: float
     ) -> tuple[Tensor, dict[str, float]]:
-        """Mean cross-entropy, each image against the classes of its own data set, with its figures.
+        """Return the mean cross-entropy over the classes of each image's data set, and figures.
 
         Args:
-            logits: (B, classes of all sets), those of a set side by side.
-            batch: int64 (B,), which images they are of.
+            logits: (B, classes of all sets), set by set.
+            batch: int64 (B,), indices of the images.
             smoothing: label smoothing.
         """
         labels, sets = (values[batch].to(logits.device) for values in (self.labels, self.sets))
         loss = logits.new_zeros(())
         correct = 0.0
-        for number, own in enumerate(logits.split(self.classes, dim=1)):
-            mine = sets == number
-            if bool(mine.any()):
-                target = labels[mine]
+        for number, columns in enumerate(logits.split(self.classes, dim=1)):
+            in_set = sets == number
+            if bool(in_set.any()):
+                own, target = columns[in_set], labels[in_set]
                 loss = loss + F.cross_entropy(
-                    own[mine], target, label_smoothing=smoothing, reduction="sum"
+                    own, target, label_smoothing=smoothing, reduction="sum"
                 )
-                correct += float((own[mine].argmax(1) == target).sum())
+                correct += float((own.argmax(1) == target).sum())
         loss = loss / len(logits)
         return loss, {"loss": loss.item(), "accuracy": correct / len(logits)}
 
 
 class Course(Protocol):
-    """What a run learns, and how."""
+    """A kind of training: pre-training or tuning."""
 
     config: Any
     images: TrainingImages
     total: int
-    """Steps."""
+    """Number of steps."""
     save_every: int
+    """Steps between checkpoints."""
     title: str
-    """As the progress bar has it."""
+    """Title of the progress bar."""
 
     @property
     def module(self) -> nn.Module:
-        """All weights that a state holds."""
+        """All weights that a state stores."""
 
     @property
     def optimizer(self) -> Optimizer:
-        """With its moments, which a state holds too."""
+        """The optimiser, whose moments a state stores as well."""
 
     def take_step(self, step: int) -> tuple[dict[str, float], dict[str, float]]:
-        """Learn once; the loss and accuracy, and facts to show beside them."""
+        """Take an optimiser step; return loss and accuracy, and facts to report beside them."""
 
     def weights(self) -> tuple[Backbone, dict[str, Tensor], dict[str, Any]]:
-        """The backbone, the state dict of its network to write, and what to say of its origin."""
+        """Return the backbone, its network's state dict to write, and a record of its origin."""
 
 
 class Run:
-    """A run, from its first step or from its last checkpoint on."""
+    """A run, new or resumed."""
 
     def __init__(self, course: Course, output: Path) -> None:
         self.course, self.output = course, output
@@ -193,13 +194,11 @@ class Run:
         self.step, self.averages = 0, Averages()
 
     def begin(self, *, resume: bool, notice: Callable[[str], None] | None) -> None:
-        """Go on from the last checkpoint, if that is wanted; open the log."""
-        reason = ""
+        """Restore the last checkpoint, if `resume` is set; open the log."""
+        reason, course = "", self.course
         if resume:
-            found, reason = files.find_state(files.state_path(self.output))
-            state = files.load_state(
-                found, self.course.module, self.course.optimizer, self.settings
-            )
+            path, reason = files.find_state(files.state_path(self.output))
+            state = files.load_state(path, course.module, course.optimizer, self.settings)
             self.step, self.averages = state.step, Averages(**state.notes["averages"])
         self.log = log = Log(files.log_path(self.output), append=resume)
         log.write(event="start", step=self.step, config=self.settings, torch=torch.__version__)
@@ -207,11 +206,11 @@ class Run:
             log.write(event="damaged state", reason=reason)
             if notice is not None:
                 notice(reason)
-        for path, problem in self.course.images.store.unreadable:
-            log.write(event="unreadable", path=path, reason=problem)
+        for photo, problem in course.images.store.unreadable:
+            log.write(event="unreadable", path=photo, reason=problem)
 
     def train(self, report: Report | None) -> SupervisedResult:
-        """The loop; state and backbone are written every `save_every` steps and at the end."""
+        """Run the training loop; save every `save_every` steps and at the end."""
         course, averages, log, total = self.course, self.averages, self.log, self.course.total
         with contextlib.closing(log), StopRequest() as stop:
             while self.step < total and not stop:
@@ -226,9 +225,8 @@ class Run:
                 if self.step % 50 == 0 or self.step == total:
                     log.write(event="step", step=self.step, **facts, **averages.values)
                     if report is not None:
-                        report(
-                            Progress(self.step, total, course.title, {**averages.values, **facts})
-                        )
+                        shown = {**averages.values, **facts}
+                        report(Progress(self.step, total, course.title, shown))
                 if self.step % course.save_every == 0 or self.step == total or stop:
                     self._save()
             log.write(event="end", step=self.step, finished=self.step == total)
@@ -265,8 +263,8 @@ class Run:
         checkpoint.save(self.output, "backbone", tensors, meta, half=True)
 
 
-def _trained_on(folder: LabelledImages, leave_out: float) -> LabelledImages:
-    """The classes to train on: all but evenly spaced ones that make up the share left out."""
+def _training_classes(folder: LabelledImages, leave_out: float) -> LabelledImages:
+    """Return the data set without a share of its classes, evenly spaced."""
     names = folder.class_names
     left_out = {int((i + 0.5) / leave_out) for i in range(len(names))} if leave_out else set()
     return folder.select({name for i, name in enumerate(names) if i not in left_out})

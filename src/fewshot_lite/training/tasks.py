@@ -1,4 +1,4 @@
-"""Where the tasks of meta-training come from: task number in, task out."""
+"""Training tasks by number, and the choice of classes to train and validate on."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from fewshot_lite.images.photo import Source
 from fewshot_lite.learners.task import Task
 from fewshot_lite.training.meta_config import MetaTrainConfig
 
-#: Bytes of decoded images to keep, all data sets together; beyond, they are read at each use.
+#: Bytes of decoded images kept in memory for all data sets; the others are decoded at each use.
 _MEMORY = 8 * 2**30
 
 #: Views of one image in tasks whose classes are single images: another place, another light.
@@ -40,15 +40,15 @@ _OTHER_VIEWS = Augmentation(min_area=0.35, rotation=20.0, colour=0.4)
 
 @dataclass(frozen=True)
 class Cache:
-    """Where resized images are kept between runs."""
+    """The cache of resized images."""
 
     folder: Path
     notify: Notify | None = None
-    """Told why what lay there was not used."""
+    """Called with the reason why an existing cache file was not used."""
 
 
 class TrainingTasks:
-    """Where training tasks come from: task number -> task, always the same one."""
+    """The sequence of training tasks: each number stands for the same task at every time."""
 
     def __init__(
         self,
@@ -67,51 +67,51 @@ class TrainingTasks:
 
     @property
     def images(self) -> int:
-        """Images in all usable data sets."""
+        """Number of images in all usable data sets."""
         return sum(len(store) for store in self._stores)
 
     @property
     def unreadable(self) -> list[tuple[Source, str]]:
-        """Photos left out, each with its reason."""
+        """Photos that were left out, each with its reason."""
         return [photo for store in self._stores for photo in store.unreadable]
 
     @property
     def classes(self) -> int:
-        """Classes that tasks are drawn from."""
+        """Number of classes that tasks are drawn from."""
         return sum(pool.classes for pool in self.pools)
 
     @property
     def kept(self) -> bool:
-        """Whether images are there without decoding."""
+        """Whether all images are available without decoding."""
         return all(store.kept for store in self._stores)
 
     def share(self) -> None:
-        """Let other processes read the same memory; raises UsageError if it is too small."""
+        """Move images to shared memory; raise UsageError if it is too small."""
         for store in self._stores:
             store.share()
 
     def read_with(self, threads: int) -> None:
-        """Read photos with so many threads."""
+        """Set the number of threads that read photos."""
         for store in self._stores:
             store.threads = threads
 
     def task(self, number: int) -> Task:
-        """Training task of this number, augmented, on the CPU."""
+        """Return the task with this number, augmented, on the CPU."""
         return self.prepare(number).on(torch.device("cpu"))
 
     def prepare(self, number: int) -> PreparedTask:
-        """Training task of this number, not augmented yet.
+        """Return the task with this number, not augmented yet.
 
         Raises:
-            FewshotError: a class has too few images left that can be read.
+            FewshotError: a class has too few readable images left.
         """
         random = generator(self._config.seed, Stream.TRAINING_TASKS, number)
-        apart = generator(self._config.seed, Stream.INSTANCE_TASKS, number)
-        if float(torch.rand((), generator=apart)) < self._config.instances:
-            return self._prepare_instances(number, apart)
-        wanted = sample_training_episode(self.pools, self._episodes, random)
-        pool = self.pools[wanted.data_set]
-        pixels, episode, replaced = self._read(number, wanted)
+        instance_random = generator(self._config.seed, Stream.INSTANCE_TASKS, number)
+        if float(torch.rand((), generator=instance_random)) < self._config.instances:
+            return self._prepare_instances(number, instance_random)
+        sampled = sample_training_episode(self.pools, self._episodes, random)
+        pool = self.pools[sampled.data_set]
+        pixels, episode, replaced = self._read(number, sampled)
         labels = torch.tensor(episode.support_labels + episode.query_labels)
         turns = None
         if pool.name in self._config.rotate:
@@ -133,10 +133,10 @@ class TrainingTasks:
         )
 
     def _prepare_instances(self, number: int, random: torch.Generator) -> PreparedTask:
-        """A task that tells single images apart; each is read once and seen in many views."""
-        wanted, shot, queries = sample_instances(self.pools, self._episodes, random)
-        pool = self.pools[wanted.data_set]
-        pixels, episode, replaced = self._read(number, wanted)
+        """Return a task whose classes are single images; each is read once, for all its views."""
+        sampled, shot, queries = sample_instances(self.pools, self._episodes, random)
+        pool = self.pools[sampled.data_set]
+        pixels, episode, replaced = self._read(number, sampled)
         support, query = (
             torch.tensor(episode.support_labels).repeat_interleave(n) for n in (shot, queries)
         )
@@ -154,7 +154,7 @@ class TrainingTasks:
         )
 
     def _read(self, number: int, episode: Episode) -> tuple[Tensor, Episode, tuple[Replaced, ...]]:
-        """The images of an episode; those that fail are replaced, for each task number alike."""
+        """Read the images of an episode; replacements of unreadable ones depend on the number."""
         return read_episode(
             self._stores[episode.data_set],
             self.pools[episode.data_set],
@@ -174,8 +174,8 @@ def open_data_sets(
     report: Report | None,
     cache: Cache | None,
 ) -> Iterator[tuple[ImageStore, Pool]]:
-    """The images of each data set, and which of them episodes can be drawn from."""
-    # Each of ORBIT's many would fit in memory, not all; and ranks of one machine share it.
+    """Yield the store of each data set, and the pool to sample episodes from."""
+    # Memory is divided among data sets (ORBIT has many) and among the ranks of a machine.
     images = max(1, sum(len(folder.paths) for folder in folders)) * place().local_size
     for folder in folders:
         total = len(folder.paths)
@@ -189,10 +189,13 @@ def open_data_sets(
 
 
 def unseen_classes(folder: LabelledImages, seen: dict[str, list[str]] | None) -> LabelledImages:
-    """The classes of a data set that are not among those a backbone was trained on, by set's name.
+    """Return a data set without the classes that a backbone was trained on.
+
+    Args:
+        seen: these classes, by name of the data set; None if the backbone's file has no record.
 
     Raises:
-        UsageError: the backbone's file does not say what it was trained on (`seen` is None).
+        UsageError: `seen` is None.
     """
     if seen is None:
         raise UsageError(
@@ -205,7 +208,7 @@ def unseen_classes(folder: LabelledImages, seen: dict[str, list[str]] | None) ->
 def hold_out_classes(
     folders: Sequence[LabelledImages], least: int
 ) -> tuple[list[LabelledImages], list[LabelledImages]]:
-    """Every tenth class for validation (at least `least`), where enough are left for training."""
+    """Split off every tenth class (at least `least`) for validation, if enough remain to train."""
     train: list[LabelledImages] = []
     held_out: list[LabelledImages] = []
     for folder in folders:

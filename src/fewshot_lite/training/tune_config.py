@@ -1,4 +1,4 @@
-"""Settings of tuning besides the images; checked without importing torch."""
+"""Configuration of tuning; checked without importing torch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from fewshot_lite.training.pretrain_config import PretrainConfig
 
 @dataclass(frozen=True)
 class TuneConfig:
-    """All that a run depends on besides the images; fields are flags of `tune`."""
+    """Settings of a run; the fields are flags of `tune`."""
 
     PANELS: ClassVar[Mapping[str, str]] = {
         "backbone": MODEL,
@@ -79,7 +79,7 @@ class TuneConfig:
     precision: Precision = same_setting(MetaTrainConfig, "precision")
 
     def check(self) -> None:
-        """Raise UsageError for values that no run can have."""
+        """Raise UsageError for invalid or conflicting values."""
         check_seed(self.seed)
         check_settings(self)
         for flag, value in (("--weights", self.weights), ("--anchor", self.anchor)):

@@ -1,10 +1,10 @@
 """Supervised tuning of the upper stages of a trained backbone on many data sets at once.
 
-A network of ImageNet knows photos of things; drawings, signs and textures it learns from sets of
-many domains. What lies below the stages that learn is computed once an image, so that hours become
-minutes. So that it does not forget what it knew, features can be held to the former ones, and the
-weights are averaged with them (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models").
-Depthwise kernels and batch statistics stay as they are.
+A network trained on ImageNet knows photos of objects; from data sets of many domains it learns
+drawings, signs and textures. The stages below the tuned ones are computed once per image, which
+reduces hours to minutes. Against forgetting, features can be held near those of the anchor, the
+original network, and the weights are averaged with its weights (Wortsman et al. 2022, "Robust
+fine-tuning of zero-shot models"). Depthwise kernels and batch statistics are not changed.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from fewshot_lite.training.supervised import (
 )
 from fewshot_lite.training.tune_config import TuneConfig
 
-#: Images in a pass that needs no gradient.
+#: Images in a pass without gradients.
 _PASS = 64
-#: Images of a class, at most, whose mean its row of the head begins at.
+#: Most images of a class whose mean feature initialises its row of the head.
 _FEW = 10
-#: The heads' temperature at the start.
+#: Initial temperature of the heads.
 _TEMPERATURE = 16.0
 
 
@@ -55,17 +55,17 @@ def tune(
     report: Report | None = None,
     notice: Callable[[str], None] | None = None,
 ) -> SupervisedResult:
-    """Tune a backbone on the images of a folder, or of several.
+    """Tune a backbone on the images of one or several data sets.
 
     Args:
-        data: as `training.supervised.open_sets` takes it.
-        output: the backbone, `config.strength` of the way from the anchor to what was learned.
-        resume: go on with the run that wrote `output`'s state.
+        data: as for `training.supervised.open_sets`.
+        output: the backbone, `config.strength` of the way from the anchor to the tuned weights.
+        resume: continue the run that wrote `output`'s state.
         report: called with progress.
-        notice: called with what a person should know, e.g. that a state was damaged.
+        notice: called with messages for the user, e.g. that a state was damaged.
 
     Raises:
-        UsageError, FewshotError: bad configuration, data or output.
+        UsageError, FewshotError: invalid configuration, data or output.
     """
     config.check()
     resume = begin_run(output, resume=resume, force=force)
@@ -78,7 +78,7 @@ def tune(
     if config.anchor is not None:
         anchor, _ = load_backbone(backbone.name, config.anchor, size, flag="--anchor")
     check_image_size(backbone, size)
-    learned = _learned(backbone, anchor, config)
+    learned = _learned_parameters(backbone, anchor, config)
     images = TrainingImages(folders, size, config.no_flip, report)
     maps = _Maps(images, anchor.to(where), config, report)
     run = Run(_Tuning(config, backbone.to(where), source, maps, learned), output)
@@ -86,11 +86,11 @@ def tune(
     return run.train(report)
 
 
-def _learned(backbone: Backbone, anchor: Backbone, config: TuneConfig) -> set[str]:
-    """Names in the network of the parameters that learn.
+def _learned_parameters(backbone: Backbone, anchor: Backbone, config: TuneConfig) -> set[str]:
+    """Return the names in the network of the parameters to tune.
 
     Raises:
-        UsageError: there are fewer stages, or what lies below them differs from the anchor.
+        UsageError: there are fewer stages, or the lower ones differ from the anchor's.
     """
     staged = Staged(backbone)
     below = len(staged.stages) - config.stages
@@ -102,10 +102,10 @@ def _learned(backbone: Backbone, anchor: Backbone, config: TuneConfig) -> set[st
         [name.removeprefix("backbone.network.") for name in stage]
         for stage in staged.parameter_names()
     ]
-    own, other = backbone.network.state_dict(), anchor.network.state_dict()
+    state, anchor_state = backbone.network.state_dict(), anchor.network.state_dict()
     for name in (name for stage in names[:below] for name in stage):
-        # Files hold kernels in half precision.
-        if not torch.allclose(own[name], other[name], rtol=2e-3, atol=1e-4):
+        # The tolerance is for kernels that files store in half precision.
+        if not torch.allclose(state[name], anchor_state[name], rtol=2e-3, atol=1e-4):
             raise UsageError(
                 f"--anchor: its lower stages are not those of --weights ({name} differs). Give "
                 "what the weights were tuned from, with the same --stages."
@@ -119,22 +119,22 @@ def _learned(backbone: Backbone, anchor: Backbone, config: TuneConfig) -> set[st
 
 
 class _Maps:
-    """What the stages below those that learn give for each image, as it is and in views."""
+    """Feature maps of each image and its views below the tuned stages."""
 
     def __init__(
         self, images: TrainingImages, anchor: Backbone, config: TuneConfig, report: Report | None
     ) -> None:
-        """Compute them, on the anchor's device."""
+        """Compute the maps on the anchor's device."""
         self.images, self.config = images, config
         self.where = anchor.mean.device
         self.cast = cast_for(anchor, self.where, config.precision)
         self.network = Staged(anchor.eval())
         self.start = len(self.network.stages) - config.stages
         self.kept = torch.empty(0)
-        """float16 (N, 1 + views, C, H, W), on the CPU; the first view is the image as it is."""
+        """float16 (N, 1 + views, C, H, W), on the CPU; the first view is the unaugmented image."""
         for rows in torch.arange(len(images)).split(_PASS):
             part = torch.stack([self._lower(view) for view in self._views(rows)], dim=1)
-            if not len(self.kept):  # all at once: maps of many images would not fit twice
+            if not len(self.kept):  # allocated once: all maps would not fit in memory twice
                 self.kept = part.new_empty(len(images), *part.shape[1:])
             self.kept[rows] = part
             if report is not None:
@@ -150,53 +150,46 @@ class _Maps:
     def _lower(self, images: Tensor) -> Tensor:
         prepared = self.network.backbone.prepared(images)
         with self.cast():
-            found: Tensor = self.network(prepared, 0, self.start)
-        return found.half().cpu()
+            maps: Tensor = self.network(prepared, 0, self.start)
+        return maps.half().cpu()
 
     def features(self, network: Staged, rows: Tensor, views: Tensor) -> Tensor:
-        """Features float32 (B, d) of one view of each row, by the upper stages of `network`."""
+        """Return features, float32 (B, d), of one view of each row, by the upper stages."""
         maps = self.kept[rows, views].to(self.where).float()
         maps = maps.contiguous(memory_format=torch.channels_last)
         with self.cast():
-            found: Tensor = network(maps, self.start)
-        return found.float()
+            features: Tensor = network(maps, self.start)
+        return features.float()
 
     @torch.no_grad()
-    def all_features(self, network: Staged) -> Tensor:
-        """Features of every view, float32 (N, 1 + views, d)."""
-        return torch.cat(
-            [
-                torch.stack(
-                    [
-                        self.features(network, rows, torch.full_like(rows, view))
-                        for view in range(self.kept.shape[1])
-                    ],
-                    dim=1,
-                )
-                for rows in torch.arange(len(self.kept)).split(_PASS)
-            ]
-        )
+    def anchor_features(self) -> Tensor:
+        """Return the anchor's features of all views, float32 (N, 1 + views, d)."""
+        parts = []
+        for rows in torch.arange(len(self.kept)).split(_PASS):
+            views = [torch.full_like(rows, view) for view in range(self.kept.shape[1])]
+            parts.append(torch.stack([self.features(self.network, rows, v) for v in views], dim=1))
+        return torch.cat(parts)
 
 
 class _CosineHeads(nn.Module):
-    """A row for each class of all data sets, and a temperature for each set."""
+    """Cosine classifiers: a row for each class of all data sets, and a temperature for each set."""
 
     def __init__(self, rows: Tensor, classes: Sequence[int]) -> None:
         super().__init__()
         self.weight = nn.Parameter(rows)
         self.log_temperature = nn.Parameter(torch.full((len(classes),), _TEMPERATURE).log())
-        of_row = torch.arange(len(classes)).repeat_interleave(torch.tensor(classes))
-        self.register_buffer("set_of_row", of_row, persistent=False)
+        sets = torch.arange(len(classes)).repeat_interleave(torch.tensor(classes))
+        self.register_buffer("set_of_row", sets, persistent=False)
         self.set_of_row: Tensor
 
     def forward(self, features: Tensor) -> Tensor:
-        """Logits (B, classes of all sets) of features (B, d)."""
+        """Return logits (B, classes of all sets) of features (B, d)."""
         cosines = F.linear(F.normalize(features, dim=1), F.normalize(self.weight, dim=1))
         return self.log_temperature.exp()[self.set_of_row] * cosines
 
 
 class _Tuning:
-    """The upper stages and the heads, by AdamW, on maps of what lies below."""
+    """Trains the upper stages and the heads by AdamW, on maps of the stages below."""
 
     title = "Tuning"
     save_every = 200
@@ -211,25 +204,25 @@ class _Tuning:
     ) -> None:
         self.config, self.source, self.maps, self.learned = config, source, maps, learned
         self.images, self.total = maps.images, config.steps
-        self.members = _members(self.images)
+        self.rows_by_class = _rows_by_class(self.images)
         self.network = Staged(backbone.eval())
         for name, parameter in backbone.network.named_parameters():
             parameter.requires_grad_(name in learned)
         heads = _CosineHeads(self._class_means(), self.images.classes).to(maps.where)
         self.module = nn.ModuleDict({"backbone": backbone, "heads": heads})
-        own = [p for p in self.module.parameters() if p.requires_grad]
-        groups = split_decay({"params": own, "peak": config.lr}, config.weight_decay)
+        parameters = [p for p in self.module.parameters() if p.requires_grad]
+        groups = split_decay({"params": parameters, "peak": config.lr}, config.weight_decay)
         self.optimizer = torch.optim.AdamW(groups, lr=config.lr)
         held = [not config.hold_set or f.name in config.hold_set for f in self.images.folders]
         self.held = torch.tensor(held)[self.images.sets]
         if config.hold:
-            self.former = maps.all_features(maps.network)
-            self.centre = self.former[self.held.to(maps.where)].flatten(0, 1).mean(0)
+            self.anchor_features = maps.anchor_features()
+            self.centre = self.anchor_features[self.held.to(maps.where)].flatten(0, 1).mean(0)
 
     def _class_means(self) -> Tensor:
-        """Unit means of few images of each class, (classes of all sets, d)."""
+        """Return unit mean features of a few images of each class, (classes of all sets, d)."""
         means = []
-        for rows in (rows for of_set in self.members for rows in of_set):
+        for rows in (rows for classes in self.rows_by_class for rows in classes):
             few = rows[:_FEW]
             if not len(few):
                 means.append(torch.zeros(self.network.backbone.feature_dim).to(self.maps.where))
@@ -240,7 +233,7 @@ class _Tuning:
         return torch.stack(means)
 
     def take_step(self, step: int) -> tuple[dict[str, float], dict[str, float]]:
-        """Learn from images of a few data sets, one view of each."""
+        """Train on images of a few data sets, one view of each."""
         config = self.config
         random = generator(config.seed, Stream.TUNING_BATCHES, step)
         rows = self._draw(random)
@@ -260,42 +253,41 @@ class _Tuning:
         return values, {}
 
     def _draw(self, random: torch.Generator) -> Tensor:
-        """Rows of `batch_size` images from each of `sets_per_step` sets; classes weigh the same."""
-        usable = [[rows for rows in of_set if len(rows)] for of_set in self.members]
-        usable = [of_set for of_set in usable if len(of_set) > 1]
+        """Draw `batch_size` images from each of `sets_per_step` sets, uniformly over classes."""
+        usable = [[rows for rows in classes if len(rows)] for classes in self.rows_by_class]
+        usable = [classes for classes in usable if len(classes) > 1]
         drawn = []
         for number in torch.randperm(len(usable), generator=random)[: self.config.sets_per_step]:
-            of_set = usable[int(number)]
-            for k in torch.randint(len(of_set), (self.config.batch_size,), generator=random):
-                rows = of_set[int(k)]
+            classes = usable[int(number)]
+            for k in torch.randint(len(classes), (self.config.batch_size,), generator=random):
+                rows = classes[int(k)]
                 drawn.append(rows[int(torch.randint(len(rows), (), generator=random))])
         return torch.stack(drawn)
 
     def _strayed(self, features: Tensor, rows: Tensor, views: Tensor) -> Tensor:
-        """Mean of 1 - cos between centred features and the anchor's, of the sets that are held."""
+        """Return the mean of 1 - cos between centred features and the anchor's, on held sets."""
         held = self.held[rows]
         if not bool(held.any()):
             return features.new_zeros(())
-        former = self.former[rows[held], views[held]] - self.centre
-        own = features[held.to(features.device)] - self.centre
-        return (1 - F.cosine_similarity(own, former, dim=1)).mean()
+        anchor = self.anchor_features[rows[held], views[held]] - self.centre
+        tuned = features[held.to(features.device)] - self.centre
+        return (1 - F.cosine_similarity(tuned, anchor, dim=1)).mean()
 
     def weights(self) -> tuple[Backbone, dict[str, Tensor], dict[str, Any]]:
-        """The anchor's, with what was learned averaged in."""
+        """Return the anchor's weights, averaged with the tuned ones."""
         backbone, anchor = self.network.backbone, self.maps.network.backbone
         tuned = backbone.network.state_dict()
-        written = {
+        averaged = {
             name: value.lerp(tuned[name], self.config.strength) if name in self.learned else value
             for name, value in anchor.network.state_dict().items()
         }
-        return backbone, written, {"start": self.source.get("weights")}
+        return backbone, averaged, {"start": self.source.get("weights")}
 
 
-def _members(images: TrainingImages) -> list[list[Tensor]]:
-    """Rows of the images of each class of each data set."""
-    found: list[list[list[int]]] = [[[] for _ in range(count)] for count in images.classes]
-    for row, (of_set, label) in enumerate(
-        zip(images.sets.tolist(), images.labels.tolist(), strict=True)
-    ):
-        found[of_set][label].append(row)
-    return [[torch.tensor(rows, dtype=torch.long) for rows in of_set] for of_set in found]
+def _rows_by_class(images: TrainingImages) -> list[list[Tensor]]:
+    """Return the rows of the images of each class, by data set."""
+    sets: list[list[list[int]]] = [[[] for _ in range(count)] for count in images.classes]
+    pairs = zip(images.sets.tolist(), images.labels.tolist(), strict=True)
+    for row, (number, label) in enumerate(pairs):
+        sets[number][label].append(row)
+    return [[torch.tensor(rows, dtype=torch.long) for rows in classes] for classes in sets]

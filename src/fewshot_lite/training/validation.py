@@ -1,4 +1,4 @@
-"""Validation: fixed tasks of classes or users that are not trained on."""
+"""Validation on fixed tasks of held-out classes or users."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.progress import Progress, Report
 from fewshot_lite.core.random_streams import Stream, generator
-from fewshot_lite.core.ranks import Place, Ranks
+from fewshot_lite.core.ranks import Ranks
 from fewshot_lite.data.episode_images import Replaced, read_episode
 from fewshot_lite.data.episodes import Episode, Pool
 from fewshot_lite.data.store import ImageStore
@@ -22,13 +22,13 @@ from fewshot_lite.networks.micro_batches import Passes
 from fewshot_lite.training.meta_config import MetaTrainConfig
 from fewshot_lite.training.tasks import Cache, open_data_sets
 
-#: Validation: this many tasks, fixed by the seed, of so many support and query images a class.
+#: Number of tasks, fixed by the seed, and their support and query images per class.
 _VALIDATION_TASKS = 50
 _SHOT = _QUERIES = 5
 
 
 class ValidationTasks:
-    """Fixed 5-way 5-shot tasks of held-out data, a share for each data set."""
+    """Fixed 5-way 5-shot tasks of held-out data, 50 for each data set."""
 
     def __init__(
         self,
@@ -40,9 +40,9 @@ class ValidationTasks:
     ) -> None:
         self.pools: list[Pool] = []
         self.not_validated: list[tuple[str, list[str]]] = []
-        """Data sets of which classes were left out as too small, and those classes."""
+        """Data sets with classes that were left out as too small, and these classes."""
         self.on_replaced: Callable[[Replaced], None] = lambda replaced: None
-        """Called with an image that could not be read, each time."""
+        """Called with each image that could not be read."""
         self._seed = config.seed
         self._runs: list[tuple[str, ImageStore, list[Episode]]] = []
         opened = open_data_sets(folders, config, size, report, cache)
@@ -77,9 +77,9 @@ class ValidationTasks:
         report: Report | None,
         ranks: Ranks | None = None,
     ) -> dict[str, float]:
-        """Accuracy by data set, and their mean; the tasks of each are shared out among ranks."""
+        """Return accuracy by data set, and "mean"; ranks share the tasks of each data set."""
         scores: dict[str, float] = {}
-        ranks = ranks or Ranks(Place())
+        ranks = ranks or Ranks()
         for position, (name, store, episodes) in enumerate(self._runs):
             read = functools.partial(self._read, self.pools[position])
             score = _shared_score(learner, store, episodes, read, passes, ranks)
@@ -89,7 +89,7 @@ class ValidationTasks:
         return {**scores, "mean": round(sum(scores.values()) / len(scores), 4)}
 
     def _read(self, pool: Pool, store: ImageStore, episode: Episode) -> Task:
-        """The images of an episode as they are; of a damaged one, others each time alike."""
+        """Read an episode without augmentation; replacements of unreadable images are fixed."""
         numbers = episode.support
         pixels, episode, replaced = read_episode(
             store,
@@ -110,14 +110,13 @@ def _shared_score(
     passes: Passes,
     ranks: Ranks,
 ) -> Score:
-    """The score of one process that does all the tasks, to the bit."""
-    own = ranks.share(range(len(episodes)))
+    """Evaluate the tasks on all ranks; the score is bit-identical to that of one process."""
+    numbers = ranks.share(range(len(episodes)))
     accuracies = torch.zeros(len(episodes), dtype=torch.float64)
 
     def score() -> tuple[float, ...]:
-        mine = (read(store, episodes[number]) for number in own)
-        scores = score_learners({"": learner}, mine, passes=passes)
-        return scores[""].accuracies
+        tasks = (read(store, episodes[number]) for number in numbers)
+        return score_learners({"": learner}, tasks, passes=passes)[""].accuracies
 
-    accuracies[list(own)] = torch.tensor(ranks.together(score), dtype=torch.float64)
+    accuracies[list(numbers)] = torch.tensor(ranks.together(score), dtype=torch.float64)
     return Score(tuple(ranks.sum(accuracies).tolist()))
