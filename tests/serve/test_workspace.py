@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fewshot_lite.core.errors import UsageError
-from fewshot_lite.serve.resuming import KEPT, take_up
+from fewshot_lite.serve.resuming import KEPT, load_board
 from fewshot_lite.serve.workspace import OWN, Workspace
 from photos import draw_classes
 
@@ -32,7 +32,7 @@ def test_notes_that_it_did_not_write_are_passed_over(tmp_path: Path, text: str) 
     workspace = Workspace(home)
     (workspace.own / KEPT).write_text(text, "latin-1")
     (workspace.own / "model.safetensors").write_text(text, "latin-1")
-    board, learned = take_up(workspace, count(1), "cpu")
+    board, learned = load_board(workspace, count(1), "cpu")
     workspace.close()
     assert [photo.kept for photo in board.photos] == [False]
     assert learned is None

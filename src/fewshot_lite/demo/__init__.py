@@ -1,1 +1,1 @@
-"""The demo: a personaliser at work without a download or a camera."""
+"""The demo: adapting to drawings, without a download or a camera."""

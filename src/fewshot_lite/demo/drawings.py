@@ -1,7 +1,7 @@
-"""Drawn "photos" of a few kinds of things, so that a demonstration needs no photos of its own.
+"""Drawings of a few kinds of things, in place of photos.
 
-Each kind is one function that draws the thing upright on a transparent layer in unit coordinates
-(x, y in 0..1, y down). All else is drawn alike for all kinds, so that it tells nothing about them.
+Each kind is a function that draws the thing upright on a transparent layer in unit coordinates (x,
+y in 0..1, y down). Background and light are the same for all kinds, so that they reveal nothing.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ Point = tuple[float, float]
 
 
 def draw(kind: str, rng: Random, size: int = 256) -> Image.Image:
-    """One drawing of `kind`: an RGB image of `size` x `size` pixels, 8 bits a channel.
+    """Draw a thing of a kind: an RGB image of `size` x `size` pixels, 8 bits a channel.
 
     The same state of `rng` gives the same pixels. Raises ValueError for an unknown kind.
     """
     if kind not in _ARTISTS:
         raise ValueError(f"unknown kind {kind!r}; known kinds: {', '.join(KINDS)}")
-    side = size * 3  # drawn larger, then scaled down: smooth edges
+    side = size * 3  # drawn larger and then scaled down, for smooth edges
     frame, pen = _background(rng, side), _Pen(side)
     _ARTISTS[kind](pen, rng)
     photo = _lit(frame, _placed(pen.layer, rng), rng)
@@ -49,8 +49,8 @@ def write_folder(
 ) -> list[Path]:
     """Write `<folder>/<kind>/<kind>_01.jpg`, `_02.jpg` ... and return the paths in that order.
 
-    An image depends on `seed`, `size`, its kind and its number only: asking for more leaves it as
-    it is. Raises ValueError for an unknown kind, before anything is written.
+    An image depends on `seed`, `size`, its kind and its number only, not on how many there are.
+    Raises ValueError for an unknown kind, before anything is written.
     """
     if unknown := [kind for kind in kinds if kind not in _ARTISTS]:
         raise ValueError(f"unknown kinds {unknown}; known kinds: {', '.join(KINDS)}")
@@ -89,23 +89,23 @@ class _Pen:
 
     @contextmanager
     def inside(self) -> Iterator[None]:
-        """Drawing within this block shows only where the layer was painted before."""
+        """Clip drawing within the context to what was painted before."""
         before = self.layer.copy()
         yield
         self.layer.paste(before, mask=ImageChops.invert(before.getchannel("A")))
 
 
 def _curve(points: Sequence[Point], closed: bool = False) -> list[Point]:
-    """A smooth (Catmull-Rom) curve through the points."""
+    """Return a smooth (Catmull-Rom) curve through points."""
     ring = [points[-1], *points, *points[:2]] if closed else [points[0], *points, points[-1]]
-    out: list[Point] = []
+    curve: list[Point] = []
     for p, q, r, s in zip(ring, ring[1:], ring[2:], ring[3:], strict=False):
         for t in (k / 12 for k in range(13)):
             a, b = -t * (1 - t) ** 2 / 2, 1 + t * t * (3 * t - 5) / 2
             c, d = t * (1 + t * (4 - 3 * t)) / 2, t * t * (t - 1) / 2
             x, y = (a * p[i] + b * q[i] + c * r[i] + d * s[i] for i in (0, 1))
-            out.append((x, y))
-    return out
+            curve.append((x, y))
+    return curve
 
 
 def _both(half: Sequence[Point]) -> list[Point]:  # the right half and its mirror image
@@ -116,7 +116,8 @@ def _shade(colour: Colour, by: float) -> Colour:  # darker (by < 1) or lighter (
     return tuple(min(255, round(c * by)) for c in colour)
 
 
-_SORTS = {  # of colours: the ranges of hue, saturation and value
+#: Sorts of colours: the ranges of hue, saturation and value.
+_SORTS = {
     "vivid": ((0.0, 1.0), (0.5, 0.9), (0.55, 0.95)),  # paint, cloth, scales
     "earth": ((0.0, 0.12), (0.4, 0.8), (0.45, 0.85)),  # wood, clay, autumn
     "green": ((0.2, 0.38), (0.5, 0.85), (0.45, 0.8)),
@@ -131,7 +132,7 @@ _SORTS = {  # of colours: the ranges of hue, saturation and value
 
 
 def _colour(rng: Random, sorts: str = "vivid") -> Colour:
-    """A colour of one of the sorts named; a sort named twice comes twice as often."""
+    """Draw a colour of one of the sorts; a sort that is named twice is twice as likely."""
     spans = _SORTS[rng.choice(sorts.split())]
     return tuple(round(c * 255) for c in colorsys.hsv_to_rgb(*(rng.uniform(*s) for s in spans)))
 

@@ -1,4 +1,4 @@
-"""The demo: draw photos of a few kinds of things, adapt on some, name the others."""
+"""The demo: draw a few kinds of things, adapt to some of the drawings, classify the others."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from fewshot_lite.demo.drawings import write_folder
 from fewshot_lite.images.folders import is_system_name
 from fewshot_lite.personal.meta_model import MetaModel
 
-#: The kinds that are drawn: all but mugs, which small images show badly.
+#: The kinds of things: all but mugs, which are hard to see in small images.
 KINDS = ("fish", "guitar", "house", "key", "leaf", "umbrella")
 
-#: Drawings that are classified at a time.
+#: The number of drawings that are classified at a time.
 _BATCH = 16
 
 
@@ -27,7 +27,7 @@ class DemoResult:
     """The outcome of a demo."""
 
     photos: Path
-    """The folder adapted on."""
+    """The folder of drawings to adapt to."""
     held_back: Path
     """The folder of drawings that were classified."""
     model: Path
@@ -39,11 +39,11 @@ class DemoResult:
     """95 % Wilson interval of the accuracy."""
     seconds_to_adapt: float
     mistakes: tuple[tuple[Path, str], ...]
-    """Held-back drawings and what they were taken for."""
+    """Misclassified drawings with their predicted classes."""
 
     @property
     def accuracy(self) -> float:
-        """Share of the held-back drawings named right."""
+        """The share of the held-back drawings that were classified correctly."""
         return self.correct / self.total
 
 
@@ -57,32 +57,32 @@ def run_demo(
     force: bool = False,
     on_done: Callable[[int, int | None, str], None] | None = None,
 ) -> DemoResult:
-    """Draw, adapt and classify in a folder that is created.
+    """Draw, adapt and classify in a new folder.
 
     Args:
-        folder: gets `photos/`, `held-back/` and a personal model.
-        per_kind: drawings of each kind to adapt on.
+        folder: the folder to create, with `photos/`, `held-back/` and a personal model.
+        per_kind: drawings of each kind to adapt to.
         held_back: drawings of each kind to classify.
-        force: replace a folder of an earlier demo.
-        on_done: called with (drawings done, drawings in all, what is done to them).
+        force: replace the folder of an earlier demo.
+        on_done: called with (drawings done, drawings in all, description).
 
     Raises:
-        UsageError: the folder exists (without `force`), or is not one of a demo (with it); or no
-            drawings.
+        UsageError: the folder exists (without `force`), or is not one of a demo (with it); or a
+            number of drawings below 1.
     """
     check_number("per_kind", per_kind, COUNT)
     check_number("held_back", held_back, COUNT)
     folder = Path(folder)
-    tell = on_done or (lambda *_: None)
-    tell(0, None, "Loading the model")
-    model = MetaModel.load(base)  # first, so that a bad one leaves no folder behind
+    report = on_done or (lambda *_: None)
+    report(0, None, "Loading the model")
+    model = MetaModel.load(base)  # before the folder is created, as it may fail
     _make_room(folder, force=force)
     drawn = write_folder(
         folder / "photos",
         KINDS,
         per_kind + held_back,
         seed,
-        on_done=lambda done, total: tell(done, total, "Drawing"),
+        on_done=lambda done, total: report(done, total, "Drawing"),
     )
     for path in drawn:
         number = int(path.stem.rpartition("_")[2])
@@ -92,15 +92,15 @@ def run_demo(
             path.rename(target)
     personal = model.adapt(
         folder / "photos",
-        on_done=lambda done, total: tell(done, total, "Reading photos"),
-        on_embedded=lambda done, total: tell(done, total, "Adapting"),
+        on_done=lambda done, total: report(done, total, "Reading photos"),
+        on_embedded=lambda done, total: report(done, total, "Adapting"),
     )
     saved = personal.save(folder / DEFAULT_PERSONAL)
     rest = sorted((folder / "held-back").glob("*/*.jpg"))
     answers = []
     for answer in personal.classify_stream(rest, reject=None, batch=_BATCH):
         answers.append(answer)
-        tell(len(answers), len(rest), "Classifying")
+        report(len(answers), len(rest), "Classifying")
     truth = [path.parent.name for path in rest]
     mistakes = tuple(
         (path, str(answer.label))
@@ -145,7 +145,7 @@ def _make_room(folder: Path, *, force: bool) -> None:
 
 
 def _is_ours(folder: Path, path: Path) -> bool:
-    """Whether a demo put this there: a drawing, a folder of them, the model."""
+    """Return whether a path in the folder is a demo's: a drawing, a folder of them, the model."""
     match path.relative_to(folder).parts:
         case ("photos" | "held-back",):
             return True

@@ -1,1 +1,1 @@
-"""A page and an HTTP API on a person's own machine, around the functions of `personal`."""
+"""A page and an HTTP API on the user's machine, around the functions of `personal`."""

@@ -1,4 +1,4 @@
-"""The ASGI applications: the page with all of the API, and a model alone, which needs no torch."""
+"""The ASGI applications: the page with its API, and the API of a model, which needs no torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from fewshot_lite.serve.session import Session
 
-#: Bytes of a personal model that is opened.
+#: The most bytes of a personal model that is opened.
 _LARGEST_MODEL = 500_000_000
 _KINDS = {
     ".html": "text/html",
@@ -31,20 +31,20 @@ _KINDS = {
 
 
 def api_app(model: GrowingModel, limits: Limits | None = None) -> App:
-    """The API of a model alone: it classifies, and photos can be added to it."""
+    """Return the API of a model, which classifies and takes new photos."""
     routes = [*Classifying(lambda: model.model).routes(), *Growing(model).routes()]
     return _app(routes, limits or Limits(), {})
 
 
 def page_app(session: Session, limits: Limits | None = None) -> App:
-    """The page on a session, and all of the API."""
+    """Return the page of a session, with its API."""
     from fewshot_lite.serve.changing import MODEL_FILE, Changing
 
     limits = limits or Limits()
     limits = replace(limits, larger={MODEL_FILE: _LARGEST_MODEL, **limits.larger})
     routes = [*Classifying(session.require_model).routes(), *Changing(session).routes()]
     pages = {}
-    for path in sorted((Path(__file__).parent / "page").iterdir()):  # read once, by no address
+    for path in sorted((Path(__file__).parent / "page").iterdir()):  # no request opens files
         if kind := _KINDS.get(path.suffix):
             address = "/" if path.name == "index.html" else f"/{path.name}"
             pages[address] = Reply(path.read_bytes(), f"{kind}; charset=utf-8")
@@ -52,7 +52,7 @@ def page_app(session: Session, limits: Limits | None = None) -> App:
 
 
 def _app(routes: Sequence[Route], limits: Limits, pages: Mapping[str, Reply]) -> App:
-    """Routes and fixed answers by their addresses, behind a guard; /openapi.json describes them."""
+    """Return routes, fixed replies by path and /openapi.json, behind a guard."""
     from starlette.applications import Starlette
     from starlette.routing import Route as Entry
 
@@ -60,9 +60,9 @@ def _app(routes: Sequence[Route], limits: Limits, pages: Mapping[str, Reply]) ->
     fixed = {"/openapi.json": Reply(description, "application/json"), **pages}
     table = [Entry(route.path, _endpoint(route), methods=[route.method]) for route in routes]
     table += [Entry(path, _always(reply), methods=["GET"]) for path, reply in fixed.items()]
-    nothing = error_reply(404, "There is nothing at this address.")
+    not_found = error_reply(404, "There is nothing at this address.")
     wrong_method = error_reply(405, "This address does not take this method.")
-    handlers: Any = {404: _always(nothing), 405: _always(wrong_method)}
+    handlers: Any = {404: _always(not_found), 405: _always(wrong_method)}
     return Guard(Starlette(routes=table, exception_handlers=handlers), limits)
 
 

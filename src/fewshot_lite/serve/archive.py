@@ -1,4 +1,4 @@
-"""All photos as class folders in one ZIP archive, made as it is sent: never whole in memory."""
+"""All photos in one ZIP archive of class folders, streamed while it is made."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from fewshot_lite.serve.board import Photo
 from fewshot_lite.serve.errors import Conflict, NotFound
 from fewshot_lite.serve.session import Session
 
-#: Bytes that are read at a time, and of a piece that is sent.
+#: The bytes that are read and sent at a time.
 _PIECE = 1_000_000
-#: Where the archive names photos that could not be read.
+#: The archive's list of photos that could not be read.
 _NOT_READ = "not read.txt"
 
 
 class _Pipe(io.RawIOBase):
-    """Takes what is written until it is asked for."""
+    """A file that keeps what is written until it is taken."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,19 +31,19 @@ class _Pipe(io.RawIOBase):
         self._parts.append(bytes(data))
         return len(data)
 
-    def taken(self) -> bytes:
-        """What was written since it was last asked."""
-        found, self._parts = b"".join(self._parts), []
-        return found
+    def take(self) -> bytes:
+        """Return what was written since the last call."""
+        taken, self._parts = b"".join(self._parts), []
+        return taken
 
 
 def pieces(session: Session) -> Iterator[bytes]:
-    """The archive in pieces.
+    """Return an iterator over the pieces of the archive.
 
-    A photo that is moved meanwhile is found where it is; one that is removed is left out.
+    Photos that are moved in the meantime are read from their new place, removed ones left out.
 
     Raises:
-        Conflict: there are no photos, before there is a piece.
+        Conflict: there are no photos.
     """
     photos = [photo for photo in session.board.photos if photo.path]
     if not photos:
@@ -52,17 +52,17 @@ def pieces(session: Session) -> Iterator[bytes]:
 
 
 def _pieces(session: Session, photos: list[Photo]) -> Iterator[bytes]:
-    homes = folder_names(session.board.classes)
-    pipe, taken, unread = _Pipe(), set[str](), list[str]()
-    with zipfile.ZipFile(pipe, "w") as archive:  # photos are compressed as they are
+    folders = folder_names(session.board.classes)
+    pipe, used, unread = _Pipe(), set[str](), list[str]()
+    with zipfile.ZipFile(pipe, "w") as archive:  # stored, as photos are compressed already
         for photo in photos:
             assert photo.path is not None
-            name = f"{homes[photo.label]}/{photo.path.name}"
-            while name in taken:
+            name = f"{folders[photo.label]}/{photo.path.name}"
+            while name in used:
                 name = name.replace("/", "/_", 1)
-            taken.add(name)
+            used.add(name)
             try:
-                (now,) = session.board.chosen([photo.number])
+                (now,) = session.board.by_numbers([photo.number])
                 assert now.path is not None
                 source = now.path.open("rb")
             except NotFound:
@@ -73,7 +73,7 @@ def _pieces(session: Session, photos: list[Photo]) -> Iterator[bytes]:
             with source, archive.open(name, "w") as entry:
                 while piece := source.read(_PIECE):
                     entry.write(piece)
-                    yield pipe.taken()
+                    yield pipe.take()
         if unread:
             archive.writestr(_NOT_READ, "\n".join(unread))
-    yield pipe.taken()
+    yield pipe.take()

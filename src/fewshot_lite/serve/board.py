@@ -1,7 +1,6 @@
-"""What the page shows: classes and their photos, as one value that edits replace and undo restores.
+"""The classes and photos of the page, as an immutable value that edits replace and undo restores.
 
-Nothing here touches a disk or a network; `workspace` keeps files where the board has them, and
-`learning` the model.
+Nothing here accesses a disk or a network: files are kept by `workspace`, the model by `learning`.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from fewshot_lite.images.folders import is_system_name
 from fewshot_lite.personal.editing.names import check_known, check_name
 from fewshot_lite.serve.errors import NotFound
 
-#: Bytes of a class's name: disks take 255 for a folder's.
+#: The most bytes of a class's name; file systems allow 255 for a folder.
 _LONGEST_NAME = 200
 
 
@@ -24,90 +23,76 @@ class Photo:
     """A photo of a class."""
 
     number: int
-    """By which the page names it, for as long as the program runs."""
+    """Its identifier on the page, as long as the program runs."""
     label: str
     path: Path | None
-    """Its file, in the class's folder; None of a photo that a model knows by its features alone."""
+    """Its file in the class's folder; None if a model has its features alone."""
     name: str
-    """What the model calls it: its place in the folder. Without a file it begins with a slash,
-    which no place in a folder does."""
+    """Its name in the model: its relative path. Without a file the name begins with a slash, which
+    no relative path does."""
     kept: bool = False
-    """Whether a person said that it is in the right class."""
+    """Whether the user confirmed that it is in the right class."""
 
 
 @dataclass(frozen=True)
 class Board:
-    """Classes, with or without photos, and photos in the order they came."""
+    """Classes, with or without photos, and photos in the order in which they were added."""
 
     classes: tuple[str, ...] = ()
     photos: tuple[Photo, ...] = ()
 
     def of_class(self, label: str) -> tuple[Photo, ...]:
-        """The photos of a class."""
+        """Return the photos of a class."""
         return tuple(photo for photo in self.photos if photo.label == label)
 
-    def chosen(self, numbers: Iterable[int]) -> tuple[Photo, ...]:
-        """Photos by their numbers.
+    def by_numbers(self, numbers: Iterable[int]) -> tuple[Photo, ...]:
+        """Return photos by their numbers, each once.
 
         Raises:
-            NotFound: there is none of a number.
+            NotFound: there is no photo of a number.
         """
-        known = {photo.number: photo for photo in self.photos}
-        wanted = list(dict.fromkeys(numbers))
-        for number in wanted:
-            if number not in known:
-                raise NotFound(f"{number}: there is no photo of this number. It may be gone.")
-        return tuple(known[number] for number in wanted)
+        photos = {photo.number: photo for photo in self.photos}
+        try:
+            return tuple(photos[number] for number in dict.fromkeys(numbers))
+        except KeyError as error:
+            number = error.args[0]
+            raise NotFound(f"{number}: there is no photo of this number. It may be gone.") from None
 
-    def check(self, label: str) -> str:
-        """A class that there is.
-
-        Raises:
-            NotFound: there is none of this name.
-        """
+    def check(self, label: str) -> None:
+        """Raise NotFound if there is no class of this name."""
         try:
             check_known(label, self.classes, "class")
         except UsageError as error:
             raise NotFound(str(error)) from None
-        return label
 
-    def check_new(self, label: str, *, instead_of: str = "") -> str:
-        """A name for a class that there is not.
-
-        Raises:
-            UsageError: it is taken, or will not do for a folder.
-        """
+    def check_new(self, label: str, *, instead_of: str = "") -> None:
+        """Raise UsageError if a new class's name is taken, or not allowed for a folder."""
         others = [name for name in self.classes if name != instead_of]
         if label in others:
             raise UsageError(f"{label!r}: there is a class of this name already.")
         check_class_name(label, others)
-        return label
 
     def without_class(self, label: str) -> Board:
-        """Without a class and its photos."""
+        """Return the board without a class and its photos."""
         return Board(
             tuple(name for name in self.classes if name != label),
             tuple(photo for photo in self.photos if photo.label != label),
         )
 
     def with_photos(self, photos: Iterable[Photo]) -> Board:
-        """With other photos of these numbers, or, where there are none, with more."""
-        changed = {photo.number: photo for photo in photos}
-        here = tuple(changed.pop(photo.number, photo) for photo in self.photos)
-        return replace(self, photos=(*here, *changed.values()))
+        """Return the board with photos replaced by number, and new ones added."""
+        new = {photo.number: photo for photo in photos}
+        present = tuple(new.pop(photo.number, photo) for photo in self.photos)
+        return replace(self, photos=(*present, *new.values()))
 
     def without_photos(self, photos: Iterable[Photo]) -> Board:
-        """Without these photos."""
-        gone = {photo.number for photo in photos}
-        return replace(self, photos=tuple(p for p in self.photos if p.number not in gone))
+        """Return the board without these photos."""
+        removed = {photo.number for photo in photos}
+        return replace(self, photos=tuple(p for p in self.photos if p.number not in removed))
 
 
 def check_class_name(label: str, others: Iterable[str]) -> None:
-    """Refuse what cannot be a visible folder's name, and names that cannot be told apart.
-
-    Raises:
-        UsageError: it is refused.
-    """
+    """Raise UsageError for names that are no visible folder's, or too similar to another one."""
     check_name(label, others)
     if is_system_name(label) or "\\" in label or len(label.encode()) > _LONGEST_NAME:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""Reading what requests hold: photos, JSON, numbers in the address."""
+"""Parsing of requests: photos, JSON bodies, query parameters."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from fewshot_lite.serve.uploads import Upload
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-# What it finds wrong with forms is in the answer, and not on the terminal of who serves.
+# Errors in forms are reported to the client, not logged on the server's terminal.
 logging.getLogger("python_multipart").addHandler(logging.NullHandler())
 
-#: Photos of one request, and fields beside them.
+#: The most photos and other fields of a form.
 _MOST_PHOTOS, _MOST_FIELDS = 256, 16
 
 
 async def photos_of(request: Request) -> list[Upload]:
-    """The photos of a request: its body, or the files of a form.
+    """Return the photos of a request: its body, or the files of a form.
 
     Raises:
         UsageError: a form that cannot be read, or has no file.
@@ -43,38 +43,38 @@ async def photos_of(request: Request) -> list[Upload]:
 
 
 async def members_of(request: Request, *names: str) -> list[Any]:
-    """The members of a JSON object, None where there is none.
+    """Return members of a JSON object, None for missing ones.
 
     Raises:
         UsageError: no JSON object, or one with other members.
     """
     try:
-        found = jsons.loads(await request.body())
+        members = jsons.loads(await request.body())
     except ValueError:
-        found = None
-    if not isinstance(found, dict):
+        members = None
+    if not isinstance(members, dict):
         raise UsageError(f"Send a JSON object with {', '.join(names)}.")
-    if others := [name for name in found if name not in names]:
+    if others := [name for name in members if name not in names]:
         raise UsageError(f"{str(others[0])[:40]!r}: not known. There is {', '.join(names)}.")
-    return [found.get(name) for name in names]
+    return [members.get(name) for name in names]
 
 
 def text(value: Any, name: str) -> str:
-    """A text, or UsageError."""
+    """Return a value that must be a text; else raise UsageError."""
     if not isinstance(value, str):
         raise UsageError(f"{name}: give a text.")
     return value
 
 
 def numbers(value: Any) -> list[int]:
-    """A list of whole numbers, or UsageError."""
+    """Return a value that must be a list of whole numbers; else raise UsageError."""
     if not isinstance(value, list) or not all(type(item) is int for item in value):
         raise UsageError("numbers: give a list of whole numbers.")
     return value
 
 
 def top_of(request: Request) -> int:
-    """How many class names an answer is to have."""
+    """Return the query parameter `top`, the number of class names in an answer."""
     given = request.query_params.get("top", "3")
     if not (given.isascii() and given.isdigit() and 1 <= int(given[:9]) <= 10_000):
         raise UsageError(f"top={given[:20]!r}: give a whole number from 1.")
@@ -82,7 +82,7 @@ def top_of(request: Request) -> int:
 
 
 def reject_of(request: Request) -> float | None:
-    """The share of one's own photos that may be called unknown; None for "off"."""
+    """Return the query parameter `reject`, the accepted share of rejected photos; None if off."""
     given = request.query_params.get("reject", "0.05")
     if given == "off":
         return None

@@ -1,4 +1,4 @@
-"""The part of the API that changes classes and photos, and hands models in and out."""
+"""The part of the API that changes classes and photos, and opens and saves models."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from fewshot_lite.serve.state import state_of
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-#: Where a model is opened and saved; its bodies may be larger.
+#: The path at which a model is opened and saved; request bodies may be larger there.
 MODEL_FILE = "/v1/model/file"
 _SINCE = Query("since", "RUN.REVISION of a state; 204 if it is still that one.", {"type": "string"})
 _BINARY = "application/octet-stream"
 
 
 class Changing(Handlers):
-    """Handlers around a session. Each that changes something answers with the new state."""
+    """Handlers of a session. Those that change it reply with the new state."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -85,20 +85,20 @@ class Changing(Handlers):
     @route("POST", "/v1/photos/move", ("numbers", "name"), refuses=(400, 404))
     async def move(self, request: Request) -> Reply:
         """Put photos into another class."""
-        chosen, name = await members_of(request, "numbers", "name")
-        return await self._edit(edits.move_photos, numbers(chosen), text(name, "name"))
+        photos, name = await members_of(request, "numbers", "name")
+        return await self._edit(edits.move_photos, numbers(photos), text(name, "name"))
 
     @route("POST", "/v1/photos/remove", ("numbers",), refuses=(400, 404))
     async def remove(self, request: Request) -> Reply:
         """Remove photos."""
-        (chosen,) = await members_of(request, "numbers")
-        return await self._edit(edits.remove_photos, numbers(chosen))
+        (photos,) = await members_of(request, "numbers")
+        return await self._edit(edits.remove_photos, numbers(photos))
 
     @route("POST", "/v1/photos/keep", ("numbers",), refuses=(400, 404))
     async def keep(self, request: Request) -> Reply:
         """Say that photos are in the right class."""
-        (chosen,) = await members_of(request, "numbers")
-        return await self._edit(edits.keep_photos, numbers(chosen))
+        (photos,) = await members_of(request, "numbers")
+        return await self._edit(edits.keep_photos, numbers(photos))
 
     @route("GET", "/v1/photos/{number}/picture", gives="image/jpeg", refuses=(404,))
     async def picture(self, request: Request) -> Reply:
@@ -141,13 +141,13 @@ class Changing(Handlers):
     async def open_model(self, request: Request) -> Reply:
         """Begin with a personal model."""
         data = await request.body()
-        await asyncio.to_thread(self._opened, data)
+        await asyncio.to_thread(self._open, data)
         return await self._state()
 
     @route("GET", "/v1/model/onnx", gives=_BINARY, refuses=(400, 409))
     async def onnx(self, request: Request) -> Reply:
         """The model in ONNX."""
-        data = await asyncio.to_thread(self._session.with_saved, _exported)
+        data = await asyncio.to_thread(self._session.with_saved, _export)
         return download(data, _BINARY, "personal.onnx")
 
     async def _edit(self, change: Callable[..., Change], *arguments: Any) -> Reply:
@@ -157,17 +157,17 @@ class Changing(Handlers):
     async def _state(self) -> Reply:
         return json_reply(await asyncio.to_thread(state_of, self._session))
 
-    def _opened(self, data: bytes) -> None:
+    def _open(self, data: bytes) -> None:
         with tempfile.TemporaryDirectory(prefix="fewshot-lite-") as folder:
             file = Path(folder) / "opened.safetensors"
             file.write_bytes(data)
             try:
                 self._session.open_model(file)
-            except FewshotError as error:  # it is no file of the user's that has this name
+            except FewshotError as error:  # the user does not know the temporary file's name
                 raise type(error)(str(error).replace(str(file), "The model")) from None
 
 
-def _exported(model: Path) -> bytes:
+def _export(model: Path) -> bytes:
     from fewshot_lite.personal.export.writing import export_model
 
     return export_model(model, model.with_suffix(".onnx")).path.read_bytes()

@@ -1,4 +1,4 @@
-"""The part of the API that needs a model alone."""
+"""The part of the API that classifies, which needs no more than a model."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _QUERY = (
 
 
 class Classifying(Handlers):
-    """Handlers around a model, which may be another one at each request."""
+    """Handlers that classify with the present model."""
 
     def __init__(self, model: Callable[[], PhotoClassifier]) -> None:
-        """Take in what gives the model, or raises if there is none."""
+        """Take a function that returns the present model, or raises if there is none."""
         self._model = model
-        # More photos at a time would only wait for each other's cores.
-        self._room = asyncio.Semaphore(max(1, worker_count() - 2))
+        # More requests at a time would only compete for the cores.
+        self._slots = asyncio.Semaphore(max(1, worker_count() - 2))
 
     @route("GET", "/healthz")
     async def health(self, request: Request) -> Reply:
@@ -55,7 +55,7 @@ class Classifying(Handlers):
         model, top, reject = self._model(), top_of(request), reject_of(request)
         uploads = await photos_of(request)
         photos = [upload.data for upload in uploads]
-        async with self._room:
+        async with self._slots:
             answers = await asyncio.to_thread(model.classify, photos, top=top, reject=reject)
         records = [
             as_record(answer) | {"path": upload.name}
@@ -66,8 +66,8 @@ class Classifying(Handlers):
 
 
 def about(model: PhotoClassifier) -> dict[str, Any]:
-    """A model in JSON-able values."""
-    shots = getattr(model, "shots", None)  # what was exported does not know them
+    """Return the description of a model as JSON-able values."""
+    shots = getattr(model, "shots", None)  # exported models have none
     return {
         "class_names": list(model.class_names),
         "image_size": model.image_size,

@@ -1,4 +1,4 @@
-"""What a person can change: each takes a board and its files, and gives the board that follows."""
+"""The edits of a user. Each changes files in the workspace and returns the new board."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from fewshot_lite.serve.workspace import Workspace
 
 @dataclass(frozen=True)
 class Change:
-    """A change of a board; what it needed of files is done."""
+    """The outcome of an edit, after its files were changed."""
 
     what: str
-    """In words, for who may want it undone."""
+    """A description, shown beside Undo."""
     board: Board
-    """As it is now."""
+    """The new board."""
 
 
 def create_class(board: Board, files: Workspace, label: str) -> Change:
-    """A new class, without photos.
+    """Add a class without photos.
 
     Raises:
-        UsageError: the name is taken, or will not do.
+        UsageError: the name is taken or not allowed.
     """
     board.check_new(label)
     files.make_class(label)
@@ -32,11 +32,11 @@ def create_class(board: Board, files: Workspace, label: str) -> Change:
 
 
 def rename_class(board: Board, files: Workspace, old: str, new: str) -> Change:
-    """Another name for a class.
+    """Rename a class.
 
     Raises:
         NotFound: there is no such class.
-        UsageError: the name is taken, or will not do.
+        UsageError: the name is taken or not allowed.
     """
     board.check(old)
     board.check_new(new, instead_of=old)
@@ -46,14 +46,14 @@ def rename_class(board: Board, files: Workspace, old: str, new: str) -> Change:
         path = photo.path
         if path is not None:
             path = files.root / new / path.relative_to(files.root / old)
-        photos.append(_named(files, replace(photo, label=new, path=path)))
+        photos.append(_renamed(files, replace(photo, label=new, path=path)))
     classes = tuple(new if name == old else name for name in board.classes)
     changed = replace(board, classes=classes).with_photos(photos)
     return Change(f"Renamed {old} to {new}", changed)
 
 
 def merge_classes(board: Board, files: Workspace, old: str, into: str) -> Change:
-    """Put all photos of a class into another one.
+    """Move all photos of a class into another one, and remove the class.
 
     Raises:
         NotFound: there is no such class.
@@ -69,7 +69,7 @@ def merge_classes(board: Board, files: Workspace, old: str, into: str) -> Change
 
 
 def remove_class(board: Board, files: Workspace, label: str) -> Change:
-    """Take a class and its photos out.
+    """Remove a class and its photos.
 
     Raises:
         NotFound: there is no such class.
@@ -80,24 +80,24 @@ def remove_class(board: Board, files: Workspace, label: str) -> Change:
 
 
 def move_photos(board: Board, files: Workspace, numbers: Iterable[int], label: str) -> Change:
-    """Put photos into another class.
+    """Move photos into another class.
 
     Raises:
         NotFound: there is no such class or photo.
     """
-    photos = board.chosen(numbers)
+    photos = board.by_numbers(numbers)
     board.check(label)
     moved = _moved(board, files, [p for p in photos if p.label != label], label)
     return Change(f"Moved {counted(len(photos))} to {label}", moved)
 
 
 def remove_photos(board: Board, files: Workspace, numbers: Iterable[int]) -> Change:
-    """Take photos out.
+    """Remove photos.
 
     Raises:
         NotFound: there is no such photo.
     """
-    photos = board.chosen(numbers)
+    photos = board.by_numbers(numbers)
     for photo in photos:
         if photo.path is not None:
             files.remove(photo.path)
@@ -105,17 +105,17 @@ def remove_photos(board: Board, files: Workspace, numbers: Iterable[int]) -> Cha
 
 
 def keep_photos(board: Board, files: Workspace, numbers: Iterable[int]) -> Change:
-    """Note that photos are in the right class, whatever they look like.
+    """Mark photos as confirmed to be in the right class.
 
     Raises:
         NotFound: there is no such photo.
     """
-    photos = [replace(photo, kept=True) for photo in board.chosen(numbers)]
+    photos = [replace(photo, kept=True) for photo in board.by_numbers(numbers)]
     return Change(f"Kept {counted(len(photos))}", board.with_photos(photos))
 
 
 def counted(number: int) -> str:
-    """A number of photos, in words."""
+    """Return a number of photos in words."""
     return "a photo" if number == 1 else f"{number} photos"
 
 
@@ -123,12 +123,12 @@ def _moved(board: Board, files: Workspace, photos: Iterable[Photo], label: str) 
     moved = []
     for photo in photos:
         path = photo.path and files.move(photo.path, label)
-        moved.append(_named(files, replace(photo, label=label, path=path, kept=False)))
+        moved.append(_renamed(files, replace(photo, label=label, path=path, kept=False)))
     return board.with_photos(moved)
 
 
-def _named(files: Workspace, photo: Photo) -> Photo:
-    """A photo whose name tells where its file lies, if it has one."""
+def _renamed(files: Workspace, photo: Photo) -> Photo:
+    """Set the name of a photo to its file's place in the folder, if it has a file."""
     if photo.path is None:
         return photo
     return replace(photo, name=files.name_of(photo.path))

@@ -1,4 +1,4 @@
-"""Errors that have a status of their own in HTTP."""
+"""Errors with their own HTTP status."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ class NotFound(FewshotError):
 
 
 class Conflict(FewshotError):
-    """What was asked for does not go with how things are."""
+    """The request is not possible in the present state."""
 
     status = 409

@@ -1,7 +1,7 @@
-"""A personal model's file that takes photos while it is served; torch is imported with the first.
+"""A served personal model to which photos can be added. Torch is imported when the first one is.
 
-Photos are added as `fewshot-lite add MODEL --force` adds them: the head is fitted anew, the file is
-written whole, and the one before is kept for `undo`.
+Photos are added as by `fewshot-lite add MODEL --force`: the head is fitted anew, the file is
+replaced as a whole, and the previous one is kept for `undo`.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class GrowingModel:
         """Read the model.
 
         Args:
-            path: what `adapt` or `export` wrote.
-            workers: processes that serve it; only one alone can change it.
+            path: a personal model or its export.
+            workers: the number of processes that serve it; only a single one can change it.
 
         Raises:
             UsageError, FewshotError: as `open_personal`.
@@ -56,15 +56,15 @@ class GrowingModel:
     def add(
         self, label: str, uploads: Sequence[Upload], *, create: bool = False
     ) -> list[str | None]:
-        """Add photos to a class, and write the file; why each was not added, or None.
+        """Add photos to a class and write the file; return the problem of each photo, or None.
 
         Args:
-            create: the class may be new.
+            create: whether the class may be new.
 
         Raises:
             NotFound: there is no such class.
             Conflict: this model cannot be changed.
-            UsageError: no name for a class.
+            UsageError: the class's name is not allowed.
         """
         self._check_may_change()
         with self._changing:
@@ -73,13 +73,13 @@ class GrowingModel:
                 raise NotFound(
                     f"{label!r}: there is no such class. `?create=true` makes one of this name."
                 )
-            changed, problems = _added(personal, label, uploads)
+            changed, problems = _add(personal, label, uploads)
             if changed is not None:
                 self._write(changed)
             return problems
 
     def undo(self) -> None:
-        """Put the file back as it was before it was last written.
+        """Restore the file before the last change.
 
         Raises:
             Conflict: there is nothing to undo, or this model cannot be changed.
@@ -107,7 +107,7 @@ class GrowingModel:
             )
 
     def _read(self) -> PersonalModel:
-        """The model as it is in the file, which others may have changed."""
+        """Return the model of the file, reading it if others have changed it."""
         from fewshot_lite.personal.personal_model import PersonalModel
 
         if self._personal is None or self._stamp != _stamp(self.path):
@@ -125,18 +125,18 @@ class GrowingModel:
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
-    """What tells whether a file was changed or replaced."""
+    """Return numbers that differ if a file was changed or replaced."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return ()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _added(
+def _add(
     personal: PersonalModel, label: str, uploads: Sequence[Upload]
 ) -> tuple[PersonalModel | None, list[str | None]]:
-    """The model with photos, None if none was added, and why each was not."""
+    """Return the model with added photos, None if there are none, and the problem of each photo."""
     from fewshot_lite.personal.editing.adding import add_placed
     from fewshot_lite.personal.editing.arranging import Placed
     from fewshot_lite.personal.editing.edits import NothingNew, check_photos_may_change
@@ -148,11 +148,11 @@ def _added(
     except UsageError as error:
         raise Conflict(str(error)) from None
     check_class_name(label, personal.class_names)
-    found = embed_photos(personal, uploads, recorded_whites(personal.provenance))
-    problems = [one if isinstance(one, str) else None for one in found]
+    embedded = embed_photos(personal, uploads, recorded_whites(personal.provenance))
+    problems = [one if isinstance(one, str) else None for one in embedded]
     read = {
         str(i): Placed(label, f"{label}/{uploads[i].name}", one)
-        for i, one in enumerate(found)
+        for i, one in enumerate(embedded)
         if not isinstance(one, str)
     }
     if not read:
@@ -167,11 +167,11 @@ def _added(
 
 
 class Growing(Handlers):
-    """Handlers that change a model alone."""
+    """Handlers that change a served model."""
 
     def __init__(self, model: GrowingModel) -> None:
         self._model = model
-        self._turn = asyncio.Lock()  # threads that wait would be missing to classify
+        self._turn = asyncio.Lock()  # waiting in threads would take those that classify
 
     @route(
         "POST",

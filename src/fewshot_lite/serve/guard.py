@@ -1,13 +1,13 @@
-"""What stands before every request: who may ask, how much may be sent, how many at a time.
+"""ASGI middleware that checks every request: its origin, its size, and the number of requests.
 
-A page on the user's own machine can be reached by any web site that the user visits, so:
+Any web site that the user visits can send requests to a page on the user's machine, so:
 
-- on a loopback address the Host must be one (a name that was made to point here is another host);
-- what changes something must come from the page itself (Origin, Sec-Fetch-Site) or from a program,
-  which sends neither;
-- anywhere else a token is needed, in a header or in a cookie that the page's address sets.
+- on a loopback address the Host header must be one, not a name that resolves to it (DNS rebinding);
+- requests that change something must come from the page itself (Origin, Sec-Fetch-Site) or from a
+  program, which sends neither header;
+- on other addresses a token is needed, in a header or in a cookie that the page's address sets.
 
-Bodies are read here, up to a size and within a time, before anything else sees them.
+Bodies are read here, up to a size and within a time, before the application is called.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-#: Names of this machine for itself.
+#: Names of the loopback address.
 LOOPBACK = frozenset(["127.0.0.1", "localhost", "::1"])
-#: Where no token is asked for: it tells nothing.
+#: Paths that need no token.
 _OPEN = frozenset(["/healthz"])
 _COOKIE = "fewshot-lite"
 
@@ -53,30 +53,30 @@ _HEADERS = {
 
 @dataclass(frozen=True)
 class Limits:
-    """What is let in."""
+    """The limits on requests; all numbers are maxima."""
 
     loopback: bool = True
-    """Whether the address is this machine's own for itself."""
+    """Whether the server listens on a loopback address."""
     token: str | None = None
-    """What has to be shown; None where nothing has."""
+    """The token that requests need, if any."""
     at_work: int = 32
-    """Requests that are worked on at a time; others are told to come again."""
+    """Requests handled at a time; others are answered with 503."""
     reading: int = 128
-    """Requests whose body is on its way, at a time."""
+    """Requests whose bodies are received at a time."""
     body: int = 50_000_000
     """Bytes of a body."""
     larger: Mapping[str, int] = field(default_factory=dict)
-    """Path -> bytes of a body, where it is another number."""
+    """Bytes of a body at paths with another maximum."""
     in_memory: int = 1_000_000_000
     """Bytes of all bodies at a time."""
     pause: float = 10.0
     """Seconds between two pieces of a body."""
     whole: float = 60.0
-    """Seconds for a body, and one more for each megabyte that the path may be sent."""
+    """Seconds for a body, to which one is added for each megabyte that the path allows."""
 
 
 class Refused(Exception):
-    """A request that is not let in."""
+    """The request is refused."""
 
     def __init__(self, status: int, message: str, **headers: str) -> None:
         super().__init__(message)
@@ -84,7 +84,7 @@ class Refused(Exception):
 
 
 class Guard:
-    """An ASGI application before another one."""
+    """An ASGI application that refuses requests or passes them to another one."""
 
     def __init__(self, app: App, limits: Limits) -> None:
         self._app = app
@@ -92,25 +92,25 @@ class Guard:
         self._reading = self._working = self._bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request, or the start and end of the server."""
+        """Handle a request, or the start and end of the server."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
         if scope["type"] != "http":
             return
         headers = _headers(scope)
-        guarded = _guarded(send)
+        send = _with_security_headers(send)
         try:
             self._check_host(headers)
             self._check_origin(scope, headers)
-            if entered := self._check_token(scope, headers):
-                await _send(entered, guarded)
+            if login := self._check_token(scope, headers):
+                await _send(login, send)
                 return
-            await self._let_in(scope, receive, guarded, headers)
+            await self._handle(scope, receive, send, headers)
         except Refused as refused:
-            await _send(refused.reply, guarded)
+            await _send(refused.reply, send)
 
-    async def _let_in(
+    async def _handle(
         self, scope: Scope, receive: Receive, send: Send, headers: Mapping[str, str]
     ) -> None:
         if scope["method"] in ("GET", "HEAD"):
@@ -124,7 +124,7 @@ class Guard:
                 raise _busy()
             self._working += 1
             try:
-                await self._app(scope, _replayed(body, receive), send)
+                await self._app(scope, _replay(body, receive), send)
             finally:
                 self._working -= 1
         finally:
@@ -143,9 +143,9 @@ class Guard:
         self._reading += 1
         try:
             while more:
-                patience = min(limits.pause, end - time.monotonic())
+                timeout = min(limits.pause, end - time.monotonic())
                 try:
-                    message = await asyncio.wait_for(receive(), max(patience, 0.001))
+                    message = await asyncio.wait_for(receive(), max(timeout, 0.001))
                 except TimeoutError:
                     raise Refused(
                         408, "The request took too long to arrive.", connection="close"
@@ -162,22 +162,21 @@ class Guard:
         return b"".join(parts)
 
     def _check_host(self, headers: Mapping[str, str]) -> None:
-        if self._limits.loopback and _name(headers.get("host", "")) not in LOOPBACK:
+        if self._limits.loopback and _hostname(headers.get("host", "")) not in LOOPBACK:
             raise Refused(
                 421, "This server answers to 127.0.0.1 and localhost, not to other names."
             )
 
     def _check_origin(self, scope: Scope, headers: Mapping[str, str]) -> None:
         origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
-        reads = scope["method"] in ("GET", "HEAD")
-        here = site in ("none", "same-origin")
-        if reads and headers.get("sec-fetch-mode") == "navigate":
+        if scope["method"] in ("GET", "HEAD") and headers.get("sec-fetch-mode") == "navigate":
             return  # a link to the page
-        if not here or (origin is not None and urlsplit(origin).netloc != headers.get("host")):
+        same_site = site in ("none", "same-origin")
+        if not same_site or (origin is not None and urlsplit(origin).netloc != headers.get("host")):
             raise Refused(403, "The request comes from another site.")
 
     def _check_token(self, scope: Scope, headers: Mapping[str, str]) -> Reply | None:
-        """A reply that sets the cookie, for the address that holds the token."""
+        """Refuse requests without the token; return a reply with the cookie for /?token=TOKEN."""
         token = self._limits.token
         if token is None or scope["path"] in _OPEN:
             return None
@@ -187,8 +186,8 @@ class Guard:
                 raise Refused(401, "The token in the address is not the one of this server.")
             cookie = f"{_COOKIE}={token}; HttpOnly; SameSite=Strict; Path=/"
             return Reply(b"", "text/plain", 303, {"location": "/", "set-cookie": cookie})
-        shown = [headers.get("authorization", "").removeprefix("Bearer "), _cookie(headers)]
-        if not any(_same(value, token) for value in shown):
+        given = [headers.get("authorization", "").removeprefix("Bearer "), _cookie(headers)]
+        if not any(_same(value, token) for value in given):
             raise Refused(
                 401,
                 "A token is needed: open the address with ?token=TOKEN that was printed, or send "
@@ -202,8 +201,8 @@ def _headers(scope: Scope) -> dict[str, str]:
     return {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope["headers"]}
 
 
-def _name(host: str) -> str:
-    """The host without its port."""
+def _hostname(host: str) -> str:
+    """Return a Host header without its port."""
     try:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
@@ -212,14 +211,14 @@ def _name(host: str) -> str:
 
 def _cookie(headers: Mapping[str, str]) -> str:
     try:
-        found = SimpleCookie(headers.get("cookie", "")).get(_COOKIE)
+        cookie = SimpleCookie(headers.get("cookie", "")).get(_COOKIE)
     except CookieError:
         return ""
-    return found.value if found else ""
+    return cookie.value if cookie else ""
 
 
-def _same(shown: str, token: str) -> bool:
-    return hmac.compare_digest(shown.encode(errors="replace"), token.encode())
+def _same(given: str, token: str) -> bool:
+    return hmac.compare_digest(given.encode(errors="replace"), token.encode())
 
 
 def _too_large(most: int) -> Refused:
@@ -230,26 +229,26 @@ def _busy() -> Refused:
     return Refused(503, "Too many requests at a time. Try again.", **{"retry-after": "1"})
 
 
-def _replayed(body: bytes, receive: Receive) -> Receive:
-    """As the body comes in one piece; after it, whether the client has left."""
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """Return a `receive` that gives the body in one piece, then the client's disconnection."""
     pieces = [{"type": "http.request", "body": body, "more_body": False}]
 
-    async def again() -> Message:
+    async def receive_again() -> Message:
         return pieces.pop() if pieces else await receive()
 
-    return again
+    return receive_again
 
 
-def _guarded(send: Send) -> Send:
-    """With the headers that every answer has."""
+def _with_security_headers(send: Send) -> Send:
+    """Return a `send` that adds `_HEADERS` to the response."""
 
-    async def with_headers(message: Message) -> None:
+    async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
             extra = [(k.encode(), v.encode()) for k, v in _HEADERS.items()]
             message = {**message, "headers": [*message.get("headers", ()), *extra]}
         await send(message)
 
-    return with_headers
+    return send_with_headers
 
 
 async def _send(reply: Reply, send: Send) -> None:

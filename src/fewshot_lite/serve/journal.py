@@ -1,7 +1,7 @@
-"""What can be undone, kept in the folder for the next start.
+"""The steps that can be undone, stored in the folder for the next run of the program.
 
-Kept are moves of files, by their places in the folder. A change of photos that only a model knows
-is in no file; it ends what the next start can take back.
+Stored are changes of files, by relative paths. A change of photos without files cannot be stored,
+and so ends the list of steps that the next run can undo.
 """
 
 from __future__ import annotations
@@ -15,44 +15,43 @@ from fewshot_lite.serve.board import Board, Photo
 from fewshot_lite.serve.steps import Step
 from fewshot_lite.serve.workspace import Workspace
 
-#: The file's name.
-_STEPS = "undo.json"
+_FILE = "undo.json"
 
 
 def write_steps(workspace: Workspace, steps: Sequence[Step]) -> None:
-    """Keep steps for the next start.
+    """Store steps for the next run.
 
     Raises:
         FewshotError: they cannot be written.
     """
-    kept: list[dict[str, Any]] = []
+    stored: list[dict[str, Any]] = []
     for step in reversed(steps):
         if step.of_model:
             continue
         if not step.in_files:
             break
         moves = [
-            [place and place.relative_to(workspace.root).as_posix() for place in move]
+            [path and path.relative_to(workspace.root).as_posix() for path in move]
             for move in step.moves
         ]
-        kept.append({"what": step.what, "moves": moves, "kept": [*step.kept]})
-    workspace.write_json(_STEPS, kept[::-1])
+        stored.append({"what": step.what, "moves": moves, "kept": [*step.kept]})
+    workspace.write_json(_FILE, stored[::-1])
 
 
 def read_steps(workspace: Workspace) -> list[Step]:
-    """What an earlier start left; nothing if it cannot be read, or names what lies elsewhere."""
+    """Return the steps of an earlier run; none if they are damaged, or of files elsewhere."""
     try:
         return [
             Step(
-                str(found["what"]),
+                str(stored["what"]),
                 None,
                 moves=[
                     (source if source is None else _path(workspace, source), _path(workspace, end))
-                    for source, end in found["moves"]
+                    for source, end in stored["moves"]
                 ],
-                kept={str(name) for name in found["kept"]},
+                kept={str(name) for name in stored["kept"]},
             )
-            for found in workspace.read_json(_STEPS) or ()
+            for stored in workspace.read_json(_FILE) or ()
         ]
     except (TypeError, KeyError, ValueError, OSError):
         return []
@@ -61,7 +60,7 @@ def read_steps(workspace: Workspace) -> list[Step]:
 def as_on_disk(
     board: Board, workspace: Workspace, kept: Iterable[str], numbers: Iterator[int]
 ) -> Board:
-    """The board of what is in the folder now; photos that are where they were keep their numbers.
+    """Return the board of the files in the folder; photos at the same path keep their numbers.
 
     Raises:
         FewshotError: the folder cannot be read.
@@ -78,15 +77,11 @@ def as_on_disk(
     return Board(tuple(labels), tuple(replace(p, kept=p.name in kept) for p in photos))
 
 
-def _path(workspace: Workspace, place: Any) -> Path:
-    """A path within the folder.
-
-    Raises:
-        ValueError: it is not within it: somebody else wrote the file.
-    """
-    path = workspace.root / PurePosixPath(place)
-    parts = PurePosixPath(place).parts
+def _path(workspace: Workspace, relative: Any) -> Path:
+    """Return a path in the folder; raise ValueError for one that leads elsewhere."""
+    path = workspace.root / PurePosixPath(relative)
+    parts = PurePosixPath(relative).parts
     inside = path.parent.resolve().is_relative_to(workspace.root.resolve())
-    if not parts or ".." in parts or "\0" in place or not inside:
-        raise ValueError(place)
+    if not parts or ".." in parts or "\0" in relative or not inside:
+        raise ValueError(relative)
     return path

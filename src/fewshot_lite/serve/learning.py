@@ -1,8 +1,8 @@
-"""A personal model that follows a board: the head at once, all of it when it is asked to adapt.
+"""Updating of a personal model to a board: the head after every change, the network on request.
 
-The functions are those of `adapt` and `add`: `MetaModel.adapt_to` on the photos' files, and
-`editing.arrange`, which fits the head to features that are known. Features of a photo are computed
-once for a network and kept.
+It uses the functions of `adapt` and `add`: `MetaModel.adapt_to` on the photos' files, and
+`editing.arrange`, which fits the head to known features. The features of a photo are computed once
+for each network.
 """
 
 from __future__ import annotations
@@ -30,63 +30,63 @@ from fewshot_lite.serve.board import Board
 
 @dataclass(frozen=True)
 class Learned:
-    """A model, and the photos of a board that it was made from."""
+    """A model, and the photos of a board that it was fitted to."""
 
     model: PersonalModel
     rows: tuple[int, ...]
     """Numbers of the photos, in the model's order."""
     quality: Quality
     problems: Mapping[int, str] = field(default_factory=dict)
-    """Number of a photo -> why it is not among them."""
+    """The problems of the photos that could not be read, by number."""
 
     @classmethod
     def of(
         cls, model: PersonalModel, board: Board, problems: Mapping[int, str] | None = None
     ) -> Learned:
-        """A model whose photos have the names that they have on a board."""
+        """Assess a model whose photos have the same names as on the board."""
         numbers = {photo.name: photo.number for photo in board.photos}
         rows = tuple(numbers[name] for name in model.photos)
         return cls(model, rows, assess(model), problems or {})
 
     def fits(self, board: Board) -> bool:
-        """Whether it is what would be learned from a board."""
+        """Return whether the model has the photos, labels and names of a board."""
         labels = self.labels()
-        read = [photo for photo in board.photos if photo.number not in self.problems]
-        wanted = {photo.number: (photo.label, photo.name) for photo in read}
+        readable = [photo for photo in board.photos if photo.number not in self.problems]
+        on_board = {photo.number: (photo.label, photo.name) for photo in readable}
         names = dict(zip(self.rows, self.model.photos, strict=True))
-        return wanted == {number: (labels[number], names[number]) for number in self.rows}
+        return on_board == {number: (labels[number], names[number]) for number in self.rows}
 
     def labels(self) -> dict[int, str]:
-        """The class of each photo, by its number."""
+        """Return the class of each photo, by its number."""
         names = self.model.class_names
         return {n: names[k] for n, k in zip(self.rows, self.model.labels.tolist(), strict=True)}
 
     def thumbnails(self) -> dict[int, bytes]:
-        """Small pictures by the numbers of photos, as far as the model has them."""
+        """Return the model's thumbnails by the numbers of photos."""
         pairs = zip(self.rows, self.model.thumbnails, strict=False)
         return {number: jpeg for number, jpeg in pairs if jpeg}
 
 
-def enough(board: Board) -> bool:
-    """Whether there are photos of two classes."""
+def has_two_classes(board: Board) -> bool:
+    """Return whether there are photos of at least two classes."""
     return len({photo.label for photo in board.photos}) > 1
 
 
 class Learner:
-    """Brings a model in line with a board."""
+    """Updates a model to a board."""
 
     def __init__(self, root: Path, base: Callable[[], MetaModel]) -> None:
-        """Nothing is read yet.
+        """Keep the arguments; nothing is read yet.
 
         Args:
-            root: the folder that photos' names are places in.
-            base: gives the meta-trained model, when it is first needed.
+            root: the folder that the photos' names are relative to.
+            base: returns the meta-trained model; called when it is first needed.
         """
         self._root = root
         self._load = base
         self._network: object = None
         self._embedded: dict[int, Embedded] = {}
-        """Every photo that went through that network, by its number."""
+        """The features under that network of every photo, by number."""
 
     @cached_property
     def base(self) -> MetaModel:
@@ -96,23 +96,24 @@ class Learner:
     def follow(
         self, learned: Learned | None, board: Board, on_done: OnDone | None = None
     ) -> Learned | None:
-        """The model of a board's photos: the head fitted anew, the network as it was.
+        """Return a model fitted to a board: the head is fitted anew, the network is kept.
 
-        Where there is no model yet, or gradient steps made it and other photos are asked for, it
-        is adapted anew. None if there are no photos of two classes that can be read.
+        The network is adapted anew if there is no model yet, if none of its photos are left, or if
+        it was refined by gradient and photos have changed. None is returned if there are no
+        readable photos of two classes.
 
         Raises:
-            FewshotError: it cannot be done.
+            FewshotError: adapting failed.
         """
-        if not enough(board):
+        if not has_two_classes(board):
             return None
         if learned is None or self._all_new(learned, board):
             return self.adapt(board, on_done=on_done)
         if learned.fits(board):
             return learned
         if learned.model.adapted_by_gradient:
-            return self._renamed(learned, board) or self.adapt(board, on_done=on_done)
-        return self._arranged(learned, board, on_done)
+            return self._rename(learned, board) or self.adapt(board, on_done=on_done)
+        return self._refit(learned, board, on_done)
 
     def adapt(
         self,
@@ -123,7 +124,7 @@ class Learner:
         on_embedded: OnDone | None = None,
         on_fold: OnDone | None = None,
     ) -> Learned | None:
-        """Adapt to all photos of a board, as `adapt` does to a folder.
+        """Adapt network and head to all photos of a board, as `adapt` does to a folder.
 
         Raises:
             FewshotError: a photo has no file, or as `MetaModel.adapt_to`.
@@ -133,20 +134,20 @@ class Learner:
                 "The model was opened without its photos, so that it cannot be adapted anew. Its "
                 "classes and photos can be changed all the same."
             )
-        given = sorted(board.photos, key=lambda photo: photo.name.split("/"))  # as in a folder
-        total = len(given)
+        ordered = sorted(board.photos, key=lambda photo: photo.name.split("/"))  # as in a folder
+        total = len(ordered)
         count = (lambda n: on_done(n, total)) if on_done else None
         size = self.base.image_size
-        paths = [photo.path for photo in given if photo.path]
+        paths = [photo.path for photo in ordered if photo.path]
         whites = find_whites(paths)
-        images, found = decode_pixels(paths, size, on_done=count, whites=whites)
-        problems = {given[i].number: why for i, why in found.items()}
-        photos = [photo for photo in given if photo.number not in problems]
+        images, unreadable = decode_pixels(paths, size, on_done=count, whites=whites)
+        problems = {ordered[i].number: reason for i, reason in unreadable.items()}
+        photos = [photo for photo in ordered if photo.number not in problems]
         names = tuple(sorted({photo.label for photo in photos}))
         if len(names) < 2:
             return None
         support = Support(
-            images[[i for i in range(total) if i not in found]],
+            images[[i for i in range(total) if i not in unreadable]],
             tuple(names.index(photo.label) for photo in photos),
             names,
             self._root,
@@ -160,32 +161,33 @@ class Learner:
         return Learned.of(model, board, problems)
 
     def _all_new(self, learned: Learned, board: Board) -> bool:
-        """Whether no photo is left of those that the network was adapted to."""
+        """Return whether none of the photos are left that the network was adapted to."""
         rows = set(learned.rows[: film_kept(learned.model)])
         files = all(photo.path for photo in board.photos)
         return files and not any(photo.number in rows for photo in board.photos)
 
-    def _arranged(self, learned: Learned, board: Board, on_done: OnDone | None) -> Learned | None:
+    def _refit(self, learned: Learned, board: Board, on_done: OnDone | None) -> Learned | None:
+        """Fit the head to the features of a board's photos, computing those that are missing."""
         model = learned.model
         if model.backbone is not self._network:
             self._network, self._embedded = model.backbone, {}
-        place = {number: row for row, number in enumerate(learned.rows)}
+        row_of = {number: row for row, number in enumerate(learned.rows)}
         for number, known in zip(learned.rows, placed(model), strict=True):
-            self._embedded[number] = known.embedded  # may come back by an undo
+            self._embedded[number] = known.embedded  # also of photos that an undo may bring back
         problems = dict(learned.problems)
-        unknown = [
+        new = [
             p for p in board.photos if p.number not in self._embedded and p.number not in problems
         ]
-        paths, whites = [p.path or Path() for p in unknown], recorded_whites(model.provenance)
-        found = embed_photos(model, paths, whites, on_embedded=on_done)
-        for photo, one in zip(unknown, found, strict=True):
+        paths, whites = [p.path or Path() for p in new], recorded_whites(model.provenance)
+        embedded = embed_photos(model, paths, whites, on_embedded=on_done)
+        for photo, one in zip(new, embedded, strict=True):
             if isinstance(one, str):
                 problems[photo.number] = one
             else:
                 self._embedded[photo.number] = one
         photos = [
-            Placed(p.label, p.name, self._embedded[p.number], place.get(p.number))
-            for p in sorted(board.photos, key=lambda p: place.get(p.number, len(place)))  # as `add`
+            Placed(p.label, p.name, self._embedded[p.number], row_of.get(p.number))
+            for p in sorted(board.photos, key=lambda p: row_of.get(p.number, len(row_of)))
             if p.number not in problems
         ]
         if len({photo.label for photo in photos}) < 2:
@@ -198,15 +200,13 @@ class Learner:
         }
         return Learned.of(arrange(model, photos, edit).accelerate(model), board, problems)
 
-    def _renamed(self, learned: Learned, board: Board) -> Learned | None:
-        """A model that gradient steps made, if its classes have other names and nothing else."""
+    def _rename(self, learned: Learned, board: Board) -> Learned | None:
+        """Rename the classes of a refined model; None if more than names has changed."""
         after = {p.number: p for p in board.photos if p.number not in learned.problems}
         if set(after) != set(learned.rows):
             return None
         names = {(label, after[number].label) for number, label in learned.labels().items()}
-        if len(names) != len(learned.model.class_names) or len({new for _, new in names}) != len(
-            names
-        ):
+        if not len(names) == len({new for _, new in names}) == len(learned.model.class_names):
             return None
         photos = tuple(after[number].name for number in learned.rows)
         model = rebuilt(

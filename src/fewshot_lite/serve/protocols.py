@@ -1,6 +1,6 @@
-"""uvicorn's HTTP, but that a connection is closed whose request does not begin in time.
+"""uvicorn's HTTP protocol, which closes connections whose request headers do not arrive in time.
 
-`Impatient` is made when it is asked for, so that the module imports without uvicorn.
+`Impatient` is created on first access, so that the module can be imported without uvicorn.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-#: Seconds until the first lines of a request must have come.
+#: The seconds within which the headers of a request must arrive.
 PATIENCE = 10.0
 
 
@@ -40,12 +40,12 @@ def _impatient() -> type[Any]:
             super().connection_lost(exc)
 
         def _set_alarm(self, on: bool) -> None:
-            """Once set it goes on, however much more comes of a request's first lines."""
+            """Start or stop the timer, which further data of the headers does not restart."""
             if on and self._alarm is None:
                 self._alarm = self.loop.call_later(PATIENCE, self.transport.close)
             elif not on and self._alarm is not None:
                 self._alarm.cancel()
                 self._alarm = None
 
-    Impatient.__qualname__ = "Impatient"  # by which it is found when it goes to a worker
+    Impatient.__qualname__ = "Impatient"  # by which it is pickled for workers
     return Impatient

@@ -1,4 +1,4 @@
-"""What handlers answer with, and how errors are told: one line in JSON, never a traceback."""
+"""The replies of handlers. Errors are one line in JSON, never a traceback."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from fewshot_lite.core.text import visible
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer to one request."""
+    """The reply to a request."""
 
     body: bytes
     kind: str
-    """Its media type."""
+    """The media type."""
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     pieces: Iterator[bytes] | None = None
-    """What follows the body, as it is made."""
+    """The pieces of a streamed body, in place of `body`."""
 
 
 def json_reply(value: Any, status: int = 200) -> Reply:
-    """JSON, as the command line writes it."""
+    """Return a reply in JSON, formatted as by the command line."""
     return Reply(dumps(value).encode(), "application/json", status)
 
 
 def error_reply(status: int, message: str, **headers: str) -> Reply:
-    """An error, in one line."""
+    """Return a reply with an error message of one line."""
     body = dumps({"error": visible(message)}).encode()
     return Reply(body, "application/json", status, headers)
 
 
 def download(body: bytes | Iterator[bytes], kind: str, name: str) -> Reply:
-    """A file, or its pieces, to be saved under a name of ASCII letters."""
+    """Return a reply with a file, or its pieces, to be saved under an ASCII name."""
     headers = {"content-disposition": f'attachment; filename="{name}"'}
     if isinstance(body, bytes):
         return Reply(body, kind, headers=headers)
@@ -45,10 +45,10 @@ def download(body: bytes | Iterator[bytes], kind: str, name: str) -> Reply:
 
 
 def failure(error: Exception) -> Reply:
-    """The answer to a request whose handler raised an error."""
+    """Return the reply to a request whose handler raised an error."""
     if isinstance(error, FewshotError):
         status = getattr(error, "status", 400 if isinstance(error, UsageError) else 422)
         return error_reply(status, str(error))
-    name = type(error).__name__  # a fault of the program: told here, and no more of it outside
+    name = type(error).__name__  # a bug: its message is printed here and not sent
     sys.stderr.write(f"Error: a request failed ({name}: {visible(str(error))[:300]}).\n")
     return error_reply(500, f"The program failed ({name}).")

@@ -1,4 +1,4 @@
-"""What the page begins with: the photos of a folder and its saved model, or an opened model."""
+"""The state at the start: the photos of a folder and its saved model, or an opened model."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from fewshot_lite.serve.board import Board, Photo
 from fewshot_lite.serve.learning import Learned
 from fewshot_lite.serve.workspace import Workspace
 
-#: The file with the names of photos that a person said are in the right class.
+#: The file with the names of photos that the user confirmed to be in the right class.
 KEPT = "kept.json"
 
 
-def take_up(
+def load_board(
     workspace: Workspace, numbers: Iterator[int], device: str
 ) -> tuple[Board, Learned | None]:
-    """The board of a folder, and the model that was saved there.
+    """Return the board of a folder, and the model that was saved there.
 
-    The photos are those on disk: what was added or removed meanwhile by others is so here too, and
-    the model follows. Photos without files are those that the saved model knows.
+    The photos are those on disk, including changes by others, to which the model is then updated,
+    and those that the saved model has without files.
 
     Raises:
-        FewshotError: a folder whose class folders cannot be read.
+        FewshotError: the class folders cannot be read.
     """
     classes, files = workspace.scan()
     saved = workspace.model_file
@@ -35,7 +35,7 @@ def take_up(
     for label, path in files:
         name = workspace.name_of(path)
         photos[name] = Photo(next(numbers), label, path, name)
-    model = _saved(saved, device)
+    model = _load(saved, device)
     learned = None
     if model is not None:
         rows = []
@@ -47,13 +47,13 @@ def take_up(
         learned = Learned(model, tuple(rows), assess(model))
     kept = workspace.read_json(KEPT)
     kept = {name for name in kept if isinstance(name, str)} if isinstance(kept, list) else set()
-    found = tuple(replace(photo, kept=name in kept) for name, photo in photos.items())
-    labels = dict.fromkeys([*classes, *(photo.label for photo in found)])
-    return Board(tuple(labels), found), learned
+    on_board = tuple(replace(photo, kept=name in kept) for name, photo in photos.items())
+    labels = dict.fromkeys([*classes, *(photo.label for photo in on_board)])
+    return Board(tuple(labels), on_board), learned
 
 
 def board_of(model: PersonalModel, numbers: Iterator[int]) -> tuple[Board, Learned]:
-    """The board of a model whose photos have no files here; the model gets their new names."""
+    """Return the board of a model without files, whose photos are renamed accordingly."""
     labels = [model.class_names[k] for k in model.labels.tolist()]
     photos = []
     for label in labels:
@@ -65,16 +65,16 @@ def board_of(model: PersonalModel, numbers: Iterator[int]) -> tuple[Board, Learn
     return Board(model.class_names, tuple(photos)), learned
 
 
-def with_names(model: PersonalModel) -> PersonalModel:
-    """A model to be handed out: names of photos without files lose their mark."""
-    found = copy(model)
+def with_plain_names(model: PersonalModel) -> PersonalModel:
+    """Return a copy of a model without the slash that marks names of photos without files."""
+    renamed = copy(model)
     names = tuple(name.lstrip("/") for name in model.photos)
-    found.contents = replace(model.contents, photos=names)
-    return found
+    renamed.contents = replace(model.contents, photos=names)
+    return renamed
 
 
-def _saved(path: Path, device: str) -> PersonalModel | None:
-    """The saved model; None if it is damaged, for the photos are there."""
+def _load(path: Path, device: str) -> PersonalModel | None:
+    """Return the saved model; None if it is damaged, as it can be made from the photos again."""
     if not path.exists():
         return None
     try:
@@ -85,7 +85,7 @@ def _saved(path: Path, device: str) -> PersonalModel | None:
 
 
 def _newer(path: Path | None, than: Path) -> bool:
-    """Whether a photo was replaced after the model was saved."""
+    """Return whether a photo was replaced after the model was saved."""
     try:
         return path is not None and path.stat().st_mtime > than.stat().st_mtime
     except OSError:

@@ -1,4 +1,4 @@
-"""The table of routes: what Starlette serves and what OpenAPI describes are made from one list."""
+"""Declaration of routes, from which the Starlette application and its OpenAPI document are made."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BINARY: Schema = {"type": "string", "format": "binary"}
 _TEXT_OR_NULL: Schema = {"type": ["string", "null"]}
 _NUMBER_OR_NULL: Schema = {"type": ["number", "null"]}
 
-#: Bodies of requests, by the kinds that `Route.takes` names.
+#: The request bodies that `Route.takes` names, by media type.
 _BODIES: dict[str, dict[str, Schema]] = {
     "photos": {
         "image/*": _BINARY,
@@ -62,7 +62,7 @@ _SCHEMAS: dict[str, Schema] = {
 
 @dataclass(frozen=True)
 class Query:
-    """A parameter in the address."""
+    """A query parameter."""
 
     name: str
     about: str
@@ -71,26 +71,26 @@ class Query:
 
 @dataclass(frozen=True)
 class Route:
-    """One method of one path."""
+    """A method of a path, and its handler."""
 
     method: str
     path: str
-    """With parameters in braces, as OpenAPI has them."""
+    """The path, with parameters in braces."""
     handler: Callable[..., Awaitable[Reply]]
     """The first paragraph of its docstring is the route's summary."""
     takes: str | tuple[str, ...] = ()
-    """"photos", "file", or the names of a JSON object's members."""
+    """The request body: "photos", "file", or the names of a JSON object's members."""
     gives: str = "Object"
-    """A schema's name, or a media type."""
+    """The response: a schema's name, or a media type."""
     query: tuple[Query, ...] = ()
     refuses: tuple[int, ...] = ()
-    """Statuses of errors that are this route's own."""
+    """Error statuses besides those that all routes have."""
 
 
 def route(
     method: str, path: str, takes: str | tuple[str, ...] = (), **more: Any
 ) -> Callable[[Handler], Handler]:
-    """A decorator that makes a method of `Handlers` a route; the arguments are those of `Route`."""
+    """Return a decorator that makes a method of `Handlers` a route; for arguments see `Route`."""
 
     def mark(handler: Handler) -> Handler:
         vars(handler)["route"] = Route(method, path, handler, takes, **more)
@@ -100,27 +100,22 @@ def route(
 
 
 class Handlers:
-    """An object whose methods answer requests."""
+    """A base class of objects whose methods handle requests."""
 
     def routes(self) -> list[Route]:
-        """What it answers to, in the order of its methods."""
+        """Return the routes of its methods, in their order."""
         marked = {name: getattr(method, "route", None) for name, method in vars(type(self)).items()}
         return [
-            replace(found, handler=getattr(self, name)) for name, found in marked.items() if found
+            replace(route, handler=getattr(self, name)) for name, route in marked.items() if route
         ]
 
 
 def openapi(routes: Sequence[Route], *, token: bool) -> dict[str, Any]:
-    """The description of an API, OpenAPI 3.1.
-
-    Args:
-        routes: all of them.
-        token: one is needed.
-    """
+    """Return the OpenAPI 3.1 document of routes; `token` is whether requests need one."""
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
-    found: dict[str, Any] = {
+    document: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
             "title": "fewshot-lite",
@@ -132,15 +127,15 @@ def openapi(routes: Sequence[Route], *, token: bool) -> dict[str, Any]:
     }
     if token:
         scheme = {"type": "http", "scheme": "bearer"}
-        found["components"]["securitySchemes"] = {"token": scheme}
-        found["security"] = [{"token": []}]
-    return found
+        document["components"]["securitySchemes"] = {"token": scheme}
+        document["security"] = [{"token": []}]
+    return document
 
 
 def _operation(route: Route) -> dict[str, Any]:
-    words = re.sub(r"[^a-z]+", "-", f"{route.method} {route.path}".lower()).strip("-")
+    name = re.sub(r"[^a-z]+", "-", f"{route.method} {route.path}".lower()).strip("-")
     summary = (inspect.getdoc(route.handler) or "").partition("\n\n")[0].replace("\n", " ")
-    found: dict[str, Any] = {"operationId": words, "summary": summary}
+    operation: dict[str, Any] = {"operationId": name, "summary": summary}
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": _TEXT}
         for name in re.findall(r"{(\w+)}", route.path)
@@ -150,22 +145,22 @@ def _operation(route: Route) -> dict[str, Any]:
         for q in route.query
     ]
     if parameters:
-        found["parameters"] = parameters
+        operation["parameters"] = parameters
     if isinstance(route.takes, str):
-        found["requestBody"] = {"required": True, **_content(_BODIES[route.takes])}
+        operation["requestBody"] = {"required": True, **_content(_BODIES[route.takes])}
     elif route.takes:
         members = {"type": "object", "properties": {name: {} for name in route.takes}}
-        found["requestBody"] = {"required": True, **_content({"application/json": members})}
-    given = {route.gives: _BINARY} if "/" in route.gives else _named(route.gives)
-    found["responses"] = {"200": {"description": "Done.", **_content(given)}}
+        operation["requestBody"] = {"required": True, **_content({"application/json": members})}
+    result = {route.gives: _BINARY} if "/" in route.gives else _json(route.gives)
+    operation["responses"] = {"200": {"description": "Done.", **_content(result)}}
     usual = (413, 503) if route.method != "GET" else ()
     for status in sorted({*route.refuses, *usual}):
-        error = {"description": _STATUSES[status], **_content(_named("Error"))}
-        found["responses"][str(status)] = error
-    return found
+        error = {"description": _STATUSES[status], **_content(_json("Error"))}
+        operation["responses"][str(status)] = error
+    return operation
 
 
-def _named(schema: str) -> dict[str, Schema]:
+def _json(schema: str) -> dict[str, Schema]:
     return {"application/json": {"$ref": f"#/components/schemas/{schema}"}}
 
 

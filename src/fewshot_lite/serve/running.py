@@ -1,4 +1,4 @@
-"""The server: an address, uvicorn on it, and the end of it."""
+"""Running of the server: its socket, uvicorn, and the end of it."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from fewshot_lite.serve.target import Service, Target, check_web
 if TYPE_CHECKING:
     from fewshot_lite.serve.session import Session
 
-# Before torch is imported: threads that wait by spinning take the cores from the camera's browser.
+# Set before torch is imported: waiting threads that spin would slow down the camera's browser.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-#: Taken where it is free and no other is asked for, so that the address stays the same.
+#: The default port if it is free, so that the address stays the same.
 USUAL_PORT = 8765
-#: uvicorn's, for every way to run it.
+#: The settings of uvicorn.
 _SETTINGS: dict[str, Any] = {
     "ws": "none",
     "log_level": "warning",
@@ -40,14 +40,14 @@ _SETTINGS: dict[str, Any] = {
     "limit_concurrency": 256,  # connections
     "timeout_graceful_shutdown": 5,
 }
-#: In the environment of workers: what they serve.
+#: The environment variable by which `serve_api` passes its arguments to workers.
 _WORKER = "FEWSHOT_LITE_SERVE"
 
-#: What holds as long as a worker runs: a context that nobody keeps ends at once.
-_FOR_GOOD = contextlib.ExitStack()
+#: Contexts that last as long as a worker.
+_WORKER_CONTEXTS = contextlib.ExitStack()
 
-#: Told one line.
-Tell = Callable[[str], None]
+#: Called with one line.
+OnLine = Callable[[str], None]
 
 
 def serve_page(
@@ -56,21 +56,21 @@ def serve_page(
     *,
     base: str | Path = DEFAULT_BASE,
     device: str = "auto",
-    on_address: Tell,
-    on_note: Tell,
+    on_address: OnLine,
+    on_note: OnLine,
 ) -> None:
     """Serve the page and its API until Ctrl-C.
 
     Args:
-        target: the folder, and the model to begin with.
-        service: where, and to whom.
+        target: the folder, and the model to open in it.
+        service: the address and its limits.
         base: the meta-trained model to adapt.
-        device: to compute on.
-        on_address: told the address when it can be opened.
-        on_note: told what the page passes over in the folder, in one line.
+        device: the device to compute on.
+        on_address: called with the address when it can be opened.
+        on_note: called with a remark on files that the page does not use.
 
     Raises:
-        UsageError, FewshotError: an address, folder, model or device that cannot be.
+        UsageError, FewshotError: an address, folder, model or device that cannot be used.
     """
     limits = service.limits()
     check_web()
@@ -93,10 +93,10 @@ def serve_page(
 def open_session(
     target: Target, *, base: str | Path = DEFAULT_BASE, device: str = "auto"
 ) -> Session:
-    """The state of a page on a folder, which is made if it is not there.
+    """Open the session of a folder, which is created if it is missing.
 
     Raises:
-        UsageError, FewshotError: a folder, model or device that cannot be.
+        UsageError, FewshotError: a folder, model or device that cannot be used.
     """
     from fewshot_lite.core.devices import pick_device
     from fewshot_lite.personal.meta_model import MetaModel
@@ -110,33 +110,34 @@ def open_session(
         stack.callback(session.close)
         if target.model is not None and not session.board.classes:
             session.open_model(target.model)
-        stack.pop_all()  # it is the caller's to close
+        stack.pop_all()  # the caller closes the session
     return session
 
 
-def serve_api(model: Path, service: Service, *, workers: int = 1, on_address: Tell) -> None:
-    """Serve the API of a model alone, in as many processes as are asked for.
+def serve_api(model: Path, service: Service, *, workers: int = 1, on_address: OnLine) -> None:
+    """Serve the API of a model until Ctrl-C.
 
     Args:
-        model: what `adapt` or `export` wrote; an export needs no torch.
-        service: where, and to whom.
-        workers: processes, each with the model in memory; only one alone adds photos to it.
-        on_address: told the address when it can be opened.
+        model: a personal model, or its export, which needs no torch.
+        service: the address and its limits.
+        workers: the number of processes, each with the model in memory; only a single one can add
+            photos to it.
+        on_address: called with the address when it can be opened.
 
     Raises:
-        UsageError, FewshotError: an address or model that cannot be.
+        UsageError, FewshotError: an address or model that cannot be used.
     """
     limits = service.limits()
     check_web()
     with _listening(service) as listener:
-        opened = GrowingModel(model)  # also where workers do: what is wrong is said once
+        growing = GrowingModel(model)  # also with workers, so that errors are reported once
         on_address(_address(service, listener))
         if workers == 1:
-            _run(api_app(opened, limits), listener)
+            _run(api_app(growing, limits), listener)
             return
         port = listener.getsockname()[1]
-    about = {"model": str(model), "service": asdict(service), "workers": workers}
-    os.environ[_WORKER] = json.dumps({**about, "pixels": current_limit()})
+    arguments = {"model": str(model), "service": asdict(service), "workers": workers}
+    os.environ[_WORKER] = json.dumps({**arguments, "pixels": current_limit()})
     import uvicorn
 
     with contextlib.suppress(KeyboardInterrupt):
@@ -152,9 +153,9 @@ def serve_api(model: Path, service: Service, *, workers: int = 1, on_address: Te
 
 
 def worker() -> App:
-    """The application of one of several processes, by what `serve_api` left for them."""
+    """Return the application of a worker process, with the arguments of `serve_api`."""
     about = json.loads(os.environ[_WORKER])
-    _FOR_GOOD.enter_context(pixel_limit(about["pixels"]))
+    _WORKER_CONTEXTS.enter_context(pixel_limit(about["pixels"]))
     model = GrowingModel(Path(about["model"]), workers=about["workers"])
     if "torch" in sys.modules:  # which runs the model: each process has its part of the cores
         import torch
@@ -164,22 +165,22 @@ def worker() -> App:
 
 
 def _listening(service: Service) -> socket.socket:
-    """A socket that listens, so that a browser that comes early waits.
+    """Return a listening socket, so that browsers wait until the server has started.
 
     Raises:
-        UsageError: the address cannot be had.
+        UsageError: the address cannot be used.
     """
     host, port = service.host, service.port
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for candidate in (USUAL_PORT, 0) if port is None else (port,):
-        found = socket.socket(family, socket.SOCK_STREAM)
+        listener = socket.socket(family, socket.SOCK_STREAM)
         if os.name != "nt":
-            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            found.bind((host, candidate))
-            found.listen(128)
+            listener.bind((host, candidate))
+            listener.listen(128)
         except (OSError, OverflowError) as error:
-            found.close()
+            listener.close()
             if port is None and candidate:
                 continue
             reason = (getattr(error, "strerror", None) or str(error)).lower()
@@ -187,8 +188,8 @@ def _listening(service: Service) -> socket.socket:
                 f"--host {host} --port {candidate}: cannot be listened on ({reason}). "
                 "Give another address, or a --port that is free."
             ) from None
-        return found
-    raise AssertionError  # the last candidate returned or raised
+        return listener
+    raise AssertionError  # not reached: the last candidate returns or raises
 
 
 def _address(service: Service, listener: socket.socket) -> str:
@@ -202,5 +203,5 @@ def _run(app: App, listener: socket.socket) -> None:
     import uvicorn
 
     server = uvicorn.Server(uvicorn.Config(app, http=protocols.Impatient, **_SETTINGS))
-    with contextlib.suppress(KeyboardInterrupt):  # how it is meant to end
+    with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listener])

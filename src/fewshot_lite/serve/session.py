@@ -1,7 +1,7 @@
-"""The page's state: a board, the files of its photos, the model that follows, and what to undo.
+"""The state of the page: the board, the files of its photos, the model, and steps to undo.
 
-Every method may be called from any thread. Changes of the board and of files are made at once;
-the model follows in a thread of its own, which takes all changes that came meanwhile together.
+Every method may be called from any thread. Changes of the board and of files are made at once. The
+model is updated in a thread of its own, to all changes made in the meantime together.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ from fewshot_lite.serve.board import Board, Photo, check_class_name
 from fewshot_lite.serve.edits import Change, counted
 from fewshot_lite.serve.errors import Conflict, NotFound
 from fewshot_lite.serve.journal import as_on_disk, read_steps, write_steps
-from fewshot_lite.serve.learning import Learned, Learner, enough
-from fewshot_lite.serve.resuming import KEPT, board_of, take_up, with_names
+from fewshot_lite.serve.learning import Learned, Learner, has_two_classes
+from fewshot_lite.serve.resuming import KEPT, board_of, load_board, with_plain_names
 from fewshot_lite.serve.steps import Added, Step, Work
 from fewshot_lite.serve.uploads import Upload, photo_name
 from fewshot_lite.serve.workspace import Move, Workspace, same_bytes
 
-#: Steps that can be taken back.
-_STEPS = 100
-#: Seconds within which photos that come one by one are one step.
+#: The most steps that can be undone.
+_MOST_STEPS = 100
+#: The most seconds between photos that are undone as one step.
 _TOGETHER = 5.0
 
 
 class _Cancelled(Exception):
-    """Adapting was called off."""
+    """Adapting was cancelled."""
 
 
 class Session:
-    """A page's state."""
+    """The state of a page."""
 
     def __init__(
         self,
@@ -56,15 +56,15 @@ class Session:
         *,
         device: str = "cpu",
     ) -> None:
-        """Take up what is in a folder, its saved model included.
+        """Load the photos of a folder and its saved model.
 
         Args:
             workspace: the folder.
-            base: gives the meta-trained model; it is called when photos are first adapted to.
-            device: where the saved model is to run.
+            base: returns the meta-trained model; called when it is first needed.
+            device: the device of the saved model.
 
         Raises:
-            FewshotError: a folder that class folders cannot be read from.
+            FewshotError: the class folders cannot be read.
         """
         self.workspace = workspace
         self._learner = Learner(workspace.root, base)
@@ -78,51 +78,50 @@ class Session:
         self._closing = False
         self._followed: Board | None = None
         self.run = secrets.token_hex(4)
-        """Tells this start from others, whose photos had other numbers."""
+        """Identifies this run of the program: photos have other numbers in another one."""
         self.revision = 0
-        """Counts up with every change of what a page shows."""
+        """Incremented with every change that the page shows."""
         self.work: Work | None = None
         self.problem: str | None = None
-        """Why the model does not follow, in one line."""
+        """The reason why the model could not be updated, in one line."""
         self.board: Board
         self.learned: Learned | None
-        self.board, self.learned = take_up(workspace, self._numbers, device)
+        self.board, self.learned = load_board(workspace, self._numbers, device)
         self._saved = self.learned
         self._thumbnails = self.learned.thumbnails() if self.learned else {}
         self._thread = threading.Thread(target=self._follow, name="learning", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Stop; what is under way is called off."""
+        """Cancel any work, stop the thread and release the folder."""
         with self._changed:
             self._closing = self._cancel = True
             self._changed.notify_all()
         self._thread.join(timeout=10)
         self.workspace.close()
 
-    # What is there
-
     @property
     def model(self) -> PersonalModel | None:
-        """The model, if the photos are enough for one."""
+        """The model, if there are photos of two classes."""
         with self._lock:
-            return self.learned.model if self.learned and enough(self.board) else None
+            ready = has_two_classes(self.board)
+            return self.learned.model if self.learned and ready else None
 
     @property
     def last_step(self) -> str | None:
-        """What `undo` would take back."""
+        """The description of the step that `undo` would undo."""
         with self._lock:
             return self._steps[-1].what if self._steps else None
 
     def require_model(self) -> PersonalModel:
-        """The model.
+        """Return the model.
 
         Raises:
             Conflict: there is none yet.
         """
         model = self.model
         if model is None:
-            if enough(self.board) and not self.problem:
+            if has_two_classes(self.board) and not self.problem:
                 raise Conflict("The photos are being adapted to. Try again in some seconds.")
             raise Conflict(
                 self.problem or "There is no model yet: it needs photos of two classes at least."
@@ -130,13 +129,13 @@ class Session:
         return model
 
     def thumbnail(self, number: int) -> bytes:
-        """A small JPEG of a photo.
+        """Return a small JPEG of a photo.
 
         Raises:
             NotFound: there is no such photo, or it has no picture.
         """
         with self._lock:
-            (photo,) = self.board.chosen([number])
+            (photo,) = self.board.by_numbers([number])
             jpeg = self._thumbnails.get(number)
         if jpeg is None and photo.path is not None:
             with contextlib.suppress(PhotoError):
@@ -146,7 +145,7 @@ class Session:
         return jpeg
 
     def with_saved(self, use: Callable[[Path], bytes]) -> bytes:
-        """What a function makes of the model's file, as `adapt` writes it.
+        """Save the model to a temporary file and return the result of a function of it.
 
         Raises:
             Conflict: there is no model yet.
@@ -155,22 +154,20 @@ class Session:
         model = self.require_model()
         with tempfile.TemporaryDirectory(prefix="fewshot-lite-") as folder:
             file = Path(folder) / "personal.safetensors"
-            with_names(model).save(file)
+            with_plain_names(model).save(file)
             return use(file)
 
     def paused(self) -> AbstractContextManager[object]:
-        """While entered, nothing changes."""
+        """Return a context within which nothing changes."""
         return self._lock
 
     def settled(self, timeout: float | None = None) -> bool:
-        """Wait until the model follows the board; whether it does."""
+        """Wait until the model is up to date; return whether it is."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._has_work() and not self.work, timeout)
 
-    # Changes
-
     def add_photos(self, label: str, uploads: Sequence[Upload]) -> list[Added]:
-        """Add photos to a class; those that cannot be read come back with the reason.
+        """Add photos to a class; the results have the problem of those that were not added.
 
         Raises:
             NotFound: there is no such class.
@@ -181,7 +178,7 @@ class Session:
 
     def _add(self, label: str, upload: Upload) -> Added:
         try:
-            ending, jpeg = upload.look()
+            ending, jpeg = upload.inspect()
         except PhotoError as error:
             return Added(upload.name, problem=str(error))
         with self._lock:
@@ -196,26 +193,26 @@ class Session:
             photo = Photo(number, label, path, self.workspace.name_of(path))
             self._thumbnails[number] = jpeg
             board = self.board.with_photos([photo])
-            self._take(Change(f"Added a photo to {label}", board), moves, label=label)
+            self._apply(Change(f"Added a photo to {label}", board), moves, label=label)
             return Added(upload.name, number)
 
     def edit(self, change: Callable[..., Change], *arguments: Any) -> None:
-        """Change the board and its files by one of `edits`.
+        """Change the board and its files by a function of `edits`.
 
         Raises:
-            UsageError, FewshotError: as it does.
+            UsageError, FewshotError: as the function.
         """
         with self._lock:
             with self.workspace.recording() as moves:
                 changed = change(self.board, self.workspace, *arguments)
-            self._take(changed, moves)
+            self._apply(changed, moves)
 
     def undo(self) -> str:
-        """Take the last step back, and say what it was.
+        """Undo the last step, and return its description.
 
         Raises:
-            Conflict: there is none.
-            FewshotError: files were changed by others.
+            Conflict: there is no step.
+            FewshotError: another program has changed the files.
         """
         with self._changed:
             if not self._steps:
@@ -223,7 +220,7 @@ class Session:
             step = self._steps[-1]
             self.workspace.undo(step.moves)
             self._steps.pop()
-            if step.board is None:  # of an earlier start
+            if step.board is None:  # of an earlier run
                 self.board = as_on_disk(self.board, self.workspace, step.kept, self._numbers)
                 self._followed = None
             else:
@@ -234,21 +231,21 @@ class Session:
             return step.what
 
     def adapt(self, refine: Refine = "off") -> None:
-        """Ask for adapting to all photos, network and head; it is done in the thread.
+        """Request that network and head are adapted to all photos, in the thread.
 
         Raises:
-            Conflict: it is under way, or there is too little to adapt to.
+            Conflict: adapting is under way already, or there are too few photos.
         """
         with self._changed:
             if self._request is not None:
                 raise Conflict("Adapting is under way.")
-            if not enough(self.board):
+            if not has_two_classes(self.board):
                 raise Conflict("Adapting needs photos of two classes at least.")
             self._request, self._cancel = refine, False
             self._touch()
 
     def cancel(self) -> None:
-        """Call off what `adapt` asked for."""
+        """Cancel the request of `adapt`."""
         with self._lock:
             self._cancel = True
 
@@ -256,8 +253,8 @@ class Session:
         """Begin with the classes and photos of a personal model, which has no files of them.
 
         Raises:
-            Conflict: there are photos here.
-            FewshotError: no personal model, or one with class names that will not do.
+            Conflict: the board has photos.
+            FewshotError: no personal model, or one with class names that are not allowed.
         """
         model = PersonalModel.load(file, device=self._device)
         for label in model.class_names:
@@ -272,13 +269,11 @@ class Session:
             with self.workspace.recording() as moves:
                 for label in model.class_names:
                     self.workspace.make_class(label)
-            self._take(Change("Opened a model", board), moves)
+            self._apply(Change("Opened a model", board), moves)
             self.learned = learned
 
-    # Inside
-
-    def _take(self, change: Change, moves: list[Move], *, label: str = "") -> None:
-        """Take over a changed board; photos that come to a class one by one are one step."""
+    def _apply(self, change: Change, moves: list[Move], *, label: str = "") -> None:
+        """Set the board and add a step; photos added to a class in a row are one step."""
         now, last = time.monotonic(), self._steps[-1] if self._steps else None
         before, after = self.board, change.board
         step = Step(
@@ -295,7 +290,7 @@ class Session:
             self._steps.pop()
             what = f"Added {counted(len(after.photos) - len(last.board.photos))} to {label}"
             step = replace(last, what=what, moves=[*last.moves, *moves], time=now)
-        self._steps = [*self._steps, step][-_STEPS:]
+        self._steps = [*self._steps, step][-_MOST_STEPS:]
         self.board = after
         self._touch()
         if any(photo.kept for photo in (*before.photos, *after.photos)):
@@ -314,7 +309,7 @@ class Session:
         return self._request is not None or self._followed is not self.board
 
     def _follow(self) -> None:
-        """The model's thread."""
+        """Update the model whenever there is work, until the session is closed."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._closing or self._has_work())
@@ -335,11 +330,11 @@ class Session:
                 self.problem, self.work = problem, None
                 if request is not None:
                     self._request = None
-                if learned is not None and self.learned is before:  # no undo meanwhile
+                if learned is not None and self.learned is before:  # there was no undo
                     if request is not None and learned is not before:
                         step = Step("Adapted to all photos", self.board, before, of_model=True)
                         self._steps.append(step)
-                        self._followed = None  # photos that came meanwhile
+                        self._followed = None  # follow up with photos that were added meanwhile
                     self.learned = learned
                     self._thumbnails |= learned.thumbnails()
                 self._touch()
@@ -363,14 +358,14 @@ class Session:
             with self._changed:
                 if self._closing or (cancel and self._cancel):
                     raise _Cancelled
-                rest = Work("Adapting", can_be_cancelled=cancel)  # once all photos are read
+                rest = Work("Adapting", can_be_cancelled=cancel)  # after all photos are read
                 self.work = Work(what, done, total, cancel) if done < total else rest
                 self._touch()
 
         return count
 
     def _save(self) -> None:
-        """Keep the model, so that what it knows need not be computed again."""
+        """Save the model for the next run, so that features need not be computed again."""
         learned = self.learned
         if learned is None or learned is self._saved:
             return
@@ -384,5 +379,5 @@ class Session:
 
 
 def _without_files(board: Board) -> list[tuple[str, str]]:
-    """Class and name of each photo that a model knows by its features alone."""
+    """Return class and name of each photo without a file."""
     return [(photo.label, photo.name) for photo in board.photos if photo.path is None]

@@ -1,4 +1,4 @@
-"""What the page shows, as JSON-able values."""
+"""The state of a session as JSON-able values, from which the page is drawn."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fewshot_lite.serve.session import Session
 
 
 def state_of(session: Session) -> dict[str, Any]:
-    """All of a session but pictures."""
+    """Return the state of a session, without pictures."""
     with session.paused():
         board, learned, work = session.board, session.learned, session.work
         ready = session.model is not None
@@ -35,22 +35,22 @@ def _classes(board: Board, learned: Learned | None, *, ready: bool) -> list[dict
     problems = learned.problems if learned else {}
     photos: dict[str, list[dict[str, Any]]] = {label: [] for label in board.classes}
     for photo in board.photos:
-        found: dict[str, Any] = {"number": photo.number}
+        values: dict[str, Any] = {"number": photo.number}
         if photo.number in problems:
-            found["problem"] = problems[photo.number]
+            values["problem"] = problems[photo.number]
         elif ready and photo.number not in rows:
-            found["new"] = True
-        photos[photo.label].append(found)
+            values["new"] = True
+        photos[photo.label].append(values)
     return [{"name": label, "photos": of_class} for label, of_class in photos.items()]
 
 
 def _model(board: Board, learned: Learned) -> dict[str, Any]:
     quality, model = learned.quality, learned.model
-    labels = {photo.number: photo for photo in board.photos}
+    photos = {photo.number: photo for photo in board.photos}
     doubts = []
     for doubt in quality.suspicious:
         number = learned.rows[doubt.index]
-        photo = labels.get(number)
+        photo = photos.get(number)
         if photo is not None and not photo.kept and photo.label == doubt.label:
             doubts.append(
                 {

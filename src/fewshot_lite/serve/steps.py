@@ -1,4 +1,4 @@
-"""What a session notes of its work: steps to take back, where the model's thread is, uploads."""
+"""The records of a session: steps that can be undone, progress, results of uploads."""
 
 from __future__ import annotations
 
@@ -12,30 +12,31 @@ from fewshot_lite.serve.workspace import Move
 
 @dataclass(frozen=True)
 class Step:
-    """A change that can be taken back."""
+    """A change that can be undone."""
 
     what: str
-    """In words."""
+    """A description."""
     board: Board | None
-    """As it was before, ..."""
+    """The board before the change; None if it was made before the program was restarted."""
     learned: Learned | None = None
-    """... and so the model; of an earlier start's change neither is known, only files are."""
+    """The model before the change; None after a restart."""
     moves: Sequence[Move] = ()
-    """What was done to files."""
+    """The changes of files."""
     kept: Collection[str] = ()
-    """Names of the photos that were said to be in the right class, before."""
+    """Names of the photos that were confirmed before the change."""
     in_files: bool = True
-    """Whether files tell all of it, so that it can be taken back after another start."""
+    """Whether files alone are enough to undo it after a restart."""
     of_model: bool = False
-    """Whether the model alone was changed: the next start has no other one."""
+    """Whether only the model was changed, which is not kept over a restart."""
     label: str = ""
     """The class, if photos were added."""
     time: float = 0.0
+    """The time of the change, by the monotonic clock."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What the model's thread is at."""
+    """The progress of the model's thread."""
 
     what: str
     done: int = 0
@@ -45,9 +46,9 @@ class Work:
 
 @dataclass(frozen=True)
 class Added:
-    """What became of an uploaded photo."""
+    """The result of an upload: the photo's number, or the problem."""
 
     name: str
-    """As it was sent."""
+    """The sender's name of the photo."""
     number: int | None = None
     problem: str | None = None

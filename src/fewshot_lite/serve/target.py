@@ -1,4 +1,4 @@
-"""What `serve` was given, and the folder that the page works on; this does not import torch."""
+"""The arguments of `serve`: folder, address and token, checked without importing torch."""
 
 from __future__ import annotations
 
@@ -13,36 +13,35 @@ from fewshot_lite.core.files import DEFAULT_PERSONAL, sha256
 from fewshot_lite.images.folders import require_folder
 from fewshot_lite.serve.guard import LOOPBACK, Limits
 
-#: A token that can be a cookie, and that is not guessed.
+#: A token that can be a cookie's value, and is long enough.
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{16,200}")
 
 
 @dataclass(frozen=True)
 class Target:
-    """A folder to work on, and the model to begin with in it."""
+    """The folder of the page, and a model to open if the folder is new."""
 
     folder: Path
     model: Path | None = None
-    """To be opened when the folder is new."""
 
 
 @dataclass(frozen=True)
 class Service:
-    """Where something is served, and whom it answers."""
+    """The address of a server and the limits on its requests."""
 
     host: str = "127.0.0.1"
     port: int | None = None
-    """None for the usual one, or any that is free."""
+    """None for the usual one, or any free one."""
     token: str | None = None
-    """What has to be shown, on an address that others can reach."""
+    """The token that requests need on other addresses than loopback."""
     at_work: int = 32
-    """Requests that are worked on at a time, in each process."""
+    """The number of requests handled at a time by each process."""
 
     def limits(self) -> Limits:
-        """What is let in: any address but this machine's own for itself needs a token.
+        """Return the limits on requests.
 
         Raises:
-            UsageError: it has none, or one that is short or no cookie.
+            UsageError: the token is missing on an address that needs one, too short or no cookie.
         """
         loopback = self.host in LOOPBACK
         if self.token is None and not loopback:
@@ -55,31 +54,27 @@ class Service:
         return Limits(loopback=loopback, token=self.token, at_work=self.at_work)
 
 
-def find_target(given: Path | None) -> Target:
-    """Where the page keeps its photos: the folder given, or one of its own in the user's home.
+def find_target(path: Path | None) -> Target:
+    """Return the target of a folder, of a personal model, or of the user's data folder (None).
 
     Raises:
         UsageError: neither a folder nor a file that could be a personal model.
     """
-    if given is None:
-        return Target(_own_folder() / "page")
-    if given.is_dir():
-        return Target(require_folder(given))
-    check_model(given)
-    if given.suffix.lower() != ".safetensors":
+    if path is None:
+        return Target(_data_folder() / "page")
+    if path.is_dir():
+        return Target(require_folder(path))
+    check_model(path)
+    if path.suffix.lower() != ".safetensors":
         raise UsageError(
-            f"{given}: give the .safetensors file that `adapt` wrote, whose classes can be changed."
+            f"{path}: give the .safetensors file that `adapt` wrote, whose classes can be changed."
             " Its export can be served with --api-only."
         )
-    return Target(_own_folder() / f"{given.stem}-{sha256(given)[:12]}", given)
+    return Target(_data_folder() / f"{path.stem}-{sha256(path)[:12]}", path)
 
 
 def check_model(path: Path) -> None:
-    """Refuse what is no file.
-
-    Raises:
-        UsageError: it is none.
-    """
+    """Raise UsageError if there is no such file."""
     if path.is_dir():
         raise UsageError(f"{path}: a folder. With --api-only, give a personal model.")
     if not path.exists():
@@ -88,11 +83,7 @@ def check_model(path: Path) -> None:
 
 
 def check_web() -> None:
-    """Refuse to begin where the extra `web` is not installed.
-
-    Raises:
-        UsageError: it is not.
-    """
+    """Raise UsageError if the extra `web` is not installed."""
     from importlib.util import find_spec
 
     for package in ("starlette", "uvicorn", "python_multipart"):
@@ -102,8 +93,8 @@ def check_web() -> None:
             )
 
 
-def _own_folder() -> Path:
-    """Where programs keep a user's data on this system."""
+def _data_folder() -> Path:
+    """Return the folder for the user's data on this system."""
     if sys.platform == "win32":
         home = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":

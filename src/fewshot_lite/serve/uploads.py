@@ -1,4 +1,4 @@
-"""Photos as they come over HTTP: bytes with a name that is shown and never opened."""
+"""Photos received over HTTP: bytes, with a name that is shown and never opened."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from fewshot_lite.images.opening import PhotoError, opened
 from fewshot_lite.images.photo import load_square
 from fewshot_lite.images.thumbnails import SIDE, thumbnail
 
-#: Why a video is not added.
+#: The problem of a video.
 VIDEO = "a video, and photos alone are added here: `fewshot-lite add` and `adapt` take videos"
-#: Characters of a name that are kept.
+#: The most characters of a name.
 _LONGEST_NAME = 100
-#: The usual ending of a format, where it is not the format's name.
+#: The usual file endings of formats, where they are not the format's name.
 _ENDINGS = {"JPEG": "jpg", "MPO": "jpg", "TIFF": "tif", "HEIF": "heic", "JPEG2000": "jp2"}
 
 
 @dataclass(frozen=True)
 class Upload:
-    """A photo as it was sent; a `StoredImage`."""
+    """A received photo; a `StoredImage`."""
 
     name: str
-    """What the sender calls it."""
+    """The sender's name of it."""
     data: bytes
 
     @classmethod
     def named(cls, name: str | None, data: bytes) -> Upload:
-        """With a name that can be shown: the last part of what was sent."""
+        """Make an upload with a printable name: the last part of the path that was sent."""
         last = (name or "").replace("\\", "/").rpartition("/")[2]
         return cls(visible(last)[:_LONGEST_NAME] or "photo", data)
 
     def read(self) -> bytes:
-        """The bytes."""
+        """Return the bytes, refusing videos and empty files."""
         if not self.data:
             raise PhotoError("empty file (0 bytes)")
         if begins_as_video(self.data[:16]):
@@ -46,11 +46,11 @@ class Upload:
     def __str__(self) -> str:
         return self.name
 
-    def look(self) -> tuple[str, bytes]:
-        """The usual ending of its format, and a small JPEG; it is decoded as files are.
+    def inspect(self) -> tuple[str, bytes]:
+        """Decode the photo; return the usual file ending of its format, and a small JPEG.
 
         Raises:
-            PhotoError: it cannot be.
+            PhotoError: it cannot be decoded.
         """
         square = load_square(self, 2 * SIDE)
         with opened(BytesIO(self.data)) as image:
@@ -59,6 +59,6 @@ class Upload:
 
 
 def photo_name(data: bytes, ending: str) -> str:
-    """A name for a new photo's file, by the time: a folder sorted by name is in their order."""
+    """Return a file name for a new photo that begins with the time, so that names sort by it."""
     digest = hashlib.sha256(data).hexdigest()
     return f"{datetime.now():%Y-%m-%d-%H%M%S}-{digest[:6]}.{ending}"

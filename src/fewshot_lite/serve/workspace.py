@@ -1,11 +1,11 @@
-"""The folder of class folders that the page works on: what is on disk, and how moves are undone.
+"""The folder of class folders that the page edits, with changes that can be undone.
 
-    FOLDER/mug/2026-11-30-101530-1f3a.jpg     photos, as their bytes came
-    FOLDER/.fewshot-lite/                     the page's own: model, removed photos, a lock
+    FOLDER/mug/2026-11-30-101530-1f3a.jpg     photos, with the bytes that were sent
+    FOLDER/.fewshot-lite/                     the page's own files: model, removed photos, a lock
 
-Every change is one rename, or a file that is written whole before it gets its name: a program that
-is killed leaves each photo where it was or where it was to be. Nothing is ever deleted: what is
-removed lies in `.fewshot-lite/removed`.
+Every change is one rename, or a file that is written completely before it gets its name, so that a
+killed program leaves each photo at its old or its new place. Nothing is ever deleted: removed files
+are moved to `.fewshot-lite/removed`.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from fewshot_lite.core.files import atomic_path, failing_as
 from fewshot_lite.images.folders import scan_classes, subfolders, walk_photos
 from fewshot_lite.images.videos import is_video
 
-#: The page's own folder; hidden, so that no command takes it for a class.
+#: The folder of the page's own files; hidden, so that it is not taken for a class.
 OWN = ".fewshot-lite"
 
-#: A rename that was done: from where (None: it is new) and to where.
+#: A change of a file: its former path (None if it is new), and its path now.
 Move = tuple[Path | None, Path]
 
 
@@ -35,10 +35,10 @@ class Workspace:
     """A folder of class folders."""
 
     def __init__(self, root: Path) -> None:
-        """Open a folder, or make it.
+        """Open a folder, creating it if it is missing.
 
         Raises:
-            UsageError: it cannot be written, or another page works on it.
+            UsageError: it cannot be written, or another server uses it.
         """
         self.root = root
         self.own = root / OWN
@@ -60,35 +60,35 @@ class Workspace:
                 ) from None
 
     def close(self) -> None:
-        """Let others work on the folder."""
+        """Release the folder's lock."""
         self._lock.close()
 
     def scan(self) -> tuple[tuple[str, ...], list[tuple[str, Path]]]:
-        """Class names, and (class, file) of each photo.
+        """Return class names, and the class and file of each photo.
 
         Raises:
-            FewshotError: as `scan_classes`, for folders that are there.
+            FewshotError: as `scan_classes`, unless the folder is empty.
         """
         loose = any(problem is None for _, problem in walk_photos(self.root))
         if not subfolders(self.root) and not loose:
             return (), []
-        found = scan_classes(self.root)
-        names = [found.class_names[label] for label in found.labels]
-        return found.class_names, list(zip(names, found.paths, strict=True))
+        images = scan_classes(self.root)
+        names = [images.class_names[label] for label in images.labels]
+        return images.class_names, list(zip(names, images.paths, strict=True))
 
     def videos(self) -> list[Path]:
-        """The videos in the class folders, which the page does not take."""
-        found = [path for home in subfolders(self.root) for path, _ in walk_photos(home)]
-        return [path for path in found if is_video(path)]
+        """Return the videos in the class folders, which the page does not use."""
+        files = [path for folder in subfolders(self.root) for path, _ in walk_photos(folder)]
+        return [path for path in files if is_video(path)]
 
     def name_of(self, path: Path) -> str:
-        """A file's place in the folder, as `adapt` names photos: with /, and valid Unicode."""
+        """Return a file's relative path as `adapt` names photos: with /, and in valid Unicode."""
         relative = path.relative_to(self.root).as_posix()
         return os.fsencode(relative).decode(errors="replace")
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[list[Move]]:
-        """While entered, what is done to files is noted, and taken back if it ends in an error."""
+        """Record changes of files within the context, and undo them if it ends with an error."""
         moves = self._moves = []
         try:
             yield moves
@@ -99,18 +99,18 @@ class Workspace:
             self._moves = []
 
     def make_class(self, label: str) -> None:
-        """A folder for a class, unless there is one."""
-        home = self.root / label
-        if not home.is_dir():
-            with self._failing(home):
-                home.mkdir()
-            self._moves.append((None, home))
+        """Create the folder of a class, unless it exists."""
+        folder = self.root / label
+        if not folder.is_dir():
+            with self._failing(folder):
+                folder.mkdir()
+            self._moves.append((None, folder))
 
     def rename_class(self, old: str, new: str) -> None:
-        """Another name for a class's folder.
+        """Rename the folder of a class.
 
         Raises:
-            UsageError: it is taken.
+            UsageError: the name is taken.
         """
         source, target = self.root / old, self.root / new
         if not source.is_dir():
@@ -121,43 +121,43 @@ class Workspace:
             raise UsageError(f"{new!r}: there is a file or folder of this name already.") from None
 
     def remove_class(self, label: str) -> None:
-        """A class's folder put aside, with all that is in it."""
+        """Put the folder of a class aside, with all of its files."""
         if (self.root / label).is_dir():
             self.remove(self.root / label)
 
     def write(self, label: str, name: str, data: bytes) -> Path:
-        """A new photo, whole, under this name or the name numbered."""
+        """Write a new photo under a name, or the name with a number."""
         self.make_class(label)
-        for path in _free(self.root / label, name):
+        for path in _free_paths(self.root / label, name):
             try:
                 with self._failing(path), atomic_path(path, force=False) as temporary:
                     temporary.write_bytes(data)
             except FewshotError:
-                if os.path.lexists(path):  # by another program, meanwhile
+                if os.path.lexists(path):  # written by another program in the meantime
                     continue
                 raise
             self._moves.append((None, path))
             return path
-        raise AssertionError  # there is always a free name
+        raise AssertionError  # not reached: there is always a free name
 
     def move(self, path: Path, label: str) -> Path:
-        """A photo put into another class's folder, under its name or the name numbered."""
+        """Move a photo to another class's folder, under its name or the name with a number."""
         self.make_class(label)
-        return self._to_free(path, self.root / label)
+        return self._move_into(path, self.root / label)
 
     def remove(self, path: Path) -> None:
-        """A photo, or a folder, put aside."""
-        self._to_free(path, self.own / "removed")
+        """Put a photo or a folder aside."""
+        self._move_into(path, self.own / "removed")
 
     def undo(self, moves: Sequence[Move]) -> None:
-        """Take back what was done, the last first; what was new is put aside.
+        """Undo changes, the last one first; new files are put aside.
 
         Raises:
-            FewshotError: another program put a file in the way.
+            FewshotError: another program has created a file of the former name.
         """
         self._moves = []
         for source, target in reversed(moves):
-            if not os.path.lexists(target):  # another program took it away
+            if not os.path.lexists(target):  # removed by another program
                 continue
             if source is not None:
                 try:
@@ -170,31 +170,31 @@ class Workspace:
                 self.remove(target)
 
     def read_json(self, name: str) -> Any:
-        """What `write_json` wrote, or None."""
+        """Return a value of `write_json`, or None."""
         try:
             return jsons.loads((self.own / name).read_text("utf-8"))
         except (OSError, ValueError):
             return None
 
     def write_json(self, name: str, value: Any) -> None:
-        """Keep a value, whole or not at all."""
+        """Store a value among the page's own files."""
         with self._failing(self.own / name), atomic_path(self.own / name) as temporary:
             temporary.write_text(json.dumps(value), "utf-8")
 
-    def _to_free(self, source: Path, home: Path) -> Path:
-        for target in _free(home, source.name):
+    def _move_into(self, source: Path, folder: Path) -> Path:
+        for target in _free_paths(folder, source.name):
             try:
                 self._rename(source, target)
             except FileExistsError:
                 continue
             return target
-        raise AssertionError  # there is always a free name
+        raise AssertionError  # not reached: there is always a free name
 
     def _rename(self, source: Path, target: Path) -> None:
-        """Rename to a name that is free; FileExistsError if it is not.
+        """Rename a file; raise FileExistsError if the name is taken.
 
-        One rename, and not a second name and then the first one gone: so a program that is killed
-        leaves a photo in one class.
+        It is one rename, not a link and an unlink, so that a killed program leaves a photo in one
+        class.
         """
         with self._failing(source):
             if os.path.lexists(target) and not source.samefile(target):
@@ -204,7 +204,7 @@ class Workspace:
 
     @contextlib.contextmanager
     def _failing(self, path: Path) -> Iterator[None]:
-        """One line that names the file, for what the disk does not do."""
+        """Turn errors of the disk, except FileExistsError, into one line with the path."""
         try:
             yield
         except FileExistsError:
@@ -215,11 +215,7 @@ class Workspace:
 
 
 def _check_own(own: Path) -> None:
-    """Refuse links in place of what the page writes: they would have it write elsewhere.
-
-    Raises:
-        UsageError: there are some.
-    """
+    """Raise UsageError if any of the page's own files is a link, which could lead elsewhere."""
     for path in (own, *(own.iterdir() if own.is_dir() else ())):
         if path.is_symlink():
             raise UsageError(
@@ -228,17 +224,17 @@ def _check_own(own: Path) -> None:
 
 
 def same_bytes(path: Path | None, data: bytes) -> bool:
-    """Whether a file holds these bytes; it is read only if it has as many."""
+    """Return whether a file holds these bytes; it is read only if the size is the same."""
     try:
         return path is not None and path.stat().st_size == len(data) and path.read_bytes() == data
     except OSError:
         return False
 
 
-def _free(home: Path, name: str) -> Iterator[Path]:
-    """Names for a file in a folder that are not taken: its own, then numbered."""
+def _free_paths(folder: Path, name: str) -> Iterator[Path]:
+    """Yield free paths for a file in a folder: with its name, then with numbers."""
     stem, suffix = Path(name).stem, Path(name).suffix
     for number in count(1):
-        path = home / (name if number == 1 else f"{stem}-{number}{suffix}")
+        path = folder / (name if number == 1 else f"{stem}-{number}{suffix}")
         if not os.path.lexists(path):
             yield path
