@@ -37,26 +37,26 @@ class Changing(Handlers):
 
     @route("GET", "/v1/session", query=(_SINCE,))
     async def state(self, request: Request) -> Reply:
-        """Classes, photos, model."""
+        """Return classes, photos and the model."""
         if request.query_params.get("since") == f"{self._session.run}.{self._session.revision}":
             return Reply(b"", "application/json", 204)
         return await self._state()
 
     @route("POST", "/v1/undo", refuses=(409,))
     async def undo(self, request: Request) -> Reply:
-        """Take the last change back."""
+        """Undo the last change."""
         await asyncio.to_thread(self._session.undo)
         return await self._state()
 
     @route("POST", "/v1/classes", ("name",), refuses=(400,))
     async def create(self, request: Request) -> Reply:
-        """A new class."""
+        """Add a class."""
         (name,) = await members_of(request, "name")
         return await self._edit(edits.create_class, text(name, "name"))
 
     @route("PATCH", "/v1/classes/{name}", ("name", "into"), refuses=(400, 404))
     async def rename(self, request: Request) -> Reply:
-        """Rename a class, or put its photos `into` another one."""
+        """Rename a class, or merge it `into` another one."""
         old = request.path_params["name"]
         new, into = await members_of(request, "name", "into")
         if (new is None) == (into is None):
@@ -74,7 +74,7 @@ class Changing(Handlers):
     async def add(self, request: Request) -> Reply:
         """Add photos to a class: one as the body, or several as files of a form.
 
-        It answers with what became of each photo, and the state; 422 if none could be read.
+        The reply has the result for each photo, and the state; 422 if none could be read.
         """
         label, uploads = request.path_params["name"], await photos_of(request)
         added = await asyncio.to_thread(self._session.add_photos, label, uploads)
@@ -84,7 +84,7 @@ class Changing(Handlers):
 
     @route("POST", "/v1/photos/move", ("numbers", "name"), refuses=(400, 404))
     async def move(self, request: Request) -> Reply:
-        """Put photos into another class."""
+        """Move photos into another class."""
         photos, name = await members_of(request, "numbers", "name")
         return await self._edit(edits.move_photos, numbers(photos), text(name, "name"))
 
@@ -96,13 +96,13 @@ class Changing(Handlers):
 
     @route("POST", "/v1/photos/keep", ("numbers",), refuses=(400, 404))
     async def keep(self, request: Request) -> Reply:
-        """Say that photos are in the right class."""
+        """Confirm that photos are in the right class."""
         (photos,) = await members_of(request, "numbers")
         return await self._edit(edits.keep_photos, numbers(photos))
 
     @route("GET", "/v1/photos/{number}/picture", gives="image/jpeg", refuses=(404,))
     async def picture(self, request: Request) -> Reply:
-        """A photo, small."""
+        """Return a small picture of a photo."""
         number = request.path_params["number"]
         if not (number.isascii() and number.isdigit()):
             raise NotFound("There is no photo of this number.")
@@ -111,7 +111,7 @@ class Changing(Handlers):
 
     @route("GET", "/v1/photos.zip", gives="application/zip", refuses=(409,))
     async def photos_zip(self, request: Request) -> Reply:
-        """All photos, in a folder for each class."""
+        """Return all photos, in a folder for each class."""
         return download(archive.pieces(self._session), "application/zip", "photos.zip")
 
     @route("POST", "/v1/adapt", ("refine",), refuses=(400, 409))
@@ -127,13 +127,13 @@ class Changing(Handlers):
 
     @route("DELETE", "/v1/adapt")
     async def cancel(self, request: Request) -> Reply:
-        """Call it off."""
+        """Cancel adapting."""
         self._session.cancel()
         return await self._state()
 
     @route("GET", MODEL_FILE, gives=_BINARY, refuses=(409,))
     async def model_file(self, request: Request) -> Reply:
-        """The personal model, for `classify --model`."""
+        """Return the personal model, for `classify --model`."""
         data = await asyncio.to_thread(self._session.with_saved, Path.read_bytes)
         return download(data, _BINARY, "personal.safetensors")
 
@@ -146,7 +146,7 @@ class Changing(Handlers):
 
     @route("GET", "/v1/model/onnx", gives=_BINARY, refuses=(400, 409))
     async def onnx(self, request: Request) -> Reply:
-        """The model in ONNX."""
+        """Return the model in ONNX."""
         data = await asyncio.to_thread(self._session.with_saved, _export)
         return download(data, _BINARY, "personal.onnx")
 

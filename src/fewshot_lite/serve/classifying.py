@@ -38,17 +38,17 @@ class Classifying(Handlers):
 
     @route("GET", "/healthz")
     async def health(self, request: Request) -> Reply:
-        """Whether the server is there."""
+        """Return whether the server is running."""
         return json_reply({"status": "ok", "version": __version__})
 
     @route("GET", "/v1/model", refuses=(409,))
     async def about(self, request: Request) -> Reply:
-        """The model."""
+        """Describe the model."""
         return json_reply(about(self._model()))
 
     @route("POST", "/v1/classify", "photos", gives="Answers", query=_QUERY, refuses=(400, 409, 422))
     async def classify(self, request: Request) -> Reply:
-        """Name what photos show: one as the body, or several as files of a form.
+        """Classify photos: one as the body, or several as files of a form.
 
         Answers are in the order of the photos; 422 if none could be read.
         """

@@ -181,10 +181,9 @@ class Growing(Handlers):
         refuses=(400, 404, 409, 422),
     )
     async def add(self, request: Request) -> Reply:
-        """Add photos to a class, and to the model's file: one as the body, or several as files of a
-        form.
+        """Add photos to a class of the model: one as the body, or several as files of a form.
 
-        It answers with what became of each photo, and the model; 422 if none was added.
+        The reply has the result for each photo, and the model; 422 if none was added.
         """
         label, create = request.path_params["name"], request.query_params.get("create", "false")
         if create not in ("true", "false"):
@@ -203,7 +202,7 @@ class Growing(Handlers):
 
     @route("POST", "/v1/undo", refuses=(409,))
     async def undo(self, request: Request) -> Reply:
-        """Put the model's file back as it was before it was last written."""
+        """Undo the last change of the model's file."""
         async with self._turn:
             await asyncio.to_thread(self._model.undo)
         return json_reply(about(self._model.model))
