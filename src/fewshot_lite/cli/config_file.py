@@ -31,11 +31,7 @@ _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: 
 
 
 def read_config(context: typer.Context, value: Path | None) -> Path | None:
-    """Callback of --config: read a file's flags.
-
-    Raises:
-        UsageError: no such file, no TOML, an unknown flag, or a value of the wrong type.
-    """
+    """Callback of --config: read a file's flags, refusing unknown ones and wrong types."""
     if value is None:
         return None
     try:
@@ -62,11 +58,7 @@ def read_config(context: typer.Context, value: Path | None) -> Path | None:
 
 
 def use_preset(context: typer.Context, value: str) -> str:
-    """Callback of --preset: set its flags, below those of a file.
-
-    Raises:
-        UsageError: there is no preset of this name.
-    """
+    """Callback of --preset: set its flags, below those of a file."""
     if value not in PRESETS:
         raise UsageError(f"--preset {value}: must be {' or '.join(PRESETS)}.")
     preset = as_typed(MetaTrainConfig, vars(PRESETS[value]))

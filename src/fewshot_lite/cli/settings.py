@@ -111,11 +111,7 @@ def _metavar(kind: Any, item: Setting) -> str | None:
 
 
 def _parse(name: str, kind: Any, item: Setting, typed: Any) -> Any:
-    """Convert the value of an option to the field's type.
-
-    Raises:
-        UsageError: it is no value of that type.
-    """
+    """Convert the value of an option to the field's type; raise UsageError if it has another."""
     if item.parse is not None:
         return None if typed is None else item.parse(typed)
     if get_origin(kind) is dict:

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from fewshot_lite.core.errors import UsageError
@@ -41,41 +41,30 @@ class FineTuning:
     """Which layers are updated, e.g. "00011"; None for all."""
 
 
-@dataclass(frozen=True)
-class Linear:
-    """A linear layer: weight (K, d), bias (K,)."""
+class Linear(nn.Linear):
+    """A linear layer that starts at zero and converts features (B, d) to its own type."""
 
-    weight: Tensor
-    bias: Tensor
+    def __init__(self, width: int, classes: int, device: torch.device) -> None:
+        super().__init__(width, classes, device=device, dtype=_widest_float(device))
 
-    @classmethod
-    def zeros(cls, classes: int, width: int, device: torch.device) -> Linear:
-        """Return the initial layer."""
-        dtype = _widest_float(device)
-        return cls(
-            torch.zeros(classes, width, dtype=dtype, device=device, requires_grad=True),
-            torch.zeros(classes, dtype=dtype, device=device, requires_grad=True),
-        )
+    def reset_parameters(self) -> None:
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
 
-    def __call__(self, features: Tensor) -> Tensor:
-        """Return logits (B, K) of features (B, d)."""
-        return F.linear(features.to(self.weight.dtype), self.weight, self.bias)
-
-    def detach(self) -> Linear:
-        """Return the layer without its graph."""
-        return Linear(self.weight.detach(), self.bias.detach())
+    def forward(self, features: Tensor) -> Tensor:
+        return super().forward(features.to(self.weight.dtype))
 
 
 @torch.enable_grad()
 def fine_tune_head(features: Tensor, labels: Tensor, classes: int, settings: FineTuning) -> Linear:
     """Fit a linear layer to support features (N, d) with labels (N,)."""
-    layer = Linear.zeros(classes, features.shape[1], features.device)
-    optimizer = torch.optim.Adam([layer.weight, layer.bias], lr=settings.lr)
+    layer = Linear(features.shape[1], classes, features.device)
+    optimizer = torch.optim.Adam(layer.parameters(), lr=settings.lr)
     for _ in range(settings.steps):
         optimizer.zero_grad()
         F.cross_entropy(layer(features), labels).backward()
         optimizer.step()
-    return layer.detach()
+    return layer.requires_grad_(False)
 
 
 @dataclass(frozen=True)
@@ -146,15 +135,15 @@ def fine_tune_film(
     updated = updated_by(settings.pattern, backbone)
     learned, parameters = (learn or _film)(backbone, updated.names, _widest_float(images.device))
     support = _Support(backbone, images, labels, updated.lowest, passes)
-    layer = Linear.zeros(classes, backbone.feature_dim, labels.device)
+    layer = Linear(backbone.feature_dim, classes, labels.device)
     with torch.enable_grad():
-        optimizer = torch.optim.Adam([layer.weight, layer.bias, *learned], lr=settings.lr)
+        optimizer = torch.optim.Adam([*layer.parameters(), *learned], lr=settings.lr)
         for _ in range(settings.steps):
             optimizer.zero_grad()
             support.backward(layer, parameters)
             optimizer.step()
     with torch.no_grad():
-        return parameters(), layer.detach()
+        return parameters(), layer.requires_grad_(False)
 
 
 def fine_tune_weights(*args: Any, **options: Any) -> tuple[NormParameters, Linear]:

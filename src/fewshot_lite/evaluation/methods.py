@@ -165,11 +165,7 @@ class RefinedMethod(LearnerMethod):
         passes: Passes,
         settings: Refinement | None = None,
     ) -> None:
-        """Wrap a learner.
-
-        Raises:
-            UsageError: as `RefinedLearner`.
-        """
+        """Wrap a learner; raise UsageError as `RefinedLearner`."""
         super().__init__(name, learner, image_size, passes)
         self.settings = settings or Refinement()
 
@@ -253,7 +249,7 @@ class FineTunedHead(_FineTuned, FrozenMethod):
     """Gradient steps on a linear layer; features are computed once."""
 
     def fit(self, features: Tensor, labels: Tensor, classes: int) -> Classifier:
-        return torch.no_grad()(fine_tune_head(features, labels, classes, self.settings).__call__)
+        return torch.no_grad()(fine_tune_head(features, labels, classes, self.settings))
 
 
 class FineTunedFilm(_FineTuned):
@@ -272,17 +268,14 @@ class FineTunedFilm(_FineTuned):
 
         @torch.no_grad()
         def classify(queries: Tensor) -> Tensor:
-            return layer(self.passes.map(features, queries))
+            logits: Tensor = layer(self.passes.map(features, queries))
+            return logits
 
         return classify
 
 
 def _check_own_statistics(name: str, backbone: Backbone) -> None:
-    """Refuse a backbone whose norm layers have no statistics but those of support sets.
-
-    Raises:
-        UsageError: it is such a backbone.
-    """
+    """Raise UsageError if the norm layers have no statistics but those of support sets."""
     if any(isinstance(module, SupportNorm) for module in backbone.modules()):
         raise UsageError(
             f"{name}: the backbone was meta-trained with the support set's norm statistics, and "

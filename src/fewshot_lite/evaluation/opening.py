@@ -148,13 +148,12 @@ class _Opener:
                 model = self._model(path, text)
                 backbone, size = model.learner.backbone, self._size(model.image_size)
                 record: dict[str, Any] = dict(model.source)
-            elif path is not None:
-                backbone, record = _load(text, _architecture(path), path, self._settings.image_size)
-                size = self._size(backbone.image_size)
-                record = {key: record[key] for key in ("weights", "sha256")}
             else:
-                backbone, record = _load(text, base, None, self._settings.image_size)
+                name = base if path is None else _architecture(path)
+                backbone, record = _load(text, name, path, self._settings.image_size)
                 size = self._size(backbone.image_size)
+                if path is not None:
+                    record = {key: record[key] for key in ("weights", "sha256")}
             backbone.to(self._device).requires_grad_(False)
             self._backbones[base] = (backbone, size, record)
         return self._backbones[base]

@@ -46,11 +46,7 @@ class Board:
         return tuple(photo for photo in self.photos if photo.label == label)
 
     def by_numbers(self, numbers: Iterable[int]) -> tuple[Photo, ...]:
-        """Return photos by their numbers, each once.
-
-        Raises:
-            NotFound: there is no photo of a number.
-        """
+        """Return photos by number, each once; raise NotFound if there is none of a number."""
         photos = {photo.number: photo for photo in self.photos}
         try:
             return tuple(photos[number] for number in dict.fromkeys(numbers))

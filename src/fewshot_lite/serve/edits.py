@@ -1,4 +1,8 @@
-"""The edits of a user. Each changes files in the workspace and returns the new board."""
+"""The edits of a user. Each changes files in the workspace and returns the new board.
+
+All raise NotFound for a class or a photo that does not exist, and UsageError for the name of a new
+class that is taken or not allowed.
+"""
 
 from __future__ import annotations
 
@@ -21,23 +25,14 @@ class Change:
 
 
 def create_class(board: Board, files: Workspace, label: str) -> Change:
-    """Add a class without photos.
-
-    Raises:
-        UsageError: the name is taken or not allowed.
-    """
+    """Add a class without photos."""
     board.check_new(label)
     files.make_class(label)
     return Change(f"Added the class {label}", replace(board, classes=(*board.classes, label)))
 
 
 def rename_class(board: Board, files: Workspace, old: str, new: str) -> Change:
-    """Rename a class.
-
-    Raises:
-        NotFound: there is no such class.
-        UsageError: the name is taken or not allowed.
-    """
+    """Rename a class."""
     board.check(old)
     board.check_new(new, instead_of=old)
     files.rename_class(old, new)
@@ -53,12 +48,7 @@ def rename_class(board: Board, files: Workspace, old: str, new: str) -> Change:
 
 
 def merge_classes(board: Board, files: Workspace, old: str, into: str) -> Change:
-    """Move all photos of a class into another one, and remove the class.
-
-    Raises:
-        NotFound: there is no such class.
-        UsageError: they are the same.
-    """
+    """Move all photos of a class into another one, and remove the class."""
     board.check(old)
     board.check(into)
     if old == into:
@@ -69,22 +59,14 @@ def merge_classes(board: Board, files: Workspace, old: str, into: str) -> Change
 
 
 def remove_class(board: Board, files: Workspace, label: str) -> Change:
-    """Remove a class and its photos.
-
-    Raises:
-        NotFound: there is no such class.
-    """
+    """Remove a class and its photos."""
     board.check(label)
     files.remove_class(label)
     return Change(f"Removed {label}", board.without_class(label))
 
 
 def move_photos(board: Board, files: Workspace, numbers: Iterable[int], label: str) -> Change:
-    """Move photos into another class.
-
-    Raises:
-        NotFound: there is no such class or photo.
-    """
+    """Move photos into another class."""
     photos = board.by_numbers(numbers)
     board.check(label)
     moved = _moved(board, files, [p for p in photos if p.label != label], label)
@@ -92,11 +74,7 @@ def move_photos(board: Board, files: Workspace, numbers: Iterable[int], label: s
 
 
 def remove_photos(board: Board, files: Workspace, numbers: Iterable[int]) -> Change:
-    """Remove photos.
-
-    Raises:
-        NotFound: there is no such photo.
-    """
+    """Remove photos."""
     photos = board.by_numbers(numbers)
     for photo in photos:
         if photo.path is not None:
@@ -105,11 +83,7 @@ def remove_photos(board: Board, files: Workspace, numbers: Iterable[int]) -> Cha
 
 
 def keep_photos(board: Board, files: Workspace, numbers: Iterable[int]) -> Change:
-    """Mark photos as confirmed to be in the right class.
-
-    Raises:
-        NotFound: there is no such photo.
-    """
+    """Mark photos as confirmed to be in the right class."""
     photos = [replace(photo, kept=True) for photo in board.by_numbers(numbers)]
     return Change(f"Kept {counted(len(photos))}", board.with_photos(photos))
 

@@ -19,11 +19,7 @@ _FILE = "undo.json"
 
 
 def write_steps(workspace: Workspace, steps: Sequence[Step]) -> None:
-    """Store steps for the next run.
-
-    Raises:
-        FewshotError: they cannot be written.
-    """
+    """Store steps for the next run."""
     stored: list[dict[str, Any]] = []
     for step in reversed(steps):
         if step.of_model:

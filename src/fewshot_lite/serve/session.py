@@ -114,11 +114,7 @@ class Session:
             return self._steps[-1].what if self._steps else None
 
     def require_model(self) -> PersonalModel:
-        """Return the model.
-
-        Raises:
-            Conflict: there is none yet.
-        """
+        """Return the model; raise Conflict if there is none yet."""
         model = self.model
         if model is None:
             if has_two_classes(self.board) and not self.problem:
@@ -197,11 +193,7 @@ class Session:
             return Added(upload.name, number)
 
     def edit(self, change: Callable[..., Change], *arguments: Any) -> None:
-        """Change the board and its files by a function of `edits`.
-
-        Raises:
-            UsageError, FewshotError: as the function.
-        """
+        """Change the board and its files by a function of `edits`, which may raise."""
         with self._lock:
             with self.workspace.recording() as moves:
                 changed = change(self.board, self.workspace, *arguments)

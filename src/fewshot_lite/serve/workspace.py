@@ -107,11 +107,7 @@ class Workspace:
             self._moves.append((None, folder))
 
     def rename_class(self, old: str, new: str) -> None:
-        """Rename the folder of a class.
-
-        Raises:
-            UsageError: the name is taken.
-        """
+        """Rename the folder of a class; raise UsageError if the name is taken."""
         source, target = self.root / old, self.root / new
         if not source.is_dir():
             return

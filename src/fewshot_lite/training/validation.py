@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from statistics import fmean
 
 import torch
 
@@ -14,7 +15,7 @@ from fewshot_lite.core.ranks import Ranks
 from fewshot_lite.data.episode_images import Replaced, read_episode
 from fewshot_lite.data.episodes import Episode, Pool
 from fewshot_lite.data.store import ImageStore
-from fewshot_lite.evaluation.accuracy import Score, fixed_episodes, score_learners
+from fewshot_lite.evaluation.accuracy import accuracies_on, fixed_episodes
 from fewshot_lite.images.folders import LabelledImages
 from fewshot_lite.learners.base import Learner
 from fewshot_lite.learners.task import Task
@@ -82,10 +83,10 @@ class ValidationTasks:
         ranks = ranks or Ranks()
         for position, (name, store, episodes) in enumerate(self._runs):
             read = functools.partial(self._read, self.pools[position])
-            score = _shared_score(learner, store, episodes, read, passes, ranks)
-            scores[name] = round(score.mean, 4)
+            accuracy = _shared_accuracy(learner, store, episodes, read, passes, ranks)
+            scores[name] = round(accuracy, 4)
             if report is not None:
-                report(Progress(position + 1, len(self._runs), "Validating", {name: score.mean}))
+                report(Progress(position + 1, len(self._runs), "Validating", {name: accuracy}))
         return {**scores, "mean": round(sum(scores.values()) / len(scores), 4)}
 
     def _read(self, pool: Pool, store: ImageStore, episode: Episode) -> Task:
@@ -102,21 +103,21 @@ class ValidationTasks:
         return episode.task(pixels)
 
 
-def _shared_score(
+def _shared_accuracy(
     learner: Learner,
     store: ImageStore,
     episodes: Sequence[Episode],
     read: Callable[[ImageStore, Episode], Task],
     passes: Passes,
     ranks: Ranks,
-) -> Score:
-    """Evaluate the tasks on all ranks; the score is bit-identical to that of one process."""
+) -> float:
+    """Return the mean accuracy over tasks on all ranks, bit-identical to that of one process."""
     numbers = ranks.share(range(len(episodes)))
     accuracies = torch.zeros(len(episodes), dtype=torch.float64)
 
-    def score() -> tuple[float, ...]:
+    def score() -> list[float]:
         tasks = (read(store, episodes[number]) for number in numbers)
-        return score_learners({"": learner}, tasks, passes=passes)[""].accuracies
+        return accuracies_on(tasks, learner, passes)
 
     accuracies[list(numbers)] = torch.tensor(ranks.together(score), dtype=torch.float64)
-    return Score(tuple(ranks.sum(accuracies).tolist()))
+    return fmean(ranks.sum(accuracies).tolist())

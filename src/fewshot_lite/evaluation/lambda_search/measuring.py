@@ -94,11 +94,7 @@ class Subject:
 
 
 def open_subject(name: ModelName, inner_steps: int | None, device: str) -> Subject:
-    """Load the model to search, in float32.
-
-    Raises:
-        UsageError, FewshotError: as `open_models` and `Subject`.
-    """
+    """Load the model to search, in float32; for errors see `open_models` and `Subject`."""
     (opened,) = open_models([name], Session(device=device, precision="float32"))
     return Subject(opened.method, inner_steps)
 

@@ -110,11 +110,7 @@ class ProtocolOptions:
     def parse(
         cls, ways: str | None = None, shots: str | None = None, **others: Any
     ) -> ProtocolOptions:
-        """Make options with ways and shots as typed on the command line: `shots="1,5"`.
-
-        Raises:
-            UsageError: as `parse_spans`.
-        """
+        """Make options with ways and shots as typed on the command line: `shots="1,5"`."""
         return cls(
             ways=None if ways is None else _ways(str(ways)),
             shots=None if shots is None else _shots(str(shots)),

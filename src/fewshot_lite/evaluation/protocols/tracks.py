@@ -11,11 +11,7 @@ from fewshot_lite.images.folders import ImageFolder
 
 
 def check_track_names(names: Sequence[str], folders: Sequence[ImageFolder]) -> None:
-    """Refuse names of unknown data sets, and data sets whose files are not named TRACK_FRAME.
-
-    Raises:
-        UsageError: either.
-    """
+    """Raise UsageError for unknown data sets, and for those with files not named TRACK_FRAME."""
     known = {folder.name: folder for folder in folders}
     for name in names:
         if name not in known:

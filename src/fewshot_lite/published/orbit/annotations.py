@@ -27,11 +27,7 @@ def annotation_file(folder: Path, video: Video) -> Path:
 
 
 def require_annotations(folder: Path) -> None:
-    """Refuse a missing folder of annotations.
-
-    Raises:
-        FewshotError: it is missing.
-    """
+    """Raise FewshotError if the folder of annotations is missing."""
     if not folder.is_dir():
         raise FewshotError(
             f"{folder}: no annotations, so frames without the object cannot be left out. "

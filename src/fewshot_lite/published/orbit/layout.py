@@ -176,11 +176,7 @@ def _frames(video: Path) -> tuple[str, ...]:
 
 
 def frame_number(frame: str) -> int:
-    """Return the number in a name such as VIDEO-00001.jpg.
-
-    Raises:
-        FewshotError: the name has none.
-    """
+    """Return the number in a name such as VIDEO-00001.jpg; raise FewshotError if it has none."""
     number = Path(frame).stem.rpartition("-")[2]
     if not number.isdecimal():
         raise FewshotError(

@@ -234,11 +234,7 @@ def missing_line(task: VtabTask) -> str:
 
 
 def require(root: Path) -> VtabContents:
-    """Find the tasks in a folder, refusing one without any.
-
-    Raises:
-        FewshotError: there is no task in it.
-    """
+    """Find the tasks in a folder; raise FewshotError if there are none."""
     contents = look(root)
     if contents.found:
         return contents

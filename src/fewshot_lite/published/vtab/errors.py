@@ -12,11 +12,7 @@ from fewshot_lite.core.errors import FewshotError
 
 
 def need_extra(package: str) -> Any:
-    """Import a package of the extra `vtab`.
-
-    Raises:
-        FewshotError: it is not installed.
-    """
+    """Import a package of the extra `vtab`; raise FewshotError if it is not installed."""
     try:
         return import_module(package)
     except ImportError:
@@ -27,11 +23,7 @@ def need_extra(package: str) -> Any:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn any error within the context into one line that names the file.
-
-    Raises:
-        FewshotError: an error was raised.
-    """
+    """Turn any error within the context into a FewshotError of one line that names the file."""
     try:
         yield
     except FewshotError:

@@ -1,4 +1,4 @@
-// Every request that the page makes, all to the program that served it.
+// All requests of the page, which go to the program that serves it.
 
 import { toast } from "./dom.js";
 
@@ -10,15 +10,15 @@ export const onState = (listener) => listeners.add(listener);
 
 let lost = false;
 
-function take(found) {
-  if (state && found.run !== state.run) location.reload(); // the program was started anew
-  if (state && found.revision < state.revision) return; // an answer that was overtaken
-  state = found;
+function setState(next) {
+  if (state && next.run !== state.run) location.reload(); // the program was restarted
+  if (state && next.revision < state.revision) return; // overtaken by a newer response
+  state = next;
   for (const listener of listeners) listener(state);
 }
 
-/** A request; throws an Error with the server's line, or returns the response. */
-export async function request(method, path, body, kind) {
+/** Send a request and return the response; retry while the server is busy. */
+async function send(method, path, body, kind) {
   const headers = kind ? { "content-type": kind } : {};
   for (let tries = 0; ; tries += 1) {
     let response;
@@ -39,32 +39,39 @@ export async function request(method, path, body, kind) {
   }
 }
 
-async function failed(response) {
-  const found = await response.json().catch(() => ({}));
-  return new Error(found.error || `The program answered with ${response.status}.`);
+const failure = (response, reply) => reply.error || `The program answered with ${response.status}.`;
+
+/** Send a request and return the response; throw an Error with the server's message. */
+async function request(method, path, body, kind) {
+  const response = await send(method, path, body, kind);
+  if (!response.ok) throw new Error(failure(response, await response.json().catch(() => ({}))));
+  return response;
 }
 
-/** A change; the page follows the state that comes back, and errors are shown. */
-export async function change(method, path, members = {}) {
+/** Run an action and show its error, if any; return whether there was none. */
+async function showErrors(action, seconds) {
   try {
-    const response = await request(method, path, method === "DELETE" ? undefined : JSON.stringify(members), "application/json");
-    if (!response.ok) throw await failed(response);
-    take(await response.json());
+    await action();
     return true;
   } catch (error) {
-    toast(error.message);
+    toast(error.message, seconds);
     return false;
   }
 }
 
+/** Change something; the page follows the state in the response, and errors are shown. */
+export const change = (method, path, members = {}) => showErrors(async () => {
+  const body = method === "DELETE" ? undefined : JSON.stringify(members);
+  setState(await (await request(method, path, body, "application/json")).json());
+});
+
 export async function refresh() {
   const since = state ? `?since=${state.run}.${state.revision}` : "";
   const response = await request("GET", `/v1/session${since}`);
-  if (response.status === 200) take(await response.json());
-  else if (response.status !== 204) throw await failed(response);
+  if (response.status === 200) setState(await response.json()); // else 204: it is the same
 }
 
-/** Keep up with the server, more often while it is at work. */
+/** Follow the state of the server, more often while it works. */
 export async function follow() {
   for (;;) {
     if (document.visibilityState === "visible") await refresh().catch(() => {});
@@ -75,21 +82,20 @@ export async function follow() {
 const classPath = (name) => `/v1/classes/${encodeURIComponent(name)}`;
 export { classPath };
 
-/** Add one photo to a class; returns why it was not added, or null. */
+/** Add a photo to a class; return the problem, or null. */
 export async function addPhoto(label, blob, name) {
   const path = `${classPath(label)}/photos?name=${encodeURIComponent(name)}`;
-  const response = await request("POST", path, blob, blob.type || "application/octet-stream");
-  const found = await response.json().catch(() => ({}));
-  if (found.state) take(found.state);
-  if (found.photos) return found.photos[0].problem;
-  return found.error || `The program answered with ${response.status}.`;
+  const response = await send("POST", path, blob, blob.type || "application/octet-stream");
+  const reply = await response.json().catch(() => ({}));
+  if (reply.state) setState(reply.state);
+  return reply.photos ? reply.photos[0].problem : failure(response, reply);
 }
 
-/** Add files to a class, a few at a time, and tell in the end what was not added. */
+/** Add files to a class, three at a time; show the problems at the end. */
 export async function addPhotos(label, files) {
   const waiting = [...files];
   const problems = [];
-  const one = async () => {
+  const worker = async () => {
     for (let file = waiting.shift(); file; file = waiting.shift()) {
       try {
         const problem = await addPhoto(label, file, file.name);
@@ -99,21 +105,20 @@ export async function addPhotos(label, files) {
       }
     }
   };
-  await Promise.all([one(), one(), one()]);
+  await Promise.all([worker(), worker(), worker()]);
   if (problems.length === 1) toast(`Not added: ${problems[0]}`);
   else if (problems.length) toast(`Not added: ${problems.length} files, e.g. ${problems[0]}`, 10);
 }
 
-/** The answer for one photo, as `classify --json` has it; throws where there is none. */
+/** Return the answer for a photo, as in `classify --json`; throw if there is none. */
 export async function classify(blob, name, top = 5) {
-  const response = await request("POST", `/v1/classify?top=${top}&name=${encodeURIComponent(name)}`, blob, blob.type || "application/octet-stream");
-  if (!response.ok && response.status !== 422) throw await failed(response);
-  const found = await response.json();
-  if (!Array.isArray(found)) throw new Error(found.error);
-  return found[0];
+  const response = await send("POST", `/v1/classify?top=${top}&name=${encodeURIComponent(name)}`, blob, blob.type || "application/octet-stream");
+  const reply = await response.json().catch(() => ({}));
+  if (!Array.isArray(reply)) throw new Error(failure(response, reply));
+  return reply[0]; // with status 422 the answer has a problem
 }
 
-/** Save what an address gives as a file, as it comes. */
+/** Let the browser download a file. */
 export function save(address, name) {
   const link = document.createElement("a");
   link.href = address;
@@ -121,25 +126,14 @@ export function save(address, name) {
   link.click();
 }
 
-/** Save what an address gives as a file, once it is there; errors are shown. */
-export async function download(path, name) {
-  try {
-    const response = await request("GET", path);
-    if (!response.ok) throw await failed(response);
-    const address = URL.createObjectURL(await response.blob());
-    save(address, name);
-    setTimeout(() => URL.revokeObjectURL(address), 60_000);
-  } catch (error) {
-    toast(error.message);
-  }
-}
+/** Download a file that takes time to make; errors are shown. */
+export const download = (path, name) => showErrors(async () => {
+  const address = URL.createObjectURL(await (await request("GET", path)).blob());
+  save(address, name);
+  setTimeout(() => URL.revokeObjectURL(address), 60_000);
+});
 
-export async function openModel(file) {
-  try {
-    const response = await request("PUT", "/v1/model/file", file, "application/octet-stream");
-    if (!response.ok) throw await failed(response);
-    take(await response.json());
-  } catch (error) {
-    toast(error.message, 10);
-  }
-}
+export const openModel = (file) => showErrors(async () => {
+  const response = await request("PUT", "/v1/model/file", file, "application/octet-stream");
+  setState(await response.json());
+}, 10);

@@ -1,4 +1,4 @@
-// The page: follows the state of the program, and hands on what the user does.
+// The page: shows the state of the program and handles what the user does.
 
 import { addPhotos, change, current, download, follow, onState, openModel, save } from "./api.js";
 import { showCards } from "./cards.js";
@@ -77,7 +77,7 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-// Menus close when something in them was chosen, when the focus leaves, and by Escape.
+// Menus close when a button in them or anything outside is clicked, and by Escape.
 document.addEventListener("click", (event) => {
   for (const menu of document.querySelectorAll("details.menu[open]")) {
     if (!menu.contains(event.target) || event.target.closest("button")) menu.open = false;

@@ -1,4 +1,4 @@
-// The webcam: started when it is first needed, previewed mirrored, photographed as it is.
+// The webcam: started when it is first needed, mirrored in the preview but not in photos.
 
 import { byId, make, toast } from "./dom.js";
 
@@ -47,7 +47,7 @@ async function listCameras() {
   byId("cameras").parentElement.hidden = cameras.length < 2;
 }
 
-/** The picture now as a JPEG: all of it, or its middle square at a side. */
+/** Return the present picture as a JPEG: all of it, or its central square scaled to a side. */
 export function photo(side = null, quality = 0.92) {
   const { videoWidth: width, videoHeight: height } = video;
   const square = Math.min(width, height);

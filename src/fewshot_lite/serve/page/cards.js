@@ -1,4 +1,4 @@
-// The classes: a card for each, with its photos and what can be done with them.
+// The classes: a card for each, with its photos and buttons.
 
 import { addPhotos, change, classPath, current } from "./api.js";
 import { ask, byId, counted, form, make, setChildren, setOptions } from "./dom.js";
@@ -86,7 +86,7 @@ async function mergeClass(name) {
   if (into) await change("PATCH", classPath(name), { into });
 }
 
-/** One photo: look at it, put it elsewhere or remove it. */
+/** Show a photo in a dialog, to move or remove it. */
 async function showPhoto(number) {
   const home = current().classes.find((found) => found.photos.some((photo) => photo.number === number));
   if (!home) return;

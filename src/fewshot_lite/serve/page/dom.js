@@ -1,9 +1,9 @@
-// Elements are made here and nowhere from text: what comes from photos, classes or the server is
-// set as text and as attributes, never as markup.
+// Creation of elements. Data of photos, classes and the server is set as text and as attributes,
+// never as markup.
 
 export const byId = (id) => document.getElementById(id);
 
-/** An element with properties and children; children that are no elements become text. */
+/** Make an element with properties and children; children that are no elements become text. */
 export function make(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
@@ -16,7 +16,7 @@ export function make(tag, properties = {}, ...children) {
   return element;
 }
 
-/** Children in place of those there are, only where they differ: what has the focus keeps it. */
+/** Replace children, but only where they differ, so that the focus is kept. */
 export function setChildren(parent, children) {
   children.forEach((child, place) => {
     if (parent.children[place] !== child) parent.insertBefore(child, parent.children[place] ?? null);
@@ -24,13 +24,13 @@ export function setChildren(parent, children) {
   while (parent.children.length > children.length) parent.lastElementChild.remove();
 }
 
-/** A list of class names to choose from, the choice kept where it is still there. */
+/** Set the options of a select to class names, and keep the choice if it is still among them. */
 export function setOptions(select, names, first = null) {
   const chosen = select.value;
-  const wanted = first === null ? names : [first, ...names];
-  const there = [...select.options].map((option) => option.text);
-  if (there.join("\n") === wanted.join("\n")) return;
-  select.replaceChildren(...wanted.map((name, place) =>
+  const options = first === null ? names : [first, ...names];
+  const present = [...select.options].map((option) => option.text);
+  if (present.join("\n") === options.join("\n")) return;
+  select.replaceChildren(...options.map((name, place) =>
     make("option", { value: first !== null && place === 0 ? "" : name }, name)));
   if (names.includes(chosen)) select.value = chosen;
 }
@@ -38,7 +38,7 @@ export function setOptions(select, names, first = null) {
 export const counted = (number, noun, plural = `${noun}s`) =>
   `${number} ${number === 1 ? noun : plural}`;
 
-/** As the command line prints it: never 100 % of what is less. */
+/** Format a share as the command line does: less than 1 is never 100 %. */
 export const percent = (share) =>
   share >= 0.995 && share < 1 ? `${Math.min(99.9, share * 100).toFixed(1)} %` : `${Math.round(share * 100)} %`;
 
@@ -49,7 +49,7 @@ export function toast(text, seconds = 6) {
   setTimeout(() => element.remove(), seconds * 1000);
 }
 
-/** A dialog built by `fill(close)`; resolves with what `close` was given, or null. */
+/** Show a dialog built by `fill(close)`; resolve with the argument of `close`, or null. */
 export function ask(fill) {
   const dialog = byId("dialog");
   return new Promise((resolve) => {
@@ -67,7 +67,7 @@ export function ask(fill) {
   });
 }
 
-/** A form for `ask`: a title, contents and two buttons. */
+/** Make a form for `ask`: a title, contents and two buttons. */
 export function form(title, contents, action, close, value, danger = false) {
   return make("form", { method: "dialog", onsubmit: (event) => { event.preventDefault(); close(value()); } },
     make("h3", {}, title), ...contents,

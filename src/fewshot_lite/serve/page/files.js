@@ -2,7 +2,7 @@
 
 import { byId } from "./dom.js";
 
-/** Let the user choose photos; resolves when they did. */
+/** Let the user choose photos; resolve with the files. */
 export function pickPhotos() {
   const picker = byId("picker");
   return new Promise((resolve) => {
@@ -13,7 +13,7 @@ export function pickPhotos() {
   });
 }
 
-/** Let files be dropped on an element; `take` gets files, `takeFolders` a list of [name, files]. */
+/** Accept files dropped on an element: `take` gets files, `takeFolders` a list of [name, files]. */
 export function acceptDrops(element, take, takeFolders = null) {
   let depth = 0;
   const mark = (on) => element.classList.toggle("over", on);
@@ -52,7 +52,7 @@ async function listed(folder) {
   }
 }
 
-/** A folder of photos as one class; a folder of folders as a class for each. */
+/** Return a folder of photos as one class, a folder of folders as a class for each. */
 async function classFolders(folder) {
   const inside = await listed(folder);
   const files = await Promise.all(inside.filter((entry) => entry.isFile).map(fileOf));

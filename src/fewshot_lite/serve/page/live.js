@@ -1,10 +1,10 @@
-// Naming: the webcam as it runs, and photos that are dropped, pasted or chosen.
+// Classification of the webcam's picture, and of photos that are dropped, pasted or chosen.
 
 import { addPhoto, classify, current } from "./api.js";
 import * as camera from "./camera.js";
 import { byId, make, percent, setOptions, toast } from "./dom.js";
 
-const SIDE = 320; // of the pictures that are sent to be named
+const SIDE = 320; // of the webcam's pictures, in pixels
 
 function bars(answer) {
   return answer.labels.map(({ name, probability }) => {
@@ -23,7 +23,7 @@ function show(answer) {
   byId("bars").replaceChildren(...bars(answer));
 }
 
-/** Name what the camera shows, as fast as answers come. */
+/** Classify the camera's picture again and again. */
 export async function watch() {
   let rate = 0;
   for (;;) {
@@ -47,7 +47,7 @@ export async function watch() {
   }
 }
 
-/** Name photos and list the answers, each with the way to correct it. */
+/** Classify photos and list the answers, each with a way to correct it. */
 export async function tryPhotos(files) {
   if (!current()?.model) {
     toast("There is no model yet: it needs photos of two classes at least.");

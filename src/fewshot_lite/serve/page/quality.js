@@ -1,4 +1,4 @@
-// How good the model is: what to expect, photos in doubt, what is taken for what.
+// The model's quality: expected accuracy, doubtful photos, the confusion matrix.
 
 import { change } from "./api.js";
 import { byId, make, percent } from "./dom.js";

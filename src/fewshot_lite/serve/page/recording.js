@@ -1,16 +1,16 @@
-// Photos from the webcam into a class: while a button is held, or after a countdown for two hands.
+// Recording of photos from the webcam into a class, while a button is held or after a countdown.
 
 import { addPhoto, refresh } from "./api.js";
 import * as camera from "./camera.js";
 import { byId, counted, toast } from "./dom.js";
 
 const EVERY = 200; // milliseconds between photos
-const AT_ONCE = 4; // photos on their way
+const AT_ONCE = 4; // uploads at a time
 
-let label = null; // the class that is being recorded
+let label = null; // the class being recorded
 const wait = (time) => new Promise((resume) => setTimeout(resume, time));
 
-/** Record into a class until `stopRecording`. */
+/** Record photos into a class until `stopRecording` is called. */
 export async function record(name) {
   if (label !== null) return;
   label = name;
