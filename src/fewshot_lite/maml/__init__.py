@@ -1,1 +1,1 @@
-"""Adapting by gradient: the inner loop of MAML and its kin, and the linear algebra of iMAML."""
+"""Learners that adapt by gradient steps: MAML, iMAML, Lambda patterns, and refinement."""

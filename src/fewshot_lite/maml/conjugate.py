@@ -1,6 +1,6 @@
-"""Conjugate gradients on a symmetric matrix that is known by its products with vectors alone.
+"""Conjugate gradients on a symmetric matrix, given by its products with vectors.
 
-Hestenes and Stiefel 1952; stopping where the matrix is not positive definite as Steihaug 1983 does.
+Hestenes and Stiefel 1952; it stops at negative curvature, like Steihaug 1983.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fewshot_lite.maml.params import Params, add, dot, scaled
 
-#: Directions along which pᵀAp is no more than this share of pᵀp count as flat.
+#: Directions along which pᵀAp is at most this share of pᵀp count as flat.
 _FLAT = 1e-12
 
 
@@ -23,35 +23,35 @@ class Solution:
 
     x: Params
     negative_curvature: Tensor
-    """bool (): A is not positive definite, and x is from before the direction that shows it."""
+    """bool (): A is not positive definite, and x is that before the direction that showed it."""
 
 
 def conjugate_gradient(multiply: Callable[[Params], Params], b: Params, steps: int) -> Solution:
-    """x near A⁻¹ b after at most so many products.
+    """Approximate x = A⁻¹ b by at most `steps` products.
 
-    Where the first direction has no positive curvature x is b itself: for the matrix of iMAML,
-    I + H/λ, what ignoring the inner loop gives. Written without branches, to run under vmap.
+    If the first direction has no positive curvature, x is b itself: for the matrix of iMAML,
+    I + H/λ, that is ignoring the inner loop. There are no branches, so it runs under vmap.
     """
     x = scaled(b, 0.0)
     residual, direction = b, b
     rho = dot(b, b)
-    going = rho > 0
-    negative = torch.zeros_like(going)
+    active = rho > 0
+    negative = torch.zeros_like(active)
     for step in range(steps):
         product = multiply(direction)
         curvature = dot(direction, product)
         square = dot(direction, direction)
-        bad = going & ~(curvature > _FLAT * square)
-        negative = negative | bad
+        flat = active & ~(curvature > _FLAT * square)
+        negative = negative | flat
         if step == 0:
-            x = {k: torch.where(bad, b[k], v) for k, v in x.items()}
-        going = going & ~bad
-        alpha = torch.where(going, rho / torch.where(going, curvature, 1), 0)
+            x = {k: torch.where(flat, b[k], v) for k, v in x.items()}
+        active = active & ~flat
+        alpha = torch.where(active, rho / torch.where(active, curvature, 1), 0)
         x = add(x, direction, alpha)
         residual = add(residual, product, -alpha)
-        after = dot(residual, residual)
-        beta = torch.where(going, after / torch.where(rho > 0, rho, 1), 0)
+        rho_after = dot(residual, residual)
+        beta = torch.where(active, rho_after / torch.where(rho > 0, rho, 1), 0)
         direction = add(residual, direction, beta)
-        going = going & (after > torch.finfo(after.dtype).tiny)
-        rho = after
+        active = active & (rho_after > torch.finfo(rho_after.dtype).tiny)
+        rho = rho_after
     return Solution(x, negative)

@@ -1,4 +1,4 @@
-"""Inner loops: from the start φ⁰ towards the minimum of L̂(φ) + (λ/2) ‖φ - φ⁰‖²."""
+"""Inner loops: minimise L̂(φ) + (λ/2) ‖φ - φ⁰‖² from the start φ⁰."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from fewshot_lite.maml.conjugate import conjugate_gradient
 from fewshot_lite.maml.objective import Objective
 from fewshot_lite.maml.params import Factor, Params, add, dot, scaled
 
-#: Halvings of a step that a line search tries.
+#: The most halvings of a step in a line search.
 _MOST_HALVINGS = 10
-#: Share of the decrease that the slope promises which a step must have (Armijo).
-_ENOUGH = 1e-4
+#: The share of the linear decrease that a step must achieve (Armijo).
+_ARMIJO = 1e-4
 
 
 def gradient_descent(
@@ -27,7 +27,7 @@ def gradient_descent(
     proximal: float = 0.0,
     path: list[Params] | None = None,
 ) -> Params:
-    """One step of gradient descent for each entry of `names`.
+    """Take one step of gradient descent for each entry of `names`.
 
     Args:
         objective: L̂.
@@ -35,7 +35,7 @@ def gradient_descent(
         names: the parameters that each step updates.
         rate: α.
         proximal: λ.
-        path: if given, φ before each step is appended; the only memory that grows with steps.
+        path: a list that φ before each step is appended to; only this grows with the steps.
 
     Returns:
         φ, all parameters.
@@ -48,8 +48,8 @@ def gradient_descent(
             continue
         gradient, _ = objective.gradient(params, updated)
         if proximal:
-            away = {k: params[k] - start[k] for k in updated}
-            gradient = add(gradient, away, proximal)
+            offset = {k: params[k] - start[k] for k in updated}
+            gradient = add(gradient, offset, proximal)
         params = add(params, scaled(gradient, rate), -1.0)
     return params
 
@@ -64,32 +64,32 @@ def hessian_free(
     cg_steps: int,
     curvature: Curvature = "hessian",
 ) -> Params:
-    """Newton steps by conjugate gradients, each with a line search (Martens 2010; iMAML-HF).
+    """Take Newton steps by conjugate gradients, each with a line search (Martens 2010; iMAML-HF).
 
-    Arguments as `gradient_descent`; `cg_steps` is of each Newton step, and
-    `curvature` the matrix that is inverted. A step that does not lower
-    the objective ends the loop.
+    `curvature` is the matrix that is inverted, and `cg_steps` are those of a Newton step; the other
+    arguments are those of `gradient_descent`. A step that does not lower the objective ends the
+    loop.
     """
     params = dict(start)
     if not names:
         return params
     for _ in range(steps):
         gradient, loss = objective.gradient(params, names)
-        away = {k: params[k] - start[k] for k in names}
-        gradient = add(gradient, away, proximal)
-        value = loss + proximal / 2 * dot(away, away)
+        offset = {k: params[k] - start[k] for k in names}
+        gradient = add(gradient, offset, proximal)
+        value = loss + proximal / 2 * dot(offset, offset)
 
         def multiply(p: Params, params: Params = params) -> Params:
             return add(objective.product(curvature, params, p, names), p, proximal)
 
-        direction = conjugate_gradient(multiply, gradient, cg_steps).x  # downhill is minus it
+        direction = conjugate_gradient(multiply, gradient, cg_steps).x  # uphill
         slope = -dot(gradient, direction)
         step = 1.0
         for _ in range(_MOST_HALVINGS):
             tried = add(params, direction, -step)
-            moved = {k: tried[k] - start[k] for k in names}
-            after = objective.value(tried) + proximal / 2 * dot(moved, moved)
-            if bool(after <= value + _ENOUGH * step * slope):
+            offset = {k: tried[k] - start[k] for k in names}
+            after = objective.value(tried) + proximal / 2 * dot(offset, offset)
+            if bool(after <= value + _ARMIJO * step * slope):
                 break
             step /= 2
         else:

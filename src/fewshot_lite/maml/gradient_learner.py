@@ -40,24 +40,24 @@ _HEAD = ("head.weight", "head.bias")
 
 @dataclass(frozen=True)
 class Solved:
-    """Where an inner loop came to, and what the queries say of it."""
+    """The solution of an inner loop, with the gradient of the query loss there."""
 
     objective: Objective
     """L̂ of the support set."""
     path: list[Params]
-    """What `GradientLearner.solve` appended, if `needs_path`."""
+    """φ before each step, as `GradientLearner.solve` appends it; empty unless `needs_path`."""
     end: Params
     """φ*."""
     gradient: Params
     """∂L_test/∂φ*."""
     draw: Callable[[], Chosen | None]
-    """For a product with a Hessian, the images that estimate it; None for all."""
+    """Draws the images that estimate a product with a Hessian; None stands for all images."""
 
 
 class GradientLearner(Learner):
-    """A backbone whose weights, or some layers of them, take gradient steps in adaptation.
+    """A backbone that is adapted by gradient steps on its weights, or on those of some layers.
 
-    Runs in float32: differences between steps are what second derivatives are made of.
+    Runs in float32, as second derivatives depend on small differences.
     """
 
     head: LinearStart
@@ -75,26 +75,26 @@ class GradientLearner(Learner):
         backbone_lr: float = 1.0,
         film_stages: int | None = None,
     ) -> None:
-        """Assemble around a backbone.
+        """Assemble the learner around a backbone.
 
         Args:
             backbone: used as it is, not copied.
             inner_steps: T.
             inner_lr: α.
-            inner_head: where the head stands before the first step; see `LinearStart`.
+            inner_head: the head before the first step; see `LinearStart`.
             way: K of a learned head.
-            statistics: what BatchNorm layers normalise by: their running statistics, or the support
-                set's; see `support_norm`.
-            pattern: which layers are updated (`Pattern.parse`); None for all.
-            backbone_lr: learning rate of the backbone's start as a share of the learner's.
-            film_stages: of the backbone, only the norm parameters of this many stages from the top
-                are updated, and only their start is learned; None: all weights.
+            statistics: the statistics of BatchNorm layers: the running ones, or the support set's;
+                see `support_norm`.
+            pattern: the layers to update (`Pattern.parse`); None for all.
+            backbone_lr: learning rate of the backbone's start relative to the learner's.
+            film_stages: learn and update only the norm parameters of this many stages of the
+                backbone, from the top; None: all weights.
 
         Raises:
-            UsageError: a learned head without a way, a pattern that does not fit, or FiLM that
-                cannot act: on a backbone without so many stages or norm layers with biases, or
-                with the support set's statistics, which change what lies below.
-            ValueError: numbers or names that no run can have had, as of a damaged file.
+            UsageError: a learned head without a way, a pattern that does not fit, or FiLM that is
+                impossible: on a backbone without enough stages or norm layers with biases, or with
+                the support set's statistics, which change what lies below.
+            ValueError: invalid numbers or names, as of a damaged file.
         """
         _check_numbers(inner_steps=inner_steps, inner_lr=inner_lr, backbone_lr=backbone_lr)
         if inner_head not in get_args(InnerHead) or statistics not in get_args(NormStatistics):
@@ -115,11 +115,11 @@ class GradientLearner(Learner):
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Names of what a pattern has digits for: the backbone's stages and the head."""
+        """The layers of a pattern: the backbone's stages and the head."""
         return self._staged.layers
 
     def set_pattern(self, text: str | None) -> None:
-        """Choose the layers that are updated from now on; None for all.
+        """Set the layers to update; None for all.
 
         Raises:
             UsageError: as `Pattern.parse`.
@@ -145,11 +145,11 @@ class GradientLearner(Learner):
 
     @property
     def coupled(self) -> bool:
-        """Whether support images change each other's features: then they go through together."""
+        """Whether support images affect each other's features, and must share a pass."""
         return any(isinstance(module, SupportNorm) for module in self.backbone.modules())
 
     def updated_names(self) -> list[tuple[str, ...]]:
-        """The parameters that each inner step updates."""
+        """Return the parameters that each inner step updates."""
         layers = self.names_by_layer()
         return [
             tuple(name for on, layer in zip(row, layers, strict=True) if on for name in layer)
@@ -157,19 +157,19 @@ class GradientLearner(Learner):
         ]
 
     def names_by_layer(self) -> list[tuple[str, ...]]:
-        """The parameters of each of `layers` that can be updated."""
+        """Return the adaptable parameters of each of `layers`."""
         stages = self._staged.parameter_names()
         return [*(tuple(filter(self._is_adaptable, names)) for names in stages), _HEAD]
 
     def learned(self) -> Params:
-        """What meta-training learns and what steps update, without a graph.
+        """Return the parameters that meta-training learns and steps update, detached.
 
-        Of the backbone that is FiLM alone where only it adapts, else all.
+        They have all weights of the backbone, or FiLM alone if `film_stages` is set.
         """
         return {k: v.detach() for k, v in self.named_parameters() if self._is_adaptable(k)}
 
-    def entering(self, images: Tensor, micro_batch: int) -> Tensor:
-        """What the functions below take of images: maps, or images as the network takes them."""
+    def stage_inputs(self, images: Tensor, micro_batch: int) -> Tensor:
+        """Return the inputs of the first adaptable stage: lower maps, or preprocessed images."""
         if self.first_stage:
             return lower_maps_of(self, images, Passes(micro_batch))
         return self.backbone.prepared(images)
@@ -181,19 +181,19 @@ class GradientLearner(Learner):
         stage: int | None = None,
         record: Recorded | None = None,
     ) -> Tensor:
-        """Features (B, d) of the support set's `entering`, or of what stage `stage - 1` gave."""
+        """Return features (B, d) of support images from inputs of a stage (None: `stage_inputs`)."""
         return self._run(params, x, len(x), self._start if stage is None else stage, None, record)
 
     def logits_from(
         self, params: Mapping[str, Tensor], x: Tensor, stage: int | None = None
     ) -> Tensor:
-        """Logits (B, K) of the support set."""
+        """Return logits (B, K) of support images; arguments as `features_from`."""
         return self.head.logits(_head_of(params), self.features_from(params, x, stage))
 
     def query_logits(
         self, params: Mapping[str, Tensor], support: Tensor, queries: Tensor
     ) -> Tensor:
-        """Logits (Q, K) of queries' `entering`, with their graph to what the support set gives."""
+        """Return logits (Q, K) of queries, differentiable in the support set (`stage_inputs`)."""
         if not self.coupled:
             return self.logits_from(params, queries)
         both = torch.cat([support, queries])
@@ -203,24 +203,24 @@ class GradientLearner(Learner):
     def start(
         self, learned: Mapping[str, Tensor], features: Tensor, labels: Tensor, classes: int
     ) -> Params:
-        """φ⁰: what was learned, with the head for the support features (N, d)."""
-        own = {k.removeprefix("head."): v for k, v in learned.items() if k.startswith("head.")}
-        head = self.head.fit_with(own, features, labels, classes)
+        """Return φ⁰: the learned parameters, with the head for support features (N, d)."""
+        head = {k.removeprefix("head."): v for k, v in learned.items() if k.startswith("head.")}
+        fitted = self.head.fit_with(head, features, labels, classes)
         others = {k: v for k, v in learned.items() if not k.startswith("head.")}
-        return others | {f"head.{name}": value for name, value in head.items()}
+        return others | {f"head.{name}": value for name, value in fitted.items()}
 
     @torch.no_grad()
     def start_logits(self, images: Tensor, labels: Tensor, classes: int) -> Tensor:
-        """Logits (N, K) of support images before the first step; arguments as `adapt`."""
+        """Return logits (N, K) of support images before the first step; arguments as `adapt`."""
         learned, passes = self.learned(), Passes(len(images)) if self.coupled else Passes()
-        entering = self.entering(images, passes.micro_batch)
-        features = passes.map(lambda x: self.features_from(learned, x), entering)
+        inputs = self.stage_inputs(images, passes.micro_batch)
+        features = passes.map(lambda x: self.features_from(learned, x), inputs)
         return self.head.logits(_head_of(self.start(learned, features, labels, classes)), features)
 
     def objective(
         self, x: Tensor, labels: Tensor, micro_batch: int, stage: int | None = None
     ) -> Objective:
-        """L̂ of the support set's `entering`, or of what stage `stage - 1` gave."""
+        """Return L̂ of the support set; arguments as `features_from`."""
 
         def logits(params: Mapping[str, Tensor], x: Tensor) -> Tensor:
             return self.logits_from(params, x, stage)
@@ -231,19 +231,19 @@ class GradientLearner(Learner):
     def solve(
         self, objective: Objective, start: Params, path: list[Params] | None = None
     ) -> Params:
-        """φ* of the inner loop from φ⁰; the way there is appended to `path` if there is one."""
+        """Run the inner loop from φ⁰; return φ*, and append φ before each step to `path`."""
 
     @abstractmethod
     def pull_back(self, solved: Solved) -> tuple[Params, Tensor]:
-        """From ∂L_test/∂φ* to ∂L_test/∂φ⁰, over all of φ.
+        """Compute ∂L_test/∂φ⁰ from ∂L_test/∂φ*, over all of φ.
 
         Returns:
-            The gradient, and int64 (): times that negative curvature was met.
+            The gradient, and int64 (): how often negative curvature was met.
         """
 
     @property
     def needs_path(self) -> bool:
-        """Whether `pull_back` looks at where the inner loop went."""
+        """Whether `pull_back` needs the path of the inner loop."""
         return False
 
     @torch.no_grad()
@@ -258,8 +258,8 @@ class GradientLearner(Learner):
     ) -> TaskClassifier:
         """Adapt by gradient steps; arguments as `Learner.adapt_from_maps`.
 
-        Stages below the lowest that is updated are run once, however many steps there are. The
-        cast is used below the steps and for queries alone; `engine` is not used.
+        Stages below the lowest updated one run once, however many steps there are. The cast applies
+        below the steps and to queries; `engine` is not used.
 
         Raises:
             ValueError: a part of the learner is in training mode, or a class has no image.
@@ -272,8 +272,8 @@ class GradientLearner(Learner):
             raise ValueError(f"every one of the {classes} classes needs a support image")
         learned, stage = self.learned(), self.pattern.lowest
         size = len(x) if self.coupled else passes.micro_batch
-        own, record = Passes(size), Recorded()
-        entering = x if self.first_stage else self.backbone.prepared(x)
+        float_passes, record = Passes(size), Recorded()
+        inputs = x if self.first_stage else self.backbone.prepared(x)
 
         def lower(x: Tensor) -> Tensor:
             return self._run(learned, x, len(x), self.first_stage, stage, record)
@@ -281,14 +281,14 @@ class GradientLearner(Learner):
         def upper(params: Params) -> Callable[[Tensor], Tensor]:
             return lambda x: self.features_from(params, x, stage, record)
 
-        # What the head alone is adapted on are features.
-        below = own.map(lower, entering) if stage > self.first_stage else entering
+        # If the head alone is adapted, `below` are features.
+        below = float_passes.map(lower, inputs) if stage > self.first_stage else inputs
         features = below.new_zeros(len(x), self.backbone.feature_dim)
-        if self.head.way is None:  # a learned head does not look at them
-            features = own.map(upper(learned), below)
+        if self.head.way is None:  # a learned head does not use them
+            features = float_passes.map(upper(learned), below)
         start = self.start(learned, features, labels, classes)
         end = self.solve(self.objective(below, labels, size, stage), start)
-        features = own.map(upper(end), below)
+        features = float_passes.map(upper(end), below)
         values = [*end.values(), features]
         if not all(bool(torch.isfinite(value).all()) for value in values):
             raise FewshotError(
@@ -314,12 +314,12 @@ class GradientLearner(Learner):
             "statistics": self.statistics,
             "pattern": None if self.pattern == self._everything() else str(self.pattern),
             "backbone_lr": self.backbone_lr,
-            # Files of before have no such entry.
+            # Older files have no such entry.
             **({} if self.film_stages is None else {"film_stages": self.film_stages}),
         }
 
     def _choose_film(self, film_stages: int) -> None:
-        """Let the norm layers of the upper stages be all that adapts, and is learned."""
+        """Restrict adaptation and learning to the norm layers of the upper stages."""
         if self.coupled:
             raise UsageError(
                 f"--film-stages {film_stages}: must be left out with --statistics support, which "
@@ -343,11 +343,11 @@ class GradientLearner(Learner):
 
     @cached_property
     def _staged(self) -> Staged:
-        """The backbone in stages; cached past `Module.__setattr__`, so it is no submodule."""
+        """The backbone in stages; `cached_property` keeps it from becoming a submodule."""
         return Staged(self.backbone)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the stages: a copy's would still run the modules of the original."""
+        """Drop the stages: those of a copy would still run the modules of the original."""
         return {name: value for name, value in self.__dict__.items() if name != "_staged"}
 
     def _run(
@@ -359,7 +359,7 @@ class GradientLearner(Learner):
         stop: int | None,
         record: Recorded | None,
     ) -> Tensor:
-        """Stages `start` to before `stop`, of which the first `rows` images are the support set."""
+        """Run stages `start` to `stop - 1`; the first `rows` images are the support set."""
         weights = {k: v for k, v in params.items() if k.startswith("backbone.")}
         with support_rows(self.backbone.network, rows, record):
             result: Tensor = functional_call(self._staged, weights, (x, start, stop))
@@ -367,11 +367,7 @@ class GradientLearner(Learner):
 
 
 def _check_numbers(*, inner_steps: int, **rates: float) -> None:
-    """Refuse what a damaged file may hold.
-
-    Raises:
-        ValueError: it is out of range.
-    """
+    """Raise a ValueError for a number out of range, as of a damaged file."""
     if not isinstance(inner_steps, int) or not 1 <= inner_steps <= MOST_INNER_STEPS:
         raise ValueError(f"inner_steps {inner_steps!r}")
     for name, value in rates.items():

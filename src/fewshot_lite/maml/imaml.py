@@ -1,9 +1,9 @@
 """iMAML: meta-gradients from the inner problem's solution alone (Rajeswaran et al. 2019).
 
-Inner problem (equation 3): φ* = argmin L̂(φ) + (λ/2) ‖φ - φ⁰‖². Its solution's derivative follows
-from the implicit function theorem (`maml.implicit`): how φ* was found does not matter, and nothing
-of the way there is kept. The published code departs from this (inner steps without the proximal
-term, another matrix); this is the formula.
+Inner problem (equation 3): φ* = argmin L̂(φ) + (λ/2) ‖φ - φ⁰‖². The derivative of its solution
+follows from the implicit function theorem (`maml.implicit`): it does not depend on how φ* was
+found, and the path is not kept. This is the formula of the paper; the published code departs from
+it (inner steps without the proximal term, another matrix).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fewshot_lite.networks.backbone import Backbone
 
 
 class ImplicitMaml(GradientLearner):
-    """The start is a prior: adaptation stays near it, the nearer the larger λ."""
+    """iMAML; the larger λ, the closer adaptation stays to the start."""
 
     name: ClassVar[str] = "imaml"
 
@@ -38,21 +38,21 @@ class ImplicitMaml(GradientLearner):
         curvature: Curvature = "hessian",
         **shared: Any,
     ) -> None:
-        """Assemble around a backbone.
+        """Assemble the learner around a backbone.
 
         Args:
             backbone: used as it is, not copied.
             inner_steps: T.
             lam: λ.
-            cg_steps: of the meta-gradient, and of each Newton step.
-            inner_solver: "gd", or "hessian-free": Newton steps with a line search, where `inner_lr`
-                has no part.
-            curvature: what conjugate gradients multiply with, of Newton steps too: the Hessian of
-                L̂, or Gauss-Newton's matrix, which is never indefinite.
-            shared: the rest of what `GradientLearner` takes.
+            cg_steps: steps of conjugate gradients, for the meta-gradient and each Newton step.
+            inner_solver: "gd", or "hessian-free": Newton steps with a line search, which do not use
+                `inner_lr`.
+            curvature: the matrix of conjugate gradients, in Newton steps too: the Hessian of L̂, or
+                the Gauss-Newton matrix, which is never indefinite.
+            shared: the other arguments of `GradientLearner`.
 
         Raises:
-            ValueError: as `GradientLearner`; also for numbers of these that no run can have had.
+            ValueError: as `GradientLearner`; also for invalid values of these arguments.
             UsageError: as `GradientLearner`; also for a pattern that changes from step to step:
                 there is one inner problem, over one set of layers.
         """
@@ -107,6 +107,6 @@ class ImplicitMaml(GradientLearner):
 
     def hyperparameters(self) -> dict[str, Any]:
         own = {name: getattr(self, name) for name in ("lam", "cg_steps", "inner_solver")}
-        if self.curvature != "hessian":  # files of before have no such entry
+        if self.curvature != "hessian":  # older files have no such entry
             own["curvature"] = self.curvature
         return {**super().hyperparameters(), **own}

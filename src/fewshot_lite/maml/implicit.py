@@ -29,7 +29,7 @@ def implicit_gradient(
     cg_steps: int,
     curvature: Curvature = "hessian",
 ) -> tuple[Params, Tensor]:
-    """∂L_test/∂φ⁰ and ∂L_test/∂ψ.
+    """Return ∂L_test/∂φ⁰ and ∂L_test/∂ψ.
 
     Args:
         objective: L̂.
@@ -38,7 +38,7 @@ def implicit_gradient(
         updated: the names of φ.
         lam: λ.
         cg_steps: products with the Hessian.
-        curvature: the matrix in the place of ∇²L̂ and of ∂²L̂/∂ψ∂φ.
+        curvature: the matrix that stands for ∇²L̂ and ∂²L̂/∂ψ∂φ.
 
     Returns:
         The gradient, by name, and int64 (): 1 if conjugate gradients stopped at negative curvature.
@@ -51,9 +51,9 @@ def implicit_gradient(
         return add(p, objective.product(curvature, end, p, updated), 1 / lam)
 
     solution = conjugate_gradient(multiply, only(gradient, updated), cg_steps)
-    found = dict(gradient) | solution.x
+    result = dict(gradient) | solution.x
     others = [name for name in gradient if name not in solution.x]
     if others:
         mixed = objective.product(curvature, end, solution.x, tuple(gradient))
-        found |= {name: gradient[name] - mixed[name] / lam for name in others}
-    return found, solution.negative_curvature.long()
+        result |= {name: gradient[name] - mixed[name] / lam for name in others}
+    return result, solution.negative_curvature.long()

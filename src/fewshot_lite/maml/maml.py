@@ -5,13 +5,13 @@ meta-gradient is v_0 of
 
     v_T = ∇L_test(φ_T),    v_t = v_{t+1} - α ∇²L̂(φ_t) M_t v_{t+1},
 
-which is what back-propagation through the steps computes, one Hessian-vector product a step. Put
-so, it keeps T sets of parameters rather than T graphs; and as each factor is linear in a mean over
+which is what back-propagation through the steps computes, one Hessian-vector product a step. This
+form keeps T sets of parameters rather than T graphs; and as each factor is linear in a mean over
 the support images, estimating each from its own random subset leaves the expectation exact: LITE
 for MAML. First-order MAML takes v_T.
 
-Of learned rates α (Li et al. 2017, "Meta-SGD", one for each layer) the derivative needs nothing
-more: ∂L_test/∂log α is the sum over t of v_{t+1}ᵀ (φ_{t+1} - φ_t), over the layer's parameters.
+The derivative in learned rates α (Li et al. 2017, "Meta-SGD"; here one for each layer) comes for
+free: ∂L_test/∂log α is the sum over t of v_{t+1}ᵀ (φ_{t+1} - φ_t), over the layer's parameters.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from fewshot_lite.maml.objective import Objective
 from fewshot_lite.maml.params import Factor, Params, add, only, scaled
 from fewshot_lite.networks.backbone import Backbone
 
-#: The logarithms of learned rates among the parameters, and their learning rate as a multiple.
+#: The parameter with the logarithms of learned rates, and the factor on its learning rate.
 _RATES, _RATES_LR = "log_rates", 10.0
 
 
 class FirstOrderMaml(GradientLearner):
-    """The inner loop's own derivative is left out: as if φ* moved along with φ⁰."""
+    """First-order MAML: the derivative of the inner loop is ignored, as if φ* moved with φ⁰."""
 
     name: ClassVar[str] = "fomaml"
     log_rates: nn.Parameter | None
 
     def __init__(self, backbone: Backbone, *, layer_rates: bool = False, **shared: Any) -> None:
-        """Assemble around a backbone.
+        """Assemble the learner around a backbone.
 
         Args:
             backbone: used as it is, not copied.
-            layer_rates: learn α, one for each layer that a pattern has digits for.
-            shared: the rest of what `GradientLearner` takes; α begins at its `inner_lr`.
+            layer_rates: learn α, one for each layer of a pattern.
+            shared: the other arguments of `GradientLearner`; α starts at its `inner_lr`.
 
         Raises:
             UsageError, ValueError: as `GradientLearner`.
@@ -60,12 +60,11 @@ class FirstOrderMaml(GradientLearner):
         return self.log_rates is not None
 
     def rates(self, params: Params) -> Factor:
-        """α: the one of all layers, or of each parameter that of its layer."""
+        """Return α: one for all layers, or that of its layer for each parameter."""
         if _RATES not in params:
             return self.inner_lr
-        of_layers = params[_RATES].exp()
-        layers = enumerate(self.names_by_layer())
-        return {name: of_layers[number] for number, names in layers for name in names}
+        layers = zip(params[_RATES].exp(), self.names_by_layer(), strict=True)
+        return {name: rate for rate, names in layers for name in names}
 
     def solve(
         self, objective: Objective, start: Params, path: list[Params] | None = None
@@ -76,11 +75,11 @@ class FirstOrderMaml(GradientLearner):
     def pull_back(self, solved: Solved) -> tuple[Params, Tensor]:
         gradient = solved.gradient
         if solved.path:  # as if all steps were one
-            gradient = gradient | self._of_rates(gradient, solved.path[0], solved.end)
-        return gradient, _none(gradient)
+            gradient = gradient | self._add_to_rates(gradient, solved.path[0], solved.end)
+        return gradient, _zero_like(gradient)
 
-    def _of_rates(self, v: Params, before: Params, after: Params) -> Params:
-        """The share in ∂L_test/∂log α of the way between two points."""
+    def _add_to_rates(self, v: Params, before: Params, after: Params) -> Params:
+        """Add the term of the step from `before` to `after` to ∂L_test/∂log α in v."""
         if _RATES not in v:
             return {}
         zero = v[_RATES].new_zeros(())
@@ -102,7 +101,7 @@ class FirstOrderMaml(GradientLearner):
 
 
 class Maml(FirstOrderMaml):
-    """Second order: the exact gradient through all inner steps."""
+    """MAML: the exact gradient through all inner steps."""
 
     name: ClassVar[str] = "maml"
 
@@ -118,11 +117,11 @@ class Maml(FirstOrderMaml):
                 direction = scaled(only(v, updated), rates)
                 chosen = solved.draw()
                 product = solved.objective.hessian_product(params, direction, tuple(v), chosen)
-                v = add(v | self._of_rates(v, params, after), product, -1.0)
+                v = add(v | self._add_to_rates(v, params, after), product, -1.0)
             after = params
-        return v, _none(v)
+        return v, _zero_like(v)
 
 
-def _none(gradient: Params) -> Tensor:
+def _zero_like(gradient: Params) -> Tensor:
     device = next(iter(gradient.values())).device
     return torch.zeros((), dtype=torch.int64, device=device)

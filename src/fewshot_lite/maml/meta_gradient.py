@@ -1,18 +1,18 @@
 """The meta-gradient of a task for learners that adapt by gradient steps.
 
-  0. `entering`    what lies below all that adapts or is learned, once an image.
-  1. `start`       features of the support set under θ, without a graph -> φ⁰ = (θ, head).
-  2. `solve`       the learner's inner loop: φ⁰ -> φ*.
-  3. `_test`       L_test, the mean loss over queries, and g = ∂L_test/∂φ*.
-  4. `pull_back`   the learner's own: g -> ∂L_test/∂φ⁰.
-  5. `_end`        a head that begins at class means: ∂L_test/∂head⁰ -> v_n = ∂L_test/∂f_n -> θ.
+  0. `stage_inputs`  outputs of the stages below all adaptable and learned ones, once an image.
+  1. `start`         features of the support set under θ, without a graph -> φ⁰ = (θ, head).
+  2. `solve`         the learner's inner loop: φ⁰ -> φ*.
+  3. `_test`         L_test, the mean loss over queries, and g = ∂L_test/∂φ*.
+  4. `pull_back`     the learner's own: g -> ∂L_test/∂φ⁰.
+  5. `_through_head` for a head from class means: ∂L_test/∂head⁰ -> v_n = ∂L_test/∂f_n -> θ.
 
 The inner gradient is a mean over support images, as are the products with its Hessian: all go
 through the network in micro-batches, at constant memory. In steps 4 (MAML) and 5 H images drawn at
 random, independently for each product, estimate the mean over all without bias: the gradient is a
-product of factors that are each linear in such a mean. iMAML's inverse is not linear, and a random
-subset would bias it: it looks at all images. So do learners whose images are coupled by the support
-set's statistics (`support_norm`): there is no mean over images to estimate.
+product of factors that are each linear in such a mean. The inverse in iMAML is not linear, and a
+random subset would bias it: it uses all images. So do learners whose images are coupled by the
+support set's statistics (`support_norm`): there is no mean over images to estimate.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ class MetaGradient:
     """The meta-gradient of one task."""
 
     gradients: Params
-    """By the names of the learner's parameters."""
+    """Gradients by the names of the learner's parameters."""
     loss: Tensor
     """Mean cross-entropy of the queries, ()."""
     accuracy: Tensor
-    """Share of the queries that were right, ()."""
+    """Accuracy on the queries, ()."""
     negative_curvature: Tensor
-    """int64 (): solutions that stopped at negative curvature."""
+    """int64 (): how many solutions stopped at negative curvature."""
 
 
 def meta_gradient(
@@ -58,28 +58,29 @@ def meta_gradient(
     h: int | None = None,
     micro_batch: int = 64,
 ) -> MetaGradient:
-    """The gradient of L_test(φ*(θ)) with respect to all that is learned.
+    """Return the gradient of L_test(φ*(θ)) with respect to all learned parameters.
 
     Args:
-        learner: its `.grad`s are not touched.
+        learner: the learner; its `.grad`s are not changed.
         task: support and queries, on the learner's device.
-        generator: CPU generator that subsets are drawn from, if there is an `h`.
+        generator: CPU generator to draw subsets from, needed with `h`.
         h: H, images that estimate each mean of steps 4 and 5 that can be estimated without bias;
             None for all.
         micro_batch: images in a pass; does not change the result.
     """
     learner.head.check_way(task.classes)
-    return _of_prepared(learner, _prepared(learner, task, micro_batch), generator, h, micro_batch)
+    prepared = _with_stage_inputs(learner, task, micro_batch)
+    return _from_stage_inputs(learner, prepared, generator, h, micro_batch)
 
 
-def _of_prepared(
+def _from_stage_inputs(
     learner: GradientLearner,
     task: Task,
     generator: torch.Generator | None,
     h: int | None,
     micro_batch: int,
 ) -> MetaGradient:
-    """Steps 1 to 5, of `GradientLearner.entering` in the place of images."""
+    """Run steps 1 to 5 on a task of `GradientLearner.stage_inputs`."""
     number, support = len(task.support), task.support
 
     def draw() -> Chosen | None:
@@ -91,7 +92,7 @@ def _of_prepared(
         learned = learner.learned()
         size = number if learner.coupled else micro_batch
         features = support.new_zeros(number, learner.backbone.feature_dim)
-        if learner.head.way is None:  # a learned head does not look at them
+        if learner.head.way is None:  # a learned head does not use them
             features = Passes(size).map(lambda x: learner.features_from(learned, x), support)
         start = learner.start(learned, features, task.support_labels, task.classes)
         objective = learner.objective(support, task.support_labels, micro_batch)
@@ -101,11 +102,11 @@ def _of_prepared(
         gradient, loss = test.gradient(end, tuple(end))
         accuracy = _accuracy(test, end)
         pulled, negative = learner.pull_back(Solved(objective, path, end, gradient, draw))
-        found = _end(learner, learned, features, task, pulled, draw(), size)
-    return MetaGradient(found, loss, accuracy, negative)
+        gradients = _through_head(learner, learned, features, task, pulled, draw(), size)
+    return MetaGradient(gradients, loss, accuracy, negative)
 
 
-def _end(
+def _through_head(
     learner: GradientLearner,
     learned: Params,
     features: Tensor,
@@ -114,37 +115,37 @@ def _end(
     chosen: Chosen | None,
     size: int,
 ) -> Params:
-    """Step 5: from ∂L_test/∂φ⁰ to what φ⁰ was made from, by name."""
-    own = {k: v for k, v in learned.items() if k.startswith("head.")}
-    found = {k: v for k, v in pulled.items() if not k.startswith("head.")}
+    """Run step 5: from ∂L_test/∂φ⁰ to the gradients of the learned parameters."""
+    learned_head = {k: v for k, v in learned.items() if k.startswith("head.")}
+    gradients = {k: v for k, v in pulled.items() if not k.startswith("head.")}
 
-    def head(own: Params, features: Tensor) -> Params:
-        start = learner.start(own, features, task.support_labels, task.classes)
+    def head(parameters: Params, features: Tensor) -> Params:
+        start = learner.start(parameters, features, task.support_labels, task.classes)
         return {k: v for k, v in start.items() if k.startswith("head.")}
 
-    pull = vjp(head, own, features)[1]
-    of_head, v = pull({k: w for k, w in pulled.items() if k.startswith("head.")})
+    pull = vjp(head, learned_head, features)[1]
+    head_gradients, v = pull({k: w for k, w in pulled.items() if k.startswith("head.")})
     if learner.head.way is None:
         x, backbone = task.support, {k: w for k, w in learned.items() if k.startswith("backbone.")}
         if chosen is not None:
-            at = chosen.indices.to(v.device)
-            x, v = x[at], v[at] * chosen.weights.to(v)[:, None]
-        for images, gradients in zip(x.split(size), v.split(size), strict=True):
+            indices = chosen.indices.to(v.device)
+            x, v = x[indices], v[indices] * chosen.weights.to(v)[:, None]
+        for images, v_images in zip(x.split(size), v.split(size), strict=True):
             pull = vjp(lambda w, x=images: learner.features_from(w, x), backbone)[1]
-            found = add(found, pull(gradients)[0])
-    found |= of_head
-    return found
+            gradients = add(gradients, pull(v_images)[0])
+    gradients |= head_gradients
+    return gradients
 
 
 def unrolled_gradient(learner: GradientLearner, task: Task) -> MetaGradient:
-    """As `meta_gradient`, by differentiating through the whole inner loop in one graph.
+    """Return the meta-gradient by differentiating through the whole inner loop in one graph.
 
-    Its memory grows with the steps. Of MAML it is the same gradient; of iMAML the gradient of what
-    the inner loop really reached.
+    Its memory grows with the steps. For MAML it is the same gradient as `meta_gradient`; for iMAML
+    it is that of the point which the inner loop really reached.
     """
     learner.head.check_way(task.classes)
     number = max(len(task.support), len(task.query))
-    task = _prepared(learner, task, number)
+    task = _with_stage_inputs(learner, task, number)
     test = _test(learner, task, number)
 
     def loss(learned: Params) -> tuple[Tensor, Params]:
@@ -160,12 +161,8 @@ def unrolled_gradient(learner: GradientLearner, task: Task) -> MetaGradient:
     return MetaGradient(gradients, value.detach(), accuracy, zero)
 
 
-def _shape(task: Task) -> tuple[object, ...]:
-    return task.support.shape, task.query.shape, task.classes
-
-
 def gradient_step(learner: GradientLearner, found: MetaGradient, *, scale: float = 1.0) -> LiteStep:
-    """Add a meta-gradient to the `.grad`s of what is learned."""
+    """Add a meta-gradient to the `.grad`s of the learned parameters."""
     for name, parameter in learner.named_parameters():
         if parameter.requires_grad and name in found.gradients:
             gradient = scale * found.gradients[name]
@@ -174,11 +171,12 @@ def gradient_step(learner: GradientLearner, found: MetaGradient, *, scale: float
 
 
 def check_subset(learner: GradientLearner, h: int | None, default: int | None) -> None:
-    """Refuse a number of images to draw where none can be drawn without bias.
+    """Refuse to draw images where a subset would be biased.
 
     Args:
+        learner: the learner.
         h: H; None for all.
-        default: what it is if nobody asked.
+        default: the default of H, which is ignored.
 
     Raises:
         UsageError: the learner's images are coupled.
@@ -191,23 +189,24 @@ def check_subset(learner: GradientLearner, h: int | None, default: int | None) -
 
 
 def vectorised_gradients(learner: GradientLearner, tasks: Sequence[Task]) -> list[MetaGradient]:
-    """`meta_gradient` of each task, computed all at once by vmap if they have one shape."""
-    if len({_shape(task) for task in tasks}) != 1:  # a photo was lost, and no other to replace it
+    """Return `meta_gradient` of each task, computed in one vmap if all have one shape."""
+    shapes = {(task.support.shape, task.query.shape, task.classes) for task in tasks}
+    if len(shapes) != 1:  # a photo could not be read, and there was no other to replace it
         return [meta_gradient(learner, task) for task in tasks]
     first = tasks[0]
     size = max(len(first.support), len(first.query))
 
-    def one(support: Tensor, labels: Tensor, query: Tensor, targets: Tensor) -> Any:
+    def of_task(support: Tensor, labels: Tensor, query: Tensor, targets: Tensor) -> Any:
         task = Task(support, labels, query, targets, first.classes)
-        found = _of_prepared(learner, task, None, None, size)
-        return found.gradients, found.loss, found.accuracy, found.negative_curvature
+        result = _from_stage_inputs(learner, task, None, None, size)
+        return result.gradients, result.loss, result.accuracy, result.negative_curvature
 
-    ready = [_prepared(learner, task, size) for task in tasks]
-    gradients, *figures = vmap(one)(
-        torch.stack([task.support for task in ready]),
-        torch.stack([task.support_labels for task in ready]),
-        torch.stack([task.query for task in ready]),
-        torch.stack([task.query_labels for task in ready]),
+    prepared = [_with_stage_inputs(learner, task, size) for task in tasks]
+    gradients, *figures = vmap(of_task)(
+        torch.stack([task.support for task in prepared]),
+        torch.stack([task.support_labels for task in prepared]),
+        torch.stack([task.query for task in prepared]),
+        torch.stack([task.query_labels for task in prepared]),
     )
     return [
         MetaGradient({k: v[row] for k, v in gradients.items()}, *(value[row] for value in figures))
@@ -216,14 +215,14 @@ def vectorised_gradients(learner: GradientLearner, tasks: Sequence[Task]) -> lis
 
 
 @torch.no_grad()
-def _prepared(learner: GradientLearner, task: Task, size: int) -> Task:
-    """The task with what its images are to what adapts: what lies below is computed here, once."""
-    support, query = (learner.entering(x, size) for x in (task.support, task.query))
+def _with_stage_inputs(learner: GradientLearner, task: Task, size: int) -> Task:
+    """Replace the images of a task by their `GradientLearner.stage_inputs`."""
+    support, query = (learner.stage_inputs(x, size) for x in (task.support, task.query))
     return replace(task, support=support, query=query)
 
 
 def _test(learner: GradientLearner, task: Task, micro_batch: int) -> Objective:
-    """L_test as a function of φ."""
+    """Return L_test as a function of φ."""
 
     def logits(params: Mapping[str, Tensor], x: Tensor) -> Tensor:
         return learner.query_logits(params, task.support, x)

@@ -1,7 +1,7 @@
 """L̂(φ), the mean loss over the support images, its gradient, and products of second derivatives.
 
-All are means over images, as long as these are not coupled: so they are summed up over
-micro-batches, and their memory does not depend on N.
+Unless images are coupled, all are means over images and are summed over micro-batches, so memory
+does not depend on N.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ class Objective:
 
     logits: Logits
     inputs: Tensor
-    """(N, …): images, or what a stage that is not adapted made of them."""
+    """(N, …): images, or the output of a stage that is not adapted."""
     labels: Tensor
     """int64 (N,)."""
     micro_batch: int | None
-    """Images in a pass; None where images are coupled, and all go through together."""
+    """Images in a pass; None if images are coupled, and all must share a pass."""
 
     def value(self, params: Mapping[str, Tensor]) -> Tensor:
-        """L̂, ()."""
+        """Return L̂, ()."""
         parts = [self._sum(params, x, y, None) for x, y, _ in self._batches(None)]
         return torch.stack(parts).sum()
 
     def gradient(
         self, params: Mapping[str, Tensor], names: tuple[str, ...]
     ) -> tuple[Params, Tensor]:
-        """∇L̂ with respect to the parameters of these names, and L̂."""
+        """Return ∇L̂ with respect to the parameters of these names, and L̂."""
         wrt = only(params, names)
         total: Params = {}
         values = []
@@ -54,8 +54,8 @@ class Objective:
             def part(w: Params, x: Tensor = x, y: Tensor = y) -> Tensor:
                 return self._sum({**params, **w}, x, y, None)
 
-            found, value = grad_and_value(part)(wrt)
-            total = add(total, found) if total else found
+            gradient, value = grad_and_value(part)(wrt)
+            total = add(total, gradient) if total else gradient
             values.append(value)
         return total, torch.stack(values).sum()
 
@@ -66,11 +66,13 @@ class Objective:
         names: tuple[str, ...],
         chosen: Chosen | None = None,
     ) -> Params:
-        """∂²L̂/∂w∂u · vector: rows of the parameters of these names, columns of `vector`'s.
+        """Return ∂²L̂/∂w∂u · vector, with w the parameters of `names` and u those of `vector`.
 
         Args:
+            params: all parameters.
             vector: over names that are among `names`; 0 elsewhere.
-            chosen: of which images, with what weights, the mean is estimated; None: all.
+            names: the parameters w.
+            chosen: the images, with weights, that estimate the mean; None: all.
         """
         wrt = only(params, names)
         direction = {k: vector[k] if k in vector else torch.zeros_like(v) for k, v in wrt.items()}
@@ -78,8 +80,8 @@ class Objective:
         for x, y, weights in self._batches(chosen):
 
             def slope(w: Params, x: Tensor = x, y: Tensor = y, s: Any = weights) -> Params:
-                found: Params = grad(lambda w: self._sum({**params, **w}, x, y, s))(w)
-                return found
+                gradient: Params = grad(lambda w: self._sum({**params, **w}, x, y, s))(w)
+                return gradient
 
             product = _along(slope, wrt, direction)
             total = add(total, product) if total else product
@@ -88,11 +90,11 @@ class Objective:
     def gauss_newton_product(
         self, params: Mapping[str, Tensor], vector: Mapping[str, Tensor], names: tuple[str, ...]
     ) -> Params:
-        """As `hessian_product`, with Gauss-Newton's matrix (1/N) Σ Jᵀ (diag p - p pᵀ) J.
+        """Return the product with the Gauss-Newton matrix (1/N) Σ Jᵀ (diag p - p pᵀ) J.
 
-        J is the derivative of an image's logits and p its probabilities: what is left of the
-        Hessian without the curvature of the network itself (Schraudolph 2002). It has no negative
-        eigenvalue.
+        J is the derivative of an image's logits and p its probabilities: the Hessian without the
+        curvature of the network itself (Schraudolph 2002), which has no negative eigenvalue.
+        Arguments as `hessian_product`.
         """
         wrt = only(params, names)
         direction = {k: vector[k] if k in vector else torch.zeros_like(v) for k, v in wrt.items()}
@@ -102,10 +104,10 @@ class Objective:
             def logits(w: Params, x: Tensor = x) -> Tensor:
                 return self.logits({**params, **w}, x)
 
-            found, pull, *_ = vjp(logits, wrt)
-            moved, shares = _pushed(logits, wrt, direction), found.softmax(1)
-            weighted = shares * moved
-            inner = weighted - shares * weighted.sum(1, keepdim=True)
+            outputs, pull, *_ = vjp(logits, wrt)
+            pushed, p = _pushed(logits, wrt, direction), outputs.softmax(1)
+            weighted = p * pushed
+            inner = weighted - p * weighted.sum(1, keepdim=True)
             product: Params = pull(inner / len(self.labels))[0]
             total = add(total, product) if total else product
         return total
@@ -117,7 +119,7 @@ class Objective:
         vector: Mapping[str, Tensor],
         names: tuple[str, ...],
     ) -> Params:
-        """`hessian_product` or `gauss_newton_product`, over all images."""
+        """Return `hessian_product` or `gauss_newton_product`, over all images."""
         if curvature == "gauss-newton":
             return self.gauss_newton_product(params, vector, names)
         return self.hessian_product(params, vector, names)
@@ -125,7 +127,7 @@ class Objective:
     def _sum(
         self, params: Mapping[str, Tensor], x: Tensor, y: Tensor, weights: Tensor | None
     ) -> Tensor:
-        """These images' share of L̂."""
+        """Return the term of some images in L̂."""
         losses = F.cross_entropy(self.logits(params, x), y, reduction="none")
         return (losses if weights is None else losses * weights).sum() / len(self.labels)
 
@@ -142,7 +144,7 @@ class Objective:
 
 @functools.cache
 def _load_forward_mode() -> None:
-    """Torch's modules for forward mode warn of their own deprecated parts when first loaded."""
+    """Load torch's modules for forward mode, which warn of their deprecated parts at first use."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -150,7 +152,7 @@ def _load_forward_mode() -> None:
 
 
 def _along(slope: Callable[[Params], Params], at: Params, direction: Params) -> Params:
-    """The derivative of a gradient along a direction: forward over reverse where torch can."""
+    """Return the derivative of a gradient along a direction: forward over reverse if torch can."""
     _load_forward_mode()
     try:
         product: Params = jvp(slope, (at,), (direction,))[1]
@@ -163,13 +165,13 @@ def _along(slope: Callable[[Params], Params], at: Params, direction: Params) -> 
 
 
 def _pushed(logits: Callable[[Params], Tensor], at: Params, direction: Params) -> Tensor:
-    """J · direction: forward mode where torch can, else the derivative of uᵀJ in u."""
+    """Return J · direction: by forward mode if torch can, else as the derivative of uᵀJ in u."""
     _load_forward_mode()
     try:
-        moved: Tensor = jvp(logits, (at,), (direction,))[1]
+        pushed: Tensor = jvp(logits, (at,), (direction,))[1]
     except (NotImplementedError, RuntimeError) as error:
         if "forward" not in str(error):
             raise
-        found, pull, *_ = vjp(logits, at)
-        moved = vjp(lambda u: pull(u)[0], torch.zeros_like(found))[1](direction)[0]
-    return moved
+        outputs, pull, *_ = vjp(logits, at)
+        pushed = vjp(lambda u: pull(u)[0], torch.zeros_like(outputs))[1](direction)[0]
+    return pushed

@@ -1,9 +1,9 @@
-"""Lambda patterns: which layers an adaptation updates, and at which of its steps.
+"""Lambda patterns: the layers that an adaptation updates at each of its steps.
 
 After Khabarlak 2022, "Faster Optimization-Based Meta-Learning Adaptation Phase" (arXiv 2206.05930):
-Λ is a binary vector over layers; what is not updated needs no gradient. Layers here are the stages
-of the backbone (`stages`), from the images up, and the head. Of the paper its abstract was at hand,
-so that how patterns are written, run and searched is this project's own.
+Λ is a binary vector over layers; layers that are not updated need no gradient. Layers here are the
+stages of the backbone (`stages`), from the images up, and the head. Only the abstract of the paper
+was at hand: how patterns are written, run and searched is this project's own.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from fewshot_lite.core.errors import UsageError
 
 @dataclass(frozen=True)
 class Pattern:
-    """For each inner step, which layers it updates: rows of `layers` booleans."""
+    """The layers that each inner step updates: a row of booleans, one a layer, for each step."""
 
     rows: tuple[tuple[bool, ...], ...]
 
     @classmethod
     def parse(cls, text: str, layers: tuple[str, ...], steps: int) -> Pattern:
-        """Read e.g. "00011", or "00011,00001" for two steps.
+        """Parse e.g. "00011", or "00011,00001" for two steps.
 
         Args:
-            text: a digit for each layer, those next to the images first; one row for all steps, or
-                as many as there are steps, with commas between.
-            layers: their names, the head's the last.
+            text: a digit for each layer, from the images up; one row for all steps, or a row for
+                each step, separated by commas.
+            layers: their names, the head's last.
             steps: inner steps.
 
         Raises:
-            ValueError: no text.
-            UsageError: another number of layers or rows, or something other than 0 and 1.
+            ValueError: not a string.
+            UsageError: another number of layers or rows, or a character other than 0 and 1.
         """
         if not isinstance(text, str):  # a damaged file
             raise ValueError(f"pattern {text!r}")
@@ -54,7 +54,7 @@ class Pattern:
 
     @classmethod
     def everything(cls, layers: int, steps: int, first: int = 0) -> Pattern:
-        """All layers from the first on, at all steps."""
+        """Update all layers from `first` on, at all steps."""
         return cls((tuple(layer >= first for layer in range(layers)),) * steps)
 
     @property
@@ -64,7 +64,7 @@ class Pattern:
 
     @property
     def updated(self) -> tuple[bool, ...]:
-        """Layers that some step updates."""
+        """Whether any step updates a layer, for each layer."""
         return tuple(any(column) for column in zip(*self.rows, strict=True))
 
     @property
@@ -79,16 +79,16 @@ class Pattern:
 
 
 def stages_that_move(text: str, layers: Sequence[str], first: int) -> tuple[bool, ...]:
-    """Read the pattern of a refinement, which moves a head and some stages, the same at each step.
+    """Parse the pattern of a refinement, which updates the head and some stages at every step.
 
     Args:
-        text: a digit for each layer, as `Pattern.parse` takes it; or names of stages with commas
-            between, in which `*` and `?` stand for any text and any character.
-        layers: their names from the images up, the head's the last.
-        first: the first stage that can move; what lies below is computed once.
+        text: a digit for each layer, as `Pattern.parse` takes it; or names of stages separated by
+            commas, in which `*` and `?` stand for any text and any character.
+        layers: their names from the images up, the head's last.
+        first: the first stage that can be updated; those below are computed once.
 
     Raises:
-        UsageError: it names no stage, an unknown one, one that cannot move, or leaves the head out.
+        UsageError: no stage, an unknown one, one that cannot be updated, or no head.
     """
     wrong, free = f"--refine-pattern {text}", layers[first:-1]
     remedy = f"Name some of {', '.join(free)}."
@@ -104,10 +104,10 @@ def stages_that_move(text: str, layers: Sequence[str], first: int) -> tuple[bool
     else:
         moved = []
         for name in text.split(","):
-            found = [layer for layer in layers[:-1] if fnmatchcase(layer, name.strip())]
-            if not found:
+            matches = [layer for layer in layers[:-1] if fnmatchcase(layer, name.strip())]
+            if not matches:
                 raise UsageError(f"{wrong}: {name.strip() or 'an empty name'}: no stage. {remedy}")
-            moved += found
+            moved += matches
     if not moved:
         raise UsageError(f"{wrong}: must name a stage. {remedy}")
     low = [layer for layer in moved if layer not in free]

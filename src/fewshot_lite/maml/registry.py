@@ -1,4 +1,4 @@
-"""All learners by the names that `--learner` takes, those that adapt by gradient among them."""
+"""All learners, those that adapt by gradient too, by the names that `--learner` takes."""
 
 from __future__ import annotations
 
@@ -23,11 +23,7 @@ LEARNERS: dict[str, Callable[..., Learner]] = {
 
 
 def make_learner(name: str, backbone: Backbone, hyperparameters: dict[str, Any]) -> Learner:
-    """A learner by name.
-
-    Raises:
-        UsageError: no such learner.
-    """
+    """Make a learner by name; raise a UsageError if there is none of this name."""
     if name == Frozen.name:
         return Frozen(backbone, **hyperparameters)
     if name not in LEARNERS:
