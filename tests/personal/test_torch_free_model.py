@@ -27,7 +27,7 @@ from fewshot_lite.personal.meta_model import MetaModel
 from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.report.adapting import adapt_page
 from fewshot_lite.personal.report.classifying import ClassifyReport
-from fewshot_lite.personal.report.reasons import likeness
+from fewshot_lite.personal.report.reasons import similarity
 from fewshot_lite.personal.torch_free_model import TorchFreeModel
 from photos import draw_classes
 
@@ -189,9 +189,9 @@ def test_reports_show_the_same_by_either_engine(file: Path, things: Path) -> Non
     assert isinstance(mine, TorchFreeModel)
     assert adapt_page(mine) == adapt_page(theirs)
     features = mine.features[::-1].copy()
-    np.testing.assert_allclose(likeness(mine, features), likeness(theirs, features), atol=1e-6)
+    np.testing.assert_allclose(similarity(mine, features), similarity(theirs, features), atol=1e-6)
     by_torch = likeness_by_torch(theirs, torch.from_numpy(features))
-    np.testing.assert_allclose(likeness(mine, features), by_torch.numpy(), atol=1e-6)
+    np.testing.assert_allclose(similarity(mine, features), by_torch.numpy(), atol=1e-6)
     pages = []
     for model in (mine, theirs):
         report = ClassifyReport(model)

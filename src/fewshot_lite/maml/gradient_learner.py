@@ -181,7 +181,7 @@ class GradientLearner(Learner):
         stage: int | None = None,
         record: Recorded | None = None,
     ) -> Tensor:
-        """Return features (B, d) of support images from inputs of a stage (None: `stage_inputs`)."""
+        """Return features (B, d) of support images from inputs of a stage (`stage_inputs`)."""
         return self._run(params, x, len(x), self._start if stage is None else stage, None, record)
 
     def logits_from(
