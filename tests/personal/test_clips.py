@@ -61,7 +61,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def groups_of(personal: PersonalModel) -> set[frozenset[str]]:
     """The photos that are left out together, by their names."""
-    numbers = personal.groups.tolist()
+    numbers = personal.contents.together.tolist()
     return {
         frozenset(name for name, n in zip(personal.photos, numbers, strict=True) if n == number)
         for number in numbers
@@ -82,8 +82,9 @@ def test_frames_of_a_clip_are_one_group(personal: PersonalModel) -> None:
 def test_a_clip_is_left_out_as_a_whole(personal: PersonalModel) -> None:
     found = personal.leave_one_out_logits()
     rows, labels, photos = personal.rows()
-    for number in personal.groups.unique().tolist():
-        out = personal.groups == number
+    groups = torch.from_numpy(personal.contents.together)
+    for number in groups.unique().tolist():
+        out = groups == number
         kept = ~out[photos]
         statistics = personal.head.fit(rows[kept], labels[kept], len(personal.class_names))
         expected = personal.head.logits(statistics, personal.features[out])
@@ -95,7 +96,8 @@ def test_a_clip_is_left_out_as_a_whole(personal: PersonalModel) -> None:
 def test_leaving_frames_out_alone_would_be_too_sure(personal: PersonalModel) -> None:
     contents = replace(personal.contents, groups=None, support_strangeness=None)
     alone = PersonalModel(personal.backbone, personal.head, contents)
-    clips = personal.groups.bincount()[personal.groups] > 1
+    groups = torch.from_numpy(personal.contents.together)
+    clips = groups.bincount()[groups] > 1
     own = personal.labels[:, None]
     whole = personal.leave_one_out_logits().log_softmax(1).gather(1, own)[clips].mean()
     single = alone.leave_one_out_logits().log_softmax(1).gather(1, own)[clips].mean()

@@ -38,11 +38,7 @@ class GeneratedLinearHead(Head):
         return {"feature_dim": self.feature_dim, "fixed_temperature": self.fixed_temperature}
 
     def fit(self, features: Tensor, labels: Tensor, classes: int) -> Statistics:
-        """Generate weights (K, d) and biases (K,) from support features (N, d) and labels (N,).
-
-        Raises:
-            ValueError: a class without images.
-        """
+        """Generate weights (K, d) and biases (K,); arguments and errors as `Head.fit`."""
         means, _ = class_means(at_least_float32(features), labels, classes)
         return {"weight": means + self.weight(means), "bias": self.bias(means).squeeze(1)}
 

@@ -42,11 +42,7 @@ class PrototypeHead(Head):
         return {"metric": self.metric}
 
     def fit(self, features: Tensor, labels: Tensor, classes: int) -> Statistics:
-        """Return the class means (K, d) of support features (N, d) with labels (N,).
-
-        Raises:
-            ValueError: a class without images.
-        """
+        """Return the class means (K, d); arguments and errors as `Head.fit`."""
         means, _ = class_means(self.prepared(features), labels, classes)
         return {"means": means}
 

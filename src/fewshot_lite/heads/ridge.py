@@ -62,11 +62,7 @@ class RidgeHead(Head):
         return {"root": self.root}
 
     def fit(self, features: Tensor, labels: Tensor, classes: int) -> Statistics:
-        """Return "weight" (K, d) and "bias" (K,) for support features (N, d) and labels (N,).
-
-        Raises:
-            ValueError: a class without images.
-        """
+        """Return "weight" (K, d) and "bias" (K,); arguments and errors as `Head.fit`."""
         x = self.prepared(features)
         means, shots = class_means(x, labels, classes)
         middle = means.mean(0)  # the weighted mean of all rows

@@ -17,8 +17,14 @@ from fewshot_lite.networks.film import NormParameters
 from fewshot_lite.networks.inference import compiled
 from fewshot_lite.networks.micro_batches import Passes
 from fewshot_lite.personal.adapt_options import AdaptOptions
-from fewshot_lite.personal.mirroring import without_mirrored
-from fewshot_lite.personal.views import AS_IS, MIRRORED, Pixels, choose_views, view
+from fewshot_lite.personal.views import (
+    AS_IS,
+    MIRRORED,
+    Pixels,
+    choose_views,
+    view,
+    without_mirrored,
+)
 
 #: Photos whose views are in memory at a time.
 _CHUNK = 16

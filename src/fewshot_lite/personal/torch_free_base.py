@@ -36,7 +36,6 @@ from fewshot_lite.networks.lite_graph import lite_graph
 from fewshot_lite.networks.lite_layout import VARIANTS, block_shapes
 from fewshot_lite.networks.sessions import open_session, run_session
 from fewshot_lite.personal.base_argument import parse_base
-from fewshot_lite.personal.mirroring import without_mirrored
 from fewshot_lite.personal.novelty_threshold import novelty_of_support
 from fewshot_lite.personal.support import (
     Labels,
@@ -47,7 +46,7 @@ from fewshot_lite.personal.support import (
     read_support,
 )
 from fewshot_lite.personal.torch_free_model import DESCRIPTION, TorchFreeModel
-from fewshot_lite.personal.views import MIRRORED, choose_views, view
+from fewshot_lite.personal.views import MIRRORED, choose_views, view, without_mirrored
 
 #: Bytes of maps kept in memory; beyond that they are kept in a temporary file.
 _IN_MEMORY = 16 * 2**20

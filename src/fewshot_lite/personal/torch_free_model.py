@@ -100,7 +100,7 @@ class TorchFreeModel(WithPhotos):
     @cached_property
     def _logits(self) -> Logits:
         """The fitted head."""
-        rows, labels, _ = self.rows()
+        rows, labels, _ = self.contents.rows()
         return self._head.fit((rows, labels, len(self.class_names)))
 
     @cached_property

@@ -14,6 +14,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from fewshot_lite.core.errors import UsageError
+from fewshot_lite.heads.array_head import ArrayHead
+from fewshot_lite.heads.calibration import leave_one_out_accuracy
+from fewshot_lite.heads.in_numpy import Array, Support
 
 AS_IS, MIRRORED, ZOOMED = "as is", "mirrored", "zoomed"
 #: All views; the first is always used.
@@ -22,6 +25,8 @@ VIEWS = (AS_IS, MIRRORED, ZOOMED)
 _MIDDLE = 0.8
 #: From this number of photos on, further views cost more than they gain.
 MANY_PHOTOS = 1000
+#: Mirrored views are dropped if that raises the leave-one-out accuracy by more than this.
+_MARGIN = 0.03
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -44,6 +49,28 @@ def choose_views(number: int | None, mirror: bool | None, photos: int) -> tuple[
     if number == 1 or (number is None and photos >= MANY_PHOTOS):
         return (AS_IS,)
     return tuple(view for view in VIEWS if view != MIRRORED or mirror is not False)
+
+
+def without_mirrored(
+    head: ArrayHead, support: Support, groups: Array, names: tuple[str, ...]
+) -> Array | None:
+    """Return the rows to keep, bool (N V,), if mirrored views should be dropped; else None.
+
+    They should be if the leave-one-out accuracy is clearly better without them, as where classes
+    are mirror images of each other.
+
+    Args:
+        head: calibrated on all views.
+        support: features (N V, d), labels (N V,) and K; the views of a photo are consecutive.
+        groups: int64 (N V,), rows of one number are left out together (`heads.groups`).
+        names: the V views.
+    """
+    features, labels, classes = support
+    kept = np.tile(np.array([name != MIRRORED for name in names]), len(labels) // len(names))
+    margin = max(_MARGIN, 1.5 / len(set(groups.tolist())))  # two photos at least
+    before = leave_one_out_accuracy(head, support, groups)
+    after = leave_one_out_accuracy(head, (features[kept], labels[kept], classes), groups[kept])
+    return kept if after > before + margin else None
 
 
 def recorded_views(provenance: dict[str, Any]) -> tuple[str, ...]:
