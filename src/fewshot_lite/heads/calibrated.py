@@ -141,8 +141,8 @@ class TorchArrayHead(ArrayHead):
 
         def logits(q: Array) -> Array:
             with torch.no_grad():
-                found: Array = head.logits(statistics, torch.from_numpy(q)).numpy()
-            return found
+                values: Array = head.logits(statistics, torch.from_numpy(q)).numpy()
+            return values
 
         return logits
 
@@ -150,8 +150,8 @@ class TorchArrayHead(ArrayHead):
         features, labels, classes = support
         rows = torch.from_numpy(features), torch.from_numpy(labels)
         photos = None if groups is None else torch.from_numpy(groups)
-        found: Array = self.head.leave_one_out_logits(*rows, classes, photos).numpy()
-        return found
+        logits: Array = self.head.leave_one_out_logits(*rows, classes, photos).numpy()
+        return logits
 
     def count_gain(self, counts: Array) -> Array:
         return leave_one_out.count_gain(self.head.describe(), state_of(self.head), counts)

@@ -86,5 +86,5 @@ def untempered(choice: Choice, factor: float = 1.0) -> CalibratedHead:
     """Return the head of a choice with another factor in the place of the calibrated one."""
     head = choice.head
     assert isinstance(head, CalibratedHead)
-    found = CalibratedHead(head.head, factor, float(head.count_offset), head.count_power)
-    return found.to(head.factor.device)
+    other = CalibratedHead(head.head, factor, float(head.count_offset), head.count_power)
+    return other.to(head.factor.device)

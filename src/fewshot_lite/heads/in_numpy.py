@@ -212,8 +212,8 @@ def _prototypes(options: Options, state: State, support: Support) -> Logits:
     def logits(q: Array) -> Array:
         q = as_doubles(q) - centre
         distances = np.square(q).sum(1)[:, None] + squares - 2 * q @ means.T
-        found: Array = -temperature * np.maximum(distances, 0)
-        return found
+        values: Array = -temperature * np.maximum(distances, 0)
+        return values
 
     return logits
 

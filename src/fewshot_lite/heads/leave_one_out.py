@@ -192,8 +192,8 @@ def _prototypes(options: Options, state: State, support: Support, rows: Array) -
         logits = 2 * q @ means.T - np.square(q).sum(2)[..., None] - np.square(means).sum(1)
         own_logits = -np.square(q - own_means[:, None]).sum(2)
     logits[np.arange(len(rows)), :, own] = own_logits
-    found: Array = math.exp(state["log_temperature"]) * logits
-    return found
+    scaled_logits: Array = math.exp(state["log_temperature"]) * logits
+    return scaled_logits
 
 
 def _mean(options: Options, state: State, support: Support, rows: Array) -> Array:

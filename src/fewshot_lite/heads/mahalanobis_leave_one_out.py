@@ -104,8 +104,8 @@ class _Support:
                 xx, xy, yy = self._products(rows[start : start + chunk], means, root, v)
                 # yᵀA⁻¹y + (X A⁻¹ y)ᵀ Γ (I - M Γ)⁻¹ X A⁻¹ y, M of X alone.
                 gained = gamma @ np.linalg.solve(np.eye(self.size) - xx @ gamma, xy)
-                found = yy.diagonal(axis1=2, axis2=3) + (xy * gained).sum(2)  # (P, K_m, g)
-                distances[start : start + chunk, :, members] = found.swapaxes(1, 2)
+                squares = yy.diagonal(axis1=2, axis2=3) + (xy * gained).sum(2)  # (P, K_m, g)
+                distances[start : start + chunk, :, members] = squares.swapaxes(1, 2)
         return distances
 
     def to_own(self, k: int, rows: Array) -> Array:
@@ -114,8 +114,8 @@ class _Support:
         weight = (m - g) / (m - g + 1)
         scale = weight / (m - g - 1) if m - g > 1 else 0.0
         share, root = self._shared(weight)
-        found = self._products(rows, self.means[[k]], root, self._own(k, root, scale)[None])
-        xx, xy, yy = (products[:, 0] for products in found)
+        of_class = self._products(rows, self.means[[k]], root, self._own(k, root, scale)[None])
+        xx, xy, yy = (products[:, 0] for products in of_class)
         products = np.concatenate(  # M
             [np.concatenate([xx, xy], 2), np.concatenate([xy.swapaxes(1, 2), yy], 2)], 1
         )

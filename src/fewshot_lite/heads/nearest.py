@@ -43,6 +43,6 @@ class NearestHead(Head):
         cosines = F.normalize(features.float(), dim=1) @ support.mT  # (Q, N)
         nearest = cosines.topk(min(self.neighbours, len(support)), dim=1)
         log_weights = nearest.values / _TEMPERATURE  # (Q, n)
-        mine = votes[nearest.indices] > 0  # (Q, n, K)
-        scores = torch.where(mine, log_weights[:, :, None], -torch.inf)
+        voted = votes[nearest.indices] > 0  # (Q, n, K)
+        scores = torch.where(voted, log_weights[:, :, None], -torch.inf)
         return scores.logsumexp(1)

@@ -161,13 +161,13 @@ def unrolled_gradient(learner: GradientLearner, task: Task) -> MetaGradient:
     return MetaGradient(gradients, value.detach(), accuracy, zero)
 
 
-def gradient_step(learner: GradientLearner, found: MetaGradient, *, scale: float = 1.0) -> LiteStep:
+def gradient_step(learner: GradientLearner, meta: MetaGradient, *, scale: float = 1.0) -> LiteStep:
     """Add a meta-gradient to the `.grad`s of the learned parameters."""
     for name, parameter in learner.named_parameters():
-        if parameter.requires_grad and name in found.gradients:
-            gradient = scale * found.gradients[name]
+        if parameter.requires_grad and name in meta.gradients:
+            gradient = scale * meta.gradients[name]
             parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
-    return LiteStep(float(found.loss), float(found.accuracy), int(found.negative_curvature))
+    return LiteStep(float(meta.loss), float(meta.accuracy), int(meta.negative_curvature))
 
 
 def check_subset(learner: GradientLearner, h: int | None, default: int | None) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,24 +30,27 @@ THRESHOLD_STEPS = 1000
 class ExportedModel(PhotoClassifier):
     """A personal model read from an exported file; it gives the same answers."""
 
-    def __init__(self, session: Any, about: dict[str, Any], bounds: Bounds) -> None:
+    def __init__(self, session: Any, description: dict[str, Any], bounds: Bounds) -> None:
         """Assemble from parts; use `ExportedModel.load`.
 
         Args:
             session: onnxruntime's session, with the inputs and outputs of `personal.export`.
-            about: the file's description.
+            description: the file's description.
             bounds: limits of memory and time for a run.
         """
         self._bounds = bounds
         self._session = session
-        self.about = about
-        self.class_names: tuple[str, ...] = tuple(about["class_names"])
-        self.image_size: int = about["image_size"]
-        self.provenance: dict[str, Any] = about["provenance"]
-        self.source_sha256: str | None = about["source"].get("sha256")
+        self.about = description
+        self.class_names: tuple[str, ...] = tuple(description["class_names"])
+        self.image_size: int = description["image_size"]
+        self.provenance: dict[str, Any] = description["provenance"]
+        self.source_sha256: str | None = description["source"].get("sha256")
         """Hash of the file that it was exported from."""
         # The first is that of `reject` = 0; above 999/1000 the last one holds.
-        self._thresholds = [math.inf, *(math.inf if t is None else t for t in about["thresholds"])]
+        self._thresholds = [
+            math.inf,
+            *(math.inf if t is None else t for t in description["thresholds"]),
+        ]
 
     @classmethod
     def load(cls, path: str | Path, *, flag: str = "--model") -> ExportedModel:
@@ -80,10 +82,10 @@ class ExportedModel(PhotoClassifier):
                 "wrote."
             )
         try:
-            about = jsons.loads(entry)
-            whole = _is_whole(about, data)
-            _check(about, session)
-            model = cls(session, about, bounds)
+            description = jsons.loads(entry)
+            whole = _is_whole(description, data)
+            _check(description, session)
+            model = cls(session, description, bounds)
         except (KeyError, TypeError, ValueError, AttributeError):
             raise FewshotError(f"{where}: its description is damaged. Export it anew.") from None
         if not whole:
@@ -125,41 +127,38 @@ class ExportedModel(PhotoClassifier):
         return self.outputs(pixels.transpose(0, 2, 3, 1))
 
 
-def with_checksum(graph: bytes, about: dict[str, Any], tail_of: Callable[[str], bytes]) -> bytes:
+def with_checksum(
+    graph: bytes, description: dict[str, Any], tail_of: Callable[[str], bytes]
+) -> bytes:
     """Return the bytes of a file: a graph, and its description with the checksum of the file.
 
     Args:
         tail_of: makes the bytes that follow the graph from the JSON of the description.
     """
-    data = graph + tail_of(json.dumps({CHECKSUM: UNKNOWN, **about}))
+    data = graph + tail_of(json.dumps({CHECKSUM: UNKNOWN, **description}))
     place = place_at_end(data)
     assert place is not None
     right = digits(np.frombuffer(data, np.uint8), place)
     return data[:place] + right + data[place + len(right) :]
 
 
-def _is_whole(about: dict[str, Any], data: bytes) -> bool:
-    """Whether the checksum, which is removed from the description, is right.
-
-    Older exports have the CRC-32 of the graph and then the description; the first ones have none.
-    """
-    expected, old = about.pop(CHECKSUM, None), about.pop("crc32", None)
-    if expected is not None:
-        return is_whole(np.frombuffer(data, np.uint8), place_at_end(data))
-    graph = memoryview(data)[: about.get("graph_bytes", len(data))]  # not a copy
-    return old is None or old == zlib.crc32(json.dumps(about).encode(), zlib.crc32(graph))
+def _is_whole(description: dict[str, Any], data: bytes) -> bool:
+    """Whether the checksum, which is removed from the description, is right; 0.1.0 wrote none."""
+    expected = description.pop(CHECKSUM, None)
+    return expected is None or is_whole(np.frombuffer(data, np.uint8), place_at_end(data))
 
 
-def _check(about: dict[str, Any], session: Any) -> None:
+def _check(description: dict[str, Any], session: Any) -> None:
     """Raise ValueError, KeyError or TypeError if description and network do not fit."""
-    size, names, thresholds = about["image_size"], about["class_names"], about["thresholds"]
+    keys = "image_size", "class_names", "thresholds"
+    size, names, thresholds = (description[key] for key in keys)
     shapes = {p.name: p.shape for p in (*session.get_inputs(), *session.get_outputs())}
     whole = (
         isinstance(names, list)
         and all(isinstance(name, str) for name in names)
         and len(thresholds) == THRESHOLD_STEPS - 1
         and all(t is None or isinstance(t, float) for t in thresholds)
-        and isinstance(about["provenance"], dict)
+        and isinstance(description["provenance"], dict)
         and shapes["pixels"][1:] == [size, size, 3]
         and shapes["probabilities"][1:] == [len(names)]
         and len(shapes["strangeness"]) == 1

@@ -142,7 +142,7 @@ def suggest(
     return Suggestions(tuple(suggestions), len(unlabelled), known, tuple(skipped))
 
 
-def copy_for_sorting(found: Suggestions, class_names: Iterable[str], folder: Path) -> None:
+def copy_for_sorting(suggestions: Suggestions, class_names: Iterable[str], folder: Path) -> None:
     """Copy suggested photos into a new folder, beside an empty folder for each class.
 
     Sorted into these by hand, they can be given to `add`, which ignores what is left over. Their
@@ -156,7 +156,7 @@ def copy_for_sorting(found: Suggestions, class_names: Iterable[str], folder: Pat
         folder.mkdir()
         for name in folder_names(class_names).values():
             (folder / name).mkdir()
-        for rank, item in enumerate(found.photos, start=1):
+        for rank, item in enumerate(suggestions.photos, start=1):
             if item.path is not None:
                 shutil.copyfile(item.path, folder / f"{rank:03d} {item.path.name}")
     except FileExistsError:

@@ -145,16 +145,16 @@ def _photos(path: Path) -> Iterator[tuple[Path, str | None]]:
         return
     require_folder(path)
     inner = subfolders(path)
-    found = list(walk_photos(path, videos=True))
-    if inner and not any(photo.parent == path for photo, problem in found if problem is None):
+    photos = list(walk_photos(path, videos=True))
+    if inner and not any(photo.parent == path for photo, problem in photos if problem is None):
         names = ", ".join(repr(folder.name) for folder in inner[:3])
         raise UsageError(
             f"--class: {path} holds folders ({names}) and no photos of its own. Leave out --class "
             "if they are classes, or else name the folders themselves."
         )
-    if not found:
+    if not photos:
         raise FewshotError(f"{path}: no photos in this folder.")
-    yield from found
+    yield from photos
 
 
 def _posix(path: str | Path) -> str:
