@@ -247,7 +247,7 @@ KINDS: tuple[str, ...] = tuple(_ARTISTS)
 
 
 def _background(rng: Random, side: int) -> Image.Image:
-    """A quiet surface, light more often than dark: a wall, planks, speckled stone or tiles."""
+    """Draw a plain surface, more often light than dark: a wall, planks, stone or tiles."""
     sort, count, u = rng.choice(["wall", "plank", "stone", "tile"]), rng.randint(3, 7), rng.uniform
     colour = _colour(rng, "plank" if sort == "plank" else "light light light light dark")
     pen, columns = _Pen(side), {"plank": 1, "tile": count}.get(sort, 0)
@@ -266,7 +266,7 @@ def _background(rng: Random, side: int) -> Image.Image:
 
 
 def _placed(layer: Image.Image, rng: Random) -> Image.Image:
-    """The thing turned, perhaps mirrored, scaled to fill much of the frame, moved within it."""
+    """Rotate a thing, mirror it or not, scale it to fill much of the frame, and shift it."""
     turned = layer.rotate(rng.uniform(-20, 20), Image.Resampling.BICUBIC, expand=True)
     thing = rng.choice([turned, ImageOps.mirror(turned)])
     thing = thing.crop(thing.getbbox())
@@ -278,7 +278,7 @@ def _placed(layer: Image.Image, rng: Random) -> Image.Image:
 
 
 def _lit(frame: Image.Image, thing: Image.Image, rng: Random) -> Image.Image:
-    """`thing` on `frame` under one light: its soft shadow, its rounded edges, the room's light."""
+    """Place a thing on a frame under one light: soft shadow, rounded edges, light of the room."""
     alpha, angle = thing.getchannel("A"), rng.uniform(0, 360)  # where the light comes from
     dx, dy = (f(math.radians(angle)) * frame.width for f in (math.sin, math.cos))
     soft = alpha.filter(ImageFilter.GaussianBlur(frame.width * 0.012))

@@ -38,7 +38,7 @@ class FineTuning:
     lr: float = 1e-3
     """Learning rate of Adam."""
     pattern: str | None = None
-    """Which layers are updated, e.g. "00011"; None for all."""
+    """The layers to update, e.g. "00011"; None for all."""
 
 
 class Linear(nn.Linear):

@@ -41,9 +41,9 @@ class ModelName:
     """One of the models to compare."""
 
     text: str
-    """As typed on the command line and shown in tables."""
+    """The name as typed on the command line and shown in tables."""
     baseline: str | None
-    """In `BASELINES` or `FILM_HEADS`, or `REFINE`; None for a meta-trained checkpoint as it is."""
+    """A name in `BASELINES` or `FILM_HEADS`, or `REFINE`; None for a checkpoint as it is."""
     base: str
     """The checkpoint, or the baseline's backbone: `default`, a file or torchvision's name."""
 

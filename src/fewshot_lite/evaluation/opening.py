@@ -37,7 +37,7 @@ from fewshot_lite.personal.meta_model import MetaModel
 
 @dataclass(frozen=True)
 class Session:
-    """How the networks of a comparison are run."""
+    """The settings with which the networks of a comparison are run."""
 
     device: str = "auto"
     precision: Precision = "auto"

@@ -89,7 +89,7 @@ class Comparison:
 
     protocol: str
     models: tuple[dict[str, Any], ...]
-    """As `opening.Opened` describes them."""
+    """The descriptions of the models; see `opening.Opened`."""
     notes: tuple[str, ...]
     sections: tuple[Section, ...]
     costs: dict[str, Cost]

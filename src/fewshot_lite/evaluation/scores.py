@@ -49,7 +49,7 @@ class TaskRecord:
     support: int
     queries: int
     scores: dict[str, TaskScore]
-    """By the model's name."""
+    """The scores by the model's name."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the values of a line of the log."""

@@ -19,7 +19,7 @@ from fewshot_lite.published.meta_dataset.reader import is_meta_dataset
 from fewshot_lite.published.meta_dataset.spec import SPLIT_NAMES
 from fewshot_lite.published.orbit.layout import find_orbit
 from fewshot_lite.published.orbit.protocol import RULES, OrbitProtocol
-from fewshot_lite.published.vtab.catalogue import look
+from fewshot_lite.published.vtab.catalogue import find_tasks
 from fewshot_lite.published.vtab.protocol import VtabProtocol
 
 #: Options that only class folders, and only ORBIT have.
@@ -109,6 +109,6 @@ def recognise(path: Path) -> ProtocolKind:
     if find_orbit(path):
         return "orbit"
     try:
-        return "vtab" if look(path).found else "folder"
+        return "vtab" if find_tasks(path).tasks else "folder"
     except FewshotError:
         return "folder"

@@ -75,21 +75,21 @@ def numbers(value: Any) -> list[int]:
 
 def top_of(request: Request) -> int:
     """Return the query parameter `top`, the number of class names in an answer."""
-    given = request.query_params.get("top", "3")
-    if not (given.isascii() and given.isdigit() and 1 <= int(given[:9]) <= 10_000):
-        raise UsageError(f"top={given[:20]!r}: give a whole number from 1.")
-    return int(given[:9])
+    top = request.query_params.get("top", "3")
+    if not (top.isascii() and top.isdigit() and 1 <= int(top[:9]) <= 10_000):
+        raise UsageError(f"top={top[:20]!r}: give a whole number from 1.")
+    return int(top[:9])
 
 
 def reject_of(request: Request) -> float | None:
     """Return the query parameter `reject`, the accepted share of rejected photos; None if off."""
-    given = request.query_params.get("reject", "0.05")
-    if given == "off":
+    reject = request.query_params.get("reject", "0.05")
+    if reject == "off":
         return None
     try:
-        share = float(given)
+        share = float(reject)
     except ValueError:
         share = math.nan
     if not 0 <= share < 1:
-        raise UsageError(f"reject={given[:20]!r}: give a share from 0 to below 1, or off.")
+        raise UsageError(f"reject={reject[:20]!r}: give a share from 0 to below 1, or off.")
     return share

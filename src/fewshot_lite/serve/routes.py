@@ -169,10 +169,10 @@ def _content(by_kind: dict[str, Schema]) -> dict[str, Any]:
 
 
 _STATUSES = {
-    400: "Something in the request cannot be.",
+    400: "The request is not valid.",
     404: "There is no such class or photo.",
-    409: "It does not go with how things are, e.g. there is no model yet.",
+    409: "Not possible at present, e.g. because there is no model yet.",
     413: "The body is too large.",
-    422: "It could not be done; for photos: none could be read.",
+    422: "It failed; for photos: none could be read.",
     503: "Too many requests at a time; try again after the seconds in Retry-After.",
 }

@@ -12,7 +12,7 @@ import pytest
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.images.photo import load_square
 from fewshot_lite.published.vtab import structured
-from fewshot_lite.published.vtab.catalogue import GROUPS, TASKS, look
+from fewshot_lite.published.vtab.catalogue import GROUPS, TASKS, find_tasks
 from fewshot_lite.published.vtab.pool import Splits
 from fewshot_lite.published.vtab.stored import WholeImage
 from vtab_files import (
@@ -59,8 +59,8 @@ SIZES = {
 
 
 def read(root: Path, task: str) -> Splits:
-    contents = look(root)
-    return next(found.splits() for found in contents.found if found.task.name == task)
+    contents = find_tasks(root)
+    return next(found.splits() for found in contents.tasks if found.task.name == task)
 
 
 def test_the_benchmark_has_18_tasks_in_three_groups() -> None:
@@ -170,7 +170,7 @@ def test_a_cut_never_changes(tmp_path: Path) -> None:
 def test_svhn_lies_where_torchvision_has_it_too(vtab: Vtab, tmp_path: Path) -> None:
     for path in (vtab[0] / "svhn").iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    assert [found.task.name for found in look(tmp_path).found] == ["svhn"]
+    assert [found.task.name for found in find_tasks(tmp_path).tasks] == ["svhn"]
 
 
 def test_class_folders_and_lists_serve_any_task(tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_class_folders_and_lists_serve_any_task(tmp_path: Path) -> None:
             for number in range(count):
                 flat(tmp_path / "dmlab" / split / f"c{label}" / f"{number}.png", label)
     write_lists(tmp_path, "clevr_dist", [5, 0, 5], [1, 0])
-    found = {f.task.name: f for f in look(tmp_path).found}
+    found = {f.task.name: f for f in find_tasks(tmp_path).tasks}
     assert {name: f.layout for name, f in found.items()} == {
         "clevr-distance": "lists",
         "dmlab": "class folders",
@@ -193,8 +193,8 @@ def test_class_folders_and_lists_serve_any_task(tmp_path: Path) -> None:
 def test_what_is_missing_is_named_with_its_source(tmp_path: Path) -> None:
     write_cifar100(tmp_path)
     (tmp_path / "cifar-100-binary/test.bin").unlink()
-    contents = look(tmp_path)
-    assert not contents.found
+    contents = find_tasks(tmp_path)
+    assert not contents.tasks
     assert len(contents.absent) == 17
     problem = contents.problems["cifar100"]
     assert f"{tmp_path / 'cifar-100-binary'}: lacks test.bin." in problem

@@ -1,1 +1,1 @@
-"""How results look in a terminal."""
+"""Printing of results to the terminal."""

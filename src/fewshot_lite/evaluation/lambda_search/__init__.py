@@ -1,1 +1,1 @@
-"""Which layers to update in adaptation: the search for a pattern, and where it is kept."""
+"""The search for a Lambda pattern: the layers to update in adaptation."""

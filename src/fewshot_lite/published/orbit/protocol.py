@@ -37,7 +37,7 @@ RANDOM_FRAMES = 10
 
 _T = TypeVar("_T")
 
-#: How the support frames of a clean video are chosen.
+#: The sampling of the support frames of a clean video.
 Support = Literal["uniform", "random"]
 
 Metric = Literal["frame_accuracy", "frames_to_recognition", "video_accuracy"]

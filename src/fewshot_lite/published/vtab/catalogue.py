@@ -160,7 +160,7 @@ TASKS = (
 
 
 @dataclass(frozen=True)
-class Found:
+class TaskData:
     """A task whose data were found."""
 
     task: VtabTask
@@ -185,41 +185,41 @@ class Found:
 class VtabContents:
     """The tasks of VTAB-v2 that a folder holds."""
 
-    found: tuple[Found, ...]
+    tasks: tuple[TaskData, ...]
     problems: dict[str, str]
     """The reasons why tasks whose data are incomplete cannot be used, by name."""
     absent: tuple[VtabTask, ...]
     """Tasks without any data."""
 
 
-def look(root: Path) -> VtabContents:
+def find_tasks(root: Path) -> VtabContents:
     """Find the tasks in a folder, by names of files only."""
-    found: list[Found] = []
+    tasks: list[TaskData] = []
     problems: dict[str, str] = {}
     absent: list[VtabTask] = []
     for task in TASKS:
         located = _locate(root, task)
-        if isinstance(located, Found):
-            found.append(located)
+        if isinstance(located, TaskData):
+            tasks.append(located)
         elif located is not None:
             problems[task.name] = located
         else:
             absent.append(task)
-    return VtabContents(tuple(found), problems, tuple(absent))
+    return VtabContents(tuple(tasks), problems, tuple(absent))
 
 
-def _locate(root: Path, task: VtabTask) -> Found | str | None:
+def _locate(root: Path, task: VtabTask) -> TaskData | str | None:
     """Return the data of a task, or a sentence with what its folder lacks, or None."""
     for name in dict.fromkeys((task.exported, task.name)):
         if all((root / name / part).is_file() for part in LISTS):
-            return Found(task, root / name, "lists")
+            return TaskData(task, root / name, "lists")
         if all((root / name / part).is_dir() for part in FOLDERS):
-            return Found(task, root / name, "class folders")
+            return TaskData(task, root / name, "class folders")
     lacking: str | None = None
     for folder in (root / name for name in task.folders):
         missing = [part for part in task.needs if not any(folder.glob(part))]
         if folder.is_dir() and not missing:
-            return Found(task, folder, "published files")
+            return TaskData(task, folder, "published files")
         # The root is no task's own folder: it is incomplete only if it holds some of the files.
         is_theirs = folder.is_dir() and (folder != root or len(missing) < len(task.needs))
         if is_theirs and lacking is None:
@@ -235,8 +235,8 @@ def missing_line(task: VtabTask) -> str:
 
 def require(root: Path) -> VtabContents:
     """Find the tasks in a folder; raise FewshotError if there are none."""
-    contents = look(root)
-    if contents.found:
+    contents = find_tasks(root)
+    if contents.tasks:
         return contents
     if contents.problems:
         raise FewshotError(next(iter(contents.problems.values())))

@@ -18,7 +18,7 @@ from fewshot_lite.core.random_streams import Stream, generator
 from fewshot_lite.evaluation.protocols.base import EvaluationProtocol, EvaluationTask
 from fewshot_lite.images.folders import require_folder
 from fewshot_lite.images.photo import Source
-from fewshot_lite.published.vtab.catalogue import GROUPS, TASKS, Found, require
+from fewshot_lite.published.vtab.catalogue import GROUPS, TASKS, TaskData, require
 from fewshot_lite.published.vtab.pool import Rows, Splits, VtabImages
 
 #: The numbers of the random streams for draws of training and of validation images.
@@ -49,13 +49,13 @@ class VtabProtocol(EvaluationProtocol):
             FewshotError: none of the tasks is there.
         """
         self._contents = require(require_folder(root))
-        self._seed, self._support, self._found = seed, support, self._contents.found
+        self._seed, self._support, self._tasks = seed, support, self._contents.tasks
         self._task_notes: dict[int, list[str]] = {}
 
     @property
     def groups(self) -> tuple[str, ...]:
         """The names of the tasks in the folder, in the order of tables."""
-        return tuple(found.task.name for found in self._found)
+        return tuple(data.task.name for data in self._tasks)
 
     @property
     def sections(self) -> Mapping[str, Sequence[str]]:
@@ -74,7 +74,7 @@ class VtabProtocol(EvaluationProtocol):
                 "mean over all tasks is incomplete and not comparable with published ones."
             )
         notes += self._contents.problems.values()
-        if any(found.layout != "lists" for found in self._found):
+        if any(data.layout != "lists" for data in self._tasks):
             notes.append(
                 "Support images are a seeded draw of the training images with every class in it; "
                 "published are the first in the order of TensorFlow Datasets, which only the "
@@ -94,7 +94,7 @@ class VtabProtocol(EvaluationProtocol):
 
     def __len__(self) -> int:
         """Return the number of data sets."""
-        return len(self._found)
+        return len(self._tasks)
 
     def task(self, number: int) -> EvaluationTask:
         """Return the task of data set `number`.
@@ -102,27 +102,27 @@ class VtabProtocol(EvaluationProtocol):
         Raises:
             FewshotError: its data are damaged, or too few for the support set.
         """
-        found = self._found[number]
-        splits = found.splits()
-        support, support_labels = self._draw_support(found, splits)
+        data = self._tasks[number]
+        splits = data.splits()
+        support, support_labels = self._draw_support(data, splits)
         queries = np.arange(len(splits.test), dtype=np.int64)
         present = np.unique(support_labels)
         known = np.isin(splits.test.labels, present)
-        notes = [f"{found.task.name}: {note}." for note in splits.notes]
+        notes = [f"{data.task.name}: {note}." for note in splits.notes]
         if not known.all():
             unknown = np.unique(splits.test.labels[~known])
             notes.append(
-                f"{found.task.name}: {int((~known).sum()):,} of {len(known):,} test images are "
+                f"{data.task.name}: {int((~known).sum()):,} of {len(known):,} test images are "
                 f"left out, of {len(unknown)} classes that have no support image; published "
                 f"figures count them as errors (times {known.mean():.4f})."
             )
         self._task_notes[number] = notes
         queries = queries[known]
         if not len(queries):
-            raise FewshotError(f"{found.folder}: no test images of classes that are in training.")
+            raise FewshotError(f"{data.folder}: no test images of classes that are in training.")
         labels = np.searchsorted(present, splits.test.labels[queries])
         return EvaluationTask(
-            group=found.task.name,
+            group=data.task.name,
             class_names=tuple(splits.class_names[label] for label in present),
             support=support,
             support_labels=tuple(np.searchsorted(present, support_labels).tolist()),
@@ -130,7 +130,7 @@ class VtabProtocol(EvaluationProtocol):
             query_labels=tuple(labels.tolist()),
         )
 
-    def _draw_support(self, found: Found, splits: Splits) -> tuple[tuple[Source, ...], Rows]:
+    def _draw_support(self, data: TaskData, splits: Splits) -> tuple[tuple[Source, ...], Rows]:
         """Draw support images and their labels, a fifth of them from any validation images."""
         from_val = 0 if splits.val is None else self._support // 5
         parts = [(splits.train, self._support - from_val, _SUPPORT)]
@@ -141,17 +141,17 @@ class VtabProtocol(EvaluationProtocol):
         for pool, count, split in parts:
             if len(pool) < count:
                 raise FewshotError(
-                    f"{found.folder}: {len(pool):,} images where {found.task.name} takes {count:,} "
-                    f"for the support set. Complete it from {found.task.url}."
+                    f"{data.folder}: {len(pool):,} images where {data.task.name} takes {count:,} "
+                    f"for the support set. Complete it from {data.task.url}."
                 )
-            chosen = _draw(pool, count, self._order(len(pool), found, split))
+            chosen = _draw(pool, count, self._order(len(pool), data, split))
             sources += pool.sources(chosen)
             labels.append(pool.labels[chosen])
         return tuple(sources), np.concatenate(labels)
 
-    def _order(self, count: int, found: Found, split: int) -> Rows:
+    def _order(self, count: int, data: TaskData, split: int) -> Rows:
         """Return a random order that does not depend on which other tasks the folder has."""
-        random = generator(self._seed, Stream.VTAB_IMAGES, TASKS.index(found.task), split)
+        random = generator(self._seed, Stream.VTAB_IMAGES, TASKS.index(data.task), split)
         order: Rows = torch.randperm(count, generator=random).numpy()
         return order
 
