@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import zlib
 from functools import partial
 from pathlib import Path
 
@@ -138,26 +137,6 @@ def test_an_export_of_before_there_were_checksums_is_read(file: Path, tmp_path: 
     entry.value = json.dumps(about)
     onnx.save(model, tmp_path / "old.onnx")
     assert ExportedModel.load(tmp_path / "old.onnx").about == about
-
-
-@pytest.mark.parametrize("right", [True, False])
-def test_the_checksum_that_exports_had_before_is_compared(
-    file: Path, tmp_path: Path, right: bool
-) -> None:
-    model = onnx.load(file)
-    about = json.loads(model.metadata_props[0].value)
-    del about["checksum"], model.metadata_props[:]
-    graph = model.SerializeToString()
-    about["graph_bytes"] = len(graph)
-    old = zlib.crc32(json.dumps(about).encode(), zlib.crc32(graph)) + (not right)
-    entry = onnx.ModelProto()
-    entry.metadata_props.add(key="fewshot_lite", value=json.dumps({**about, "crc32": old}))
-    (tmp_path / "old.onnx").write_bytes(graph + entry.SerializeToString())
-    if right:
-        assert ExportedModel.load(tmp_path / "old.onnx").about == about
-    else:
-        with pytest.raises(FewshotError, match="its checksum is wrong"):
-            ExportedModel.load(tmp_path / "old.onnx")
 
 
 def test_onnxruntime_prints_nothing_of_its_own(
