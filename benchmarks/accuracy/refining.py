@@ -3,8 +3,9 @@
     python -m benchmarks.accuracy.refining default DATA/clothing DATA/eth80 --log rows.jsonl \
         --shots 5,10 --tasks 30 --rows "auto,top stage"
 
-Rows (`ROWS`) say what moves; each is looked at after `--looks` steps. `auto` is all of
-`adapt --refine auto`: its folds, its number of steps, and the accuracy that it expects beside the
+Rows (`ROWS`) say what moves, or `film`, which is how `adapt --refine` steps on FiLM alone; each is
+looked at after `--looks` steps. `auto` and `on` are all of
+`adapt --refine auto` and `on`: folds, number of steps, and the accuracy that is expected beside the
 true one. Seconds are of the processor. `--log` keeps what is done, so that an interrupted run goes
 on where it was.
 """
@@ -15,6 +16,7 @@ import argparse
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from random import Random
@@ -27,7 +29,7 @@ from benchmarks.common import Row, RowLog, emit, gain, say
 from benchmarks.personal_tasks import Images, deal, task_arguments
 from fewshot_lite.heads.base import Head, SupportSet
 from fewshot_lite.heads.choice import choose_head
-from fewshot_lite.learners.base import Learner, TaskClassifier
+from fewshot_lite.learners.base import TaskClassifier
 from fewshot_lite.maml.refined import Moves, RefinedLearner, Refinement
 from fewshot_lite.networks.stages import Staged
 from fewshot_lite.personal.meta_model import MetaModel
@@ -50,22 +52,28 @@ class Task:
     """One task: what one pass makes of it, and what rows make of that."""
 
     def __init__(
-        self, learner: Learner, support: Tensor, labels: Tensor, looks: Sequence[int]
+        self, model: MetaModel, support: Tensor, labels: Tensor, looks: Sequence[int]
     ) -> None:
-        self.learner, self.looks, self.classes = learner, looks, int(labels.max()) + 1
-        self.start = adapt_in_one_pass(learner, support, labels, self.classes, by_onnxruntime=True)
+        self.model, self.learner, self.looks = model, model.learner, looks
+        self.classes = int(labels.max()) + 1
+        self.start = adapt_in_one_pass(
+            self.learner, support, labels, self.classes, by_onnxruntime=True
+        )
 
     def answers(self, row: str, below: Tensor) -> list[tuple[Row, Tensor]]:
         """What to record, and logits (Q, K) of queries, of which `below` is the lower map."""
         if row == "one pass":
             return [({"row": row}, self._refitted(self.start.classifier, below))]
-        return [self._auto(below)] if row == "auto" else self._steps(row, below)
+        return [self._adapted(row, below)] if row in ("auto", "on") else self._steps(row, below)
 
     def _steps(self, row: str, below: Tensor) -> list[tuple[Row, Tensor]]:
         found: list[tuple[Row, Tensor]] = []
-        (top, moves), stages = ROWS[row], len(Staged(self.learner.backbone).stages)
-        pattern = "0" * (stages - top) + "1" * (top + 1)
-        settings = Refinement(steps=max(self.looks), moves=moves, pattern=pattern)
+        settings = self.model.refinement("film")
+        if row != "film":
+            (top, moves), stages = ROWS[row], len(Staged(self.learner.backbone).stages)
+            pattern = "0" * (stages - top) + "1" * (top + 1)
+            settings = Refinement(moves=moves, pattern=pattern)
+        settings = replace(settings, steps=max(self.looks))
         learner, since = RefinedLearner(self.learner, settings), time.process_time()
 
         def look(steps: int, adapted: TaskClassifier) -> None:
@@ -81,11 +89,13 @@ class Task:
         learner.refine(*given, looks=self.looks, look=look)
         return found
 
-    def _auto(self, below: Tensor) -> tuple[Row, Tensor]:
+    def _adapted(self, refine: str, below: Tensor) -> tuple[Row, Tensor]:
         since = time.process_time()
-        found = refine_support(RefinedLearner(self.learner), self.start, always=False)
+        model = self.model
+        learner = RefinedLearner(self.learner, model.refinement(), image_size=model.image_size)
+        found = refine_support(learner, self.start, always=refine == "on")
         seconds, record = time.process_time() - since, found.record["refined"]
-        row: Row = {"row": "auto", "steps": record["steps"], "seconds": seconds}
+        row: Row = {"row": refine, "steps": record["steps"], "seconds": seconds}
         row["expected"] = record["left_out_accuracy"].get(str(record["steps"]))  # none at one shot
         if not record["steps"]:
             return row, self._refitted(self.start.classifier, below)
@@ -120,7 +130,7 @@ def measure(args: argparse.Namespace) -> list[Row]:
         groups = random.sample(enough, min(args.way, len(enough)))
         drawn = [random.sample(group, len(group)) for group in groups]
         support, labels, asked, truth = deal(drawn, [shot] * len(drawn), args.queries)
-        task = Task(model.learner, data.images[support], torch.tensor(labels), args.looks)
+        task = Task(model, data.images[support], torch.tensor(labels), args.looks)
         below, right = model.learner.lower_maps(data.images[asked]), torch.tensor(truth)
         for row in todo:
             log.add(
@@ -138,7 +148,7 @@ def summary(rows: list[Row]) -> list[Row]:
     before = {key(row): row["right"] for row in rows if row["row"] == "one pass"}
     groups: dict[tuple[object, ...], list[Row]] = defaultdict(list)
     for row in rows:
-        steps = "chosen" if row["row"] == "auto" else row.get("steps", 0)
+        steps = "chosen" if row["row"] in ("auto", "on") else row.get("steps", 0)
         for data in (row["data"], "all"):
             groups[row["shot"], data, row["row"], steps].append(row)
     return [

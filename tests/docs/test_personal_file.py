@@ -48,7 +48,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[dict[str, Any]
     frozen = Frozen(Backbone("conv4", SIZE, seed=1).eval(), head=NAMED_HEADS["mahalanobis-root"]())
     with pytest.MonkeyPatch.context() as patch:
         quick = Refinement(steps=1, batch=8)
-        patch.setattr(meta_model, "RefinedLearner", lambda own, _: RefinedLearner(own, quick))
+        patch.setattr(
+            meta_model, "RefinedLearner", lambda own, _, **more: RefinedLearner(own, quick, **more)
+        )
         refined = MetaModel(frozen.requires_grad_(False), SIZE).adapt(things, refine="on")
     tiny_model().save(home / "base.safetensors")
     FewShotClassifier(home / "base.safetensors").fit(things).save(home / "estimator")

@@ -151,13 +151,36 @@ def test_a_step_sees_one_view_of_each_photo() -> None:
 
 
 def test_of_many_photos_a_step_sees_two_of_a_class_at_least() -> None:
+    """The batch grows for them, to 64; of more classes a step sees some."""
     learner = RefinedLearner(frozen(), replace(SETTINGS, steps=40, batch=7))
-    labels, photos = torch.arange(40) % 10, torch.arange(40)
-    seen = [labels[rows] for rows in learner._episodes(labels, photos)]
-    assert all(len(of_step) <= 7 for of_step in seen)
-    assert all(int(torch.bincount(of_step).max()) >= 2 for of_step in seen)
-    assert all(len(of_step.unique()) == 3 for of_step in seen)
-    assert {k for of_step in seen for k in of_step.tolist()} == set(range(10))
+    for classes, shown in ((10, 10), (40, 32)):
+        labels, photos = torch.arange(4 * classes) % classes, torch.arange(4 * classes)
+        seen = [torch.bincount(labels[rows]) for rows in learner._episodes(labels, photos)]
+        assert all(sorted(set(counts.tolist()) - {0}) == [2] for counts in seen)
+        assert all(int((counts > 0).sum()) == shown for counts in seen)
+        assert {k for counts in seen for k in counts.nonzero().flatten().tolist()} == set(
+            range(classes)
+        )
+
+
+def test_what_needs_no_gradient_can_be_run_by_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, labels = torch.randint(0, 256, (6, 3, 32, 32), dtype=torch.uint8), torch.arange(6) % 2
+    base = frozen("efficientnet_lite0")
+    settings = replace(SETTINGS, steps=2, film_lr=1e-4, pattern="features.14,features.17")
+    by_torch = RefinedLearner(base, settings).adapt(images, labels, 2)
+    learner = RefinedLearner(base, settings, image_size=32)
+    starts: list[int] = []
+    run = learner._run
+
+    def counted(x: Tensor, parameters: dict[str, Tensor], start: int, stop: int | None) -> Tensor:
+        starts.append(start)
+        return run(x, parameters, start, stop)
+
+    monkeypatch.setattr(learner, "_run", counted)
+    found = learner.adapt(images, labels, 2)
+    assert starts == [14, 14], "the two steps alone"
+    expected = by_torch.support_features
+    torch.testing.assert_close(found.support_features, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_views_of_a_class_s_only_photo_are_told_by_one_another() -> None:

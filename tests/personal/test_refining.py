@@ -255,15 +255,15 @@ def test_the_stages_that_move_are_chosen(run: Run, things: Path, tmp_path: Path)
 
 def test_what_lambda_search_stored_is_what_moves() -> None:
     model = base()
-    assert model.refinement().pattern is None
+    assert model.refinement() == model.refinement("film")
     model.record[REFINE_PATTERN] = "00011"
     assert model.refinement().pattern == "00011"
     assert model.refinement("block3").pattern == "block3"
     film = model.refinement("film")
-    assert (film.moves, film.steps) == ("film", 20)
-    layers = set(model.learner.backbone.norm_layers())
+    assert (film.moves, film.steps) == ("film", 10)
+    layers = list(model.learner.backbone.norm_layers())
     moving = RefinedLearner(model.learner, film)._moving
-    assert {name.rpartition(".")[0] for name in moving} == layers, "all, as FiLM modulates all"
+    assert {name.rpartition(".")[0] for name in moving} == set(layers[2:]), "of the upper half"
     model.record[REFINE_PATTERN] = 5  # a damaged file
     with pytest.raises(UsageError, match="--refine-pattern 5: 5: no stage"):
         RefinedLearner(model.learner, model.refinement())

@@ -90,11 +90,11 @@ def adapt(
     refine_pattern: Annotated[
         str | None,
         option(
-            "The stages of the network that these steps move: names with commas between, e.g. "
-            "features.16 or 'layer*'; or digits as lambda-search prints them; or film: FiLM alone, "
-            "of all stages, which takes eight times as long and gains most.",
+            "The stages of the network whose weights these steps move: names with commas between, "
+            "e.g. features.16 or 'layer*'; or digits as lambda-search prints them; or film: the "
+            "FiLM parameters alone, of the upper half of the stages.",
             metavar="STAGES",
-            shown="what the base has stored, or the top one",
+            shown="what the base has stored, or film",
         ),
     ] = None,
     frames: Frames = None,

@@ -28,15 +28,18 @@ from torch.func import functional_call
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.progress import OnDone
 from fewshot_lite.core.random_streams import Stream, generator
-from fewshot_lite.learners.base import Engine, Learner, TaskClassifier
+from fewshot_lite.learners.base import Engine, Learner, Run, TaskClassifier
 from fewshot_lite.maml.gradient_learner import GradientLearner
 from fewshot_lite.maml.patterns import stages_that_move
 from fewshot_lite.networks.film import NormParameters
+from fewshot_lite.networks.inference import compiled
 from fewshot_lite.networks.micro_batches import Passes
 from fewshot_lite.networks.stages import Staged
 
 #: What steps move of a stage.
 Moves = Literal["film", "weights"]
+#: Photos in a step to which two of each class may raise `Refinement.batch`.
+_TWO_OF_EACH = 64
 #: Called with a step's number, and the learner as it was refined until then.
 Look = Callable[[int, TaskClassifier], None]
 
@@ -54,7 +57,7 @@ class Refinement:
     weight_lr: float = 5e-4
     """Step size of weights."""
     batch: int = 64
-    """Photos in a step, at most."""
+    """Photos in a step, at most; but two of each class where those are no more than 64."""
     smoothing: float = 0.1
     """Share of a label that goes to all classes."""
     proximal: float = 0.0
@@ -87,12 +90,16 @@ class RefinedLearner(Learner):
 
     name: ClassVar[str] = "refined"
 
-    def __init__(self, base: Learner, settings: Refinement | None = None) -> None:
+    def __init__(
+        self, base: Learner, settings: Refinement | None = None, *, image_size: int | None = None
+    ) -> None:
         """Put refinement on top of a learner.
 
         Args:
             base: a learner that adapts in one forward pass; used as it is, not copied.
             settings: of the steps.
+            image_size: side of the images, if onnxruntime may run what needs no gradient
+                (`networks.inference`), which is faster and is not counted.
 
         Raises:
             UsageError: a base that adapts by gradient itself, a backbone that cannot be run stage
@@ -109,6 +116,7 @@ class RefinedLearner(Learner):
         self.settings = settings or Refinement()
         self.settings.check()
         self.head = base.head
+        self._image_size = image_size
         self._staged = [Staged(base.backbone)]  # in a list, so that it is no submodule
         row = self._row()
         self._lowest = row.index(True)
@@ -123,6 +131,11 @@ class RefinedLearner(Learner):
         ]
         self._film = film
         self.eval()
+
+    def with_steps(self, steps: int) -> RefinedLearner:
+        """The same refinement with another number of steps."""
+        settings = replace(self.settings, steps=steps)
+        return RefinedLearner(self.base, settings, image_size=self._image_size)
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -173,21 +186,16 @@ class RefinedLearner(Learner):
             start: the base, adapted.
             x: of images, N rows.
         """
-
-        def below(part: Tensor) -> Tensor:
-            return self._run(part, start.parameters, self.first_stage, self._lowest)
-
-        return start.passes.map(below, x)
+        if self._lowest == self.first_stage:
+            return x
+        run = self._without_gradients(start.parameters, self.first_stage, self._lowest)
+        return start.passes.map(run, x)
 
     @torch.no_grad()
     def features_of(self, maps: Tensor, task: TaskClassifier) -> Tensor:
         """Features (N, d) of what `upper_maps` gave, as a refined task sees them."""
-
-        def above(part: Tensor) -> Tensor:
-            found = self._run(part, task.parameters, self._lowest, None)
-            return found.to(torch.promote_types(found.dtype, torch.float32))
-
-        return task.passes.map(above, maps)
+        features = task.passes.map(self._without_gradients(task.parameters, self._lowest), maps)
+        return features.to(torch.promote_types(features.dtype, torch.float32))
 
     @torch.no_grad()
     def refine(
@@ -251,6 +259,16 @@ class RefinedLearner(Learner):
             return tuple(number >= len(layers) - 2 for number in range(len(layers)))
         return stages_that_move(text, layers, self.base.first_stage)
 
+    def _without_gradients(
+        self, parameters: NormParameters, start: int, stop: int | None = None
+    ) -> Run:
+        """Return what runs stages `start` to before `stop`: onnxruntime if it may and can."""
+        if size := self._image_size:
+            run = compiled(self.backbone, size, start=start, stop=stop, parameters=parameters)
+            if run is not None:
+                return run
+        return lambda part: self._run(part, parameters, start, stop)
+
     def _run(self, x: Tensor, parameters: NormParameters, start: int, stop: int | None) -> Tensor:
         """Stages `start` to before `stop`, of images if `start` is 0."""
         if start == 0:
@@ -303,14 +321,15 @@ class RefinedLearner(Learner):
         pairs = torch.stack([labels, photos]).unique(dim=1)
         if int(torch.bincount(pairs[0]).max()) < 2:
             photos = torch.arange(len(labels))
+        most = max(self.settings.batch, min(2 * (int(labels.max()) + 1), _TWO_OF_EACH))
         for _ in range(self.settings.steps):
             order = torch.randperm(len(labels), generator=shuffle)
             _, of_row = photos[order].unique(return_inverse=True)
             first = torch.full((int(of_row.max()) + 1,), len(order))
             first = first.scatter_reduce(0, of_row, torch.arange(len(order)), "amin")
             rows = order[first.sort().values]  # a view of each photo, in random order
-            if len(rows) > self.settings.batch:
-                rows = _some(rows, labels[rows], self.settings.batch)
+            if len(rows) > most:
+                rows = _some(rows, labels[rows], most)
             yield rows
 
 

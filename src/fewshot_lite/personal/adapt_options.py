@@ -29,7 +29,7 @@ class AdaptOptions:
     photos left out are named better after them."""
     refine_pattern: str | None = None
     """The stages that those steps move (`maml.patterns.stages_that_move`), or "film": FiLM alone,
-    of all stages that the base modulates; None: those that the base has stored, or the top one."""
+    of the upper half of the stages; None: those that the base has stored, or "film"."""
     thumbnails: bool = True
     """Keep small pictures of the photos, for reports (`personal.report`)."""
 

@@ -78,7 +78,7 @@ def refine_support(
         trial = try_refinement(learner, upper, always=always, on_step=on_step)
         if not trial.steps:
             return replace(kept, record={"refined": trial.record()})
-        chosen = RefinedLearner(learner.base, replace(learner.settings, steps=trial.steps))
+        chosen = learner.with_steps(trial.steps)
         given = upper.maps, start.labels, start.classes, start.groups
         classifier = chosen.refine(start.classifier, *given, on_step=on_step)
     except FewshotError as error:  # the steps diverged, or were interrupted
@@ -128,7 +128,9 @@ def _answers(
     place = deal(start.labels[first], start.classes, start.groups[first])
     folds = [fold for fold in place.unique().tolist() if fold >= 0]
     most = learner.settings.steps
-    looks = sorted({n for n in (5, 10, 20) if n < most} | {most})
+    looks = [most]  # FiLM overfits little in its few steps, and a look takes a pass of many stages
+    if learner.settings.moves == "weights":
+        looks = sorted({n for n in (5, 10, 20) if n < most} | {most})
     found = {
         number: CrossAdaptation.unknown(len(first), start.classes, first.device)
         for number in (0, *looks)

@@ -28,6 +28,7 @@ from fewshot_lite.evaluation.opening import Session, open_models
 from fewshot_lite.evaluation.protocols.base import EvaluationProtocol, EvaluationTask
 from fewshot_lite.evaluation.results import Figure
 from fewshot_lite.maml.gradient_learner import GradientLearner
+from fewshot_lite.maml.refined import Refinement
 from fewshot_lite.networks.stages import Staged
 
 
@@ -57,11 +58,10 @@ class Subject:
         self.nested = False
         """Whether patterns update all stages from one on: the lowest alone determines the time."""
         if isinstance(method, RefinedMethod):
-            settings = replace(method.settings, steps=inner_steps or method.settings.steps)
-            method.settings = replace(settings, pattern=None)
+            method.settings = Refinement(steps=inner_steps or Refinement.steps)  # of weights
             self.layers, self.head_stays = method.refined.layers, True
             self.fixed, self.nested = method.learner.first_stage, True
-            self.inner_steps = settings.steps
+            self.inner_steps = method.settings.steps
         elif isinstance(method, LearnerMethod):
             learner = method.learner
             if not isinstance(learner, GradientLearner):
