@@ -1,17 +1,17 @@
-"""Refinement: a few gradient steps from where one forward pass arrives.
+"""Refinement: a few gradient steps from the solution of one forward pass.
 
 A one-pass learner gives FiLM parameters φ⁰ and features of the support set. From there Adam
 minimises, over the weights and FiLM parameters φ of the backbone's upper stages,
 
     mean over photos of  -log softmax_k(τ cos(f(x_n; φ), m_k without x_n))[y_n]  +  (λ/2) ‖φ - φ⁰‖²
 
-where m_k is the sum of the directions of the class's features: a photo is named by the others, as
-new photos will be, so that a step gains nothing by features that only know their own photo. Labels
-are smoothed, every class weighs the same, and a step sees one view of each photo. The head is no
-part of it: it is fitted to the features afterwards, as after one pass. The proximal term is that of
-iMAML's inner problem (Rajeswaran et al. 2019, equation 3); which stages move is a Lambda pattern
-(Khabarlak 2022; `maml.patterns`). What lies below the lowest of them is computed once per view, and
-a step looks at `batch` photos at most, whatever the support set's size.
+where m_k is the sum of the normalised features of class k: a photo is classified by the other
+photos, as new photos will be, so that a step gains nothing by features that fit their own photo
+alone. Labels are smoothed, every class weighs the same, and a step sees one view of each photo. The
+head has no part in the loss: it is fitted to the features afterwards, as after one pass. The
+proximal term is that of iMAML's inner problem (Rajeswaran et al. 2019, equation 3); the stages that
+move are a Lambda pattern (Khabarlak 2022; `maml.patterns`). The stages below them are computed once
+per view, and a step sees `batch` photos at most, whatever the support set's size.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ from fewshot_lite.networks.inference import compiled
 from fewshot_lite.networks.micro_batches import Passes
 from fewshot_lite.networks.stages import Staged
 
-#: What steps move of a stage.
+#: The parameters of a stage that steps update.
 Moves = Literal["film", "weights"]
 #: Photos in a step to which two of each class may raise `Refinement.batch`.
 _TWO_OF_EACH = 64
-#: Called with a step's number, and the learner as it was refined until then.
+#: Called with a step's number and the classifier after that step.
 Look = Callable[[int, TaskClassifier], None]
 
 
 @dataclass(frozen=True)
 class Refinement:
-    """How a one-pass solution is refined."""
+    """Settings of refinement."""
 
     steps: int = 30
     """The number of steps of Adam."""
     moves: Moves = "weights"
-    """What steps move of a stage: its FiLM parameters alone, or its weights with them."""
+    """The parameters of a stage that move: FiLM parameters alone, or weights with them."""
     film_lr: float = 1e-3
     """Step size of the FiLM parameters."""
     weight_lr: float = 5e-4
@@ -63,12 +63,12 @@ class Refinement:
     proximal: float = 0.0
     """λ."""
     pattern: str | None = None
-    """As `maml.patterns.stages_that_move` reads it; None for the top one."""
+    """The stages that move, as `maml.patterns.stages_that_move` reads it; None: the top one."""
     seed: int = 0
-    """The seed of which photos, and which view of each, a step sees."""
+    """Seed of the choice of photos, and of a view of each, for a step."""
 
     def check(self) -> None:
-        """Refuse values with which no step can be taken.
+        """Refuse values out of range.
 
         Raises:
             ValueError: one is out of range.
@@ -97,7 +97,7 @@ class RefinedLearner(Learner):
 
         Args:
             base: a learner that adapts in one forward pass; used as it is, not copied.
-            settings: of the steps.
+            settings: the settings of the steps.
             image_size: side of the images, if onnxruntime may run what needs no gradient
                 (`networks.inference`), which is faster and is not counted.
 
@@ -153,7 +153,7 @@ class RefinedLearner(Learner):
         return self.base.features(x, parameters)
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        """None: what is refined is the support set's, and the base is meta-trained by itself."""
+        """Return none: refinement is of one task, and the base is meta-trained by itself."""
         return []
 
     def hyperparameters(self) -> dict[str, Any]:
@@ -180,11 +180,11 @@ class RefinedLearner(Learner):
 
     @torch.no_grad()
     def upper_maps(self, start: TaskClassifier, x: Tensor) -> Tensor:
-        """What enters the lowest stage that moves, of what `lower_maps` gave; no step changes it.
+        """Return the inputs of the lowest stage that moves, which no step changes.
 
         Args:
             start: the base, adapted.
-            x: of images, N rows.
+            x: maps of `lower_maps`, N rows.
         """
         if self._lowest == self.first_stage:
             return x
@@ -193,7 +193,7 @@ class RefinedLearner(Learner):
 
     @torch.no_grad()
     def features_of(self, maps: Tensor, task: TaskClassifier) -> Tensor:
-        """Features (N, d) of what `upper_maps` gave, as a refined task sees them."""
+        """Return the features (N, d) of maps of `upper_maps`, after refinement."""
         features = task.passes.map(self._without_gradients(task.parameters, self._lowest), maps)
         return features.to(torch.promote_types(features.dtype, torch.float32))
 
@@ -210,17 +210,17 @@ class RefinedLearner(Learner):
         looks: Collection[int] = (),
         look: Look | None = None,
     ) -> TaskClassifier:
-        """Refine what the base made of a support set.
+        """Refine the solution of the base for a support set.
 
         Args:
             start: the base, adapted to these images.
-            maps: what `upper_maps` gave of them, N rows.
+            maps: their maps of `upper_maps`, N rows.
             labels: int64 (N,) of 0..K-1, every class present.
             classes: K.
-            photos: int64 (N,), the photo that each row is a view of.
+            photos: int64 (N,), the number of the photo of which each row is a view.
             on_step: called with (steps taken, steps in all).
             looks: numbers of steps after which `look` is called.
-            look: see there.
+            look: called after the steps of `looks`.
 
         Raises:
             FewshotError: the steps diverged.
@@ -247,7 +247,7 @@ class RefinedLearner(Learner):
         return classifier(parameters)
 
     def _row(self) -> tuple[bool, ...]:
-        """Which stages move, and the head."""
+        """Return for each stage, and for the head, whether it moves."""
         layers = self.layers
         if len(layers) < 3:
             raise UsageError(
@@ -270,7 +270,7 @@ class RefinedLearner(Learner):
         return lambda part: self._run(part, parameters, start, stop)
 
     def _run(self, x: Tensor, parameters: NormParameters, start: int, stop: int | None) -> Tensor:
-        """Stages `start` to before `stop`, of images if `start` is 0."""
+        """Run stages `start` to before `stop`, on images if `start` is 0."""
         if start == 0:
             x = self.backbone.prepared(x)
         named = {f"backbone.{name}": value for name, value in parameters.items()}
@@ -285,7 +285,7 @@ class RefinedLearner(Learner):
         classes: int,
         photos: Tensor,
     ) -> Iterator[NormParameters]:
-        """Adam's steps from φ⁰; after each, where they are."""
+        """Take Adam's steps from φ⁰ and yield the parameters after each."""
         settings = self.settings
         own = dict(self.backbone.named_parameters()) | start
         origin = {name: own[name].detach() for name in self._moving}
@@ -311,10 +311,10 @@ class RefinedLearner(Learner):
             yield start | {name: value.detach().clone() for name, value in moving.items()}
 
     def _episodes(self, labels: Tensor, photos: Tensor) -> Iterator[Tensor]:
-        """The rows of each step, int64 (B,): one view of each photo, or of some photos.
+        """Yield the rows of each step, int64 (B,): one view of each photo, or of some photos.
 
-        Where they are too many there are at least two of a class, if need be of some classes. Where
-        each class has one photo alone, its views take the place of photos.
+        Some photos are at least two of a class, if need be of some classes only. If each class has
+        a single photo, its views take the place of photos.
         """
         shuffle = generator(self.settings.seed, Stream.REFINEMENT_ROWS)
         labels, photos = labels.cpu(), photos.cpu()
@@ -340,10 +340,10 @@ _TEMPERATURE = 15.0
 def leave_one_out_loss(
     features: Tensor, labels: Tensor, classes: int, smoothing: float = 0.0
 ) -> Tensor:
-    """Mean cross-entropy (), each named by the class sums of the others' directions.
+    """Return the mean cross-entropy (), each row classified by the other rows' class sums.
 
     Args:
-        features: (B, d); those that are alone in their class are named by themselves, too.
+        features: (B, d); the only row of a class stays in its own class sum.
         labels: int64 (B,) of 0..K-1; classes without any are left out.
         classes: K.
         smoothing: share of a label that goes to all classes.
@@ -362,7 +362,7 @@ def leave_one_out_loss(
 
 
 def _some(rows: Tensor, labels: Tensor, most: int) -> Tensor:
-    """At most so many rows, class by class in turn, of as many classes as can have two."""
+    """Choose at most `most` rows, class by class in turn, of as many classes as can have two."""
     one_hot = labels[:, None] == labels.unique()
     place = (one_hot.cumsum(0) * one_hot).sum(1)  # 1 for the first of its class
     classes = labels[place == 1][: most // 2]  # in random order, as the rows are

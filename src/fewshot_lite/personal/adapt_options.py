@@ -34,11 +34,11 @@ class AdaptOptions:
     """Keep small pictures of the photos, for reports (`personal.report`)."""
 
     def check(self, learner: Learner, refinement: Refinement) -> None:
-        """Refuse what has no part in adapting a learner, before photos are read.
+        """Refuse options that do not fit a learner, before photos are read.
 
         Args:
-            learner: of the base.
-            refinement: how it would be refined.
+            learner: the base's.
+            refinement: the settings with which it would be refined.
 
         Raises:
             UsageError: a word that is no choice, or options that do not go together.

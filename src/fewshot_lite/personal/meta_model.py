@@ -47,25 +47,25 @@ from fewshot_lite.personal.support import (
     read_support,
 )
 
-#: In a checkpoint's record: which stages `refine` moves, as `lambda-search` chose them.
+#: Key in a checkpoint's record: the stages that `refine` moves, as `lambda-search` chose them.
 REFINE_PATTERN = "refine_pattern"
-#: As a pattern: FiLM alone, of the upper half of the stages.
+#: The pattern that moves only FiLM parameters, of the upper half of the stages.
 FILM_ALONE = "film"
 
 
 @dataclass(repr=False)
 class MetaModel:
-    """A learner that can adapt to a person's photos."""
+    """A meta-trained learner with its image size, which adapts to a person's photos."""
 
     learner: Learner
     image_size: int
     """Side of the images it was trained on, in pixels."""
     record: dict[str, Any] = field(default_factory=dict)
-    """How it was made: training arguments, data, figures."""
+    """Its provenance: training arguments, data, figures."""
     source: dict[str, str] = field(default_factory=dict)
     """Name and hash of the file it was loaded from."""
     halved: frozenset[str] = frozenset()
-    """Names of the tensors that this file has in half precision, in which `save` leaves them."""
+    """Names of the tensors that the file holds in half precision; `save` keeps them so."""
 
     def __repr__(self) -> str:
         learner = self.learner
@@ -79,22 +79,22 @@ class MetaModel:
         weights: str | Path | None = None,
         device: str = "cpu",
     ) -> MetaModel:
-        """Read a meta-trained checkpoint, or take a torchvision network as it was pre-trained.
+        """Read a meta-trained checkpoint, or a pre-trained torchvision network.
 
         Args:
             base: a file, the name of a checkpoint that ships, or torchvision's name of a network,
                 whose ImageNet weights are downloaded once and checked by hash.
             weights: a file of a network's weights instead: safetensors or a .pth of a state dict.
-            device: where to.
+            device: the device to load it to.
 
         Raises:
             UsageError: no such file or name, or a file of another kind.
             FewshotError: a damaged file, or weights that cannot be had.
         """
-        found = parse_base(base, weights)
-        if found.network is not None:
-            return cls._frozen(found, device)
-        path = found.checkpoint
+        parsed = parse_base(base, weights)
+        if parsed.network is not None:
+            return cls._frozen(parsed, device)
+        path = parsed.checkpoint
         assert path is not None
         file = checkpoint.load(path, "meta", flag="--base")
         meta = file.meta
@@ -118,7 +118,7 @@ class MetaModel:
 
     @classmethod
     def _frozen(cls, base: Base, device: str) -> MetaModel:
-        """A network without meta-training."""
+        """Load a pre-trained network that was not meta-trained."""
         weights = str(base.weights) if base.weights else "default"
         backbone, record = load_backbone(base.network, weights, None, foreign_size=None)
         learner = Frozen(backbone, head=NAMED_HEADS["mahalanobis-root"]()).requires_grad_(False)
@@ -129,11 +129,11 @@ class MetaModel:
         return cls(learner.to(device), size, {"initial_weights": record}, source)
 
     def save(self, path: str | Path, *, half: bool = False) -> None:
-        """Write the checkpoint, its tensors as precise as in the file that it was loaded from.
+        """Write the checkpoint, each tensor in the precision of the file that it was loaded from.
 
         Args:
-            path: where to.
-            half: in half precision, which halves the file; see `checkpoint.save`.
+            path: the file to write.
+            half: store all tensors in half precision, which halves the file; see `checkpoint.save`.
 
         Raises:
             FewshotError: it cannot be written.
@@ -155,10 +155,10 @@ class MetaModel:
         )
 
     def refinement(self, pattern: str | None = None) -> Refinement:
-        """How `refine` takes its steps: of the stages given, of those stored, or FiLM alone.
+        """Return the settings of `refine`, for the given, the stored or the default pattern.
 
-        A step of FiLM sees 12 photos, not all: ten of them gain what twenty of all photos do, in a
-        quarter of the time (`benchmarks/accuracy/refining.py`).
+        By default FiLM parameters move, in steps that see 12 photos: ten of these gain about what
+        twenty steps on all photos do, in a quarter of the time (`benchmarks/accuracy/refining.py`).
 
         Args:
             pattern: as `AdaptOptions.refine_pattern`.
@@ -195,21 +195,21 @@ class MetaModel:
 
         Args:
             photos: a folder, or a ZIP archive, with one folder of photos and videos per class; or N
-                photos in any forms and sizes (`images.inputs.Photo`: paths, bytes, images of
+                photos in any form and size (`images.inputs.Photo`: paths, bytes, images of
                 Pillow's, arrays, tensors), files and bytes of videos, too. Tensors (N, 3, S, S)
                 with S = `image_size` are taken as they are.
-            labels: N class names for photos; what is none, a number, say, is named by its `str`. Or
-                a CSV file of files in a folder and their classes (`images.labels_file`).
+            labels: N class names; other values, such as numbers, are named by their `str`. Or a CSV
+                file of the files in a folder and their classes (`images.labels_file`).
             head: as `AdaptOptions` has it.
             views: as `AdaptOptions` has it.
             mirror: as `AdaptOptions` has it.
             refine: as `AdaptOptions` has it.
             refine_pattern: as `AdaptOptions` has it.
-            frames: that are drawn of each video, near copies left out; `images.videos.FRAMES`
-                unless given. They are left out together where photos are left out.
-            strict: fail if anything is wrong with the photos; `images.preflight` lists what may be.
+            frames: frames drawn from each video, without near copies; by default
+                `images.videos.FRAMES`. Leave-one-out leaves a video's frames out together.
+            strict: fail if anything is wrong with the photos, as `images.preflight` lists it.
             thumbnails: as `AdaptOptions` has it.
-            workers: threads that decode; one a core and two more unless given.
+            workers: threads that decode; by default one a core and two more.
             on_done: called with (photos decoded, photos in all).
             on_video: called with (videos read, videos in all).
             on_embedded: as `adapt_to` takes it.
@@ -240,26 +240,26 @@ class MetaModel:
         on_embedded: OnDone | None = None,
         on_fold: OnDone | None = None,
     ) -> PersonalModel:
-        """Adapt to images.
+        """Adapt to a support set that was read before.
 
         Args:
-            support: the images, of side `image_size`.
-            options: how.
+            support: images of side `image_size` with labels.
+            options: the options of adapting.
             on_embedded: called with (photos that went through the network, photos in all).
-            on_fold: of learners that adapt by gradient, with (folds done, folds in all) of
-                `cross_adaptation`; of refinement, with (steps taken, steps in all).
+            on_fold: called with (folds done, folds in all) of `cross_adaptation` if the learner
+                adapts by gradient, or with (steps taken, steps in all) of refinement.
 
         Raises:
-            UsageError, FewshotError: what cannot be adapted to.
+            UsageError, FewshotError: options or images that cannot be adapted to.
         """
         options.check(self.learner, self.refinement(options.refine_pattern))
         self._check_way(str(support.root or "labels"), len(support.class_names))
-        found = (
+        adapted = (
             self._by_gradient(support, on_fold)
             if isinstance(self.learner, GradientLearner)
             else self._in_one_pass(support, options, on_embedded, on_fold)
         )
-        return self._personal(support, found, options.thumbnails)
+        return self._personal(support, adapted, options.thumbnails)
 
     def _in_one_pass(
         self,
@@ -269,7 +269,7 @@ class MetaModel:
         on_fold: OnDone | None,
     ) -> Adapted:
         labels, classes, groups = self._targets(support)
-        found = adapt_in_one_pass(
+        one_pass = adapt_in_one_pass(
             self.learner,
             torch.as_tensor(support.images),
             labels,
@@ -280,10 +280,10 @@ class MetaModel:
             on_done=on_embedded,
         )
         if options.refine == "off":
-            return Adapted(found.classifier, found.choice, found.views)
+            return Adapted(one_pass.classifier, one_pass.choice, one_pass.views)
         settings = self.refinement(options.refine_pattern)
         learner = RefinedLearner(self.learner, settings, image_size=self.image_size)
-        return refine_support(learner, found, always=options.refine == "on", on_step=on_fold)
+        return refine_support(learner, one_pass, always=options.refine == "on", on_step=on_fold)
 
     def _by_gradient(self, support: Support, on_fold: OnDone | None) -> Adapted:
         assert isinstance(self.learner, GradientLearner)
@@ -297,7 +297,7 @@ class MetaModel:
         return Adapted(classifier, choice, crossed=crossed)
 
     def _targets(self, support: Support) -> tuple[Tensor, int, Tensor]:
-        """Labels int64 (N,), K, and what is left out together, int64 (N,), where the learner is."""
+        """Return labels int64 (N,), K and leave-out groups int64 (N,) on the learner's device."""
         device = self.learner.backbone.mean.device
         groups = support.groups or tuple(range(len(support.labels)))
         labels = torch.tensor(support.labels, device=device)
@@ -343,7 +343,7 @@ class MetaModel:
 def _check_descended(
     learner: GradientLearner, classifier: TaskClassifier, images: Tensor, labels: Tensor
 ) -> None:
-    """Refuse what came of steps too long, though finite.
+    """Refuse a result of steps that were too long, though finite.
 
     Raises:
         FewshotError: the loss is twice that of guessing or more, and above that before the steps.
@@ -362,10 +362,10 @@ def _check_descended(
 
 
 def _record(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """What a checkpoint's description says of its training.
+    """Return the training record in a checkpoint's description.
 
     Raises:
-        TypeError: it is not what `save` writes.
+        TypeError: the record is not one that `save` writes.
     """
     record = meta.get("record", {})
     if not isinstance(record, dict) or not isinstance(record.get(REFINE_PATTERN, ""), str):

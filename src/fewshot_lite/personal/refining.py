@@ -1,10 +1,10 @@
-"""Whether refinement helps a support set, and how many steps: by cross-validation over its photos.
+"""Decide by cross-validation over the support photos whether, and with how many steps, to refine.
 
-The photos are dealt out over four folds (`cross_adaptation.deal`). The one-pass solution is refined
-without each, and the photos left out are named by the heads of `adapt`, fitted to the features of
-the others before and after several numbers of steps. What names them best is chosen: the smallest
-mean loss, each class weighing the same, with a temperature fitted to each. FiLM of the one-pass
-solution is that of all photos, as where photos are left out of a head alone.
+The photos are dealt out over four folds (`cross_adaptation.deal`). For each fold the one-pass
+solution is refined on the other photos, and the photos of the fold are classified by the heads of
+`adapt`, fitted to the features before and after several numbers of steps. The number with the
+smallest mean loss is chosen, each class weighing the same, with a temperature fitted to each. The
+FiLM parameters of the one-pass solution are those of all photos, as in leave-one-out of a head.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from fewshot_lite.personal.cross_adaptation import Adapted, CrossAdaptation, dea
 from fewshot_lite.personal.novelty import NoveltyDetector
 from fewshot_lite.personal.one_pass import OnePass
 
-#: Steps where there is nothing to choose their number by: one photo of each class.
+#: Steps if nothing can be left out to choose their number by: with one photo of each class.
 FEW_STEPS = 10
 
 
@@ -38,16 +38,16 @@ class Trial:
     """The outcome of cross-validation of refinement."""
 
     steps: int
-    """The number of steps that names photos left out best; 0 keeps the one-pass model."""
+    """The chosen number of steps; 0 keeps the one-pass solution."""
     crossed: CrossAdaptation | None
-    """Logits and novelty scores of the photos left out, after that many steps; None for 0 steps."""
+    """Logits and novelty scores of the left-out photos after these steps; None for 0 steps."""
     losses: dict[int, float]
-    """Mean loss on photos left out, after each number of steps that was looked at."""
+    """Mean loss on left-out photos after each number of steps that was tried."""
     accuracies: dict[int, float]
-    """Share of photos left out that were named right, each class weighing the same."""
+    """Accuracy on left-out photos after each of them, every class weighing the same."""
 
     def record(self) -> dict[str, Any]:
-        """JSON-able, for a personal model's provenance."""
+        """Return the JSON-able entry of a personal model's provenance."""
         return {
             "steps": self.steps,
             "left_out_accuracy": {str(k): round(v, 4) for k, v in self.accuracies.items()},
@@ -58,17 +58,17 @@ class Trial:
 def refine_support(
     learner: RefinedLearner, start: OnePass, *, always: bool, on_step: OnDone | None = None
 ) -> Adapted:
-    """Refine a support set's one-pass solution, if that is worth it.
+    """Refine a support set's one-pass solution, if that helps.
 
     Args:
-        learner: with the most steps that may be taken.
-        start: what its base made of the support set, with the default head.
-        always: refine even where one pass names photos left out better.
-        on_step: called with (steps taken, steps in all), with none before anything is done; then
-            over all folds, and anew for all photos. A FewshotError that it raises keeps one pass.
+        learner: its settings hold the most steps that may be taken.
+        start: the one-pass solution of its base, with the default head.
+        always: refine even if one pass classifies left-out photos better.
+        on_step: called with (steps taken, steps in all): first with 0 steps, then over all folds,
+            and again on all photos. A FewshotError that it raises keeps the one-pass solution.
 
     Returns:
-        The refined solution or the one-pass one; "refined" in its record says why.
+        The refined or the one-pass solution; "refined" in its record says why.
     """
     kept = Adapted(start.classifier, start.choice, start.views)
     try:
@@ -96,13 +96,13 @@ def refine_support(
 def try_refinement(
     learner: RefinedLearner, start: OnePass, *, always: bool = False, on_step: OnDone | None = None
 ) -> Trial:
-    """Leave photos out of the head of one pass, and of refinement from there.
+    """Cross-validate one pass and refinement from there.
 
     Args:
-        learner: with the most steps that may be taken.
-        start: its base, adapted, with the default head; its maps are those that
-            `RefinedLearner.upper_maps` gave.
-        always: refinement is wanted even where one pass seems better.
+        learner: its settings hold the most steps that may be taken.
+        start: the one-pass solution of its base, with the default head and the maps of
+            `RefinedLearner.upper_maps`.
+        always: choose a number of steps above 0 even if one pass seems better.
         on_step: called with (steps taken, steps in all), over all folds.
 
     Raises:
@@ -123,7 +123,7 @@ def try_refinement(
 def _answers(
     learner: RefinedLearner, start: OnePass, on_step: OnDone | None
 ) -> dict[int, CrossAdaptation]:
-    """By numbers of steps, what is made of each photo by what never saw it; nothing for no fold."""
+    """Return left-out logits and novelty scores by number of steps; empty without folds."""
     first = start.as_is.nonzero().flatten()
     place = deal(start.labels[first], start.classes, start.groups[first])
     folds = [fold for fold in place.unique().tolist() if fold >= 0]
@@ -147,7 +147,7 @@ def _answers(
 
 
 def _counted(on_step: OnDone | None, done: int, folds: int) -> OnDone | None:
-    """Make the callback that counts the steps of one fold among those of all folds."""
+    """Return a callback that counts the steps of one fold among those of all folds."""
     if on_step is None:
         return None
     return lambda taken, of: on_step(done * of + taken, folds * of)
@@ -160,10 +160,10 @@ def _answers_of_fold(
     looks: Sequence[int],
     on_step: OnDone | None,
 ) -> dict[int, tuple[Tensor, Tensor]]:
-    """Logits (m, K) and novelty (m,) of what is left out, after 0 and the steps of `looks`.
+    """Return logits (m, K) and novelty scores (m,) of a fold, after 0 steps and those of `looks`.
 
     Args:
-        out: int64 (m,), rows of the photos that are left out, with all of their views.
+        out: int64 (m,), rows of the fold's photos as they are; all of their views are left out.
     """
     kept = start.kept(~torch.isin(start.groups, start.groups[out]))
     head, given = untempered(start.choice), (kept.labels, kept.classes)
@@ -185,7 +185,7 @@ def _answers_of_fold(
 
 
 def _loss(logits: Tensor, labels: Tensor, classes: int, groups: Tensor) -> float:
-    """Mean cross-entropy of photos left out, at the temperature that suits these logits best."""
+    """Return the mean cross-entropy of left-out photos, at the temperature that fits it best."""
     known = logits.isfinite().all(1)
     logits, labels, groups = logits[known].double(), labels[known], groups[known]
     factor = likeliest_factor(logits, labels, groups)
