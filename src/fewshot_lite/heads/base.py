@@ -52,7 +52,7 @@ class Head(nn.Module, ABC):
     kind: ClassVar[str]
     """The identifier of the class in files, a key of `registry._KINDS`."""
     refits: ClassVar[bool] = True
-    """Whether `fit` depends on the features; False after gradient steps."""
+    """Whether it can be refitted to other features; not a head that gradient steps adapt."""
 
     @property
     def name(self) -> str:

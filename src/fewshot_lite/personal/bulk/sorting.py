@@ -257,7 +257,7 @@ def _move(copy: Path, target: Path) -> None:
         target.symlink_to(os.readlink(copy))  # noqa: PTH115
     else:
         rename_new(copy, target)
-    copy.unlink(missing_ok=True)  # `rename_new` leaves a second hard link where there are any
+    copy.unlink(missing_ok=True)  # `rename_new` may leave a second hard link
 
 
 def _link(photo: Path, target: Path) -> None:
