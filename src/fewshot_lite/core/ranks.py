@@ -85,6 +85,7 @@ def let_another_speak() -> None:
     """Wait for torchrun to end this process, which happens once the rank that prints has ended.
 
     If this process ended first, torchrun would kill the other one before it has printed its error.
+    The function returns after a minute, if the other has nothing to print.
     """
     time.sleep(_SILENCE)
 

@@ -3,8 +3,8 @@
 Kinds: "backbone" (pretrain), "meta" (meta-train), "personal" (adapt), "state" (to resume training).
 
 Every file carries its own checksum (see `checksums`), which detects accidental damage: of changes
-in one place, all but one in four billion. It does not protect from deliberate changes. Older files
-have a checksum of their tensors one by one, the first files none; both are still read.
+in one place, all but one in four billion. It does not protect from deliberate changes. Older files,
+the shipped model among them, have a checksum of their tensors one by one, the first files none.
 """
 
 from __future__ import annotations

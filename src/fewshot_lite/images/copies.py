@@ -97,11 +97,11 @@ def _files(paths: Sequence[Path], groups: Iterable[Sequence[int]]) -> dict[int, 
     """Map each position in `groups` to the first of its group whose file has the same bytes."""
     file_of: dict[int, int] = {}
     for group in groups:
-        seen: dict[object, int] = {}
+        first_with: dict[object, int] = {}
         lengths = [_length(paths[row]) if len(group) > 1 else None for row in group]
         for row, length in zip(group, lengths, strict=True):
-            alone = length is None or lengths.count(length) == 1
-            file_of[row] = row if alone else seen.setdefault(_digest(paths[row], row), row)
+            unique = length is None or lengths.count(length) == 1
+            file_of[row] = row if unique else first_with.setdefault(_digest(paths[row], row), row)
     return file_of
 
 

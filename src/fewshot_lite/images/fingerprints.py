@@ -108,9 +108,9 @@ def similarity(
     """
     best = _correlation(grey[i], grey[j])
     for moving, still in ((i, j), (j, i)):
-        apart = np.flatnonzero(best < SAME)
-        explained = _fit(tangents[moving[apart]], tangents[still[apart], 0])[1]
-        worth = apart[explained >= _WORTH_MOVING]
+        unlike = np.flatnonzero(best < SAME)
+        explained = _fit(tangents[moving[unlike]], tangents[still[unlike], 0])[1]
+        worth = unlike[explained >= _WORTH_MOVING]
         if len(worth):
             moved = _moved_onto(grey[moving[worth]], grey[still[worth]])
             best[worth] = np.maximum(best[worth], _correlation(moved, grey[still[worth]]))

@@ -174,9 +174,9 @@ def _eight_bits(array: npt.NDArray[Any], name: str) -> npt.NDArray[np.generic]:
         )
     least, most = float(array.min()), float(array.max())
     if not (least >= -_OVERSHOOT and most <= 1 + _OVERSHOOT):  # NaN, too
-        found = "NaN among the values" if least != least else f"floats from {least:g} to {most:g}"
+        values = "NaN among the values" if least != least else f"floats from {least:g} to {most:g}"
         raise InputError(
-            f"{name}: {found}, but they have to lie in [0, 1]. Divide by the value of white, or "
+            f"{name}: {values}, but they have to lie in [0, 1]. Divide by the value of white, or "
             "give uint8 for 0 to 255."
         )
     pixels: npt.NDArray[np.uint8] = (np.clip(array, 0, 1) * 255).round().astype(np.uint8)

@@ -116,29 +116,29 @@ class Examiner:
         good = [i for i in range(len(folder.paths)) if i not in problems]
         classes = len(folder.class_names)
         copies = find_copies(self._places, folder.labels, self._fingerprints, good, classes)
-        found: list[Finding] = []
+        findings: list[Finding] = []
         skipped = [(item, self._class_of(item.path)) for item in folder.skipped]
         skipped += [(Skipped(self._places[i], problems[i]), self._names((i,))) for i in problems]
         for item, names in sorted(skipped, key=lambda pair: str(pair[0].path)):
-            found.append(Finding("skipped", (item.path,), names, item.reason))
+            findings.append(Finding("skipped", (item.path,), names, item.reason))
         counts = [0] * classes
         for i in good:
             counts[folder.labels[i]] += 1
-        found += self._few_photos(counts, self._independent(good, copies.distinct))
+        findings += self._few_photos(counts, self._independent(good, copies.distinct))
         for group in copies.across:
             exact = "the same file" if group.exact else "one photo or nearly"
             names = self._names(group.members)
             detail = f"{exact} under {len(names)} labels ({', '.join(map(repr, names))})"
-            found.append(self._on_photos("two-labels", group.members, detail))
+            findings.append(self._on_photos("two-labels", group.members, detail))
         for group in copies.within:
             kind: Kind = "same-file" if group.exact else "near-copy"
             detail = "the same bytes" if group.exact else "nearly alike"
-            found.append(self._on_photos(kind, group.members, detail))
+            findings.append(self._on_photos(kind, group.members, detail))
         for i, square in sorted(self._tiny.items()):
-            seen = f"the model sees {self.size} x {self.size}"
-            detail = f"{square.width} x {square.height} pixels, and {seen}"
-            found.append(self._on_photos("tiny", (i,), detail))
-        return (*found, *self._level(), *self._bit_depths())
+            detail = f"{square.width} x {square.height} pixels, "
+            detail += f"and the model sees {self.size} x {self.size}"
+            findings.append(self._on_photos("tiny", (i,), detail))
+        return (*findings, *self._level(), *self._bit_depths())
 
     def _level(self) -> list[Finding]:
         """Report class folders that contain equally named folders and no photos.
@@ -188,18 +188,20 @@ class Examiner:
     def _few_photos(self, counts: Sequence[int], distinct: Sequence[int]) -> list[Finding]:
         """Report classes with no photo or one, and imbalance, from the photos of each class."""
         names, root = self.folder.class_names, self.folder.root
-        found = []
+        findings = []
         if len(names) < 2:
-            found.append(Finding("one-class", (root,), names, "one class: nothing to tell apart"))
+            findings.append(
+                Finding("one-class", (root,), names, "one class: nothing to tell apart")
+            )
         for name, count, different in zip(names, counts, distinct, strict=True):
             if count == 0:
                 detail = "no photo in it can be read"
-                found.append(Finding("no-photo", (root / name,), (name,), detail))
+                findings.append(Finding("no-photo", (root / name,), (name,), detail))
             elif different == 1:
                 detail = "one photo only" if count == 1 else f"{count} copies of one photo"
                 if count > 1 and self.folder.groups:
                     detail = f"one video only, {count} frames of it"
-                found.append(Finding("one-photo", (root / name,), (name,), detail))
+                findings.append(Finding("one-photo", (root / name,), (name,), detail))
         present = [k for k, count in enumerate(counts) if count]
         if present:
             most = max(present, key=counts.__getitem__)
@@ -208,8 +210,8 @@ class Examiner:
                 detail = f"{counts[most]} photos of {names[most]!r}, "
                 detail += f"{counts[fewest]} of {names[fewest]!r}"
                 paths = (root / names[most], root / names[fewest])
-                found.append(Finding("imbalance", paths, (names[most], names[fewest]), detail))
-        return found
+                findings.append(Finding("imbalance", paths, (names[most], names[fewest]), detail))
+        return findings
 
     def _on_photos(self, kind: Kind, members: tuple[int, ...], detail: str) -> Finding:
         paths = tuple(self._places[i] for i in members)

@@ -40,7 +40,7 @@ def uniform(number: int, h: int, generator: torch.Generator) -> Chosen:
 
 
 def informed(v: Tensor, labels: Tensor, h: int, generator: torch.Generator) -> Chosen:
-    """Draw about H of N with π_n ∝ ‖v_n‖, capped at 1: images that affect the loss more.
+    """Draw about H of N with π_n ∝ ‖v_n‖, capped at 1, to favour those that affect the loss more.
 
     Args:
         v: (N, d), v_n = ∂L/∂f_n of each image. If all are zero, `uniform` is used.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from fewshot_lite.core import jsons as plain_json
 from fewshot_lite.core.errors import FewshotError, UsageError
@@ -61,6 +63,23 @@ class Log:
                     file.truncate(file.read().rfind(b"\n") + 1)
             self._file = path.open("a" if append else "w", encoding="utf-8")
         self._board = None if board is None else _open_board(board, begun)
+
+    def begin(
+        self,
+        *,
+        damaged: str,
+        unreadable: Iterable[tuple[object, str]],
+        notice: Callable[[str], None] | None,
+        **values: Any,
+    ) -> None:
+        """Log the start of a run, a damaged state (to `notice`, too) and unreadable photos."""
+        self.write(event="start", torch=torch.__version__, **values)
+        if damaged:
+            self.write(event="damaged state", reason=damaged)
+            if notice is not None:
+                notice(damaged)
+        for path, reason in unreadable:
+            self.write(event="unreadable", path=path, reason=reason)
 
     def write(self, **values: Any) -> None:
         """Append a line, with the seconds since the start.

@@ -94,9 +94,8 @@ def prepare(
         raise UsageError(f"--validate {validate}: say how often with --validate-every.")
     check_tf32(where, config.tf32)
     folders = scan_data_sets(data)
-    check_sets(folders, data, "--no-flip", config.no_flip)
-    check_sets(folders, data, "--tracks", config.tracks)
-    check_sets(folders, data, "--rotate", config.rotate)
+    for name in ("no_flip", "tracks", "rotate"):
+        check_sets(folders, data, flag(name), getattr(config, name))
     learner, source = _make_learner(config, where)
     if isinstance(learner, GradientLearner) and config.gradient == "lite":
         check_subset(learner, config.h, MetaTrainConfig.h)

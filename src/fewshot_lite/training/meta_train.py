@@ -202,17 +202,11 @@ class _Run:
         path = state_files.log_path(self.output) if group.first else None
         self.log = log = Log(path, begun=begun, append=begun > 0, board=tensorboard)
         self.replaced = Replacements(log, group, lambda: self.state.done)
-        version = torch.__version__
-        log.write(event="start", task=begun, config=settings, torch=version, ranks=group.size)
-        if damaged:
-            log.write(event="damaged state", reason=damaged)
-            if notice is not None:
-                notice(damaged)
-        for photo, problem in setup.train.unreadable:
-            log.write(event="unreadable", path=photo, reason=problem)
+        facts = {"task": begun, "config": settings, "ranks": group.size}
+        log.begin(damaged=damaged, unreadable=setup.train.unreadable, notice=notice, **facts)
         for name, classes in setup.validation.not_validated:
-            problem = "too few photos for validation"
-            log.write(event="left out", data_set=name, classes=classes, reason=problem)
+            reason = "too few photos for validation"
+            log.write(event="left out", data_set=name, classes=classes, reason=reason)
 
     def train(self, workers: int | None, report: Report | None) -> MetaTrainResult:
         """Run the training loop."""

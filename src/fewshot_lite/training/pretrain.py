@@ -7,7 +7,7 @@ each step, so that the backbone works at several sizes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,24 +64,12 @@ def pretrain(
     check_image_size(backbone, config.image_size)
     check_image_size(backbone, config.min_image_size, "--min-image-size")
     images = TrainingImages(folders, config.image_size, config.no_flip, report)
-    run = Run(_Pretraining(config, backbone, source, images, where), output)
-    run.begin(resume=resume, notice=notice)
-    return run.train(report)
-
-
-class _Supervised(nn.Module):
-    """A backbone, and the heads of all data sets in one linear layer."""
-
-    def __init__(self, backbone: Backbone, classes: Sequence[int]) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.head = nn.Linear(backbone.feature_dim, sum(classes))
-        nn.init.zeros_(self.head.weight)  # deterministic, and sufficient for a single layer
-        nn.init.zeros_(self.head.bias)
+    course = _Pretraining(config, backbone, source, images, where)
+    return Run(course, output, resume=resume, notice=notice).train(report)
 
 
 class _Pretraining:
-    """Trains all weights by SGD, in epochs."""
+    """Trains a backbone, and the heads of all data sets in one linear layer, by SGD in epochs."""
 
     title = "Pre-training"
 
@@ -94,8 +82,11 @@ class _Pretraining:
         where: torch.device,
     ) -> None:
         self.config, self.source = config, source
-        self.images, self.where = images, where
-        self.module = _Supervised(backbone, images.classes)
+        self.images, self.where, self.backbone = images, where, backbone
+        self.head = nn.Linear(backbone.feature_dim, sum(images.classes))
+        nn.init.zeros_(self.head.weight)  # deterministic, and sufficient for a single layer
+        nn.init.zeros_(self.head.bias)
+        self.module = nn.ModuleDict({"backbone": backbone, "head": self.head})
         self.module.to(where).to(memory_format=torch.channels_last)
         groups = {"params": self.module.parameters(), "peak": config.lr}
         self.optimizer = torch.optim.SGD(
@@ -109,7 +100,7 @@ class _Pretraining:
 
     def take_step(self, step: int) -> tuple[dict[str, float], dict[str, float]]:
         """Train on the next batch of the epoch."""
-        config, module = self.config, self.module
+        config = self.config
         epoch, position = divmod(step, self.save_every)
         if epoch != self.epoch:
             order = generator(config.seed, Stream.PRETRAIN_ORDER, epoch)
@@ -120,10 +111,10 @@ class _Pretraining:
         views = self.images.views(batch, size, random, self.where)
         warmup = min(self.save_every, max(1, self.total // 5))
         set_learning_rate(self.optimizer, warmed_up_cosine(step, warmup, self.total))
-        module.train()
+        self.module.train()
         with self.cast():
-            features = module.backbone(views)
-        logits = module.head(features)
+            features = self.backbone(views)
+        logits = self.head(features)
         loss, values = self.images.cross_entropy(logits, batch, config.label_smoothing)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -132,8 +123,8 @@ class _Pretraining:
 
     def weights(self) -> tuple[Backbone, dict[str, Tensor], dict[str, Any]]:
         """Return the backbone with its current weights."""
-        backbone = self.module.backbone
-        return backbone, backbone.network.state_dict(), {"start": self.source.get("weights")}
+        state = self.backbone.network.state_dict()
+        return self.backbone, state, {"start": self.source.get("weights")}
 
 
 def _image_size(config: PretrainConfig, epoch: int, random: torch.Generator) -> int:

@@ -186,28 +186,21 @@ class Course(Protocol):
 class Run:
     """A run, new or resumed."""
 
-    def __init__(self, course: Course, output: Path) -> None:
-        self.course, self.output = course, output
-        self.settings = asdict(course.config)
-        images = course.images
-        self.settings |= {"images": len(images), "classes": sum(images.classes)}
-        self.step, self.averages = 0, Averages()
-
-    def begin(self, *, resume: bool, notice: Callable[[str], None] | None) -> None:
+    def __init__(
+        self, course: Course, output: Path, *, resume: bool, notice: Callable[[str], None] | None
+    ) -> None:
         """Restore the last checkpoint, if `resume` is set; open the log."""
-        reason, course = "", self.course
+        self.course, self.output, images = course, output, course.images
+        counts = {"images": len(images), "classes": sum(images.classes)}
+        self.settings = asdict(course.config) | counts
+        self.step, self.averages, damaged = 0, Averages(), ""
         if resume:
-            path, reason = files.find_state(files.state_path(self.output))
+            path, damaged = files.find_state(files.state_path(output))
             state = files.load_state(path, course.module, course.optimizer, self.settings)
             self.step, self.averages = state.step, Averages(**state.notes["averages"])
-        self.log = log = Log(files.log_path(self.output), append=resume)
-        log.write(event="start", step=self.step, config=self.settings, torch=torch.__version__)
-        if reason:
-            log.write(event="damaged state", reason=reason)
-            if notice is not None:
-                notice(reason)
-        for photo, problem in course.images.store.unreadable:
-            log.write(event="unreadable", path=photo, reason=problem)
+        self.log = Log(files.log_path(output), append=resume)
+        facts = {"step": self.step, "config": self.settings}
+        self.log.begin(damaged=damaged, unreadable=images.store.unreadable, notice=notice, **facts)
 
     def train(self, report: Report | None) -> SupervisedResult:
         """Run the training loop; save every `save_every` steps and at the end."""

@@ -81,9 +81,8 @@ def tune(
     learned = _learned_parameters(backbone, anchor, config)
     images = TrainingImages(folders, size, config.no_flip, report)
     maps = _Maps(images, anchor.to(where), config, report)
-    run = Run(_Tuning(config, backbone.to(where), source, maps, learned), output)
-    run.begin(resume=resume, notice=notice)
-    return run.train(report)
+    course = _Tuning(config, backbone.to(where), source, maps, learned)
+    return Run(course, output, resume=resume, notice=notice).train(report)
 
 
 def _learned_parameters(backbone: Backbone, anchor: Backbone, config: TuneConfig) -> set[str]:
