@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
+from fewshot_lite.cli.commands import COMMANDS
 from fewshot_lite.cli.options import Device, Force, Json, argument
 from fewshot_lite.cli.settings import with_settings
 from fewshot_lite.cli.training_runs import check_run, finish, output_flag, resume_flag
@@ -20,7 +21,7 @@ _Output = Annotated[Path, output_flag("The backbone to write.")]
 _Resume = Annotated[bool, resume_flag()]
 
 
-def _command(config: type[Any], module: str, name: str, summary: str) -> Callable[..., None]:
+def _command(config: type[Any], module: str, name: str) -> Callable[..., None]:
     """Return a command that trains a backbone by the function `name` of a module of `training`."""
 
     def command(
@@ -53,19 +54,9 @@ def _command(config: type[Any], module: str, name: str, summary: str) -> Callabl
         onward = ("meta-train", data, "-o", "model.safetensors", "--weights", output, *unseen)
         finish(asdict(result), onward, unit="steps", done=result.step, json=json)
 
-    command.__doc__ = summary
+    command.__doc__ = COMMANDS[name].summary
     return with_settings(config)(command)
 
 
-pretrain = _command(
-    PretrainConfig,
-    "pretrain",
-    "pretrain",
-    "Train a backbone from scratch by supervised learning, where none can be downloaded.",
-)
-tune = _command(
-    TuneConfig,
-    "tuning",
-    "tune",
-    "Tune a trained backbone on many data sets at once, before meta-training on it.",
-)
+pretrain = _command(PretrainConfig, "pretrain", "pretrain")
+tune = _command(TuneConfig, "tuning", "tune")

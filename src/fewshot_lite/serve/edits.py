@@ -1,7 +1,7 @@
 """The edits of a user. Each changes files in the workspace and returns the new board.
 
 All raise NotFound for a class or a photo that does not exist, and UsageError for the name of a new
-class that is taken or not allowed.
+class that is taken or not allowed, and for a class that is to be merged with itself.
 """
 
 from __future__ import annotations

@@ -161,7 +161,7 @@ class Learner:
         return Learned.of(model, board, problems)
 
     def _all_new(self, learned: Learned, board: Board) -> bool:
-        """Return whether none of the photos are left that the network was adapted to."""
+        """Return whether all photos have files and none is left that the network was adapted to."""
         rows = set(learned.rows[: film_kept(learned.model)])
         files = all(photo.path for photo in board.photos)
         return files and not any(photo.number in rows for photo in board.photos)

@@ -1,1 +1,1 @@
-"""Evaluation protocols, which determine the images of each task; this room has those of folders."""
+"""Evaluation protocols, which determine the images of each task: the interface, and folders."""

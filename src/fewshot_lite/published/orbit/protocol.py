@@ -50,7 +50,7 @@ class OrbitRules:
     name: str
     tasks_per_user: int
     support: Support
-    """"uniform": every 30th frame of a clean video; "random": 1 to 10 random ones."""
+    """Every 30th frame of a clean video ("uniform"), or 1 to 10 random ones ("random")."""
     query_frames: int | None
     """The number of frames drawn from each query video; None for all."""
     object_present: bool
