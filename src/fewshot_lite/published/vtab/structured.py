@@ -38,7 +38,7 @@ _NORB_PREFIXES = {
 
 
 def interval(value: float, bounds: tuple[float, ...]) -> int:
-    """Return the index of the last bound below a float32 value as published, or raise ValueError."""
+    """Return the index of the last bound below a value, both in float32, or raise ValueError."""
     single = np.asarray(bounds, dtype=np.float32)
     below = int(np.searchsorted(single, np.float32(value), side="left")) - 1
     if below < 0:
