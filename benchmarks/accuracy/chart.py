@@ -17,13 +17,14 @@ def main() -> None:
     args = arguments(__doc__, "compared", "output")
     mean_of_all = json.loads(args.compared.read_text())["sections"][-1]
     rows = sorted(mean_of_all["models"], key=lambda model: float(model["accuracy"]["mean"]))
-    names = [model["name"] for model in rows]
+    given = [model["name"] for model in rows]
+    names = ["adapt" if name == "film-default:default" else name for name in given]
     values, errors = (
         [100 * model["accuracy"][key] for model in rows] for key in ("mean", "interval")
     )
     figure = Figure(figsize=(7, 0.5 + 0.36 * len(rows)), layout="constrained")
     axes = figure.subplots()
-    ours = [name.startswith(("film-", "default")) for name in names]
+    ours = [name.startswith(("film-", "default")) for name in given]
     axes.barh(names, values, xerr=errors, color=["#3f51b5" if own else "#9aa3cf" for own in ours])
     for position, value in enumerate(values):
         axes.text(1, position, f"{value:.1f}", va="center", color="white", fontweight="bold")
