@@ -41,14 +41,15 @@ def film() -> Learner:
 def test_it_answers_as_adapt_refines(make: Callable[[], Learner], tmp_path: Path) -> None:
     learner = make().requires_grad_(False)
     path = tmp_path / "base.safetensors"
-    MetaModel(learner, SIZE).save(path)
+    model = MetaModel(learner, SIZE)
+    model.save(path)
     names = parse_models([str(path), f"refine:{path}"])
     plain, refined = open_models(names, Session(device="cpu", precision="float32"))
     support, queries = (torch.randint(0, 256, (6, 3, SIZE, SIZE), dtype=torch.uint8) for _ in "sq")
     labels = torch.arange(3).repeat_interleave(2)
     got = refined.method.adapt(support, labels, 3)(queries)
     one_pass = adapt_in_one_pass(learner, support, labels, 3)
-    own, given = RefinedLearner(learner), (one_pass.labels, 3)
+    own, given = RefinedLearner(learner, model.refinement()), (one_pass.labels, 3)
     maps = own.upper_maps(one_pass.classifier, one_pass.maps)
     task = own.refine(one_pass.classifier, maps, *given, one_pass.groups)
     features = task.support_features

@@ -75,7 +75,7 @@ def test_the_limit_of_pixels_holds_for_as_long_as_a_worker(
     prefetch._begin_worker(12_345, 0)
     gc.collect()
     assert current_limit() == 12_345
-    prefetch._until_it_ends.close()
+    prefetch._worker_contexts.close()
     assert current_limit() == before
 
 

@@ -105,6 +105,11 @@ class PersonalModel(WithPhotos):
         """int64 (N,) of 0..K-1."""
         return self._tensor(self.contents.labels)
 
+    @property
+    def groups(self) -> Tensor:
+        """int64 (N,), equal for frames of one clip, which are left out together."""
+        return self._tensor(self.contents.together)
+
     def rows(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return the rows that the head is fitted to; see `Contents.rows`."""
         features, labels, photos = map(self._tensor, self.contents.rows())

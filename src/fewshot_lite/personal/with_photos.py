@@ -108,6 +108,16 @@ class WithPhotos(PhotoClassifier):
         return self.contents.features[:, 0]
 
     @property
+    def groups(self) -> Any:
+        """int64 (N,), equal for frames of one clip, which are left out together."""
+        return self.contents.together
+
+    @property
+    def clips(self) -> bool:
+        """Whether some of the photos are frames of one clip."""
+        return self.contents.clips
+
+    @property
     def shots(self) -> dict[str, int]:
         """The number of photos of each class."""
         return self._per_class(None)
@@ -130,6 +140,10 @@ class WithPhotos(PhotoClassifier):
     def known_digests(self) -> frozenset[int]:
         digests = self.contents.digests
         return frozenset(() if digests is None else digests.tolist()) - {0}
+
+    def rows(self) -> tuple[Any, Any, Any]:
+        """Return the rows that the head is fitted to; see `Contents.rows`."""
+        return self.contents.rows()
 
     def leave_one_out_logits(self) -> Any:
         """Return the leave-one-out logits (N, K) of the photos; NaN for a class's only one.
