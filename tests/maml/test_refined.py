@@ -17,7 +17,13 @@ from fewshot_lite.heads.registry import NAMED_HEADS
 from fewshot_lite.learners import Frozen, SimpleCnaps
 from fewshot_lite.learners.base import Learner, TaskClassifier
 from fewshot_lite.maml.patterns import stages_that_move
-from fewshot_lite.maml.refined import Moves, RefinedLearner, Refinement, leave_one_out_loss
+from fewshot_lite.maml.refined import (
+    Moves,
+    RefinedLearner,
+    Refinement,
+    _Adam,
+    leave_one_out_loss,
+)
 from fewshot_lite.networks.backbone import Backbone
 from fewshot_lite.networks.film import folded
 
@@ -289,3 +295,16 @@ def test_what_cannot_be_refined_is_refused() -> None:
 def test_settings_out_of_range(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must"):
         RefinedLearner(frozen(), replace(SETTINGS, **wrong))
+
+
+def test_its_adam_is_torch_s() -> None:
+    values = [torch.randn(5, 3), torch.randn(7)]
+    expected = [value.clone().requires_grad_() for value in values]
+    optimizer, own = torch.optim.Adam(expected, lr=0.01), _Adam(values, 0.01)
+    for _ in range(5):
+        gradients = [torch.randn_like(value) for value in values]
+        for value, gradient in zip(expected, gradients, strict=True):
+            value.grad = gradient
+        optimizer.step()
+        own.step(gradients)
+    assert all(torch.equal(one, other) for one, other in zip(values, expected, strict=True))

@@ -16,7 +16,7 @@ per view, and a step sees `batch` photos at most, whatever the support set's siz
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal, get_args
 
@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
+from torch.optim.adam import adam
 
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.progress import OnDone
@@ -237,14 +238,16 @@ class RefinedLearner(Learner):
             statistics = self.head.fit(features, labels, classes)
             return replace(task, statistics=statistics, support_features=features)
 
-        parameters = start.parameters
+        parameters, task = start.parameters, None
         steps = self._descend(start.parameters, maps, labels, classes, photos)
         for number, parameters in enumerate(steps, start=1):
+            task = None
             if number in looks and look is not None:
-                look(number, classifier(parameters))
+                task = classifier(parameters)
+                look(number, task)
             if on_step is not None:
                 on_step(number, self.settings.steps)
-        return classifier(parameters)
+        return task or classifier(parameters)
 
     def _row(self) -> tuple[bool, ...]:
         """Return for each stage, and for the head, whether it moves."""
@@ -290,13 +293,9 @@ class RefinedLearner(Learner):
         own = dict(self.backbone.named_parameters()) | start
         origin = {name: own[name].detach() for name in self._moving}
         moving = {name: value.clone().requires_grad_() for name, value in origin.items()}
-        film = [name for name in moving if name in self._film]
-        optimizer = torch.optim.Adam(
-            [
-                {"params": [moving[n] for n in film], "lr": settings.film_lr},
-                {"params": [moving[n] for n in moving if n not in film], "lr": settings.weight_lr},
-            ]
-        )
+        film = [moving[name] for name in moving if name in self._film]
+        weights = [moving[name] for name in moving if name not in self._film]
+        optimizers = _Adam(film, settings.film_lr), _Adam(weights, settings.weight_lr)
         for chosen in self._episodes(labels, photos):
             rows = chosen.to(labels.device)
             with torch.enable_grad():
@@ -305,9 +304,10 @@ class RefinedLearner(Learner):
                 if settings.proximal:
                     far = [(moving[name] - origin[name]).square().sum() for name in moving]
                     loss = loss + settings.proximal / 2 * torch.stack(far).sum()
-                optimizer.zero_grad()
-                loss.backward()
-            optimizer.step()
+                values = [*film, *weights]
+                gradients = torch.autograd.grad(loss, values, materialize_grads=True)
+            optimizers[0].step(gradients[: len(film)])
+            optimizers[1].step(gradients[len(film) :])
             yield start | {name: value.detach().clone() for name, value in moving.items()}
 
     def _episodes(self, labels: Tensor, photos: Tensor) -> Iterator[Tensor]:
@@ -331,6 +331,34 @@ class RefinedLearner(Learner):
             if len(rows) > most:
                 rows = _some(rows, labels[rows], most)
             yield rows
+
+
+class _Adam:
+    """Adam by torch's function: the first `torch.optim.Adam` imports its compiler, for seconds."""
+
+    def __init__(self, values: list[Tensor], lr: float) -> None:
+        self.values, self.lr = values, lr
+        self.means = [torch.zeros_like(value) for value in values]
+        self.squares = [torch.zeros_like(value) for value in values]
+        self.steps = [torch.zeros(()) for _ in values]
+
+    def step(self, gradients: Sequence[Tensor]) -> None:
+        """Update the values in place, by Adam's usual β and ε."""
+        adam(
+            self.values,
+            list(gradients),
+            self.means,
+            self.squares,
+            [],
+            self.steps,
+            amsgrad=False,
+            beta1=0.9,
+            beta2=0.999,
+            lr=self.lr,
+            weight_decay=0.0,
+            eps=1e-8,
+            maximize=False,
+        )
 
 
 #: τ.
