@@ -157,8 +157,9 @@ class MetaModel:
     def refinement(self, pattern: str | None = None) -> Refinement:
         """Return the settings of `refine`, for the given, the stored or the default pattern.
 
-        By default FiLM parameters move, in steps that see 12 photos: ten of these gain about what
-        twenty steps on all photos do, in a quarter of the time (`benchmarks/accuracy/refining.py`).
+        By default FiLM parameters move, in ten steps that see 12 photos. These take a quarter of
+        the time of twenty steps on 25 photos, which may gain more: 1.0 ± 1.6 points on 24 tasks
+        (`benchmarks/accuracy/refining.py`).
 
         Args:
             pattern: as `AdaptOptions.refine_pattern`.
