@@ -104,7 +104,8 @@ def similarity(
     Args:
         grey: uint8 (M, SIDE, SIDE).
         tangents: `tangents_of(grey)`.
-        i, j: int64 (P,), rows of the first and of the second of each pair.
+        i: int64 (P,), rows of the first of each pair.
+        j: int64 (P,), rows of the second of each pair.
     """
     best = _correlation(grey[i], grey[j])
     for moving, still in ((i, j), (j, i)):
