@@ -17,6 +17,7 @@ per view, and a step sees `batch` photos at most, whatever the support set's siz
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal, get_args
 
@@ -138,6 +139,10 @@ class RefinedLearner(Learner):
         settings = replace(self.settings, steps=steps)
         return RefinedLearner(self.base, settings, image_size=self._image_size)
 
+    def copy(self) -> RefinedLearner:
+        """A learner of its own modules, which another thread may refine with."""
+        return RefinedLearner(deepcopy(self.base), self.settings, image_size=self._image_size)
+
     @property
     def layers(self) -> tuple[str, ...]:
         """The digits of a pattern are of these: the stages, from the images up, and the head."""
@@ -228,15 +233,7 @@ class RefinedLearner(Learner):
         """
 
         def classifier(parameters: NormParameters) -> TaskClassifier:
-            task = replace(start, learner=self, parameters=parameters)
-            features = self.features_of(maps, task)
-            if not all(bool(value.isfinite().all()) for value in (*parameters.values(), features)):
-                raise FewshotError(
-                    f"Refining diverged within {self.settings.steps} steps of "
-                    f"{self.settings.film_lr}: its values are not finite."
-                )
-            statistics = self.head.fit(features, labels, classes)
-            return replace(task, statistics=statistics, support_features=features)
+            return self.with_parameters(parameters, start, maps, labels, classes)
 
         parameters, task = start.parameters, None
         steps = self._descend(start.parameters, maps, labels, classes, photos)
@@ -248,6 +245,30 @@ class RefinedLearner(Learner):
             if on_step is not None:
                 on_step(number, self.settings.steps)
         return task or classifier(parameters)
+
+    @torch.no_grad()
+    def with_parameters(
+        self,
+        parameters: NormParameters,
+        start: TaskClassifier,
+        maps: Tensor,
+        labels: Tensor,
+        classes: int,
+    ) -> TaskClassifier:
+        """Return the classifier with these parameters φ; the other arguments as `refine`.
+
+        Raises:
+            FewshotError: φ or the features are not finite, as after steps that diverged.
+        """
+        task = replace(start, learner=self, parameters=parameters)
+        features = self.features_of(maps, task)
+        if not all(bool(value.isfinite().all()) for value in (*parameters.values(), features)):
+            raise FewshotError(
+                f"Refining diverged within {self.settings.steps} steps of "
+                f"{self.settings.film_lr}: its values are not finite."
+            )
+        statistics = self.head.fit(features, labels, classes)
+        return replace(task, statistics=statistics, support_features=features)
 
     def _row(self) -> tuple[bool, ...]:
         """Return for each stage, and for the head, whether it moves."""
