@@ -233,7 +233,15 @@ class RefinedLearner(Learner):
         """
 
         def classifier(parameters: NormParameters) -> TaskClassifier:
-            return self.with_parameters(parameters, start, maps, labels, classes)
+            task = replace(start, learner=self, parameters=parameters)
+            features = self.features_of(maps, task)
+            if not all(bool(value.isfinite().all()) for value in (*parameters.values(), features)):
+                raise FewshotError(
+                    f"Refining diverged within {self.settings.steps} steps of "
+                    f"{self.settings.film_lr}: its values are not finite."
+                )
+            statistics = self.head.fit(features, labels, classes)
+            return replace(task, statistics=statistics, support_features=features)
 
         parameters, task = start.parameters, None
         steps = self._descend(start.parameters, maps, labels, classes, photos)
@@ -245,30 +253,6 @@ class RefinedLearner(Learner):
             if on_step is not None:
                 on_step(number, self.settings.steps)
         return task or classifier(parameters)
-
-    @torch.no_grad()
-    def with_parameters(
-        self,
-        parameters: NormParameters,
-        start: TaskClassifier,
-        maps: Tensor,
-        labels: Tensor,
-        classes: int,
-    ) -> TaskClassifier:
-        """Return the classifier with these parameters φ; the other arguments as `refine`.
-
-        Raises:
-            FewshotError: φ or the features are not finite, as after steps that diverged.
-        """
-        task = replace(start, learner=self, parameters=parameters)
-        features = self.features_of(maps, task)
-        if not all(bool(value.isfinite().all()) for value in (*parameters.values(), features)):
-            raise FewshotError(
-                f"Refining diverged within {self.settings.steps} steps of "
-                f"{self.settings.film_lr}: its values are not finite."
-            )
-        statistics = self.head.fit(features, labels, classes)
-        return replace(task, statistics=statistics, support_features=features)
 
     def _row(self) -> tuple[bool, ...]:
         """Return for each stage, and for the head, whether it moves."""

@@ -5,10 +5,6 @@ solution is refined on the other photos, and the photos of the fold are classifi
 `adapt`, fitted to the features before and after several numbers of steps. The number with the
 smallest mean loss is chosen, each class weighing the same, with a temperature fitted to each. The
 FiLM parameters of the one-pass solution are those of all photos, as in leave-one-out of a head.
-
-The refined solution is the mean of the folds' parameters, so that no steps on all photos are
-needed; folds have one start, and a mean of solutions around it is as good as one of them or better
-(Wortsman et al. 2022, "Model soups").
 """
 
 from __future__ import annotations
@@ -29,7 +25,6 @@ from fewshot_lite.heads.groups import even_weights
 from fewshot_lite.heads.in_numpy import as_array
 from fewshot_lite.learners.base import TaskClassifier
 from fewshot_lite.maml.refined import RefinedLearner
-from fewshot_lite.networks.film import NormParameters
 from fewshot_lite.personal.cross_adaptation import Adapted, CrossAdaptation, deal
 from fewshot_lite.personal.folds_at_once import at_once
 from fewshot_lite.personal.novelty import NoveltyDetector
@@ -47,8 +42,6 @@ class Trial:
     """The chosen number of steps; 0 keeps the one-pass solution."""
     crossed: CrossAdaptation | None
     """Logits and novelty scores of the left-out photos after these steps; None for 0 steps."""
-    parameters: NormParameters | None
-    """The mean of the folds' parameters after these steps; None for 0 steps, or without folds."""
     losses: dict[int, float]
     """Mean loss on left-out photos after each number of steps that was tried."""
     accuracies: dict[int, float]
@@ -72,8 +65,8 @@ def refine_support(
         learner: its settings hold the most steps that may be taken.
         start: the one-pass solution of its base, with the default head.
         always: refine even if one pass classifies left-out photos better.
-        on_step: called with (steps taken, steps in all): first with 0 steps, then over all folds.
-            A FewshotError that it raises keeps the one-pass solution.
+        on_step: called with (steps taken, steps in all): first with 0 steps, then over all folds,
+            and again on all photos. A FewshotError that it raises keeps the one-pass solution.
 
     Returns:
         The refined or the one-pass solution; "refined" in its record says why.
@@ -86,12 +79,9 @@ def refine_support(
         trial = try_refinement(learner, upper, always=always, on_step=on_step)
         if not trial.steps:
             return replace(kept, record={"refined": trial.record()})
-        given = start.classifier, upper.maps, start.labels, start.classes
-        if trial.parameters is not None:
-            classifier = learner.with_parameters(trial.parameters, *given)
-        else:  # without folds
-            few = learner.with_steps(trial.steps)
-            classifier = few.refine(*given, start.groups, on_step=on_step)
+        chosen = learner.with_steps(trial.steps)
+        given = upper.maps, start.labels, start.classes, start.groups
+        classifier = chosen.refine(start.classifier, *given, on_step=on_step)
     except FewshotError as error:  # the steps diverged, or were interrupted
         return replace(kept, record={"refined": {"steps": 0, "note": str(error)}})
     labels, groups = start.labels[start.as_is], start.groups[start.as_is]
@@ -119,89 +109,72 @@ def try_refinement(
     Raises:
         FewshotError: the steps diverged.
     """
-    found, means = _answers(learner, start, on_step)
+    found = _answers(learner, start, on_step)
     if not found:  # nothing can be left out
-        return Trial(min(FEW_STEPS, learner.settings.steps) if always else 0, None, None, {}, {})
+        return Trial(min(FEW_STEPS, learner.settings.steps) if always else 0, None, {}, {})
     given = start.labels[start.as_is], start.classes, start.groups[start.as_is]
     losses = {number: _loss(left_out.logits, *given) for number, left_out in found.items()}
     accuracies = {number: _accuracy(left_out.logits, *given) for number, left_out in found.items()}
     best = min((number for number in found if number), key=losses.__getitem__)
-    if not always and (losses[best] >= losses[0] or accuracies[best] < accuracies[0]):
-        return Trial(0, None, None, losses, accuracies)
-    return Trial(best, found[best], means[best], losses, accuracies)
+    better = losses[best] < losses[0] and accuracies[best] >= accuracies[0]
+    steps = best if better or always else 0
+    return Trial(steps, found[steps] if steps else None, losses, accuracies)
 
 
 def _answers(
     learner: RefinedLearner, start: OnePass, on_step: OnDone | None
-) -> tuple[dict[int, CrossAdaptation], dict[int, NormParameters]]:
-    """Return by number of steps left-out outputs and mean parameters; empty without folds."""
+) -> dict[int, CrossAdaptation]:
+    """Return left-out logits and novelty scores by number of steps; empty without folds."""
     first = start.as_is.nonzero().flatten()
     place = deal(start.labels[first], start.classes, start.groups[first])
     folds = [fold for fold in place.unique().tolist() if fold >= 0]
-    if not folds:
-        return {}, {}
     most = learner.settings.steps
     looks = [most]  # FiLM overfits little in its few steps, and a look takes a pass of many stages
     if learner.settings.moves == "weights":
         looks = sorted({n for n in (5, 10, 20) if n < most} | {most})
-
-    def answer(fold: int, count: OnDone) -> dict[int, LeftOut]:
-        out = first[place == fold]
-        return _looks_of_fold(learner.copy(), start, out, looks, count)
-
-    told = at_once(answer, folds, most, on_step)
     found = {
         number: CrossAdaptation.unknown(len(first), start.classes, first.device)
         for number in (0, *looks)
+        if folds
     }
-    for fold, of_fold in zip(folds, told, strict=True):
-        for number, seen in of_fold.items():
-            found[number].logits[place == fold] = seen.logits
-            found[number].strangeness[place == fold] = seen.strangeness
-    means = {number: _mean([of_fold[number].parameters for of_fold in told]) for number in looks}
-    return found, means
+
+    def answer(fold: int, count: OnDone) -> dict[int, tuple[Tensor, Tensor]]:
+        out = first[place == fold]
+        return _answers_of_fold(learner.copy(), start, out, looks, count)
+
+    for fold, told in zip(folds, at_once(answer, folds, most, on_step), strict=True):
+        rows = place == fold
+        for number, (logits, strangeness) in told.items():
+            found[number].logits[rows] = logits
+            found[number].strangeness[rows] = strangeness
+    return found
 
 
-def _mean(parameters: Sequence[NormParameters]) -> NormParameters:
-    return {name: torch.stack([p[name] for p in parameters]).mean(0) for name in parameters[0]}
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """A model that is refined without a fold, after some steps."""
-
-    logits: Tensor
-    """(m, K), of the fold's photos."""
-    strangeness: Tensor
-    """(m,), their novelty scores."""
-    parameters: NormParameters
-
-
-def _looks_of_fold(
+def _answers_of_fold(
     learner: RefinedLearner,
     start: OnePass,
     out: Tensor,
     looks: Sequence[int],
     on_step: OnDone,
-) -> dict[int, LeftOut]:
-    """Return what a fold looks like after 0 steps and those of `looks`.
+) -> dict[int, tuple[Tensor, Tensor]]:
+    """Return logits (m, K) and novelty scores (m,) of a fold, after 0 steps and those of `looks`.
 
     Args:
         out: int64 (m,), rows of the fold's photos as they are; all of their views are left out.
     """
     kept = start.kept(~torch.isin(start.groups, start.groups[out]))
     head, given = untempered(start.choice), (kept.labels, kept.classes)
-    found: dict[int, LeftOut] = {}
+    found: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def look(number: int, adapted: TaskClassifier, features: Tensor | None = None) -> None:
-        if features is None:
-            features = learner.features_of(start.maps[out], adapted)
-        support = adapted.support_features
+    def named(number: int, support: Tensor, features: Tensor) -> None:
+        as_is = support[kept.as_is], kept.labels[kept.as_is]
         logits = head.logits(head.fit(support, *given), features).float()
-        novelty = NoveltyDetector(support[kept.as_is], kept.labels[kept.as_is], kept.classes)
-        found[number] = LeftOut(logits, novelty.strangeness(features), adapted.parameters)
+        found[number] = logits, NoveltyDetector(*as_is, kept.classes).strangeness(features)
 
-    look(0, kept.classifier, start.classifier.support_features[out])
+    def look(number: int, adapted: TaskClassifier) -> None:
+        named(number, adapted.support_features, learner.features_of(start.maps[out], adapted))
+
+    named(0, kept.classifier.support_features, start.classifier.support_features[out])
     learner.refine(
         kept.classifier, kept.maps, *given, kept.groups, on_step=on_step, looks=looks, look=look
     )
