@@ -97,6 +97,7 @@ class Task:
         seconds, record = time.process_time() - since, found.record["refined"]
         row: Row = {"row": refine, "steps": record["steps"], "seconds": seconds}
         row["expected"] = record["left_out_accuracy"].get(str(record["steps"]))  # none at one shot
+        row["expected of one pass"] = record["left_out_accuracy"].get("0")
         if not record["steps"]:
             return row, self._refitted(self.start.classifier, below)
         return row, self._named(found.choice.head, found.classifier, below)
