@@ -33,6 +33,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = (here / "mine.safetensors").read_bytes()
     (here / "cut.safetensors").write_bytes(data[: len(data) // 2])
     (here / "text.jpg").write_text("text")
+    (here / "table").write_text("a/00.png,a\nb/00.png,b\n")
     (here / "empty").mkdir()
     draw_classes(here / "loose", {".": 2})
     draw_classes(here / "one", {"mug": 2})
@@ -65,6 +66,9 @@ BAD = [
     ("adapt things --labels text.jpg --base base.safetensors", 1, "text.jpg, line 1: 1 columns"),
     ("check text.jpg", 2, "text.jpg: a file, not a folder, and no ZIP"),
     # --base, --model
+    ("adapt text.jpg --labels table", 2, "text.jpg: a file. With --labels, give the folder"),
+    ("adapt things --base=", 2, "--base is an empty word"),
+    (f"{ADAPT} --refine on --refine-pattern=", 2, "--refine-pattern is an empty word"),
     ("adapt things --base nonsense", 2, "--base nonsense: no such file, and no model of this name"),
     ("adapt things --base gone.safetensors", 2, "--base gone.safetensors: no such file"),
     ("adapt things --base mine.safetensors", 2, "--base mine.safetensors: a personal model"),
@@ -80,6 +84,15 @@ BAD = [
     (f"{ADAPT} -o mine.safetensors", 2, "mine.safetensors: exists already.*--force"),
     (f"{ADAPT} -o nowhere/mine", 2, "--output nowhere/mine: there is no folder"),
     (f"{ADAPT} -o empty", 2, "--output empty: a folder"),
+    (f"{ADAPT} -o new.onnx", 2, "--output new.onnx: .* an export, which `fewshot-lite export`"),
+    (f"{ADAPT} -o new.mp4", 2, "--output new.mp4: the name of a video. End it in .safetensors"),
+    (f"{ADAPT} -o things.zip", 2, "--output things.zip: the name of an archive"),
+    (f"{ADAPT} -o -", 2, "--output -: a model is not written to stdout"),
+    ("adapt few --labels table -o table --force", 2, "--output table: the same file as --labels"),
+    ("meta-train things -o new.pt2", 2, "--output new.pt2: the name of an export"),
+    ("pretrain things -o new.png", 2, "--output new.png: the name of a photo"),
+    ("tune things -o new.csv --backbone resnet18", 2, "--output new.csv: the name of a table"),
+    ("lambda-search refine:default things -o new.onnx", 2, "--output new.onnx: the name of an ex"),
     (f"{TRAIN} -o nowhere/m", 2, "--output nowhere/m: there is no folder"),
     (f"{TRAIN} -o base.safetensors", 2, "base.safetensors: exists already.*--force"),
     ("pretrain things -o base.safetensors", 2, "base.safetensors: exists already.*--force"),

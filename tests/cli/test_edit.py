@@ -133,6 +133,8 @@ def test_remove_and_rename(run: Run, here: Path) -> None:
         (f"add {MODEL} more -o no/new", 2, "there is no folder"),
         (f"add {MODEL} more -o empty --force", 2, "a folder"),
         (f"add {MODEL} more -o new.jpg", 2, "the name of a photo"),
+        (f"remove {MODEL} mug -o new.onnx", 2, "--output new.onnx: the name of an export"),
+        (f"rename {MODEL} mug cup -o new.html", 2, "--output new.html: the name of a page"),
         ("add gone more --force", 2, "^Error: gone: no such file.*fewshot-lite adapt"),
         ("add more mine.safetensors --force", 2, "more: a folder. Name the personal model first"),
         ("add mine.onnx more --force", 2, "mine.onnx: an exported model.*export that again"),

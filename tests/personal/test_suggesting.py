@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -109,11 +110,49 @@ def test_the_command_lists_and_copies_for_sorting(run: Run, home: Path) -> None:
     assert added.json["classes"]["keys"] == 5
 
 
+def test_copies_in_folders_of_other_names_are_added_to_their_classes(run: Run, home: Path) -> None:
+    drawn = sorted(draw_classes(home / "known", {"keys": 3, "mug": 3}).rglob("*.png"))
+    labels = [f"{photo.parent.name}/o" for photo in drawn]  # as a table may name classes
+    personal = tiny_model().adapt(drawn, labels)
+    personal.save("odd.safetensors")
+    assert run("suggest", "new", "-n", 2, "-m", "odd.safetensors", "--copy-into", "sort").code == 0
+    assert {path.name for path in Path("sort").iterdir() if path.is_dir()} == {"keys_o", "mug_o"}
+    for photo in Path("sort").glob("001*"):
+        photo.rename(Path("sort", "mug_o", photo.name))
+    added = run("add", "odd.safetensors", "sort", "-o", "more.safetensors", "--json")
+    assert added.json["classes"] == {"keys/o": 3, "mug/o": 4}
+    assert "mug/o/001" in PersonalModel.load("more.safetensors").photos[-1]
+    again = next(Path("sort").glob("002*"))
+    words = ("add", "odd.safetensors", again, "--class", "mug/o", "-o", "again.safetensors")
+    assert run(*words).code == 0
+
+
+def test_copies_of_photos_with_long_names(run: Run, home: Path) -> None:
+    photo = next(Path("new").rglob("*.png"))
+    photo.rename(photo.with_name("x" * 250 + ".png"))
+    assert run("suggest", "new", "-n", 20, "--copy-into", "sort").code == 0
+    assert len([path for path in Path("sort").iterdir() if path.is_file()]) == 12
+
+
+def test_a_folder_of_copies_appears_when_it_is_complete(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = sorted(Path().iterdir())
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfile", full)
+    outcome = run("suggest", "new", "--copy-into", "sort")
+    is_one_clear_line(outcome, 1, "--copy-into sort: could not be written .no space left on device")
+    assert sorted(Path().iterdir()) == before
+
+
 def test_bad_input_is_one_clear_line(run: Run, home: Path) -> None:
     is_one_clear_line(run("suggest", "none"), 2, "none: no such file or folder")
     is_one_clear_line(run("suggest", "new", "-m", "no.safetensors"), 2, "no.safetensors: no such")
     is_one_clear_line(run("suggest", "new", "--copy-into", "new"), 2, "new: exists already")
-    is_one_clear_line(run("suggest", "new", "--copy-into", "x/y"), 2, "x/y: its folder is")
+    is_one_clear_line(run("suggest", "new", "--copy-into", "x/y"), 2, "x/y: there is no folder")
     none = r"No photo to choose from could be read \(new/note.txt: not an image"
     is_one_clear_line(run("suggest", "new/note.txt"), 1, none)
     is_one_clear_line(run("suggest", "new", "-n", 0), 2, "must be at least 1")

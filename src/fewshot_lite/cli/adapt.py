@@ -26,7 +26,7 @@ from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.files import DEFAULT_BASE, DEFAULT_PERSONAL, check_output
 from fewshot_lite.images.finding import find_labelled
 from fewshot_lite.images.folders import require_folder
-from fewshot_lite.images.kinds import PHOTO_ENDINGS
+from fewshot_lite.images.kinds import check_model_name
 from fewshot_lite.images.videos import FRAMES, check_frames
 from fewshot_lite.personal.base_argument import parse_base
 from fewshot_lite.personal.report.page import check_report
@@ -133,7 +133,7 @@ def adapt(
     else:
         require_folder(folder)
     check_frames(FRAMES if frames is None else frames)
-    _check_outputs(output, report, base, weights, force=force)
+    _check_outputs(output, report, base, weights, labels, force=force)
     from fewshot_lite.cli.render import terminal as render
     from fewshot_lite.cli.render.check import print_findings
     from fewshot_lite.core.stopping import StopRequest
@@ -187,20 +187,26 @@ def adapt(
 
 
 def _check_outputs(
-    output: Path, report: Path | None, base: str, weights: Path | None, *, force: bool
+    output: Path,
+    report: Path | None,
+    base: str,
+    weights: Path | None,
+    labels: Path | None,
+    *,
+    force: bool,
 ) -> None:
     """Refuse to write where nothing can be written, or over what is read."""
+    check_model_name(output)
     check_output(output, force=force, stream=True)
-    sources = parse_base(base, weights).files
+    files = parse_base(base, weights).files
+    sources = [("--weights" if file == weights else "--base", file) for file in files]
+    if labels is not None:
+        sources.append(("--labels", labels))
     if report is not None:
-        taken = [("--output", output), *(("--base", source) for source in sources)]
-        check_report(report, force=force, others=taken)
-    for source in sources:
+        check_report(report, force=force, others=[("--output", output), *sources])
+    for flag, source in sources:
         if output.exists() and source.exists() and output.samefile(source):
-            flag = "--weights" if source == weights else "--base"
             raise UsageError(f"--output {output}: the same file as {flag}. Give another name.")
-    if output.suffix.lower() in PHOTO_ENDINGS:
-        raise UsageError(f"--output {output}: the name of a photo. End it in .safetensors.")
 
 
 def _show(

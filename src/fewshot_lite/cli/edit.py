@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from fewshot_lite.cli.options import Device, Frames, Json, argument, option
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.files import DEFAULT_PERSONAL, EXPORTED, check_output
-from fewshot_lite.images.kinds import PHOTO_ENDINGS
+from fewshot_lite.images.kinds import check_model_name
 
 if TYPE_CHECKING:
     from fewshot_lite.personal.editing import Edit
@@ -128,10 +128,9 @@ def _check(model: Path, output: Path | None, *, force: bool) -> Path:
             f"{model}: is not changed unless asked to. Use --force to change it, or --output FILE "
             "for a changed copy."
         )
-    target = model if output is None else output
-    if target.suffix.lower() in PHOTO_ENDINGS:
-        raise UsageError(f"--output {target}: the name of a photo. End it in .safetensors.")
-    check_output(target, force=force, flag="--force" if output is None else "--output", stream=True)
+    target, flag = (model, "--force") if output is None else (output, "--output")
+    check_model_name(target, flag)
+    check_output(target, force=force, flag=flag, stream=True)
     return target
 
 

@@ -17,6 +17,7 @@ from fewshot_lite.core.files import check_output
 from fewshot_lite.evaluation.lambda_search.options import SearchOptions, parse_searched
 from fewshot_lite.evaluation.names import REFINE, ModelName
 from fewshot_lite.images.folders import require_folder
+from fewshot_lite.images.kinds import check_model_name
 
 if TYPE_CHECKING:
     from fewshot_lite.evaluation.lambda_search.result import Search
@@ -103,6 +104,8 @@ def _check_files(name: ModelName, output: Path | None, plot: Path | None, *, for
             f"--output {output}: {name.text} has no pattern to store. Leave it out, and give "
             f"`evaluate {name.text} DATA` the --pattern."
         )
+    if output is not None:
+        check_model_name(output)
     for flag, path in (("--output", output), ("--plot", plot)):
         if path is not None:
             check_output(path, force=force, flag=flag)

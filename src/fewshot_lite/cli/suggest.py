@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fewshot_lite.cli.options import Device, Json, MaxPixels, argument, option
 from fewshot_lite.core.errors import UsageError
-from fewshot_lite.core.files import DEFAULT_PERSONAL
+from fewshot_lite.core.files import DEFAULT_PERSONAL, check_new_folder
 
 _NUMBER = 10
 #: The attributes of a photo in JSON.
@@ -40,8 +40,8 @@ def suggest(
     They are those that the model is unsure of, that stand for many others, and that are unlike one
     another and what it knows already.
     """
-    if copy_into is not None and copy_into.exists():
-        raise UsageError(f"--copy-into {copy_into}: exists already. Give the name of a new folder.")
+    if copy_into is not None:
+        check_new_folder(copy_into, "--copy-into")
     for path in paths:
         if not path.exists():
             raise UsageError(f"{path}: no such file or folder.")

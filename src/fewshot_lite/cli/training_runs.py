@@ -20,6 +20,7 @@ from fewshot_lite.core.files import check_output
 from fewshot_lite.core.ranks import place
 from fewshot_lite.core.tensor_files import read_meta
 from fewshot_lite.images.folders import require_folder
+from fewshot_lite.images.kinds import check_model_name
 from fewshot_lite.training.run_files import previous, state_path
 
 #: The entry of Click's `meta` that holds the flags of a `--config` file.
@@ -67,6 +68,7 @@ def check_run(data: Path, output: Path, *, resume: bool, force: bool) -> None:
     """Refuse unusable data and outputs before torch is imported."""
     require_folder(data)
     if not resume:
+        check_model_name(output)
         check_output(output, force=force)
 
 

@@ -58,6 +58,17 @@ def check_output(path: Path, *, force: bool, flag: str = "--output", stream: boo
         raise UsageError(f"{flag} {path}: the folder {folder} cannot be written to.")
 
 
+def check_new_folder(path: Path, flag: str) -> None:
+    """Raise UsageError if a folder that is to be made exists, or cannot be made."""
+    if os.path.lexists(path):
+        raise UsageError(f"{flag} {path}: exists already. Give the name of a new folder.")
+    above = path.absolute().parent
+    if not above.is_dir():
+        raise UsageError(f"{flag} {path}: there is no folder {above}. Create it first.")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise UsageError(f"{flag} {path}: the folder {above} cannot be written to.")
+
+
 def _is_stream(path: Path) -> bool:
     """Return whether a path is a device, a pipe, or an open file descriptor."""
     if str(path.absolute().parent) in ("/dev", "/dev/fd", "/proc/self/fd"):

@@ -6,6 +6,9 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from fewshot_lite.core.errors import UsageError
+from fewshot_lite.core.files import EXPORTED
+
 #: Endings that make a file a photo; files with other endings are recognised by their first bytes.
 PHOTO_ENDINGS = frozenset(
     [
@@ -38,6 +41,13 @@ _VIDEO_STARTS = re.compile(
     re.DOTALL,
 )
 
+#: What files with other endings are, that no model should be named as.
+_NO_MODELS = dict.fromkeys(EXPORTED, "an export, which `fewshot-lite export` writes") | {
+    **dict.fromkeys((".csv", ".tsv", ".json", ".jsonl", ".txt"), "a table"),
+    **dict.fromkeys((".html", ".htm"), "a page"),
+    ".zip": "an archive",
+}
+
 NOT_A_PHOTO = "not a photo"
 RAW_DATA = "raw data of a camera: export it as JPEG"
 #: Reasons for not reading a video without PyAV: one asked for, and one found in a folder.
@@ -45,6 +55,23 @@ READS_VIDEOS = 'a video, which takes PyAV: pip install "fewshot-lite[video]"'
 SKIPPED_VIDEO = f"passed over: {READS_VIDEOS}"
 #: Reasons that do not count as failures for files found in a folder.
 NOT_ASKED_FOR = frozenset([NOT_A_PHOTO, RAW_DATA, SKIPPED_VIDEO])
+
+
+def check_model_name(path: Path, flag: str = "--output") -> None:
+    """Raise UsageError for the name of another kind of file: no command would find a model there.
+
+    Args:
+        path: the file to write a model to.
+        flag: the flag that named it.
+    """
+    if path == Path("-"):
+        raise UsageError(f"{flag} -: a model is not written to stdout. Give the name of a file.")
+    ending = path.suffix.lower()
+    what = _NO_MODELS.get(ending)
+    if ending in PHOTO_ENDINGS or ending in VIDEO_ENDINGS:
+        what = "a photo" if ending in PHOTO_ENDINGS else "a video"
+    if what is not None:
+        raise UsageError(f"{flag} {path}: the name of {what}. End it in .safetensors.")
 
 
 def is_raw_data(path: Path, head: bytes) -> bool:

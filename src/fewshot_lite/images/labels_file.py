@@ -54,6 +54,10 @@ def scan_labels(folder: Path, labels: Path) -> LabelledImages:
         UsageError: one of the two is missing.
         FewshotError: the table cannot be read, a row is wrong, or class names cannot be told apart.
     """
+    if folder.is_file():
+        raise UsageError(
+            f"{folder}: a file. With --labels, give the folder that the photos are in."
+        )
     require_folder(folder)
     if not labels.is_file():
         reason = "a folder, not a file" if labels.is_dir() else "no such file"

@@ -50,6 +50,8 @@ class AdaptOptions:
             raise InputError(
                 f"--refine-pattern {self.refine_pattern!r}: must be a text, e.g. 'layer3,layer4'."
             )
+        if self.refine_pattern == "":
+            raise UsageError("--refine-pattern is an empty word. Name stages, or leave it out.")
         if self.refine != "off":
             RefinedLearner(learner, refinement)  # says whether it can be refined
             if self.head != "default":

@@ -41,6 +41,8 @@ def parse_base(base: str | Path = DEFAULT_BASE, weights: str | Path | None = Non
         UsageError: no such file, model or network; weights without the name of a network.
     """
     text = str(base)
+    if not text:  # Path("") would be the current folder
+        raise UsageError("--base is an empty word. Give a file, or the name of a model.")
     shipped = [path.stem for path in sorted(models_folder().glob("*.safetensors"))]
     known = text in (DEFAULT_BASE, *shipped)
     network = text in NETWORKS or text.startswith(TIMM)

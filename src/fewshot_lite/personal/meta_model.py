@@ -23,6 +23,7 @@ from fewshot_lite.heads.choice import adapted_choice
 from fewshot_lite.heads.in_numpy import as_array, check_head_tensors, state_of
 from fewshot_lite.heads.registry import NAMED_HEADS
 from fewshot_lite.images.decoding import digest_of
+from fewshot_lite.images.kinds import check_model_name
 from fewshot_lite.images.thumbnails import make_thumbnails
 from fewshot_lite.learners import Frozen, Learner, TaskClassifier
 from fewshot_lite.maml.gradient_learner import GradientLearner
@@ -136,8 +137,10 @@ class MetaModel:
             half: store all tensors in half precision, which halves the file; see `checkpoint.save`.
 
         Raises:
+            UsageError: the name is that of another kind of file, e.g. of a photo.
             FewshotError: it cannot be written.
         """
+        check_model_name(Path(path), "path")
         learner = self.learner
         checkpoint.save(
             Path(path),

@@ -11,6 +11,7 @@ typical photos tell most.
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.core.files import check_new_folder
 from fewshot_lite.images.bit_depths import recorded_whites, with_whites
 from fewshot_lite.images.decoding import digest_of
 from fewshot_lite.images.folders import Skipped
@@ -27,7 +29,7 @@ from fewshot_lite.images.kinds import NOT_ASKED_FOR
 from fewshot_lite.images.photo import Source, file_of
 from fewshot_lite.images.prefetch import decoded_batches
 from fewshot_lite.personal.bulk.inputs import find_photos
-from fewshot_lite.personal.bulk.sorting import folder_names
+from fewshot_lite.personal.bulk.sorting import file_name, folder_names
 from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.prediction import UNKNOWN
 
@@ -148,23 +150,30 @@ def copy_for_sorting(suggestions: Suggestions, class_names: Iterable[str], folde
     Sorted into these by hand, they can be given to `add`, which ignores what is left over. Their
     file names begin with their rank.
 
+    The folder appears when it is complete.
+
     Raises:
         UsageError: the folder exists, or its parent does not.
         FewshotError: it cannot be written.
     """
+    class_names = list(class_names)
+    homes = folder_names([*class_names, UNKNOWN])
+    check_new_folder(folder, "--copy-into")
     try:
-        folder.mkdir()
-        for name in folder_names(class_names).values():
-            (folder / name).mkdir()
-        for rank, item in enumerate(suggestions.photos, start=1):
-            if item.path is not None:
-                shutil.copyfile(item.path, folder / f"{rank:03d} {item.path.name}")
-    except FileExistsError:
-        raise UsageError(f"{folder}: exists already. Give the name of a new folder.") from None
-    except FileNotFoundError:
-        raise UsageError(f"{folder}: its folder is not there. Create it first.") from None
+        with tempfile.TemporaryDirectory(prefix=".fewshot-lite-", dir=folder.parent) as unfinished:
+            new = Path(unfinished) / "folder"
+            new.mkdir()
+            for name in class_names:
+                (new / homes[name]).mkdir()
+            for rank, item in enumerate(suggestions.photos, start=1):
+                if item.path is not None:
+                    name = file_name(item.path, before=f"{rank:03d} ")
+                    shutil.copyfile(item.path, new / name)
+            check_new_folder(folder, "--copy-into")
+            new.rename(folder)
     except OSError as error:
-        raise FewshotError(f"{folder}: could not be written ({error.strerror or error}).") from None
+        reason = (error.strerror or str(error)).lower()
+        raise FewshotError(f"--copy-into {folder}: could not be written ({reason}).") from None
 
 
 @torch.no_grad()

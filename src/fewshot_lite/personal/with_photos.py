@@ -16,6 +16,7 @@ from fewshot_lite.core.files import DEFAULT_PERSONAL, check_output
 from fewshot_lite.heads.array_head import ArrayHead, DescribedHead
 from fewshot_lite.heads.groups import groups_per_class
 from fewshot_lite.heads.in_numpy import Array
+from fewshot_lite.images.kinds import check_model_name
 from fewshot_lite.personal.classifier import PhotoClassifier
 from fewshot_lite.personal.file_contents import Contents, write_personal
 from fewshot_lite.personal.novelty_threshold import novelty_of_support, threshold
@@ -72,9 +73,11 @@ class WithPhotos(PhotoClassifier):
             backup: keep the overwritten file; see `personal.undo`.
 
         Raises:
-            UsageError: the file exists and `force` is not set, or its folder does not exist.
+            UsageError: the file exists and `force` is not set, its folder does not exist, or the
+                name is that of another kind of file, e.g. of a photo.
         """
         path = Path(path)
+        check_model_name(path)
         check_output(path, force=force, stream=True)
         contents = replace(
             self.contents,

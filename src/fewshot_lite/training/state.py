@@ -21,6 +21,7 @@ from fewshot_lite.core.config import flag as flag_of
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.files import check_output, remove_leftovers
 from fewshot_lite.core.ranks import Ranks
+from fewshot_lite.images.kinds import check_model_name
 from fewshot_lite.training.run_files import log_path as log_path
 from fewshot_lite.training.run_files import previous as previous
 from fewshot_lite.training.run_files import state_path as state_path
@@ -50,6 +51,7 @@ def check_new_run(output: Path, *, force: bool) -> None:
         UsageError: the output, its state or its log exists, and `force` is not set; or as
             `check_output`.
     """
+    check_model_name(output)
     check_output(output, force=force)
     states = [(path, "state") for path in (state_path(output), previous(state_path(output)))]
     for path, what in [*states, (log_path(output), "log")]:

@@ -11,7 +11,13 @@ import pytest
 
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.personal.bulk import sorting
-from fewshot_lite.personal.bulk.sorting import Sorter, SortingProblem, folder_names
+from fewshot_lite.personal.bulk.sorting import (
+    Sorter,
+    SortingProblem,
+    class_of_folder,
+    file_name,
+    folder_names,
+)
 from photos import contents
 
 
@@ -172,7 +178,7 @@ def test_any_label_is_one_safe_folder_of_its_own(tmp_path: Path) -> None:
     for label in ("Schlüssel", "[red]x", "it's", "a b", "Mug", "unknown"):
         assert names[label] == label
     assert names["mug"] == "mug-2"
-    assert names["a/b"] == "a_b"
+    assert (names["a_b"], names["a/b"]) == ("a_b", "a_b-2")  # a name that will do is kept
     assert [names[label] for label in ("x.", "x ", "x. .")] == ["x-2", "x-3", "x-4"]
     assert len({name.casefold() for name in names.values()}) == len(labels)
     for name in names.values():
@@ -183,6 +189,32 @@ def test_any_label_is_one_safe_folder_of_its_own(tmp_path: Path) -> None:
         assert name.lower() not in ("con", "nul.txt")
     assert len(list(tmp_path.iterdir())) == len(labels)
     assert {path.parent for path in tmp_path.rglob("*")} == {tmp_path}
+
+
+def test_folders_are_known_again_by_their_names() -> None:
+    classes = ["a/b", "a_b", "AC/DC", "..", "mug"]
+    for name, folder in folder_names([*classes, "unknown"]).items():
+        assert class_of_folder(folder, classes) == name
+    assert class_of_folder("new", classes) == "new"
+    assert class_of_folder("AC_DC", ["AC/DC", "AC_DC"]) == "AC_DC"
+
+
+def test_names_are_cut_where_they_would_be_too_long() -> None:
+    photo = Path("x" * 251 + ".jpg")
+    assert file_name(photo, before="001 ") == "001 " + "x" * 247 + ".jpg"
+    assert file_name(photo, after="-12") == "x" * 248 + "-12.jpg"
+    assert file_name(Path("ä" * 125 + ".jpg"), before="0001 ") == "0001 " + "ä" * 123 + ".jpg"
+    assert file_name(Path("a.jpg"), before="001 ") == "001 a.jpg"
+
+
+def test_photos_of_one_long_name_are_all_copied(tmp_path: Path) -> None:
+    sorter = Sorter(tmp_path / "out", ["mug"])
+    for folder in "ab":
+        photo = tmp_path / folder / ("x" * 251 + ".jpg")
+        photo.parent.mkdir()
+        photo.write_text(folder)
+        sorter.place(photo, "mug")
+    assert sorted(contents(tmp_path / "out" / "mug").values()) == [b"a", b"b"]
 
 
 def test_a_class_called_unknown_otherwise_spelled_keeps_its_folder() -> None:

@@ -14,7 +14,7 @@ import re
 import shutil
 import stat
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -35,8 +35,8 @@ _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 _TEMPORARY = ".fewshot-lite-"
 #: The most photos with copies in two classes that are listed.
 MOST_NAMED = 20
-#: The longest name of a folder in bytes; file systems take 255.
-_LONGEST_NAME = 200
+#: The longest name of a folder in bytes, and of a file, as file systems take it.
+_LONGEST_NAME, _LONGEST_FILE = 200, 255
 
 
 class SortingProblem(Exception):
@@ -183,7 +183,7 @@ class Sorter:
                 self.left += 1
                 return known
             number = namesakes.looked_at + 1
-            target = home / (photo.name if number == 1 else f"{photo.stem}-{number}{photo.suffix}")
+            target = home / (photo.name if number == 1 else file_name(photo, after=f"-{number}"))
             if not os.path.lexists(target):
                 with contextlib.suppress(FileExistsError):
                     put(photo, target)
@@ -209,12 +209,13 @@ class Sorter:
 def folder_names(labels: Iterable[str]) -> dict[str, str]:
     """Return a folder name for each label, valid and distinct on any file system.
 
-    Most are the labels themselves; of labels that collide the first keeps its name.
+    Most are the labels themselves. Of others that collide the first gets the name.
     """
     names: dict[str, str] = {}
     taken: set[str] = set()
-    for label in dict.fromkeys(labels):
-        safe = _safe_name(label)
+    safe_names = {label: _safe_name(label) for label in labels}
+    for label in sorted(safe_names, key=lambda label: safe_names[label] != label):
+        safe = safe_names[label]
         for number in count(1):
             name = safe if number == 1 else f"{safe}-{number}"
             key = unicodedata.normalize("NFC", name).casefold()
@@ -222,7 +223,27 @@ def folder_names(labels: Iterable[str]) -> dict[str, str]:
                 break
         taken.add(key)
         names[label] = name
-    return names
+    return {label: names[label] for label in safe_names}
+
+
+def file_name(photo: Path, *, before: str = "", after: str = "") -> str:
+    """Return a photo's file name with text around its stem, which is cut where that is too long."""
+    extra = len(f"{before}{after}{photo.suffix}".encode(errors="surrogateescape"))
+    stem = photo.stem
+    while stem and extra + len(stem.encode(errors="surrogateescape")) > _LONGEST_FILE:
+        stem = stem[:-1]
+    return f"{before}{stem}{after}{photo.suffix}"
+
+
+def class_of_folder(folder: str, class_names: Sequence[str]) -> str:
+    """Return the class whose photos a folder of this name has: most often of the same name.
+
+    It is another for the folders that `folder_names` made for classes whose names are no folder's.
+    """
+    if folder in class_names:
+        return folder
+    homes = folder_names([*class_names, UNKNOWN])
+    return next((name for name in class_names if homes[name] == folder), folder)
 
 
 def _safe_name(label: str) -> str:

@@ -86,16 +86,17 @@ def add(
             raise UsageError("photos: with paths a name will do; in other forms they need labels.")
         if not paths:
             raise FewshotError("photos: none were given.")
-        if name is not None:
+        if name is not None and name not in personal.class_names:
             check_name(name, personal.class_names)
-        additions = find_additions(paths, name)
+        additions = find_additions(paths, name, personal.class_names)
     names = list(personal.class_names)
     if labels is not None:
         distinct_names([*names, *(label for label, _ in additions.homes)])
     else:
         for label, _ in additions.homes:
-            check_name(label, names)
-            names.append(label)
+            if label not in personal.class_names:
+                check_name(label, names)
+                names.append(label)
     if frames is not None:
         check_frames(frames)
     images = with_frames(additions.photos, personal.image_size, frames)

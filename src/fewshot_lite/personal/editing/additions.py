@@ -20,6 +20,7 @@ from fewshot_lite.images.folders import (
 from fewshot_lite.images.inputs import Photo, as_sources
 from fewshot_lite.images.photo import Source, place_of
 from fewshot_lite.images.videos import is_video
+from fewshot_lite.personal.bulk.sorting import class_of_folder
 from fewshot_lite.personal.support import class_names_of
 
 
@@ -46,13 +47,17 @@ class Additions:
     skipped: tuple[Skipped, ...]
 
 
-def find_additions(paths: Sequence[Path], name: str | None = None) -> Additions:
+def find_additions(
+    paths: Sequence[Path], name: str | None = None, known: Sequence[str] = ()
+) -> Additions:
     """Find photos on disk.
 
     Args:
         paths: folders of class folders, or ZIP archives of such; or, with a name, photos and
             folders of photos.
         name: the class of all photos.
+        known: the model's classes, some of which may have folders of other names
+            (`bulk.sorting.class_of_folder`).
 
     Raises:
         UsageError: a path that is missing or of the other kind.
@@ -65,18 +70,17 @@ def find_additions(paths: Sequence[Path], name: str | None = None) -> Additions:
         if name is None:
             _check_class_folders(path)
             folder = find_labelled(path)
-            homes += [(label, path / label) for label in folder.class_names]
-            labels = [folder.class_names[k] for k in folder.labels]
+            classes = [class_of_folder(home, known) for home in folder.class_names]
+            homes += zip(classes, (path / home for home in folder.class_names), strict=True)
             skipped += folder.skipped
             skipped += [
-                Skipped(path / label, "no photos in this folder")
-                for label in folder.class_names
-                if label not in labels
+                Skipped(path / home, "no photos in this folder")
+                for k, home in enumerate(folder.class_names)
+                if k not in folder.labels
             ]
-            additions += [
-                Addition(photo, label, _posix(place_of(photo).relative_to(path)))
-                for photo, label in zip(folder.paths, labels, strict=True)
-            ]
+            for photo, k in zip(folder.paths, folder.labels, strict=True):
+                within = place_of(photo).relative_to(path / folder.class_names[k])
+                additions.append(Addition(photo, classes[k], f"{classes[k]}/{_posix(within)}"))
             continue
         homes.append((name, path))
         root = path if path.is_dir() else path.parent
