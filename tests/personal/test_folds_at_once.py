@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ def test_results_are_in_the_order_of_folds_and_steps_are_told_in_the_callers_thr
         told.append((taken, of))
         where.add(threading.current_thread())
 
-    assert at_once(steps_of, [3, 0, 1, 2], 3, on_step) == [
+    assert at_once([partial(steps_of, fold) for fold in (3, 0, 1, 2)], 3, on_step) == [
         (30, False),
         (0, False),
         (10, False),
@@ -41,7 +42,7 @@ def test_threads_are_shared_and_given_back(threads: int) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        seen = at_once(lambda fold, count: torch.get_num_threads(), range(4), 1, None)
+        seen = at_once([lambda count: torch.get_num_threads()] * 4, 1, None)
         assert seen == [max(1, threads // 4)] * 4
         assert torch.get_num_threads() == threads
         later: list[int] = []
@@ -65,7 +66,7 @@ def test_an_error_of_the_caller_ends_all_folds_at_their_next_step() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        at_once(endless, range(4), 1, on_step)
+        at_once([partial(endless, fold) for fold in range(4)], 1, on_step)
     assert not any("ThreadPool" in thread.name for thread in threading.enumerate())
 
 
@@ -76,4 +77,4 @@ def test_an_error_of_a_fold_is_raised() -> None:
         return fold
 
     with pytest.raises(FewshotError, match="diverged"):
-        at_once(diverges, range(4), 1, None)
+        at_once([partial(diverges, fold) for fold in range(4)], 1, None)

@@ -108,6 +108,17 @@ def test_auto_takes_the_steps_that_name_photos_left_out_best() -> None:
     assert always.steps in (5, 6)
 
 
+def test_auto_takes_no_step_where_one_pass_names_all_right() -> None:
+    """Photos of two colours: nothing can be gained, and nothing is tried."""
+    images = torch.zeros(8, 3, SIZE, SIZE)
+    labels = torch.arange(8) % 2
+    images[labels == 1, 0] = 1
+    images += 0.05 * torch.rand_like(images)
+    found = trial(images, labels)
+    assert (found.steps, found.accuracies) == (0, {0: 1.0})
+    assert trial(images, labels, always=True).steps in (5, 6)
+
+
 def test_one_photo_of_each_class_leaves_nothing_to_choose_by() -> None:
     images, labels = torch.rand(3, 3, SIZE, SIZE), torch.arange(3)
     assert trial(images, labels).steps == 0
@@ -177,6 +188,9 @@ def test_the_command_says_what_refining_came_to(
     assert "Refined by" in outcome.out
     outcome = run(*adapt, "auto", "--json")
     assert outcome.json["refined"]["steps"] in (0, 5, 6)
+    monkeypatch.setattr(refining, "_accuracy", lambda *_: 1.0)
+    outcome = run(*adapt, "auto")
+    assert "Not refined: one pass names all photos that are left out right." in outcome.out
     is_one_clear_line(run(*adapt, "often"), 2, "--refine")
 
 

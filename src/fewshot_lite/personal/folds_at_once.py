@@ -20,17 +20,13 @@ from fewshot_lite.core.progress import OnDone
 T = TypeVar("T")
 
 
-def at_once(
-    run: Callable[[int, OnDone], T], folds: Sequence[int], steps: int, on_step: OnDone | None
-) -> list[T]:
-    """Return what `run` gives for each fold.
+def at_once(runs: Sequence[Callable[[OnDone], T]], steps: int, on_step: OnDone | None) -> list[T]:
+    """Return what the run of each fold returns.
 
     Args:
-        run: called with a fold and with what it has to call after each step; in threads, which
-            share torch's number of threads among them, and without gradients unless it enables
-            them.
-        folds: the folds.
-        steps: steps of each fold.
+        runs: called with what they have to call after each step; in threads, which share torch's
+            number of threads among them, and without gradients unless they enable them.
+        steps: steps of each run.
         on_step: called in the caller's thread with (steps taken, steps in all), over all folds. An
             exception that it raises ends all folds at their next step.
 
@@ -38,7 +34,7 @@ def at_once(
         Exception: what `on_step` or a fold raised.
     """
     threads = torch.get_num_threads()
-    workers = max(1, min(len(folds), threads))
+    workers = max(1, min(len(runs), threads))
     finished: SimpleQueue[bool] = SimpleQueue()  # False for a step, True for a fold
     stopped = Event()
 
@@ -48,23 +44,23 @@ def at_once(
         finished.put(False)
 
     @torch.no_grad()
-    def of_fold(fold: int) -> T:
+    def of_fold(run: Callable[[OnDone], T]) -> T:
         torch.set_num_threads(threads // workers)  # of this thread
         try:
-            return run(fold, count)
+            return run(count)
         finally:
             finished.put(True)
 
     with ThreadPoolExecutor(workers) as pool:
-        results = [pool.submit(of_fold, fold) for fold in folds]
-        taken, running = 0, len(folds)
+        results = [pool.submit(of_fold, run) for run in runs]
+        taken, running = 0, len(runs)
         try:
             while running:
                 if finished.get():
                     running -= 1
                 elif on_step is not None:
                     taken += 1
-                    on_step(taken, steps * len(folds))
+                    on_step(taken, steps * len(runs))
         finally:
             stopped.set()
             torch.set_num_threads(threads)  # for threads that begin later

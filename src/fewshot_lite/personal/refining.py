@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +31,8 @@ from fewshot_lite.personal.folds_at_once import at_once
 from fewshot_lite.personal.novelty import NoveltyDetector
 from fewshot_lite.personal.one_pass import OnePass
 
+#: Logits (m, K) and novelty scores (m,) of m photos.
+_Answers: TypeAlias = tuple[Tensor, Tensor]
 #: Steps if nothing can be left out to choose their number by: with one photo of each class.
 FEW_STEPS = 10
 
@@ -64,7 +67,7 @@ def refine_support(
     Args:
         learner: its settings hold the most steps that may be taken.
         start: the one-pass solution of its base, with the default head.
-        always: refine even if one pass classifies left-out photos better.
+        always: refine even if one pass classifies left-out photos better, or all of them right.
         on_step: called with (steps taken, steps in all): first with 0 steps, then over all folds,
             and again on all photos. A FewshotError that it raises keeps the one-pass solution.
 
@@ -109,75 +112,87 @@ def try_refinement(
     Raises:
         FewshotError: the steps diverged.
     """
-    found = _answers(learner, start, on_step)
-    if not found:  # nothing can be left out
+    folds = _folds(start)
+    if not folds:  # nothing can be left out
         return Trial(min(FEW_STEPS, learner.settings.steps) if always else 0, None, {}, {})
     given = start.labels[start.as_is], start.classes, start.groups[start.as_is]
+    found = {0: _joined(start, folds, [fold.in_one_pass() for fold in folds])}
+    if always or _accuracy(found[0].logits, *given) < 1:
+        found |= _after_steps(learner, start, folds, on_step)
     losses = {number: _loss(left_out.logits, *given) for number, left_out in found.items()}
     accuracies = {number: _accuracy(left_out.logits, *given) for number, left_out in found.items()}
-    best = min((number for number in found if number), key=losses.__getitem__)
+    best = min((number for number in found if number), key=losses.__getitem__, default=0)
     better = losses[best] < losses[0] and accuracies[best] >= accuracies[0]
     steps = best if better or always else 0
     return Trial(steps, found[steps] if steps else None, losses, accuracies)
 
 
-def _answers(
-    learner: RefinedLearner, start: OnePass, on_step: OnDone | None
-) -> dict[int, CrossAdaptation]:
-    """Return left-out logits and novelty scores by number of steps; empty without folds."""
+class _Fold:
+    """Photos that are left out, with all of their views, and one pass without them."""
+
+    def __init__(self, start: OnePass, out: Tensor) -> None:
+        self.start = start
+        self.out = out
+        """int64 (m,), rows of the photos as they are."""
+        self.kept = start.kept(~torch.isin(start.groups, start.groups[out]))
+
+    def answers(self, support: Tensor, features: Tensor) -> _Answers:
+        """Return logits and novelty scores of the photos left out, with the default head."""
+        kept, head = self.kept, untempered(self.start.choice)
+        as_is = support[kept.as_is], kept.labels[kept.as_is]
+        logits = head.logits(head.fit(support, kept.labels, kept.classes), features).float()
+        return logits, NoveltyDetector(*as_is, kept.classes).strangeness(features)
+
+    def in_one_pass(self) -> _Answers:
+        """Return the answers before any step."""
+        features = self.start.classifier.support_features[self.out]
+        return self.answers(self.kept.classifier.support_features, features)
+
+    def after_steps(
+        self, learner: RefinedLearner, looks: Sequence[int], on_step: OnDone
+    ) -> dict[int, _Answers]:
+        """Refine on the other photos, and return the answers after the steps of `looks`."""
+        found: dict[int, _Answers] = {}
+
+        def look(number: int, adapted: TaskClassifier) -> None:
+            features = learner.features_of(self.start.maps[self.out], adapted)
+            found[number] = self.answers(adapted.support_features, features)
+
+        kept = self.kept
+        given = kept.classifier, kept.maps, kept.labels, kept.classes, kept.groups
+        learner.refine(*given, on_step=on_step, looks=looks, look=look)
+        return found
+
+
+def _folds(start: OnePass) -> list[_Fold]:
+    """Deal the photos out; return none if nothing can be left out."""
     first = start.as_is.nonzero().flatten()
     place = deal(start.labels[first], start.classes, start.groups[first])
-    folds = [fold for fold in place.unique().tolist() if fold >= 0]
+    numbers = [number for number in place.unique().tolist() if number >= 0]
+    return [_Fold(start, first[place == number]) for number in numbers]
+
+
+def _after_steps(
+    learner: RefinedLearner, start: OnePass, folds: Sequence[_Fold], on_step: OnDone | None
+) -> dict[int, CrossAdaptation]:
+    """Return what is found of photos left out, by number of steps."""
     most = learner.settings.steps
     looks = [most]  # FiLM overfits little in its few steps, and a look takes a pass of many stages
     if learner.settings.moves == "weights":
         looks = sorted({n for n in (5, 10, 20) if n < most} | {most})
-    found = {
-        number: CrossAdaptation.unknown(len(first), start.classes, first.device)
-        for number in (0, *looks)
-        if folds
-    }
-
-    def answer(fold: int, count: OnDone) -> dict[int, tuple[Tensor, Tensor]]:
-        out = first[place == fold]
-        return _answers_of_fold(learner.copy(), start, out, looks, count)
-
-    for fold, told in zip(folds, at_once(answer, folds, most, on_step), strict=True):
-        rows = place == fold
-        for number, (logits, strangeness) in told.items():
-            found[number].logits[rows] = logits
-            found[number].strangeness[rows] = strangeness
-    return found
+    runs = [partial(fold.after_steps, learner.copy(), looks) for fold in folds]
+    answers = at_once(runs, most, on_step)
+    return {number: _joined(start, folds, [of[number] for of in answers]) for number in looks}
 
 
-def _answers_of_fold(
-    learner: RefinedLearner,
-    start: OnePass,
-    out: Tensor,
-    looks: Sequence[int],
-    on_step: OnDone,
-) -> dict[int, tuple[Tensor, Tensor]]:
-    """Return logits (m, K) and novelty scores (m,) of a fold, after 0 steps and those of `looks`.
-
-    Args:
-        out: int64 (m,), rows of the fold's photos as they are; all of their views are left out.
-    """
-    kept = start.kept(~torch.isin(start.groups, start.groups[out]))
-    head, given = untempered(start.choice), (kept.labels, kept.classes)
-    found: dict[int, tuple[Tensor, Tensor]] = {}
-
-    def named(number: int, support: Tensor, features: Tensor) -> None:
-        as_is = support[kept.as_is], kept.labels[kept.as_is]
-        logits = head.logits(head.fit(support, *given), features).float()
-        found[number] = logits, NoveltyDetector(*as_is, kept.classes).strangeness(features)
-
-    def look(number: int, adapted: TaskClassifier) -> None:
-        named(number, adapted.support_features, learner.features_of(start.maps[out], adapted))
-
-    named(0, kept.classifier.support_features, start.classifier.support_features[out])
-    learner.refine(
-        kept.classifier, kept.maps, *given, kept.groups, on_step=on_step, looks=looks, look=look
-    )
+def _joined(start: OnePass, folds: Sequence[_Fold], answers: Sequence[_Answers]) -> CrossAdaptation:
+    """Put the answers of all folds together."""
+    first = start.as_is.nonzero().flatten()
+    found = CrossAdaptation.unknown(len(first), start.classes, first.device)
+    for fold, (logits, strangeness) in zip(folds, answers, strict=True):
+        rows = torch.isin(first, fold.out)
+        found.logits[rows] = logits
+        found.strangeness[rows] = strangeness
     return found
 
 

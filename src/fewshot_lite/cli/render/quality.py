@@ -155,6 +155,8 @@ def print_refined(record: dict[str, Any]) -> None:
             f"Refined by {steps} gradient steps: of photos left out, {after:.0%} are named right "
             f"({before:.0%} in one pass)."
         )
+    elif len(shares) == 1:
+        render.out.print("Not refined: one pass names all photos that are left out right.")
     else:
         best = max(float(share) for number, share in shares.items() if number != "0")
         render.out.print(
