@@ -25,9 +25,9 @@ export function showQuality(state) {
 function note(state) {
   if (!state.can_adapt) return "The model was opened without its photos, so the network stays as it is.";
   if (state.model.refined) return "Refined. A change of photos adapts anew, without refinement.";
-  if (state.model.refining_was_no_better) return "Refining was tried: photos left out were named no better, so it was not kept.";
+  if (state.model.refining_was_no_better) return "One pass was kept: refining names photos that are left out no better.";
   if (state.model.worth_adapting) return "Many photos are new: adapting the network to all of them may help.";
-  return "Adapting takes seconds; refining takes minutes, and is kept if photos left out are named better.";
+  return "Adapting takes seconds; refining takes several times as long, and is kept if photos left out are named better.";
 }
 
 function expectation(model) {
