@@ -41,8 +41,8 @@ def test_refining_25_photos_is_followed_called_off_and_done(tmp_path: Path) -> N
         assert session.settled(PATIENCE)
         before = session.require_model()
         # called off while it refines
-        assert client.post("/v1/adapt", json={"refine": "auto"}).status_code == 200
-        assert client.post("/v1/adapt", json={"refine": "auto"}).status_code == 409
+        assert client.post("/v1/adapt", json={"refine": "on"}).status_code == 200
+        assert client.post("/v1/adapt", json={"refine": "on"}).status_code == 409
         seen = next(s for s in states(client) if s["work"] and s["work"]["what"] == "Refining")
         assert seen["work"]["can_be_cancelled"]
         begun = time.monotonic()
@@ -53,7 +53,7 @@ def test_refining_25_photos_is_followed_called_off_and_done(tmp_path: Path) -> N
         assert session.require_model() is before
         # and to the end
         begun, done = time.monotonic(), set[tuple[str, int]]()
-        client.post("/v1/adapt", json={"refine": "auto"})
+        client.post("/v1/adapt", json={"refine": "on"})
         for state in states(client):
             if not state["work"]:
                 break
