@@ -170,6 +170,8 @@ def test_one_image_may_be_read_by_many_threads(file: Path) -> None:
         (torch.zeros(3, 9, 9, dtype=torch.int32), "values of type int32"),
         (None, r"X\[0\]: NoneType is no photo\. Give a path"),
         (io.BytesIO(), "BytesIO is no photo.*the bytes of a file"),
+        (io.BytesIO(), r"\(\.read\(\)\)"),
+        ({"a": "a.jpg"}, "dict is no photo"),
         (7, "int is no photo"),
     ],
 )
@@ -194,6 +196,9 @@ def test_one_photo_is_told_from_several() -> None:
         Image.new("L", (1, 1)),
         np.zeros((4, 4)),
         torch.ones(1),
+        np.array(3),
+        io.BytesIO(b"P6"),  # no photo, but to be refused as a whole
+        {"a": "a.jpg"},
     ):
         assert is_photo(one)
     several = [[], ["a.jpg"], np.zeros((2, 4, 4, 3)), torch.zeros(2, 3, 4, 4), iter(()), None]

@@ -109,3 +109,44 @@ def test_the_example_needs_neither_torch_nor_this_package_and_prepares_photos_al
         for answer in answers
         for p in [answer.labels[0][1]]
     ]
+
+
+def test_a_device_that_is_not_there_is_one_clear_line(world: Path) -> None:
+    personal = world / "mine.safetensors"
+    for name in ("cuda:99", "abacus", ""):
+        for load in (
+            lambda device: fewshot_lite.load(device=device),
+            lambda device: fewshot_lite.PersonalModel.load(personal, device=device),
+            lambda device: fewshot_lite.FewShotClassifier(device=device).fit([b"", b""], "ab"),
+        ):
+            with pytest.raises(UsageError, match=f"device {name}: not available here"):
+                load(name)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"top": 1.5}, "top 1.5: give 1 or more"),
+        ({"top": "2"}, "top 2: give 1 or more"),
+        ({"reject": "x"}, "reject 'x': give the share"),
+        ({"frames": 1.5}, "frames 1.5: give a number from 1"),
+        ({"frames": "8"}, "frames 8: give a number from 1"),
+    ],
+)
+def test_options_of_other_types_are_refused(
+    world: Path, options: dict[str, object], message: str
+) -> None:
+    personal = fewshot_lite.PersonalModel.load(world / "mine.safetensors")
+    with pytest.raises(UsageError, match=message):
+        personal.classify(b"text", **options)  # type: ignore[arg-type]
+
+
+def test_options_of_adapting_of_other_types_are_refused(tmp_path: Path) -> None:
+    folder = draw_classes(tmp_path / "things", {"a": 2, "b": 2})
+    base = fewshot_lite.load()
+    for options in ({"mirror": "no"}, {"frames": 1.5}, {"workers": "2"}, {"views": "3"}):
+        with pytest.raises(UsageError, match=next(iter(options))):
+            base.adapt(folder, **options)  # type: ignore[arg-type]
+    for size in (0, "x", 1.5):
+        with pytest.raises(UsageError, match="size"):
+            fewshot_lite.check(folder, size)  # type: ignore[arg-type]

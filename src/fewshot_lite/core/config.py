@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, replace
+from numbers import Integral, Real
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from fewshot_lite.core.errors import InputError, UsageError
@@ -56,9 +57,12 @@ class Limits:
     open_low: bool = False
     open_high: bool = False
 
-    def __contains__(self, value: float) -> bool:
+    def __contains__(self, value: Any) -> bool:
+        is_number = isinstance(value, Real)
+        if not is_number:
+            return False
         above = self.low < value if self.open_low else self.low <= value
-        return above and (value < self.high if self.open_high else value <= self.high)
+        return bool(above and (value < self.high if self.open_high else value <= self.high))
 
     def __str__(self) -> str:
         low = f"{'more than' if self.open_low else 'at least'} {self.low:g}"
@@ -145,7 +149,15 @@ def check_number(label: str, value: float, limits: Limits) -> None:
     """
     if value not in limits:
         separator = "" if label.endswith("=") else " "
-        raise UsageError(f"{label}{separator}{value}: must be {limits}.")
+        shown = value if isinstance(value, Real) else repr(value)
+        raise UsageError(f"{label}{separator}{shown}: must be {limits}.")
+
+
+def check_whole(label: str, value: object, limits: Limits) -> None:
+    """Raise UsageError for what is no whole number, or one outside of its limits."""
+    if not isinstance(value, Integral):
+        raise UsageError(f"{label} {value!r}: must be a whole number.")
+    check_number(label, int(value), limits)
 
 
 def check_seed(seed: int) -> None:

@@ -23,7 +23,7 @@ def pick_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).cpu()  # "meta" has no values to bring back
-    except (RuntimeError, AssertionError, ImportError, NotImplementedError):
+    except (RuntimeError, AssertionError, ImportError, NotImplementedError, TypeError):
         raise UsageError(f"--device {name}: not available here. Use auto or cpu.") from None
     return device
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -69,9 +69,11 @@ def is_photo(photos: object) -> bool:
     """Return whether the type is that of a single photo, not of several."""
     if isinstance(photos, _ONE):
         return True
+    if isinstance(photos, Mapping) or hasattr(photos, "read"):  # `as_source` refuses it as a whole
+        return True
     kind = getattr(getattr(photos, "dtype", None), "kind", "")
     paths_or_images = ("O", "U", "S", "T")  # kinds of arrays that do not hold pixels
-    return getattr(photos, "ndim", None) in (1, 2, 3) and kind not in paths_or_images
+    return getattr(photos, "ndim", None) in (0, 1, 2, 3) and kind not in paths_or_images
 
 
 def as_sources(photos: Iterable[Any], name: str = "photos") -> Iterator[Taken]:
@@ -115,9 +117,10 @@ def as_source(photo: Any, name: str = "photo") -> Taken:
                 f"width, 3 or 4){_remedy(photo, 'transpose(1, 2, 0)', 0)}."
             )
         return InMemory(_eight_bits(photo, name), name)
+    how = " (.read())" if hasattr(photo, "read") else ""
     raise InputError(
-        f"{name}: {type(photo).__name__} is no photo. Give a path, the bytes of a file, an image "
-        "of Pillow's, an array (height, width, 3) or a tensor (3, height, width)."
+        f"{name}: {type(photo).__name__} is no photo. Give a path, the bytes of a file{how}, an "
+        "image of Pillow's, an array (height, width, 3) or a tensor (3, height, width)."
     )
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from fewshot_lite.core.config import COUNT, check_whole
 from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.core.progress import OnDone
 from fewshot_lite.images.clips import with_frames
@@ -248,9 +249,10 @@ def check(
         The findings, the most serious first; empty if there are none.
 
     Raises:
-        UsageError: the folder is missing, a file or unreadable.
+        UsageError: the folder is missing, a file or unreadable; a size below 1.
         FewshotError: it has no class folders, or class names that cannot be told apart.
     """
+    check_whole("size", size, COUNT)
     if not isinstance(folder, LabelledImages):
         folder = find_labelled(Path(folder), None if labels is None else Path(labels))
     folder = with_frames(folder, size, on_done=on_video)

@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from io import BytesIO
+from numbers import Integral
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -85,7 +86,7 @@ def can_read() -> bool:
 
 def check_frames(number: int) -> None:
     """Raise UsageError for a number of frames below 1 or above `MOST_FRAMES`."""
-    if not 1 <= number <= MOST_FRAMES:
+    if not isinstance(number, Integral) or not 1 <= number <= MOST_FRAMES:
         raise UsageError(f"--frames {number}: give a number from 1 to {MOST_FRAMES:,}.")
 
 

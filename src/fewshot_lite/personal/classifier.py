@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
+from numbers import Integral
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeAlias, TypedDict, Unpack, cast, overload
@@ -131,7 +132,7 @@ class PhotoClassifier(ABC):
             sources = as_sources(cast("Iterable[Photo]", photos))
         if every is not None:
             every = as_seconds(str(every), "every")
-        if top < 1:
+        if not isinstance(top, Integral) or top < 1:
             raise UsageError(f"top {top}: give 1 or more.")
         answers = self.classify_stream(
             _expand_folders(sources), top=top, reject=reject, frames=frames, every=every

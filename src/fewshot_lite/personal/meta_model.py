@@ -16,6 +16,7 @@ from torch import Tensor
 from fewshot_lite import __version__
 from fewshot_lite.core import checkpoint
 from fewshot_lite.core.config import HeadName, Refine
+from fewshot_lite.core.devices import pick_device
 from fewshot_lite.core.errors import FewshotError, UsageError, damage_as
 from fewshot_lite.core.files import DEFAULT_BASE
 from fewshot_lite.core.progress import OnDone
@@ -89,12 +90,12 @@ class MetaModel:
             device: the device to load it to.
 
         Raises:
-            UsageError: no such file or name, or a file of another kind.
+            UsageError: no such file, name or device, or a file of another kind.
             FewshotError: a damaged file, or weights that cannot be had.
         """
-        parsed = parse_base(base, weights)
+        parsed, where = parse_base(base, weights), pick_device(device)
         if parsed.network is not None:
-            return cls._frozen(parsed, device)
+            return cls._frozen(parsed, where)
         path = parsed.checkpoint
         assert path is not None
         file = checkpoint.load(path, "meta", flag="--base")
@@ -110,7 +111,7 @@ class MetaModel:
             check_head_tensors(state_of(learner.head))
         learner.requires_grad_(False)
         return cls(
-            learner.to(device),
+            learner.to(where),
             checkpoint.image_size(meta),
             record,
             {"name": path.stem, "sha256": checkpoint.sha256(path)},
@@ -118,7 +119,7 @@ class MetaModel:
         )
 
     @classmethod
-    def _frozen(cls, base: Base, device: str) -> MetaModel:
+    def _frozen(cls, base: Base, device: torch.device) -> MetaModel:
         """Load a pre-trained network that was not meta-trained."""
         weights = str(base.weights) if base.weights else "default"
         backbone, record = load_backbone(base.network, weights, None, foreign_size=None)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from fewshot_lite.core import checkpoint
+from fewshot_lite.core.devices import pick_device
 from fewshot_lite.core.errors import damage_as
 from fewshot_lite.core.files import DEFAULT_PERSONAL
 from fewshot_lite.heads.array_head import ArrayHead, DescribedHead
@@ -65,10 +66,10 @@ class PersonalModel(WithPhotos):
         """Read a personal model.
 
         Raises:
-            UsageError: no such file, or a file of another kind.
+            UsageError: no such file, a file of another kind, or no such device.
             FewshotError: a damaged file.
         """
-        path = Path(path)
+        path, where = Path(path), pick_device(device)
         check_there(path)
         file = checkpoint.load(path, "personal", flag="--model")
         meta, tensors = file.meta, file.tensors
@@ -80,7 +81,7 @@ class PersonalModel(WithPhotos):
             check_head_tensors(state_of(head))
             support = {k: v.numpy() for k, v in tensors.items() if k.startswith("support.")}
             contents = check_contents(meta, support, backbone.feature_dim)
-            return cls(backbone.to(device), head.to(device), contents)
+            return cls(backbone.to(where), head.to(where), contents)
 
     def _stored(self) -> tuple[Mapping[str, Any], Mapping[str, Array], DescribedHead]:
         description = describe_backbone(self.backbone, self.image_size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 
 from fewshot_lite.core.errors import UsageError
@@ -51,9 +52,10 @@ class Prediction:
 
 def check_reject(share: float) -> None:
     """Raise a UsageError unless a share of one's own photos is from 0 to below 1."""
-    if not 0 <= share < 1:
+    if not isinstance(share, Real) or not 0 <= share < 1:
+        shown = f"{share:g}" if isinstance(share, Real) else repr(share)
         raise UsageError(
-            f"--reject {share:g}: give the share of your own photos that may be called unknown, "
+            f"--reject {shown}: give the share of your own photos that may be called unknown, "
             "from 0 to below 1, e.g. 0.05."
         )
 

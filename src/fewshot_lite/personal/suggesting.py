@@ -14,6 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 
 import torch
@@ -96,7 +97,7 @@ def suggest(
         UsageError: a number below 1.
         FewshotError: no photos, or more than `MOST_PHOTOS`.
     """
-    if number < 1:
+    if not isinstance(number, Integral) or number < 1:
         raise UsageError(f"--number {number}: at least 1 photo has to be asked for.")
     features, unlabelled, skipped = [personal.features[:0]], list[tuple[int, Path | None]](), []
     position = 0
