@@ -54,6 +54,7 @@ def test_folder_archive_and_table_adapt_alike(run: Run, home: Path) -> None:
     assert checked.json["files"] == {"keys": 3, "mug": 3}
 
 
+@pytest.mark.slow
 def test_a_row_whose_file_is_missing_is_named_and_left_out(run: Run, home: Path) -> None:
     rows = "mug/00.png,mug\nmug/01.png,mug\nkeys/00.png,keys\nkeys/01.png,keys\nnone.png,keys\n"
     Path("labels.csv").write_text(rows)

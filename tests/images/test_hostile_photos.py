@@ -62,6 +62,7 @@ def test_adapt_names_each_once_and_learns_from_the_others(
     assert outcome.err.splitlines() == skipped  # beside JSON alone on stdout
 
 
+@pytest.mark.slow
 def test_classify_names_each_once_and_answers_for_the_others(
     run: Run, folder: Path, bad: set[str], odd: set[str]
 ) -> None:

@@ -131,6 +131,7 @@ def test_images_go_in_between_minus_one_and_one() -> None:
     torch.testing.assert_close(prepared[0, :, 0], torch.tensor([[-1.0, 1.0]] * 3))
 
 
+@pytest.mark.slow
 @needs_weights
 def test_weights_may_come_from_a_file(tmp_path: Path) -> None:
     loaded = torch.load(package_file(LITE0), weights_only=True)

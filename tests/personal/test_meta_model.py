@@ -271,6 +271,7 @@ def test_a_description_that_does_not_fit_is_one_clear_line(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_missing_tensors_and_wrong_shapes_are_named(saved: Path, tmp_path: Path) -> None:
     file = checkpoint.load(saved, "meta")
     meta = {k: v for k, v in file.meta.items() if k not in ("format", "kind")}

@@ -66,8 +66,8 @@ def opened(path: Path) -> TorchFreeBase:
         pytest.param("things", {"views": 1}, marks=pytest.mark.slow),
         pytest.param("things", {"mirror": False}, marks=pytest.mark.slow),
         pytest.param("things", {"mirror": True}, marks=pytest.mark.slow),
-        ("films", {"frames": 3}),
-        ("things", {"head": "auto"}),
+        pytest.param("films", {"frames": 3}, marks=pytest.mark.slow),
+        pytest.param("things", {"head": "auto"}, marks=pytest.mark.slow),
         pytest.param("films", {"head": "auto"}, marks=pytest.mark.slow),
         *(
             pytest.param("things", {"head": head}, marks=pytest.mark.slow)

@@ -184,6 +184,7 @@ def test_other_devices_take_torch(file: Path) -> None:
     assert isinstance(open_personal(file, with_photos=True), PersonalModel)
 
 
+@pytest.mark.slow
 def test_reports_show_the_same_by_either_engine(file: Path, things: Path) -> None:
     mine, theirs = open_personal(file), PersonalModel.load(file)
     assert isinstance(mine, TorchFreeModel)
@@ -216,6 +217,7 @@ def likeness_by_torch(personal: PersonalModel, features: Tensor) -> Tensor:
     return F.normalize(queries, dim=1) @ F.normalize(support, dim=1).mT
 
 
+@pytest.mark.slow
 def test_reports_take_no_torch(file: Path, things: Path, tmp_path: Path) -> None:
     words = ["classify", things, "--model", file, "--report", tmp_path / "c.html"]
     (_, code, torch_imported, _) = run_lines([[str(word) for word in words]])[0][1]

@@ -46,6 +46,7 @@ def test_models_are_compared_on_the_tasks_of_a_folder(model: Path, tmp_path: Pat
     ]
 
 
+@pytest.mark.slow
 def test_classes_that_a_model_was_trained_on_are_told(model: Path, tmp_path: Path) -> None:
     data = draw_classes(tmp_path / "seen", classes(4, photos=5))
     (note,) = fewshot_lite.evaluate([model], data, QUICK).comparison.notes
@@ -55,6 +56,7 @@ def test_classes_that_a_model_was_trained_on_are_told(model: Path, tmp_path: Pat
     )
 
 
+@pytest.mark.slow
 def test_data_may_be_several_folders(model: Path, tmp_path: Path) -> None:
     data = [draw_classes(tmp_path / name, classes(3, photos=4)) for name in ("day", "night")]
     comparison = fewshot_lite.evaluate([model], data, QUICK).comparison

@@ -192,6 +192,7 @@ def files_of(session: Session) -> dict[str, bytes | None]:
     return {name: data for name, data in found if not name.startswith(OWN)}
 
 
+@pytest.mark.slow
 def test_what_can_be_undone_outlives_the_program(session: Session) -> None:
     root = session.workspace.root
     before, shots = files_of(session), by_class(session)

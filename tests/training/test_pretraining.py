@@ -87,6 +87,7 @@ def test_it_learns(shapes: Path, tmp_path: Path) -> None:
     assert result.accuracy > 0.4  # by chance: 0.17
 
 
+@pytest.mark.slow
 def test_resumed_after_a_sudden_end_it_is_the_undisturbed_run(
     shapes: Path,
     undisturbed: Path,

@@ -74,6 +74,7 @@ def test_the_upper_stages_move_without_depthwise_kernels_and_statistics(
     assert set(record["pretrained"]["classes"]) == {"shapes", "signs"}
 
 
+@pytest.mark.slow
 def test_it_learns_and_holding_keeps_features_near(data: Path, start: Path, tmp_path: Path) -> None:
     config = replace(CONFIG, weights=str(start), steps=20, lr=2e-3)
     still = tune(data, tmp_path / "still.safetensors", replace(config, lr=1e-9))
@@ -91,6 +92,7 @@ def test_it_learns_and_holding_keeps_features_near(data: Path, start: Path, tmp_
     assert strayed(tmp_path / "held.safetensors") < 0.8 * strayed(tmp_path / "free.safetensors")
 
 
+@pytest.mark.slow
 def test_the_weights_written_are_part_of_the_way_from_the_anchor(
     data: Path, start: Path, tmp_path: Path
 ) -> None:

@@ -132,6 +132,7 @@ def test_a_damaged_list_is_one_clear_line(tmp_path: Path, photo: Path) -> None:
     assert names(tmp_path / "out") == {"a/x.jpg", "b/x.jpg"}
 
 
+@pytest.mark.slow
 def test_the_command_says_what_lies_twice_and_the_totals(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
