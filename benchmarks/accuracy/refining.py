@@ -6,7 +6,7 @@
 Rows (`ROWS`) say what moves, or `film`, which is how `adapt --refine` steps on FiLM alone; each is
 looked at after `--looks` steps. `auto` and `on` are all of
 `adapt --refine auto` and `on`: folds, number of steps, and the accuracy that is expected beside the
-true one. Seconds are of the processor. `--log` keeps what is done, so that an interrupted run goes
+true one; `on` tells what `auto` comes to, too. Seconds are of the processor. `--log` keeps what is done, so that an interrupted run goes
 on where it was.
 """
 
@@ -64,7 +64,7 @@ class Task:
         """What to record, and logits (Q, K) of queries, of which `below` is the lower map."""
         if row == "one pass":
             return [({"row": row}, self._refitted(self.start.classifier, below))]
-        return [self._adapted(row, below)] if row in ("auto", "on") else self._steps(row, below)
+        return (self._adapted if row in ("auto", "on") else self._steps)(row, below)
 
     def _steps(self, row: str, below: Tensor) -> list[tuple[Row, Tensor]]:
         found: list[tuple[Row, Tensor]] = []
@@ -89,18 +89,26 @@ class Task:
         learner.refine(*given, looks=self.looks, look=look)
         return found
 
-    def _adapted(self, refine: str, below: Tensor) -> tuple[Row, Tensor]:
+    def _adapted(self, refine: str, below: Tensor) -> list[tuple[Row, Tensor]]:
         since = time.process_time()
         model = self.model
         learner = RefinedLearner(self.learner, model.refinement(), image_size=model.image_size)
         found = refine_support(learner, self.start, always=refine == "on")
-        seconds, record = time.process_time() - since, found.record["refined"]
-        row: Row = {"row": refine, "steps": record["steps"], "seconds": seconds}
-        row["expected"] = record["left_out_accuracy"].get(str(record["steps"]))  # none at one shot
-        row["expected of one pass"] = record["left_out_accuracy"].get("0")
+        record = found.record["refined"]
+        row: Row = {"row": refine, "steps": record["steps"], "seconds": time.process_time() - since}
+        shares, losses = record["left_out_accuracy"], record["left_out_loss"]
+        row["expected"] = shares.get(after := str(record["steps"]))  # none at one shot
+        in_one_pass = self._refitted(self.start.classifier, below)
         if not record["steps"]:
-            return row, self._refitted(self.start.classifier, below)
-        return row, self._named(found.choice.head, found.classifier, below)
+            return [(row, in_one_pass)]
+        refined = self._named(found.choice.head, found.classifier, below)
+        if refine == "auto" or not losses:
+            return [(row, refined)]
+        worse = losses[after] >= losses["0"] or shares[after] < shares["0"]
+        if worse or shares["0"] == 1:
+            auto = {"row": "auto", "steps": 0, "expected": shares["0"]}
+            return [(row, refined), (auto, in_one_pass)]
+        return [(row, refined), ({**row, "row": "auto"}, refined)]
 
     def _refitted(self, adapted: TaskClassifier, below: Tensor) -> Tensor:
         """By the heads that `adapt` takes, fitted to these features."""
