@@ -4,10 +4,10 @@
         --shots 5,10 --tasks 30 --rows "auto,top stage"
 
 Rows (`ROWS`) say what moves, or `film`, which is how `adapt --refine` steps on FiLM alone; each is
-looked at after `--looks` steps. `auto` and `on` are all of
-`adapt --refine auto` and `on`: folds, number of steps, and the accuracy that is expected beside the
-true one; `on` tells what `auto` comes to, too. Seconds are of the processor. `--log` keeps what is done, so that an interrupted run goes
-on where it was.
+looked at after `--looks` steps. `auto` and `on` are all of `adapt --refine auto` and `on`: folds,
+number of steps, and the accuracy that is expected beside the true one; `on` tells what `auto` comes
+to, too. Seconds are of the processor. `--log` keeps what is done, so that an interrupted run goes on
+where it was.
 """
 
 from __future__ import annotations
