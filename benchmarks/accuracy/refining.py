@@ -6,7 +6,7 @@
 Rows (`ROWS`) say what moves, or `film`, which is how `adapt --refine` steps on FiLM alone; each is
 looked at after `--looks` steps. `auto` and `on` are all of `adapt --refine auto` and `on`: folds,
 number of steps, and the accuracy that is expected beside the true one; `on` tells what `auto` comes
-to, too. Seconds are of the processor. `--log` keeps what is done, so that an interrupted run goes on
+to, too. Seconds are of the processor. `--log` keeps what is done: an interrupted run goes on
 where it was.
 """
 
