@@ -45,7 +45,9 @@ def text(path: Path) -> None:
 
 
 def cut(path: Path) -> None:
-    tiny_model().save(path)
+    whole = path.with_suffix(".safetensors")
+    tiny_model().save(whole)
+    whole.replace(path)
     path.write_bytes(path.read_bytes()[:-100])
 
 

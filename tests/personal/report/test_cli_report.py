@@ -101,7 +101,7 @@ def test_bad_names_are_one_clear_line(run: Run, home: Path, line: str, message: 
 
 def test_other_outputs_are_not_overwritten(run: Run, home: Path) -> None:
     outcome = run(*ADAPT, "-o", "x.html", "--report", "./x.html")
-    is_one_clear_line(outcome, 2, "--report x.html: the same file as --output")
+    is_one_clear_line(outcome, 2, "--output x.html: the name of a page")
     Path("m.html").write_bytes(Path("made.safetensors").read_bytes())
     for words in (("--report", "m.html", "--force"), ("--report", "a.html", "--csv", "a.html")):
         outcome = run("classify", "things", "-m", "m.html", *words)
