@@ -104,8 +104,8 @@ class Task:
         refined = self._named(found.choice.head, found.classifier, below)
         if refine == "auto" or not losses:
             return [(row, refined)]
-        worse = losses[after] >= losses["0"] or shares[after] < shares["0"]
-        if worse or shares["0"] == 1:
+        better = (shares[after], -losses[after]) > (shares["0"], -losses["0"])
+        if not better or shares["0"] == 1:
             auto = {"row": "auto", "steps": 0, "expected": shares["0"]}
             return [(row, refined), (auto, in_one_pass)]
         return [(row, refined), ({**row, "row": "auto"}, refined)]

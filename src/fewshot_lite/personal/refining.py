@@ -3,7 +3,8 @@
 The photos are dealt out over four folds (`cross_adaptation.deal`). For each fold the one-pass
 solution is refined on the other photos, and the photos of the fold are classified by the heads of
 `adapt`, fitted to the features before and after several numbers of steps. The number with the
-smallest mean loss is chosen, each class weighing the same, with a temperature fitted to each. The
+smallest mean loss is chosen, each class weighing the same, with a temperature fitted to each. It is
+kept if it classifies more of the photos right than one pass, or as many with a smaller loss. The
 FiLM parameters of the one-pass solution are those of all photos, as in leave-one-out of a head.
 """
 
@@ -122,7 +123,7 @@ def try_refinement(
     losses = {number: _loss(left_out.logits, *given) for number, left_out in found.items()}
     accuracies = {number: _accuracy(left_out.logits, *given) for number, left_out in found.items()}
     best = min((number for number in found if number), key=losses.__getitem__, default=0)
-    better = losses[best] < losses[0] and accuracies[best] >= accuracies[0]
+    better = (accuracies[best], -losses[best]) > (accuracies[0], -losses[0])
     steps = best if better or always else 0
     return Trial(steps, found[steps] if steps else None, losses, accuracies)
 
