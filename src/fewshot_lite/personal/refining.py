@@ -118,7 +118,7 @@ def try_refinement(
         return Trial(min(FEW_STEPS, learner.settings.steps) if always else 0, None, {}, {})
     given = start.labels[start.as_is], start.classes, start.groups[start.as_is]
     found = {0: _joined(start, folds, [fold.in_one_pass() for fold in folds])}
-    if always or _accuracy(found[0].logits, *given) < 1:
+    if always or _accuracy(found[0].logits, *given) < 1 - 1e-9:
         found |= _after_steps(learner, start, folds, on_step)
     losses = {number: _loss(left_out.logits, *given) for number, left_out in found.items()}
     accuracies = {number: _accuracy(left_out.logits, *given) for number, left_out in found.items()}
