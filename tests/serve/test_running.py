@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 import time
+import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection, HTTPException
@@ -55,11 +56,16 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("words", "message"),
     [
         (["gone"], "gone: no such file or folder"),
-        (["x.onnx"], "give the .safetensors file"),
+        (["x.onnx"], "give the .safetensors file.*or a folder.*served with --api-only"),
+        (["x.zip"], r"x.zip: give the .safetensors file.*or a folder.*Unpack the archive"),
         (["--host", "0.0.0.0"], "needs --token"),
         (["--token", "short"], "16 to 200 characters"),
         (["--token", "not a cookie; at all"], "16 to 200 characters"),
         (["--workers", "2"], "goes with --api-only"),
+        (["--workers", "1"], "goes with --api-only"),
+        (["x.onnx", "--api-only", "--base", "default"], "--base: does nothing with --api-only"),
+        (["x.onnx", "--api-only", "--device", "cpu"], "--device: does nothing with --api-only"),
+        (["x.onnx", "--api-only", "--no-open"], "--no-open: does nothing with --api-only"),
         (["--api-only", "."], "a folder. With --api-only"),
         (["--api-only"], "Make one with `fewshot-lite adapt FOLDER`"),
         (["--host", "203.0.113.1", "--token", "a" * 16], r"listened on \(.*\)\. Give another"),
@@ -72,6 +78,8 @@ def test_what_cannot_be_served_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "x.onnx").write_bytes(b"")
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("mug/a.png", photo(0, 0).data)
     (tmp_path / "loose.png").write_bytes(photo(0, 0).data)
     code = 1 if "loose" in message or "lie directly" in message else 2
     is_one_clear_line(run("serve", *words), code, message)

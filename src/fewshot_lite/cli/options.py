@@ -29,6 +29,12 @@ def argument(help: str, *, shown: Any = True, **more: Any) -> Any:
     return typer.Argument(help=help, show_default=shown, **more)
 
 
+def was_given(context: typer.Context, name: str) -> bool:
+    """Return whether a parameter was given on the command line, be it with its default value."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 #: Exit code of a program ended by Ctrl-C.
 INTERRUPTED = 130
 

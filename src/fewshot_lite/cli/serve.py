@@ -5,13 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from fewshot_lite.cli.options import Base, Device, MaxPixels, argument, option
+import typer
+
+from fewshot_lite.cli.options import Base, Device, MaxPixels, argument, option, was_given
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.files import DEFAULT_BASE, DEFAULT_PERSONAL
 from fewshot_lite.personal.base_argument import parse_base
 from fewshot_lite.serve.target import Service, check_model, check_web, find_target
 
 _API = "The API"
+#: Parameters of the page alone, and why.
+_PAGE_ONLY = {
+    "base": "which adapts no model but serves one",
+    "device": "which runs on the CPU",
+    "no_open": "which opens no browser",
+}
 
 
 def serve(
@@ -50,8 +58,9 @@ def serve(
         ),
     ] = False,
     workers: Annotated[
-        int, option("Processes of --api-only.", min=1, max=256, metavar="N", panel=_API)
-    ] = 1,
+        int | None,
+        option("Processes of --api-only.", min=1, max=256, metavar="N", panel=_API, shown="1"),
+    ] = None,
     at_work: Annotated[
         int,
         option(
@@ -59,11 +68,12 @@ def serve(
             min=1,
             max=1024,
             metavar="N",
-            panel=_API,
         ),
     ] = 32,
     max_pixels: MaxPixels = None,
     device: Device = "auto",
+    *,
+    context: typer.Context,
 ) -> None:
     """Open a page in the browser: webcam or photos in, live answers out, offline.
 
@@ -71,11 +81,10 @@ def serve(
     page removes is put into FOLDER/.fewshot-lite/removed. The page uses no network but that to this
     program. Its API is described at /openapi.json.
     """
+    _check_flags(context, api_only=api_only)
     service = Service(host, port, token, at_work)
     loopback = service.limits().loopback
     check_web()
-    if workers > 1 and not api_only:
-        raise UsageError("--workers: goes with --api-only. The page is served by one process.")
     from fewshot_lite.cli.render import terminal as render
     from fewshot_lite.serve.running import serve_api, serve_page
 
@@ -95,7 +104,7 @@ def serve(
     if api_only:
         model = DEFAULT_PERSONAL if target is None else target
         check_model(model)
-        serve_api(model, service, workers=workers, on_address=print_address)
+        serve_api(model, service, workers=workers or 1, on_address=print_address)
         return
     parse_base(base)
     serve_page(
@@ -106,3 +115,13 @@ def serve(
         on_address=print_address,
         on_note=render.print_note,
     )
+
+
+def _check_flags(context: typer.Context, *, api_only: bool) -> None:
+    """Raise UsageError for a flag that would do nothing, whatever its value."""
+    if not api_only and was_given(context, "workers"):
+        raise UsageError("--workers: goes with --api-only. The page is served by one process.")
+    for name, why in _PAGE_ONLY.items():
+        if api_only and was_given(context, name):
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{flag}: does nothing with --api-only, {why}. Leave it out.")

@@ -7,9 +7,10 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import is_zipfile
 
 from fewshot_lite.core.errors import UsageError
-from fewshot_lite.core.files import DEFAULT_PERSONAL, sha256
+from fewshot_lite.core.files import DEFAULT_PERSONAL, EXPORTED, sha256
 from fewshot_lite.images.folders import require_folder
 from fewshot_lite.serve.guard import LOOPBACK, Limits
 
@@ -67,10 +68,17 @@ def find_target(path: Path | None) -> Target:
     check_model(path)
     if path.suffix.lower() != ".safetensors":
         raise UsageError(
-            f"{path}: give the .safetensors file that `adapt` wrote, whose classes can be changed."
-            " Its export can be served with --api-only."
+            f"{path}: give the .safetensors file that `adapt` wrote, whose classes can be changed, "
+            f"or a folder with one folder of photos per class.{_hint(path)}"
         )
     return Target(_data_folder() / f"{path.stem}-{sha256(path)[:12]}", path)
+
+
+def _hint(path: Path) -> str:
+    """Return what can be done with a file that the page cannot open, if anything."""
+    if path.suffix.lower() in EXPORTED:
+        return " An export can be served with --api-only."
+    return " Unpack the archive into one." if is_zipfile(path) else ""
 
 
 def check_model(path: Path) -> None:
