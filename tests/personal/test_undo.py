@@ -90,3 +90,27 @@ def test_a_new_model_or_another_output_keeps_nothing(run: Run, home: Path) -> No
     PersonalModel.load("mine.safetensors").save("other.safetensors", force=True)
     assert run("rename", "mine.safetensors", "mug", "cup", "-o", "less.safetensors").code == 0
     assert not list(home.glob(".*"))
+
+
+def test_the_backup_of_a_model_that_was_moved_away_is_not_put_over_another(
+    run: Run, home: Path, saved: bytes
+) -> None:
+    assert run("rename", "mine.safetensors", "mug", "cup", "--force").code == 0
+    Path("mine.safetensors").rename("kept.safetensors")
+    other = tiny_model().adapt(torch.rand(4, 3, SIZE, SIZE), ["a", "a", "b", "b"])
+    other.save("mine.safetensors")
+    written = Path("mine.safetensors").read_bytes()
+    message = r"mine.safetensors: nothing to undo. \.mine.safetensors.before beside it is .*another"
+    is_one_clear_line(run("undo", "mine.safetensors"), 2, message)
+    assert Path("mine.safetensors").read_bytes() == written
+    assert backup_of(Path("mine.safetensors")).read_bytes() == saved
+    Path("kept.safetensors").replace("mine.safetensors")  # back where its backup is
+    assert run("undo", "mine.safetensors").code == 0
+    assert Path("mine.safetensors").read_bytes() == saved
+
+
+def test_a_damaged_model_is_replaced_by_its_backup(run: Run, home: Path, saved: bytes) -> None:
+    assert run("rename", "mine.safetensors", "mug", "cup", "--force").code == 0
+    Path("mine.safetensors").write_bytes(Path("mine.safetensors").read_bytes()[:1000])
+    assert run("undo", "mine.safetensors", "--json").json["before"] == {}
+    assert Path("mine.safetensors").read_bytes() == saved

@@ -187,6 +187,7 @@ def write_personal(
     head: DescribedHead,
     contents: Contents,
     *,
+    replaces: str | None = None,
     force: bool,
 ) -> None:
     """Write a personal model, whole or not at all.
@@ -197,6 +198,7 @@ def write_personal(
         network: the state of the network.
         head: the head.
         contents: the rest.
+        replaces: the hash of the file that it replaces, whose backup `personal.undo` keeps.
         force: overwrite a file that is at `path` when the writing ends.
 
     Raises:
@@ -225,6 +227,7 @@ def write_personal(
         "photos": list(contents.photos),
         "thumbnails": sum(map(bool, contents.thumbnails)),
         "provenance": contents.provenance,
+        "replaces": replaces,
     }
     tensor_files.write(path, "personal", tensors, meta, force=force)
 

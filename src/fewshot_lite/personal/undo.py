@@ -2,6 +2,9 @@
 
 personal.safetensors            the model
 .personal.safetensors.before    the model before `--force`, `add`, `remove` or `rename`
+
+The model's description has the hash of the file that it replaced, so that a backup is restored over
+that model alone, and not over another one that was given its name.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fewshot_lite.core.errors import FewshotError, UsageError
-from fewshot_lite.core.files import DEFAULT_PERSONAL, atomic_path, failing_as
+from fewshot_lite.core.files import DEFAULT_PERSONAL, atomic_path, failing_as, sha256
 from fewshot_lite.core.tensor_files import read_meta
 
 
@@ -33,20 +36,25 @@ def backup_of(path: Path) -> Path:
     return real.with_name(f".{real.name}.before")
 
 
-def keep_backup(path: Path) -> None:
+def keep_backup(path: Path) -> str | None:
     """Back up the file at a path, which is about to be overwritten, in place of the last backup.
 
     Nothing is done if there is no regular file.
+
+    Returns:
+        The hash of the backup, for the description of the model that replaces it.
 
     Raises:
         FewshotError: it cannot be written.
     """
     real = Path(os.path.realpath(path))
-    if real.is_file():
-        backup = backup_of(path)
-        reason = "the model before could not be kept"
-        with failing_as(backup, reason), atomic_path(backup) as temporary:
-            shutil.copyfile(real, temporary)
+    if not real.is_file():
+        return None
+    backup = backup_of(path)
+    reason = "the model before could not be kept"
+    with failing_as(backup, reason), atomic_path(backup) as temporary:
+        shutil.copyfile(real, temporary)
+    return sha256(backup)
 
 
 def undo(path: str | Path = DEFAULT_PERSONAL) -> Undone:
@@ -65,6 +73,11 @@ def undo(path: str | Path = DEFAULT_PERSONAL) -> Undone:
             f"{path}: nothing to undo. What `--force`, `add`, `remove` and `rename` write over is "
             f"kept once, as {backup.name} beside it."
         )
+    if not _belong_together(path, backup):
+        raise UsageError(
+            f"{path}: nothing to undo. {backup.name} beside it is the backup of another model, "
+            "which had this name before. Delete it, or rename it to use that model."
+        )
     shots = _shots(backup)
     if shots is None:
         raise FewshotError(f"{backup}: no personal model, so {path} was left as it is. Adapt anew.")
@@ -79,6 +92,17 @@ def undo(path: str | Path = DEFAULT_PERSONAL) -> Undone:
             with atomic_path(real) as earlier:
                 shutil.copyfile(backup, earlier)
     return Undone(path, shots, before)
+
+
+def _belong_together(path: Path, backup: Path) -> bool:
+    """Return whether one of two models replaced the other, or there is one alone to be read."""
+    if not path.exists():
+        return True
+    try:
+        replaced, replaced_by_backup = (read_meta(file).get("replaces") for file in (path, backup))
+    except FewshotError:  # damaged, so that nothing is known of it
+        return True
+    return replaced == sha256(backup) or replaced_by_backup == sha256(path)
 
 
 def _shots(path: Path) -> dict[str, int] | None:

@@ -85,9 +85,8 @@ class WithPhotos(PhotoClassifier):
             support_strangeness=self.support_strangeness,
             thumbnails=self.thumbnails if thumbnails else (),
         )
-        if force and backup:
-            keep_backup(path)
-        write_personal(path, *self._stored(), contents, force=force)
+        replaces = keep_backup(path) if force and backup else None
+        write_personal(path, *self._stored(), contents, replaces=replaces, force=force)
         return path
 
     @property
