@@ -14,10 +14,13 @@ import pytest
 import torch
 from PIL import Image
 
+import fewshot_lite
 from command_line import Run
 from exported import exported_small_personal
 from fewshot_lite import FewShotClassifier
 from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.images.folders import some_folders
+from fewshot_lite.images.regions import Region
 from fewshot_lite.personal.exported_model import ExportedModel
 from fewshot_lite.personal.meta_model import MetaModel
 from fewshot_lite.personal.personal_model import PersonalModel
@@ -205,3 +208,132 @@ def test_photos_that_cannot_be_adapted_to(base: MetaModel, photos: list[Path]) -
         base.adapt([photos[0], b"text"], ["a", "b"])
     with pytest.raises(FewshotError, match="photos: none were given"):
         base.adapt([], [])
+
+
+#: Calls with what is no path or no personal model, and the argument that the message names.
+MISTAKES: dict[str, tuple[Callable[[PersonalModel], object], str]] = {
+    "load": (lambda _: fewshot_lite.load(None), "base: NoneType is no path"),  # type: ignore[call-overload]
+    "load of a model": (lambda m: fewshot_lite.load(m), "base: PersonalModel is no path"),  # type: ignore[call-overload]
+    "open_base": (lambda _: fewshot_lite.open_base(3), "base: int is no path"),  # type: ignore[arg-type]
+    "open_personal": (lambda _: fewshot_lite.open_personal(b"x"), "path: bytes is no path"),  # type: ignore[arg-type]
+    "read": (lambda _: PersonalModel.load(None), "path: NoneType is no path"),  # type: ignore[arg-type]
+    "save": (lambda m: m.save(None), "path: NoneType is no path"),  # type: ignore[arg-type]
+    "save of a base": (lambda _: tiny_model().save(None), "path: NoneType is no path"),  # type: ignore[arg-type]
+    "check": (lambda _: fewshot_lite.check(None), "folder: NoneType is no path"),  # type: ignore[arg-type]
+    "check_data": (lambda _: fewshot_lite.check_data(None), "root: NoneType is no path"),  # type: ignore[arg-type]
+    "describe": (lambda _: fewshot_lite.describe(None), "file: NoneType is no path"),  # type: ignore[arg-type]
+    "undo": (lambda _: fewshot_lite.undo(None), "path: NoneType is no path"),  # type: ignore[arg-type]
+    "export": (
+        lambda _: fewshot_lite.export_model(None, "x.onnx"),  # type: ignore[arg-type]
+        "personal: NoneType is no path",
+    ),
+    "export to": (
+        lambda m: fewshot_lite.export_model(m, None),  # type: ignore[arg-type]
+        "output: NoneType is no path",
+    ),
+    "folders": (lambda _: some_folders(None), "data: NoneType is no path"),  # type: ignore[arg-type]
+    "assess": (lambda _: fewshot_lite.assess(tiny_model()), "personal: MetaModel is no personal"),  # type: ignore[arg-type]
+    "suggest": (
+        lambda _: fewshot_lite.suggest(tiny_model(), "."),  # type: ignore[arg-type]
+        "personal: MetaModel is no PersonalModel",
+    ),
+    "suggest pixels": (
+        lambda m: fewshot_lite.suggest(m, [np.zeros((9, 9, 3), np.uint8)]),  # type: ignore[list-item]
+        r"photos\[0\]: ndarray is no path",
+    ),
+    "add": (
+        lambda _: fewshot_lite.add(None, "."),  # type: ignore[arg-type]
+        "personal: NoneType is no PersonalModel",
+    ),
+    "remove": (
+        lambda _: fewshot_lite.remove(tiny_model(), "mug"),  # type: ignore[arg-type]
+        "personal: MetaModel is no PersonalModel",
+    ),
+    "rename": (
+        lambda _: fewshot_lite.rename(None, "mug", "cup"),  # type: ignore[arg-type]
+        "personal: NoneType is no PersonalModel",
+    ),
+    "rename what": (
+        lambda m: fewshot_lite.rename(m, None, "cup"),  # type: ignore[arg-type]
+        "None: the name of a class must be a text",
+    ),
+    "paths": (lambda m: m.probabilities(["a.jpg"]), "images: list. .* use `classify`"),  # type: ignore[arg-type]
+    "one image": (
+        lambda m: m.outputs(torch.zeros(3, SIZE, SIZE)),
+        r"images: a tensor of shape \(3, 32, 32\)",
+    ),
+    "another size": (
+        lambda m: m.embed(torch.zeros(1, 3, 9, 9)),
+        r"images: a tensor of shape \(1, 3, 9, 9\)",
+    ),
+    "whole numbers": (
+        lambda m: m.outputs(torch.zeros(1, 3, SIZE, SIZE, dtype=torch.int64)),
+        "images: a tensor of torch.int64",
+    ),
+    "one number": (lambda _: tiny_model().adapt([b""], 3), "labels: 3. Give a class name"),  # type: ignore[arg-type]
+    "text as a box": (lambda _: Region("a.jpg", "0,0,9,9"), "box: '0,0,9,9' is no box"),  # type: ignore[arg-type]
+    "no box": (lambda _: Region("a.jpg", None), "box: None is no box"),  # type: ignore[arg-type]
+    "three numbers": (lambda _: Region("a.jpg", (0, 0, 9)), "box 0,0,9: give x,y,w,h"),  # type: ignore[arg-type]
+    "an empty box": (lambda _: Region("a.jpg", (0, 0, 0, 9)), "box 0,0,0,9: give x,y,w,h"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_an_argument_of_another_type_is_named_in_one_line(
+    mistake: str, personal: PersonalModel
+) -> None:
+    call, message = MISTAKES[mistake]
+    with pytest.raises(UsageError, match=f"^{message}") as caught:
+        call(personal)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([b"mug", b"keys"] * 2, r"labels\[0\] is bytes. Give text: label.decode\(\)"),
+        (np.array([b"mug", b"keys"] * 2), "is bytes. Give text"),
+        ([("mug",), ("keys",)] * 2, r"labels\[0\] is a tuple"),
+        ([1, "1", 2, 2], "labels of several types, among them str for '1'"),
+        ([1, 1.0, 2, 2], "labels of several types, among them float for '1.0'"),
+        ([" mug", "keys"] * 2, "' mug': spaces around the name of a class. Name it 'mug'"),
+        (["m" * 300, "keys"] * 2, "300 bytes are too long for the name of a class"),
+        (["\ud800", "keys"] * 2, "not valid Unicode"),
+    ],
+)
+def test_labels_that_would_not_be_classes_of_their_own_name(
+    base: MetaModel,
+    personal: PersonalModel,
+    photos: list[Path],
+    labels: Any,
+    message: str,
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        base.adapt(photos[:4], labels)
+    with pytest.raises(UsageError, match=message):
+        fewshot_lite.add(personal, photos[:4], labels=labels)
+
+
+@pytest.mark.parametrize("name", [" metal ", "m" * 300, "unknown", "  "])
+def test_one_rule_for_the_names_of_classes(
+    base: MetaModel, personal: PersonalModel, photos: list[Path], tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(UsageError) as of_rename:
+        fewshot_lite.rename(personal, "mug", name)
+    with pytest.raises(UsageError) as of_add:
+        fewshot_lite.add(personal, photos[0], name)
+    assert str(of_add.value) == str(of_rename.value)
+    with pytest.raises(UsageError) as of_labels:
+        base.adapt(photos[:2], [name, "keys"])
+    assert str(of_labels.value) == f"labels: {of_rename.value}"
+    if len(name) < 256:
+        folder = draw_classes(tmp_path / "things", {"keys": 1, name: 1})
+        with pytest.raises(UsageError) as of_folder:
+            base.adapt(folder)
+        assert str(of_folder.value) == f"{folder}: {of_rename.value}"
+
+
+def test_labels_of_one_kind_are_taken_as_before(base: MetaModel, photos: list[Path]) -> None:
+    for labels in ([1, 2, 1, 2], np.array([1, 2, 1, 2]), torch.tensor([1, 2, 1, 2])):
+        assert base.adapt(photos[:4], labels).class_names == ("1", "2")
+    assert base.adapt(photos[:4], list(torch.tensor([1, 2, 1, 2]))).class_names == ("1", "2")

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.core.errors import FewshotError, InputError, UsageError
 
 #: The default of `--base`, and the shipped model that it stands for.
 DEFAULT_BASE, DEFAULT_MODEL = "default", "simple-cnaps-lite0"
@@ -28,6 +28,15 @@ _LOOK_FOR_IT, _NO_FOLDER = "Check its name and its folder.", "Give the file itse
 #: Endings of exported models, and the message where one is given in place of a model.
 EXPORTED = (".onnx", ".pt2")
 AN_EXPORT = "an export of a model. Give the .safetensors file that it was exported from."
+
+
+def as_path(value: object, name: str) -> Path:
+    """Return an argument as a path; raise InputError, which names it, for any other type."""
+    if isinstance(value, str | os.PathLike):
+        path = os.fspath(value)
+        if isinstance(path, str):
+            return Path(path)
+    raise InputError(f"{name}: {type(value).__name__} is no path. Give a str or a Path.")
 
 
 def check_output(path: Path, *, force: bool, flag: str = "--output", stream: bool = False) -> None:

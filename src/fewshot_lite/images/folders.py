@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from fewshot_lite.core.errors import FewshotError, InputError, UsageError
+from fewshot_lite.core.files import as_path
 from fewshot_lite.core.text import as_disks_see
 from fewshot_lite.images.kinds import why_no_photo
 
@@ -332,7 +333,8 @@ def scan_collection(folder: Path) -> list[ImageFolder]:
 
 def some_folders(data: str | Path | Iterable[str | Path]) -> list[Path]:
     """Return one or several folders as a list; raise InputError if there is none."""
-    folders = [Path(x) for x in ([data] if isinstance(data, str | Path) else data)]
+    several = data if isinstance(data, Iterable) and not isinstance(data, str | bytes) else [data]
+    folders = [as_path(x, "data") for x in several]
     if not folders:
         raise InputError("data: there is none. Give a folder or more.")
     return folders

@@ -22,7 +22,7 @@ from PIL import Image, ImageFile
 
 from fewshot_lite.core.errors import InputError
 from fewshot_lite.images.photo import usual_white
-from fewshot_lite.images.regions import Region, as_box
+from fewshot_lite.images.regions import Region
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -98,7 +98,7 @@ def as_source(photo: Any, name: str = "photo") -> Taken:
     if isinstance(photo, Region):
         if isinstance(photo.photo, Region):
             raise InputError(f"{name}: a region of a region. Give one of the whole photo.")
-        return Region(as_source(photo.photo, name), as_box(photo.box, f"{name}: box"))
+        return Region(as_source(photo.photo, name), photo.box)
     if isinstance(photo, str | os.PathLike):
         if photo == "":  # `Path` would make it the current folder
             raise InputError(f"{name}: an empty text. Give a path.")

@@ -104,7 +104,7 @@ def _source(file: Path, cells: Mapping[str, str]) -> Source:
     if not any(box):
         return file
     x, y, w, h = as_box(box)
-    return Region(file, as_box((x, y, w - x, h - y)) if corner else (x, y, w, h))
+    return Region(file, (x, y, w - x, h - y) if corner else (x, y, w, h))
 
 
 def _place(folder: Path, file: str) -> Path:

@@ -18,6 +18,7 @@ from typing import Literal
 
 from fewshot_lite.core.config import COUNT, check_whole
 from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.core.files import as_path
 from fewshot_lite.core.progress import OnDone
 from fewshot_lite.images.clips import with_frames
 from fewshot_lite.images.copies import find_copies
@@ -254,7 +255,9 @@ def check(
     """
     check_whole("size", size, COUNT)
     if not isinstance(folder, LabelledImages):
-        folder = find_labelled(Path(folder), None if labels is None else Path(labels))
+        folder = find_labelled(
+            as_path(folder, "folder"), None if labels is None else as_path(labels, "labels")
+        )
     folder = with_frames(folder, size, on_done=on_video)
     examiner, total = Examiner(folder, size), len(folder.paths)
     count = (lambda done: on_done(done, total)) if on_done else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,15 @@ class Region:
     photo: Any
     """A photo in any form (`images.inputs.Photo`); for reading, a source that is not a region."""
     box: Box
+    """Converted by `as_box`."""
+
+    def __post_init__(self) -> None:
+        """Check the box.
+
+        Raises:
+            InputError: it is none.
+        """
+        object.__setattr__(self, "box", as_box(self.box))
 
     def __str__(self) -> str:
         return f"{self.photo}, box {','.join(f'{value:g}' for value in self.box)}"
@@ -34,6 +43,9 @@ def as_box(values: Sequence[object], name: str = "box") -> Box:
     Raises:
         InputError: they are not a box; the message begins with `name`.
     """
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise InputError(f"{name}: {values!r} is no box. Give four numbers (x, y, w, h) in pixels.")
+    values = tuple(values)
     try:
         x, y, width, height = (float(str(value)) for value in values)
     except ValueError:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fewshot_lite.core.errors import UsageError
-from fewshot_lite.core.files import DEFAULT_BASE, check_file, find_base, models_folder
+from fewshot_lite.core.files import DEFAULT_BASE, as_path, check_file, find_base, models_folder
 from fewshot_lite.networks.names import NETWORKS, TIMM, near
 
 
@@ -40,7 +40,7 @@ def parse_base(base: str | Path = DEFAULT_BASE, weights: str | Path | None = Non
     Raises:
         UsageError: no such file, model or network; weights without the name of a network.
     """
-    text = str(base)
+    text = str(as_path(base, "base") if base != "" else base)
     if not text:  # Path("") would be the current folder
         raise UsageError("--base is an empty word. Give a file, or the name of a model.")
     shipped = [path.stem for path in sorted(models_folder().glob("*.safetensors"))]
@@ -69,7 +69,7 @@ def parse_base(base: str | Path = DEFAULT_BASE, weights: str | Path | None = Non
 def _weights(weights: str | Path | None) -> Path | None:
     if weights is None or str(weights) == "default":
         return None
-    path = Path(weights)
+    path = as_path(weights, "weights")
     check_file(path, f"--weights {path}")
     return path
 

@@ -365,6 +365,8 @@ def _labels(y: Any, photos: int) -> npt.NDArray[Any]:
     for place, value in enumerate(values if isinstance(values, list) else labels.tolist()):
         if not isinstance(value, str) and str(value) in ("None", "nan", "NaT", "<NA>"):
             raise InputError(f"y: y[{place}] is {value}, no label. Leave such photos out.")
+    if labels.dtype.kind == "U" and not all(isinstance(value, str) for value in values):
+        raise InputError("y: labels of several types. Give strings, or whole numbers.")
     if labels.dtype.kind not in "iufbUO":
         raise InputError(f"y: labels of type {labels.dtype}. Give strings or whole numbers.")
     if labels.dtype.kind == "f" and not np.array_equal(labels, np.trunc(labels)):

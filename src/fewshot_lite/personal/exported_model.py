@@ -13,7 +13,7 @@ import numpy as np
 from fewshot_lite.core import jsons
 from fewshot_lite.core.checksums import CHECKSUM, UNKNOWN, digits, is_whole, place_at_end
 from fewshot_lite.core.errors import FewshotError
-from fewshot_lite.core.files import READING, check_file, failing_as
+from fewshot_lite.core.files import READING, as_path, check_file, failing_as
 from fewshot_lite.networks.sessions import Bounds, open_session, run_session
 from fewshot_lite.personal.classifier import Answers, PhotoClassifier
 from fewshot_lite.personal.prediction import check_reject
@@ -64,7 +64,8 @@ class ExportedModel(PhotoClassifier):
             UsageError: no such file.
             FewshotError: a damaged file, or an ONNX file of another kind.
         """
-        path, where = Path(path), f"{flag} {path}".strip()
+        path = as_path(path, "path")
+        where = f"{flag} {path}".strip()
         check_file(path, where)
         with failing_as(where, READING):
             if path.stat().st_size > _MOST_BYTES:

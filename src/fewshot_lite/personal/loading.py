@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from fewshot_lite.core.errors import UsageError
-from fewshot_lite.core.files import DEFAULT_BASE, DEFAULT_PERSONAL
+from fewshot_lite.core.files import DEFAULT_BASE, DEFAULT_PERSONAL, as_path
 
 if TYPE_CHECKING:
     from fewshot_lite.personal.exported_model import ExportedModel
@@ -45,7 +45,7 @@ def load(
         UsageError: no such file or name, or a file of another kind.
         FewshotError: a damaged file, or weights that cannot be downloaded.
     """
-    path = Path(base)
+    path = as_path(base, "base")
     if weights is None and path.is_file():
         if path.suffix.lower() == ".onnx":
             return open_personal(path, device=device)
@@ -116,7 +116,7 @@ def open_personal(
         UsageError: no such file, a file of another kind, or no such device.
         FewshotError: a damaged file.
     """
-    path = Path(path)
+    path = as_path(path, "path")
     if path == DEFAULT_PERSONAL and not path.exists() and path.with_suffix(".onnx").is_file():
         path = path.with_suffix(".onnx")
     on_cpu = device in ("auto", "cpu")
@@ -155,7 +155,7 @@ def describe(file: str | Path) -> dict[str, Any]:
         UsageError: no such file, or not one of fewshot-lite's.
         FewshotError: a damaged file.
     """
-    path = Path(file)
+    path = as_path(file, "file")
     if path.suffix.lower() == ".onnx":
         from fewshot_lite.personal.exported_model import ExportedModel
 

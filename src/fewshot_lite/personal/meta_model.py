@@ -18,7 +18,7 @@ from fewshot_lite.core import checkpoint
 from fewshot_lite.core.config import HeadName, Refine
 from fewshot_lite.core.devices import pick_device
 from fewshot_lite.core.errors import FewshotError, UsageError, damage_as
-from fewshot_lite.core.files import DEFAULT_BASE
+from fewshot_lite.core.files import DEFAULT_BASE, as_path
 from fewshot_lite.core.progress import OnDone
 from fewshot_lite.heads.choice import adapted_choice
 from fewshot_lite.heads.in_numpy import as_array, check_head_tensors, state_of
@@ -141,10 +141,11 @@ class MetaModel:
             UsageError: the name is that of another kind of file, e.g. of a photo.
             FewshotError: it cannot be written.
         """
-        check_model_name(Path(path), "path")
+        path = as_path(path, "path")
+        check_model_name(path, "path")
         learner = self.learner
         checkpoint.save(
-            Path(path),
+            path,
             "meta",
             learner.state_dict(),
             {

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from fewshot_lite.core import checkpoint
 from fewshot_lite.core.devices import pick_device
-from fewshot_lite.core.errors import damage_as
-from fewshot_lite.core.files import DEFAULT_PERSONAL
+from fewshot_lite.core.errors import InputError, damage_as
+from fewshot_lite.core.files import DEFAULT_PERSONAL, as_path
 from fewshot_lite.heads.array_head import ArrayHead, DescribedHead
 from fewshot_lite.heads.base import Head
 from fewshot_lite.heads.calibrated import as_array_head
@@ -69,7 +69,7 @@ class PersonalModel(WithPhotos):
             UsageError: no such file, a file of another kind, or no such device.
             FewshotError: a damaged file.
         """
-        path, where = Path(path), pick_device(device)
+        path, where = as_path(path, "path"), pick_device(device)
         check_there(path)
         file = checkpoint.load(path, "personal", flag="--model")
         meta, tensors = file.meta, file.tensors
@@ -144,9 +144,26 @@ class PersonalModel(WithPhotos):
     @torch.no_grad()
     def embed(self, images: Tensor, *, micro_batch: int = 64) -> Tensor:
         """Return the features (B, d) of images as `outputs` takes them."""
+        self._check_images(images)
         if self._engine is not None and images.dtype == torch.uint8:
             return Passes(micro_batch).map(self._engine, images)
         return Passes(micro_batch).map(self.backbone, images.to(self.features.device))
+
+    def _check_images(self, images: object) -> None:
+        """Raise InputError unless an argument is a tensor of images as `outputs` takes them."""
+        side = self.image_size
+        if not isinstance(images, Tensor):
+            problem = type(images).__name__
+        elif images.ndim != 4 or images.shape[1:] != (3, side, side):
+            problem = f"a tensor of shape {tuple(images.shape)}"
+        elif images.dtype != torch.uint8 and not images.is_floating_point():
+            problem = f"a tensor of {images.dtype}"
+        else:
+            return
+        raise InputError(
+            f"images: {problem}. Give a tensor (B, 3, {side}, {side}) of uint8, or of floats in "
+            "[0, 1]; for photos, use `classify`."
+        )
 
     def accelerate(self, like: PersonalModel | None = None) -> PersonalModel:
         """Run the network by onnxruntime from now on, if that can, in a third of the time.
@@ -170,6 +187,9 @@ class PersonalModel(WithPhotos):
         Args:
             images: (B, 3, S, S), uint8 or float in [0, 1], S = `image_size`.
             micro_batch: images that go through the network at a time.
+
+        Raises:
+            InputError: no tensor, or one of another shape or type.
         """
         return self.outputs_of(self.embed(images, micro_batch=micro_batch))
 

@@ -11,6 +11,8 @@ from fewshot_lite.core.errors import UsageError
 
 #: The label of a photo of none of the classes.
 UNKNOWN = "unknown"
+#: The longest name of a class in bytes, as file systems take it for a folder.
+_LONGEST_NAME = 255
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,34 @@ def check_reject(share: float) -> None:
         )
 
 
-def check_not_unknown(names: Iterable[str]) -> None:
-    """Raise a UsageError for a class with the name of novel photos."""
+def check_class_names(names: Iterable[str], where: str = "") -> None:
+    """Raise a UsageError for a name that no class of a personal model can have.
+
+    Args:
+        names: those of the classes.
+        where: the folder or argument that has them, for the message.
+    """
+    start = where and f"{where}: "
     for name in names:
-        if name.strip().lower() == UNKNOWN:
+        try:
+            length = len(name.encode())
+        except UnicodeEncodeError:
             raise UsageError(
-                f"{name!r}: `classify` calls photos of none of the classes so; no class can have "
-                "this name. Rename it, e.g. to 'other'."
+                f"{start}{name!r}: not valid Unicode. Give the class another name."
+            ) from None
+        if not name.strip():
+            raise UsageError(f"{start}a class without a name. Give it one.")
+        if name != name.strip():
+            raise UsageError(
+                f"{start}{name!r}: spaces around the name of a class. Name it {name.strip()!r}."
+            )
+        if length > _LONGEST_NAME:
+            raise UsageError(
+                f"{start}{name[:40]!r}…: {length} bytes are too long for the name of a class. Give "
+                f"it one of {_LONGEST_NAME} at most, as file systems take it."
+            )
+        if name.lower() == UNKNOWN:
+            raise UsageError(
+                f"{start}{name!r}: `classify` calls photos of none of the classes so; no class can "
+                "have this name. Rename it, e.g. to 'other'."
             )

@@ -19,7 +19,7 @@ from fewshot_lite.heads.calibration import scaled_cross_entropies
 from fewshot_lite.heads.groups import even_weights, group_sizes, groups_per_class
 from fewshot_lite.heads.in_numpy import Array, as_array
 from fewshot_lite.heads.leave_one_out import first_rows
-from fewshot_lite.personal.with_photos import WithPhotos
+from fewshot_lite.personal.with_photos import WithPhotos, check_personal
 
 #: Folds of `cross_adaptation`: more would cost more, fewer would leave less to adapt to.
 FOLDS = 4
@@ -119,7 +119,11 @@ def assess(personal: WithPhotos) -> Quality:
 
     A clip is left out as a whole and counts as one photo, each of its frames in part
     (`heads.groups`); measured by `benchmarks/accuracy/videos.py`.
+
+    Raises:
+        InputError: no personal model, or one without its photos, as an export.
     """
+    check_personal(personal)
     names, labels = personal.class_names, personal.contents.labels
     anew = personal.adapted_by_gradient
     logits = as_array(personal.leave_one_out_logits()).astype(np.float64)

@@ -16,23 +16,26 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot_lite.core.errors import FewshotError, UsageError
-from fewshot_lite.core.files import check_new_folder
+from fewshot_lite.core.files import as_path, check_new_folder
 from fewshot_lite.images.bit_depths import recorded_whites, with_whites
 from fewshot_lite.images.decoding import digest_of
 from fewshot_lite.images.folders import Skipped
 from fewshot_lite.images.kinds import NOT_ASKED_FOR
 from fewshot_lite.images.photo import Source, file_of
 from fewshot_lite.images.prefetch import decoded_batches
+from fewshot_lite.images.regions import Region
 from fewshot_lite.personal.bulk.inputs import find_photos
 from fewshot_lite.personal.bulk.sorting import file_name, folder_names
 from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.prediction import UNKNOWN
+from fewshot_lite.personal.with_photos import check_personal
 
 #: The most photos to choose from: each is compared with all others.
 MOST_PHOTOS = 20_000
@@ -97,14 +100,15 @@ def suggest(
         UsageError: a number below 1.
         FewshotError: no photos, or more than `MOST_PHOTOS`.
     """
+    check_personal(personal, PersonalModel)
     if not isinstance(number, Integral) or number < 1:
         raise UsageError(f"--number {number}: at least 1 photo has to be asked for.")
     features, unlabelled, skipped = [personal.features[:0]], list[tuple[int, Path | None]](), []
     position = 0
     digests, known = personal.known_digests, 0
     if isinstance(photos, str | Path):
-        photos = find_photos([Path(photos)])
-    listed = [Path(photo) if isinstance(photo, str) else photo for photo in photos]
+        photos = find_photos([as_path(photos, "photos")])
+    listed = [_source(photo, f"photos[{number}]") for number, photo in enumerate(photos)]
     read, whites = with_whites(listed, recorded_whites(personal.provenance))
     for batch in decoded_batches(read, personal.image_size, whites=whites):
         rows_of = batch.rows()
@@ -143,6 +147,13 @@ def suggest(
         index, path = unlabelled[row]
         suggestions.append(Suggestion(path, index, label, name, first, other, first - second))
     return Suggestions(tuple(suggestions), len(unlabelled), known, tuple(skipped))
+
+
+def _source(photo: object, name: str) -> Source | Skipped:
+    """Return a photo as a source; raise InputError for pixels, whose answer could not name them."""
+    if isinstance(photo, Skipped | Region) or hasattr(photo, "read"):
+        return cast("Source | Skipped", photo)
+    return as_path(photo, name)
 
 
 def copy_for_sorting(suggestions: Suggestions, class_names: Iterable[str], folder: Path) -> None:

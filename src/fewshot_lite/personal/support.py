@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -32,7 +32,7 @@ from fewshot_lite.images.photo import Source, Square, place_of
 from fewshot_lite.images.prefetch import decoded_batches
 from fewshot_lite.images.preflight import Examiner, Finding, StrictError
 from fewshot_lite.personal.file_contents import Contents
-from fewshot_lite.personal.prediction import check_not_unknown
+from fewshot_lite.personal.prediction import check_class_names
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -223,16 +223,51 @@ def _labelled(photos: Iterable[Photo], labels: Labels) -> LabelledImages:
 
 
 def class_names_of(labels: Labels, photos: int) -> list[str]:
-    """Convert labels of any kind, also tensors and arrays, to a class name for each photo."""
+    """Convert labels of any kind, also tensors and arrays, to a class name for each photo.
+
+    Raises:
+        UsageError: another number of labels; bytes or a container among them; two that differ, as 1
+            and "1" do, but would have the same name; two that are equal, as 1 and 1.0 are, but
+            would have different names.
+    """
     if isinstance(labels, str | os.PathLike):
         raise UsageError(f"labels: {str(labels)!r} is one. Give as many as there are photos.")
+    if not isinstance(labels, Iterable):
+        raise UsageError(f"labels: {labels!r}. Give a class name for each of the photos.")
     to_list = getattr(labels, "tolist", None)
     names = list(to_list() if to_list is not None else labels)
     if any(label is None or label != label for label in names):  # NaN is not itself
         raise UsageError("labels: one is missing (None or NaN). Give one for each photo.")
     if len(names) != photos:
         raise UsageError(f"labels: {len(names)} class names for {photos} photos.")
-    return [str(label) for label in names]
+    return _as_names(names)
+
+
+def _as_names(labels: Iterable[Any]) -> list[str]:
+    by_name: dict[str, Any] = {}
+    by_label: dict[Any, str] = {}
+    names = []
+    for number, given in enumerate(labels):
+        label = given.item() if getattr(given, "shape", None) == () else given
+        if isinstance(label, bytes | bytearray | memoryview):
+            raise UsageError(f"labels: labels[{number}] is bytes. Give text: label.decode().")
+        if isinstance(label, Sequence | Set | Mapping | np.ndarray) and not isinstance(label, str):
+            raise UsageError(
+                f"labels: labels[{number}] is a {type(label).__name__}. Give a name or a number "
+                "for each photo."
+            )
+        name = str(label)
+        twin = by_name.setdefault(name, label)
+        if (
+            isinstance(twin, str) != isinstance(label, str)
+            or by_label.setdefault(label, name) != name
+        ):
+            raise UsageError(
+                f"labels: labels of several types, among them {type(label).__name__} for {name!r}. "
+                "Give all of one type, e.g. text."
+            )
+        names.append(name)
+    return names
 
 
 def distinct_names(labels: Iterable[str]) -> tuple[str, ...]:
@@ -242,9 +277,7 @@ def distinct_names(labels: Iterable[str]) -> tuple[str, ...]:
         UsageError: one is blank or "unknown", or two differ only in case, spaces or accents.
     """
     names = tuple(sorted(set(labels)))
-    check_not_unknown(names)
-    if not all(name.strip() for name in names):
-        raise UsageError("labels: a class without a name. Give it one.")
+    check_class_names(names, "labels")
     seen: dict[str, str] = {}
     for name in names:
         if (twin := seen.setdefault(as_disks_see(name), name)) != name:
@@ -266,7 +299,7 @@ def distinct(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _read(folder: LabelledImages, size: int, reading: Reading) -> Support:
-    check_not_unknown(folder.class_names)
+    check_class_names(folder.class_names, _spelled(folder))
     if not folder.class_names:
         raise FewshotError(f"{_spelled(folder)}: none were given. Two classes at least are needed.")
     if len(folder.class_names) == 1:

@@ -16,6 +16,7 @@ import numpy as np
 
 from fewshot_lite.core import tensor_files
 from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.core.files import as_path
 from fewshot_lite.heads.array_head import DescribedHead
 from fewshot_lite.heads.in_numpy import Array, Logits, mahalanobis, scaled
 from fewshot_lite.networks.lite_graph import lite_graph
@@ -65,7 +66,7 @@ class TorchFreeModel(WithPhotos):
             UsageError: no such file, or a file of another kind.
             FewshotError: a damaged file.
         """
-        path = Path(path)
+        path = as_path(path, "path")
         check_there(path)
         try:
             tensors, meta = tensor_files.read(path, "personal", flag="--model", framework="np")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fewshot_lite.core.errors import FewshotError, UsageError
-from fewshot_lite.core.files import DEFAULT_PERSONAL, atomic_path, failing_as, sha256
+from fewshot_lite.core.files import DEFAULT_PERSONAL, as_path, atomic_path, failing_as, sha256
 from fewshot_lite.core.tensor_files import read_meta
 
 
@@ -64,7 +64,7 @@ def undo(path: str | Path = DEFAULT_PERSONAL) -> Undone:
         UsageError: there is nothing to undo.
         FewshotError: the backup is no model, or it cannot be written.
     """
-    path = Path(path)
+    path = as_path(path, "path")
     backup = backup_of(path)
     if not (os.path.lexists(path) or os.path.lexists(backup)):
         raise UsageError(f"{path}: no such file. Give the model that `--force` or an edit changed.")

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from fewshot_lite.core.files import DEFAULT_PERSONAL, check_output
+from fewshot_lite.core.errors import InputError
+from fewshot_lite.core.files import DEFAULT_PERSONAL, as_path, check_output
 from fewshot_lite.heads.array_head import ArrayHead, DescribedHead
 from fewshot_lite.heads.groups import groups_per_class
 from fewshot_lite.heads.in_numpy import Array
@@ -24,6 +25,16 @@ from fewshot_lite.personal.undo import keep_backup
 
 if TYPE_CHECKING:
     from fewshot_lite.personal.support import Support
+
+
+def check_personal(personal: object, kind: type | None = None) -> None:
+    """Raise InputError unless an argument is a `kind` of personal model, by default any."""
+    if not isinstance(personal, kind or WithPhotos):
+        needed = "personal model" if kind is None else kind.__name__
+        raise InputError(
+            f"personal: {type(personal).__name__} is no {needed}. Give one that MetaModel.adapt "
+            "made or PersonalModel.load read."
+        )
 
 
 class WithPhotos(PhotoClassifier):
@@ -76,7 +87,7 @@ class WithPhotos(PhotoClassifier):
             UsageError: the file exists and `force` is not set, its folder does not exist, or the
                 name is that of another kind of file, e.g. of a photo.
         """
-        path = Path(path)
+        path = as_path(path, "path")
         check_model_name(path)
         check_output(path, force=force, stream=True)
         contents = replace(

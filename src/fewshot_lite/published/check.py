@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fewshot_lite.core.errors import FewshotError
+from fewshot_lite.core.files import as_path
 from fewshot_lite.core.text import some_of
 from fewshot_lite.images.folders import ImageFolder, require_folder, scan_collection
 from fewshot_lite.images.image_sizes import size_range
@@ -27,7 +28,7 @@ def check_data(root: str | Path) -> Summary:
         UsageError: no such folder.
         FewshotError: a folder that no reader knows.
     """
-    root = Path(root)
+    root = as_path(root, "root")
     require_folder(root)
     for describe in (meta_dataset.describe, orbit.describe, vtab.describe):
         summary = describe(root)

@@ -20,6 +20,7 @@ from fewshot_lite.heads.in_numpy import as_array
 from fewshot_lite.images.folders import Skipped
 from fewshot_lite.personal.file_contents import Contents
 from fewshot_lite.personal.personal_model import PersonalModel
+from fewshot_lite.personal.with_photos import check_personal
 
 #: The share of photos that FiLM was made from below which adapting anew is suggested.
 _ENOUGH = 0.5
@@ -85,7 +86,8 @@ def worth_readapting(personal: PersonalModel) -> bool:
 
 
 def check_photos_may_change(personal: PersonalModel) -> None:
-    """Raise a UsageError if gradient steps on its photos adapted the model."""
+    """Raise a UsageError unless it is a model that gradient steps on its photos did not adapt."""
+    check_personal(personal, PersonalModel)
     if personal.adapted_by_gradient:
         base = _recorded(personal, "base", {}).get("name", "not recorded")
         raise UsageError(

@@ -17,6 +17,7 @@ from fewshot_lite.personal.editing.edits import (
 )
 from fewshot_lite.personal.editing.names import check_known, check_name
 from fewshot_lite.personal.personal_model import PersonalModel
+from fewshot_lite.personal.with_photos import check_personal
 
 
 def remove(
@@ -71,6 +72,7 @@ def rename(personal: PersonalModel, old: str, new: str) -> Edit:
     Raises:
         UsageError: no such class; a name that is taken or invalid.
     """
+    check_personal(personal, PersonalModel)
     check_known(old, personal.class_names, "class")
     others = [name for name in personal.class_names if name != old]
     if new in others:

@@ -22,7 +22,7 @@ from torch.export import Dim, ExportedProgram
 
 from fewshot_lite import __version__
 from fewshot_lite.core.errors import FewshotError, UsageError, first_line
-from fewshot_lite.core.files import atomic_path, failing_as, sha256
+from fewshot_lite.core.files import as_path, atomic_path, failing_as, sha256
 from fewshot_lite.networks.sessions import open_session, run_session
 from fewshot_lite.personal.classifier import Answers
 from fewshot_lite.personal.export.eight_bits import (
@@ -242,15 +242,15 @@ def export_model(
             set, or a model that is not on the CPU.
         FewshotError: the network cannot be exported, or the exported one answers differently.
     """
-    output = Path(output)
-    source = None if isinstance(personal, PersonalModel) else Path(personal)
+    output = as_path(output, "output")
+    source = None if isinstance(personal, PersonalModel) else as_path(personal, "personal")
     checked = check_export(output, format, source=source, int8=int8 is not None, force=force)
     model = personal if isinstance(personal, PersonalModel) else PersonalModel.load(personal)
     if model.features.device.type != "cpu":
         raise UsageError("Models are exported from the CPU. Load it with device='cpu'.")
     description = describe_export(model, source)
     size = model.image_size
-    photos = None if int8 is None else LabelledPhotos.read(Path(int8), size)
+    photos = None if int8 is None else LabelledPhotos.read(as_path(int8, "int8"), size)
     program = PixelProgram(model, features=photos is not None).eval()
     traced = trace(program, torch.zeros(2, size, size, 3, dtype=torch.uint8))
     network = _onnx(traced, program.outputs) if checked == "onnx" else None

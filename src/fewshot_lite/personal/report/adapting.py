@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from fewshot_lite.core.files import as_path
 from fewshot_lite.images.preflight import Finding, Kind
 from fewshot_lite.personal.quality import Quality, advice, assess
 from fewshot_lite.personal.report.page import (
@@ -57,7 +58,7 @@ def write_adapt_report(
         UsageError: an invalid path.
         FewshotError: the page cannot be written.
     """
-    path = Path(path)
+    path = as_path(path, "path")
     check_report(path, force=force)
     write_page(path, adapt_page(personal, model=model, quality=quality), force=force)
     return path

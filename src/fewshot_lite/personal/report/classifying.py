@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from fewshot_lite.core.files import as_path
 from fewshot_lite.personal.bulk.writers import Output, Writer
 from fewshot_lite.personal.classifier import PhotoClassifier
 from fewshot_lite.personal.prediction import UNKNOWN, Prediction
@@ -132,7 +133,7 @@ def write_classify_report(
         UsageError: an invalid path.
         FewshotError: the page cannot be written.
     """
-    path = Path(path)
+    path = as_path(path, "path")
     check_report(path, force=force)
     report = ClassifyReport(model, source=source)
     for prediction in predictions:
