@@ -186,3 +186,20 @@ def test_a_doubtful_photo_of_a_renamed_class_is_told_with_its_class(
     outcome = run("adapt", "things", "--base", "base.safetensors", "-o", "new.safetensors")
     assert "In the wrong class? mug/00.png (cup) looks like mug\n" in outcome.out
     assert "In the wrong class? keys/00.png looks like cup\n" in outcome.out
+
+
+def test_json_has_the_same_keys_whatever_there_is(run: Run, here: Path) -> None:
+    words = ("adapt", "things", "--base", "base.safetensors", "--json", "-o")
+    plain = run(*words, "a.safetensors").json
+    assert plain["report"] is plain["refined"] is None
+    assert plain["clips"] == {}
+    assert plain.keys() == run(*words, "b.safetensors", "--report", "b.html").json.keys()
+    renamed = run("rename", MODEL, "mug", "cup", "-o", "c.safetensors", "--json").json
+    assert renamed["quality"] is renamed["growth"] is None
+    assert renamed.keys() == run("add", MODEL, "more", "-o", "d.safetensors", "--json").json.keys()
+    suggested = run("suggest", "photos", "-m", MODEL, "--json").json
+    assert suggested["folder"] is None
+    copied = run("suggest", "photos", "-m", MODEL, "--json", "--copy-into", "sort").json
+    assert suggested.keys() == copied.keys()
+    (answer,) = run("classify", "photos/00.png", "-m", MODEL, "--json").json
+    assert answer["frames"] is answer["time_line"] is None

@@ -299,8 +299,9 @@ def test_the_shell_answers_for_clips_and_moments(run: Run, shell: Path) -> None:
     assert all(row["label"] for row in mine)
     lines = [json.loads(line) for line in Path("a.jsonl").read_text().splitlines()]
     assert len(lines) == 11
-    assert "time_line" in lines[-1]
-    assert "time_line" not in lines[-2]
+    assert lines[-1]["frames"] is not None
+    assert lines[-1]["time_line"]
+    assert lines[-2]["frames"] is lines[-2]["time_line"] is None
     assert "The model was adapted to " in outcome.err
     assert len(list(Path("sorted").rglob("*.mp4"))) == 6
     assert "new.mp4" in Path("a.html").read_text()

@@ -240,9 +240,9 @@ def _show(
         render.print_json(
             {
                 "model": output,
-                **({"report": report} if report is not None else {}),
+                "report": report,
                 "classes": dict(zip(adaptation.class_names, adaptation.used, strict=True)),
-                **({"clips": _clips(adaptation)} if any(adaptation.clips) else {}),
+                "clips": _clips(adaptation),
                 "skipped": [asdict(item) for item in adaptation.skipped],
                 "findings": [asdict(finding) for finding in adaptation.findings],
                 "quality": quality_json(quality),
@@ -251,7 +251,7 @@ def _show(
                 "seconds": adaptation.seconds,
                 "base": personal.provenance["base"],
                 "head": personal.provenance["head"],
-                **({"refined": refined} if refined else {}),
+                "refined": refined,
             }
         )
     else:

@@ -172,11 +172,11 @@ def _finish(
         earlier = assess(before) if before is not None and not json else None
     if json:
         render.print_skipped(edit.skipped)  # stdout is JSON alone
-        values = render_edit.edit_json(edit, target)
-        if quality:
-            values["quality"] = quality_json(quality)
-            values["growth"] = asdict(growth) if growth else None
-        render.print_json(values)
+        assessed = {
+            "quality": quality_json(quality) if quality else None,
+            "growth": asdict(growth) if growth else None,
+        }
+        render.print_json(render_edit.edit_json(edit, target) | assessed)
         return
     render_edit.print_edit(edit, target)
     if quality:

@@ -243,7 +243,7 @@ def _show(outcome: Outcome, files: _Files, *, json: bool) -> None:
     if json:
         videos = {name: {m: asdict(f) for m, f in by.items()} for name, by in orbit.items()}
         skipped = [asdict(item) for item in outcome.skipped]
-        figures = {**comparison.to_json(), **({"orbit": videos} if videos else {})}
+        figures = {**comparison.to_json(), "orbit": videos or None}
         render.print_json({**figures, "skipped": skipped})
     else:
         render_evaluate.print_comparison(comparison)

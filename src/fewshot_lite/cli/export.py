@@ -9,6 +9,7 @@ from typing import Annotated
 from fewshot_lite.cli.options import Force, Json, argument, option
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.files import AN_EXPORT, DEFAULT_PERSONAL, EXPORTED
+from fewshot_lite.images.finding import find_labelled
 from fewshot_lite.images.folders import require_folder
 from fewshot_lite.personal.export.formats import ENDINGS, Format, check_export
 
@@ -38,8 +39,8 @@ def export(
         Path | None,
         option(
             "Compute in eight bits, by the ranges that activations take on the photos of this "
-            "folder of class folders, e.g. the one that was adapted to: about twice as fast. Told "
-            "is how many answers change; nothing is written if too many do.",
+            "folder, or ZIP archive, of class folders, e.g. the one that was adapted to: about "
+            "twice as fast. Told is how many answers change; nothing is written if too many do.",
             metavar="FOLDER",
         ),
     ] = None,
@@ -61,7 +62,10 @@ def export(
     output = output or model.with_suffix(ENDINGS[format])
     check_export(output, format, source=model, int8=int8 is not None, force=force)
     if int8 is not None:
-        require_folder(int8)
+        if int8.is_file():
+            find_labelled(int8)
+        else:
+            require_folder(int8)
     if not model.exists():
         raise UsageError(f"{model}: no such file. Give the personal model that `adapt` wrote.")
     from fewshot_lite.cli.render import terminal as render

@@ -65,7 +65,7 @@ def suggest(
                 "looked_at": suggested.looked_at,
                 "adapted_to": suggested.known,
                 "photos": photos,
-                **({"folder": copy_into} if copy_into is not None else {}),
+                "folder": copy_into,
             }
         )
         return

@@ -53,6 +53,15 @@ _SCHEMAS: dict[str, Schema] = {
                 },
             },
             "problem": {**_TEXT_OR_NULL, "description": "Why the photo was not read."},
+            "adapted_to": {
+                "type": "boolean",
+                "description": "Whether the model was adapted to this photo.",
+            },
+            "frames": {**_NUMBER_OR_NULL, "description": "The frames classified of a video."},
+            "time_line": {
+                "type": ["array", "null"],
+                "description": "The answers for moments of a video.",
+            },
         },
     },
     "Answers": {"type": "array", "items": {"$ref": "#/components/schemas/Answer"}},

@@ -88,6 +88,8 @@ def test_json_and_json_lines_hold_the_same(encoding: str) -> None:
         "labels": [{"name": "mug", "probability": 2 / 3}, {"name": ODD, "probability": 1 / 3}],
         "problem": None,
         "adapted_to": False,
+        "frames": None,
+        "time_line": None,
     }
     assert (array[1]["label"], array[1]["probability"]) == ("unknown", None)
     assert array[1]["strangeness"] is None  # JSON has no infinity

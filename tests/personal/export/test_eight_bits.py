@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from fewshot_lite.personal.export.writing import export_model
 from fewshot_lite.personal.exported_model import METADATA_KEY, ExportedModel
 from photos import SIZE, draw_classes, tiny_model
 
+NAMES = ("keys", "mug")
 PHOTOS = LabelledPhotos(
     np.random.default_rng(0).integers(0, 256, (40, 3, SIZE, SIZE), np.uint8),
     np.repeat(np.arange(2), 20),
@@ -86,23 +88,40 @@ def test_a_few_answers_more_are_chance() -> None:
 @pytest.mark.parametrize("shots", [{"mug": 1, "keys": 1}, {"mug": 0, "keys": 1}])
 def test_a_folder_in_which_nothing_can_be_left_out(shots: dict[str, int], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--int8 .*things.*no class of two photos"):
-        LabelledPhotos.read(draw_classes(tmp_path / "things", shots), SIZE)
+        LabelledPhotos.read(draw_classes(tmp_path / "things", shots), SIZE, NAMES)
 
 
 def test_photos_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
     folder = draw_classes(tmp_path / "things", {"keys": 2, "mug": 3})
     (folder / "keys" / "broken.jpg").write_bytes(b"no photo")
-    found = LabelledPhotos.read(folder, SIZE)
+    found = LabelledPhotos.read(folder, SIZE, NAMES)
     assert found.labels.tolist() == [0, 0, 1, 1, 1]
     assert found.pixels.shape == (5, 3, SIZE, SIZE)
     assert found.sample().shape == (5, SIZE, SIZE, 3)
+
+
+def test_an_archive_is_read_as_its_folder_is(tmp_path: Path) -> None:
+    folder = draw_classes(tmp_path / "things", {"keys": 2, "mug": 3})
+    archive = Path(shutil.make_archive(str(tmp_path / "things"), "zip", folder))
+    found, expected = (LabelledPhotos.read(path, SIZE, NAMES) for path in (archive, folder))
+    assert np.array_equal(found.pixels, expected.pixels)
+    assert np.array_equal(found.labels, expected.labels)
+
+
+def test_a_folder_of_none_of_the_classes_of_the_model_is_refused(tmp_path: Path) -> None:
+    folder = draw_classes(tmp_path / "flat", {"2025": 2, "2026": 2})
+    message = r"int8 .*flat: none of its folders \('2025', '2026'\) is .* model \('keys', 'mug'\)"
+    with pytest.raises(UsageError, match=message):
+        LabelledPhotos.read(folder, SIZE, NAMES)
 
 
 def test_of_many_photos_some_of_each_class_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(eight_bits, "_MOST_READ", 6)
-    found = LabelledPhotos.read(draw_classes(tmp_path / "things", {"keys": 8, "mug": 8}), SIZE)
+    found = LabelledPhotos.read(
+        draw_classes(tmp_path / "things", {"keys": 8, "mug": 8}), SIZE, NAMES
+    )
     assert found.labels.tolist() == [0, 0, 0, 1, 1, 1]
 
 
@@ -123,7 +142,7 @@ def test_the_file_is_small_answers_alike_and_says_what_changed(tmp_path: Path) -
     assert [value.name for value in network.graph.output] == ["probabilities", "strangeness"]
     whole = [n for n in network.graph.node if n.op_type == "Conv" and "Dequant" not in n.input[1]]
     assert 0 < len(whole) <= 20
-    pixels = LabelledPhotos.read(folder, SIZE).sample()
+    pixels = LabelledPhotos.read(folder, SIZE, NAMES).sample()
     files = tmp_path / "plain.onnx", tmp_path / "int8.onnx"
     answers = [ExportedModel.load(file).outputs(pixels)[0] for file in files]
     assert (answers[0].argmax(1) == answers[1].argmax(1)).mean() > 0.8

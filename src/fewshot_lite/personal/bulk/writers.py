@@ -92,7 +92,8 @@ class JsonWriter(Writer):
 
 
 def as_record(prediction: Prediction) -> dict[str, Any]:
-    """Convert an answer to JSON-able values."""
+    """Convert an answer to JSON-able values, null where there is none."""
+    moments = [_moment(moment) for moment in prediction.time_line]
     return {
         "path": None if prediction.path is None else str(prediction.path),
         "label": prediction.label,
@@ -101,15 +102,15 @@ def as_record(prediction: Prediction) -> dict[str, Any]:
         "labels": [{"name": n, "probability": p} for n, p in prediction.labels],
         "problem": prediction.problem,
         "adapted_to": prediction.adapted_to,
-        **({} if prediction.frames is None else {"frames": prediction.frames}),
-        **({"time_line": list(map(_moment, prediction.time_line))} if prediction.time_line else {}),
+        "frames": prediction.frames,
+        "time_line": moments or None,
     }
 
 
 def _moment(prediction: Prediction) -> dict[str, Any]:
     """Convert the answer for a moment of a video to JSON-able values."""
     record = as_record(prediction)
-    for name in ("path", "problem", "adapted_to"):
+    for name in ("path", "problem", "adapted_to", "frames", "time_line"):
         del record[name]
     return {"seconds": prediction.seconds, **record}
 

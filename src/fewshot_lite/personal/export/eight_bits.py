@@ -13,6 +13,7 @@ accuracy and time.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,11 @@ import numpy.typing as npt
 import torch
 
 from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.core.text import some_of
+from fewshot_lite.images.clips import with_frames
 from fewshot_lite.images.decoding import decode_pixels
-from fewshot_lite.images.folders import scan_classes
+from fewshot_lite.images.finding import find_labelled
+from fewshot_lite.personal.bulk.sorting import class_of_folder
 from fewshot_lite.personal.cross_adaptation import deal
 from fewshot_lite.personal.personal_model import PersonalModel
 
@@ -59,7 +63,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class LabelledPhotos:
-    """Photos of a folder that could be read."""
+    """Photos of a folder that could be read, and frames of its videos."""
 
     pixels: npt.NDArray[np.uint8]
     """(N, 3, S, S)."""
@@ -67,13 +71,26 @@ class LabelledPhotos:
     """(N,) of 0..K-1, K being the folder's classes."""
 
     @classmethod
-    def read(cls, folder: Path, size: int) -> LabelledPhotos:
-        """Read a folder of class folders at `size` pixels; evenly spaced photos if there are many.
+    def read(cls, folder: Path, size: int, class_names: Sequence[str]) -> LabelledPhotos:
+        """Read photos at `size` pixels; evenly spaced ones if there are many.
+
+        Args:
+            folder: of class folders, or a ZIP archive of such.
+            size: side of the images.
+            class_names: the model's.
 
         Raises:
-            UsageError, FewshotError: no such folder, or no class in it has two photos.
+            UsageError, FewshotError: no such folder, none of its classes is one of the model's, or
+                no class in it has two photos.
         """
-        images = scan_classes(folder)
+        images = find_labelled(folder)
+        if not {class_of_folder(name, class_names) for name in images.class_names} & {*class_names}:
+            raise UsageError(
+                f"--int8 {folder}: none of its folders ({some_of(images.class_names)}) is a class "
+                f"of the model ({some_of(class_names)}). Give the folder that it was adapted to, "
+                "or other photos of its classes."
+            )
+        images = with_frames(images, size, None)
         chosen = _evenly(len(images.paths), _MOST_READ)
         pixels, problems = decode_pixels([images.paths[row] for row in chosen], size)
         good = [place for place in range(len(pixels)) if place not in problems]

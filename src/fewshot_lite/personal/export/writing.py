@@ -232,9 +232,9 @@ def export_model(
         output: the file to write, ending in .onnx or .pt2.
         format: "onnx", for onnxruntime and others (extra `onnx`), or "torch-export", for
             `torch.export.load`.
-        int8: a folder of class folders, such as the model was adapted to: convolutions are
-            quantised to eight bits, by the ranges of activations on its photos, unless too many
-            answers change; see `personal.export.eight_bits`. For "onnx" alone.
+        int8: a folder of class folders, or a ZIP archive of such, as the model was adapted to:
+            convolutions are quantised to eight bits, by the ranges of activations on its photos,
+            unless too many answers change; see `personal.export.eight_bits`. For "onnx" alone.
         force: overwrite an existing `output`.
 
     Raises:
@@ -250,7 +250,9 @@ def export_model(
         raise UsageError("Models are exported from the CPU. Load it with device='cpu'.")
     description = describe_export(model, source)
     size = model.image_size
-    photos = None if int8 is None else LabelledPhotos.read(as_path(int8, "int8"), size)
+    photos = None
+    if int8 is not None:
+        photos = LabelledPhotos.read(as_path(int8, "int8"), size, model.class_names)
     program = PixelProgram(model, features=photos is not None).eval()
     traced = trace(program, torch.zeros(2, size, size, 3, dtype=torch.uint8))
     network = _onnx(traced, program.outputs) if checked == "onnx" else None
