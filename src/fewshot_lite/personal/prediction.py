@@ -78,7 +78,7 @@ def check_class_names(names: Iterable[str], where: str = "") -> None:
                 f"{start}{name!r}: not valid Unicode. Give the class another name."
             ) from None
         if not name.strip():
-            raise UsageError(f"{start}{name!r}: no name for a class. Give it one.")
+            raise UsageError(f"{start}a class without a name. Give it one.")
         if name != name.strip():
             raise UsageError(
                 f"{start}{name!r}: spaces around the name of a class. Name it {name.strip()!r}."

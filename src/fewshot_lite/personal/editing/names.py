@@ -25,8 +25,9 @@ def check_name(name: str, others: Iterable[str]) -> None:
     """Raise a UsageError for an invalid class name, or one too similar to another."""
     if not isinstance(name, str):
         raise UsageError(f"{name!r}: a class name must be a text.")
-    check_class_names([name])
-    if name in (".", "..") or "/" in name or not name.isprintable():
+    if name.strip():
+        check_class_names([name])
+    if not name.strip() or name in (".", "..") or "/" in name or not name.isprintable():
         raise UsageError(f"{name!r}: no name for a class: it has to do for a folder.")
     for other in others:
         if other != name and as_disks_see(other) == as_disks_see(name):
