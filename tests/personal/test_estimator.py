@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from fewshot_lite import FewShotClassifier
-from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.core.errors import FewshotError, InputError, UsageError
 from fewshot_lite.personal.estimator import NotFittedError
 from fewshot_lite.personal.personal_model import PersonalModel
 from photos import draw_classes, tiny_model
@@ -86,6 +86,20 @@ def test_it_answers_as_the_personal_model_does(
     )
     of_folder = FewShotClassifier(base).fit(folder)
     np.testing.assert_allclose(of_folder.predict_proba(X), found, atol=1e-5)
+
+
+def test_a_score_needs_a_label_and_a_weight_for_each_photo(
+    fitted: FewShotClassifier, X: list[Path], y: list[str]
+) -> None:
+    with pytest.raises(InputError, match="^X: no photos"):
+        fitted.score([], [])
+    for weights in ([1.0, 2.0], [0.0] * 12, [float("nan")] * 12):
+        with pytest.raises(InputError, match="^sample_weight: give 12 finite numbers"):
+            fitted.score(X, y, sample_weight=weights)
+    with pytest.raises(InputError, match="^y: 3. Give a label for each"):
+        fitted.score(X, 3)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="^y: labels of several types"):
+        FewShotClassifier().fit(X, [1, "1"] * 6)
 
 
 def test_decisions_are_logits_and_of_two_classes_one(

@@ -212,11 +212,25 @@ class FewShotClassifier:
         y: Iterable[Any],
         sample_weight: npt.ArrayLike | None = None,
     ) -> float:
-        """Return the accuracy on M photos with labels `y`."""
+        """Return the accuracy on M photos with labels `y`.
+
+        Raises:
+            InputError: no photos, another number of labels or weights, or weights of sum 0.
+            NotFittedError, UsageError, FewshotError: as `predict`.
+        """
         sources = _sources(X)
-        right = self.predict(sources) == _labels(y, len(sources))
-        weights = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
-        return float(np.average(right, weights=weights))
+        if not sources:
+            raise InputError("X: no photos. Give one or more to score.")
+        labels = _labels(y, len(sources))
+        weights = (
+            np.ones(len(sources)) if sample_weight is None else np.asarray(sample_weight, float)
+        )
+        if weights.shape != labels.shape or not (weights.sum() > 0 and np.isfinite(weights).all()):
+            raise InputError(
+                f"sample_weight: give {len(sources)} finite numbers, one for each photo, whose sum "
+                "is above 0."
+            )
+        return float(np.average(self.predict(sources) == labels, weights=weights))
 
     def save(self, path: str | Path, *, force: bool = False) -> Path:
         """Write the personal model; `load` and the command line read it.
@@ -358,6 +372,8 @@ def _labels(y: Any, photos: int) -> npt.NDArray[Any]:
     """
     if y is None:
         raise InputError("y: missing. Give a label for each of the photos.")
+    if not isinstance(y, Iterable):
+        raise InputError(f"y: {y!r}. Give a label for each of the photos.")
     values = y if hasattr(y, "__array__") else list(y)
     labels = np.asarray(values)
     if labels.shape != (photos,):
