@@ -391,6 +391,8 @@ def test_json_is_all_that_is_on_stdout(run: Run, home: Path) -> None:
         "labels": [],
         "problem": "no such file",
         "adapted_to": False,
+        "frames": None,
+        "time_line": None,
     }
     assert len(others) == 15
     assert sum(answer["problem"] is None for answer in others) == 14

@@ -91,14 +91,14 @@ def test_it_answers_as_the_personal_model_does(
 def test_a_score_needs_a_label_and_a_weight_for_each_photo(
     fitted: FewShotClassifier, X: list[Path], y: list[str]
 ) -> None:
-    with pytest.raises(InputError, match="^X: no photos"):
+    with pytest.raises(InputError, match=r"^X: no photos"):
         fitted.score([], [])
     for weights in ([1.0, 2.0], [0.0] * 12, [float("nan")] * 12):
-        with pytest.raises(InputError, match="^sample_weight: give 12 finite numbers"):
+        with pytest.raises(InputError, match=r"^sample_weight: give 12 finite numbers"):
             fitted.score(X, y, sample_weight=weights)
-    with pytest.raises(InputError, match="^y: 3. Give a label for each"):
+    with pytest.raises(InputError, match=r"^y: 3. Give a label for each"):
         fitted.score(X, 3)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="^y: labels of several types"):
+    with pytest.raises(InputError, match=r"^y: labels of several types"):
         FewShotClassifier().fit(X, [1, "1"] * 6)
 
 
