@@ -254,3 +254,16 @@ def test_models_lie_in_the_package_or_beside_it(
     assert models_folder() == tmp_path / "models"
     (package / "models").mkdir()
     assert models_folder() == package / "models"
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_an_output_that_is_a_link_to_itself_is_refused_before_the_work(
+    tmp_path: Path, force: bool
+) -> None:
+    path = tmp_path / "round.safetensors"
+    path.symlink_to(path.name)
+    with pytest.raises(UsageError, match=r"round\.safetensors: a link that leads back to itself"):
+        check_output(path, force=force)
+    target = tmp_path / "there.safetensors"
+    target.symlink_to("not-yet.safetensors")
+    check_output(target, force=force)

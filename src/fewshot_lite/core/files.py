@@ -50,7 +50,7 @@ def check_output(path: Path, *, force: bool, flag: str = "--output", stream: boo
 
     Raises:
         UsageError: it exists and `force` is not set, is a folder or, unless `stream` is set, a
-            device, or its folder is missing or not writable.
+            device, a link in a loop, or its folder is missing or not writable.
     """
     if os.path.isdir(path):  # noqa: PTH112  # Path.is_dir raises for names that are too long
         raise UsageError(f"{flag} {path}: a folder. Give the name of a file in it.")
@@ -60,6 +60,8 @@ def check_output(path: Path, *, force: bool, flag: str = "--output", stream: boo
         raise UsageError(f"{flag} {path}: a device or a pipe. Give the name of a file.")
     if os.path.lexists(path) and path.exists() and not force:
         raise UsageError(f"{flag} {path}: exists already. Use --force to overwrite it.")
+    if os.path.islink(os.path.realpath(path)):  # noqa: PTH114
+        raise UsageError(f"{flag} {path}: a link that leads back to itself. Give another name.")
     folder = Path(os.path.realpath(path)).parent
     if not folder.is_dir():
         raise UsageError(f"{flag} {path}: there is no folder {folder}. Create it first.")
