@@ -41,7 +41,7 @@ from fewshot_lite.images.opening import PhotoError, check_file, current_limit, o
 from fewshot_lite.images.photo import Source, Square, square_of
 from fewshot_lite.images.regions import Box, Region
 
-#: Frames drawn from a clip; `benchmarks/accuracy/videos.py` compares other numbers.
+#: Frames drawn from a clip; docs/benchmarks.md compares other numbers.
 FRAMES = 8
 #: Most frames drawn from a clip, and most points of its time line.
 MOST_FRAMES, MOST_POINTS = 1000, 100_000

@@ -4,7 +4,7 @@ A softmax sums to 1 over the classes, so it cannot detect them; a distance can. 
 called strangeness in what `classify` writes, is the squared Mahalanobis distance to the nearest
 class (Lee et al. 2018, "A simple unified framework for detecting out-of-distribution samples"), in
 features scaled to one length, whatever head names the classes. Of the scores compared in
-`benchmarks/accuracy/novelty.py` none is better overall: the energy of the head's logits detects
+docs/benchmarks.md none is better overall: the energy of the head's logits detects
 other classes of the same data set a little better (AUROC 72 to 75 against 70 to 73 with
 EfficientNet-Lite0, 5 and 10 shots), and photos of other data sets worse.
 

@@ -115,10 +115,10 @@ def assess(personal: WithPhotos) -> Quality:
     The accuracy is that of the photos left out, corrected for the one photo fewer (`_GAIN`), which
     costs 5 points at five photos a class. Classes weigh the same, so that a class of many photos
     does not hide another that is never found. The interval is Wilson's for 0.6 times the photos of
-    a balanced set of this certainty. Measured by `benchmarks/accuracy/leave_one_out.py`.
+    a balanced set of this certainty. Measured in docs/benchmarks.md.
 
     A clip is left out as a whole and counts as one photo, each of its frames in part
-    (`heads.groups`); measured by `benchmarks/accuracy/videos.py`.
+    (`heads.groups`); docs/benchmarks.md has figures of it.
 
     Raises:
         InputError: no personal model, or one without its photos, as an export.

@@ -6,8 +6,8 @@ weights by its largest value, activations by their range on photos (Jacob et al.
 Two things matter to EfficientNet-Lite. Ranges are those after ReLU6: with those before it a fifth
 of the answers change. And the first convolutions, whose weights range most widely, are not
 quantised. Weights take seven of the eight bits, as sums of products can overflow on processors
-without VNNI. The head stays in single precision. `benchmarks/accuracy/eight_bits.py` measures
-accuracy and time.
+without VNNI. The head stays in single precision. docs/benchmarks.md has figures of accuracy and
+time.
 """
 
 from __future__ import annotations
