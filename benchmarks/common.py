@@ -1,4 +1,4 @@
-"""Parts that benchmarks share: printing, data sets, random tasks, memory, clocks, figures."""
+"""Parts that benchmarks share: the command line, printing, random images, clocks, memory."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ import re
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import fmean, median
-from subprocess import PIPE, Popen
 from typing import Any
 
 import torch
@@ -27,24 +25,21 @@ import fewshot_lite
 from fewshot_lite.core.files import atomic_path
 from fewshot_lite.core.intervals import half_width
 from fewshot_lite.evaluation.cost import peak_resident
-from fewshot_lite.learners import Learner
-from fewshot_lite.learners.task import Task
-from fewshot_lite.maml.registry import make_learner
+from fewshot_lite.learners import SimpleCnaps
 from fewshot_lite.networks.weights import load_backbone
 
 Row = dict[str, Any]
+#: Ways of doing something, by name.
+Ways = Mapping[str, Callable[[], object]]
 
 
 def machine() -> Row:
     """Where figures are from."""
-    cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [x for x in info.read_text().splitlines() if x.startswith("model name")]
-        cpu = names[0].partition(":")[2].strip() if names else cpu
+    names = re.findall(r"model name\s*: (.+)", info.read_text()) if info.exists() else []
     affinity = getattr(os, "sched_getaffinity", None)
     return {
-        "cpu": cpu,
+        "cpu": names[0] if names else platform.processor() or platform.machine(),
         "cores": len(affinity(0)) if affinity else os.cpu_count(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "threads": torch.get_num_threads(),
@@ -69,17 +64,27 @@ def emit(name: str, arguments: Row, result: Any) -> None:
 class RowLog:
     """Rows as they come, kept in a file of JSON lines if there is one to go on from."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        lines = path.read_text().splitlines() if path is not None and path.exists() else []
+        lines = path.read_text().splitlines() if path.exists() else []
         self.rows: list[Row] = [json.loads(line) for line in lines]
 
     def add(self, rows: Sequence[Row]) -> None:
         """Rows of which all are kept or none."""
         self.rows += rows
-        if self._path is not None:
-            with self._path.open("a") as file:
-                file.write("".join(json.dumps(row) + "\n" for row in rows))
+        with self._path.open("a") as file:
+            file.write("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def emit_rows(name: str, args: argparse.Namespace, rows: Iterable[Row]) -> None:
+    """Print rows, each on stderr as it comes, too; a file to `--keep` is written anew with each."""
+    found: list[Row] = []
+    for row in rows:
+        found.append(row)
+        say(row)
+        if vars(args).get("keep"):
+            emit(name, vars(args), found)
+    emit(name, vars(args), found)
 
 
 def say(*words: object) -> None:
@@ -92,42 +97,31 @@ def arguments(doc: str | None, *places: str, **flags: Any) -> argparse.Namespace
 
     Args:
         doc: the docstring of its module, which `--help` prints.
-        places: arguments by position, paths unless "model"; "data+" is one or more, "data*" any
-            number.
+        places: arguments by position, paths unless "model"; "data+" is one or more.
         flags: by name the default, or a type where there is none; or that and a help text. A list
-            is whole numbers with commas between; False is a flag without a value.
+            is whole numbers with commas between.
     """
     parser = argparse.ArgumentParser(description=doc)
+    kind: Any
     for name in places:
-        kind: Any = str if name == "model" else Path
-        bare = name.rstrip("+*")
-        parser.add_argument(bare, type=kind, nargs=name[len(bare) :] or None)
+        kind, nargs = str if name == "model" else Path, "+" if name.endswith("+") else None
+        parser.add_argument(name.rstrip("+"), type=kind, nargs=nargs)
     for name, given in flags.items():
         value, text = given if isinstance(given, tuple) else (given, None)
-        flag = f"--{name.replace('_', '-')}"
-        if value is False:
-            parser.add_argument(flag, action="store_true", help=text)
-        elif isinstance(value, type):
-            parser.add_argument(flag, type=value, help=text)
-        else:
-            of = _numbers if isinstance(value, list) else type(value)
-            parser.add_argument(flag, type=of, default=value, help=text)
+        default = None if isinstance(value, type) else value
+        kind = value if default is None else numbers if isinstance(value, list) else type(value)
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default, help=text)
     return parser.parse_args()
 
 
-def _numbers(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",") if part]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text}: give whole numbers, e.g. 1,5") from None
+def numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",") if part]
 
 
-def random_learner(
-    name: str, backbone: str, size: int, options: Mapping[str, Any] | None = None
-) -> Learner:
-    """A learner on a backbone of random weights, where content is moot."""
+def random_learner(backbone: str, size: int, **options: Any) -> SimpleCnaps:
+    """Simple CNAPs on a backbone of random weights, where content is moot."""
     torch.manual_seed(0)
-    return make_learner(name, load_backbone(backbone, "none", size)[0], dict(options or {}))
+    return SimpleCnaps(load_backbone(backbone, "none", size)[0], **options)
 
 
 def random_images(count: int, size: int, seed: int = 0) -> torch.Tensor:
@@ -136,60 +130,48 @@ def random_images(count: int, size: int, seed: int = 0) -> torch.Tensor:
     return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=random)
 
 
-def random_task(number: int, queries: int, way: int, size: int) -> Task:
-    """N support and Q query images of random bytes, classes in turn."""
-    images = random_images(number + queries, size)
-    labels = torch.arange(number) % way, torch.arange(queries) % way
-    return Task(images[:number], labels[0], images[number:], labels[1], way)
-
-
-def timed(action: Callable[[], object], device: torch.device | None = None) -> tuple[float, float]:
-    """Seconds by the clock and of the processor: all threads, and programs that were waited for.
-
-    What a GPU was given to do is waited for, too.
-    """
-    on_gpu = device is not None and device.type == "cuda"
-    wait: Callable[[], object] = torch.cuda.synchronize if on_gpu else lambda: None
-    wait()
-    start, busy = time.perf_counter(), _processor()
-    action()
-    wait()
-    return time.perf_counter() - start, _processor() - busy
-
-
-def _processor() -> float:
+def processor_time() -> float:
+    """Processor seconds so far, of all threads of this process and programs that it waited for."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + children.ru_utime + children.ru_stime
 
 
 def in_turns(
-    ways: Mapping[str, Callable[[], object]],
-    repeats: int,
+    rounds: Sequence[Ways],
+    beside: Mapping[str, str],
     device: torch.device | None = None,
-    warm: str = "",
-) -> tuple[Row, Row]:
-    """`timed` ways of doing something in turns, so that what disturbs one disturbs all.
+) -> Row:
+    """Time ways of doing something in turns, so that what disturbs one disturbs all.
 
-    A round before those that count warms up, but for the one that is warm already.
+    Args:
+        rounds: for each round the ways by name.
+        beside: for some ways the one that each is compared with.
+        device: what a GPU was given to do is waited for, too.
 
     Returns:
-        Seconds of each by the clock and of the processor, lists by name.
+        Medians over the rounds: `seconds` by the clock, `processor_seconds`, and `ratios` of
+        processor time (on a GPU, of time by the clock), which are there round by round, too.
     """
-    for name in ways.keys() - {warm}:
-        ways[name]()
-    rounds = [{name: timed(way, device) for name, way in ways.items()} for _ in range(repeats)]
-    seconds, processor = ({name: [r[name][k] for r in rounds] for name in ways} for k in (0, 1))
-    return seconds, processor
-
-
-def medians(times: Row, digits: int = 4) -> Row:
-    """The median of each list."""
-    return {name: round(median(values), digits) for name, values in times.items()}
-
-
-def ratios(times: Row, name: str, beside: str) -> list[float]:
-    """One way's time as a share of another's, in each round."""
-    return [round(a / b, 4) for a, b in zip(times[name], times[beside], strict=True)]
+    on_gpu = device is not None and device.type == "cuda"
+    wait: Callable[[], object] = torch.cuda.synchronize if on_gpu else lambda: None
+    seconds, processor = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)
+    for ways in rounds:
+        for name, way in ways.items():
+            wait()
+            start, busy = time.perf_counter(), processor_time()
+            way()
+            wait()
+            seconds[name].append(time.perf_counter() - start)
+            processor[name].append(processor_time() - busy)
+    work = seconds if on_gpu else processor
+    ratios = {
+        f"{name} / {other}": [round(a / b, 4) for a, b in zip(work[name], work[other], strict=True)]
+        for name, other in beside.items()
+    }
+    row: Row = {"seconds": seconds, "processor_seconds": processor, "ratios": ratios}
+    for key, lists in row.items():
+        row[key] = {name: round(median(values), 4) for name, values in lists.items()}
+    return row | {"ratios_by_round": ratios}
 
 
 def means(found: Sequence[Mapping[str, float | None]], digits: int = 1) -> Row:
@@ -204,59 +186,35 @@ def gain(values: Sequence[float], before: Sequence[float]) -> tuple[float, float
     return round(fmean(gains), 2), round(half_width(gains), 2)
 
 
-def peak(device: torch.device | None = None) -> int:
-    """Most bytes that this process has held so far; on a GPU those that torch allocated."""
-    if device is not None and device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return peak_resident()
+def peak_mib(device: torch.device | None = None) -> int:
+    """Most memory that this process has held so far, in MiB; on a GPU what torch allocated."""
+    on_gpu = device is not None and device.type == "cuda"
+    return round((torch.cuda.max_memory_allocated(device) if on_gpu else peak_resident()) / 2**20)
 
 
-def mebibytes(size: float) -> int:
-    """In MiB."""
-    return round(size / 2**20)
-
-
-def fresh(function: Callable[..., Row], *given: object) -> Row:
+def alone(
+    function: Callable[..., Row],
+    *given: object,
+    method: str = "spawn",
+    patience: float | None = None,
+) -> Row:
     """What a module's function returns in a process of its own, or {"failed": why}."""
+    context: Any = multiprocessing.get_context(method)
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_send, args=(sender, function, given))
+    process.start()
+    sender.close()
     try:
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            return pool.submit(function, *given).result()
-    except BrokenProcessPool:
-        return {"failed": "killed: out of memory"}
+        found: Row = receiver.recv() if receiver.poll(patience) else {}
+    except EOFError:  # it ended, e.g. as there was no memory
+        found = {}
+    process.kill()
+    process.join()
+    return found or {"failed": f"ended by {process.exitcode}"}
+
+
+def _send(sender: Connection, function: Callable[..., Row], given: tuple[object, ...]) -> None:
+    try:
+        sender.send(function(*given))
     except Exception as error:
-        return {"failed": str(error)[-300:]}
-
-
-@contextmanager
-def served(words: Sequence[str], home: Path, **options: Any) -> Iterator[tuple[Popen[str], int]]:
-    """`fewshot-lite serve` in a folder until the end of the block: its process and its port."""
-    command = [sys.executable, "-m", "fewshot_lite", "serve", *words, "--no-open"]
-    with Popen(command, cwd=home, stdout=PIPE, text=True, **options) as process:
-        assert process.stdout is not None
-        found = re.search(r":(\d+)/", process.stdout.readline())
-        if found is None:
-            raise SystemExit("The server did not start.")
-        try:
-            yield process, int(found[1])
-        finally:
-            process.terminate()
-
-
-def draw_lines(
-    path: Path, panels: Sequence[tuple[str, Mapping[str, Sequence[tuple[float, float]]]]],
-    labels: Sequence[str], *, log: bool = True,
-) -> None:  # fmt: skip
-    """A figure: a panel for each (title, lines by name of (x, y)), labelled on its two axes."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.2 * len(panels), 3.4), layout="constrained")
-    for axes, (title, lines) in zip(
-        figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
-    ):
-        for name, points in lines.items():
-            axes.plot(*zip(*points, strict=True), marker="o", label=name)
-        scale = "log" if log else "linear"
-        axes.set(xlabel=labels[0], ylabel=labels[1], title=title, xscale=scale, yscale=scale)
-        axes.grid(alpha=0.3)
-    figure.axes[0].legend(fontsize=8)
-    figure.savefig(path, dpi=130)
+        sender.send({"failed": str(error)[-300:]})

@@ -6,11 +6,10 @@
 #     benchmarks/gpu.sh --trial [FOLDER]  # tiny, on the CPU: tries the script out, figures mean nothing
 #
 # The tests marked "cuda"; a LITE step of Simple CNAPs at 224 px, 50 ways, 500 queries, H = 40,
-# against N from 100 to 10,000 in float32 and bfloat16 (memory, seconds, share of the floor), beside
+# against N from 100 to 10,000 in float32 and bfloat16 (memory, seconds, ratio to its floor), beside
 # back-propagation through the whole task until memory ends; the step of the published LITE code
 # beside ours; the step at N = 200 with and without torch.compile, which is not tried out; adapting
-# and classifying. Each part has seconds of its own, and what it has measured when they are over is in
-# its file.
+# and classifying. Each part has a time limit; its file has what was measured by then.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PYTHONPATH=src:.

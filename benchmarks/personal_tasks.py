@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from random import Random
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
-from benchmarks.common import Row, arguments
+from benchmarks.common import Row, arguments, means
 from fewshot_lite.data.store import ImageStore
-from fewshot_lite.heads.base import Head
-from fewshot_lite.heads.in_numpy import as_array
 from fewshot_lite.images.folders import scan_classes
 from fewshot_lite.networks.micro_batches import Passes
-from fewshot_lite.personal.file_contents import Contents
 from fewshot_lite.personal.meta_model import MetaModel
 from fewshot_lite.personal.personal_model import PersonalModel
 
@@ -42,9 +40,9 @@ class Images:
         chosen: list[int] = []
         for group in folder.indices_by_class():
             good = [i for i in group if i not in store.problems]
-            few = Random(0).sample(good, min(_MOST, len(good)))
-            groups.append(list(range(len(chosen), len(chosen) + len(few))))
-            chosen += few
+            first = len(chosen)
+            chosen += Random(0).sample(good, min(_MOST, len(good)))
+            groups.append(list(range(first, len(chosen))))
         return cls(store[chosen], groups)
 
     def any(self, random: Random, among: Sequence[int]) -> Tensor:
@@ -68,34 +66,24 @@ def deal(
     return support, labels, asked, truth
 
 
-@dataclass(frozen=True)
-class PersonalTask:
-    """One task; features are those of the adapted backbone."""
+class PersonalTask(NamedTuple):
+    """One task: a model, and features (B, d) of photos by its network.
+
+    `queries` are held-back photos of the task's classes `truth`, int64 (B,), `held_out` photos of
+    other classes of the same data set, `foreign` photos of the other data sets.
+    """
 
     personal: PersonalModel
     queries: Tensor
-    """(Q, d), held-back photos of the task's classes."""
     truth: Tensor
-    """int64 (Q,)."""
     held_out: Tensor
-    """(B, d), photos of other classes of the same data set."""
     foreign: Tensor
-    """(B, d), photos of the other data sets."""
 
 
 def accuracy(personal: PersonalModel, features: Tensor, truth: Tensor) -> float:
     """Share of photos named right."""
     answers = personal.outputs_of(features).probabilities.argmax(1)
     return float((answers == truth).double().mean())
-
-
-def with_rows(
-    personal: PersonalModel, features: Tensor, labels: Tensor, head: Head | None = None
-) -> PersonalModel:
-    """The same network with other support features, labels or another head."""
-    about = personal.class_names, personal.image_size, personal.provenance
-    contents = Contents(*about, as_array(features[:, None]), as_array(labels))
-    return PersonalModel(personal.backbone, head or personal.head, contents)
 
 
 @dataclass(frozen=True)
@@ -114,44 +102,31 @@ class Drawing:
         return cls(model, {path.name: Images.read(path, model.image_size) for path in args.data})
 
     def task(
-        self,
-        name: str,
-        classes: Sequence[int],
-        shots: Sequence[int],
-        queries: int,
-        random: Random,
-        *,
-        novel: int = 0,
-        views: int | None = None,
+        self, name: str, classes: list[int], shots: list[int], args: Any, random: Random
     ) -> PersonalTask:
-        """A task of these classes of a data set, which are numbered by their order there.
+        """A task of some classes of a data set, with so many photos of each to adapt to.
 
         Args:
-            shots: of each class.
-            queries: of each class, or as many as there are.
-            novel: photos of other classes, and of other data sets.
-            views: as `adapt` takes them.
+            args: how many `queries` of each class, or as many as there are, and, if it says so,
+                `novel` photos of other classes and of other data sets.
         """
         data, groups = self.sets[name], self.sets[name].groups
         drawn = [
-            random.sample(groups[k], min(shot + queries, len(groups[k])))
+            random.sample(groups[k], min(shot + args.queries, len(groups[k])))
             for k, shot in zip(classes, shots, strict=True)
         ]
         support, labels, asked, truth = deal(drawn, shots)
         rest = [k for k in range(len(groups)) if k not in classes]
         others = [other for key, other in self.sets.items() if key != name]
+        novel = getattr(args, "novel", 0)
         held_out = [data.any(random, rest) for _ in range(novel if rest else 0)]
-        foreign = [
-            other.any(random, range(len(other.groups)))
-            for other in (others[i % len(others)] for i in range(novel if others else 0))
-        ]
-        names = [f"{classes[k]:04d}" for k in labels]
-        personal = self.model.adapt(data.images[support], names, views=views)
+        turns = [others[i % len(others)] for i in range(novel if others else 0)]
+        foreign = [other.any(random, range(len(other.groups))) for other in turns]
+        personal = self.model.adapt(data.images[support], [f"{k:04d}" for k in labels])
         images = torch.cat([data.images[asked], *(x[None] for x in held_out + foreign)])
         features = Passes().map(personal.backbone, images)
         parts = features.split([len(asked), len(held_out), len(foreign)])
-        place = torch.tensor([sorted(classes).index(k) for k in classes])
-        return PersonalTask(personal, parts[0], place[truth], parts[1], parts[2])
+        return PersonalTask(personal, parts[0], torch.tensor(truth), parts[1], parts[2])
 
 
 def task_arguments(doc: str | None, queries: int, **more: Any) -> argparse.Namespace:
@@ -160,24 +135,17 @@ def task_arguments(doc: str | None, queries: int, **more: Any) -> argparse.Names
     return arguments(doc, "model", "data+", way=5, shots=[5, 10], **tasks, **more)
 
 
-def each_set(
-    args: argparse.Namespace, novel: int = 0, views: int | None = None
-) -> Iterator[tuple[Row, Iterator[PersonalTask]]]:
-    """The beginning of a row, and its tasks, for each number of shots and data set.
+def score(args: argparse.Namespace, of_task: Callable[[PersonalTask], Row]) -> Iterator[Row]:
+    """For each number of shots and data set, means over tasks, in percent.
 
-    They have `args.way` classes, or all of a data set that has fewer.
+    Tasks have `args.way` classes, or all of a data set that has fewer.
     """
     drawing = Drawing.open(args)
-
-    def tasks(name: str, shot: int) -> Iterator[PersonalTask]:
-        groups = drawing.sets[name].groups
-        way = min(args.way, len(groups))
+    for shot, (name, images) in product(args.shots, drawing.sets.items()):
+        way = min(args.way, len(images.groups))
+        found = []
         for number in range(args.tasks):
             random = Random(f"{args.seed}/{name}/{way}/{shot}/{number}")
-            classes = random.sample(range(len(groups)), way)
-            given = name, classes, [shot] * way, args.queries, random
-            yield drawing.task(*given, novel=novel, views=views)
-
-    for shot in args.shots:
-        for name in drawing.sets:
-            yield {"data": name, "shot": shot}, tasks(name, shot)
+            classes = random.sample(range(len(images.groups)), way)
+            found.append(of_task(drawing.task(name, classes, [shot] * way, args, random)))
+        yield {"data": name, "shot": shot} | means(found)

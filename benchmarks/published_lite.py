@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
+from contextlib import ExitStack
 
 import torch
 import torch.nn.functional as F
@@ -34,26 +35,24 @@ _TASKS_PER_STEP = 16
 
 
 class PublishedLite(nn.Module):
-    """The published model; the backbone and FiLM's generator are those of a learner of ours."""
+    """The published model; the frozen backbone and FiLM's generator are those of one of ours."""
 
     def __init__(self, learner: SimpleCnaps) -> None:
-        """Take in a learner's backbone, frozen, and its FiLM generator."""
         super().__init__()
         self.backbone: Backbone = learner.backbone
         self.film = learner.film
-        self.encoder = PublishedEncoder()
+        self.encoder = published_encoder()
 
     def step(self, task: Task, h: int, generator: torch.Generator) -> None:
         """Add to `.grad`s what the published code adds for a task of float images."""
-        embedded = featured = None
+        featured = None
+        with torch.no_grad():
+            embedded = torch.vstack([self.encoder(x) for x in task.support.split(BATCH)])
         batches = (task.query.split(BATCH), task.query_labels.split(BATCH))
         for images, labels in zip(*batches, strict=True):
             order = torch.randperm(len(task.support), generator=generator)
             order = order.to(task.support.device)
             chosen, others = order[:h], order[h:]
-            if embedded is None:
-                with torch.no_grad():
-                    embedded = torch.vstack([self.encoder(x) for x in task.support.split(BATCH)])
             rows = [self.encoder(task.support[chosen]), *embedded[others]]
             z = torch.vstack(rows).mean(0)
             if featured is None:
@@ -69,31 +68,22 @@ class PublishedLite(nn.Module):
     def features(self, images: Tensor, z: Tensor) -> Tensor:
         """Features (B, d) of float images (B, 3, S, S), with FiLM after norm layers."""
         layers = self.backbone.norm_layers()
-        hooks = []
-        for key, generate in self.film.layers.items():
-            shift = functools.partial(_film, *generate(z))
-            hooks.append(layers[key.replace("/", ".")].register_forward_hook(shift))
-        try:
+        with ExitStack() as stack:
+            for key, generate in self.film.layers.items():
+                shift = functools.partial(_film, *generate(z))
+                hook = layers[key.replace("/", ".")].register_forward_hook(shift)
+                stack.callback(hook.remove)
             features: Tensor = self.backbone.network(images).flatten(1)
-        finally:
-            for hook in hooks:
-                hook.remove()
         return features
 
 
-class PublishedEncoder(nn.Sequential):
+def published_encoder() -> nn.Sequential:
     """The published set encoder before its mean: images (B, 3, S, S) to (B, 64)."""
-
-    def __init__(self) -> None:
-        layers: list[nn.Module] = []
-        for inputs in (3, 64, 64, 64, 64):
-            layers += [
-                nn.Conv2d(inputs, 64, 3, padding=1),
-                nn.BatchNorm2d(64),
-                nn.ReLU(),
-                nn.MaxPool2d(2),
-            ]
-        super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    layers: list[nn.Module] = []
+    for inputs in (3, 64, 64, 64, 64):
+        layers += [nn.Conv2d(inputs, 64, 3, padding=1), nn.BatchNorm2d(64)]
+        layers += [nn.ReLU(), nn.MaxPool2d(2)]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
 def class_precisions(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

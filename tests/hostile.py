@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks import image_formats as formats
+from benchmarks.reliability import hostile_images as formats
 
 #: Pixels that a tiny file claims to have.
 _CLAIMED = (50_000, 50_000)

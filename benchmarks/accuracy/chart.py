@@ -19,9 +19,8 @@ def main() -> None:
     rows = sorted(mean_of_all["models"], key=lambda model: float(model["accuracy"]["mean"]))
     given = [model["name"] for model in rows]
     names = ["adapt" if name == "film-default:default" else name for name in given]
-    values, errors = (
-        [100 * model["accuracy"][key] for model in rows] for key in ("mean", "interval")
-    )
+    values = [100 * model["accuracy"]["mean"] for model in rows]
+    errors = [100 * model["accuracy"]["interval"] for model in rows]
     figure = Figure(figsize=(7, 0.5 + 0.36 * len(rows)), layout="constrained")
     axes = figure.subplots()
     ours = [name.startswith(("film-", "default")) for name in given]

@@ -11,34 +11,23 @@ truly rejected.
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
+from functools import partial
+
 from torch import Tensor
 
-from benchmarks.common import emit, means
-from benchmarks.personal_tasks import PersonalTask, each_set, task_arguments
-from fewshot_lite.heads.mahalanobis import MahalanobisHead
+from benchmarks.common import emit_rows
+from benchmarks.personal_tasks import PersonalTask, score, task_arguments
 from fewshot_lite.personal.personal_model import PersonalModel
 
 
 def all_scores(personal: PersonalModel, features: Tensor) -> dict[str, Tensor]:
-    """Every candidate, (B,): the larger, the more novel."""
-    head, support, labels = personal.head, personal.features, personal.labels
-    classes = len(personal.class_names)
-    logits = head.logits(head.fit(support, labels, classes), features)
-    unit, own_unit = F.normalize(features, dim=1), F.normalize(support, dim=1)
-    directions = torch.stack([own_unit[labels == k].mean(0) for k in range(classes)])
-    own = MahalanobisHead(root=True)
-    distances = own.distances(own.fit(support, labels, classes), features).amin(1)
-    one = own.fit(support, torch.zeros_like(labels), 1)
+    """Every score, (B,): the larger, the more novel."""
+    head, classes = personal.head, len(personal.class_names)
+    logits = head.logits(head.fit(personal.features, personal.labels, classes), features)
     return {
         "detector": personal.novelty.strangeness(features),
         "maximum softmax": -logits.softmax(1).amax(1),
         "energy": -logits.logsumexp(1),
-        "Mahalanobis, root features": distances,
-        "relative Mahalanobis, root features": distances - own.distances(one, features)[:, 0],
-        "cosine to the nearest photo": -(unit @ own_unit.mT).amax(1),
-        "cosine to the nearest mean": -(unit @ F.normalize(directions, dim=1).mT).amax(1),
     }
 
 
@@ -68,10 +57,7 @@ def main() -> None:
     args = task_arguments(__doc__, queries=5, novel=(15, "of each of the two kinds"), reject=0.05)
     if len(args.data) < 2:
         raise SystemExit("Give two data sets or more: each one's novel photos are the others'.")
-    rows = []
-    for row, tasks in each_set(args, args.novel):
-        rows.append(row | means([of_task(task, args.reject) for task in tasks]))
-    emit("novelty", vars(args), rows)
+    emit_rows("novelty", args, score(args, partial(of_task, reject=args.reject)))
 
 
 if __name__ == "__main__":

@@ -9,10 +9,11 @@ over the two classes), in percent, means over tasks; and the head's count offset
 
 from __future__ import annotations
 
+from itertools import product
 from random import Random
 from typing import Any
 
-from benchmarks.common import Row, arguments, emit, means, say
+from benchmarks.common import Row, arguments, emit_rows, means
 from benchmarks.personal_tasks import Drawing, accuracy
 from fewshot_lite.personal.quality import assess
 
@@ -22,9 +23,8 @@ def of_task(drawing: Drawing, name: str, rng: Random, args: Any, rare: int) -> R
     usable = [k for k, group in enumerate(groups) if len(group) >= args.rich + args.queries]
     if len(usable) < 2:
         raise SystemExit(f"{name}: fewer than 2 classes have {args.rich + args.queries} photos")
-    few, many = rng.sample(usable, 2)
-    task = drawing.task(name, [few, many], [rare, args.rich], args.queries, rng)
-    masks = [task.truth == k for k in (few > many, few < many)]
+    task = drawing.task(name, rng.sample(usable, 2), [rare, args.rich], args, rng)
+    masks = [task.truth == k for k in (0, 1)]
     recall = [accuracy(task.personal, task.queries[own], task.truth[own]) for own in masks]
     return {
         "recall of the rare": recall[0],
@@ -38,14 +38,13 @@ def of_task(drawing: Drawing, name: str, rng: Random, args: Any, rare: int) -> R
 def main() -> None:
     args = arguments(__doc__, "model", "data+", rich=40, rare=[2, 1], queries=10, tasks=100, seed=0)
     drawing = Drawing.open(args)
-    rows: list[Row] = []
-    for rare in args.rare:
-        for name in drawing.sets:
-            rng = Random(f"{args.seed}/{name}/{rare}")
-            found = [of_task(drawing, name, rng, args, rare) for _ in range(args.tasks)]
-            rows.append({"data": name, "rare": rare, "rich": args.rich} | means(found))
-            say(rows[-1])
-    emit("unbalanced", vars(args), rows)
+
+    def row(rare: int, name: str) -> Row:
+        rng = Random(f"{args.seed}/{name}/{rare}")
+        found = [of_task(drawing, name, rng, args, rare) for _ in range(args.tasks)]
+        return {"data": name, "rare": rare, "rich": args.rich} | means(found)
+
+    emit_rows("unbalanced", args, (row(*of) for of in product(args.rare, drawing.sets)))
 
 
 if __name__ == "__main__":

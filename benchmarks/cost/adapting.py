@@ -11,75 +11,56 @@ after importing and opening the base and at the end, for each number of photos.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from benchmarks.common import Row, arguments, emit, fresh, mebibytes, peak, say, timed
-from benchmarks.cost.bulk import write_files
-from fewshot_lite.images.decoding import decode_pixels
-from fewshot_lite.networks.sessions import open_session, run_session
+from benchmarks import common
+from benchmarks.common import Row, peak_mib
+from benchmarks.cost.bulk import decode, run_network, write_files
+from fewshot_lite.networks.sessions import open_session
 from fewshot_lite.personal.torch_free_base import TorchFreeBase
 from fewshot_lite.personal.views import choose_views
 
-#: Classes that the photos are dealt out over.
-_CLASSES = 5
 _BATCH = 16
 
 
 def main() -> None:
-    args = arguments(__doc__, photos=[320, 1280], views=int, seed=0)
-    rows: list[Row] = []
+    args = common.arguments(__doc__, photos=[320, 1280], seed=0)
     with tempfile.TemporaryDirectory() as home:
         write_files(Path(home), max(args.photos), args.seed)
-        for number in args.photos:
-            rows.append({"photos": number} | fresh(measure, Path(home), number, args.views))
-            say(rows[-1])
-    emit("adapting", vars(args), rows)
+        rows = (common.alone(measure, Path(home), number) for number in args.photos)
+        common.emit_rows("adapting", args, rows)
 
 
-def measure(folder: Path, number: int, views: int | None) -> Row:
+def measure(folder: Path, number: int) -> Row:
     """One number of photos, in this process."""
     paths = sorted(folder.rglob("*.jpg"))[:number]
-    labels = [f"class {n % _CLASSES}" for n in range(number)]
+    labels = [f"class {n % 5}" for n in range(number)]
     base = TorchFreeBase.load()
     assert base is not None
-    base.adapt(paths[:_BATCH], labels[:_BATCH], views=views)  # warms up
-    before = mebibytes(peak())
-    names = choose_views(views, None, number)
+    base.adapt(paths[:_BATCH], labels[:_BATCH])  # warms up
+    memory, count = [peak_mib()], len(choose_views(None, None, number))
 
     def adapt() -> None:
-        base.adapt(paths, labels, views=views)
-
-    def decoding() -> None:
-        for start in range(0, number, _BATCH):
-            decode_pixels(paths[start : start + _BATCH], base.image_size)
+        base.adapt(paths, labels)
+        memory.append(peak_mib())
 
     def network() -> None:
-        images = np.random.default_rng(0).integers(
-            0, 256, (_BATCH * len(names), 3, base.image_size, base.image_size), np.uint8
-        )
-        whole = open_session(base.graph())
-        for _ in range(0, number, _BATCH):
-            run_session(whole, None, images)
+        images = common.random_images(_BATCH * count, base.image_size).numpy()
+        run_network(open_session(base.graph()), images, number * count)
 
-    seconds, processor = {}, {}
-    ways: tuple[Callable[[], None], ...] = (adapt, decoding, network)
-    for way in ways:
-        seconds[way.__name__], processor[way.__name__] = timed(way)
-        if way is adapt:
-            after = mebibytes(peak())
+    decoding = partial(decode, paths, base.image_size, _BATCH)
+    found = common.in_turns([{"adapt": adapt, "decoding": decoding, "network": network}], {})
+    seconds, processor = found["seconds"], found["processor_seconds"]
     slower = max(seconds["decoding"], seconds["network"])
     both = processor["decoding"] + processor["network"]
-    return {
-        "seconds": {name: round(value, 2) for name, value in seconds.items()},
-        "processor": {name: round(value, 2) for name, value in processor.items()},
-        "views": len(names),
+    return found | {
+        "photos": number,
+        "views": count,
         "clock_over_the_slower": round(seconds["adapt"] / slower, 3),
         "processor_over_the_sum": round(processor["adapt"] / both, 3),
-        "memory_before_mib": before,
-        "memory_mib": after,
+        "memory_before_mib": memory[0],
+        "memory_mib": memory[1],
     }
 
 

@@ -12,17 +12,18 @@ for each number.
 from __future__ import annotations
 
 import tempfile
-from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.common import Row, arguments, emit, fresh, mebibytes, peak, random_images, timed
+from benchmarks import common
+from benchmarks.common import Row, Ways, peak_mib
 from fewshot_lite.demo.drawings import draw, write_folder
 from fewshot_lite.images.decoding import decode_pixels
 from fewshot_lite.networks.sessions import run_session
@@ -37,7 +38,7 @@ BATCH = 64
 
 
 def main() -> None:
-    args = arguments(
+    args = common.arguments(
         __doc__,
         files=10000,
         memory=([1000, 10000], "files to compare"),
@@ -52,75 +53,67 @@ def main() -> None:
             write_files(files, max(args.files, *args.memory, 0), args.seed)
         write_folder(home / "things", KINDS, per_kind=5, seed=args.seed)
         load().adapt(home / "things").save(home / "model")
-        model = TorchFreeModel.load(home / "model")
-        assert model is not None
-        given = home / "model", home / "int8.onnx"
-        fast = ExportedModel.load(export_model(*given, int8=home / "things").path)
-        models = model, fast
-        found = {"speed": speed(models, files, args.files, args.repeats, home / "out.csv")}
-        found["memory"] = {
-            number: fresh(memory, files, home / "model", number, home / "m.csv")
-            for number in args.memory
-            if number
+        size = args.files // args.repeats
+        photos = (path for path in find_photos([files]) if isinstance(path, Path))
+        slices = [list(islice(photos, size)) for _ in range(args.repeats)]
+        if len(slices[-1]) < size:
+            raise SystemExit(f"{files}: fewer than {args.files} photos")
+        found: Row = {"speed": speed(home, slices), "memory": {}}
+        for number in filter(None, args.memory):
+            found["memory"][number] = common.alone(memory, files, home / "model", number)
+    common.emit("bulk", vars(args), found)
+
+
+def speed(home: Path, slices: list[list[Path]]) -> Row:
+    """Photos a second, each slice of the files in all ways in turn; medians over slices."""
+    model = TorchFreeModel.load(home / "model")
+    assert model is not None
+    export = export_model(home / "model", home / "int8.onnx", int8=home / "things")
+    fast = ExportedModel.load(export.path)
+    images = common.random_images(BATCH, model.image_size).numpy()
+    outputs, size = Outputs(csv=home / "out.csv", force=True), len(slices[0])
+
+    def ways(paths: list[Path]) -> Ways:
+        return {
+            "end_to_end": lambda: classify_files(model, paths, outputs),
+            "in_eight_bits": lambda: classify_files(fast, paths, outputs),
+            "onnxruntime": lambda: run_network(model._session, images, size),
+            "decoding": lambda: decode(paths, model.image_size, BATCH),
         }
-    emit("bulk", vars(args), found)
 
-
-def speed(
-    models: tuple[TorchFreeModel, ExportedModel],
-    folder: Path,
-    number: int,
-    slices: int,
-    output: Path,
-) -> Row:
-    """Photos a second, each slice of the files in all ways in turn."""
-    model, fast = models
-    size = number // slices
-    images = random_images(BATCH, model.image_size).numpy()
-    photos = find_photos([folder])
-    seconds, processor = defaultdict[str, float](float), defaultdict[str, float](float)
-    for _ in range(slices):
-        paths = [path for path in islice(photos, size) if isinstance(path, Path)]
-
-        def end_to_end(paths: list[Path] = paths) -> None:
-            assert classify_files(model, paths, Outputs(csv=output, force=True)).files == size
-
-        def in_eight_bits(paths: list[Path] = paths) -> None:
-            assert classify_files(fast, paths, Outputs(csv=output, force=True)).files == size
-
-        def onnxruntime() -> None:
-            for start in range(0, size, BATCH):
-                run_session(model._session, None, images[: size - start])
-
-        def decoding(paths: list[Path] = paths) -> None:
-            for start in range(0, size, BATCH):
-                decode_pixels(paths[start : start + BATCH], model.image_size)
-
-        ways: tuple[Callable[[], None], ...] = (end_to_end, in_eight_bits, onnxruntime, decoding)
-        for way in ways:
-            clock, busy = timed(way)
-            seconds[way.__name__] += clock
-            processor[way.__name__] += busy
-    rates = {name: size * slices / value for name, value in seconds.items()}
+    found = common.in_turns([ways(paths) for paths in slices], {"end_to_end": "onnxruntime"})
+    rates = {name: size / seconds for name, seconds in found["seconds"].items()}
     slower = min(rates["onnxruntime"], rates["decoding"])
-    each = {name: round(1000 * value / size / slices, 2) for name, value in processor.items()}
+    busy = found["processor_seconds"].items()
     return {
-        "photos": size * slices,
+        "photos": size * len(slices),
         "photos_per_second": {name: round(rate, 1) for name, rate in rates.items()},
         "of_the_slower_of_onnxruntime_and_decoding": round(rates["end_to_end"] / slower, 3),
         "in_eight_bits_of_onnxruntime": round(rates["in_eight_bits"] / rates["onnxruntime"], 3),
-        "processor_ms_a_photo": each,
+        "processor_ms_a_photo": {name: round(1000 * value / size, 2) for name, value in busy},
     }
 
 
+def run_network(session: Any, images: np.ndarray[Any, Any], number: int) -> None:
+    """Run a network on so many images, in batches of these."""
+    for start in range(0, number, len(images)):
+        run_session(session, None, images[: number - start])
+
+
+def decode(paths: Sequence[Path], size: int, batch: int) -> None:
+    for start in range(0, len(paths), batch):
+        decode_pixels(paths[start : start + batch], size)
+
+
 @torch.no_grad()
-def memory(folder: Path, model: Path, number: int, output: Path) -> Row:
+def memory(folder: Path, model: Path, number: int) -> Row:
     """Peak resident memory of this process when it has classified so many files, in MiB."""
     personal = open_personal(model)
     classify_files(personal, islice(find_photos([folder]), BATCH), Outputs())
-    before = mebibytes(peak())
-    classify_files(personal, islice(find_photos([folder]), number), Outputs(csv=output, force=True))
-    return {"after_one_batch_mib": before, "peak_mib": mebibytes(peak())}
+    before = peak_mib()
+    outputs = Outputs(csv=model.with_name("out.csv"), force=True)
+    classify_files(personal, islice(find_photos([folder]), number), outputs)
+    return {"after_one_batch_mib": before, "peak_mib": peak_mib()}
 
 
 def write_files(folder: Path, number: int, seed: int) -> None:

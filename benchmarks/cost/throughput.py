@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from benchmarks.common import Row, arguments, emit, in_turns, medians, random_images, random_learner
+from benchmarks.common import Row, arguments, emit_rows, in_turns, random_images, random_learner
 from fewshot_lite.core.devices import pick_device
 from fewshot_lite.networks.micro_batches import Passes
 from fewshot_lite.personal.meta_model import MetaModel
-from fewshot_lite.personal.personal_model import PersonalModel
 from fewshot_lite.personal.torch_free_model import TorchFreeModel
 
 
@@ -38,60 +39,38 @@ def main() -> None:
     )
     device = pick_device(args.device)
     if args.base.startswith("random:"):
-        learner = random_learner("simple-cnaps", args.base.removeprefix("random:"), args.image_size)
+        learner = random_learner(args.base.removeprefix("random:"), args.image_size)
         model = MetaModel(learner.to(device).requires_grad_(False), args.image_size)
     else:
         model = MetaModel.load(args.base, device=str(device))
-    photos = random_images(args.photos, model.image_size, seed=1)
-    rows: list[Row] = []
-    for shot in args.shots:
-        rows.append(measure(model, shot, photos, args, device))
-        if args.keep:
-            emit("throughput", vars(args), rows)
-    emit("throughput", vars(args), rows)
+    emit_rows("throughput", args, (measure(model, shot, args, device) for shot in args.shots))
 
 
-def measure(
-    model: MetaModel,
-    shot: int,
-    photos: torch.Tensor,
-    args: argparse.Namespace,
-    device: torch.device,
-) -> Row:
+def measure(model: MetaModel, shot: int, args: argparse.Namespace, device: torch.device) -> Row:
     """One size of the support set."""
-    names = [f"class {k}" for k in range(args.way) for _ in range(shot)]
-    images = random_images(len(names), model.image_size)
-    personal = model.adapt(images, names)
-    ways = {
-        "adapt": lambda: model.adapt(images, names),
+    photos = random_images(args.photos, model.image_size, seed=1)
+    images = random_images(args.way * shot, model.image_size)
+    adapt = partial(model.adapt, images, [f"class {n // shot}" for n in range(len(images))])
+    personal = adapt()
+    ways: dict[str, Callable[[], object]] = {
+        "adapt": adapt,
         "adapt_bare": lambda: Passes().map(model.learner.backbone, images.to(device)),
         "classify": lambda: personal.outputs(photos),
         "classify_bare": lambda: Passes().map(model.learner.backbone, photos.to(device)),
     }
-    if device.type == "cpu" and (quick := without_torch(personal)) is not None:
-        ways["classify_by_onnxruntime"] = lambda: quick.answers_of(photos.numpy())
-    seconds, processor = in_turns(ways, args.repeats, device)
-    found, busy = medians(seconds), medians(processor)
-    return {
-        "way": args.way,
-        "shot": shot,
-        "image_size": model.image_size,
-        "seconds": found,
-        "adapt_over_bare": round(found["adapt"] / found["adapt_bare"], 2),
-        "classify_over_bare": round(found["classify"] / found["classify_bare"], 2),
-        "processor_seconds": busy,
-        "classify_processor_ms_a_photo": {
-            name: round(1e3 * value / len(photos), 2)
-            for name, value in busy.items()
-            if name.startswith("classify")
-        },
-    }
-
-
-def without_torch(personal: PersonalModel) -> TorchFreeModel | None:
-    """What `classify` opens of a file of this model."""
-    with tempfile.TemporaryDirectory() as folder:
-        return TorchFreeModel.load(personal.save(Path(folder) / "personal.safetensors"))
+    if device.type == "cpu":
+        with tempfile.TemporaryDirectory() as folder:  # as `classify` opens it
+            quick = TorchFreeModel.load(personal.save(Path(folder) / "personal.safetensors"))
+        if quick is not None:
+            ways["classify_by_onnxruntime"] = lambda: quick.answers_of(photos.numpy())
+    for way in ways.values():
+        way()  # warms up
+    beside = {"adapt": "adapt_bare", "classify": "classify_bare"}
+    found = in_turns([ways] * args.repeats, beside, device)
+    times = {name: s for name, s in found["processor_seconds"].items() if "classify" in name}
+    each = {name: round(1e3 * seconds / len(photos), 2) for name, seconds in times.items()}
+    about = {"way": args.way, "shot": shot, "image_size": model.image_size}
+    return about | found | {"processor_ms_a_photo": each}
 
 
 if __name__ == "__main__":

@@ -17,31 +17,27 @@ import copy
 import io
 import json
 import math
-import signal
 import tempfile
-import time
-import traceback
-from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from benchmarks.common import Row, arguments, emit, peak
-from fewshot_lite.cli.render import terminal
-from fewshot_lite.core import tensor_files
-from fewshot_lite.core.checksums import CHECKSUM, UNKNOWN, stamp
-from fewshot_lite.core.errors import FewshotError
+from benchmarks.common import Row, arguments, emit
+from benchmarks.trials import LARGE, summary, trial
+from fewshot_lite.cli.info import info
+from fewshot_lite.core.checksums import CHECKSUM, UNKNOWN, digits, place_at_start
 from fewshot_lite.core.tensor_files import KEY
 from fewshot_lite.demo.drawings import write_folder
+from fewshot_lite.evaluation.cost import peak_resident
 from fewshot_lite.learners import SimpleCnaps
 from fewshot_lite.networks.backbone import Backbone
-from fewshot_lite.personal.classifier import PhotoClassifier
 from fewshot_lite.personal.export.writing import export_model
 from fewshot_lite.personal.exported_model import METADATA_KEY, ExportedModel
 from fewshot_lite.personal.loading import open_personal
@@ -50,11 +46,13 @@ from fewshot_lite.personal.personal_model import PersonalModel
 
 #: Side of the images.
 SIZE = 32
-#: Processor seconds and bytes of memory that a file may cost, beyond which it is named.
-SLOW, LARGE = 20, 2 * 2**30
-#: Seconds by the clock that it may take, whatever else the machine does.
-PATIENCE = 20 * SLOW
-
+#: How each kind of file is loaded.
+LOADERS: dict[str, Callable[[Path], Any]] = {
+    "base": MetaModel.load,
+    "personal": PersonalModel.load,
+    "lite": open_personal,
+    "export": ExportedModel.load,
+}
 VALUES: tuple[Any, ...] = (
     *(None, True, False, -1, 0, 1, 3, 17, 1025, 10_000, 100_000, 2**31, 2**63, 10**30),
     *(0.5, 1e308, math.nan, math.inf, -math.inf),
@@ -66,10 +64,6 @@ TYPES = (
     *(torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex64, torch.bool),
     *(torch.int64, torch.int32, torch.int8, torch.uint8, torch.uint64, torch.float8_e5m2),
 )
-
-
-class TooSlow(BaseException):
-    """Raised by the alarm."""
 
 
 def flip(data: bytes, draw: Random) -> bytes:
@@ -90,29 +84,26 @@ def extend(data: bytes, draw: Random) -> bytes:
     return data[:place] + draw.randbytes(draw.choice([1, 8, 1000])) + data[place:]
 
 
-def nodes(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Where values lie within a description."""
-    items = value.items() if isinstance(value, dict) else enumerate(value[:6])
+def places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Within a part of a description, the containers and the keys of what they hold."""
+    items: list[Any] = []
+    if isinstance(value, dict | list):
+        items = list(value.items() if isinstance(value, dict) else enumerate(value[:6]))
     for key, inner in items:
-        yield (*path, key)
-        if isinstance(inner, dict | list):
-            yield from nodes(inner, (*path, key))
+        yield value, key
+        yield from places(inner)
 
 
 def redescribed(meta: dict[str, Any], draw: Random) -> str:
     """The JSON of a description in which one to three values are others, or missing."""
     meta = json.loads(json.dumps(meta))
     for _ in range(draw.choice([1, 1, 2, 3])):
-        places = list(nodes(meta))
-        top = draw.choice(sorted({place[0] for place in places}))
-        *way, last = draw.choice([place for place in places if place[0] == top])
-        home = meta
-        for key in way:
-            home = home[key]
+        top = draw.choice(sorted(meta))
+        home, key = draw.choice([(meta, top), *places(meta[top])])
         if draw.random() < 0.2:
-            del home[last]
+            del home[key]
         else:
-            home[last] = copy.deepcopy(draw.choice(VALUES))  # another may be put into it
+            home[key] = copy.deepcopy(draw.choice(VALUES))  # another may be put into it
         if not meta:
             break
     return json.dumps(meta)
@@ -163,11 +154,10 @@ def crafted(data: bytes, draw: Random) -> bytes:
 
 def stamped(data: bytes) -> bytes:
     """A safetensors file with its checksum."""
-    with tempfile.NamedTemporaryFile() as file:
-        file.write(data)
-        file.flush()
-        stamp(Path(file.name))
-        return Path(file.name).read_bytes()
+    numbers = np.frombuffer(data, np.uint8)
+    place = place_at_start(numbers)
+    assert place is not None
+    return data[:place] + digits(numbers, place) + data[place + len(UNKNOWN) :]
 
 
 def crafted_export(data: bytes, draw: Random) -> bytes:
@@ -188,123 +178,63 @@ def crafted_export(data: bytes, draw: Random) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def use_base(path: Path, photo: Path) -> list[float]:
-    model = MetaModel.load(path)
-    images = torch.rand(6, 3, *2 * [model.image_size], generator=torch.Generator().manual_seed(0))
-    features = model.adapt(images, ["a", "b", "c"] * 2).features
-    show(path)
-    return features.flatten().tolist()
+def answer(kind: str, path: Path, photo: Path) -> list[float]:
+    """What a model file gives, a base features and others all shares; `info` describes it, too."""
+    model = LOADERS[kind](path)
+    if kind == "base":
+        random = torch.Generator().manual_seed(0)
+        images = torch.rand(6, 3, *2 * [model.image_size], generator=random)
+        found: list[float] = model.adapt(images, ["a", "b", "c"] * 2).features.flatten().tolist()
+    else:
+        found = [share for _, share in sorted(model.classify(photo, top=99).labels)]
+    if kind != "export":
+        with contextlib.redirect_stdout(io.StringIO()):
+            info(path)
+            info(path, json=True)
+    return found
 
 
-def use_personal(path: Path, photo: Path) -> list[float]:
-    shares = shares_by(PersonalModel.load, path, photo)
-    show(path)
-    return shares
-
-
-def shares_by(load: Callable[[Path], PhotoClassifier], path: Path, photo: Path) -> list[float]:
-    """Of all classes, by their names."""
-    return [share for _, share in sorted(load(path).classify(photo, top=99).labels)]
-
-
-def show(path: Path) -> None:
-    """What `info` and `info --json` do."""
-    meta = tensor_files.read_meta(path)
-    with contextlib.redirect_stdout(io.StringIO()) as screen:
-        terminal.out.file = screen
-        terminal.print_info(meta, path, 1)
-        terminal.print_json(meta)
-
-
-def make_files(folder: Path, kinds: list[str]) -> tuple[dict[str, bytes], Path]:
-    """The files of these kinds, and a photo to name."""
-    classes = ("mug", "key", "leaf")
-    write_folder(folder / "photos", classes, 4, seed=0, size=2 * SIZE)
+def make_files(folder: Path) -> dict[str, Path]:
+    """Write photos, and of these a file of each kind."""
+    write_folder(folder / "photos", ("mug", "key", "leaf"), 4, seed=0, size=2 * SIZE)
+    files = {name: folder / f"{name}.safetensors" for name in ("base", "personal", "lite")}
     torch.manual_seed(0)
-    for name, network in {"base": "conv4", "lite base": "efficientnet_lite0"}.items():
+    for kind, network in (("lite", "efficientnet_lite0"), ("personal", "conv4")):
         learner = SimpleCnaps(Backbone(network, SIZE).eval(), embedding_dim=16)
-        MetaModel(learner, SIZE).save(folder / f"{name}.safetensors", half=True)
-        personal = MetaModel.load(folder / f"{name}.safetensors").adapt(folder / "photos")
-        personal.save(folder / f"{name.replace('base', 'personal')}.safetensors")
-    file = folder / "personal.safetensors"
-    if "export" in kinds:
-        export_model(file, folder / "personal.onnx")
-    names = {
-        "base": "base.safetensors",
-        "personal": file.name,
-        "lite": "lite personal.safetensors",
-        "export": "personal.onnx",
-    }
-    photo = min((folder / "photos").glob("*/*"))
-    return {kind: (folder / names[kind]).read_bytes() for kind in kinds}, photo
+        MetaModel(learner, SIZE).save(files["base"], half=True)
+        MetaModel.load(files["base"]).adapt(folder / "photos").save(files[kind])
+    return files | {"export": export_model(files["personal"], folder / "export.onnx").path}
 
 
-USES: dict[str, Callable[[Path, Path], list[float]]] = {
-    "base": use_base,
-    "personal": use_personal,
-    "lite": partial(shares_by, open_personal),
-    "export": partial(shares_by, ExportedModel.load),
-}
-
-
-def outcome(use: Callable[[], list[float]], whole: list[float], crafted: bool) -> str:
-    """What comes of using a changed file."""
-    try:
-        answer = use()
-    except FewshotError as error:
-        return "refused" if "\n" not in str(error) else "refused in several lines"
-    if not all(map(math.isfinite, answer)):
-        return "not finite"
-    same = len(answer) == len(whole) and all(map(math.isclose, answer, whole))
-    return "as before" if same else "another answer" if crafted else "silent"
-
-
-def main() -> None:
-    args = arguments(__doc__, tries=(5000, "of each kind of file"), kinds=",".join(USES), seed=0)
-    kinds = args.kinds.split(",")
-
-    def too_slow(*_: object) -> None:
-        raise TooSlow
-
-    signal.signal(signal.SIGPROF, too_slow)
-    signal.signal(signal.SIGALRM, too_slow)
-    result: Row = {}
-    with tempfile.TemporaryDirectory() as scratch:
-        files, photo = make_files(Path(scratch), kinds)
-        for kind in kinds:
-            result[kind] = fuzz(kind, files[kind], photo, args.tries, Random(f"{args.seed} {kind}"))
-    emit("fuzz_checkpoints", vars(args), result)
-
-
-def fuzz(kind: str, data: bytes, photo: Path, tries: int, draw: Random) -> Row:
-    """Count what comes of changed files of one kind."""
-    path = photo.parents[2] / f"changed{'.onnx' if kind == 'export' else '.safetensors'}"
-    path.write_bytes(data)
-    whole = USES[kind](path, photo)
-    counts: Counter[str] = Counter()
-    uncaught: dict[str, int] = {}
-    costly: list[str] = []
+def fuzz(kind: str, file: Path, photo: Path, tries: int, draw: Random) -> Iterator[Row]:
+    """What comes of so many changes of one file."""
+    data, path = file.read_bytes(), file.with_stem("changed")
     craft = crafted_export if kind == "export" else crafted
+    whole = answer(kind, file, photo)
     for number in range(tries):
         change = draw.choice([flip, flip, cut, extend, craft, craft, craft, craft])
         path.write_bytes(change(data, draw))
-        before, start = peak(), time.process_time()
-        signal.setitimer(signal.ITIMER_PROF, SLOW)
-        signal.alarm(PATIENCE)
-        try:
-            counts[outcome(lambda: USES[kind](path, photo), whole, change is craft)] += 1
-        except TooSlow:
-            counts["too slow"] += 1
-        except Exception as error:
-            counts["uncaught"] += 1
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            what = f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}: {error}"
-            uncaught[what[:200]] = uncaught.get(what[:200], 0) + 1
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.alarm(0)
-        if time.process_time() - start > SLOW or peak() - before > LARGE:
-            costly.append(f"{change.__name__} {number}")
-    return {"counts": dict(counts), "uncaught": uncaught, "costly": costly, "peak": peak()}
+        name = f"{change.__name__} {number}"
+        row = trial(name, partial(answer, kind, path, photo), LARGE + peak_resident())
+        if (found := row.pop("answer", None)) is not None:
+            same = len(found) == len(whole) and all(map(math.isclose, found, whole))
+            other = "another answer" if change is craft else "silent"
+            finite = all(map(math.isfinite, found))
+            row["outcome"] = ("as before" if same else other) if finite else "not finite"
+            row["wrong"] |= row["outcome"] in ("silent", "not finite")
+        yield row
+
+
+def main() -> None:
+    args = arguments(__doc__, tries=(5000, "of each kind"), kinds=",".join(LOADERS), seed=0)
+    result: Row = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        files = make_files(Path(scratch))
+        photo = min(Path(scratch).glob("photos/*/*"))
+        for kind in args.kinds.split(","):
+            draw = Random(f"{args.seed} {kind}")
+            result[kind] = summary(fuzz(kind, files[kind], photo, args.tries, draw))
+    emit("fuzz_checkpoints", vars(args), result)
 
 
 if __name__ == "__main__":

@@ -2,41 +2,73 @@
 
     python -m benchmarks.reliability.hostile_images
 
-Each file of at most 10 MB (or sparse, of a gigabyte) is read as `classify` reads a photo, in a
-process of its own. Counted are those that were read or refused in one line, ended otherwise, took
-more than 2 GB or 20 seconds of processor time, or started a program.
+Each file of at most 10 MB (or sparse, of a gigabyte and more) is read as `classify` reads a photo,
+in a process of its own. Wrong is what is neither read nor refused in one line, takes more than 2 GB
+or 20 seconds of processor time, or starts a program. Tests take what puts files together, too.
 """
 
 from __future__ import annotations
 
 import io
-import multiprocessing
-import resource
+import os
 import struct
-import sys
 import tempfile
-import time
 import zlib
-from collections import Counter
 from collections.abc import Iterator
-from multiprocessing.connection import Connection
+from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from benchmarks.common import Row, arguments, emit
-from benchmarks.image_formats import chunk, encoded, gif, icon, png, tiff_head
-from fewshot_lite.images.opening import PhotoError
+from benchmarks.trials import summary, trial_alone
 from fewshot_lite.images.photo import read_square
 
-#: What a file may cost: bytes of memory, seconds of processor time.
-LARGE, SLOW = 2 * 2**30, 20
+#: Names and contents of files.
+Files = Iterator[tuple[str, bytes]]
 #: Side of the largest square of at most 250 megapixels.
 SIDE = 15_811
-#: Seconds that a file is waited for, however busy the machine is.
-PATIENCE = 300
+
+
+def encoded(image: Any, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format=kind, **options)
+    return buffer.getvalue()
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """A chunk of a PNG."""
+    return struct.pack(">L", len(data)) + kind + data + struct.pack(">L", zlib.crc32(kind + data))
+
+
+def png(
+    width: int, height: int, pixels: bytes, form: tuple[int, int] = (8, 2), extra: bytes = b""
+) -> bytes:
+    """A PNG of compressed rows; `form` is bits and colour type, `extra` chunks before the rows."""
+    header = chunk(b"IHDR", struct.pack(">LLBBBBB", width, height, *form, 0, 0, 0))
+    body = extra + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + header + body
+
+
+def icon(image: bytes) -> bytes:
+    """An ICO around a PNG."""
+    return struct.pack("<HHHBBBBHHLL", 0, 1, 1, 0, 0, 0, 0, 1, 32, len(image), 22) + image
+
+
+def gif(screen: tuple[int, int], frame: tuple[int, int]) -> bytes:
+    """A GIF of one frame without pixels."""
+    head = struct.pack("<HHBBB", *screen, 0xF0, 0, 0) + bytes(6)
+    return b"GIF89a" + head + b"," + struct.pack("<HHHHB", 0, 0, *frame, 0) + b"\x02\x02\x44\x01\0;"
+
+
+def tiff_head(tags: list[tuple[int, int]], following: int = 0) -> bytes:
+    """Of one directory of whole numbers, and the place of the next."""
+    entries = b"".join(struct.pack("<HHLL", tag, 4, 1, value) for tag, value in tags)
+    head = struct.pack("<2sHLH", b"II", 42, 8, len(tags))
+    return head + entries + struct.pack("<L", following)
 
 
 def picture() -> Image.Image:
@@ -47,15 +79,14 @@ def picture() -> Image.Image:
 def zeros(length: int) -> bytes:
     """So many zeros, compressed; of one block that is repeated, which takes no time to make."""
     block = 2**20
-    packer = zlib.compressobj(9, wbits=-15)
+    packer, end = zlib.compressobj(9, wbits=-15), zlib.compressobj(9, wbits=-15)
     part = packer.compress(bytes(block)) + packer.flush(zlib.Z_FULL_FLUSH)
-    end = zlib.compressobj(9, wbits=-15)
     last = end.compress(bytes(length % block)) + end.flush()
     # Adler-32 of n zeros: the low half is 1, the high half n.
     return b"\x78\xda" + part * (length // block) + last + struct.pack(">HH", length % 65521, 1)
 
 
-def claimed_sizes() -> Iterator[tuple[str, bytes]]:
+def claimed_sizes() -> Files:
     """Some bytes that claim gigapixels."""
     for width, height in ((2**31 - 1, 1), (1, 2**31 - 1), (65_535, 65_535), (20_000, 12_500)):
         yield f"{width}x{height}.png", png(width, height, zeros(1000))
@@ -65,7 +96,7 @@ def claimed_sizes() -> Iterator[tuple[str, bytes]]:
     yield "frame.gif", gif((1, 1), (15_000, 15_000))
 
 
-def many_pixels() -> Iterator[tuple[str, bytes]]:
+def many_pixels() -> Files:
     """As many pixels as are allowed, out of a megabyte or less."""
     forms = {"grey": (8, 0, 1), "rgb": (8, 2, 3), "rgba": (8, 6, 4), "deep": (16, 0, 2)}
     for name, (bits, colours, width) in forms.items():
@@ -74,11 +105,8 @@ def many_pixels() -> Iterator[tuple[str, bytes]]:
     yield "palette.png", png(SIDE, SIDE, zeros(SIDE * (1 + SIDE)), (8, 3), palette)
     for width, height in ((250_000, 1_000), (5_000_000, 2), (1, 5_000_000)):
         yield f"thin{width}.png", png(width, height, zeros(height * (1 + 3 * width)))
-    for name, form, bits, side in (
-        ("float", 3, 32, 9_100),
-        ("whole", 2, 32, 9_100),
-        ("deep", 1, 16, SIDE),
-    ):
+    values = {"float": (3, 32, 9_100), "whole": (2, 32, 9_100), "deep": (1, 16, SIDE)}
+    for name, (form, bits, side) in values.items():
         yield f"{name}.tif", tiff(side, zeros(side * side * bits // 8), bits, form)
     for kind, side in (("WEBP", 7_900), ("AVIF", 7_900), ("JPEG2000", 6_400), ("TIFF", 9_100)):
         yield f"large {kind}", encoded(Image.new("RGB", (side, side), "red"), kind)
@@ -99,31 +127,27 @@ def scans(side: int, number: int) -> bytes:
     """A progressive JPEG of one component whose scans are all empty."""
     blocks = ((side + 7) // 8) ** 2
     runs = -(-blocks // 16_384)
-    empty = int("0" * 15 * runs + "1" * (-15 * runs % 8) or "0", 2).to_bytes(
-        -(-15 * runs // 8), "big"
-    )
+    bits = ("0" * 15 * runs).ljust(-(-15 * runs // 8) * 8, "1")
+    empty = int(bits, 2).to_bytes(len(bits) // 8, "big").replace(b"\xff", b"\xff\0")
     table = struct.pack(">H", 20) + b"%c" + b"\1" + bytes(15) + b"%c"
+    start = b"\xff\xda" + struct.pack(">HB", 8, 1)
     out = b"\xff\xd8\xff\xdb" + struct.pack(">H", 67) + b"\0" + b"\1" * 64
     out += b"\xff\xc2" + struct.pack(">HBHHB", 11, 8, side, side, 1) + b"\1\x11\0"
     out += b"\xff\xc4" + table % (0, 0) + b"\xff\xc4" + table % (0x10, 0xE0)
-    out += b"\xff\xda" + struct.pack(">HB", 8, 1) + b"\1\0\0\0\0" + bytes(blocks // 8 + 1)
-    scan = (
-        b"\xff\xda" + struct.pack(">HB", 8, 1) + b"\1\0\1\x3f\0" + empty.replace(b"\xff", b"\xff\0")
-    )
-    return out + scan * number + b"\xff\xd9"
+    out += start + b"\1\0\0\0\0" + bytes(blocks // 8 + 1)
+    return out + (start + b"\1\0\1\x3f\0" + empty) * number + b"\xff\xd9"
 
 
-def slow_to_read() -> Iterator[tuple[str, bytes]]:
+def slow_to_read() -> Files:
     """Much work out of few bytes."""
-    for side, number in [(4_000, n) for n in (100, 3_000, 12_000)] + [
-        (15_800, n) for n in (19, 300)
-    ]:
-        yield f"{number} scans of {side}.jpg", scans(side, number)
+    for side, numbers in ((4_000, (100, 3_000, 12_000)), (15_800, (19, 300))):
+        for number in numbers:
+            yield f"{number} scans of {side}.jpg", scans(side, number)
     jpeg, dot = encoded(picture(), "JPEG", quality=90), zlib.compress((b"\0" + b"\1" * 48) * 16)
     first = jpeg.index(b"\xff\xda")
     head = jpeg[first : first + 2 + int.from_bytes(jpeg[first + 2 : first + 4], "big")]
-    one = head[:4] + b"\1" + head[5:7] + head[-3:]
-    yield "sequential scans.jpg", jpeg[:first] + (one[:2] + b"\0\x08" + one[4:]) * 500_000
+    one = head[:2] + b"\0\x08\1" + head[5:7] + head[-3:]
+    yield "sequential scans.jpg", jpeg[:first] + one * 500_000
     yield "fill.jpg", b"\xff\xd8" + b"\xff" * 9_000_000 + jpeg[2:]
     yield "segments.jpg", jpeg[:2] + b"\xff\xe0\0\2" * 2_000_000 + jpeg[2:]
     text = zlib.compress(bytes(60_000_000), 9)
@@ -144,7 +168,7 @@ def slow_to_read() -> Iterator[tuple[str, bytes]]:
     yield "tags.tif", tiff_head([(tag, 8) for tag in range(65_535)])
 
 
-def other_formats() -> Iterator[tuple[str, bytes]]:
+def other_formats() -> Files:
     """What Pillow would open and no photo is, or what would start a program."""
     for kind in ("EPS", "PDF", "PCX", "SGI", "IM", "MSP", "XBM", "ICNS", "SPIDER", "DDS"):
         mode = {"MSP": "1", "XBM": "1", "SPIDER": "F"}.get(kind, "RGB")
@@ -162,13 +186,15 @@ def other_formats() -> Iterator[tuple[str, bytes]]:
     yield "metafile.jpg", b"\xd7\xcd\xc6\x9a\0\0" + box + bytes(130)
 
 
-def damaged(seed: int) -> Iterator[tuple[str, bytes]]:
+def damaged(seed: int) -> Files:
     """Every format that is read, with bits flipped or cut short."""
-    kinds = ["JPEG", "PNG", "GIF", "TIFF", "WEBP", "AVIF", "JPEG2000", "BMP", "ICO", "TGA"]
+    import pillow_heif
+
+    kinds = ("JPEG", "PNG", "GIF", "TIFF", "WEBP", "AVIF", "JPEG2000", "BMP", "ICO", "TGA")
     files = {kind: encoded(picture(), kind) for kind in kinds}
     files["progressive"] = encoded(picture(), "JPEG", progressive=True)
     files["LZW"] = encoded(picture(), "TIFF", compression="tiff_lzw")
-    files["HEIF"] = heif()
+    files["HEIF"] = encoded(pillow_heif.from_pillow(picture()), "HEIF")
     for kind, data in files.items():
         draw = Random(f"{seed} {kind}")
         for number in range(4):
@@ -179,68 +205,23 @@ def damaged(seed: int) -> Iterator[tuple[str, bytes]]:
             yield f"cut {kind} {number}", data[: len(data) * (number + 1) // 5]
 
 
-def heif() -> bytes:
-    import pillow_heif
-
-    buffer = io.BytesIO()
-    pillow_heif.from_pillow(picture()).save(buffer)
-    return buffer.getvalue()
-
-
-def sparse(folder: Path) -> Iterator[str]:
-    """Files of a gigabyte that take no room on a disk."""
+def sparse() -> Files:
+    """Halves of photos, to be lengthened to the size in their name without taking room on disk."""
     for kind in ("JPEG", "PNG", "TIFF", "BMP"):
         data = encoded(picture(), kind)
         for size in (990_000_000, 30_000_000_000):
-            path = folder / f"sparse {kind} {size}"
-            path.write_bytes(data[: len(data) // 2])
-            with path.open("r+b") as file:
-                file.truncate(size)
-            yield path.name
+            yield f"sparse {kind} {size}", data[: len(data) // 2]
 
 
-def cost(path: Path, results: Connection) -> None:
-    """Read one file in a process of its own and tell what came of it."""
-    programs: list[str] = []
-    sys.addaudithook(
-        lambda event, _: (
-            programs.append(event) if event in ("subprocess.Popen", "os.system") else None
-        )
-    )
-    begun = time.process_time()
-    try:
-        outcome = f"read, {read_square(path, 224).pixels.mean():.0f}"
-    except PhotoError as error:
-        outcome = f"refused: {error}"
-    except BaseException as error:
-        outcome = f"uncaught: {error!r}"
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    seconds = time.process_time() - begun + children.ru_utime
-    results.send({"outcome": outcome, "bytes": memory, "seconds": seconds, "programs": programs})
-
-
-def measure(path: Path) -> Row:
-    """`cost` of a file, or how the process ended."""
-    context = multiprocessing.get_context("fork")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=cost, args=(path, sender))
-    process.start()
-    sender.close()
-    try:
-        result: Row = receiver.recv() if receiver.poll(PATIENCE) else {}
-    except EOFError:
-        result = {}
-    process.kill()
-    process.join()
-    if not result:
-        result = {
-            "outcome": f"ended by {process.exitcode}",
-            "bytes": 0,
-            "seconds": PATIENCE,
-            "programs": [],
-        }
-    return {"file": path.name, "kilobytes": path.stat().st_size // 1000, **result}
+def read(folder: Path, name: str, data: bytes) -> Row:
+    """What comes of one file."""
+    path = folder / name
+    path.write_bytes(data)
+    if name.startswith("sparse"):
+        os.truncate(path, int(name.split()[-1]))
+    row = trial_alone(name, partial(read_square, path, 224))
+    path.unlink()
+    return row
 
 
 def main() -> None:
@@ -252,39 +233,14 @@ def main() -> None:
         "slow to read": slow_to_read(),
         "other formats": other_formats(),
         "damaged": damaged(args.seed),
+        "sparse": sparse(),
     }
-    found: dict[str, list[Row]] = {family: [] for family in families}
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
+    found: Row = {}
+    with tempfile.TemporaryDirectory() as folder:
         for family, files in families.items():
-            for name, data in files:
-                if args.only in name:
-                    path = folder / name
-                    path.write_bytes(data)
-                    found[family].append(measure(path))
-                    path.unlink()
-        names = [name for name in sparse(folder) if args.only in name]
-        found["sparse"] = [measure(folder / name) for name in names]
-    emit("hostile_images", vars(args), {family: summary(of) for family, of in found.items()})
-
-
-def summary(results: list[Row]) -> Row:
-    """Counts of one family, and all that should not be."""
-
-    def bad(result: Row) -> bool:
-        ended = not result["outcome"].startswith(("read", "refused"))
-        costly = result["bytes"] > LARGE or result["seconds"] > SLOW
-        return ended or costly or bool(result["programs"])
-
-    return {
-        "files": len(results),
-        "outcomes": Counter(
-            result["outcome"].partition(",")[0].partition(":")[0] for result in results
-        ),
-        "most_gigabytes": max((result["bytes"] for result in results), default=0) / 1e9,
-        "most_seconds": max((result["seconds"] for result in results), default=0),
-        "not_as_promised": [result for result in results if bad(result)],
-    }
+            chosen = (file for file in files if args.only in file[0])
+            found[family] = summary(read(Path(folder), *file) for file in chosen)
+    emit("hostile_images", vars(args), found)
 
 
 if __name__ == "__main__":

@@ -13,37 +13,27 @@ import multiprocessing
 import random
 import tempfile
 import time
+from collections import Counter
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 from benchmarks.common import arguments, emit
 from fewshot_lite.training import state as training
 from fewshot_lite.training.meta_config import MetaTrainConfig
 from fewshot_lite.training.meta_train import meta_train
 
-_CONFIG = MetaTrainConfig(
-    learner="protonets",
-    backbone="shufflenet_v2_x0_5",
-    image_size=32,
-    min_way=3,
-    max_way=4,
-    max_support=12,
-    max_shot=4,
-    queries=2,
-    h=4,
-    tasks=10,
-    tasks_per_step=2,
-    save_every=2,
-    ema=0.9,
-    clip_norm=1.0,
-    precision="float32",
-)
+_TASKS: Any = {"min_way": 3, "max_way": 4, "max_support": 12, "max_shot": 4, "queries": 2, "h": 4}
+_STEPS: Any = {"tasks": 10, "tasks_per_step": 2, "save_every": 2, "ema": 0.9, "clip_norm": 1.0}
+_NETWORK: Any = {"learner": "protonets", "backbone": "shufflenet_v2_x0_5", "image_size": 32}
+_CONFIG = MetaTrainConfig(**_NETWORK, **_TASKS, **_STEPS, precision="float32")
 
 
 def main() -> None:
     args = arguments(__doc__, "data", kills=20, seed=0)
     draw = random.Random(args.seed)
-    runs = []
+    found: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / "whole.safetensors"
         begun = time.monotonic()
@@ -64,24 +54,19 @@ def main() -> None:
             had_state = newest.exists() or training.previous(newest).exists()
             if not ended:
                 finish(start(args.data, output, resume=training.log_path(output).exists()))
-            runs.append(
-                {
-                    "killed": not ended,
-                    "killed_while_writing": writing and not ended,
-                    "killed_before_the_first_state": not had_state,
-                    "same_weights": output.read_bytes() == whole.read_bytes(),
-                }
+            found.update(
+                killed=not ended,
+                killed_while_writing=writing and not ended,
+                killed_before_the_first_state=not had_state,
+                same_weights=output.read_bytes() == whole.read_bytes(),
             )
-    found = {key: sum(run[key] for run in runs) for key in runs[0]}
     emit("kills", vars(args), {"seconds_of_a_run": round(seconds, 1), **found})
 
 
 def start(data: Path, output: Path, *, resume: bool) -> BaseProcess:
     """A run in a process of its own."""
-    context = multiprocessing.get_context("fork")
-    process = context.Process(
-        target=meta_train, args=(data, output, _CONFIG), kwargs={"resume": resume}
-    )
+    run = partial(meta_train, data, output, _CONFIG, resume=resume)
+    process = multiprocessing.get_context("fork").Process(target=run)
     process.start()
     return process
 

@@ -24,7 +24,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageFile, JpegImagePlugin, features
 
-from benchmarks.image_formats import icon, png
+from benchmarks.reliability.hostile_images import icon, png
 from fewshot_lite.images import opening
 from fewshot_lite.images import photo as photos
 from fewshot_lite.images.opening import MAX_PIXELS, PhotoError, pixel_limit
