@@ -80,12 +80,6 @@ class PersonalTask(NamedTuple):
     foreign: Tensor
 
 
-def accuracy(personal: PersonalModel, features: Tensor, truth: Tensor) -> float:
-    """Share of photos named right."""
-    answers = personal.outputs_of(features).probabilities.argmax(1)
-    return float((answers == truth).double().mean())
-
-
 @dataclass(frozen=True)
 class Drawing:
     """A model and the data sets that its tasks are drawn from."""

@@ -14,7 +14,7 @@ from random import Random
 from typing import Any
 
 from benchmarks.common import Row, arguments, emit_rows, means
-from benchmarks.personal_tasks import Drawing, accuracy
+from benchmarks.personal_tasks import Drawing
 from fewshot_lite.personal.quality import assess
 
 
@@ -24,8 +24,8 @@ def of_task(drawing: Drawing, name: str, rng: Random, args: Any, rare: int) -> R
     if len(usable) < 2:
         raise SystemExit(f"{name}: fewer than 2 classes have {args.rich + args.queries} photos")
     task = drawing.task(name, rng.sample(usable, 2), [rare, args.rich], args, rng)
-    masks = [task.truth == k for k in (0, 1)]
-    recall = [accuracy(task.personal, task.queries[own], task.truth[own]) for own in masks]
+    right = task.personal.outputs_of(task.queries).probabilities.argmax(1) == task.truth
+    recall = [float(right[task.truth == k].double().mean()) for k in (0, 1)]
     return {
         "recall of the rare": recall[0],
         "recall of the rich": recall[1],

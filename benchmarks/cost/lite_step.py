@@ -10,7 +10,7 @@ into the norm parameters on H and on Q; set encoder forward on N, forward and ba
 by the clock on a GPU. `peak_mib` is what the process held at most (on a GPU: what torch allocated)
 until the floor, `images_mib` what of it the task's images take. With `--compiled no,yes` the
 backbone is compiled by torch.compile, too, as `meta-train --compile` does; `first_seconds` is the
-first step then, which compiles. "lite" back-propagates H images, "all" every image, "full" the
+first step, which compiles. "lite" back-propagates H images, "all" every image, "full" the
 whole task in one graph, as is usual. "published" does the work of the authors' code (see
 `benchmarks/published_lite.py`), with "lite" in turns with it. Give `--film-layers depthwise` then,
 the layers that it adapts.
@@ -21,13 +21,13 @@ from __future__ import annotations
 import argparse
 import functools
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from benchmarks import common
 from benchmarks.common import Row
@@ -110,16 +110,14 @@ def _measured(args: argparse.Namespace, device: torch.device) -> Row:
     elif args.mode == "published":
         ways |= {"step": published_step(learner_of(args).to(device), task, args.h), "lite": step}
         images *= 4  # they are float32
-    started = time.perf_counter()
-    ways["step"]()
-    first = time.perf_counter() - started
+    first = common.in_turns([{"step": ways["step"]}], {}, device)["seconds"]["step"]
     ways["step"]()
     row: Row = {
         "micro_batch": micro_batch,
         "peak_mib": common.peak_mib(device),
         "images_mib": round(images / 2**20),
         "before_mib": before,
-        **({"first_seconds": round(first, 1)} if args.compiled == "yes" else {}),
+        "first_seconds": first,
     }
     if args.repeats:
         for name in ways.keys() - {"step"}:
@@ -167,9 +165,7 @@ def bare_passes(learner: SimpleCnaps, task: Task, h: int, passes: Passes) -> Non
     forward_and_back(learner.embed, support[:h], passes)
 
 
-def forward_and_back(
-    network: Callable[[torch.Tensor], torch.Tensor], maps: torch.Tensor, passes: Passes
-) -> None:
+def forward_and_back(network: Callable[..., Tensor], maps: Tensor, passes: Passes) -> None:
     for (batch,) in passes.split(maps):
         with passes.cast():
             found = network(batch)

@@ -112,7 +112,7 @@ def test_a_compiled_step_is_measured_beside_the_usual_one() -> None:
     if "failed" in rows[1]:
         assert "--compile: torch.compile does not work" in rows[1]["failed"]
     else:
-        assert ["first_seconds" in row for row in rows] == [False, True]
+        assert all(row["first_seconds"] > 0 for row in rows)
 
 
 def test_the_published_step_has_a_gradient_for_all_that_it_learns() -> None:
