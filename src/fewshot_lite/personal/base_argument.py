@@ -40,9 +40,10 @@ def parse_base(base: str | Path = DEFAULT_BASE, weights: str | Path | None = Non
     Raises:
         UsageError: no such file, model or network; weights without the name of a network.
     """
-    text = str(as_path(base, "base") if base != "" else base)
+    text = str(base)  # a Path would drop the "./" of a file's name
     if not text:  # Path("") would be the current folder
         raise UsageError("--base is an empty word. Give a file, or the name of a model.")
+    as_path(base, "base")  # refuses values of other types
     shipped = [path.stem for path in sorted(models_folder().glob("*.safetensors"))]
     known = text in (DEFAULT_BASE, *shipped)
     network = text in NETWORKS or text.startswith(TIMM)
