@@ -16,12 +16,12 @@ from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.heads.registry import NAMED_HEADS
 from fewshot_lite.learners import Frozen, SimpleCnaps
 from fewshot_lite.learners.base import Learner, TaskClassifier
+from fewshot_lite.maml.adam import Adam
 from fewshot_lite.maml.patterns import stages_that_move
 from fewshot_lite.maml.refined import (
     Moves,
     RefinedLearner,
     Refinement,
-    _Adam,
     leave_one_out_loss,
 )
 from fewshot_lite.networks.backbone import Backbone
@@ -300,7 +300,7 @@ def test_settings_out_of_range(wrong: dict[str, Any]) -> None:
 def test_its_adam_is_torch_s() -> None:
     values = [torch.randn(5, 3), torch.randn(7)]
     expected = [value.clone().requires_grad_() for value in values]
-    optimizer, own = torch.optim.Adam(expected, lr=0.01), _Adam(values, 0.01)
+    optimizer, own = torch.optim.Adam(expected, lr=0.01), Adam(values, 0.01)
     for _ in range(5):
         gradients = [torch.randn_like(value) for value in values]
         for value, gradient in zip(expected, gradients, strict=True):

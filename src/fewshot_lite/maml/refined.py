@@ -16,7 +16,7 @@ per view, and a step sees `batch` photos at most, whatever the support set's siz
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal, get_args
@@ -25,12 +25,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
-from torch.optim.adam import adam
 
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.progress import OnDone
 from fewshot_lite.core.random_streams import Stream, generator
 from fewshot_lite.learners.base import Engine, Learner, Run, TaskClassifier
+from fewshot_lite.maml.adam import Adam
 from fewshot_lite.maml.gradient_learner import GradientLearner
 from fewshot_lite.maml.patterns import stages_that_move
 from fewshot_lite.networks.film import NormParameters
@@ -300,7 +300,7 @@ class RefinedLearner(Learner):
         moving = {name: value.clone().requires_grad_() for name, value in origin.items()}
         film = [moving[name] for name in moving if name in self._film]
         weights = [moving[name] for name in moving if name not in self._film]
-        optimizers = _Adam(film, settings.film_lr), _Adam(weights, settings.weight_lr)
+        optimizers = Adam(film, settings.film_lr), Adam(weights, settings.weight_lr)
         for chosen in self._episodes(labels, photos):
             rows = chosen.to(labels.device)
             with torch.enable_grad():
@@ -336,34 +336,6 @@ class RefinedLearner(Learner):
             if len(rows) > most:
                 rows = _some(rows, labels[rows], most)
             yield rows
-
-
-class _Adam:
-    """Adam by torch's function: the first `torch.optim.Adam` imports its compiler, for seconds."""
-
-    def __init__(self, values: list[Tensor], lr: float) -> None:
-        self.values, self.lr = values, lr
-        self.means = [torch.zeros_like(value) for value in values]
-        self.squares = [torch.zeros_like(value) for value in values]
-        self.steps = [torch.zeros(()) for _ in values]
-
-    def step(self, gradients: Sequence[Tensor]) -> None:
-        """Update the values in place, by Adam's usual β and ε."""
-        adam(
-            self.values,
-            list(gradients),
-            self.means,
-            self.squares,
-            [],
-            self.steps,
-            amsgrad=False,
-            beta1=0.9,
-            beta2=0.999,
-            lr=self.lr,
-            weight_decay=0.0,
-            eps=1e-8,
-            maximize=False,
-        )
 
 
 #: τ.
