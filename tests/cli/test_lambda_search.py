@@ -122,7 +122,11 @@ def test_fine_tuning_is_searched_and_nothing_stored(
         (["MODEL", "DATA", "-o", "MODEL"], 2, "--output .*: exists already. Use --force"),
         (["MODEL", "DATA", "-o", "DATA"], 2, "--output .*: a folder"),
         (["MODEL", "DATA", "--plot", "x.doc"], 2, "--plot x.doc: must end in .png"),
-        (["MODEL", "DATA", "--plot", "a.png", "-o", "a.png"], 2, "--plot a.png: a model's file"),
+        (
+            ["MODEL", "DATA", "--plot", "a.png", "-o", "a.png"],
+            2,
+            "--output a.png: the name of a photo",
+        ),
         (["finetune:MODEL", "DATA", "-o", "x"], 2, "--output x: .* has no pattern to store"),
     ],
 )

@@ -372,7 +372,7 @@ def _labels(y: Any, photos: int) -> npt.NDArray[Any]:
     """
     if y is None:
         raise InputError("y: missing. Give a label for each of the photos.")
-    if not isinstance(y, Iterable):
+    if not isinstance(y, Iterable) and not hasattr(y, "__array__"):
         raise InputError(f"y: {y!r}. Give a label for each of the photos.")
     values = y if hasattr(y, "__array__") else list(y)
     labels = np.asarray(values)
@@ -381,7 +381,8 @@ def _labels(y: Any, photos: int) -> npt.NDArray[Any]:
     for place, value in enumerate(values if isinstance(values, list) else labels.tolist()):
         if not isinstance(value, str) and str(value) in ("None", "nan", "NaT", "<NA>"):
             raise InputError(f"y: y[{place}] is {value}, no label. Leave such photos out.")
-    if labels.dtype.kind == "U" and not all(isinstance(value, str) for value in values):
+    texts = labels.dtype.kind == "U"  # into which NumPy makes numbers, too
+    if texts and isinstance(values, list) and not all(isinstance(v, str) for v in values):
         raise InputError("y: labels of several types. Give strings, or whole numbers.")
     if labels.dtype.kind not in "iufbUO":
         raise InputError(f"y: labels of type {labels.dtype}. Give strings or whole numbers.")

@@ -153,7 +153,7 @@ def test_the_file_is_small_answers_alike_and_says_what_changed(tmp_path: Path) -
 def test_nothing_is_written_where_eight_bits_fail(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = draw_classes(tmp_path / "things", {"mug": 3, "keys": 3})
+    folder = draw_classes(tmp_path / "things", dict.fromkeys(small_personal().class_names, 3))
     with pytest.raises(UsageError, match="has 1 convolutions"):
         export_model(small_personal(), tmp_path / "p.onnx", int8=folder)
 
