@@ -222,9 +222,8 @@ class FewShotClassifier:
         if not sources:
             raise InputError("X: no photos. Give one or more to score.")
         labels = _labels(y, len(sources))
-        weights = (
-            np.ones(len(sources)) if sample_weight is None else np.asarray(sample_weight, float)
-        )
+        given = np.ones(len(sources)) if sample_weight is None else sample_weight
+        weights = np.asarray(given, dtype=np.float64)
         if weights.shape != labels.shape or not (weights.sum() > 0 and np.isfinite(weights).all()):
             raise InputError(
                 f"sample_weight: give {len(sources)} finite numbers, one for each photo, whose sum "
@@ -378,11 +377,11 @@ def _labels(y: Any, photos: int) -> npt.NDArray[Any]:
     labels = np.asarray(values)
     if labels.shape != (photos,):
         raise InputError(f"y: labels of shape {labels.shape} for {photos} photos.")
-    for place, value in enumerate(values if isinstance(values, list) else labels.tolist()):
+    given = values if isinstance(values, list) else labels.tolist()
+    for place, value in enumerate(given):
         if not isinstance(value, str) and str(value) in ("None", "nan", "NaT", "<NA>"):
             raise InputError(f"y: y[{place}] is {value}, no label. Leave such photos out.")
-    texts = labels.dtype.kind == "U"  # into which NumPy makes numbers, too
-    if texts and isinstance(values, list) and not all(isinstance(v, str) for v in values):
+    if labels.dtype.kind == "U" and not all(isinstance(v, str) for v in given):  # NumPy makes texts
         raise InputError("y: labels of several types. Give strings, or whole numbers.")
     if labels.dtype.kind not in "iufbUO":
         raise InputError(f"y: labels of type {labels.dtype}. Give strings or whole numbers.")
