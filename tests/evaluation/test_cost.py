@@ -121,7 +121,8 @@ def test_times_are_those_of_the_whole_adaptation_and_of_one_query() -> None:
 def test_peak_memory_is_that_of_the_block() -> None:
     with peak_memory(torch.device("cpu")) as peak:
         before = peak()
-        held = torch.ones(64 * 2**20, dtype=torch.uint8)
+        # More than the peak of earlier tests, where the system does not let a process reset it.
+        held = torch.ones(max(64 * 2**20, before), dtype=torch.uint8)
         after = peak()
         del held
     assert after - before > 50 * 2**20
