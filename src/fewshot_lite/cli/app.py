@@ -7,6 +7,7 @@ themselves imported when they are run: help and errors in arguments come at once
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -80,6 +81,7 @@ def _print_error(message: str) -> None:
 
 def main() -> None:
     """Run the command line; every known failure is one line on stderr and an exit code."""
+    gc.set_threshold(50_000)  # importing torch and rich makes many objects, and no rubbish
     with speaking_of_flags():
         _run()
 
