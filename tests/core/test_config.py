@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+import fewshot_lite
 from command_line import run_lines
-from fewshot_lite.core.config import settings_of
-from fewshot_lite.core.errors import UsageError
+from fewshot_lite.core.config import check_switch, settings_of
+from fewshot_lite.core.errors import InputError, UsageError
 from fewshot_lite.evaluation.protocols.options import ProtocolOptions
 from fewshot_lite.training.meta_config import MetaTrainConfig
 from fewshot_lite.training.pretrain_config import PretrainConfig
@@ -194,3 +198,56 @@ def test_functions_of_the_public_api_are_functions_whatever_was_imported_before(
     for name in fewshot_lite.__all__:
         value = getattr(fewshot_lite, name)
         assert callable(value) or name == "__version__", name
+
+
+def public_switches() -> Iterator[tuple[str, Callable[..., Any], str, bool]]:
+    """Every bool that a public call or setting takes: where, the call, its name, if None is one."""
+    for name in fewshot_lite.__all__:
+        public = getattr(fewshot_lite, name)
+        members = [public] if inspect.isfunction(public) else []
+        if inspect.isclass(public):
+            members = [getattr(public, m) for m in dir(public) if m[0] != "_" or m == "__init__"]
+        for call in members:
+            if not (inspect.isroutine(call) and hasattr(call, "__annotations__")):
+                continue
+            if call.__name__ == "get_params":  # whose `deep` has no effect
+                continue
+            for item in inspect.signature(call).parameters.values():
+                if item.annotation in ("bool", "bool | None"):
+                    config = public if call.__name__ == "__init__" else call
+                    where = f"{name}.{call.__name__}: {item.name}"
+                    yield where, config, item.name, item.annotation != "bool"
+
+
+SWITCHES = [case for case in public_switches() if "FewShotClassifier.__init__" not in case[0]]
+
+
+@pytest.mark.parametrize(
+    ("call", "name", "optional"), [case[1:] for case in SWITCHES], ids=[c[0] for c in SWITCHES]
+)
+def test_a_switch_is_true_or_false_and_nothing_that_python_takes_for_it(
+    call: Callable[..., Any], name: str, optional: bool
+) -> None:
+    for value in ("no", "", "False", 0, 1, 0.0, [], np.int64(1), np.ones(2), None, b"1", "auto"):
+        if value is None and optional:
+            continue
+        with pytest.raises(InputError, match=rf"^{name}: .* is not True.* or ") as caught:
+            _begun(call, {name: value})
+        assert "\n" not in str(caught.value)
+
+
+def _begun(call: Callable[..., Any], arguments: dict[str, Any]) -> None:
+    """Call it; settings are checked when a run with them begins."""
+    made = call(**arguments)
+    made.check()
+
+
+def test_every_public_switch_was_found() -> None:
+    assert len(SWITCHES) > 25
+    for value in (True, False, np.True_, np.False_):
+        check_switch("force", value)
+    check_switch("refine", "auto", "auto")
+    check_switch("mirror", None, None)
+    with_numpys = MetaTrainConfig(augment=np.False_)  # type: ignore[arg-type]
+    with_numpys.check()
+    assert with_numpys.augment is False  # as files of settings have it

@@ -93,7 +93,17 @@ def test_a_score_needs_a_label_and_a_weight_for_each_photo(
 ) -> None:
     with pytest.raises(InputError, match=r"^X: no photos"):
         fitted.score([], [])
-    for weights in ([1.0, 2.0], [0.0] * 12, [float("nan")] * 12):
+    bad: list[Any] = [[1.0, 2.0], [0.0] * 12, [float("nan")] * 12, [float("inf")] + [1.0] * 11]
+    bad += [
+        "heavy",
+        ["1"] * 12,
+        [None] * 12,
+        [-1.0] + [1.0] * 11,
+        [[1.0] * 12],
+        [[1.0], [1.0, 2.0]],
+    ]
+    bad += [{1.0}, 3.0, [1j] * 12, [1e308] * 12, np.array(["1"] * 12, object), [True, "1"] * 6]
+    for weights in bad:
         with pytest.raises(InputError, match=r"^sample_weight: give 12 finite numbers"):
             fitted.score(X, y, sample_weight=weights)
     with pytest.raises(InputError, match=r"^y: 3. Give a label for each"):
@@ -218,6 +228,29 @@ def test_what_does_not_fit_is_a_value_error_that_names_the_argument(
     with pytest.raises(ValueError, match=message) as raised:
         FewShotClassifier(base).fit(photos, labels)
     assert isinstance(raised.value, UsageError)
+
+
+@pytest.mark.parametrize("value", ["no", "", 0, 1, [], np.ones(2)])
+def test_switches_are_true_or_false(
+    fitted: FewShotClassifier, base: Path, X: list[Path], y: list[str], value: Any
+) -> None:
+    for name in ("careful", "mirror", "refine"):
+        with pytest.raises(InputError, match=rf"^{name}: .* is not True, False or |or False"):
+            FewShotClassifier(base).set_params(**{name: value}).fit(X, y)
+    fitted.set_params(careful=value)
+    try:
+        for asked in (fitted.predict, fitted.predict_proba, fitted.is_novel):
+            with pytest.raises(InputError, match=r"^careful: .* is not True or False"):
+                asked(X)
+    finally:
+        fitted.set_params(careful=False)
+
+
+def test_switches_may_be_numpys(base: Path, X: list[Path], y: list[str], tmp_path: Path) -> None:
+    yes: Any = np.True_
+    classifier = FewShotClassifier(base, careful=yes, mirror=yes).fit(X, y)
+    classifier.save(tmp_path / "m.safetensors")
+    assert FewShotClassifier.load(tmp_path / "m.safetensors").get_params()["careful"] is True
 
 
 def test_grey_photos_in_one_array(fitted: FewShotClassifier) -> None:

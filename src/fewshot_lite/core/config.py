@@ -7,11 +7,12 @@ panel to the panel's heading. `check_settings` rejects values out of range and n
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from numbers import Integral, Real
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
 
 from fewshot_lite.core.errors import InputError, UsageError
 
@@ -36,6 +37,9 @@ HeadName = Literal[
 #: Whether `adapt` takes gradient steps from the one-pass solution; see `personal.refining`.
 Refine = Literal["off", "auto", "on"]
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
 MOST_INNER_STEPS = 10_000
 #: Upper limit of counts, rates and periods.
 HUGE = 1e9
@@ -46,6 +50,35 @@ def check_word(flag: str, word: object, words: object) -> None:
     if word not in get_args(words):
         known = ", ".join(map(repr, get_args(words)))
         raise InputError(f"{flag}: {word!r} is none of {known}.")
+
+
+def check_switch(name: str, value: object, *others: str | None) -> None:
+    """Raise InputError unless a value is a bool, Python's or NumPy's, or one of `others`.
+
+    Any other would count as true or false without being either: "no" as true.
+    """
+    kind = type(value)
+    numpy_bool = kind.__module__ == "numpy" and kind.__name__ in ("bool", "bool_")
+    if kind is bool or numpy_bool or (isinstance(value, str | None) and value in others):
+        return
+    *first, last = map(repr, (True, False, *others))
+    shown = " ".join(repr(value).split())[:60]
+    raise InputError(f"{name}: {shown} is not {', '.join(first)} or {last}.")
+
+
+def switches_checked(call: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Decorate a call: `check_switch` its keyword arguments of type `bool` or `bool | None`."""
+    types = {"bool": (), "bool | None": (None,)}
+    named = {name: call.__annotations__[name] for name in call.__kwdefaults__ or ()}
+    switches = {name: types[kind] for name, kind in named.items() if kind in types}
+
+    @functools.wraps(call)
+    def checked(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        for name in switches.keys() & kwargs.keys():
+            check_switch(name, kwargs[name], *switches[name])
+        return call(*args, **kwargs)
+
+    return checked
 
 
 @dataclass(frozen=True)
@@ -124,11 +157,14 @@ def check_settings(config: Any) -> None:
     """Check each field of a configuration.
 
     Raises:
-        UsageError: a number is out of range, a word is not among its choices, or a field is set
-            that does not apply to another setting (`Setting.only`).
+        UsageError: a number is out of range, a word is not among its choices, a switch is no bool,
+            or a field is set that does not apply to another setting (`Setting.only`).
     """
     for name, kind, item in settings_of(config):
         value = getattr(config, name)
+        if kind is bool or kind == bool | None:
+            check_switch(name, value, *(() if kind is bool else (None,)))
+            object.__setattr__(config, name, value if value is None else bool(value))
         if value is None:
             continue
         choices = choices_of(kind)

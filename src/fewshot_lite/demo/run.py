@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fewshot_lite.core.config import COUNT, check_number
+from fewshot_lite.core.config import COUNT, check_number, switches_checked
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.files import DEFAULT_BASE, DEFAULT_PERSONAL, failing_as
 from fewshot_lite.core.intervals import wilson_interval
@@ -47,6 +47,7 @@ class DemoResult:
         return self.correct / self.total
 
 
+@switches_checked
 def run_demo(
     folder: str | Path,
     *,

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias, TypedDict, Unpack, cast, overload
 import numpy as np
 import numpy.typing as npt
 
+from fewshot_lite.core.config import check_switch
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.images.bit_depths import recorded_whites, with_whites
 from fewshot_lite.images.decoding import digest_of
@@ -162,6 +163,7 @@ class PhotoClassifier(ABC):
         frames of videos are in memory. A `Skipped` file, and a photo whose answer is not finite,
         come back with the reason.
         """
+        check_switch("careful", self.careful)
         threshold = math.inf if reject is None else self.threshold(reject)
         check_frames(frames)
         known = self.known_digests

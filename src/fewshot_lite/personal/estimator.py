@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from fewshot_lite.core.config import HeadName
+from fewshot_lite.core.config import HeadName, check_switch, switches_checked
 from fewshot_lite.core.errors import FewshotError, InputError, UsageError
 from fewshot_lite.core.files import DEFAULT_BASE
 from fewshot_lite.images.inputs import Photo, Taken, as_sources, is_photo
@@ -99,8 +99,8 @@ class FewShotClassifier:
         """
         from fewshot_lite.personal.meta_model import MetaModel
 
-        if self.refine not in (True, False, "auto"):
-            raise InputError(f"refine: {self.refine!r} is not True, False or 'auto'.")
+        check_switch("refine", self.refine, "auto")
+        check_switch("careful", self.careful)
         photos: str | os.PathLike[str] | list[Taken]
         labels = None
         if isinstance(X, str | os.PathLike):
@@ -119,7 +119,7 @@ class FewShotClassifier:
             views=self.views,
             mirror=self.mirror,
             frames=self.frames,
-            refine="auto" if self.refine == "auto" else "on" if self.refine else "off",
+            refine="auto" if isinstance(self.refine, str) else "on" if self.refine else "off",
         )
         assert model.adaptation is not None
         for skipped in model.adaptation.skipped:
@@ -215,22 +215,18 @@ class FewShotClassifier:
         """Return the accuracy on M photos with labels `y`.
 
         Raises:
-            InputError: no photos, another number of labels or weights, or weights of sum 0.
+            InputError: no photos, another number of labels or weights, or weights that are not
+                finite numbers from 0 up, of a sum above 0.
             NotFittedError, UsageError, FewshotError: as `predict`.
         """
         sources = _sources(X)
         if not sources:
             raise InputError("X: no photos. Give one or more to score.")
         labels = _labels(y, len(sources))
-        given = np.ones(len(sources)) if sample_weight is None else sample_weight
-        weights = np.asarray(given, dtype=np.float64)
-        if weights.shape != labels.shape or not (weights.sum() > 0 and np.isfinite(weights).all()):
-            raise InputError(
-                f"sample_weight: give {len(sources)} finite numbers, one for each photo, whose sum "
-                "is above 0."
-            )
+        weights = None if sample_weight is None else _weights(sample_weight, len(sources))
         return float(np.average(self.predict(sources) == labels, weights=weights))
 
+    @switches_checked
     def save(self, path: str | Path, *, force: bool = False) -> Path:
         """Write the personal model; `load` and the command line read it.
 
@@ -240,6 +236,7 @@ class FewShotClassifier:
         """
         model = self._fitted()
         params = {**self.get_params(), "base": str(self.base)}
+        params = {k: v.item() if isinstance(v, np.generic) else v for k, v in params.items()}
         record = {"classes": self.classes_.tolist(), "params": params}
         model.provenance = {**model.provenance, _RECORD: record}
         return model.save(path, force=force)
@@ -392,6 +389,24 @@ def _labels(y: Any, photos: int) -> npt.NDArray[Any]:
     except TypeError:
         raise InputError("y: labels of several types. Give strings, or whole numbers.") from None
     return labels
+
+
+def _weights(given: npt.ArrayLike, photos: int) -> npt.NDArray[np.float64]:
+    """Return a weight for each photo, float64; raise InputError for anything else."""
+    try:
+        weights = np.asarray(given)
+        numbers = weights.dtype.kind in "biuf"
+    except (TypeError, ValueError):  # rows of several lengths
+        numbers = False
+    if numbers and weights.shape == (photos,):
+        weights = weights.astype(np.float64)
+        with np.errstate(over="ignore"):
+            if (weights >= 0).all() and 0 < weights.sum() < np.inf:
+                return weights
+    raise InputError(
+        f"sample_weight: give {photos} finite numbers, one for each photo, from 0 up and with a "
+        "sum above 0."
+    )
 
 
 def _in_model(labels: npt.NDArray[Any], model: PersonalModel) -> npt.NDArray[Any]:

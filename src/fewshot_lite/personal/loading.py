@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from fewshot_lite.core.config import switches_checked
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.files import DEFAULT_BASE, DEFAULT_PERSONAL, as_path
 
@@ -61,6 +62,7 @@ def load(
     return MetaModel.load(base, weights=weights, device=device)
 
 
+@switches_checked
 def open_base(
     base: str | Path = DEFAULT_BASE,
     *,
@@ -95,6 +97,7 @@ def open_base(
     return MetaModel.load(base, weights=weights, device=str(pick_device(device)))
 
 
+@switches_checked
 def open_personal(
     path: str | Path = DEFAULT_PERSONAL,
     *,

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fewshot_lite import __version__
 from fewshot_lite.core import checkpoint
-from fewshot_lite.core.config import HeadName, Refine
+from fewshot_lite.core.config import HeadName, Refine, switches_checked
 from fewshot_lite.core.devices import pick_device
 from fewshot_lite.core.errors import FewshotError, UsageError, damage_as
 from fewshot_lite.core.files import DEFAULT_BASE, as_path
@@ -130,6 +130,7 @@ class MetaModel:
         size = backbone.image_size
         return cls(learner.to(device), size, {"initial_weights": record}, source)
 
+    @switches_checked
     def save(self, path: str | Path, *, half: bool = False) -> None:
         """Write the checkpoint, each tensor in the precision of the file that it was loaded from.
 
@@ -177,6 +178,7 @@ class MetaModel:
             moves="film", steps=5, film_lr=4e-3, batch=12, pattern=",".join(upper) or None
         )
 
+    @switches_checked
     def adapt(
         self,
         photos: Photos,

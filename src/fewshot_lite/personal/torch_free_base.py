@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fewshot_lite.core import tensor_files
-from fewshot_lite.core.config import HeadName, check_word
+from fewshot_lite.core.config import HeadName, check_word, switches_checked
 from fewshot_lite.core.errors import NOT_FINITE, FewshotError
 from fewshot_lite.core.files import DEFAULT_BASE, sha256
 from fewshot_lite.core.progress import OnDone
@@ -118,6 +118,7 @@ class TorchFreeBase:
         except Exception:  # loading it by torch names the fault
             return None
 
+    @switches_checked
     def adapt(
         self,
         photos: Photos,

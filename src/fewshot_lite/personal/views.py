@@ -50,7 +50,7 @@ def choose_views(number: int | None, mirror: bool | None, photos: int) -> tuple[
         raise UsageError("--mirror: there are no mirrored views with --views 1.")
     if number == 1 or (number is None and photos >= MANY_PHOTOS):
         return (AS_IS,)
-    return tuple(view for view in VIEWS if view != MIRRORED or mirror is not False)
+    return tuple(view for view in VIEWS if view != MIRRORED or mirror is None or mirror)
 
 
 def without_mirrored(

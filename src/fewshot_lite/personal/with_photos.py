@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from fewshot_lite.core.config import switches_checked
 from fewshot_lite.core.errors import InputError
 from fewshot_lite.core.files import DEFAULT_PERSONAL, as_path, check_output
 from fewshot_lite.heads.array_head import ArrayHead, DescribedHead
@@ -67,6 +68,7 @@ class WithPhotos(PhotoClassifier):
     def _stored(self) -> tuple[Mapping[str, Any], Mapping[str, Array], DescribedHead]:
         """Return the network and the head as `write_personal` takes them."""
 
+    @switches_checked
     def save(
         self,
         path: str | Path = DEFAULT_PERSONAL,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from fewshot_lite.core.config import switches_checked
 from fewshot_lite.core.files import DEFAULT_BASE
 from fewshot_lite.core.progress import Progress, Report
 from fewshot_lite.core.ranks import Ranks
@@ -19,6 +20,7 @@ from fewshot_lite.images.photo import Source
 from fewshot_lite.published.registry import open_protocol
 
 
+@switches_checked
 def evaluate(
     models: Sequence[str | Path],
     data: str | Path | Sequence[str | Path],

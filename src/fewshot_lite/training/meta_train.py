@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from fewshot_lite.core.config import WORKERS, check_number
+from fewshot_lite.core.config import WORKERS, check_number, switches_checked
 from fewshot_lite.core.devices import pick_device
 from fewshot_lite.core.figures import check_figure, require_matplotlib
 from fewshot_lite.core.files import check_output
@@ -81,6 +81,7 @@ class MetaTrainResult:
     """Whether SIGTERM stopped it before it was finished."""
 
 
+@switches_checked
 def meta_train(
     data: Path,
     output: Path,

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fewshot_lite.core.config import switches_checked
 from fewshot_lite.core.devices import pick_device
 from fewshot_lite.core.progress import Report
 from fewshot_lite.core.random_streams import Stream, generator
@@ -31,6 +32,7 @@ from fewshot_lite.training.supervised import (
 )
 
 
+@switches_checked
 def pretrain(
     data: Path,
     output: Path,

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fewshot_lite.core.config import switches_checked
 from fewshot_lite.core.devices import pick_device
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.progress import Progress, Report
@@ -44,6 +45,7 @@ _FEW = 10
 _TEMPERATURE = 16.0
 
 
+@switches_checked
 def tune(
     data: Path,
     output: Path,

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from fewshot_lite.core.config import switches_checked
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.progress import OnDone
 from fewshot_lite.images.bit_depths import find_whites, recorded_whites
@@ -43,6 +44,7 @@ _CHUNK = 256
 _SAME = 5e-4
 
 
+@switches_checked
 def add(
     personal: PersonalModel,
     photos: str | Path | Iterable[Photo],

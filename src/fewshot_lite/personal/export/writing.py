@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from fewshot_lite import __version__
+from fewshot_lite.core.config import switches_checked
 from fewshot_lite.core.errors import FewshotError, UsageError, first_line
 from fewshot_lite.core.files import as_path, atomic_path, failing_as, sha256
 from fewshot_lite.networks.sessions import open_session, run_session
@@ -217,6 +218,7 @@ class Exported:
     """The agreement of eight bits with single precision, if they were asked for."""
 
 
+@switches_checked
 def export_model(
     personal: PersonalModel | str | Path,
     output: str | Path,
