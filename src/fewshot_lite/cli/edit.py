@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from fewshot_lite.cli.options import Device, Frames, Json, argument, option
 from fewshot_lite.core.errors import FewshotError, UsageError
-from fewshot_lite.core.files import DEFAULT_PERSONAL, EXPORTED, check_output
+from fewshot_lite.core.files import DEFAULT_PERSONAL, EXPORTED, check_output, check_there
 from fewshot_lite.images.kinds import check_model_name
 
 if TYPE_CHECKING:
@@ -119,8 +119,7 @@ def _check(model: Path, output: Path | None, *, force: bool) -> Path:
             f"{model}: an exported model, which cannot be changed. Change the personal model it "
             "was made from, and export that again."
         )
-    if not model.exists():
-        raise UsageError(f"{model}: no such file. Make one with `fewshot-lite adapt FOLDER`.")
+    check_there(model, remedy="Make one with `fewshot-lite adapt FOLDER`.")
     if model.is_dir():
         raise UsageError(f"{model}: a folder. Name the personal model first.")
     if output is None and not force:

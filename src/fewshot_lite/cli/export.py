@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 from fewshot_lite.cli.options import Force, Json, argument, option
 from fewshot_lite.core.errors import UsageError
-from fewshot_lite.core.files import AN_EXPORT, DEFAULT_PERSONAL, EXPORTED
+from fewshot_lite.core.files import AN_EXPORT, DEFAULT_PERSONAL, EXPORTED, check_there
 from fewshot_lite.images.finding import find_labelled
 from fewshot_lite.images.folders import require_folder
 from fewshot_lite.personal.export.formats import ENDINGS, Format, check_export
@@ -55,6 +56,7 @@ def export(
     From version 1.32 on onnxruntime reports its use over the network, unless
     ORT_DISABLE_TELEMETRY=1 is set before it is imported. This program sets it; set it in yours.
     """
+    check_there(model, remedy="Give the personal model that `adapt` wrote.")
     if model.is_dir():
         raise UsageError(f"{model}: a folder. Give the personal model that `adapt` wrote.")
     if model.is_file() and model.suffix.lower() in EXPORTED:
@@ -62,12 +64,10 @@ def export(
     output = output or model.with_suffix(ENDINGS[format])
     check_export(output, format, source=model, int8=int8 is not None, force=force)
     if int8 is not None:
-        if int8.is_file():
+        if os.path.isfile(int8):  # noqa: PTH113
             find_labelled(int8)
         else:
             require_folder(int8)
-    if not model.exists():
-        raise UsageError(f"{model}: no such file. Give the personal model that `adapt` wrote.")
     from fewshot_lite.cli.render import terminal as render
     from fewshot_lite.personal.export.writing import export_model
 

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from fewshot_lite.cli.options import Device, Json, MaxPixels, argument, option
-from fewshot_lite.core.errors import UsageError
-from fewshot_lite.core.files import DEFAULT_PERSONAL, check_new_folder
+from fewshot_lite.core.files import DEFAULT_PERSONAL, check_new_folder, check_there
 
 _NUMBER = 10
 #: The attributes of a photo in JSON.
@@ -43,8 +42,7 @@ def suggest(
     if copy_into is not None:
         check_new_folder(copy_into, "--copy-into")
     for path in paths:
-        if not path.exists():
-            raise UsageError(f"{path}: no such file or folder.")
+        check_there(path, missing="no such file or folder")
     from fewshot_lite.cli.render import terminal as render
     from fewshot_lite.core.devices import pick_device
     from fewshot_lite.personal.bulk import find_photos

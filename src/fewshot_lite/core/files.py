@@ -24,6 +24,17 @@ WRITING, READING = "could not be written", "cannot be read"
 
 #: Remedies for a missing file, and for a folder in place of a file.
 _LOOK_FOR_IT, _NO_FOLDER = "Check its name and its folder.", "Give the file itself."
+_CHECK_ACCESS = "Check its permissions and its disk."
+
+#: Why nothing can be opened at a path, and the remedy, by the number of the system's error.
+NO_FILE = "no such file"
+_NOT_THERE = {
+    errno.ENOENT: (NO_FILE, _LOOK_FOR_IT),
+    errno.ELOOP: ("a link that leads back to itself", "Give what it should lead to."),
+    errno.ENAMETOOLONG: ("a name that is too long", _LOOK_FOR_IT),
+    errno.EACCES: ("no permission to read it", _CHECK_ACCESS),
+    errno.EISDIR: ("a folder, not a file", _NO_FOLDER),
+}
 
 #: Endings of exported models, and the message where one is given in place of a model.
 EXPORTED = (".onnx", ".pt2")
@@ -34,6 +45,8 @@ def as_path(value: object, name: str) -> Path:
     """Return an argument as a path; raise InputError, which names it, for any other type."""
     if isinstance(value, str | os.PathLike):
         path = os.fspath(value)
+        if isinstance(path, str) and "\0" in path:
+            raise InputError(f"{name}: {path!r} has a NUL byte, as no path has. Take it out.")
         if isinstance(path, str):
             return Path(path)
     raise InputError(f"{name}: {type(value).__name__} is no path. Give a str or a Path.")
@@ -58,26 +71,32 @@ def check_output(path: Path, *, force: bool, flag: str = "--output", stream: boo
         if stream:
             return
         raise UsageError(f"{flag} {path}: a device or a pipe. Give the name of a file.")
-    if os.path.lexists(path) and path.exists() and not force:
-        raise UsageError(f"{flag} {path}: exists already. Use --force to overwrite it.")
-    if os.path.islink(os.path.realpath(path)):  # noqa: PTH114
-        raise UsageError(f"{flag} {path}: a link that leads back to itself. Give another name.")
-    folder = Path(os.path.realpath(path)).parent
-    if not folder.is_dir():
-        raise UsageError(f"{flag} {path}: there is no folder {folder}. Create it first.")
-    if not os.access(folder, os.W_OK):
-        raise UsageError(f"{flag} {path}: the folder {folder} cannot be written to.")
+    try:
+        path.stat()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise UsageError(f"{flag} {path}: {why_not_there(error)[0]}. Give another name.") from None
+    else:
+        if not force:
+            raise UsageError(f"{flag} {path}: exists already. Use --force to overwrite it.")
+    check_writable(Path(os.path.realpath(path)).parent, f"{flag} {path}")
 
 
 def check_new_folder(path: Path, flag: str) -> None:
     """Raise UsageError if a folder that is to be made exists, or cannot be made."""
     if os.path.lexists(path):
         raise UsageError(f"{flag} {path}: exists already. Give the name of a new folder.")
-    above = path.absolute().parent
-    if not above.is_dir():
-        raise UsageError(f"{flag} {path}: there is no folder {above}. Create it first.")
-    if not os.access(above, os.W_OK | os.X_OK):
-        raise UsageError(f"{flag} {path}: the folder {above} cannot be written to.")
+    check_writable(path.absolute().parent, f"{flag} {path}")
+
+
+def check_writable(folder: Path, where: str) -> None:
+    """Raise UsageError, which begins with `where`, unless files can be made in a folder."""
+    check_there(folder, where, f"there is no folder {folder}", "Create it first.")
+    if not folder.is_dir():
+        raise UsageError(f"{where}: {folder} is a file, not a folder. Give another name.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(f"{where}: the folder {folder} cannot be written to. Give another.")
 
 
 def _is_stream(path: Path) -> bool:
@@ -103,16 +122,8 @@ def failing_as(
         raise
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        remedy = f" {_remedy(error)}" if failure == READING else ""
+        remedy = f" {why_not_there(error)[1]}" if failure == READING else ""
         raise kind(f"{name}: {failure} ({reason}).{remedy}") from None
-
-
-def _remedy(error: OSError) -> str:
-    if isinstance(error, FileNotFoundError):
-        return _LOOK_FOR_IT
-    if isinstance(error, IsADirectoryError):
-        return _NO_FOLDER
-    return "Check its permissions and its disk."
 
 
 @contextlib.contextmanager
@@ -238,10 +249,39 @@ def _is_abandoned(temporary: Path) -> bool:
     return True
 
 
+def why_not_there(error: OSError | ValueError) -> tuple[str, str]:
+    """Return why a path cannot be opened, without the path, and the remedy, as sentences."""
+    if not isinstance(error, OSError):  # NUL, or not valid Unicode
+        return "a name that no file can have", _LOOK_FOR_IT
+    path = Path(os.fsdecode(error.filename or ""))
+    if error.errno == errno.ENOENT and path.is_symlink():
+        return f"a link to {path.readlink()}, which is not there", _LOOK_FOR_IT
+    if error.errno == errno.ENOTDIR:
+        file = next((p for p in path.parents if os.path.exists(p)), path)  # noqa: PTH110
+        return f"{file} is a file, not a folder", _LOOK_FOR_IT
+    other = (error.strerror or str(error)).lower()
+    return _NOT_THERE.get(error.errno or 0, (other, _CHECK_ACCESS))
+
+
+def check_there(
+    path: Path, where: object = None, missing: str = NO_FILE, remedy: str = _LOOK_FOR_IT
+) -> None:
+    """Raise UsageError, which says why, if no file or folder is found at a path.
+
+    It begins with `where`, or the path; `missing` and `remedy` are for a path with just nothing.
+    """
+    try:
+        path.stat()
+    except (OSError, ValueError) as error:
+        reason, mend = why_not_there(error)
+        reason, mend = (missing, remedy) if reason == NO_FILE else (reason, mend)
+        shown = str(where or path).replace("\0", "\\0")
+        raise UsageError(f"{shown}: {reason}. {mend}") from None
+
+
 def check_file(path: Path, where: str) -> None:
     """Raise UsageError, which names the file as `where`, if it does not exist or is a folder."""
-    if not path.exists():
-        raise UsageError(f"{where}: no such file. {_LOOK_FOR_IT}")
+    check_there(path, where)
     if path.is_dir():
         raise UsageError(f"{where}: a folder, not a file.", _NO_FOLDER)
 
@@ -272,7 +312,7 @@ def find_base(base: str | Path) -> Path:
     if name in shipped:
         return shipped[name]
     path = Path(base)
-    if path.exists() or path.suffix:
+    if os.path.lexists(path) or path.suffix or os.sep in str(base):
         return path
     names = ", ".join((DEFAULT_BASE, *shipped)) if shipped else "none"
     raise UsageError(f"--base {base}: no such file, and no model of this name. Shipped: {names}.")

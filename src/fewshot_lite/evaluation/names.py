@@ -10,7 +10,7 @@ from typing import get_args
 
 from fewshot_lite.core.config import HeadName
 from fewshot_lite.core.errors import UsageError
-from fewshot_lite.core.files import DEFAULT_BASE, models_folder
+from fewshot_lite.core.files import DEFAULT_BASE, check_there, models_folder
 
 #: Methods that adapt without meta-training, with descriptions.
 BASELINES = {
@@ -102,12 +102,13 @@ def _parse(text: str, baseline_backbone: str) -> ModelName:
         return ModelName(text, name, _existing(backbone or baseline_backbone, text))
     if text == DEFAULT_BASE:
         _require_shipped(text)
-    if Path(text).is_dir() and not is_known(text):
+    if os.path.isdir(text) and not is_known(text):  # noqa: PTH112
         raise UsageError(f"{text}: a folder, no model. Name the models first, then all data.")
-    if is_known(text) or Path(text).exists():
+    if is_known(text):
         return ModelName(text, None, text)
     if _is_written_as_a_path(text):
-        raise UsageError(f"{text}: no such file.")
+        check_there(Path(text))
+        return ModelName(text, None, text)
     raise UsageError(
         f"{text}: no such model. Give {DEFAULT_BASE}, a file, or {_known()}; the latter also as "
         "NAME:BACKBONE with a file or torchvision's name for a network."
@@ -126,14 +127,15 @@ def _is_method(name: str) -> bool:
 def _existing(backbone: str, text: str) -> str:
     if backbone == DEFAULT_BASE:
         _require_shipped(text)
-    if _is_written_as_a_path(backbone) and not Path(backbone).exists():
-        raise UsageError(f"{text}: there is no file {backbone}.")
+    if _is_written_as_a_path(backbone):
+        check_there(Path(backbone), text, f"there is no file {backbone}")
     return backbone
 
 
 def _is_written_as_a_path(text: str) -> bool:
     separators = [os.sep, *([os.altsep] if os.altsep else [])]
-    return any(s in text for s in separators) or Path(text).suffix in (".safetensors", ".pth")
+    named = any(s in text for s in separators) or Path(text).suffix in (".safetensors", ".pth")
+    return named or os.path.lexists(text)
 
 
 def _require_shipped(text: str) -> None:

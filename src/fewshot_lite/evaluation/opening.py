@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -218,7 +219,7 @@ def _check_size(method: Method) -> None:
 
 def _shipped(base: str, text: str) -> Path | None:
     """Return the file of a shipped model; None for torchvision's names."""
-    if Path(base).is_dir() and base not in NETWORKS:
+    if os.path.isdir(base) and base not in NETWORKS:  # noqa: PTH112
         raise UsageError(f"{text}: {base} is a folder. Give a checkpoint, or torchvision's name.")
     try:
         path = find_base(base)

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from fewshot_lite.core.errors import FewshotError, InputError, UsageError
-from fewshot_lite.core.files import as_path
+from fewshot_lite.core.files import as_path, check_there, why_not_there
 from fewshot_lite.core.text import as_disks_see
-from fewshot_lite.images.kinds import why_no_photo
+from fewshot_lite.images.kinds import NOT_A_PHOTO, why_no_photo
 
 if TYPE_CHECKING:  # `--help` must not import numpy
     from fewshot_lite.images.photo import Source
@@ -46,6 +46,11 @@ class Skipped:
 
     path: Path
     reason: str
+
+
+def first_reason(skipped: Sequence[Skipped]) -> str:
+    """Return the first of the files that were left out, and why, in brackets; "" without any."""
+    return "".join(f" ({item.path.name}: {item.reason})" for item in skipped[:1])
 
 
 @dataclass(frozen=True)
@@ -126,7 +131,10 @@ def walk_photos(
             inside.discard(parent)
             continue
         if entry is not folder and not _is_folder(entry):
-            yield entry, why_no_photo(entry, videos=videos)
+            problem = why_no_photo(entry, videos=videos)
+            if problem == NOT_A_PHOTO and not entry.suffix:  # perhaps a folder of photos
+                problem = _why_lost(entry) or problem
+            yield entry, problem
             continue
         real = _real(entry, parent)
         if real in leave_out:
@@ -173,6 +181,15 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
+def _why_lost(entry: Path) -> str | None:
+    """Return why an entry of a folder cannot be opened, as for a link in a loop; None if it can."""
+    try:
+        entry.stat()
+    except OSError as error:
+        return why_not_there(error)[0]
+    return None
+
+
 def subfolders(folder: Path) -> list[Path]:
     """Return the visible sub-folders of a folder, sorted; raise OSError if it cannot be read."""
     return [path for path in _visible(folder) if _is_folder(path)]
@@ -180,12 +197,7 @@ def subfolders(folder: Path) -> list[Path]:
 
 def require_folder(folder: Path) -> Path:
     """Return the folder; raise UsageError if it is missing, a file or unreadable."""
-    try:
-        exists = folder.exists()
-    except OSError as error:  # inside a private folder, or a name too long
-        raise UsageError(f"{folder}: {error.strerror}.") from None
-    if not exists:
-        raise UsageError(f"{folder}: no such folder.")
+    check_there(folder, missing="no such folder")
     if not folder.is_dir():
         raise UsageError(
             f"{folder}: a file, not a folder. Give a folder with one folder per class."
@@ -193,7 +205,9 @@ def require_folder(folder: Path) -> Path:
     try:
         _visible(folder)
     except OSError:
-        raise UsageError(f"{folder}: no permission to read this folder.") from None
+        raise UsageError(
+            f"{folder}: no permission to read this folder. Change that, or give a copy."
+        ) from None
     return folder
 
 
@@ -213,6 +227,11 @@ def scan_classes(folder: Path, name: str | None = None, *, videos: bool = False)
     """
     require_folder(folder)
     folders = subfolders(folder)
+    skipped = [
+        Skipped(path, _why_lost(path) or "not inside a class folder")
+        for path in _visible(folder)
+        if not _is_folder(path)
+    ]
     if not folders:
         loose = [path for path, why in walk_photos(folder, videos=videos) if why is None]
         if loose:
@@ -221,18 +240,13 @@ def scan_classes(folder: Path, name: str | None = None, *, videos: bool = False)
                 f"e.g. {folder / 'mug' / loose[0].name} and {folder / 'keys'}{os.sep}..."
             )
         raise FewshotError(
-            f"{folder}: no class folders. It needs one folder per class with that class's photos "
-            "inside."
+            f"{folder}: no class folders{first_reason(skipped)}. It needs one folder per class "
+            "with that class's photos inside."
         )
     _check_level(folder, folders, videos=videos)
     check_class_names(folder, [path.name for path in folders])
     paths: list[Path] = []
     labels: list[int] = []
-    skipped = [
-        Skipped(path, "not inside a class folder")
-        for path in _visible(folder)
-        if not _is_folder(path)
-    ]
     above = frozenset([os.path.realpath(folder)])  # a link back to it would mix the classes
     for label, path in enumerate(folders):
         for photo, problem in walk_photos(path, above=above, videos=videos):

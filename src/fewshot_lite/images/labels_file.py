@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.core.files import check_file
 from fewshot_lite.images.folders import LabelledImages, check_class_names, is_part, require_folder
 from fewshot_lite.images.photo import Source, place_of
 from fewshot_lite.images.regions import Region, as_box
@@ -54,14 +55,12 @@ def scan_labels(folder: Path, labels: Path) -> LabelledImages:
         UsageError: one of the two is missing.
         FewshotError: the table cannot be read, a row is wrong, or class names cannot be told apart.
     """
-    if folder.is_file():
+    if os.path.isfile(folder):  # noqa: PTH113  # `require_folder` reports what is wrong
         raise UsageError(
             f"{folder}: a file. With --labels, give the folder that the photos are in."
         )
     require_folder(folder)
-    if not labels.is_file():
-        reason = "a folder, not a file" if labels.is_dir() else "no such file"
-        raise UsageError(f"--labels {labels}: {reason}.")
+    check_file(labels, f"--labels {labels}")
     if labels.stat().st_size > _MOST_BYTES:
         raise FewshotError(f"{labels}: larger than {_MOST_BYTES // 10**6} MB, as no table is.")
     sources: list[Source] = []

@@ -26,6 +26,7 @@ import PIL
 from PIL import Image, UnidentifiedImageError, features
 
 from fewshot_lite.core.errors import worded
+from fewshot_lite.core.files import why_not_there
 from fewshot_lite.images.kinds import RAW_DATA, begins_as_video, is_raw_data
 
 # Pillow logs damaged files as well as raising: keep the log off stderr, unless a handler is set.
@@ -173,12 +174,11 @@ def _silence_libtiff() -> None:
 
 
 def check_file(path: Path, most: int = MAX_BYTES) -> None:
-    """Raise PhotoError unless `path` is a regular, non-empty file of at most `most` bytes.
-
-    Raises:
-        OSError: the file does not exist or cannot be accessed.
-    """
-    status = path.stat()
+    """Raise PhotoError unless `path` is a regular, non-empty file of at most `most` bytes."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        raise PhotoError(why_not_there(error)[0]) from None
     if stat.S_ISDIR(status.st_mode):
         raise PhotoError("a folder, not a photo")
     if not stat.S_ISREG(status.st_mode):  # opening a pipe would block

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fewshot_lite.core import checkpoint
 from fewshot_lite.core.errors import TAKE_ANOTHER, FewshotError, UsageError
+from fewshot_lite.core.files import check_there
 from fewshot_lite.core.text import some_of
 from fewshot_lite.networks import timm_models
 from fewshot_lite.networks.architectures import CONV4, preprocessing
@@ -86,8 +87,7 @@ def _published(name: str, image_size: int) -> tuple[dict[str, Tensor], dict[str,
 def _load_from_file(
     name: str | None, path: Path, image_size: int | None, foreign_size: int | None, flag: str
 ) -> tuple[Backbone, dict[str, Any]]:
-    if not path.exists():
-        raise UsageError(f"{flag} {path}: no such file. Give a file or 'default'.")
+    check_there(path, f"{flag} {path}", remedy="Give a file or 'default'.")
     if path.is_dir():
         raise UsageError(f"{flag} {path}: a folder. Give a file or 'default'.")
     record: dict[str, Any] = {"weights": path.name, "sha256": checkpoint.sha256(path)}

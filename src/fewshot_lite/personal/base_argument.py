@@ -56,7 +56,7 @@ def parse_base(base: str | Path = DEFAULT_BASE, weights: str | Path | None = Non
             f"networks, not with {text!r}.{hint}"
         )
     path = Path(base)
-    if known or path.exists() or path.suffix or os.sep in text:
+    if known or os.path.lexists(path) or path.suffix or os.sep in text:
         _refuse_state_dict(path)
         return Base(checkpoint=find_base(base))
     hint = near(text, (DEFAULT_BASE, *shipped))
@@ -76,7 +76,7 @@ def _weights(weights: str | Path | None) -> Path | None:
 
 
 def _refuse_state_dict(path: Path) -> None:
-    if path.suffix in (".pth", ".pt") and path.is_file():
+    if path.suffix in (".pth", ".pt") and os.path.isfile(path):  # noqa: PTH113
         name = max((n for n in NETWORKS if path.name.startswith(n)), key=len, default="resnet18")
         raise UsageError(
             f"--base {path}: weights of a network, not a model of fewshot-lite. Name the network: "

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from fewshot_lite.core.config import check_switch
 from fewshot_lite.core.errors import UsageError
+from fewshot_lite.core.files import check_there
 from fewshot_lite.images.bit_depths import recorded_whites, with_whites
 from fewshot_lite.images.decoding import digest_of
 from fewshot_lite.images.folders import Skipped
@@ -143,8 +144,8 @@ class PhotoClassifier(ABC):
         (source,) = sources
         if _is_folder(source):
             return list(answers)
-        if isinstance(source, Path) and not os.path.exists(source):  # noqa: PTH110
-            raise UsageError(f"photos: {source}: no such file.")
+        if isinstance(source, Path):
+            check_there(source, f"photos: {source}")
         return next(answers)
 
     def classify_stream(

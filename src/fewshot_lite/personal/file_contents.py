@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +70,7 @@ class Contents:
 
 def check_there(path: Path) -> None:
     """Raise a UsageError that says how to make a personal model if the default file is missing."""
-    if path == DEFAULT_PERSONAL and not path.exists():
+    if path == DEFAULT_PERSONAL and not os.path.lexists(path):
         raise UsageError(
             f"There is no {path} here. Make one with `fewshot-lite adapt FOLDER`, or name "
             "yours with --model."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -47,7 +48,7 @@ def load(
         FewshotError: a damaged file, or weights that cannot be downloaded.
     """
     path = as_path(base, "base")
-    if weights is None and path.is_file():
+    if weights is None and os.path.isfile(path):  # noqa: PTH113
         if path.suffix.lower() == ".onnx":
             return open_personal(path, device=device)
         if path.suffix.lower() == ".safetensors":

@@ -26,7 +26,7 @@ from fewshot_lite.images.bit_depths import WHITES, find_whites
 from fewshot_lite.images.clips import clip_of, with_frames
 from fewshot_lite.images.decoding import decode_pixels
 from fewshot_lite.images.finding import find_labelled
-from fewshot_lite.images.folders import LabelledImages, Skipped
+from fewshot_lite.images.folders import LabelledImages, Skipped, first_reason
 from fewshot_lite.images.inputs import Photo, as_sources, is_photo
 from fewshot_lite.images.photo import Source, Square, place_of
 from fewshot_lite.images.prefetch import decoded_batches
@@ -305,7 +305,7 @@ def _read(folder: LabelledImages, size: int, reading: Reading) -> Support:
     if len(folder.class_names) == 1:
         raise FewshotError(
             f"{_spelled(folder)}: one class only ({folder.class_names[0]!r}), so there is nothing "
-            "to tell apart. Add photos of something else."
+            f"to tell apart{first_reason(folder.skipped)}. Add photos of something else."
         )
     places, whites = tuple(map(place_of, folder.paths)), find_whites(folder.paths)
     examiner = Examiner(folder, size)

@@ -15,7 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fewshot_lite.core.errors import FewshotError, UsageError
-from fewshot_lite.core.files import DEFAULT_PERSONAL, as_path, atomic_path, failing_as, sha256
+from fewshot_lite.core.files import (
+    DEFAULT_PERSONAL,
+    as_path,
+    atomic_path,
+    check_there,
+    failing_as,
+    sha256,
+)
 from fewshot_lite.core.tensor_files import read_meta
 
 
@@ -66,8 +73,8 @@ def undo(path: str | Path = DEFAULT_PERSONAL) -> Undone:
     """
     path = as_path(path, "path")
     backup = backup_of(path)
-    if not (os.path.lexists(path) or os.path.lexists(backup)):
-        raise UsageError(f"{path}: no such file. Give the model that `--force` or an edit changed.")
+    if not os.path.lexists(backup):
+        check_there(path, remedy="Give the model that `--force` or an edit changed.")
     if path.is_dir() or not backup.is_file():
         raise UsageError(
             f"{path}: nothing to undo. What `--force`, `add`, `remove` and `rename` write over is "

@@ -10,7 +10,7 @@ from pathlib import Path
 from zipfile import is_zipfile
 
 from fewshot_lite.core.errors import UsageError
-from fewshot_lite.core.files import DEFAULT_PERSONAL, EXPORTED, sha256
+from fewshot_lite.core.files import EXPORTED, check_there, sha256
 from fewshot_lite.images.folders import require_folder
 from fewshot_lite.serve.guard import LOOPBACK, Limits
 
@@ -63,7 +63,7 @@ def find_target(path: Path | None) -> Target:
     """
     if path is None:
         return Target(_data_folder() / "page")
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112  # `check_model` reports what cannot be accessed
         return Target(require_folder(path))
     check_model(path)
     if path.suffix.lower() != ".safetensors":
@@ -83,11 +83,10 @@ def _hint(path: Path) -> str:
 
 def check_model(path: Path) -> None:
     """Raise UsageError if there is no such file."""
+    remedy = "Check its name, or make a model with `fewshot-lite adapt FOLDER`."
+    check_there(path, missing="no such file or folder", remedy=remedy)
     if path.is_dir():
         raise UsageError(f"{path}: a folder. With --api-only, give a personal model.")
-    if not path.exists():
-        hint = " Make one with `fewshot-lite adapt FOLDER`." if path == DEFAULT_PERSONAL else ""
-        raise UsageError(f"{path}: no such file or folder.{hint}")
 
 
 def check_web() -> None:

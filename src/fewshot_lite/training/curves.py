@@ -10,7 +10,7 @@ from typing import Any
 
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.figures import check_figure, require_matplotlib, save_figure, to_draw
-from fewshot_lite.core.files import READING, failing_as
+from fewshot_lite.core.files import READING, check_there, failing_as
 
 #: The values of a "step" line that are plotted.
 STEP_VALUES = ("loss", "accuracy", "gradient_norm", "waiting", "tasks_per_second")
@@ -45,8 +45,7 @@ def read_curves(log: Path) -> dict[tuple[str, str], Curve]:
         UsageError: the file does not exist, or is not such a log.
         FewshotError: it cannot be read.
     """
-    if not log.exists():
-        raise UsageError(f"{log}: no such file. {_GIVE}")
+    check_there(log, remedy=_GIVE)
     try:
         with failing_as(log, READING):
             text = log.read_text("utf-8")

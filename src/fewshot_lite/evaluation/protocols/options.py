@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -141,6 +142,6 @@ def check_pair(support: Path | None, query: Path | None) -> bool:
         raise UsageError(f"{given}: needs {missing} too, the folder of the other photos.")
     if support is None or query is None:
         return False
-    if support.exists() and query.exists() and support.samefile(query):
+    if os.path.realpath(support) == os.path.realpath(query):
         raise UsageError(f"--support and --query: both are {support}. Give it as DATA instead.")
     return True

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fewshot_lite.core.errors import UsageError
-from fewshot_lite.core.files import check_output
+from fewshot_lite.core.files import check_output, check_writable
 from fewshot_lite.images.kinds import PHOTO_ENDINGS
 from fewshot_lite.personal.bulk.sorting import Sorter, SortingProblem
 from fewshot_lite.personal.bulk.writers import (
@@ -114,13 +114,8 @@ class Outputs:
         real = os.path.realpath(folder)
         if real in taken:
             raise UsageError(f"--sort-into {folder}: the same path as {taken[real]}. Name another.")
-        if folder.exists() and not folder.is_dir():
-            raise UsageError(f"--sort-into {folder}: a file, not a folder. Give another name.")
-        above = folder.absolute().parent
-        if not above.is_dir():
-            raise UsageError(f"--sort-into {folder}: there is no folder {above}. Create it first.")
-        if not os.access(folder if folder.exists() else above, os.W_OK | os.X_OK):
-            raise UsageError(f"--sort-into {folder}: cannot be written to.")
+        home = folder if os.path.lexists(folder) else folder.absolute().parent
+        check_writable(home, f"--sort-into {folder}")
         for path in inputs:
             inside = os.path.realpath(path)
             if inside == real or inside.startswith(real.rstrip(os.sep) + os.sep):

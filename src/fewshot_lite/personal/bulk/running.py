@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Unpack
 
 from fewshot_lite.core.errors import UsageError
+from fewshot_lite.core.files import check_there
 from fewshot_lite.images.folders import Skipped
 from fewshot_lite.images.kinds import NOT_ASKED_FOR
 from fewshot_lite.images.photo import Source
@@ -131,6 +132,7 @@ def watch_folders(
 def check_watched(paths: Iterable[Path]) -> None:
     """Raise a UsageError for a path that is no folder."""
     for path in paths:
+        check_there(path, f"--watch {path}", "no such folder")
         if not path.is_dir():
             raise UsageError(f"--watch: {path} is no folder. Give folders that photos arrive in.")
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fewshot_lite.core.errors import FewshotError, UsageError
+from fewshot_lite.core.files import check_there
 from fewshot_lite.images.clips import frames_of
 from fewshot_lite.images.finding import find_labelled
 from fewshot_lite.images.folders import (
@@ -83,7 +84,7 @@ def find_additions(
                 additions.append(Addition(photo, classes[k], f"{classes[k]}/{_posix(within)}"))
             continue
         homes.append((name, path))
-        root = path if path.is_dir() else path.parent
+        root = path if os.path.isdir(path) else path.parent  # noqa: PTH112
         for photo, problem in _photos(path):
             if problem is None:
                 additions.append(Addition(photo, name, f"{name}/{_posix(photo.relative_to(root))}"))
@@ -127,9 +128,9 @@ def with_frames(additions: Sequence[Addition], size: int, number: int | None) ->
 
 def _check_class_folders(path: Path) -> None:
     """Refuse paths that need --class."""
-    if path.is_file() and zipfile.is_zipfile(path):
+    if os.path.isfile(path) and zipfile.is_zipfile(path):  # noqa: PTH113
         return
-    if path.is_file():
+    if os.path.isfile(path):  # noqa: PTH113
         raise UsageError(f"{path}: a file, not a folder. For a photo, say what it shows: --class.")
     require_folder(path)
     photos = [entry for entry, problem in walk_photos(path, videos=True) if problem is None]
@@ -142,9 +143,8 @@ def _check_class_folders(path: Path) -> None:
 
 def _photos(path: Path) -> Iterator[tuple[Path, str | None]]:
     """Yield a photo, or those in a folder of one class, each with its problem, if any."""
-    if not path.is_dir():
-        if not os.path.lexists(path):
-            raise UsageError(f"{path}: no such file or folder.")
+    if not os.path.isdir(path):  # noqa: PTH112
+        check_there(path, missing="no such file or folder")
         yield path, None
         return
     require_folder(path)
