@@ -59,7 +59,7 @@ def test_the_folder_of_an_output_must_exist(tmp_path: Path, force: bool) -> None
 
 def test_a_file_is_no_folder_for_an_output(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert "there is no folder" in refusal(tmp_path / "file" / "x.safetensors")
+    assert "file is a file, not a folder" in refusal(tmp_path / "file" / "x.safetensors")
 
 
 def test_the_folder_of_an_output_must_be_writable(

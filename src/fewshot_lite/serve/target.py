@@ -83,7 +83,7 @@ def _hint(path: Path) -> str:
 
 def check_model(path: Path) -> None:
     """Raise UsageError if there is no such file."""
-    remedy = "Check its name, or make a model with `fewshot-lite adapt FOLDER`."
+    remedy = "Check its name. Make one with `fewshot-lite adapt FOLDER`."
     check_there(path, missing="no such file or folder", remedy=remedy)
     if path.is_dir():
         raise UsageError(f"{path}: a folder. With --api-only, give a personal model.")

@@ -40,7 +40,7 @@ def out(**paths: str | bool) -> Outputs:
         (out(csv="-", json="-"), "^--csv and --json: only one can go to stdout"),
         (out(sort_into="in"), "^--sort-into in: in is or lies in it"),
         (out(sort_into="."), "^--sort-into .: one is or lies in it"),
-        (out(sort_into="old.csv"), "^--sort-into old.csv: a file, not a folder"),
+        (out(sort_into="old.csv"), "^--sort-into old.csv: old.csv is a file, not a folder"),
         (out(sort_into="nowhere/x"), "^--sort-into nowhere/x: there is no folder"),
         (out(sort_into="new", csv="new"), "^--sort-into new: the same path as --csv"),
         (out(sort_into="model"), "^--sort-into model: the same path as the model"),
