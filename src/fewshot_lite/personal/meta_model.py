@@ -163,7 +163,7 @@ class MetaModel:
     def refinement(self, pattern: str | None = None) -> Refinement:
         """Return the settings of `refine`, for the given, the stored or the default pattern.
 
-        By default FiLM parameters move, in five steps that see 12 photos, by twice the step size of
+        By default FiLM parameters move, in five steps that see 10 photos, by twice the step size of
         ten (`benchmarks/accuracy/refining.py`).
 
         Args:
@@ -175,7 +175,7 @@ class MetaModel:
         stages = Staged(self.learner.backbone).layers[:-1]
         upper = stages[max(self.learner.first_stage, len(stages) // 2) :]
         return Refinement(
-            moves="film", steps=5, film_lr=4e-3, batch=12, pattern=",".join(upper) or None
+            moves="film", steps=5, film_lr=4e-3, batch=10, pattern=",".join(upper) or None
         )
 
     @switches_checked
