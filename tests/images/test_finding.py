@@ -226,7 +226,12 @@ def test_boxes_are_regions_of_photos(folder: Path, tmp_path: Path) -> None:
         ("a.png,mug,1,2,3,x\n", r"line 1: box 1,2,3,x: give x,y,w,h"),
         ("a.png,mug,1,2,0,5\n", r"line 1: box 1,2,0,5: give"),
         ("a.png,mug,1,,3,4\n", r"line 1: box 1,,3,4: give"),
-        ("a.png,Mug\nb.png,mug\n", "differ only in case"),
+        ("a.png,Mug\nb.png,mug\n", "line 2: 'mug' and 'Mug' differ only in case"),
+        ("a.png,caf\u00e9\nb.png,cafe\u0301\n", "line 2: .* differ only in"),
+        ("a.png,tea cup\nb.png,tea  cup\n", "line 2: .* differ only in"),
+        ("a.png,mug\nb.png,\u202egum\n", "line 2: .*Take control characters and marks"),
+        ('a.png,mug\nb.png,"two\nlines"\n', r"line 3: 'two\\nlines'. Take control"),
+        ("a.png,\x1b[2J\n", "line 1: .*Take control"),
         ("a.png,mug\nb.png,keys\n", r"none of its files is there, e.g. .*a.png. Paths in it begin"),
         ("a" * 999 + ".png,mug\n", "none of its files is there"),
         (

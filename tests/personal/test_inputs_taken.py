@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,12 @@ from fewshot_lite import FewShotClassifier
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.images.folders import some_folders
 from fewshot_lite.images.regions import Region
+from fewshot_lite.personal.bulk.sorting import Sorter, class_of_folder
 from fewshot_lite.personal.exported_model import ExportedModel
 from fewshot_lite.personal.meta_model import MetaModel
 from fewshot_lite.personal.personal_model import PersonalModel
-from photos import SIZE, draw_classes, tiny_model
+from fewshot_lite.personal.suggesting import copy_for_sorting
+from photos import SIZE, contents, draw_classes, draw_photo, tiny_model
 
 
 def pixels(path: Path) -> np.ndarray[Any, Any]:
@@ -299,6 +302,17 @@ def test_an_argument_of_another_type_is_named_in_one_line(
         ([" mug", "keys"] * 2, "' mug': spaces around the name of a class. Name it 'mug'"),
         (["m" * 300, "keys"] * 2, "300 bytes are too long for the name of a class"),
         (["\ud800", "keys"] * 2, "not valid Unicode"),
+        (["", "keys"] * 2, "labels: a class without a name"),
+        ([" \t", "keys"] * 2, r"labels: |labels\[0\] is"),
+        (["keys", "mug\nred"] * 2, r"labels\[1\] is 'mug\\nred'. Take control characters"),
+        (["keys", "a\0"] * 2, r"labels\[1\] is 'a\\x00'. Take control"),
+        (["keys", "\x1b[2Jmug"] * 2, r"labels\[1\] is"),
+        (["keys", "\u202egum"] * 2, r"labels\[1\] is"),
+        (["caf\u00e9", "cafe\u0301"] * 2, "differ only in case, in spaces or in how"),
+        (["\ufb01sh", "fish"] * 2, "differ only in"),
+        (["tea  cup", "tea cup"] * 2, "differ only in"),
+        (["tea\u00a0cup", "tea cup"] * 2, "differ only in"),
+        (["Mug", "mug"] * 2, "differ only in"),
     ],
 )
 def test_labels_that_would_not_be_classes_of_their_own_name(
@@ -337,3 +351,38 @@ def test_labels_of_one_kind_are_taken_as_before(base: MetaModel, photos: list[Pa
     for labels in ([1, 2, 1, 2], np.array([1, 2, 1, 2]), torch.tensor([1, 2, 1, 2])):
         assert base.adapt(photos[:4], labels).class_names == ("1", "2")
     assert base.adapt(photos[:4], list(torch.tensor([1, 2, 1, 2]))).class_names == ("1", "2")
+
+
+#: Names that are no folder's, or another one's on some system.
+ODD = ("../up", "..", ".", "a/b", "a_b", "a\\b", "CON", "x.", ".git", "thumbs.db", "lost+found")
+
+
+def test_names_that_are_no_folders_come_back_from_the_folders_made_for_them(
+    base: MetaModel, folder: Path, photos: list[Path], tmp_path: Path
+) -> None:
+    others = [draw_photo(k, Random(f"odd {k} {i}")) for k in range(len(ODD)) for i in range(2)]
+    labels = [name for name in ODD for _ in range(2)]
+    personal = base.adapt(others, labels)
+    assert set(personal.class_names) == set(ODD)
+    before = contents(tmp_path)
+    sorter = Sorter(tmp_path / "sorted", personal.class_names)
+    for number, (image, label) in enumerate(zip(others, labels, strict=True)):
+        path = tmp_path / f"{number}.png"
+        image.resize((48, 48)).save(path)
+        placed = sorter.place(path, label)
+        assert placed.parent.parent == tmp_path / "sorted"
+        path.unlink()
+    sorter.close()
+    assert all(
+        str(name).startswith("sorted/") for name in contents(tmp_path).keys() - before.keys()
+    )
+    edit = fewshot_lite.add(personal, tmp_path / "sorted")
+    assert set(edit.model.class_names) == set(ODD)
+    assert edit.new == ()
+    assert set(edit.changes) | {twin.wanted for twin in edit.duplicates} == set(ODD)
+    suggested = fewshot_lite.suggest(personal, photos)
+    copy_for_sorting(suggested, personal.class_names, tmp_path / "to_sort")
+    homes = [path for path in (tmp_path / "to_sort").iterdir() if path.is_dir()]
+    assert {class_of_folder(home.name, personal.class_names) for home in homes} == set(ODD)
+    personal.save(tmp_path / "odd.safetensors")
+    assert PersonalModel.load(tmp_path / "odd.safetensors").class_names == personal.class_names

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import zipfile
@@ -404,7 +405,36 @@ def test_models_that_cannot_change_say_why(file: Path, tmp_path: Path) -> None:
                 assert (answer.status_code, why in answer.json()["error"]) == (409, True)
         assert contents(tmp_path) == before
     with TestClient(api_app(GrowingModel(file)), HOME) as client:
+        for name in ("CON", "mug.", "..", "%20"):
+            answer = client.post(f"/v1/classes/{name}/photos?create=true", content=_PHOTO)
+            assert (answer.status_code, "no name for a class" in answer.text) in (
+                (400, True),
+                (404, False),  # ".." is resolved by clients
+            )
         assert "nothing to undo" in client.post("/v1/undo").json()["error"]
+
+
+def test_a_model_in_a_folder_that_cannot_be_written_to_says_what_to_do(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, access = contents(file.parent), os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: mode == os.R_OK and access(path, mode))
+    with TestClient(api_app(GrowingModel(file)), HOME) as client:
+        answer = client.post("/v1/classes/mug/photos", content=photo(0, 79).data)
+        assert answer.status_code == 409
+        assert answer.json()["error"].endswith("Serve a copy in a folder that you may write to.")
+        assert client.post("/v1/classify", content=_PHOTO).status_code == 200
+    assert contents(file.parent) == before
+
+
+def test_a_class_that_is_no_folder_name_takes_photos_as_others_do(file: Path) -> None:
+    odd = fewshot_lite.load(file)
+    assert isinstance(odd, PersonalModel)
+    odd = fewshot_lite.add(odd, [photo(n, 80).data for n in (1, 2)], labels=["a/b"] * 2).model
+    odd.save(file, force=True)
+    growing = GrowingModel(file)
+    assert growing.add("a/b", [photo(3, 80)]) == [None]
+    assert PersonalModel.load(file).shots["a/b"] == 3
 
 
 def test_where_the_saved_model_is_damaged_it_is_made_anew(session: Session, tmp_path: Path) -> None:

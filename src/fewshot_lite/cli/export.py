@@ -10,6 +10,7 @@ from typing import Annotated
 from fewshot_lite.cli.options import Force, Json, argument, option
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.files import AN_EXPORT, DEFAULT_PERSONAL, EXPORTED, check_there
+from fewshot_lite.core.text import some_of
 from fewshot_lite.images.finding import find_labelled
 from fewshot_lite.images.folders import require_folder
 from fewshot_lite.personal.export.formats import ENDINGS, Format, check_export
@@ -73,6 +74,9 @@ def export(
 
     with render.err.status("Exporting…"):
         result = export_model(model, output, format=format, int8=int8, force=force)
+    if result.missing:
+        none_of = f"no photos of {some_of(result.missing)}"
+        render.print_note(f"--int8 {int8}: {none_of}, so eight bits were not tried on them.")
     if json:
         render.print_json(asdict(result))
         return

@@ -28,6 +28,8 @@ _CHECK_ACCESS = "Check its permissions and its disk."
 
 #: Why nothing can be opened at a path, and the remedy, by the number of the system's error.
 NO_FILE = "no such file"
+_MAKE_WRITABLE = "Make that writable, or give another place."
+_NOT_WRITABLE = dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _MAKE_WRITABLE)
 _NOT_THERE = {
     errno.ENOENT: (NO_FILE, _LOOK_FOR_IT),
     errno.ELOOP: ("a link that leads back to itself", "Give what it should lead to."),
@@ -112,7 +114,7 @@ def _is_stream(path: Path) -> bool:
 def failing_as(
     name: object, failure: str = WRITING, kind: type[FewshotError] = FewshotError
 ) -> Iterator[None]:
-    """Convert OSErrors within into a `kind` with name and reason, and a remedy if `READING` failed.
+    """Convert OSErrors within into a `kind` with name, reason and a remedy, if one is known.
 
     A BrokenPipeError passes through: the reader of a pipe has left.
     """
@@ -122,8 +124,9 @@ def failing_as(
         raise
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        remedy = f" {why_not_there(error)[1]}" if failure == READING else ""
-        raise kind(f"{name}: {failure} ({reason}).{remedy}") from None
+        remedy = _NOT_WRITABLE.get(error.errno or 0, "")
+        remedy = why_not_there(error)[1] if failure == READING else remedy
+        raise kind(f"{name}: {failure} ({reason}). {remedy}".rstrip()) from None
 
 
 @contextlib.contextmanager

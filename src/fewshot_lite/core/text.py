@@ -15,6 +15,10 @@ from pathlib import PurePath
 _TURNING = frozenset(
     "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff"
 )
+#: How names differ for which `as_disks_see` is equal.
+DIFFER_ONLY = "differ only in case, in spaces or in how their letters are stored"
+#: The remedy for a class name with characters for which `is_hidden` holds.
+NO_CONTROLS = "Take control characters and marks of writing direction out of the name of a class."
 #: Characters that start a formula in spreadsheets.
 _FORMULA = ("=", "+", "-", "@")
 
@@ -34,11 +38,12 @@ def visible(text: str) -> str:
 
 
 def as_disks_see(name: str) -> str:
-    """Normalise a name, so that names that some file systems treat as one become equal.
+    """Normalise a name, so that names that file systems or people take for one become equal.
 
     Windows and macOS ignore case, Windows ignores trailing spaces, and macOS decomposes accents.
+    Nobody sees two spaces for one, or other encodings of a letter (compatibility forms).
     """
-    return unicodedata.normalize("NFC", name).lower().strip()
+    return " ".join(unicodedata.normalize("NFKC", name).lower().split())
 
 
 def some_of(names: Sequence[str], most: int = 5) -> str:

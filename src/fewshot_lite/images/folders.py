@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Self
 
 from fewshot_lite.core.errors import FewshotError, InputError, UsageError
 from fewshot_lite.core.files import as_path, check_there, why_not_there
-from fewshot_lite.core.text import as_disks_see
+from fewshot_lite.core.text import DIFFER_ONLY, as_disks_see
 from fewshot_lite.images.kinds import NOT_A_PHOTO, why_no_photo
 
 if TYPE_CHECKING:  # `--help` must not import numpy
@@ -319,8 +319,8 @@ def check_class_names(folder: Path, names: Iterable[str]) -> None:
         twin = seen.setdefault(as_disks_see(name), name)
         if twin != name:
             raise FewshotError(
-                f"{folder}: the class folders {twin!r} and {name!r} differ only in case, in spaces "
-                "around them or in how accents are stored. Rename or merge them."
+                f"{folder}: the class folders {twin!r} and {name!r} {DIFFER_ONLY}. Rename or merge "
+                "them."
             )
 
 

@@ -19,8 +19,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from fewshot_lite.core.errors import FewshotError, UsageError
-from fewshot_lite.core.files import check_file
-from fewshot_lite.images.folders import LabelledImages, check_class_names, is_part, require_folder
+from fewshot_lite.core.files import READING, check_file, failing_as
+from fewshot_lite.core.text import DIFFER_ONLY, NO_CONTROLS, as_disks_see, is_hidden
+from fewshot_lite.images.folders import LabelledImages, is_part, require_folder
 from fewshot_lite.images.photo import Source, place_of
 from fewshot_lite.images.regions import Region, as_box
 
@@ -65,17 +66,22 @@ def scan_labels(folder: Path, labels: Path) -> LabelledImages:
         raise FewshotError(f"{labels}: larger than {_MOST_BYTES // 10**6} MB, as no table is.")
     sources: list[Source] = []
     row_labels: list[str] = []
-    parts = set[str]()
+    parts, spelled = set[str](), dict[str, str]()
     for line, cells in _rows(labels):
         where = f"{labels}, line {line}"
         for cell in ("file", "label"):
             if not cells[cell]:
                 raise FewshotError(f"{where}: no {cell}.")
+        label = cells["label"]
+        if any(map(is_hidden, label)):
+            raise FewshotError(f"{where}: {label!r}. {NO_CONTROLS}")
+        if (twin := spelled.setdefault(as_disks_see(label), label)) != label:
+            raise FewshotError(f"{where}: {label!r} and {twin!r} {DIFFER_ONLY}. Spell them alike.")
         try:
             sources.append(_source(_place(folder, cells["file"]), cells))
         except UsageError as error:
             raise FewshotError(f"{where}: {error.args[0]}") from None
-        row_labels.append(cells["label"])
+        row_labels.append(label)
         parts.add(cells.get("part", ""))
     if not sources:
         raise FewshotError(f"{labels}: no rows. It needs a file and a label in each.")
@@ -85,7 +91,6 @@ def scan_labels(folder: Path, labels: Path) -> LabelledImages:
             "Give a table of one, and try the model on another."
         )
     names = tuple(sorted(set(row_labels)))
-    check_class_names(labels, names)
     if not any(map(_is_there, map(place_of, sources))):
         raise FewshotError(
             f"{labels}: none of its files is there, e.g. {place_of(sources[0])}. Paths in it begin "
@@ -120,9 +125,10 @@ def _rows(labels: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield line numbers and cells by column name: file, label and others."""
     columns: dict[str, int] | None = None
     try:
-        with labels.open("rb") as raw:
+        with failing_as(labels, READING), labels.open("rb") as raw:
             utf16 = raw.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # Excel's text files
-        with labels.open(encoding="utf-16" if utf16 else "utf-8-sig", newline="") as file:
+        encoding = "utf-16" if utf16 else "utf-8-sig"
+        with failing_as(labels, READING), labels.open(encoding=encoding, newline="") as file:
             first = file.readline()
             file.seek(0)
             reader = csv.reader(file, delimiter=max(",;\t", key=first.count))
@@ -145,8 +151,6 @@ def _rows(labels: Path) -> Iterator[tuple[int, dict[str, str]]]:
         raise FewshotError(f"{labels}: not UTF-8 text. Save it as CSV in UTF-8.") from None
     except csv.Error as error:
         raise FewshotError(f"{labels}: not CSV ({error}).") from None
-    except OSError as error:
-        raise FewshotError(f"{labels}: cannot be read ({error.strerror or error}).") from None
 
 
 def _header(row: Sequence[str]) -> dict[str, int]:

@@ -291,14 +291,10 @@ def _reason(error: Exception) -> str:
     """Return a short one-line reason without the path."""
     if isinstance(error, UnidentifiedImageError):
         return "not an image, or badly damaged"
-    if isinstance(error, FileNotFoundError):
-        return "no such file"
-    if isinstance(error, PermissionError):
-        return "no permission to read it"
     if isinstance(error, MemoryError):
         return "not enough memory to decode it"
     if isinstance(error, OSError) and error.strerror:  # str(error) would name the path
-        return error.strerror.lower()
+        return why_not_there(error)[0]
     text = shorten(str(error), 100, placeholder=" ...")
     if "truncated" in text.lower() or "end of file" in text.lower():
         return "truncated image"

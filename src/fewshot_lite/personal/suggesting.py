@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot_lite.core.errors import FewshotError, UsageError
-from fewshot_lite.core.files import as_path, check_new_folder
+from fewshot_lite.core.files import as_path, check_new_folder, failing_as
 from fewshot_lite.images.bit_depths import recorded_whites, with_whites
 from fewshot_lite.images.decoding import digest_of
 from fewshot_lite.images.folders import Skipped
@@ -171,21 +171,20 @@ def copy_for_sorting(suggestions: Suggestions, class_names: Iterable[str], folde
     class_names = list(class_names)
     homes = folder_names([*class_names, UNKNOWN])
     check_new_folder(folder, "--copy-into")
-    try:
-        with tempfile.TemporaryDirectory(prefix=".fewshot-lite-", dir=folder.parent) as unfinished:
-            new = Path(unfinished) / "folder"
-            new.mkdir()
-            for name in class_names:
-                (new / homes[name]).mkdir()
-            for rank, item in enumerate(suggestions.photos, start=1):
-                if item.path is not None:
-                    name = file_name(item.path, before=f"{rank:03d} ")
-                    shutil.copyfile(item.path, new / name)
-            check_new_folder(folder, "--copy-into")
-            new.rename(folder)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise FewshotError(f"--copy-into {folder}: could not be written ({reason}).") from None
+    with (
+        failing_as(f"--copy-into {folder}"),
+        tempfile.TemporaryDirectory(prefix=".fewshot-lite-", dir=folder.parent) as unfinished,
+    ):
+        new = Path(unfinished) / "folder"
+        new.mkdir()
+        for name in class_names:
+            (new / homes[name]).mkdir()
+        for rank, item in enumerate(suggestions.photos, start=1):
+            if item.path is not None:
+                name = file_name(item.path, before=f"{rank:03d} ")
+                shutil.copyfile(item.path, new / name)
+        check_new_folder(folder, "--copy-into")
+        new.rename(folder)
 
 
 @torch.no_grad()

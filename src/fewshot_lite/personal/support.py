@@ -20,7 +20,7 @@ from fewshot_lite import __version__
 from fewshot_lite.core.config import COUNT, check_number
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.progress import OnDone
-from fewshot_lite.core.text import as_disks_see
+from fewshot_lite.core.text import DIFFER_ONLY, NO_CONTROLS, as_disks_see, is_hidden
 from fewshot_lite.heads.in_numpy import Array
 from fewshot_lite.images.bit_depths import WHITES, find_whites
 from fewshot_lite.images.clips import clip_of, with_frames
@@ -257,6 +257,8 @@ def _as_names(labels: Iterable[Any]) -> list[str]:
                 "for each photo."
             )
         name = str(label)
+        if any(map(is_hidden, name.encode(errors="replace").decode())):
+            raise UsageError(f"labels: labels[{number}] is {name!r}. {NO_CONTROLS}")
         twin = by_name.setdefault(name, label)
         if (
             isinstance(twin, str) != isinstance(label, str)
@@ -281,10 +283,7 @@ def distinct_names(labels: Iterable[str]) -> tuple[str, ...]:
     seen: dict[str, str] = {}
     for name in names:
         if (twin := seen.setdefault(as_disks_see(name), name)) != name:
-            raise UsageError(
-                f"labels: {twin!r} and {name!r} differ only in case, in spaces around them or in "
-                "how accents are stored. Spell them alike."
-            )
+            raise UsageError(f"labels: {twin!r} and {name!r} {DIFFER_ONLY}. Spell them alike.")
     return names
 
 

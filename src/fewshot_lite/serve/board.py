@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.images.folders import is_system_name
+from fewshot_lite.personal.bulk.sorting import windows_changes
 from fewshot_lite.personal.editing.names import check_known, check_name
 from fewshot_lite.serve.errors import NotFound
 
@@ -66,7 +67,7 @@ class Board:
         others = [name for name in self.classes if name != instead_of]
         if label in others:
             raise UsageError(f"{label!r}: there is a class of this name already.")
-        check_class_name(label, others)
+        check_new_name(label, others)
 
     def without_class(self, label: str) -> Board:
         """Return the board without a class and its photos."""
@@ -87,10 +88,21 @@ class Board:
         return replace(self, photos=tuple(p for p in self.photos if p.number not in removed))
 
 
+def check_new_name(label: str, others: Iterable[str]) -> None:
+    """Raise UsageError for names as `check_class_name` does, and for those that Windows changes."""
+    check_class_name(label, others)
+    if windows_changes(label):
+        raise UsageError(
+            f"{label!r}: no name for a class: Windows takes it for a device, or drops its last "
+            "dot. Give another."
+        )
+
+
 def check_class_name(label: str, others: Iterable[str]) -> None:
     """Raise UsageError for names that are no visible folder's, or too similar to another one."""
     check_name(label, others)
     if is_system_name(label) or "\\" in label or len(label.encode()) > _LONGEST_NAME:
         raise UsageError(
-            f"{label[:40]!r}: no name for a class: it has to do for a folder that is not hidden."
+            f"{label[:40]!r}: no name for a class: it has to do for a folder that is not hidden. "
+            "Give another."
         )

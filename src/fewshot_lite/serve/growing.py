@@ -119,7 +119,8 @@ class GrowingModel:
         try:
             personal.save(self.path, force=True)
         except FewshotError as error:
-            raise Conflict(f"The model cannot be written: {error}") from None
+            mend = "Serve a copy in a folder that you may write to."
+            raise Conflict(f"The model cannot be written: {error.problem} {mend}") from None
         self.model = self._personal = personal
         self._stamp = _stamp(self.path)
 
@@ -141,13 +142,14 @@ def _add(
     from fewshot_lite.personal.editing.arranging import Placed
     from fewshot_lite.personal.editing.edits import NothingNew, check_photos_may_change
     from fewshot_lite.personal.embedding import embed_photos
-    from fewshot_lite.serve.board import check_class_name
+    from fewshot_lite.serve.board import check_new_name
 
     try:
         check_photos_may_change(personal)
     except UsageError as error:
         raise Conflict(str(error)) from None
-    check_class_name(label, personal.class_names)
+    if label not in personal.class_names:
+        check_new_name(label, personal.class_names)
     embedded = embed_photos(personal, uploads, recorded_whites(personal.provenance))
     problems = [one if isinstance(one, str) else None for one in embedded]
     read = {

@@ -205,9 +205,9 @@ class Workspace:
             yield
         except FileExistsError:
             raise
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise FewshotError(f"{path}: could not be changed ({reason}).") from None
+        except OSError:
+            with failing_as(path, "could not be changed"):
+                raise
 
 
 def _check_own(own: Path) -> None:

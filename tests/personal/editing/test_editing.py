@@ -318,7 +318,7 @@ def test_accents_stored_apart_from_their_letters_are_the_same_name() -> None:
     features, labels, photos = random_features(2)
     labels = [label.replace("thing 000", "caf\u00e9") for label in labels]
     personal = model_of(PrototypeHead(), features, labels, photos)
-    with pytest.raises(UsageError, match="how accents are stored"):
+    with pytest.raises(UsageError, match="how their letters are stored"):
         rename(personal, "thing 001", "cafe\u0301")
 
 

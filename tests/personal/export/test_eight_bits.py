@@ -11,10 +11,11 @@ import onnx
 import pytest
 from onnx import helper
 
+from command_line import Run, is_one_clear_line
 from exported import small_personal
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.personal.export import eight_bits, writing
-from fewshot_lite.personal.export.eight_bits import LabelledPhotos, compare
+from fewshot_lite.personal.export.eight_bits import Agreement, LabelledPhotos, compare
 from fewshot_lite.personal.export.writing import export_model
 from fewshot_lite.personal.exported_model import METADATA_KEY, ExportedModel
 from photos import SIZE, draw_classes, tiny_model
@@ -113,6 +114,48 @@ def test_a_folder_of_none_of_the_classes_of_the_model_is_refused(tmp_path: Path)
     message = r"int8 .*flat: none of its folders \('2025', '2026'\) is .* model \('keys', 'mug'\)"
     with pytest.raises(UsageError, match=message):
         LabelledPhotos.read(folder, SIZE, NAMES)
+
+
+def test_classes_of_which_the_folder_has_no_photos_are_known(tmp_path: Path) -> None:
+    every = draw_classes(tmp_path / "every", {"keys": 2, "mug": 2, "pen": 2})
+    assert LabelledPhotos.read(every, SIZE, NAMES).missing == ()
+    some = draw_classes(tmp_path / "some", {"mug": 2, "pen": 2})
+    assert LabelledPhotos.read(some, SIZE, NAMES).missing == ("keys",)
+    (some / "keys").mkdir()
+    (some / "keys" / "broken.jpg").write_bytes(b"no photo")
+    assert LabelledPhotos.read(some, SIZE, NAMES).missing == ("keys",)
+    for photo in (some / "mug").iterdir():
+        photo.write_bytes(b"no photo")
+    with pytest.raises(UsageError, match=r"int8 .*some: none of its folders .* that can be read"):
+        LabelledPhotos.read(some, SIZE, NAMES)
+
+
+def test_folders_of_classes_with_other_names_are_theirs(tmp_path: Path) -> None:
+    folder = draw_classes(tmp_path / "things", {"a_b": 2, "mug": 2})
+    assert LabelledPhotos.read(folder, SIZE, ("a/b", "mug", "cup")).missing == ("cup",)
+
+
+def test_the_command_names_classes_without_photos(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = tiny_model().adapt(draw_classes(tmp_path / "every", {"keys": 3, "mug": 3}))
+    model.save(tmp_path / "m.safetensors")
+    shots = dict.fromkeys((*model.class_names[1:], "other"), 3)
+    draw_classes(tmp_path / "some", shots)
+    agreement = Agreement(1, 0, 1.0, 1.0, 0.0)
+    monkeypatch.setattr(
+        writing, "_in_eight_bits", lambda network, model, photos: (network, agreement)
+    )
+    outcome = run("export", "m.safetensors", "--int8", "some", "--json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.json["missing"] == [model.class_names[0]]
+    assert f"--int8 some: no photos of {model.class_names[0]!r}, so" in outcome.err
+    (tmp_path / "m.onnx").unlink()
+    draw_classes(tmp_path / "none", {"other": 3, "more": 3})
+    outcome = run("export", "m.safetensors", "--int8", "none")
+    is_one_clear_line(outcome, 2, "none of its folders")
+    assert not (tmp_path / "m.onnx").exists()
 
 
 def test_of_many_photos_some_of_each_class_are_read(

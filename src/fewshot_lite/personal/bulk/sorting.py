@@ -20,8 +20,9 @@ from itertools import count
 from pathlib import Path
 
 from fewshot_lite.core.errors import FewshotError
-from fewshot_lite.core.files import locked_temporary, remove_leftovers, rename_new
+from fewshot_lite.core.files import failing_as, locked_temporary, remove_leftovers, rename_new
 from fewshot_lite.core.text import is_hidden
+from fewshot_lite.images.folders import is_system_name
 from fewshot_lite.personal.bulk.manifest import Manifest
 from fewshot_lite.personal.prediction import UNKNOWN
 
@@ -111,9 +112,8 @@ class Sorter:
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             if error.errno in _FATAL:
-                raise FewshotError(
-                    f"--sort-into {self.folder}: could not be written ({reason})."
-                ) from None
+                with failing_as(f"--sort-into {self.folder}"):
+                    raise
             verb = "linked" if self.link else "copied"
             raise SortingProblem(f"could not be {verb} into {home} ({reason})") from None
         return target
@@ -246,11 +246,16 @@ def class_of_folder(folder: str, class_names: Sequence[str]) -> str:
     return next((name for name in class_names if homes[name] == folder), folder)
 
 
+def windows_changes(name: str) -> bool:
+    """Return whether Windows takes a name for a device, or drops dots and spaces at its end."""
+    return name != name.rstrip(". ") or _DEVICES.fullmatch(name) is not None
+
+
 def _safe_name(label: str) -> str:
     name = "".join("_" if c in '<>:"/\\|?*' or is_hidden(c) else c for c in label)
     name = name.encode()[:_LONGEST_NAME].decode(errors="ignore")
     name = name.rstrip(". ")  # Windows drops them
-    if name.startswith(".") or _DEVICES.fullmatch(name):
+    if is_system_name(name) or windows_changes(name):
         name = "_" + name
     return name or "_"
 

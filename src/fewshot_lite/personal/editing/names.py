@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 from fewshot_lite.core.errors import UsageError
-from fewshot_lite.core.text import as_disks_see, some_of
+from fewshot_lite.core.text import DIFFER_ONLY, as_disks_see, some_of
 from fewshot_lite.personal.prediction import check_class_names
 
 
@@ -28,10 +28,9 @@ def check_name(name: str, others: Iterable[str]) -> None:
     if name.strip():
         check_class_names([name])
     if not name.strip() or name in (".", "..") or "/" in name or not name.isprintable():
-        raise UsageError(f"{name!r}: no name for a class: it has to do for a folder.")
+        raise UsageError(f"{name!r}: no name for a class: it has to do for a folder. Give another.")
     for other in others:
         if other != name and as_disks_see(other) == as_disks_see(name):
             raise UsageError(
-                f"{name!r} and the model's class {other!r} differ only in case, in spaces "
-                "around them or in how accents are stored. Spell them alike."
+                f"{name!r} and the model's class {other!r} {DIFFER_ONLY}. Spell them alike."
             )

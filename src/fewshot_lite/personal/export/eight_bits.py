@@ -69,6 +69,8 @@ class LabelledPhotos:
     """(N, 3, S, S)."""
     labels: npt.NDArray[np.int64]
     """(N,) of 0..K-1, K being the folder's classes."""
+    missing: tuple[str, ...] = ()
+    """The model's classes of which the folder has no photo that can be read."""
 
     @classmethod
     def read(cls, folder: Path, size: int, class_names: Sequence[str]) -> LabelledPhotos:
@@ -80,27 +82,30 @@ class LabelledPhotos:
             class_names: the model's.
 
         Raises:
-            UsageError, FewshotError: no such folder, none of its classes is one of the model's, or
-                no class in it has two photos.
+            UsageError, FewshotError: no such folder, it has no photo of the model's classes, or no
+                class in it has two photos.
         """
         images = find_labelled(folder)
-        if not {class_of_folder(name, class_names) for name in images.class_names} & {*class_names}:
-            raise UsageError(
-                f"--int8 {folder}: none of its folders ({some_of(images.class_names)}) is a class "
-                f"of the model ({some_of(class_names)}). Give the folder that it was adapted to, "
-                "or other photos of its classes."
-            )
         images = with_frames(images, size, None)
         chosen = _evenly(len(images.paths), _MOST_READ)
         pixels, problems = decode_pixels([images.paths[row] for row in chosen], size)
         good = [place for place in range(len(pixels)) if place not in problems]
+        left = np.delete(np.array(images.labels, int), chosen[list(problems)])
+        homes = [class_of_folder(images.class_names[k], class_names) for k in set(left.tolist())]
+        missing = tuple(name for name in class_names if name not in homes)
+        if len(missing) == len(class_names):
+            raise UsageError(
+                f"--int8 {folder}: none of its folders ({some_of(images.class_names)}) is a class "
+                f"of the model ({some_of(class_names)}) with a photo that can be read. Give the "
+                "folder that it was adapted to, or other photos of its classes."
+            )
         _, labels = np.unique(np.array(images.labels)[chosen[good]], return_inverse=True)
         if not good or np.bincount(labels).max() < 2:
             raise UsageError(
                 f"--int8 {folder}: has no class of two photos that can be read, and answers are "
                 "compared on photos that others name. Give the folder that the model is adapted to."
             )
-        return cls(pixels[good], labels.astype(np.int64))
+        return cls(pixels[good], labels.astype(np.int64), missing)
 
     def sample(self) -> npt.NDArray[np.uint8]:
         """Return evenly spaced photos, (B, S, S, 3), for the ranges of activations."""

@@ -216,6 +216,8 @@ class Exported:
     """The parity of the network in single precision."""
     int8: Agreement | None = None
     """The agreement of eight bits with single precision, if they were asked for."""
+    missing: tuple[str, ...] = ()
+    """The model's classes of which the folder of `int8` had no photo that could be read."""
 
 
 @switches_checked
@@ -271,7 +273,8 @@ def export_model(
             network, agreement = _in_eight_bits(network, model, photos)
             data = _onnx_bytes(network, {**description, "int8": asdict(agreement)})
             temporary.write_bytes(data)
-    return Exported(output, checked, len(data), model.class_names, size, parity, agreement)
+    missing, written = photos.missing if photos else (), len(data)
+    return Exported(output, checked, written, model.class_names, size, parity, agreement, missing)
 
 
 def _in_eight_bits(
