@@ -252,7 +252,7 @@ def test_folders_that_cannot_be_are_refused(tmp_path: Path) -> None:
     check_cache_folder(tmp_path / "new")
     check_cache_folder(tmp_path / "new")
     (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match=r"--cache .*file: a file, not a folder"):
+    with pytest.raises(UsageError, match=r"--cache .*file is a file, not a folder"):
         check_cache_folder(tmp_path / "file")
     with pytest.raises(UsageError, match=r"--cache .*: there is no folder .*nowhere"):
         check_cache_folder(tmp_path / "nowhere" / "cache")

@@ -172,7 +172,7 @@ def test_curves_are_drawn_at_the_end_and_again_when_resumed(
     [
         ({"workers": -1}, "--workers -1: must be at least 0 and at most 1024"),
         ({"workers": 2000}, "--workers 2000: must be at least 0 and at most 1024"),
-        ({"cache": "file"}, r"--cache .*file: a file, not a folder"),
+        ({"cache": "file"}, r"--cache .*file is a file, not a folder"),
         ({"cache": "none/cache"}, r"--cache .*: there is no folder"),
         ({"tensorboard": "file"}, r"--tensorboard .*file: a file"),
         ({"plot": "curves.jpg"}, r"--plot .*curves\.jpg: must end in"),

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import re
 import shutil
 import zlib
@@ -25,7 +26,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from fewshot_lite.core.errors import FewshotError, UsageError
-from fewshot_lite.core.files import atomic_path
+from fewshot_lite.core.files import atomic_path, check_writable, failing_as
 from fewshot_lite.images.decoding import decode_pixels
 from fewshot_lite.images.folders import LabelledImages
 
@@ -50,16 +51,10 @@ class CachedImages:
 
 def check_cache_folder(folder: Path) -> None:
     """Create the cache folder before the work begins; raise UsageError if that is impossible."""
-    try:
+    home = folder if os.path.lexists(folder) else folder.absolute().parent
+    check_writable(home, f"--cache {folder}")
+    with failing_as(f"--cache {folder}", "cannot be made", UsageError):
         folder.mkdir(exist_ok=True)
-    except FileExistsError:
-        raise UsageError(f"--cache {folder}: a file, not a folder.") from None
-    except FileNotFoundError:
-        raise UsageError(
-            f"--cache {folder}: there is no folder {folder.absolute().parent}. Create it first."
-        ) from None
-    except OSError as error:
-        raise UsageError(f"--cache {folder}: cannot be made ({error.strerror}).") from None
 
 
 def cached_images(

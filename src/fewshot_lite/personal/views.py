@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fewshot_lite.core.errors import InputError, UsageError
+from fewshot_lite.core.errors import UsageError
 from fewshot_lite.heads.array_head import ArrayHead
 from fewshot_lite.heads.calibration import leave_one_out_accuracy
 from fewshot_lite.heads.in_numpy import Array, Support
@@ -44,8 +44,6 @@ def choose_views(number: int | None, mirror: bool | None, photos: int) -> tuple[
     """
     if number not in (None, 1, 3):
         raise UsageError(f"--views {number}: give 1 or 3.")
-    if mirror not in (None, True, False):  # 'no' would be true
-        raise InputError(f"--mirror {mirror!r}: must be True, False or None.")
     if number == 1 and mirror:
         raise UsageError("--mirror: there are no mirrored views with --views 1.")
     if number == 1 or (number is None and photos >= MANY_PHOTOS):
