@@ -36,7 +36,7 @@ def test_what_edits_write_over_is_had_back_and_forth_again(
     renamed = Path("mine.safetensors").read_bytes()
     outcome = run("undo", "mine.safetensors")
     assert outcome.code == 0, outcome.err
-    assert "is as it was before: 4 photos of 2 classes" in outcome.out
+    assert "as it was before: 4 photos of 2 classes, no longer with 'cup'." in outcome.out
     assert Path("mine.safetensors").read_bytes() == saved
     found = run("undo", "mine.safetensors", "--json").json
     assert found["classes"] == {"cup": 2, "keys": 2}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from fewshot_lite.cli.options import Device, Frames, Json, argument, option
 from fewshot_lite.core.errors import FewshotError, UsageError
 from fewshot_lite.core.files import DEFAULT_PERSONAL, EXPORTED, check_output, check_there
+from fewshot_lite.core.text import some_of
 from fewshot_lite.images.kinds import check_model_name
 
 if TYPE_CHECKING:
@@ -203,7 +204,12 @@ def undo(
     photos = sum(undone.shots.values())
     was = ""
     if undone.before and undone.before != undone.shots:
-        was = f", no longer {sum(undone.before.values())} of {len(undone.before)}"
+        before = sum(undone.before.values()), len(undone.before)
+        gone = sorted(undone.before.keys() - undone.shots)  # all that renaming changes
+        if before != (photos, len(undone.shots)):
+            was = ", no longer {} of {}".format(*before)
+        elif gone:
+            was = f", no longer with {render.escape(some_of(gone))}"
     again = render.command("undo", *(() if model == DEFAULT_PERSONAL else (model,)))
     render.out.print(
         f"[bold]{render.escape(str(model))}[/] is as it was before: {photos} photos of "
