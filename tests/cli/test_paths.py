@@ -74,6 +74,7 @@ WRITING = [
     "classify things --model mine.safetensors --sort-into {}",
     "rename mine.safetensors mug cup -o {} --force",
     "meta-train things -o {} --force",
+    "demo -o {}",
 ]
 
 
@@ -169,6 +170,8 @@ def test_a_photo_or_path_from_python_that_leads_nowhere(
             opening("a\0b")
     with pytest.raises(InputError, match=r"path: .* has a NUL byte"):
         personal.save("a\0b")
+    with pytest.raises(InputError, match=r"folder: .* has a NUL byte"):
+        fewshot_lite.run_demo("a\0b")
 
 
 def test_where_one_may_not_look_that_is_said(

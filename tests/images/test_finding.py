@@ -229,6 +229,7 @@ def test_boxes_are_regions_of_photos(folder: Path, tmp_path: Path) -> None:
         ("a.png,Mug\nb.png,mug\n", "line 2: 'mug' and 'Mug' differ only in case"),
         ("a.png,caf\u00e9\nb.png,cafe\u0301\n", "line 2: .* differ only in"),
         ("a.png,tea cup\nb.png,tea  cup\n", "line 2: .* differ only in"),
+        ("a.png,\u200b\n", "line 1: no label"),
         ("a.png,mug\nb.png,\u202egum\n", "line 2: .*Take control characters and marks"),
         ('a.png,mug\nb.png,"two\nlines"\n', r"line 3: 'two\\nlines'. Take control"),
         ("a.png,\x1b[2J\n", "line 1: .*Take control"),

@@ -313,6 +313,8 @@ def test_an_argument_of_another_type_is_named_in_one_line(
         (["tea  cup", "tea cup"] * 2, "differ only in"),
         (["tea\u00a0cup", "tea cup"] * 2, "differ only in"),
         (["Mug", "mug"] * 2, "differ only in"),
+        (["mug\u200b", "mug"] * 2, "differ only in"),
+        (["\u200b", "mug"] * 2, "labels: a class without a name"),
     ],
 )
 def test_labels_that_would_not_be_classes_of_their_own_name(

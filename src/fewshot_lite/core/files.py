@@ -30,6 +30,7 @@ _CHECK_ACCESS = "Check its permissions and its disk."
 NO_FILE = "no such file"
 _MAKE_WRITABLE = "Make that writable, or give another place."
 _NOT_WRITABLE = dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _MAKE_WRITABLE)
+_NOT_WRITABLE |= dict.fromkeys((errno.EEXIST, errno.ENAMETOOLONG), "Give another name.")
 _NOT_THERE = {
     errno.ENOENT: (NO_FILE, _LOOK_FOR_IT),
     errno.ELOOP: ("a link that leads back to itself", "Give what it should lead to."),

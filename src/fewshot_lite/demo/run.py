@@ -9,7 +9,13 @@ from pathlib import Path
 
 from fewshot_lite.core.config import COUNT, check_number, switches_checked
 from fewshot_lite.core.errors import UsageError
-from fewshot_lite.core.files import DEFAULT_BASE, DEFAULT_PERSONAL, failing_as
+from fewshot_lite.core.files import (
+    DEFAULT_BASE,
+    DEFAULT_PERSONAL,
+    as_path,
+    check_writable,
+    failing_as,
+)
 from fewshot_lite.core.intervals import wilson_interval
 from fewshot_lite.demo.drawings import write_folder
 from fewshot_lite.images.folders import is_system_name
@@ -73,7 +79,7 @@ def run_demo(
     """
     check_number("per_kind", per_kind, COUNT)
     check_number("held_back", held_back, COUNT)
-    folder = Path(folder)
+    folder = as_path(folder, "folder")
     report = on_done or (lambda *_: None)
     report(0, None, "Loading the model")
     model = MetaModel.load(base)  # before the folder is created, as it may fail
@@ -141,6 +147,7 @@ def _make_room(folder: Path, *, force: bool) -> None:
         return
     if folder.exists():
         raise UsageError(f"{folder}: a file. Give the name of a new folder.")
+    check_writable(folder.absolute().parent, str(folder))
     with failing_as(folder, "cannot be created", UsageError):
         folder.mkdir()
 

@@ -90,7 +90,8 @@ def scan_zip(path: Path) -> LabelledImages:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, EOFError):
         raise UsageError(
-            f"{path}: a file, not a folder, and no ZIP archive (or a damaged one)."
+            f"{path}: a file, not a folder, and no ZIP archive (or a damaged one). Give a folder "
+            "with one folder per class."
         ) from None
     except OSError as error:
         raise UsageError(f"{path}: {(error.strerror or str(error)).lower()}.") from None

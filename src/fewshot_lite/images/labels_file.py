@@ -70,7 +70,7 @@ def scan_labels(folder: Path, labels: Path) -> LabelledImages:
     for line, cells in _rows(labels):
         where = f"{labels}, line {line}"
         for cell in ("file", "label"):
-            if not cells[cell]:
+            if not as_disks_see(cells[cell]):
                 raise FewshotError(f"{where}: no {cell}.")
         label = cells["label"]
         if any(map(is_hidden, label)):

@@ -8,6 +8,7 @@ from numbers import Real
 from pathlib import Path
 
 from fewshot_lite.core.errors import UsageError
+from fewshot_lite.core.text import as_disks_see
 
 #: The label of a photo of none of the classes.
 UNKNOWN = "unknown"
@@ -77,7 +78,7 @@ def check_class_names(names: Iterable[str], where: str = "") -> None:
             raise UsageError(
                 f"{start}{name!r}: not valid Unicode. Give the class another name."
             ) from None
-        if not name.strip():
+        if not as_disks_see(name):
             raise UsageError(f"{start}a class without a name. Give it one.")
         if name != name.strip():
             raise UsageError(
