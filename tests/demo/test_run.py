@@ -100,8 +100,8 @@ def test_a_place_that_cannot_be_made_is_named(base: Path, tmp_path: Path) -> Non
     (tmp_path / "file").write_text("text")
     for name, message in [
         ("file", "a file. Give the name of a new folder"),
-        ("nowhere/demo", "cannot be created"),
-        ("file/demo", "cannot be created"),
+        ("nowhere/demo", "there is no folder .*nowhere. Create it first"),
+        ("file/demo", "file is a file, not a folder"),
     ]:
         with pytest.raises(UsageError, match=message):
             run_demo(tmp_path / name, base=base)
