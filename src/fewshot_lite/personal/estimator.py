@@ -25,6 +25,7 @@ from fewshot_lite.core.errors import FewshotError, InputError, UsageError
 from fewshot_lite.core.files import DEFAULT_BASE
 from fewshot_lite.images.inputs import Photo, Taken, as_sources, is_photo
 from fewshot_lite.images.videos import FRAMES
+from fewshot_lite.personal.sample_weights import as_weights
 
 if TYPE_CHECKING:
     from fewshot_lite.personal.personal_model import PersonalModel
@@ -223,7 +224,7 @@ class FewShotClassifier:
         if not sources:
             raise InputError("X: no photos. Give one or more to score.")
         labels = _labels(y, len(sources))
-        weights = None if sample_weight is None else _weights(sample_weight, len(sources))
+        weights = None if sample_weight is None else as_weights(sample_weight, len(sources))
         return float(np.average(self.predict(sources) == labels, weights=weights))
 
     @switches_checked
@@ -389,24 +390,6 @@ def _labels(y: Any, photos: int) -> npt.NDArray[Any]:
     except TypeError:
         raise InputError("y: labels of several types. Give strings, or whole numbers.") from None
     return labels
-
-
-def _weights(given: npt.ArrayLike, photos: int) -> npt.NDArray[np.float64]:
-    """Return a weight for each photo, float64; raise InputError for anything else."""
-    try:
-        weights = np.asarray(given)
-        numbers = weights.dtype.kind in "biuf"
-    except (TypeError, ValueError):  # rows of several lengths
-        numbers = False
-    if numbers and weights.shape == (photos,):
-        weights = weights.astype(np.float64)
-        with np.errstate(over="ignore"):
-            if (weights >= 0).all() and 0 < weights.sum() < np.inf:
-                return weights
-    raise InputError(
-        f"sample_weight: give {photos} finite numbers, one for each photo, from 0 up and with a "
-        "sum above 0."
-    )
 
 
 def _in_model(labels: npt.NDArray[Any], model: PersonalModel) -> npt.NDArray[Any]:
