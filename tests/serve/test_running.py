@@ -217,7 +217,7 @@ def test_an_export_is_served_without_torch_by_several(tmp_path: Path, workers: i
         until(answers)
         status, (answer,) = request(served, "POST", "/v1/classify", photo(0, 1).data)
         assert (status, answer["problem"]) == (200, None)
-        if os.path.exists("/proc"):  # noqa: PTH110
+        if os.path.exists("/proc"):
             for pid in _family(served.process.pid):
                 assert "libtorch" not in Path(f"/proc/{pid}/maps").read_text()
         assert served.end()[0] == 0

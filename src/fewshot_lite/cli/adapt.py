@@ -129,7 +129,7 @@ def adapt(
     """
     if refine == "off" and refine_pattern is not None:
         raise UsageError(f"--refine-pattern {refine_pattern}: goes with --refine auto|on.")
-    if labels is not None or os.path.isfile(folder):  # noqa: PTH113
+    if labels is not None or os.path.isfile(folder):
         find_labelled(folder, labels)  # what is wrong with it is told before torch is imported
     else:
         require_folder(folder)

@@ -179,14 +179,14 @@ def _split(words: list[str], pair: bool) -> tuple[list[str], list[Path]]:
 
     The last word is data, and so are the folders right before it.
     """
-    if pair and os.path.isdir(words[-1]):  # noqa: PTH112
+    if pair and os.path.isdir(words[-1]):
         raise UsageError(f"DATA {words[-1]}: --support and --query take its place. Leave it out.")
     if not words[-1]:
         raise UsageError("DATA is an empty word. Give the folder of the data, or . for this one.")
     if pair:
         return words, []
     models = words[:-1]
-    while models and os.path.isdir(models[-1]) and not is_known(models[-1]):  # noqa: PTH112
+    while models and os.path.isdir(models[-1]) and not is_known(models[-1]):
         models.pop()
     return models, [Path(word) for word in words[len(models) :]]
 

@@ -65,7 +65,7 @@ def export(
     output = output or model.with_suffix(ENDINGS[format])
     check_export(output, format, source=model, int8=int8 is not None, force=force)
     if int8 is not None:
-        if os.path.isfile(int8):  # noqa: PTH113
+        if os.path.isfile(int8):
             find_labelled(int8)
         else:
             require_folder(int8)

@@ -68,7 +68,7 @@ def check_output(path: Path, *, force: bool, flag: str = "--output", stream: boo
         UsageError: it exists and `force` is not set, is a folder or, unless `stream` is set, a
             device, a link in a loop, or its folder is missing or not writable.
     """
-    if os.path.isdir(path):  # noqa: PTH112  # Path.is_dir raises for names that are too long
+    if os.path.isdir(path):
         raise UsageError(f"{flag} {path}: a folder. Give the name of a file in it.")
     if _is_stream(path):
         if stream:
@@ -261,7 +261,7 @@ def why_not_there(error: OSError | ValueError) -> tuple[str, str]:
     if error.errno == errno.ENOENT and path.is_symlink():
         return f"a link to {path.readlink()}, which is not there", _LOOK_FOR_IT
     if error.errno == errno.ENOTDIR:
-        file = next((p for p in path.parents if os.path.exists(p)), path)  # noqa: PTH110
+        file = next((p for p in path.parents if os.path.exists(p)), path)
         return f"{file} is a file, not a folder", _LOOK_FOR_IT
     other = (error.strerror or str(error)).lower()
     return _NOT_THERE.get(error.errno or 0, (other, _CHECK_ACCESS))

@@ -102,7 +102,7 @@ def _parse(text: str, baseline_backbone: str) -> ModelName:
         return ModelName(text, name, _existing(backbone or baseline_backbone, text))
     if text == DEFAULT_BASE:
         _require_shipped(text)
-    if os.path.isdir(text) and not is_known(text):  # noqa: PTH112
+    if os.path.isdir(text) and not is_known(text):
         raise UsageError(f"{text}: a folder, no model. Name the models first, then all data.")
     if is_known(text):
         return ModelName(text, None, text)

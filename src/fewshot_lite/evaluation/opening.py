@@ -219,7 +219,7 @@ def _check_size(method: Method) -> None:
 
 def _shipped(base: str, text: str) -> Path | None:
     """Return the file of a shipped model; None for torchvision's names."""
-    if os.path.isdir(base) and base not in NETWORKS:  # noqa: PTH112
+    if os.path.isdir(base) and base not in NETWORKS:
         raise UsageError(f"{text}: {base} is a folder. Give a checkpoint, or torchvision's name.")
     try:
         path = find_base(base)

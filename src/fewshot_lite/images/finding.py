@@ -23,7 +23,7 @@ def find_labelled(photos: Path, labels: Path | None = None) -> LabelledImages:
         from fewshot_lite.images.labels_file import scan_labels
 
         return scan_labels(photos, labels)
-    if os.path.isfile(photos):  # noqa: PTH113  # `scan_classes` reports what cannot be accessed
+    if os.path.isfile(photos):
         from fewshot_lite.images.archives import scan_zip
 
         return scan_zip(photos)

@@ -128,7 +128,7 @@ def _unread_file(image: Image.Image) -> Path | None:
     """Return the file of a Pillow image that was opened but not loaded, else None."""
     opened = isinstance(image, ImageFile.ImageFile) and image.tile and image.tell() == 0
     name = getattr(image, "filename", "")
-    if opened and isinstance(name, str) and name and os.path.isfile(name):  # noqa: PTH113
+    if opened and isinstance(name, str) and name and os.path.isfile(name):
         return Path(name)
     return None
 

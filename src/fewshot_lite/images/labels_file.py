@@ -56,7 +56,7 @@ def scan_labels(folder: Path, labels: Path) -> LabelledImages:
         UsageError: one of the two is missing.
         FewshotError: the table cannot be read, a row is wrong, or class names cannot be told apart.
     """
-    if os.path.isfile(folder):  # noqa: PTH113  # `require_folder` reports what is wrong
+    if os.path.isfile(folder):
         raise UsageError(
             f"{folder}: a file. With --labels, give the folder that the photos are in."
         )
@@ -118,7 +118,7 @@ def _place(folder: Path, file: str) -> Path:
 
 
 def _is_there(place: Path) -> bool:
-    return os.path.exists(place)  # noqa: PTH110 - `Path.exists` raises for a name too long
+    return os.path.exists(place)
 
 
 def _rows(labels: Path) -> Iterator[tuple[int, dict[str, str]]]:

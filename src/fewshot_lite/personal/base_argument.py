@@ -76,7 +76,7 @@ def _weights(weights: str | Path | None) -> Path | None:
 
 
 def _refuse_state_dict(path: Path) -> None:
-    if path.suffix in (".pth", ".pt") and os.path.isfile(path):  # noqa: PTH113
+    if path.suffix in (".pth", ".pt") and os.path.isfile(path):
         name = max((n for n in NETWORKS if path.name.startswith(n)), key=len, default="resnet18")
         raise UsageError(
             f"--base {path}: weights of a network, not a model of fewshot-lite. Name the network: "

@@ -258,7 +258,7 @@ class PhotoClassifier(ABC):
 
 def _is_folder(source: Source) -> bool:
     # Path.is_dir raises where one may not look
-    return isinstance(source, Path) and os.path.isdir(source)  # noqa: PTH112
+    return isinstance(source, Path) and os.path.isdir(source)
 
 
 def _expand_folders(sources: Iterable[Source]) -> Iterator[Source | Skipped]:

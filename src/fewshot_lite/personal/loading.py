@@ -48,7 +48,7 @@ def load(
         FewshotError: a damaged file, or weights that cannot be downloaded.
     """
     path = as_path(base, "base")
-    if weights is None and os.path.isfile(path):  # noqa: PTH113
+    if weights is None and os.path.isfile(path):
         if path.suffix.lower() == ".onnx":
             return open_personal(path, device=device)
         if path.suffix.lower() == ".safetensors":

@@ -63,7 +63,7 @@ def find_target(path: Path | None) -> Target:
     """
     if path is None:
         return Target(_data_folder() / "page")
-    if os.path.isdir(path):  # noqa: PTH112  # `check_model` reports what cannot be accessed
+    if os.path.isdir(path):
         return Target(require_folder(path))
     check_model(path)
     if path.suffix.lower() != ".safetensors":

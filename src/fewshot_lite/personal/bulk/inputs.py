@@ -35,7 +35,7 @@ def find_photos(
         if any(real == other or real.startswith(other + os.sep) for other in excluded):
             yield Skipped(path, "written by this run, or in the folder that it sorts into")
             continue
-        if not os.path.isdir(path):  # noqa: PTH112  # Path.is_dir raises where one may not look
+        if not os.path.isdir(path):
             yield path
             continue
         empty = True

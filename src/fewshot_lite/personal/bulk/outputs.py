@@ -90,7 +90,7 @@ class Outputs:
         if len(self.on_stdout) > 1:
             flags = " and ".join(self.on_stdout)
             raise UsageError(f"{flags}: only one can go to stdout. Name a file for the other.")
-        taken = {os.path.realpath(path): str(path) for path in inputs if not os.path.isdir(path)}  # noqa: PTH112
+        taken = {os.path.realpath(path): str(path) for path in inputs if not os.path.isdir(path)}
         if model is not None:
             taken[os.path.realpath(model)] = "the model"
         if self.report is not None:

@@ -42,7 +42,7 @@ class Watcher:
         for folder in self._folders:
             for path, problem in walk_photos(folder, leave_out=self._leave_out, videos=True):
                 if problem is not None:
-                    if not os.path.isfile(path) and self._is_new(path, problem):  # noqa: PTH113
+                    if not os.path.isfile(path) and self._is_new(path, problem):
                         yield Skipped(path, problem)  # a folder that cannot be entered
                     continue
                 try:

@@ -84,7 +84,7 @@ def find_additions(
                 additions.append(Addition(photo, classes[k], f"{classes[k]}/{_posix(within)}"))
             continue
         homes.append((name, path))
-        root = path if os.path.isdir(path) else path.parent  # noqa: PTH112
+        root = path if os.path.isdir(path) else path.parent
         for photo, problem in _photos(path):
             if problem is None:
                 additions.append(Addition(photo, name, f"{name}/{_posix(photo.relative_to(root))}"))
@@ -128,9 +128,9 @@ def with_frames(additions: Sequence[Addition], size: int, number: int | None) ->
 
 def _check_class_folders(path: Path) -> None:
     """Refuse paths that need --class."""
-    if os.path.isfile(path) and zipfile.is_zipfile(path):  # noqa: PTH113
+    if os.path.isfile(path) and zipfile.is_zipfile(path):
         return
-    if os.path.isfile(path):  # noqa: PTH113
+    if os.path.isfile(path):
         raise UsageError(f"{path}: a file, not a folder. For a photo, say what it shows: --class.")
     require_folder(path)
     photos = [entry for entry, problem in walk_photos(path, videos=True) if problem is None]
@@ -143,7 +143,7 @@ def _check_class_folders(path: Path) -> None:
 
 def _photos(path: Path) -> Iterator[tuple[Path, str | None]]:
     """Yield a photo, or those in a folder of one class, each with its problem, if any."""
-    if not os.path.isdir(path):  # noqa: PTH112
+    if not os.path.isdir(path):
         check_there(path, missing="no such file or folder")
         yield path, None
         return
