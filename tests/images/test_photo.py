@@ -25,6 +25,7 @@ import pytest
 from PIL import Image, ImageFile, JpegImagePlugin, features
 
 from benchmarks.reliability.hostile_images import icon, png
+from fewshot_lite.core.errors import FewshotError
 from fewshot_lite.images import opening
 from fewshot_lite.images import photo as photos
 from fewshot_lite.images.opening import MAX_PIXELS, PhotoError, pixel_limit
@@ -828,3 +829,19 @@ def test_warnings_of_the_rest_of_the_program_still_come_out(
     image.info["transparency"] = b"\0"
     with pytest.raises(UserWarning, match="Palette images"):
         image.convert("RGB")
+
+
+@pytest.mark.parametrize(
+    ("source", "size", "message"),
+    [
+        (None, 8, "source: NoneType is no path"),
+        (b"a.jpg", 8, "source: bytes is no path"),
+        ("a.jpg", 0, "size 0: must be"),
+        ("a.jpg", 2.5, r"size 2\.5: must be a whole number"),
+        ("a.jpg", "8", "size '8': must be a whole number"),
+        ("a.jpg", 8, "no such file"),
+    ],
+)
+def test_arguments_of_another_kind_are_named(source: Any, size: Any, message: str) -> None:
+    with pytest.raises((FewshotError, PhotoError), match=message):
+        load_square(source, size)

@@ -42,7 +42,8 @@ def export(
         option(
             "Compute in eight bits, by the ranges that activations take on the photos of this "
             "folder, or ZIP archive, of class folders, e.g. the one that was adapted to: about "
-            "twice as fast. Told is how many answers change; nothing is written if too many do.",
+            "twice as fast. The command tells how many answers change, and writes nothing if too "
+            "many do.",
             metavar="FOLDER",
         ),
     ] = None,

@@ -97,7 +97,7 @@ def _parse(text: str, baseline_backbone: str) -> ModelName:
     if _is_method(name):
         if colon and not backbone:
             raise UsageError(
-                f"{text}: no backbone after the colon. Give a checkpoint or torchvision's name."
+                f"{text}: no backbone after the colon. Give a checkpoint or a network's name."
             )
         return ModelName(text, name, _existing(backbone or baseline_backbone, text))
     if text == DEFAULT_BASE:
@@ -111,7 +111,7 @@ def _parse(text: str, baseline_backbone: str) -> ModelName:
         return ModelName(text, None, text)
     raise UsageError(
         f"{text}: no such model. Give {DEFAULT_BASE}, a file, or {_known()}; the latter also as "
-        "NAME:BACKBONE with a file or torchvision's name for a network."
+        "NAME:BACKBONE with a file or the name of a network."
     )
 
 

@@ -220,7 +220,7 @@ def _check_size(method: Method) -> None:
 def _shipped(base: str, text: str) -> Path | None:
     """Return the file of a shipped model; None for torchvision's names."""
     if os.path.isdir(base) and base not in NETWORKS:
-        raise UsageError(f"{text}: {base} is a folder. Give a checkpoint, or torchvision's name.")
+        raise UsageError(f"{text}: {base} is a folder. Give a checkpoint, or a network's name.")
     try:
         path = find_base(base)
     except UsageError:

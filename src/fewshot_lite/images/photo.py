@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image
 
+from fewshot_lite.core.config import COUNT, check_whole
+from fewshot_lite.core.files import as_path
 from fewshot_lite.images.opening import PhotoError as PhotoError
 from fewshot_lite.images.opening import check_size, memory_for, one_line, opened
 from fewshot_lite.images.regions import Box, Region, square_around
@@ -78,8 +80,17 @@ class Square(NamedTuple):
     """White level of a grey photo of more than 8 bits, estimated from its own values."""
 
 
-def load_square(source: Source, size: int) -> npt.NDArray[np.uint8]:
-    """Return the pixels of `read_square`, uint8 (size, size, 3)."""
+def load_square(source: Source | str, size: int) -> npt.NDArray[np.uint8]:
+    """Return the pixels of `read_square`, uint8 (size, size, 3).
+
+    Raises:
+        InputError: a source of another type.
+        UsageError: a size that is no whole number from 1 on.
+        PhotoError: as `read_square`.
+    """
+    if not isinstance(source, Region) and not hasattr(source, "read"):
+        source = as_path(source, "source")
+    check_whole("size", size, COUNT)
     return read_square(source, size).pixels
 
 
