@@ -13,7 +13,7 @@ from PIL import Image
 import fewshot_lite
 from command_line import Run, is_one_clear_line
 from fewshot_lite.core import errors
-from fewshot_lite.core.errors import FewshotError, UsageError, worded
+from fewshot_lite.core.errors import FewshotError, UsageError, damage_as, worded
 from fewshot_lite.images.opening import pixel_limit
 from fewshot_lite.images.photo import PhotoError, load_square
 from fewshot_lite.personal.meta_model import MetaModel
@@ -89,3 +89,12 @@ def test_reasons_of_photos_do_too(tmp_path: Path) -> None:
 def test_commands_name_flags(run: Run) -> None:
     is_one_clear_line(run("classify", "x.jpg", "--reject", "7"), 2, "^Error: --reject 7: give")
     assert str(UsageError("--reject 7")) == "reject 7"
+
+
+def test_a_damaged_file_is_one_line_however_many_tensors_it_lacks() -> None:
+    lacking = RuntimeError("Error(s):\n\tMissing key(s): " + str([f"w{i}" for i in range(99)]))
+    with pytest.raises(FewshotError) as caught, damage_as("a.safetensors: damaged"):
+        raise lacking
+    assert str(caught.value).startswith("a.safetensors: damaged (Missing key(s): ['w0', 'w1', ")
+    assert "…). Take another copy" in str(caught.value)
+    assert len(str(caught.value)) < 300

@@ -10,6 +10,7 @@ import contextlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from textwrap import shorten
 
 #: Flags whose Python arguments have another name, or are switches.
 _ARGUMENTS = {"model": "path", "class": "name"} | {
@@ -81,6 +82,8 @@ NOT_FINITE = (
 
 #: Remedy for a damaged file.
 TAKE_ANOTHER = "Take another copy, or make the file anew."
+#: Characters of a reason that are told; torch names every tensor that is missing.
+_LONGEST_REASON = 200
 #: Exceptions from building a model from inconsistent file contents.
 DAMAGE = (AttributeError, KeyError, OverflowError, RuntimeError, TypeError, UsageError, ValueError)
 
@@ -99,7 +102,9 @@ def _damage_reason(error: Exception) -> str:
     if isinstance(error, KeyError):
         return f"{error} is missing"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[min(1, len(lines) - 1)].rstrip(".") if lines else type(error).__name__
+    if not lines:
+        return type(error).__name__
+    return shorten(lines[min(1, len(lines) - 1)].rstrip("."), _LONGEST_REASON, placeholder=" …")
 
 
 def first_line(error: object) -> str:
