@@ -47,6 +47,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 ADAPT = "adapt things --base base.safetensors"
 TRAIN = "meta-train things -o new"
+EVALUATE = "evaluate base.safetensors things"
 BAD = [
     # FOLDER
     ("adapt missing", 2, "missing: no such folder"),
@@ -98,6 +99,20 @@ BAD = [
     ("pretrain things -o base.safetensors", 2, "base.safetensors: exists already.*--force"),
     (f"{TRAIN} --resume", 2, "--resume: there is nothing to resume"),
     ("pretrain things -o new --resume", 2, "--resume: there is nothing to resume"),
+    # tables and figures
+    *[
+        (f"{EVALUATE} --force {flag} {name}", 2, f"{flag} {name}: the name of {what}. .* e.g. ")
+        for flag, name, what in [
+            ("--output", "mine.safetensors", "a model"),
+            ("--csv", "mine.safetensors", "a model"),
+            ("--csv", "things/mug/00.png", "a photo"),
+            ("--submission", "mine.onnx", "an export"),
+        ]
+    ],
+    *[
+        (f"{words} --force --plot things/mug/00.png", 2, "--plot .*: among the photos of things")
+        for words in (EVALUATE, "lambda-search refine:base.safetensors things", TRAIN)
+    ],
     # PATH
     ("classify gone.jpg -m mine.safetensors", 1, "gone.jpg: no such file"),
     ("classify text.jpg -m mine.safetensors", 1, "text.jpg: not an image"),

@@ -26,6 +26,7 @@ from fewshot_lite.evaluation.protocols.options import (
     check_pair,
 )
 from fewshot_lite.images.folders import require_folder
+from fewshot_lite.images.kinds import check_table_name
 
 if TYPE_CHECKING:
     from fewshot_lite.evaluation.protocols.base import EvaluationProtocol
@@ -134,11 +135,11 @@ def evaluate(
     check_pattern(pattern, names)
     config.check()
     _check_numbers(finetune_steps, finetune_lr, image_size, micro_batch)
-    for folder in (*data, support, query):
-        if folder is not None:
-            require_folder(folder)
+    read = [folder for folder in (*data, support, query) if folder is not None]
+    for folder in read:
+        require_folder(folder)
     files = _Files(output, csv, plot, submission, force)
-    files.check([name.base for name in names])
+    files.check([name.base for name in names], read)
 
     from fewshot_lite.cli.render import terminal as render
     from fewshot_lite.core.ranks import join
@@ -199,6 +200,10 @@ def _check_numbers(steps: int, lr: float, image_size: int | None, micro_batch: i
         check_number("--image-size", image_size, IMAGE_SIZE)
 
 
+#: Names of files that hold tables.
+_EXAMPLES = {"output": "scores.jsonl", "csv": "figures.csv", "submission": "submission.json"}
+
+
 @dataclass(frozen=True)
 class _Files:
     """The output files."""
@@ -209,20 +214,22 @@ class _Files:
     submission: Path | None
     force: bool
 
-    def check(self, models: Sequence[str]) -> None:
-        """Refuse files that cannot be written, or that are a model's or each other's."""
+    def check(self, models: Sequence[str], data: Sequence[Path]) -> None:
+        """Refuse files that cannot be written, or that are a model's, photos or each other's."""
         used = {Path(model).resolve(): model for model in models}
         for name in ("output", "csv", "plot", "submission"):
             flag, path = f"--{name}", getattr(self, name)
             if path is None:
                 continue
+            if name != "plot":
+                check_table_name(path, flag, _EXAMPLES[name])
             # An existing log is continued.
             check_output(path, force=self.force or name == "output", flag=flag)
             other = used.setdefault(path.resolve(), flag)
             if other != flag:
                 raise UsageError(f"{flag} {path}: the same file as {other}. Give another name.")
         if self.plot is not None:
-            check_figure(self.plot)
+            check_figure(self.plot, data=data)
             require_matplotlib()
 
     def check_protocol(self, protocol: EvaluationProtocol) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -64,7 +65,7 @@ def lambda_search(
     config.check()
     for folder in data:
         require_folder(folder)
-    _check_files(name, output, plot, force=force)
+    _check_files(name, data, output, plot, force=force)
 
     from fewshot_lite.cli.render import terminal as render
     from fewshot_lite.core.progress import Progress
@@ -97,7 +98,14 @@ def _storable(name: ModelName) -> bool:
     return name.baseline in (None, REFINE)
 
 
-def _check_files(name: ModelName, output: Path | None, plot: Path | None, *, force: bool) -> None:
+def _check_files(
+    name: ModelName,
+    data: Sequence[Path],
+    output: Path | None,
+    plot: Path | None,
+    *,
+    force: bool,
+) -> None:
     """Refuse output files that cannot be written."""
     if output is not None and not _storable(name):
         raise UsageError(
@@ -110,7 +118,7 @@ def _check_files(name: ModelName, output: Path | None, plot: Path | None, *, for
         if path is not None:
             check_output(path, force=force, flag=flag)
     if plot is not None:
-        check_figure(plot)
+        check_figure(plot, data=data)
         if plot.resolve() in {Path(name.base).resolve(), output.resolve() if output else None}:
             raise UsageError(f"--plot {plot}: a model's file. Give another name.")
         require_matplotlib()

@@ -110,7 +110,7 @@ def meta_train(
     if output is None:
         raise UsageError("Missing option '--output' / '-o'. Try `fewshot-lite meta-train --help`.")
     if plot is not None:
-        check_figure(plot, output)
+        check_figure(plot, output, data=[data])
     if place().first:  # other ranks may start after the first one has written its files
         check_run(data, output, resume=resume, force=force)
         if plot is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,22 @@ from fewshot_lite.core.text import visible
 ENDINGS = (".png", ".svg", ".pdf")
 
 
-def check_figure(path: Path, *others: Path) -> None:
-    """Raise UsageError for an unsupported ending, or a path that is another output as well."""
+def check_figure(path: Path, *others: Path, data: Iterable[Path] = ()) -> None:
+    """Raise UsageError for an unsupported ending, another output, or a place among photos.
+
+    Args:
+        path: the figure to write.
+        others: the other outputs.
+        data: folders whose subfolders hold the photos that are read.
+    """
     if path.suffix.lower() not in ENDINGS:
         raise UsageError(f"--plot {path}: must end in {', '.join(ENDINGS)}.")
     for other in others:
         if other.resolve() == path.resolve():
             raise UsageError(f"--plot {path}: the same file as --output. Give another name.")
+    for folder in data:
+        if folder.resolve() in path.resolve().parent.parents:
+            raise UsageError(f"--plot {path}: among the photos of {folder}. Give another folder.")
 
 
 def require_matplotlib() -> None:

@@ -41,10 +41,13 @@ _VIDEO_STARTS = re.compile(
     re.DOTALL,
 )
 
-#: What files with other endings are, that no model should be named as.
-_NO_MODELS = dict.fromkeys(EXPORTED, "an export, which `fewshot-lite export` writes") | {
-    **dict.fromkeys((".csv", ".tsv", ".json", ".jsonl", ".txt"), "a table"),
+#: What a file is by its ending: tables, and what neither a model nor a table should be named as.
+_TABLES = dict.fromkeys((".csv", ".tsv", ".json", ".jsonl", ".txt"), "a table")
+_OTHERS = {
+    **dict.fromkeys(EXPORTED, "an export, which `fewshot-lite export` writes"),
     **dict.fromkeys((".html", ".htm"), "a page"),
+    **dict.fromkeys(PHOTO_ENDINGS, "a photo"),
+    **dict.fromkeys(VIDEO_ENDINGS, "a video"),
     ".zip": "an archive",
 }
 
@@ -66,12 +69,20 @@ def check_model_name(path: Path, flag: str = "--output") -> None:
     """
     if path == Path("-"):
         raise UsageError(f"{flag} -: a model is not written to stdout. Give the name of a file.")
-    ending = path.suffix.lower()
-    what = _NO_MODELS.get(ending)
-    if ending in PHOTO_ENDINGS or ending in VIDEO_ENDINGS:
-        what = "a photo" if ending in PHOTO_ENDINGS else "a video"
-    if what is not None:
+    if what := (_TABLES | _OTHERS).get(path.suffix.lower()):
         raise UsageError(f"{flag} {path}: the name of {what}. End it in .safetensors.")
+
+
+def check_table_name(path: Path, flag: str, example: str = "out.csv") -> None:
+    """Raise UsageError for the name of another kind of file, which `--force` would overwrite.
+
+    Args:
+        path: the table, log or submission to write.
+        flag: the flag that named it.
+        example: a name that would do.
+    """
+    if what := (_OTHERS | {".safetensors": "a model"}).get(path.suffix.lower()):
+        raise UsageError(f"{flag} {path}: the name of {what}. Give another, e.g. {example}.")
 
 
 def is_raw_data(path: Path, head: bytes) -> bool:

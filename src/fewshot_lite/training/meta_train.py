@@ -131,7 +131,7 @@ def meta_train(
 
         def check_files() -> None:
             if group.first:
-                _check_outputs(output, tensorboard, plot, resume=resume, force=force)
+                _check_outputs(data, output, tensorboard, plot, resume=resume, force=force)
             if cache is not None:
                 check_cache_folder(cache)
 
@@ -163,7 +163,13 @@ def _agree_on_device(config: MetaTrainConfig, device: str, group: Ranks) -> torc
 
 
 def _check_outputs(
-    output: Path, tensorboard: Path | None, plot: Path | None, *, resume: bool, force: bool
+    data: Path,
+    output: Path,
+    tensorboard: Path | None,
+    plot: Path | None,
+    *,
+    resume: bool,
+    force: bool,
 ) -> None:
     """Raise UsageError for files that cannot be written or must not be overwritten."""
     if resume:
@@ -173,7 +179,7 @@ def _check_outputs(
     if tensorboard is not None:
         check_tensorboard(tensorboard)
     if plot is not None:
-        check_figure(plot, output)
+        check_figure(plot, output, data=[data])
         check_output(plot, force=force or resume, flag="--plot")
         require_matplotlib()
 

@@ -37,6 +37,8 @@ def out(**paths: str | bool) -> Outputs:
         (out(csv="one", force=True), "^--csv one: the same file as one"),
         (out(csv="new", jsonl="./new"), "^--jsonl new: the same file as --csv"),
         (out(csv="in/x.jpg", force=True), "^--csv in/x.jpg: the name of a photo"),
+        (out(csv="x.mp4", force=True), "^--csv x.mp4: the name of a video"),
+        (out(jsonl="other.safetensors", force=True), "^--jsonl .*: the name of a model"),
         (out(csv="-", json="-"), "^--csv and --json: only one can go to stdout"),
         (out(sort_into="in"), "^--sort-into in: in is or lies in it"),
         (out(sort_into="."), "^--sort-into .: one is or lies in it"),

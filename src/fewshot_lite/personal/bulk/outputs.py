@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fewshot_lite.core.errors import UsageError
 from fewshot_lite.core.files import check_output, check_writable
-from fewshot_lite.images.kinds import PHOTO_ENDINGS
+from fewshot_lite.images.kinds import check_table_name
 from fewshot_lite.personal.bulk.sorting import Sorter, SortingProblem
 from fewshot_lite.personal.bulk.writers import (
     STDOUT,
@@ -96,11 +96,11 @@ class Outputs:
         if self.report is not None:
             check_page_name(self.report)
         for flag, path in self.files.items():
-            if path.suffix.lower() in PHOTO_ENDINGS:
-                raise UsageError(f"{flag} {path}: the name of a photo. Give another, e.g. out.csv.")
             real = os.path.realpath(path)
             if real in taken:
                 raise UsageError(f"{flag} {path}: the same file as {taken[real]}. Name another.")
+            if flag != "--report":
+                check_table_name(path, flag)
             taken[real] = flag
             check_output(path, force=self.force, flag=flag, stream=True)
         if self.sort_into is None:
