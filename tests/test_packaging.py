@@ -67,3 +67,12 @@ def test_the_package_has_models_and_cards_and_none_of_their_scripts() -> None:
     taken = {name for name in files if any(fnmatch(name, pattern) for pattern in patterns)}
     assert {name.rpartition(".")[2] for name in taken} == {"safetensors", "md"}
     assert any(name.endswith(".sh") for name in files), "no script to leave out"
+
+
+def test_public_names_are_listed() -> None:
+    """As Tab in an interactive session asks for them; they are imported when first used."""
+    code = "import fewshot_lite, sys; print(*dir(fewshot_lite), 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    *names, torch = done.stdout.split()
+    assert {"load", "FewShotClassifier", "__version__", "__doc__"} <= set(names)
+    assert torch == "False"

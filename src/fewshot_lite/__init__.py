@@ -116,3 +116,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'fewshot_lite' has no attribute {name!r}")
     return getattr(import_module(f"fewshot_lite.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -124,6 +124,7 @@ BAD = [
     (f"{TRAIN} --min-way 2 --max-support 20 --weights gone", 2, "--weights gone: no such file"),
     (f"{TRAIN} --weights mine.safetensors", 2, "mine.safetensors: a personal file, not a backbone"),
     (f"{TRAIN} --image-size 32", 1, "Too few classes for tasks of 5.*'things', has 2.*--min-way"),
+    ("meta-train one -o new --min-way 2", 1, "'one', has 1 with .* photos. Add classes or photos."),
     (f"{TRAIN} --learner simple", 2, "learner 'simple': unknown"),
     (f"{TRAIN} --backbone resnet", 2, "'resnet': there is no such network.*Did you mean resnet"),
     (

@@ -78,6 +78,23 @@ def test_the_list_imports_no_command(words: list[str]) -> None:
     assert markdown == "False"
 
 
+def test_ctrl_c_while_the_command_line_is_imported_is_one_line() -> None:
+    """Whoever mistyped a command ends it within its first tenths of a second."""
+    code = (
+        "import runpy, sys\n"
+        "class Interrupter:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'typer':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupter())\n"
+        "runpy.run_module('fewshot_lite', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "Error: Interrupted.\n")
+
+
 def test_rich_is_whole_after_help_was_prepared() -> None:
     prepare_help()
     from rich.markdown import Markdown

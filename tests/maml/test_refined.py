@@ -252,7 +252,7 @@ def test_stages_are_named_or_have_digits(pattern: str) -> None:
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
-        ("00001", "must name a stage. Name some of block2, block3, block4."),
+        ("00001", "must name a stage. Name some of block2, block3, block4; or give film alone."),
         ("00010", "must end in 1: the head moves too"),
         ("11", "has 2 digits, must have 5 for block1, block2, block3, block4, head"),
         ("layer3", "layer3: no stage. Name some of"),

@@ -163,13 +163,15 @@ def usable_pools(pools: Sequence[Pool], config: EpisodeConfig) -> list[Pool]:
             pool.leave_out_small(config.shot, config.queries)
     usable = [pool for pool in pools if pool.classes >= config.min_way]
     if not usable:
-        least, remedy = 2, "or lower --min-way"
+        least, lower = 2, ["--min-way"] if config.min_way > 2 else []
         if config.shot is not None:
-            least, remedy = config.shot + config.queries, "or lower --min-way, --shot or --queries"
+            least = config.shot + config.queries
+            lower += ["--shot", "--queries"]
+        remedy = f", or lower {' or '.join(lower)}" if lower else " or photos"
         most = max(pools, key=lambda pool: pool.classes)
         raise FewshotError(
             f"Too few classes for tasks of {config.min_way}: the largest data set, {most.name!r}, "
-            f"has {most.classes} with at least {least} photos. Add classes, {remedy}."
+            f"has {most.classes} with at least {least} photos. Add classes{remedy}."
         )
     return usable
 

@@ -91,7 +91,7 @@ def stages_that_move(text: str, layers: Sequence[str], first: int) -> tuple[bool
         UsageError: no stage, an unknown one, one that cannot be updated, or no head.
     """
     wrong, free = f"--refine-pattern {text}", layers[first:-1]
-    remedy = f"Name some of {', '.join(free)}."
+    remedy = f"Name some of {', '.join(free)}; or give film alone."
     if text and set(text) <= {"0", "1"}:
         if len(text) != len(layers):
             raise UsageError(
