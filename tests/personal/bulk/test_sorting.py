@@ -70,6 +70,13 @@ def test_what_is_there_is_never_overwritten(photos: Path, tmp_path: Path) -> Non
     assert (tmp_path / "out" / "mug" / "x-3.jpg").is_symlink()
 
 
+def test_a_folder_that_was_made_for_nothing_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    for name in ("new", "theirs"):
+        Sorter(tmp_path / name, ["mug"]).close()
+    assert [path.name for path in tmp_path.iterdir()] == ["theirs"]
+
+
 def test_links_point_at_the_photos(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -90,6 +90,7 @@ class Sorter:
         self._homes: set[Path] = set()
         self._emptied: set[Path] = set()
         self._namesakes: dict[Path, _Namesakes] = {}  # only for names that were taken
+        self._made = not os.path.lexists(folder)
         self._make(folder)
 
     def place(self, photo: Path, label: str) -> Path:
@@ -119,7 +120,9 @@ class Sorter:
         return target
 
     def close(self) -> None:
-        """Remove the class folders that moving emptied, and close the manifest.
+        """Remove what is left empty of folders, and close the manifest.
+
+        These are class folders that moving emptied, and the folder itself if this created it.
 
         This waits for the end, as a later photo may be of such a class. A folder with anything else
         in it, e.g. a hidden file, stays.
@@ -129,6 +132,9 @@ class Sorter:
                 folder.rmdir()
         self._emptied.clear()
         self._manifest.close()
+        if self._made:
+            with contextlib.suppress(OSError):
+                self.folder.rmdir()
 
     def _sort(self, photo: Path, home: Path) -> Path:
         """Place a photo in an existing folder, considering earlier copies; raises OSError."""
