@@ -212,7 +212,15 @@ REFUSED |= {
 REFUSED |= {
     f"json {body[:20]!r}": ("POST", "/v1/photos/remove", {}, body, 400)
     for body in (
-        *(b"", b"{", b"[]", b"null", b'{"numbers": "1"}', b'{"numbers": [1.5]}'),
+        *(
+            b"",
+            b"{",
+            b"[]",
+            b"null",
+            b'{"numbers": "1"}',
+            b'{"numbers": [1.5]}',
+            b'{"numbers": []}',
+        ),
         *(b'{"numbers": [true]}', b'{"other": 1}', b"[" * 5000, b"\xff\xfe", b'{"numbers": null}'),
     )
 }

@@ -38,5 +38,5 @@ NETWORKS = tuple(
 
 def near(name: str, others: Iterable[str] = ()) -> str:
     """Return a hint for an unknown name: " Did you mean …?", or ""."""
-    close = get_close_matches(name.lower(), [*others, *NETWORKS], n=2, cutoff=0.7)
+    close = get_close_matches(name.lower(), [*others, *NETWORKS], n=3, cutoff=0.7)
     return f" Did you mean {' or '.join(close)}?" if close else ""

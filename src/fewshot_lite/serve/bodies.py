@@ -67,9 +67,9 @@ def text(value: Any, name: str) -> str:
 
 
 def numbers(value: Any) -> list[int]:
-    """Return a value that must be a list of whole numbers; else raise UsageError."""
-    if not isinstance(value, list) or not all(type(item) is int for item in value):
-        raise UsageError("numbers: give a list of whole numbers.")
+    """Return a value that must be a list of one whole number or more; else raise UsageError."""
+    if not value or not isinstance(value, list) or not all(type(item) is int for item in value):
+        raise UsageError("numbers: give a list of one whole number or more.")
     return value
 
 
