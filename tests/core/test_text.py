@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from fewshot_lite.cli.render.terminal import escape
-from fewshot_lite.core.text import csv_cell, is_hidden, visible
+from fewshot_lite.core.text import as_disks_see, csv_cell, is_hidden, visible
 
 HIDDEN = [
     ("a\0b\x1b[2J", r"a\x00b\x1b[2J"),
@@ -57,3 +57,10 @@ def test_other_cells_are_as_they_are() -> None:
     assert [csv_cell(value) for value in ("mug", None, Path("a/b.jpg"), 3)] == [
         *("mug", "", str(Path("a/b.jpg")), "3")
     ]
+
+
+def test_names_that_look_different_stay_two() -> None:
+    for one, other in (("m²", "m2"), ("①", "1"), ("1 1", "11"), ("tasse", "taße")):
+        assert as_disks_see(one) != as_disks_see(other)
+    for one, other in (("Mug", "mug"), ("tea  cup ", "tea cup"), ("caf\u00e9", "cafe\u0301")):
+        assert as_disks_see(one) == as_disks_see(other)

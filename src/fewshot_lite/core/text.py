@@ -41,10 +41,10 @@ def as_disks_see(name: str) -> str:
     """Normalise a name, so that names that file systems or people take for one become equal.
 
     Windows and macOS ignore case, Windows ignores trailing spaces, and macOS decomposes accents.
-    Nobody sees two spaces for one, characters without width, or other encodings of a letter
-    (compatibility forms).
+    Nobody sees two spaces for one, or characters without width. Whoever writes m² beside m2 means
+    two things (no compatibility forms).
     """
-    seen = (c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c) != "Cf")
+    seen = (c for c in unicodedata.normalize("NFC", name) if unicodedata.category(c) != "Cf")
     return " ".join("".join(seen).lower().split())
 
 
