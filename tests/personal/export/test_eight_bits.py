@@ -135,6 +135,7 @@ def test_folders_of_classes_with_other_names_are_theirs(tmp_path: Path) -> None:
     assert LabelledPhotos.read(folder, SIZE, ("a/b", "mug", "cup")).missing == ("cup",)
 
 
+@pytest.mark.slow
 def test_the_command_names_classes_without_photos(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -103,9 +103,10 @@ def test_other_outputs_are_not_overwritten(run: Run, home: Path) -> None:
     outcome = run(*ADAPT, "-o", "x.html", "--report", "./x.html")
     is_one_clear_line(outcome, 2, "--output x.html: the name of a page")
     Path("m.html").write_bytes(Path("made.safetensors").read_bytes())
-    for words in (("--report", "m.html", "--force"), ("--report", "a.html", "--csv", "a.html")):
-        outcome = run("classify", "things", "-m", "m.html", *words)
-        is_one_clear_line(outcome, 2, "the same file as (the model|--csv)|: the same file as")
+    outcome = run("classify", "things", "-m", "m.html", "--report", "m.html", "--force")
+    is_one_clear_line(outcome, 2, "--report m.html: the same file as the model")
+    outcome = run("classify", "things", "-m", "m.html", "--report", "a.html", "--csv", "a.html")
+    is_one_clear_line(outcome, 2, "--csv a.html: the name of a page")
     Path("photo.html").write_bytes(Path("things/mug/00.png").read_bytes())
     outcome = run("classify", "photo.html", "-m", "m.html", "--report", "photo.html", "--force")
     is_one_clear_line(outcome, 2, "--report photo.html: the same file as photo.html")
