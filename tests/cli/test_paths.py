@@ -27,6 +27,7 @@ NOWHERE = {
     "text.txt/things": "text.txt is a file, not a folder",
     "text.txt/a/b": "text.txt is a file, not a folder",
     "n" * 300: "a name that is too long",
+    "https:/a.b/c": "an address on the web, not a file",
 }
 
 #: Commands; {} is the path.

@@ -260,6 +260,8 @@ def why_not_there(error: OSError | ValueError) -> tuple[str, str]:
     path = Path(os.fsdecode(error.filename or ""))
     if error.errno == errno.ENOENT and path.is_symlink():
         return f"a link to {path.readlink()}, which is not there", _LOOK_FOR_IT
+    if error.errno == errno.ENOENT and path.parts[:1] in (("http:",), ("https:",)):
+        return "an address on the web, not a file", "Download it, and give the file."
     if error.errno == errno.ENOTDIR:
         file = next((p for p in path.parents if os.path.exists(p)), path)
         return f"{file} is a file, not a folder", _LOOK_FOR_IT
