@@ -155,7 +155,7 @@ def test_a_photo_that_cannot_be_read_is_named_and_left_out(
         (["MODEL", ""], 2, "DATA is an empty word"),
         (["MODEL", "DATA", "--support", "DATA", "--query", "x"], 2, "take its place. Leave it"),
         (["MODEL", "DATA", "-o", "new.x", "--csv", "./new.x"], 2, "same file as --output"),
-        (["MODEL", "DATA", "-o", "MODEL", "--force"], 2, "--output .*: the same file as .*model"),
+        (["MODEL", "DATA", "-o", "MODEL", "--force"], 2, "--output .*: the name of a model"),
         (["MODEL", "DATA", "--tracks", "x"], 2, "--tracks x: there is no such data set"),
     ],
 )

@@ -259,7 +259,7 @@ def why_not_there(error: OSError | ValueError) -> tuple[str, str]:
         return "a name that no file can have", _LOOK_FOR_IT
     path = Path(os.fsdecode(error.filename or ""))
     if error.errno == errno.ENOENT and path.is_symlink():
-        return f"a link to {path.readlink()}, which is not there", _LOOK_FOR_IT
+        return f"a link to {path.readlink().name}, which is not there", _LOOK_FOR_IT
     if error.errno == errno.ENOENT and path.parts[:1] in (("http:",), ("https:",)):
         return "an address on the web, not a file", "Download it, and give the file."
     if error.errno == errno.ENOTDIR:
