@@ -95,6 +95,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("line", READING)
+@pytest.mark.slow
 def test_what_leads_nowhere_is_named_and_explained(
     run: Run, world: Path, monkeypatch: pytest.MonkeyPatch, line: str
 ) -> None:
@@ -107,6 +108,7 @@ def test_what_leads_nowhere_is_named_and_explained(
 
 
 @pytest.mark.parametrize("line", WRITING)
+@pytest.mark.slow
 def test_what_cannot_be_written_is_said_before_the_work(
     run: Run, world: Path, monkeypatch: pytest.MonkeyPatch, line: str
 ) -> None:

@@ -32,6 +32,7 @@ def learner_of(name: str, backbone: str = "shufflenet_v2_x0_5") -> Learner:
 
 
 @pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.slow
 def test_heads_and_statistics_are_float32_where_networks_run_in_bfloat16(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -452,6 +452,7 @@ def test_a_class_that_no_query_has_and_classes_of_one_image() -> None:
 
 @pytest.mark.parametrize("name", LEARNERS)
 @pytest.mark.parametrize("h", [2, 4])
+@pytest.mark.slow
 def test_balanced_samples_average_to_the_exact_gradient(task: Task, name: str, h: int) -> None:
     """Over all that can be drawn from the strata; the second subset is every image."""
     learner = make_learner(name)

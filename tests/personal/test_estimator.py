@@ -231,6 +231,7 @@ def test_what_does_not_fit_is_a_value_error_that_names_the_argument(
 
 
 @pytest.mark.parametrize("value", ["no", "", 0, 1, [], np.ones(2)])
+@pytest.mark.slow
 def test_switches_are_true_or_false(
     fitted: FewShotClassifier, base: Path, X: list[Path], y: list[str], value: Any
 ) -> None:

@@ -333,6 +333,7 @@ def test_other_means_and_deviations_travel_with_the_model(
 
 
 @pytest.mark.parametrize("head", ["mahalanobis", "cosine", "euclidean", "ridge", "auto"])
+@pytest.mark.slow
 def test_the_head_asked_for_is_in_the_file(
     model: MetaModel, folder: Path, tmp_path: Path, head: Any
 ) -> None:
