@@ -171,6 +171,18 @@ def test_what_cannot_be_done_is_one_line(
     is_one_clear_line(run("evaluate", *spelled, "--queries", 2), code, message)
 
 
+def test_a_model_without_its_ending_is_not_written_over(
+    run: Run, world: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    model.write_bytes((world / "model.safetensors").read_bytes())
+    before = contents(tmp_path)
+    for flag in ("-o", "--csv"):
+        outcome = run("evaluate", model, world / "data", flag, model, "--force")
+        is_one_clear_line(outcome, 2, "the same file as .*model")
+    assert contents(tmp_path) == before
+
+
 def _spelled(word: str, places: dict[str, str], world: Path) -> str:
     for name, place in places.items():
         word = word.replace(name, str(world / place))
